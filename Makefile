@@ -1,0 +1,43 @@
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: run test check bench images docs setup clean
+
+run: setup
+	@$(BIN)/sandbox run images/cow-fork/manifest.toml --trace faults
+	@echo
+	@$(BIN)/sandbox explain images/cow-fork/manifest.toml --fault 1
+
+test: setup
+	$(BIN)/pytest -n auto
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sandbox images --check
+	$(MAKE) --no-print-directory docs
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+images: setup
+	$(BIN)/sandbox images --build
+
+docs: setup
+	$(BIN)/sphinx-build -W -q -b html docs build/docs
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@command -v nasm >/dev/null || { echo "nasm is needed to rebuild the NASM images: apt-get install nasm"; exit 1; }
+	@command -v as >/dev/null && command -v ld >/dev/null || { echo "GNU as and ld are needed: apt-get install binutils"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,70 @@
+"""Why a CPU came back from running: one small typed value an exit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Exit:
+    """Base of all exits.  ``eip`` is the linear address at which the CPU will go on."""
+
+    eip: int
+
+
+@dataclass(slots=True)
+class Trap(Exit):
+    """An exception or software interrupt, captured at the instruction.
+
+    ``address`` is CR2 (linear) for a page fault, else 0.  ``error_code`` is 0 where the vector pushes none.  For a
+    software interrupt ``eip`` is already behind the instruction.
+    """
+
+    vector: int
+    error_code: int
+    address: int
+    cpl: int
+    software: bool
+
+
+@dataclass(slots=True)
+class BusError(Exit):
+    """A physical address that neither RAM nor a device answers."""
+
+    physical: int
+    write: bool
+    size: int
+
+
+@dataclass(slots=True)
+class PortDenied(Exit):
+    """IN or OUT at a CPL above IOPL, with a bit set (or missing) in the TSS's IO bitmap: nothing was transferred."""
+
+    port: int
+    size: int
+    write: bool
+
+
+@dataclass(slots=True)
+class Halt(Exit):
+    """HLT at CPL 0; ``eip`` is behind it."""
+
+
+@dataclass(slots=True)
+class BudgetSpent(Exit):
+    """The blocks given to ``run`` are used up; ``eip`` starts a block."""
+
+
+@dataclass(slots=True)
+class Stepped(Exit):
+    """The instructions asked for are done."""
+
+
+@dataclass(slots=True)
+class BreakpointHit(Exit):
+    """An execution breakpoint, before its instruction."""
+
+
+@dataclass(slots=True)
+class Stopped(Exit):
+    """``stop()`` was called while the CPU ran."""
