@@ -1,7 +1,7 @@
 """What a process has mapped: VMAs, kept sorted, split and merged as Linux does.
 
-Everything here is bookkeeping over linear addresses in whole pages of 4096 bytes; page tables are somebody else's,
-who learns from the values returned which pages to unmap or to protect again::
+Everything here is bookkeeping over linear addresses in whole pages of 4096 bytes; page tables are somebody
+else's, who learns from the values returned which pages to unmap or to protect again::
 
     00000000  never mapped below `lowest`
     08048000  the program's segments
@@ -214,7 +214,7 @@ class VmaTree:
         return self._vmas[bisect_right(self._ends, start)]
 
     def remove(self, start: int, end: int) -> list[Vma]:
-        """Take [start, end) out of the tree; the pieces removed, for the caller to unmap.  Holes are allowed."""
+        """Take [start, end) out of the tree, holes or not; the pieces removed, for the caller to unmap."""
         first, last = self._carve(start, end)
         removed = self._vmas[first:last]
         del self._vmas[first:last], self._ends[first:last]
@@ -263,7 +263,8 @@ class VmaTree:
         return self._lowest_gap(length)
 
     def expand(self, vma: Vma, linear: int, stack_limit: int) -> bool:
-        """Grow a VM_GROWSDOWN VMA down to the page of ``linear``; False if the limit (bytes) or a neighbour forbids."""
+        """Grow a VM_GROWSDOWN VMA down to the page of ``linear``; False if the limit (bytes) or a neighbour
+        forbids it."""
         start = linear & PAGE_MASK
         if start >= vma.start:
             return True

@@ -1,4 +1,4 @@
-"""VMAs against a model that knows only single pages, and against the rules of mmap(2), mprotect(2), brk(2)."""
+"""VMAs against a model that knows only single pages, and against mmap(2), mprotect(2) and brk(2)."""
 
 from __future__ import annotations
 
