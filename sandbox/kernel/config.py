@@ -1,0 +1,97 @@
+"""What a mini-kernel is built from: sizes, policies, switches, limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox.x86.errors import ConfigurationError
+
+PAGE_SIZE = 4096
+MEGABYTE = 1 << 20
+MINIMUM_RAM, MAXIMUM_RAM = 4 * MEGABYTE, 62 << 30
+MAXIMUM_CPUS = 8
+
+SWITCHES = {
+    "no-zero": "demand pages are handed out with what was in them",
+    "no-cow": "fork leaves private pages writable in both",
+    "no-reuse": "the sole owner of a page copies it all the same",
+    "no-flush": "table changes are not followed by an invalidation",
+    "no-shootdown": "other CPUs keep their stale translations",
+    "early-free": "frames are released before the flush",
+    "no-wp": "CR0.WP stays clear: the kernel writes through read-only user pages",
+    "no-nx": "EFER.NXE stays clear and no entry carries NX",
+    "no-fixup": "the exception table is ignored",
+    "no-access-check": "system calls accept kernel addresses from a program",
+    "no-stack-growth": "the stack's VMA does not grow",
+    "no-supervisor": "kernel pages are mapped with the user bit",
+    "no-code-drop": "translations of a refilled frame are kept",
+    "no-fpu-switch": "x87 and SSE state do not follow the task",
+    "no-preempt": "a task runs until it sleeps",
+    "no-bss-zero": "the tail of the last file page of a segment is not cleared",
+    "no-file-private": "writes to a private file mapping go to the page cache",
+    "no-mprotect-split": "mprotect changes the whole VMA",
+    "null-mapped": "page 0 of every program is mapped",
+    "no-unmap": "munmap removes the VMA and leaves the entries",
+    "no-tls-switch": "thread-local descriptors are not loaded with the task",
+    "no-signal-on-fault": "a fatal fault is skipped over instead of killing",
+    "no-brk-shrink": "a shrinking brk leaves the pages",
+    "no-pipe-block": "reading an empty pipe ends the file",
+}
+"""Breakage on purpose: a name, and the step that it leaves out."""
+
+
+@dataclass(slots=True)
+class KernelConfig:
+    """One machine and the kernel on it.  Sizes in bytes.
+
+    Raises ConfigurationError for what cannot be built.
+    """
+
+    ram: int = 64 * MEGABYTE
+    cpus: int = 1
+    paging: str = "pae"
+    boot: str = ""
+    holes: tuple[tuple[int, int], ...] = ()
+    switches: frozenset[str] = frozenset()
+    seed: int = 0
+    quantum: int = 100_000
+    """Blocks that a task may run while another waits for its CPU."""
+    turn: int = 20_000
+    """Blocks, on the average, of one CPU's turn on a machine with several."""
+    block_limit: int = 0
+    """Blocks after which the run is ended, 0 for none."""
+    time_limit: float = 60.0
+    """Seconds of host time after which the run is ended, 0 for none."""
+    direct_map: int = 800 * MEGABYTE
+    stack_limit: int = 8 * MEGABYTE
+    root: Path | None = None
+    writable: bool = False
+    environment: tuple[str, ...] = field(default=("PATH=/bin:/usr/bin", "HOME=/", "TERM=dumb"))
+
+    def __post_init__(self) -> None:
+        if not MINIMUM_RAM <= self.ram <= MAXIMUM_RAM:
+            raise ConfigurationError(
+                f"{self.ram / MEGABYTE:g} MB of RAM: a machine has 4 MB to {MAXIMUM_RAM >> 30} GB"
+            )
+        if self.ram % PAGE_SIZE:
+            raise ConfigurationError(f"{self.ram} bytes of RAM are not whole pages of 4096 bytes")
+        if self.paging not in ("pae", "legacy"):
+            raise ConfigurationError(f"paging {self.paging!r}: it is 'pae' or 'legacy'")
+        if self.paging == "legacy" and self.ram > 2 << 30:
+            raise ConfigurationError(
+                f"{self.ram >> 20} MB of RAM with two-level paging: RAM beyond 2 GB lies above 4 GB, which only "
+                "PAE reaches",
+                "use --paging pae, or at most --ram 2G",
+            )
+        if not 1 <= self.cpus <= MAXIMUM_CPUS:
+            raise ConfigurationError(f"{self.cpus} CPUs: a machine has 1 to {MAXIMUM_CPUS}")
+        unknown = self.switches - SWITCHES.keys()
+        if unknown:
+            raise ConfigurationError(
+                f"no kernel switch is called {min(unknown)!r}", "switches: " + ", ".join(sorted(SWITCHES))
+            )
+        if self.quantum < 10_000:
+            raise ConfigurationError(f"a quantum of {self.quantum} blocks: it is at least 10,000")
+        if self.direct_map not in (800 * MEGABYTE, 896 * MEGABYTE):
+            raise ConfigurationError("the direct map is 800 MB (post 001) or 896 MB (2.3 and later)")

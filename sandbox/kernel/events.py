@@ -1,0 +1,82 @@
+"""What the kernel reports: every fault with its resolution, flushes, mapping changes, calls, switches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sandbox.machine.events import Event
+
+
+@dataclass(slots=True)
+class PageFault(Event):
+    """A page fault and who resolved it how.
+
+    ``eip`` and ``address`` are linear; ``code`` holds the instruction's bytes as far as they are mapped; ``pte`` is
+    the entry afterwards; ``blocks`` is what the kernel spent on it.
+    """
+
+    pid: int
+    eip: int
+    address: int
+    error_code: int
+    resolution: str
+    pte: int
+    blocks: int
+    code: bytes
+    number: int
+
+
+@dataclass(slots=True)
+class TlbFlush(Event):
+    """An invalidation: ``page`` (of one linear address), ``space`` or ``all``."""
+
+    scope: str
+    address: int
+
+
+@dataclass(slots=True)
+class MapChange(Event):
+    """A VMA came, went or changed: linear [start, end)."""
+
+    pid: int
+    what: str
+    start: int
+    end: int
+    prot: int
+
+
+@dataclass(slots=True)
+class SystemCall(Event):
+    """A system call when it returns; ``result`` is negative for an errno."""
+
+    pid: int
+    number: int
+    name: str
+    arguments: tuple[int, ...]
+    result: int
+
+
+@dataclass(slots=True)
+class TaskChange(Event):
+    """fork, exec, exit, sleep, wake."""
+
+    pid: int
+    what: str
+    detail: str
+
+
+@dataclass(slots=True)
+class TaskSwitch(Event):
+    """A CPU goes on with another task; pid 0 is idle."""
+
+    previous: int
+    next: int
+
+
+@dataclass(slots=True)
+class Killed(Event):
+    """A signal ends a task."""
+
+    pid: int
+    signal: int
+    report: str

@@ -1,0 +1,175 @@
+"""exec: a static ELF becomes an address space, demand-loaded through the page cache."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sandbox.image.elf import Executable, parse_executable
+from sandbox.kernel.abi.errno import E2BIG, EFAULT, ENOEXEC, ENOMEM, KernelError
+from sandbox.kernel.events import TaskChange
+from sandbox.kernel.fs.inode import Inode
+from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.task import Task
+from sandbox.kernel.usercopy import copy_to_user
+from sandbox.kernel.vma import (
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    VM_GROWSDOWN,
+    VM_MAYWRITE,
+    Vma,
+    VmaTree,
+    page_align,
+)
+from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+STACK_TOP = TASK_SIZE
+ARGUMENT_BYTES = 128 * 1024
+PAGE_MASK = ~(PAGE_SIZE - 1)
+HWCAP = 0x0783FBFF
+"""CPUID.1:EDX bits that the engine runs: FPU … SSE2."""
+_FLAG_PROT = ((4, PROT_READ), (2, PROT_WRITE), (1, PROT_EXEC))
+
+AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 0, 3, 4, 5, 6, 7, 8, 9
+AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK, AT_SECURE = 11, 12, 13, 14, 15, 16, 17, 23
+AT_RANDOM, AT_EXECFN = 25, 31
+
+
+def read_executable(inode: Inode, path: str) -> Executable:
+    """Parse a program's headers.  Raises KernelError(ENOEXEC), with the reason as its cause."""
+    data = b"".join(inode.read_block(index) for index in range(-(-inode.size // PAGE_SIZE)))
+    try:
+        return parse_executable(data, path)
+    except SandboxError as error:
+        raise KernelError(ENOEXEC) from error
+
+
+def do_execve(
+    kernel: Kernel, task: Task, inode: Inode, path: str, argv: Sequence[bytes], envp: Sequence[bytes]
+) -> None:
+    """Replace a task's program.  Afterwards its context starts at ``start_thread``, which enters ring 3.
+
+    Raises KernelError before anything was changed; OutOfMemory later, when the old program is gone.
+    """
+    program = read_executable(inode, path)
+    if sum(len(each) + 5 for each in (*argv, *envp)) > ARGUMENT_BYTES:
+        raise KernelError(E2BIG)
+    slot = task.cpu
+    mm = kernel.new_mm()
+    mm.vmas = VmaTree(stack_limit=kernel.config.stack_limit)
+    mm.executable_data = program.stack_executable
+    old, task.mm = task.mm, mm
+    kernel.activate(slot, mm)
+    if old is not None:
+        kernel.release_mm(slot, old)
+    task.comm = path.rsplit("/", 1)[-1][:15]
+    task.exe = path
+    task.tls = [0] * len(task.tls)
+    kernel.load_tls(slot, task)
+    try:
+        _map_segments(kernel, task, mm, program, inode)
+        sp = _build_stack(kernel, task, mm, program, path, argv, envp)
+    except KernelError as error:
+        kernel.kill_now(task, f"exec of {path} failed after the old program was gone: {error}")
+    context = task.context
+    context.copy_from(slot.template)
+    context.resumes_at = -1
+    context.cr3 = slot.cr3
+    context.esp = task.flow.stack_top
+    context.eip = kernel.routines.start_thread
+    context.eax, context.edx = program.entry, sp
+    if kernel.bus.active:
+        kernel.bus.emit(TaskChange(kernel.sched.now, slot.index, task.pid, "exec", path))
+
+
+def _map_segments(kernel: Kernel, task: Task, mm: Mm, program: Executable, inode: Inode) -> None:
+    brk = 0
+    if kernel.leaves_out("null-mapped"):
+        mm.vmas.insert(Vma(0, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, VM_MAYWRITE))
+    for segment in program.segments:
+        prot = sum(bit for flag, bit in _FLAG_PROT if segment.flags & flag)
+        start = segment.vaddr & PAGE_MASK
+        file_end = segment.vaddr + segment.filesz
+        mapped_end = page_align(file_end) if segment.filesz else start
+        end = page_align(segment.vaddr + segment.memsz)
+        try:
+            if mapped_end > start:
+                pgoff = (segment.offset & PAGE_MASK) // PAGE_SIZE
+                mm.vmas.insert(Vma(start, mapped_end, prot, VM_MAYWRITE, inode, pgoff))
+            if end > mapped_end:
+                mm.vmas.insert(Vma(mapped_end, end, prot, VM_MAYWRITE))
+        except ValueError as error:
+            raise KernelError(ENOMEM) from error
+        if segment.memsz > segment.filesz and file_end & ~PAGE_MASK and prot & PROT_WRITE:
+            _clear_tail(kernel, task, file_end)
+        if prot & PROT_EXEC:
+            mm.start_code, mm.end_code = mm.start_code or segment.vaddr, file_end
+        else:
+            mm.start_data, mm.end_data = mm.start_data or segment.vaddr, file_end
+        brk = max(brk, end)
+    mm.vmas.start_brk = mm.vmas.brk = brk
+
+
+def _clear_tail(kernel: Kernel, task: Task, address: int) -> None:
+    """Zero from the end of a segment's file bytes to the end of that page, by the CPU."""
+    if kernel.leaves_out("no-bss-zero"):
+        return
+    size = -address % PAGE_SIZE
+    if task.cpu.call(kernel.routines.clear_user, ecx=size, edi=address):
+        raise KernelError(EFAULT)
+    kernel.counters.bytes_by_guest += size
+
+
+def _build_stack(
+    kernel: Kernel,
+    task: Task,
+    mm: Mm,
+    program: Executable,
+    path: str,
+    argv: Sequence[bytes],
+    envp: Sequence[bytes],
+) -> int:
+    """Strings, auxiliary vector, envp, argv and argc below STACK_TOP; the stack pointer (linear)."""
+    noise = random.Random(kernel.config.seed << 20 ^ task.pid).randbytes(16)
+    strings = bytearray()
+    base = STACK_TOP - 4
+
+    def place(data: bytes) -> int:
+        nonlocal strings
+        strings[:0] = data
+        return base - len(strings)
+
+    name_at = place(path.encode() + b"\0")
+    env_at = [place(each + b"\0") for each in reversed(envp)][::-1]
+    arg_at = [place(each + b"\0") for each in reversed(argv)][::-1]
+    platform_at = place(b"i686\0")
+    random_at = place(noise)
+    place(bytes(-(len(strings) + 4) % 16))
+    auxv = [
+        (AT_HWCAP, HWCAP), (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, 100), (AT_PHDR, program.phdr_vaddr or 0),
+        (AT_PHENT, 32), (AT_PHNUM, program.phnum), (AT_BASE, 0), (AT_FLAGS, 0), (AT_ENTRY, program.entry),
+        (AT_UID, 0), (AT_EUID, 0), (AT_GID, 0), (AT_EGID, 0), (AT_SECURE, 0), (AT_RANDOM, random_at),
+        (AT_EXECFN, name_at), (AT_PLATFORM, platform_at), (AT_NULL, 0),
+    ]  # fmt: skip
+    words = [len(argv), *arg_at, 0, *env_at, 0]
+    for tag, value in auxv:
+        words += [tag, value]
+    table = struct.pack(f"<{len(words)}I", *words)
+    sp = (base - len(strings) - len(table)) & ~15
+    image = table.ljust(base - len(strings) - sp, b"\0") + bytes(strings) + bytes(4)
+    start = sp & PAGE_MASK
+    if STACK_TOP - start > kernel.config.stack_limit:
+        raise KernelError(E2BIG)
+    prot = PROT_READ | PROT_WRITE | (PROT_EXEC if program.stack_executable else 0)
+    mm.vmas.insert(Vma(start, STACK_TOP, prot, VM_MAYWRITE | VM_GROWSDOWN))
+    mm.start_stack = sp
+    if copy_to_user(kernel, task, sp, image):
+        raise KernelError(EFAULT)
+    return sp

@@ -1,0 +1,101 @@
+"""fork: a child that shares every page until one of the two writes to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from greenlet import greenlet
+
+from sandbox.kernel.abi.errno import EAGAIN, ENOMEM, KernelError
+from sandbox.kernel.events import TaskChange
+from sandbox.kernel.exit import task_main
+from sandbox.kernel.fs.file import FdTable
+from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.pagetable import MAPPED, RW, A, D
+from sandbox.kernel.smp import KernelCpu
+from sandbox.kernel.task import Task
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+MAX_TASKS = 4096
+
+
+def new_task(kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, files: FdTable) -> Task:
+    """A task with its kernel stack and greenlet, not yet runnable.  Raises OutOfMemory."""
+    slot = _least_loaded(kernel)
+    flow, frames = kernel.new_flow()
+    task = Task(kernel.new_pid(), comm, kernel.new_context(slot), flow, frames, mm, files, parent, slot)
+    task.scratch = 0xC0000000 + (frames[1] << 12)
+    task.greenlet = greenlet(lambda: task_main(kernel, task))
+    kernel.tasks[task.pid] = task
+    if parent is not None:
+        parent.children.append(task)
+        task.pgid, task.sid, task.cwd, task.umask = parent.pgid, parent.sid, parent.cwd, parent.umask
+        task.exe = parent.exe
+    else:
+        task.pgid = task.sid = task.pid
+    return task
+
+
+def do_fork(kernel: Kernel, parent: Task) -> Task:
+    """Copy a task; the child's system call returns 0.  Raises KernelError: ENOMEM, EAGAIN."""
+    if len(kernel.tasks) >= MAX_TASKS:
+        raise KernelError(EAGAIN)
+    assert parent.mm is not None
+    slot = parent.cpu
+    try:
+        mm = dup_mm(kernel, slot, parent.mm)
+    except OutOfMemory as error:
+        raise KernelError(ENOMEM) from error
+    try:
+        child = new_task(kernel, parent, parent.comm, mm, parent.files.copy())
+    except OutOfMemory as error:
+        kernel.release_mm(slot, mm)
+        raise KernelError(ENOMEM) from error
+    child.context.copy_from(parent.context)
+    child.context.eax = 0
+    child.context.cr3 = mm.cr3
+    child.tls = list(parent.tls)
+    if kernel.bus.active:
+        kernel.bus.emit(TaskChange(kernel.sched.now, slot.index, parent.pid, "fork", f"child {child.pid}"))
+    kernel.sched.enqueue(child)
+    return child
+
+
+def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
+    """A copy of an address space: private writable pages read-only in both, the child's entries old and clean.
+
+    The parent's TLB entries are flushed once at the end (MM 11).  Raises OutOfMemory, with nothing left behind.
+    """
+    child = kernel.new_mm()
+    child.vmas = parent.vmas.copy()
+    child.start_code, child.end_code = parent.start_code, parent.end_code
+    child.start_data, child.end_data = parent.start_data, parent.end_data
+    child.start_stack, child.executable_data = parent.start_stack, parent.executable_data
+    tables, memmap = kernel.tables, kernel.memmap
+    protect = not kernel.leaves_out("no-cow")
+    changed = False
+    try:
+        for vma in parent.vmas:
+            for linear, entry in tables.user_ptes(parent.pgd, vma.start, vma.end):
+                if not entry & MAPPED:
+                    continue
+                if entry & RW and not vma.shared and protect:
+                    entry &= ~RW
+                    tables.set_pte(parent.pgd, linear, entry)
+                    changed = True
+                tables.set_pte(child.pgd, linear, entry & ~(A if vma.shared else A | D))
+                memmap.get_page(tables.pfn(entry))
+    except OutOfMemory:
+        kernel.release_mm(slot, child)
+        raise
+    finally:
+        if changed:
+            kernel.tlb.flush_mm(slot, parent)
+    return child
+
+
+def _least_loaded(kernel: Kernel) -> KernelCpu:
+    return min(kernel.cpus, key=lambda slot: len(slot.runqueue) + (slot.current is not None))

@@ -1,0 +1,323 @@
+"""The mini-kernel: what all its systems share, and the run from boot to the last exit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from sandbox.engine.context import FPU_TOP, XMM, XMM_STRIDE, CpuContext
+from sandbox.engine.exits import Exit
+from sandbox.kernel import signal
+from sandbox.kernel.boot import boot
+from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.fault import clear_frame
+from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.mm.kmap import Kmap
+from sandbox.kernel.mm.memmap import PG_TABLE
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.pagecache import PageCache
+from sandbox.kernel.mm.pagetable import MAPPED
+from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.sched import Scheduler
+from sandbox.kernel.smp import ContextStack, KernelCpu
+from sandbox.kernel.symbols import KernelImage, kernel_image
+from sandbox.kernel.syscalls.table import SystemCalls
+from sandbox.kernel.task import GDT_ENTRY_TLS_MIN, State, Task
+from sandbox.kernel.trap import KernelTraps
+from sandbox.machine.machine import Machine
+from sandbox.machine.memory import Reason
+from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.image.symbols import SymbolTable
+    from sandbox.kernel.fs.mount import FileSystem
+
+SHRINK_BATCH = 64
+_FPU_FIRST, _FPU_END = FPU_TOP, XMM + 8 * XMM_STRIDE
+
+
+class UnexpectedExit(SandboxError):
+    """A CPU came back from ring 3 in a way that no running program can cause."""
+
+    exit_status = 3
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a run's summary shows; bytes are moved by guest code unless they say otherwise."""
+
+    bytes_by_guest: int = 0
+    cow_copies: int = 0
+    cow_reuses: int = 0
+    system_calls: int = 0
+    frames_allocated: int = 0
+
+
+class Kernel:
+    """One kernel on one machine.  Building it boots it.
+
+    Raises ConfigurationError when the machine cannot hold it.
+    """
+
+    def __init__(self, machine: Machine, config: KernelConfig, files: FileSystem) -> None:
+        self.machine = machine
+        self.memory = machine.memory
+        self.bus = machine.bus
+        self.config = config
+        self.files = files
+        self._switches = config.switches
+        self.counters = Counters()
+        self.image: KernelImage = kernel_image()
+        self.routines = self.image.routines
+        self.cpus = [KernelCpu(cpu.index, cpu, self.routines) for cpu in machine.cpus]
+        self.here = self.cpus[0]
+        """The CPU on whose behalf Python runs now."""
+        self.traps = KernelTraps(self)
+        for slot in self.cpus:
+            slot.traps = self.traps
+        booted = boot(self.memory, self.cpus, config, self.image)
+        self.layout, self.tables, self.kernel_pgd = booted.layout, booted.tables, booted.kernel_pgd
+        self.memmap, self.frames, self.zero_page = booted.memmap, booted.frames, booted.zero_page
+        self.reserved = booted.reserved
+        self.tables.alloc_table, self.tables.free_table = self._alloc_table, self._free_table
+        self.tlb = Tlb(self.cpus, self.routines, self.bus, config.switches)
+        self.kmap = Kmap(self.tables, self.kernel_pgd, self.layout, self.tlb, len(self.cpus))
+        self.code = CodeCache(self.memory, machine.cpus, not self.leaves_out("no-code-drop"))
+        self.pagecache = PageCache(self)
+        self.sched = Scheduler(self)
+        self.syscalls = SystemCalls(self)
+        self.tasks: dict[int, Task] = {}
+        self.deaths: list[tuple[int, str, int, str]] = []
+        """(pid, command, signal, report) of every task that a signal ended."""
+        self.gates: list[Callable[[KernelCpu, CpuContext], None]] = []
+        self._next_pid = 1
+        self._table_words = self.memory.mutable_words(Reason.TABLE)
+        self._spare_contexts: list[CpuContext] = []
+        self._spare_flows: list[tuple[ContextStack, tuple[int, ...]]] = []
+
+    def leaves_out(self, switch: str) -> bool:
+        """True when the named step is left out on purpose."""
+        return switch in self._switches
+
+    # -- frames --------------------------------------------------------------------------------------------------
+
+    def alloc_frame(self, highmem: bool = False) -> int:
+        """A frame with count 1 and old contents; clean page-cache pages give way when none is free.
+
+        Raises OutOfMemory.
+        """
+        try:
+            pfn = self.frames.alloc_frame(highmem)
+        except OutOfMemory:
+            if not self.pagecache.shrink(SHRINK_BATCH):
+                raise
+            pfn = self.frames.alloc_frame(highmem)
+        self.code.reused(pfn)
+        self.counters.frames_allocated += 1
+        return pfn
+
+    def put_page(self, pfn: int) -> None:
+        """Drop a reference on a frame; the last one frees it."""
+        if self.frames.put_page(pfn):
+            self.code.freed(pfn)
+
+    def _alloc_table(self) -> int:
+        pfn = self.alloc_frame()
+        slot = self.here
+        slot.call(self.routines.clear_page, edi=PAGE_OFFSET + (pfn << 12))
+        self.memmap.set_flags(pfn, self.memmap.flags(pfn) | PG_TABLE)
+        return pfn
+
+    def _free_table(self, pfn: int) -> None:
+        self.put_page(pfn)
+
+    # -- address spaces ------------------------------------------------------------------------------------------
+
+    def new_mm(self) -> Mm:
+        """An empty address space with the kernel's half.  Raises OutOfMemory."""
+        pgd = self.tables.new_pgd(self.kernel_pgd)
+        return Mm(pgd, self.tables.cr3(pgd))
+
+    def activate(self, slot: KernelCpu, mm: Mm | None) -> None:
+        """Load an address space on a CPU; None is the kernel's own."""
+        if slot.active_mm is mm:
+            return
+        bit = 1 << slot.index
+        if slot.active_mm is not None:
+            slot.active_mm.cpu_mask &= ~bit
+        cr3 = self.tables.cr3(self.kernel_pgd) if mm is None else mm.cr3
+        slot.call(self.routines.load_cr3, eax=cr3)
+        slot.cr3 = cr3
+        slot.active_mm = mm
+        if mm is not None:
+            mm.cpu_mask |= bit
+
+    def release_mm(self, slot: KernelCpu, mm: Mm) -> None:
+        """Drop a user of an address space; the last one frees its pages and tables."""
+        mm.users -= 1
+        if mm.users:
+            return
+        if slot.active_mm is mm:
+            self.activate(slot, None)
+        for other in self.cpus:
+            if other.active_mm is mm:
+                here, self.here = self.here, other
+                other.interrupt(self.routines.load_cr3, self.tables.cr3(self.kernel_pgd))
+                other.cr3, other.active_mm = self.tables.cr3(self.kernel_pgd), None
+                self.here = here
+        tables = self.tables
+        for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
+            if entry & MAPPED:
+                self.put_page(tables.pfn(entry))
+        tables.free_user_tables(mm.pgd)
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def new_pid(self) -> int:
+        pid = self._next_pid
+        self._next_pid += 1
+        return pid
+
+    def new_flow(self) -> tuple[ContextStack, tuple[int, ...]]:
+        """A kernel stack (one frame) and a scratch frame, with the contexts for calls on it.  Raises OutOfMemory."""
+        if self._spare_flows:
+            return self._spare_flows.pop()
+        frames = (self.alloc_frame(), self.alloc_frame())
+        return ContextStack(PAGE_OFFSET + (frames[0] + 1) * PAGE_SIZE), frames
+
+    def new_context(self, slot: KernelCpu) -> CpuContext:
+        """A context in the state after boot on a CPU."""
+        context = self._spare_contexts.pop() if self._spare_contexts else slot.cpu.new_context()
+        context.copy_from(slot.template)
+        context.resumes_at = context.passes = -1
+        return context
+
+    def reclaim_task(self, task: Task) -> None:
+        """A task is gone: keep its stack and contexts for the next."""
+        self._spare_contexts.append(task.context)
+        self._spare_flows.append((task.flow, task.stack_frames))
+
+    def switch_to(self, slot: KernelCpu, task: Task) -> None:
+        """Load a task on a CPU: address space, kernel stack, thread-local descriptors, control registers."""
+        self.here = slot
+        context = task.context
+        for each in (context, *task.flow.contexts):
+            each.copy_system_from(slot.template)
+        self.activate(slot, task.mm)
+        context.cr3 = slot.cr3
+        for each in task.flow.contexts:
+            each.cr3 = slot.cr3
+        self._table_words[(slot.tss + 4) >> 2] = task.flow.stack_top
+        if not self.leaves_out("no-tls-switch"):
+            self.load_tls(slot, task)
+        if self.leaves_out("no-fpu-switch"):
+            last = slot.cpu.context
+            context.data[_FPU_FIRST:_FPU_END] = last.data[_FPU_FIRST:_FPU_END]
+
+    def load_tls(self, slot: KernelCpu, task: Task) -> None:
+        """Put a task's thread-local descriptors into the CPU's GDT."""
+        at = (slot.gdt >> 2) + 2 * GDT_ENTRY_TLS_MIN
+        words = self._table_words
+        for descriptor in task.tls:
+            words[at], words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
+            at += 2
+
+    def deliver_signal(self, task: Task) -> None:
+        """Carry out a pending signal.  Raises TaskExit."""
+        signal.die(self, task)
+
+    def gate(self, slot: KernelCpu, context: CpuContext) -> None:
+        """``int 0xF0``: guest kernel code calls the exported symbol whose number is in EAX."""
+        number = context.eax
+        if number >= len(self.gates):
+            raise UnexpectedExit(f"int 0xF0 with export number {number}: {len(self.gates)} symbols are exported")
+        self.gates[number](slot, context)
+
+    def stopped(self, task: Task, exit_: Exit) -> NoReturn:
+        """A CPU left ring 3 for no reason that a program can give."""
+        raise UnexpectedExit(f"task {task.pid} left ring 3 by {exit_}")
+
+    def kill_now(self, task: Task, report: str) -> NoReturn:
+        """End a task whose old program is gone and whose new one cannot start.  Raises TaskExit."""
+        task.pending, task.report = signal.SIGKILL, report
+        signal.die(self, task)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run until no task is left.  Raises what the scheduler raises."""
+        self.sched.run(lambda: not any(task.state is not State.DEAD for task in self.tasks.values()))
+
+    def where(self) -> str:
+        """One line a task that could run, for reports of limits."""
+        lines = []
+        for slot in self.cpus:
+            task = slot.current
+            if task is not None:
+                lines.append(
+                    f"CPU {slot.index}: task {task.pid} ({task.comm}) at eip {task.context.eip:#010x}"
+                    f"{self.user_symbol(task, task.context.eip)}"
+                )
+        return "\n".join(lines)
+
+    # -- looking (no side effects) -------------------------------------------------------------------------------
+
+    def peek(self, mm: Mm | None, linear: int, size: int) -> bytes:
+        """Bytes at a linear address through the tables, by no access of the CPU; short where nothing is mapped."""
+        tables, memory = self.tables, self.memory
+        pgd = self.kernel_pgd if mm is None else mm.pgd
+        found = b""
+        while size:
+            entry = tables.get_pte(pgd, linear & 0xFFFFFFFF)
+            if not entry & 1:
+                break
+            offset = linear & 0xFFF
+            if entry & 0x80 and linear >= PAGE_OFFSET:
+                physical = (entry & tables.entry_mask & -tables.large_page) + (linear & tables.large_page - 1)
+            else:
+                physical = (tables.pfn(entry) << 12) + offset
+            take = min(size, PAGE_SIZE - offset)
+            at = memory.host_index(physical)
+            found += bytes(memory.bytes[at : at + take])
+            linear += take
+            size -= take
+        return found
+
+    def instruction_length(self, mm: Mm, linear: int) -> int:
+        """Bytes of the instruction at a linear address, 1 when there is none."""
+        from sandbox.image.disassemble import disassemble
+
+        decoded = disassemble(self.peek(mm, linear, 15), linear, 1)
+        return len(decoded[0].raw) if decoded else 1
+
+    def walk_text(self, mm: Mm, linear: int, error_code: int) -> str:
+        """The walk of an address, level by level, as lines."""
+        from sandbox.kernel.walktext import walk_lines
+
+        return "\n".join("  " + line for line in walk_lines(self, mm.cr3, linear, error_code))
+
+    def user_symbol(self, task: Task, linear: int) -> str:
+        """`` <name+0x10>`` when the program's symbols know the address, else nothing."""
+        table = self.program_symbols(task)
+        name = table.find(linear) if table is not None else None
+        return f" <{name}>" if name else ""
+
+    def program_symbols(self, task: Task) -> SymbolTable | None:
+        """The symbols of the program that a task runs, if its file has any."""
+        from sandbox.image.elf import symbols
+
+        data = self.files.program_bytes(task.exe)
+        return symbols(data) if data else None
+
+    @property
+    def image_symbols(self) -> SymbolTable:
+        """The kernel's own symbols."""
+        from sandbox.image.symbols import SymbolTable
+
+        return SymbolTable(self.image.symbols)
+
+
+__all__ = ["Counters", "Kernel", "UnexpectedExit", "clear_frame"]

@@ -1,0 +1,90 @@
+"""Where things are in the fourth gigabyte.
+
+Post 001 (Tweedie, January 1999) draws it: 1 GB of kernel addresses at 3 GB, 800 MB of them mapping physical
+memory directly, 100 MB for dynamic mappings, the rest for vmalloc::
+
+    C0000000  direct map         RAM from 0 on, in large pages; 800 MB at most (896 MB as 2.3 and later had it)
+       ...    kva pool           100 MB of 4 KB slots
+       ...    (8 MB gap)
+       ...    vmalloc            what is left
+    FF000000  pkmap              4 MB: the kmap pool (1024 slots, PAE uses the first 512)
+    FF800000  fixmap             8 MB: kmap_atomic windows and other fixed slots
+
+Every region is a multiple of 4 MB, so that no page-directory entry of either format belongs to two.  Machines with
+less RAM have a smaller direct map and kva pool; the order stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PAGE_SIZE = 4096
+PAGE_OFFSET = 0xC0000000
+TASK_SIZE = PAGE_OFFSET
+PKMAP_BASE, PKMAP_END = 0xFF000000, 0xFF400000
+FIXADDR_START, FIXADDR_END = 0xFF800000, 0xFFFFF000
+REGION = 4 << 20
+VMALLOC_GAP = 8 << 20
+KVA_BYTES = 100 << 20
+KERNEL_LOAD = 0x100000
+"""Physical address of the kernel's image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Linear addresses [start, end) and what they are for."""
+
+    name: str
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The kernel's linear address space for one machine."""
+
+    direct: Region
+    kva: Region
+    vmalloc: Region
+    pkmap: Region
+    fixmap: Region
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        return self.direct, self.kva, self.vmalloc, self.pkmap, self.fixmap
+
+    @property
+    def direct_frames(self) -> int:
+        """Frames below this number are lowmem: reachable through the direct map."""
+        return self.direct.size // PAGE_SIZE
+
+    def region_of(self, linear: int) -> Region | None:
+        """The region that a linear address lies in, or None for a gap."""
+        for region in self.regions:
+            if region.start <= linear < region.end:
+                return region
+        return None
+
+
+def _round_up(value: int) -> int:
+    return (value + REGION - 1) // REGION * REGION
+
+
+def plan(low_ram: int, direct_limit: int) -> Layout:
+    """Lay the regions out for ``low_ram`` bytes of RAM below 4 GB and a direct map of at most ``direct_limit``."""
+    direct = min(_round_up(low_ram), direct_limit)
+    kva = min(KVA_BYTES, _round_up(low_ram // 8))
+    kva_start = PAGE_OFFSET + direct
+    vmalloc_start = kva_start + kva + VMALLOC_GAP
+    return Layout(
+        Region("direct map", PAGE_OFFSET, kva_start),
+        Region("kva pool", kva_start, kva_start + kva),
+        Region("vmalloc", vmalloc_start, PKMAP_BASE - VMALLOC_GAP),
+        Region("pkmap", PKMAP_BASE, PKMAP_END),
+        Region("fixmap", FIXADDR_START, FIXADDR_END),
+    )

@@ -1,0 +1,163 @@
+"""Page faults of user addresses: ``do_no_page``, ``do_anonymous_page``, ``do_wp_page``, stack growth.
+
+Each function returns the resolution's name, the word that traces and manifests use.  Addresses are linear.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.pagetable import NX, US, A, D, P, RW
+from sandbox.kernel.smp import KernelCpu
+from sandbox.kernel.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+PAGE_MASK = ~(PAGE_SIZE - 1)
+ERROR_WRITE, ERROR_USER, ERROR_FETCH = 2, 4, 16
+STACK_SLACK = 65536 + 32 * 4
+"""Bytes below ESP that an instruction may touch and still grow the stack (2.4: ENTER pushes that much)."""
+
+BAD_AREA = "sigsegv"
+BUS_ERROR = "sigbus"
+
+
+def user_entry(kernel: Kernel, mm: Mm, vma: Vma, pfn: int, writable: bool) -> int:
+    """The entry for a frame in an area: present, user, NX where the area is not executable."""
+    prot = vma.prot
+    executable = bool(prot & PROT_EXEC) or (mm.executable_data and bool(prot & PROT_READ))
+    flags = P | US | A | (RW if writable else 0) | (0 if executable else kernel.tables.nx)
+    kernel.code.mapped(pfn, executable, writable)
+    return kernel.tables.make(pfn, flags)
+
+
+def do_user_fault(
+    kernel: Kernel, slot: KernelCpu, mm: Mm, address: int, error_code: int, esp: int
+) -> str:
+    """Resolve a fault at a user address, whoever touched it; BAD_AREA or BUS_ERROR when there is nothing to resolve.
+
+    Raises OutOfMemory.
+    """
+    vma = mm.vmas.find(address)
+    if vma is None:
+        return BAD_AREA
+    resolution = ""
+    if address < vma.start:
+        if not vma.flags & VM_GROWSDOWN or (error_code & ERROR_USER and address + STACK_SLACK < esp):
+            return BAD_AREA
+        if kernel.leaves_out("no-stack-growth") or not mm.vmas.expand(vma, address, kernel.config.stack_limit):
+            return BAD_AREA
+        resolution = "stack-growth"
+    write = bool(error_code & ERROR_WRITE)
+    needed = PROT_WRITE if write else PROT_EXEC if error_code & ERROR_FETCH else PROT_READ | PROT_EXEC | PROT_WRITE
+    if not vma.prot & needed and not (
+        needed == PROT_EXEC and mm.executable_data and vma.prot & PROT_READ
+    ):
+        return BAD_AREA
+    how = handle_mm_fault(kernel, slot, mm, vma, address, write)
+    return resolution if resolution and how != BUS_ERROR else how
+
+
+def handle_mm_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, address: int, write: bool) -> str:
+    """Bring the page of an address in, or break its sharing.  Raises OutOfMemory."""
+    page = address & PAGE_MASK
+    pte = kernel.tables.get_pte(mm.pgd, page)
+    if not pte & P:
+        return do_no_page(kernel, slot, mm, vma, page, write)
+    if write and not pte & RW:
+        return do_wp_page(kernel, slot, mm, vma, page, pte)
+    kernel.tlb.flush_page(slot, mm, page)
+    return "spurious"
+
+
+def do_no_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> str:
+    """Nothing is mapped: a file's page, the zero page for a read, a cleared page for a write."""
+    mm.minor_faults += 1
+    if vma.inode is None:
+        return do_anonymous_page(kernel, slot, mm, vma, page, write)
+    index = vma.page_of(page)
+    if index << 12 >= (vma.inode.size + PAGE_SIZE - 1) & PAGE_MASK:
+        return BUS_ERROR
+    pfn = kernel.pagecache.find_page(vma.inode, index)
+    if write and not vma.shared and not kernel.leaves_out("no-file-private"):
+        mine = kernel.alloc_frame(highmem=True)
+        source, target = kernel.kmap.kmap(slot, pfn), kernel.kmap.kmap(slot, mine)
+        slot.call(kernel.routines.copy_page, esi=source, edi=target)
+        kernel.kmap.kunmap(slot, target)
+        kernel.kmap.kunmap(slot, source)
+        kernel.counters.bytes_by_guest += PAGE_SIZE
+        kernel.tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, mine, True) | D)
+        return "file-private"
+    kernel.memmap.get_page(pfn)
+    kernel.tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, pfn, write))
+    return "file-read"
+
+
+def do_anonymous_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> str:
+    """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU."""
+    if not write:
+        kernel.tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, kernel.zero_page, False))
+        return "zero-page"
+    pfn = kernel.alloc_frame(highmem=True)
+    clear_frame(kernel, slot, pfn)
+    kernel.tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, pfn, True) | D)
+    return "demand-zero"
+
+
+def clear_frame(kernel: Kernel, slot: KernelCpu, pfn: int) -> None:
+    """Let the CPU clear a frame through its kernel address."""
+    if kernel.leaves_out("no-zero"):
+        return
+    window = kernel.kmap.kmap(slot, pfn)
+    slot.call(kernel.routines.clear_page, edi=window)
+    kernel.kmap.kunmap(slot, window)
+    kernel.counters.bytes_by_guest += PAGE_SIZE
+
+
+def do_wp_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, pte: int) -> str:
+    """A write to a page that is mapped read-only in a writable area: the sole owner keeps it, others copy.
+
+    Post 001 (Tweedie): the old data is copied out of the faulting process's own mapping; only the new frame needs
+    a kernel address.  The old frame is released after the flush (MM 11).
+    """
+    tables, memmap = kernel.tables, kernel.memmap
+    old = tables.pfn(pte)
+    if vma.shared or (memmap.count(old) == 1 and not memmap.reserved(old) and not kernel.leaves_out("no-reuse")):
+        kernel.code.mapped(old, not pte & NX, True)
+        tables.set_pte(mm.pgd, page, pte | RW | D | A)
+        kernel.tlb.flush_page(slot, mm, page)
+        kernel.counters.cow_reuses += 1
+        return "cow-reuse"
+    memmap.get_page(old)
+    try:
+        new = kernel.alloc_frame(highmem=True)
+    except BaseException:
+        kernel.put_page(old)
+        raise
+    if old == kernel.zero_page:
+        clear_frame(kernel, slot, new)
+        resolution = "demand-zero"
+    else:
+        window = kernel.kmap.kmap(slot, new)
+        if slot.active_mm is mm:
+            slot.call(kernel.routines.copy_page, esi=page, edi=window)
+        else:
+            source = kernel.kmap.kmap(slot, old)
+            slot.call(kernel.routines.copy_page, esi=source, edi=window)
+            kernel.kmap.kunmap(slot, source)
+        kernel.kmap.kunmap(slot, window)
+        kernel.counters.bytes_by_guest += PAGE_SIZE
+        kernel.counters.cow_copies += 1
+        resolution = "cow-copy"
+    kernel.put_page(old)
+    if kernel.leaves_out("early-free"):
+        kernel.put_page(old)
+    tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, new, True) | D)
+    kernel.tlb.flush_page(slot, mm, page)
+    if not kernel.leaves_out("early-free"):
+        kernel.put_page(old)
+    return resolution
+

@@ -1,0 +1,90 @@
+"""Who must forget a translation, and when (MM 18).
+
+Every change of a present entry is followed by one of these; they run ``invlpg`` or a CR3 load on the emulated CPUs.
+Not present to present needs none.  A CPU holds user translations of an mm only while that mm's CR3 is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sandbox.kernel.events import TlbFlush
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.smp import KernelCpu
+from sandbox.kernel.symbols import Routines
+from sandbox.machine.events import EventBus
+
+RANGE_CEILING = 32
+"""Above so many pages the whole (non-global) TLB goes instead of one page at a time."""
+
+
+@dataclass(slots=True)
+class TlbCounters:
+    """Invalidations, by kind."""
+
+    pages: int = 0
+    spaces: int = 0
+    everything: int = 0
+    interrupts: int = 0
+
+
+class Tlb:
+    """Invalidation on the CPU that asks and, by inter-processor interrupt, on the others that must."""
+
+    def __init__(self, cpus: Sequence[KernelCpu], routines: Routines, bus: EventBus, switches: frozenset[str]):
+        self.cpus = cpus
+        self.routines = routines
+        self.bus = bus
+        self.counters = TlbCounters()
+        self._here = "no-flush" not in switches
+        self._there = self._here and "no-shootdown" not in switches
+
+    def flush_page(self, slot: KernelCpu, mm: Mm, linear: int) -> None:
+        """A user entry was cleared, reduced or moved to another frame."""
+        self.counters.pages += 1
+        self._on_users(slot, mm, self.routines.invlpg, linear)
+        if self.bus.active:
+            self.bus.emit(TlbFlush(slot.cpu.clock, slot.index, "page", linear))
+
+    def flush_mm(self, slot: KernelCpu, mm: Mm) -> None:
+        """Many user entries of one address space changed."""
+        self.counters.spaces += 1
+        self._on_users(slot, mm, self.routines.flush_tlb, 0)
+        if self.bus.active:
+            self.bus.emit(TlbFlush(slot.cpu.clock, slot.index, "space", 0))
+
+    def flush_pages(self, slot: KernelCpu, mm: Mm, pages: Sequence[int]) -> None:
+        """Several user entries changed: one at a time while that is cheaper."""
+        if len(pages) > RANGE_CEILING:
+            self.flush_mm(slot, mm)
+        else:
+            for linear in pages:
+                self.flush_page(slot, mm, linear)
+
+    def flush_kernel(self, slot: KernelCpu) -> None:
+        """Kernel mappings were removed or changed: everything, global entries too, on every CPU."""
+        self.counters.everything += 1
+        if self._here:
+            slot.call(self.routines.flush_tlb_all)
+        for other in self.cpus:
+            if other is not slot and self._there:
+                self.counters.interrupts += 1
+                other.interrupt(self.routines.flush_tlb_all)
+        if self.bus.active:
+            self.bus.emit(TlbFlush(slot.cpu.clock, slot.index, "all", 0))
+
+    def invalidate_local(self, slot: KernelCpu, linear: int) -> None:
+        """One kernel address on this CPU only: atomic windows and fixed slots."""
+        if self._here:
+            slot.call(self.routines.invlpg, eax=linear)
+
+    def _on_users(self, slot: KernelCpu, mm: Mm, routine: int, argument: int) -> None:
+        mask = mm.cpu_mask
+        if self._here and mask >> slot.index & 1:
+            slot.call(routine, eax=argument)
+        if mask & ~(1 << slot.index) and self._there:
+            for other in self.cpus:
+                if other is not slot and mask >> other.index & 1:
+                    self.counters.interrupts += 1
+                    other.interrupt(routine, argument)

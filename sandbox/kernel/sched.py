@@ -1,0 +1,209 @@
+"""The scheduler: CPUs take turns, tasks take slices, all of it counted in blocks and decided by one seed.
+
+One greenlet, the hub, gives a CPU its turn by switching to that CPU's task; the task comes back here when it sleeps,
+ends, is preempted or when the turn is over.  With the same seed a run is the same, event for event.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from greenlet import getcurrent, greenlet
+
+from sandbox.kernel.events import TaskSwitch
+from sandbox.kernel.smp import KernelCpu
+from sandbox.kernel.task import State, Task
+from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+ENGINE_RUN_SECONDS = 0.02
+FIRST_ENGINE_RUN, LONGEST_ENGINE_RUN = 100_000, 8_000_000
+
+
+class LimitReached(SandboxError):
+    """The run's limit of blocks or seconds: a guest gone wild, or one that needs more."""
+
+    exit_status = 1
+
+
+class Deadlock(SandboxError):
+    """Every task sleeps and nothing will wake one."""
+
+    exit_status = 1
+
+
+class Interrupted(SandboxError):
+    """Ctrl-C, or whoever runs the machine, asked for an end."""
+
+    exit_status = 1
+
+
+class Scheduler:
+    """Run queues of all CPUs, the machine's time, and the limits of a run."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._random = random.Random(kernel.config.seed)
+        self._hub: greenlet | None = None
+        self._idle_blocks = 0
+        self._turn_left = 0
+        self._started = 0.0
+        self._engine_run = FIRST_ENGINE_RUN
+        self.interrupted = False
+        self.switches = 0
+        self._sleepers: list[Task] = []
+        self.preempts = "no-preempt" not in kernel.config.switches
+
+    @property
+    def now(self) -> int:
+        """Machine time in blocks: what all CPUs ran, and what was skipped while all slept."""
+        return self._idle_blocks + sum(slot.cpu.clock for slot in self._kernel.cpus)
+
+    # -- the hub -------------------------------------------------------------------------------------------------
+
+    def run(self, finished: Callable[[], bool]) -> None:
+        """Give turns until ``finished``.
+
+        Raises Deadlock, LimitReached, Interrupted, and whatever a task's greenlet raises.
+        """
+        self._hub = getcurrent()
+        if not self._started:
+            self._started = time.monotonic()
+        cpus = self._kernel.cpus
+        while not finished():
+            ready = [slot for slot in cpus if slot.current is not None or slot.runqueue]
+            if not ready:
+                self._wait_for_timer()
+                continue
+            slot = ready[0] if len(ready) == 1 else self._random.choice(ready)
+            if len(cpus) > 1:
+                self._kernel.code.turn_over()
+                turn = self._kernel.config.turn
+                self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
+            if slot.current is None:
+                self._switch_to(slot, slot.runqueue.popleft())
+            assert slot.current is not None and slot.current.greenlet is not None
+            slot.current.greenlet.switch()
+            self._wake_sleepers()
+
+    def _switch_to(self, slot: KernelCpu, task: Task) -> None:
+        self.switches += 1
+        slot.current = task
+        slot.flow = task.flow
+        slot.slice_left = self._kernel.config.quantum
+        self._kernel.switch_to(slot, task)
+        bus = self._kernel.bus
+        if bus.active:
+            bus.emit(TaskSwitch(self.now, slot.index, 0, task.pid))
+
+    def _wait_for_timer(self) -> None:
+        due = [task.wake_at for task in self._sleepers if task.wake_at >= 0]
+        if not due:
+            tasks = [task for task in self._kernel.tasks.values() if task.state is State.SLEEPING]
+            raise Deadlock(
+                "deadlock: every task sleeps and nothing can wake one",
+                "\n".join(f"task {task.pid} ({task.comm}) waits for {task.waits_for}" for task in tasks),
+            )
+        self._idle_blocks += max(0, min(due) - self.now)
+        self._check_limits()
+        self._wake_sleepers()
+
+    def _wake_sleepers(self) -> None:
+        if self._sleepers:
+            now = self.now
+            for task in [task for task in self._sleepers if task.wake_at <= now]:
+                self.wake(task)
+
+    # -- called by tasks -----------------------------------------------------------------------------------------
+
+    def enqueue(self, task: Task) -> None:
+        """A runnable task joins its CPU's queue."""
+        task.state = State.RUNNING
+        task.cpu.runqueue.append(task)
+
+    def wake(self, task: Task) -> None:
+        """Make a sleeping task runnable; no effect on others."""
+        if task.state is State.SLEEPING:
+            if task.wake_at >= 0:
+                self._sleepers.remove(task)
+                task.wake_at = -1
+            self.enqueue(task)
+
+    def sleep(self, task: Task, waits_for: str, wake_at: int = -1) -> None:
+        """Give the CPU up until somebody wakes the task, or until a time in blocks."""
+        task.state = State.SLEEPING
+        task.waits_for = waits_for
+        task.wake_at = wake_at
+        if wake_at >= 0:
+            self._sleepers.append(task)
+        self._leave(task)
+
+    def yield_cpu(self, task: Task) -> None:
+        """Go to the end of the queue; nothing happens when it is empty."""
+        if task.cpu.runqueue:
+            self.enqueue(task)
+            self._leave(task)
+
+    def leave_for_ever(self, task: Task) -> None:
+        """The task is a zombie or dead; its greenlet ends after this."""
+        task.cpu.current = None
+
+    def _leave(self, task: Task) -> None:
+        task.cpu.current = None
+        self._to_hub()
+
+    def _to_hub(self) -> None:
+        assert self._hub is not None
+        self._hub.switch()
+
+    # -- running user code ---------------------------------------------------------------------------------------
+
+    def budget(self, slot: KernelCpu) -> int:
+        """Blocks for the next run of user code: what is left of turn and slice, at most about 20 ms."""
+        budget = self._engine_run
+        if len(self._kernel.cpus) > 1:
+            budget = min(budget, max(1, self._turn_left))
+        if slot.runqueue and self.preempts:
+            budget = min(budget, max(1, slot.slice_left))
+        limit = self._kernel.config.block_limit
+        if limit:
+            budget = min(budget, max(1, limit - self.now))
+        return budget
+
+    def charge(self, slot: KernelCpu, blocks: int) -> None:
+        """User code of this CPU's task ran so many blocks."""
+        self._turn_left -= blocks
+        slot.slice_left -= blocks
+
+    def adapt(self, blocks: int, seconds: float) -> None:
+        """A run used its whole budget: aim the next at 20 ms.  This has no effect that a guest can see."""
+        if blocks >= 10_000 and seconds > 0:
+            aim = int(blocks * ENGINE_RUN_SECONDS / seconds)
+            self._engine_run = max(10_000, min(LONGEST_ENGINE_RUN, aim, blocks * 4))
+
+    def after_run(self, task: Task) -> None:
+        """At a return to ring 3: limits, end of turn, end of slice."""
+        self._check_limits()
+        slot = task.cpu
+        if slot.slice_left <= 0:
+            slot.slice_left = self._kernel.config.quantum
+            if slot.runqueue and self.preempts:
+                self.enqueue(task)
+                self._leave(task)
+                return
+        if self._turn_left <= 0 and len(self._kernel.cpus) > 1:
+            self._to_hub()
+
+    def _check_limits(self) -> None:
+        config = self._kernel.config
+        if self.interrupted:
+            raise Interrupted("interrupted")
+        if config.block_limit and self.now >= config.block_limit:
+            raise LimitReached(f"limit reached: {config.block_limit} blocks", self._kernel.where())
+        if config.time_limit and time.monotonic() - self._started > config.time_limit:
+            raise LimitReached(f"limit reached: {config.time_limit:g} s of host time", self._kernel.where())

@@ -1,0 +1,1 @@
+"""System calls by Linux's i386 numbers, one module a group."""

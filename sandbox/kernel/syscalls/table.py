@@ -1,0 +1,64 @@
+"""From the number in EAX to the function, and back with a result or a negative errno."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
+from sandbox.kernel.abi.errno import ENOMEM, ENOSYS, KernelError
+from sandbox.kernel.abi.numbers import NUMBERS, name_of
+from sandbox.kernel.events import SystemCall
+from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.task import Task
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+Handler = Callable[["Kernel", Task, int, int, int, int, int, int], int]
+"""EBX, ECX, EDX, ESI, EDI and EBP as they came, unsigned; the result may be negative."""
+
+
+class SystemCalls:
+    """The dispatch table of one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        from sandbox.kernel.syscalls import files, memory, misc, process
+
+        self._kernel = kernel
+        self._handlers: list[Handler | None] = [None] * (max(NUMBERS.values()) + 1)
+        for module in (process, memory, files, misc):
+            for name in dir(module):
+                if name.startswith("sys_"):
+                    self._handlers[NUMBERS[name[4:]]] = getattr(module, name)
+
+    def dispatch(self, task: Task) -> None:
+        """Carry out the call that a task made with INT 0x80."""
+        kernel = self._kernel
+        kernel.counters.system_calls += 1
+        quads = task.context.quads
+        number = quads[EAX] & 0xFFFFFFFF
+        arguments = (
+            quads[EBX] & 0xFFFFFFFF,
+            quads[ECX] & 0xFFFFFFFF,
+            quads[EDX] & 0xFFFFFFFF,
+            quads[ESI] & 0xFFFFFFFF,
+            quads[EDI] & 0xFFFFFFFF,
+            quads[EBP] & 0xFFFFFFFF,
+        )
+        handler = self._handlers[number] if number < len(self._handlers) else None
+        before = task.context.eip
+        try:
+            result = -ENOSYS if handler is None else handler(kernel, task, *arguments)
+        except KernelError as error:
+            result = -error.errno
+        except OutOfMemory:
+            result = -ENOMEM
+        if kernel.bus.active:
+            kernel.bus.emit(
+                SystemCall(
+                    kernel.sched.now, task.cpu.index, task.pid, number, name_of(number), arguments, result
+                )
+            )
+        if task.context.eip == before:
+            quads[EAX] = result & 0xFFFFFFFF

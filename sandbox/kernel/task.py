@@ -1,0 +1,77 @@
+"""Tasks: a greenlet with a kernel stack, a user-mode context, an address space and files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from greenlet import greenlet
+
+from sandbox.engine.context import CpuContext
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.smp import ContextStack, KernelCpu
+
+if TYPE_CHECKING:
+    from sandbox.kernel.fs.file import FdTable
+
+GDT_ENTRY_TLS_MIN, GDT_ENTRY_TLS_ENTRIES = 6, 3
+
+
+class State(Enum):
+    """What the scheduler may do with a task."""
+
+    RUNNING = "running"
+    SLEEPING = "sleeping"
+    ZOMBIE = "zombie"
+    DEAD = "dead"
+
+
+class TaskExit(BaseException):  # noqa: N818 - it unwinds a task's greenlet, it is not an error
+    """Raised inside a task's greenlet to leave whatever it is doing and exit."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """``status`` is a wait(2) status word; ``cwd`` is a path below the root."""
+
+    pid: int
+    comm: str
+    context: CpuContext
+    flow: ContextStack
+    stack_frames: tuple[int, ...]
+    mm: Mm | None
+    files: FdTable
+    parent: Task | None
+    cpu: KernelCpu
+    pgid: int = 0
+    sid: int = 0
+    cwd: str = "/"
+    umask: int = 0o022
+    state: State = State.RUNNING
+    status: int = 0
+    waits_for: str = ""
+    """What a sleeping task waits for, for reports."""
+    wake_at: int = -1
+    """Machine time (blocks) at which a sleeping task wakes, -1 for never."""
+    children: list[Task] = field(default_factory=list)
+    greenlet: greenlet | None = None
+    tls: list[int] = field(default_factory=lambda: [0] * GDT_ENTRY_TLS_ENTRIES)
+    """Thread-local segment descriptors (64-bit words), loaded into the CPU's GDT with the task."""
+    clear_child_tid: int = 0
+    set_child_tid: int = 0
+    """User address at which the child stores its pid when it first runs, 0 for none."""
+    pending: int = 0
+    """Signal that ends the task at its next return to ring 3, 0 for none."""
+    report: str = ""
+    """Why it was killed, for a person."""
+    exe: str = ""
+    scratch: int = 0
+    """Linear address of a lowmem page for data between Python and user memory."""
+
+    def __repr__(self) -> str:
+        return f"<task {self.pid} {self.comm} {self.state.value}>"

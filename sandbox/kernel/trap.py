@@ -1,0 +1,221 @@
+"""Where traps arrive: page faults, system calls, exceptions that become signals, faults in kernel routines."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sandbox.engine.context import EIP, ESP, CpuContext
+from sandbox.engine.exits import BudgetSpent, BusError, Exit, PortDenied, Trap
+from sandbox.kernel.events import PageFault
+from sandbox.kernel.layout import PAGE_OFFSET, TASK_SIZE
+from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, do_user_fault
+from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.report import fatal_report
+from sandbox.kernel.signal import SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, force_signal
+from sandbox.kernel.smp import KernelCpu
+from sandbox.kernel.task import Task
+from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+PAGE_FAULT, SYSTEM_CALL, KERNEL_GATE = 14, 0x80, 0xF0
+_SIGNALS = {
+    0: SIGFPE, 1: SIGTRAP, 3: SIGTRAP, 4: SIGSEGV, 5: SIGSEGV, 6: SIGILL, 7: SIGSEGV, 8: SIGSEGV, 9: SIGFPE,
+    10: SIGSEGV, 11: SIGBUS, 12: SIGBUS, 13: SIGSEGV, 16: SIGFPE, 17: SIGBUS, 19: SIGFPE,
+}  # fmt: skip
+"""Linux's signal for each exception (arch/i386/kernel/traps.c)."""
+_RDTSC = b"\x0f\x31"
+
+
+class KernelOops(SandboxError):
+    """Kernel code on the CPU faulted where neither a VMA nor the exception table has an answer."""
+
+    exit_status = 3
+
+
+class KernelTraps:
+    """The trap handlers of one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.faults = 0
+        """Page faults so far; each has this number in its event."""
+        image = kernel.image
+        table = kernel.memory.words
+        first = (image.routines.ex_table_start - PAGE_OFFSET) // 4
+        self._fixups = first, (image.routines.ex_table_end - image.routines.ex_table_start) // 8
+        self._words = table
+
+    # -- from ring 3 ---------------------------------------------------------------------------------------------
+
+    def run_user(self, task: Task) -> None:
+        """The life of a task: ring 3 until a trap, the trap, ring 3 again.  Ends by TaskExit."""
+        kernel = self._kernel
+        sched, syscall = kernel.sched, kernel.syscalls.dispatch
+        while True:
+            if task.pending:
+                kernel.deliver_signal(task)
+            slot = task.cpu
+            cpu = slot.cpu
+            context = cpu.context = task.context
+            budget = sched.budget(slot)
+            before = cpu.clock
+            began = time.perf_counter()
+            exit_ = cpu.run(budget)
+            sched.charge(slot, cpu.clock - before)
+            kind = type(exit_)
+            if kind is Trap:
+                assert isinstance(exit_, Trap)
+                if exit_.vector == PAGE_FAULT and not exit_.software:
+                    self._user_page_fault(task, slot, context, exit_)
+                elif exit_.vector == SYSTEM_CALL and exit_.software:
+                    syscall(task)
+                else:
+                    self._exception(task, context, exit_)
+            elif kind is BudgetSpent:
+                sched.adapt(budget, time.perf_counter() - began)
+            else:
+                self._odd_exit(task, exit_)
+            sched.after_run(task)
+
+    def _user_page_fault(self, task: Task, slot: KernelCpu, context: CpuContext, trap: Trap) -> None:
+        kernel = self._kernel
+        self.faults += 1
+        address = trap.address
+        started = slot.cpu.clock
+        assert task.mm is not None
+        if trap.cpl == 0:
+            self._oops(slot, context, trap)
+        try:
+            if address < TASK_SIZE:
+                how = do_user_fault(kernel, slot, task.mm, address, trap.error_code, context.quads[ESP])
+            else:
+                how = BAD_AREA
+        except OutOfMemory as error:
+            self._report_fault(task, slot, trap, "oom-kill", started)
+            force_signal(kernel, task, SIGKILL, error.summary + "\n" + error.detail)
+            return
+        if how is BAD_AREA or how is BUS_ERROR:
+            if kernel.leaves_out("no-signal-on-fault"):
+                context.quads[EIP] += kernel.instruction_length(task.mm, trap.eip)
+            else:
+                force_signal(
+                    kernel,
+                    task,
+                    SIGSEGV if how is BAD_AREA else SIGBUS,
+                    fatal_report(kernel, task, trap),
+                )
+        if kernel.bus.active:
+            self._report_fault(task, slot, trap, how, started)
+
+    def _report_fault(self, task: Task, slot: KernelCpu, trap: Trap, how: str, started: int) -> None:
+        kernel = self._kernel
+        if not kernel.bus.active or task.mm is None:
+            return
+        pte = kernel.tables.get_pte(task.mm.pgd, trap.address & ~0xFFF)
+        kernel.bus.emit(
+            PageFault(
+                kernel.sched.now, slot.index, task.pid, trap.eip, trap.address, trap.error_code, how, pte,
+                slot.cpu.clock - started, kernel.peek(task.mm, trap.eip, 15), self.faults,
+            )  # fmt: skip
+        )
+
+    def _exception(self, task: Task, context: CpuContext, trap: Trap) -> None:
+        kernel = self._kernel
+        if trap.cpl == 0:
+            self._oops(task.cpu, context, trap)
+        assert task.mm is not None
+        vector = trap.vector
+        if trap.software and vector not in (3, 4):
+            context.quads[EIP] = trap.eip = trap.eip - 2
+            trap.error_code = vector * 8 + 2
+            trap.vector = vector = 13
+        elif vector == 13 and kernel.peek(task.mm, trap.eip, 2) == _RDTSC:
+            now = kernel.sched.now
+            context.eax, context.edx = now & 0xFFFFFFFF, now >> 32
+            context.eip = trap.eip + 2
+            return
+        force_signal(kernel, task, _SIGNALS.get(vector, SIGSEGV), fatal_report(kernel, task, trap))
+
+    def _odd_exit(self, task: Task, exit_: Exit) -> None:
+        kernel = self._kernel
+        if isinstance(exit_, PortDenied):
+            trap = Trap(exit_.eip, 13, 0, 0, 3, False)
+            force_signal(kernel, task, SIGSEGV, fatal_report(kernel, task, trap))
+        elif isinstance(exit_, BusError):
+            trap = Trap(exit_.eip, 18, 0, 0, 3, False)
+            force_signal(
+                kernel,
+                task,
+                SIGBUS,
+                f"nothing answers at physical address {exit_.physical:#x}\n" + fatal_report(kernel, task, trap),
+            )
+        else:
+            kernel.stopped(task, exit_)
+
+    # -- from ring 0 ---------------------------------------------------------------------------------------------
+
+    def kernel_trap(self, slot: KernelCpu, context: CpuContext, exit_: Exit) -> None:
+        """A routine of ``cpu.call`` stopped: resolve the fault, take the exception table's way out, or give up."""
+        kernel = self._kernel
+        if not isinstance(exit_, Trap):
+            self._oops(slot, context, exit_)
+            return
+        if exit_.vector == KERNEL_GATE and exit_.software:
+            kernel.gate(slot, context)
+            return
+        if exit_.vector != PAGE_FAULT:
+            self._oops(slot, context, exit_)
+        self.faults += 1
+        started = slot.cpu.clock
+        task = slot.current
+        mm = slot.active_mm
+        how = BAD_AREA
+        if exit_.address < TASK_SIZE and mm is not None:
+            try:
+                how = do_user_fault(kernel, slot, mm, exit_.address, exit_.error_code, 0)
+            except OutOfMemory as error:
+                if task is not None:
+                    force_signal(kernel, task, SIGKILL, error.summary + "\n" + error.detail)
+        if how is BAD_AREA or how is BUS_ERROR:
+            fixup = self.search_exception_table(exit_.eip)
+            if fixup is None:
+                self._oops(slot, context, exit_)
+                return
+            context.quads[EIP] = fixup
+            how = "fixup"
+        if task is not None and kernel.bus.active:
+            self._report_fault(task, slot, exit_, how, started)
+
+    def search_exception_table(self, eip: int) -> int | None:
+        """The fixup's linear address for an instruction that may fault, by binary search in guest memory."""
+        if self._kernel.leaves_out("no-fixup"):
+            return None
+        first, count = self._fixups
+        low, high = 0, count
+        while low < high:
+            middle = (low + high) // 2
+            if self._words[first + 2 * middle] < eip:
+                low = middle + 1
+            else:
+                high = middle
+        if low < count and self._words[first + 2 * low] == eip:
+            return self._words[first + 2 * low + 1]
+        return None
+
+    def _oops(self, slot: KernelCpu, context: CpuContext, exit_: Exit) -> None:
+        kernel = self._kernel
+        name = kernel.image_symbols.find(exit_.eip) or f"{exit_.eip:#010x}"
+        what = "kernel fault"
+        if isinstance(exit_, Trap):
+            what = (
+                f"kernel page fault at {exit_.address:#010x} (error {exit_.error_code:#x})"
+                if exit_.vector == PAGE_FAULT
+                else f"exception {exit_.vector} in kernel code"
+            )
+        elif isinstance(exit_, BusError):
+            what = f"nothing answers at physical address {exit_.physical:#x}"
+        registers = " ".join(f"{name}={value:08x}" for name, value in context.general().items())
+        raise KernelOops(f"{what}, in {name} on CPU {slot.index}", registers)
