@@ -1,8 +1,8 @@
 """Structures that system calls exchange with a program, in the exact i386 layout.
 
 ``pack_*`` makes the bytes to copy out, ``unpack_*`` reads bytes that were copied in.  Times are nanoseconds
-throughout; device numbers are Linux's 32-bit ``dev_t`` (see ``makedev``).  A 64-bit member is aligned to 4 bytes
-only, as the i386 ABI has it: hence ``<`` formats and no padding but what is written out.
+throughout; device numbers are Linux's 32-bit ``dev_t`` (see ``makedev``).  A 64-bit member is aligned to 4
+bytes only, as the i386 ABI has it: hence ``<`` formats and no padding but what is written out.
 """
 
 from __future__ import annotations
@@ -108,13 +108,13 @@ def dirent_type(mode: int) -> int:
 
 
 def pack_dirent64(ino: int, offset: int, kind: int, name: bytes) -> bytes:
-    """``struct linux_dirent64`` for getdents64(220); ``offset`` is where the next entry is, ``kind`` a DT_*."""
+    """``struct linux_dirent64`` for getdents64(220); ``offset`` is the next entry's, ``kind`` a DT_*."""
     length = (_DIRENT64.size + len(name) + 1 + 7) & ~7
     return (_DIRENT64.pack(ino, offset, length, kind) + name).ljust(length, b"\0")
 
 
 def pack_dirent(ino: int, offset: int, kind: int, name: bytes) -> bytes:
-    """``struct linux_dirent`` for getdents(141), the kind in its last byte.  Raises KernelError(EOVERFLOW)."""
+    """``struct linux_dirent`` for getdents(141), the kind its last byte.  Raises KernelError(EOVERFLOW)."""
     if ino > 0xFFFFFFFF:
         raise KernelError(EOVERFLOW)
     length = (_DIRENT.size + len(name) + 2 + 3) & ~3
@@ -122,7 +122,7 @@ def pack_dirent(ino: int, offset: int, kind: int, name: bytes) -> bytes:
 
 
 def unpack_iovec(data: bytes) -> list[tuple[int, int]]:
-    """``struct iovec[]``: (linear address, bytes) pairs.  Raises KernelError(EINVAL) for a negative length."""
+    """``struct iovec[]``: (linear address, bytes) pairs.  KernelError(EINVAL) for a negative length."""
     words = unpack(f"<{len(data) // 4}I", data)
     pieces = list(zip(words[::2], words[1::2], strict=True))
     if any(length > 0x7FFFFFFF for _, length in pieces):
@@ -260,7 +260,7 @@ def unpack_pollfd(data: bytes) -> tuple[int, int]:
 
 
 def unpack_mmap_arguments(data: bytes) -> tuple[int, int, int, int, int, int]:
-    """``struct mmap_arg_struct`` of the old mmap(90), 24 bytes: (address, length, prot, flags, fd, byte offset)."""
+    """24 bytes of arguments of the old mmap(90): (address, length, prot, flags, fd, byte offset)."""
     address, length, prot, flags, descriptor, offset = unpack("<4IiI", data)
     return address, length, prot, flags, descriptor, offset
 
