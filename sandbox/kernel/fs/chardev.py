@@ -1,0 +1,96 @@
+"""Inodes without blocks: reading and writing them are calls.  The memory devices of /dev are here."""
+
+from __future__ import annotations
+
+import random
+
+from sandbox.kernel.abi.errno import EINVAL, ENOSPC, KernelError
+from sandbox.kernel.abi.flags import POLLIN, POLLOUT, S_IFCHR
+from sandbox.kernel.abi.structs import Stat, makedev
+from sandbox.kernel.fs.inode import GUEST_GID, GUEST_UID, Inode
+
+DEV_DEVICE = makedev(0, 5)
+MAXIMUM_READ = 1 << 16
+"""Bytes that one read of an endless device gives at most."""
+
+
+class CharDevice(Inode):
+    """A character device, or any other stream of bytes.  Data crosses as bytes: it is the device's DMA."""
+
+    kind = S_IFCHR
+
+    def __init__(self, ino: int, rdev: int, name: str) -> None:
+        self.ino = ino
+        self.rdev = rdev
+        self.name = name
+
+    def stat(self) -> Stat:
+        return Stat(
+            dev=DEV_DEVICE,
+            ino=self.ino,
+            mode=self.kind | 0o666,
+            uid=GUEST_UID,
+            gid=GUEST_GID,
+            rdev=self.rdev,
+        )
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes, waiting for the first; nothing at the end."""
+        raise KernelError(EINVAL)
+
+    def write(self, data: bytes) -> int:
+        """Bytes taken."""
+        raise KernelError(EINVAL)
+
+    def poll(self) -> int:
+        """POLL* bits: what would not wait now."""
+        return POLLIN | POLLOUT
+
+    def truncate(self, size: int) -> None:
+        """O_TRUNC has no effect on a device."""
+
+
+class NullDevice(CharDevice):
+    """/dev/null."""
+
+    def read(self, size: int) -> bytes:
+        return b""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+class ZeroDevice(NullDevice):
+    """/dev/zero."""
+
+    def read(self, size: int) -> bytes:
+        return bytes(min(size, MAXIMUM_READ))
+
+
+class FullDevice(ZeroDevice):
+    """/dev/full."""
+
+    def write(self, data: bytes) -> int:
+        raise KernelError(ENOSPC)
+
+
+class RandomDevice(NullDevice):
+    """/dev/urandom, the same sequence for the same seed: no secrets are made here."""
+
+    def __init__(self, ino: int, rdev: int, name: str, seed: int = 0) -> None:
+        super().__init__(ino, rdev, name)
+        self._random = random.Random(seed)
+
+    def read(self, size: int) -> bytes:
+        return self._random.randbytes(min(size, MAXIMUM_READ))
+
+
+def memory_devices(seed: int = 0) -> dict[bytes, Inode]:
+    """The devices that any program may expect in /dev, by name."""
+    return {
+        b"null": NullDevice(3, makedev(1, 3), "/dev/null"),
+        b"zero": ZeroDevice(4, makedev(1, 5), "/dev/zero"),
+        b"full": FullDevice(5, makedev(1, 7), "/dev/full"),
+        b"random": RandomDevice(6, makedev(1, 8), "/dev/random", seed),
+        b"urandom": RandomDevice(7, makedev(1, 9), "/dev/urandom", seed),
+    }

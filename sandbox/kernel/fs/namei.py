@@ -1,0 +1,308 @@
+"""From a path name to an inode: the walk, and the calls that take a name.
+
+A path is walked one component at a time over dentries, each of which knows its parent: so ``..`` goes back
+the way that the walk came, and at the root stays there, as in a chroot.  Paths are bytes, without their NUL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import ref
+
+from sandbox.kernel.abi.errno import (
+    EBUSY,
+    EEXIST,
+    EINVAL,
+    EISDIR,
+    ELOOP,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOTDIR,
+    ENOTEMPTY,
+    EOPNOTSUPP,
+    EPERM,
+    KernelError,
+)
+from sandbox.kernel.abi.flags import (
+    MAXSYMLINKS,
+    NAME_MAX,
+    O_ACCMODE,
+    O_CREAT,
+    O_DIRECTORY,
+    O_EXCL,
+    O_NOFOLLOW,
+    O_PATH,
+    O_RDONLY,
+    O_TMPFILE,
+    O_TRUNC,
+    PATH_MAX,
+    S_IFDIR,
+)
+from sandbox.kernel.fs.inode import Directory, Inode, Symlink, as_directory
+
+_DOTS = {b".": EINVAL, b"..": ENOTEMPTY, b"/": EBUSY}
+"""Last components that name no entry, and how rmdir(2) refuses them."""
+
+
+class Dentry:
+    """An inode as found under a name.  The root is its own parent.
+
+    A directory has one dentry at a time, as it has one name: so whoever stands in it sees it renamed or
+    removed.
+    """
+
+    __slots__ = ("__weakref__", "deleted", "inode", "name", "parent")
+
+    def __init__(self, inode: Inode, name: bytes = b"", parent: Dentry | None = None) -> None:
+        self.inode = inode
+        self.name = name
+        self.parent = parent if parent is not None else self
+        self.deleted = False
+
+    def path(self) -> bytes:
+        """The absolute path inside the root.  Raises KernelError(ENOENT) if the directory was removed."""
+        names: list[bytes] = []
+        dentry = self
+        while dentry.parent is not dentry:
+            if dentry.deleted:
+                raise KernelError(ENOENT)
+            names.append(dentry.name)
+            dentry = dentry.parent
+        return b"/" + b"/".join(reversed(names))
+
+    def is_below(self, inode: Inode) -> bool:
+        """True if the walk to it passed ``inode``, or is at it."""
+        dentry = self
+        while dentry.inode is not inode:
+            if dentry.parent is dentry:
+                return False
+            dentry = dentry.parent
+        return True
+
+    def child(self, inode: Inode, name: bytes) -> Dentry:
+        """The dentry of what was found here: a directory's own one, moved here if it was elsewhere."""
+        if not isinstance(inode, Directory):
+            return Dentry(inode, name, self)
+        known = inode.dentry()
+        if known is None:
+            known = Dentry(inode, name, self)
+            inode.dentry = ref(known)
+        elif known.parent is not self or known.name != name:
+            if self.is_below(inode):
+                return Dentry(inode, name, self)
+            known.name, known.parent = name, self
+        return known
+
+    def __repr__(self) -> str:
+        return f"<dentry {self.name!r} of {self.inode!r}>"
+
+
+@dataclass(slots=True)
+class Found:
+    """Where a walk ended: ``dentry`` is None if the last component does not exist in ``parent``.
+
+    ``name`` is the last component, ``/`` for the root or a link to it; ``slashed`` says that a slash follows
+    it, so that it must be a directory.
+    """
+
+    parent: Dentry
+    name: bytes
+    dentry: Dentry | None
+    slashed: bool = False
+
+
+def walk(root: Dentry, at: Dentry, path: bytes, follow: bool, slash_follows: bool = True) -> Found:
+    """Walk a path from ``root`` if it is absolute, else from ``at``.
+
+    A link at its very end is walked if ``follow``, or if a slash comes after it and ``slash_follows``.
+    Raises KernelError: ENOENT (empty, or a directory on the way is missing), ENOTDIR, ELOOP (more than 40
+    links), ENAMETOOLONG, and what a directory's lookup raises.
+    """
+    if not path:
+        raise KernelError(ENOENT)
+    if len(path) >= PATH_MAX:
+        raise KernelError(ENAMETOOLONG)
+    found = _start(root if path.startswith(b"/") else at)
+    slashed = path.endswith(b"/")
+    todo = _components(path)
+    links = 0
+    while todo:
+        name = todo.pop()
+        here = found.dentry
+        if here is None:
+            raise KernelError(ENOENT)
+        directory = as_directory(here.inode)
+        if name == b".":
+            found = Found(here.parent, name, here)
+            continue
+        if name == b"..":
+            found = Found(here.parent.parent, name, here.parent)
+            continue
+        if len(name) > NAME_MAX:
+            raise KernelError(ENAMETOOLONG)
+        try:
+            inode = directory.lookup(name)
+        except KernelError as error:
+            if error.errno != ENOENT:
+                raise
+            found = Found(here, name, None)
+            continue
+        if isinstance(inode, Symlink) and (todo or follow or (slashed and slash_follows)):
+            links += 1
+            if links > MAXSYMLINKS:
+                raise KernelError(ELOOP)
+            target = inode.target()
+            slashed = slashed or (not todo and target.endswith(b"/"))
+            todo += _components(target)
+            found = _start(root if target.startswith(b"/") else here)
+        else:
+            found = Found(here, name, here.child(inode, name))
+    found.slashed = slashed
+    return found
+
+
+def _start(dentry: Dentry) -> Found:
+    return Found(dentry.parent, b"/", dentry)
+
+
+def _components(path: bytes) -> list[bytes]:
+    """The names in a path, the first one last."""
+    return [name for name in reversed(path.split(b"/")) if name]
+
+
+def lookup(root: Dentry, at: Dentry, path: bytes, follow: bool = True) -> Dentry:
+    """The dentry of what a path names.  Raises KernelError as ``walk``, and ENOENT if it does not exist."""
+    found = walk(root, at, path, follow)
+    if found.dentry is None:
+        raise KernelError(ENOENT)
+    if found.slashed:
+        as_directory(found.dentry.inode)
+    return found.dentry
+
+
+def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> Dentry:
+    """open(2): find what a path names, create it with O_CREAT, check that it may be opened so.
+
+    ``mode`` are the permission bits of a new file, the umask already applied.  The caller truncates
+    (O_TRUNC) and makes the File. Raises KernelError: ENOENT, EEXIST, EISDIR, ENOTDIR, ELOOP, EROFS, ETXTBSY,
+    EACCES, ENXIO, EOPNOTSUPP.
+    """
+    if flags & O_PATH:
+        flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW
+    if flags & O_TMPFILE == O_TMPFILE:
+        raise KernelError(EOPNOTSUPP)
+    if flags & O_CREAT and flags & O_DIRECTORY:
+        raise KernelError(EINVAL)
+    exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
+    found = walk(root, at, path, not (flags & O_NOFOLLOW or exclusive))
+    if found.dentry is None:
+        if not flags & O_CREAT:
+            raise KernelError(ENOENT)
+        if found.slashed:
+            raise KernelError(EISDIR)
+        inode = as_directory(found.parent.inode).create(found.name, mode)
+        return Dentry(inode, found.name, found.parent)
+    inode = found.dentry.inode
+    if exclusive:
+        raise KernelError(EEXIST)
+    if flags & O_CREAT and (inode.kind == S_IFDIR or found.slashed):
+        raise KernelError(EISDIR)
+    if flags & O_DIRECTORY:
+        as_directory(inode)
+    if flags & O_PATH:
+        return found.dentry
+    if isinstance(inode, Symlink):
+        raise KernelError(ELOOP)
+    if found.slashed:
+        as_directory(inode)
+    inode.check_open(flags & O_ACCMODE != O_RDONLY or bool(flags & O_TRUNC))
+    return found.dentry
+
+
+def mkdir(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
+    """mkdir(2), the umask already applied to ``mode``.  Raises KernelError(EEXIST, …)."""
+    found = _absent(root, at, path)
+    as_directory(found.parent.inode).mkdir(found.name, mode)
+
+
+def rmdir(root: Dentry, at: Dentry, path: bytes) -> None:
+    """rmdir(2).  Raises KernelError(ENOTDIR, ENOTEMPTY, EBUSY, EINVAL, …)."""
+    found, dentry = _existing(root, at, path)
+    if found.name in _DOTS:
+        raise KernelError(_DOTS[found.name])
+    as_directory(found.parent.inode).rmdir(found.name)
+    dentry.deleted = True
+
+
+def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
+    """unlink(2); the inode that lost a name.  Raises KernelError(EISDIR, ENOENT, …)."""
+    found, dentry = _existing(root, at, path)
+    if dentry.inode.kind == S_IFDIR:
+        raise KernelError(EISDIR)
+    if found.slashed:
+        raise KernelError(ENOTDIR)
+    as_directory(found.parent.inode).unlink(found.name)
+    return dentry.inode
+
+
+def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes) -> None:
+    """rename(2).  Raises KernelError(ENOENT, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …)."""
+    source, moved = _existing(root, at, old)
+    target = walk(root, new_at, new, follow=False, slash_follows=False)
+    if source.name in _DOTS or target.name in _DOTS:
+        raise KernelError(EBUSY)
+    if moved.inode.kind != S_IFDIR and (source.slashed or target.slashed):
+        raise KernelError(ENOTDIR)
+    if target.parent.is_below(moved.inode):
+        raise KernelError(EINVAL)
+    if target.dentry is not None and source.parent.is_below(target.dentry.inode):
+        raise KernelError(ENOTEMPTY)
+    directory, into = as_directory(source.parent.inode), as_directory(target.parent.inode)
+    directory.rename(source.name, into, target.name)
+    if target.dentry is not None and target.dentry.inode is not moved.inode:
+        target.dentry.deleted = True
+    moved.name, moved.parent = target.name, target.parent
+
+
+def symlink(root: Dentry, at: Dentry, target: bytes, path: bytes) -> None:
+    """symlink(2).  Raises KernelError(EEXIST, ENOENT, ENAMETOOLONG, …)."""
+    if not target:
+        raise KernelError(ENOENT)
+    if len(target) >= PATH_MAX:
+        raise KernelError(ENAMETOOLONG)
+    found = _absent(root, at, path)
+    if found.slashed:
+        raise KernelError(ENOENT)
+    as_directory(found.parent.inode).symlink(found.name, target)
+
+
+def link(root: Dentry, source: Dentry, at: Dentry, path: bytes) -> None:
+    """link(2) to what was found already.  Raises KernelError(EEXIST, EPERM, EXDEV, …)."""
+    found = _absent(root, at, path)
+    if found.slashed:
+        raise KernelError(ENOENT)
+    if source.inode.kind == S_IFDIR:
+        raise KernelError(EPERM)
+    as_directory(found.parent.inode).link(found.name, source.inode)
+
+
+def readlink(root: Dentry, at: Dentry, path: bytes) -> bytes:
+    """readlink(2).  Raises KernelError(EINVAL) for what is no link."""
+    inode = lookup(root, at, path, follow=False).inode
+    if not isinstance(inode, Symlink):
+        raise KernelError(EINVAL)
+    return inode.target()
+
+
+def _existing(root: Dentry, at: Dentry, path: bytes) -> tuple[Found, Dentry]:
+    found = walk(root, at, path, follow=False, slash_follows=False)
+    if found.dentry is None:
+        raise KernelError(ENOENT)
+    return found, found.dentry
+
+
+def _absent(root: Dentry, at: Dentry, path: bytes) -> Found:
+    found = walk(root, at, path, follow=False, slash_follows=False)
+    if found.dentry is not None:
+        raise KernelError(EEXIST)
+    return found
