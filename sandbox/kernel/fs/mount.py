@@ -1,8 +1,8 @@
 """The tree of files that one machine has: a root, and what is laid over it.
 
-Without a host directory the root is an empty file system in memory, writable by the guest.  With one, host
-files are reachable below it (see ``hostroot``), read-only unless asked for.  ``files`` are laid over either,
-under their absolute paths, as mounts are: the program itself comes in this way.
+Without a host directory the root is an empty file system in memory, writable by the guest.  With one, host files
+are reachable below it (see ``hostroot``), read-only unless asked for.  ``files`` are added to either under their
+absolute paths, over host files as mounts are: the program itself comes in this way.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class FileSystem:
         self.root = Dentry(top)
         top.dentry = lambda: self.root
         self._given = HostTree()
+        self._pinned: list[Directory] = []
+        """Directories with something laid over them: they must not be forgotten while nobody uses them."""
         if devices:
             for name, inode in memory_devices(seed).items():
                 self.pin(b"/dev/" + name, inode)
@@ -86,7 +88,7 @@ class FileSystem:
             if isinstance(directory, RamDirectory) and isinstance(inode, RamFile):
                 directory.add(names[-1], inode)
             else:
-                directory.pinned[names[-1]] = inode
+                self._pin(directory, names[-1], inode)
         except KernelError as error:
             raise ConfigurationError(
                 f"{path.decode(errors='replace')}: {error} in the guest's tree"
@@ -102,10 +104,14 @@ class FileSystem:
         if isinstance(directory, RamDirectory):
             return directory.mkdir(name, 0o755)
         made = RamDirectory(self.ram, 0o755)
-        directory.pinned[name] = made
+        self._pin(directory, name, made)
         return made
 
-    # -- what system calls ask ------------------------------------------------------------------------------------
+    def _pin(self, directory: Directory, name: bytes, inode: Inode) -> None:
+        directory.pinned[name] = inode
+        self._pinned.append(directory)
+
+    # -- what system calls ask ---------------------------------------------------------------------------
 
     def open(self, task: Task, at: Dentry, path: bytes, flags: int, mode: int = 0) -> File:
         """open(2) relative to ``at``: the open file, for which the caller finds a descriptor.
