@@ -67,6 +67,8 @@ class KernelConfig:
     stack_limit: int = 8 * MEGABYTE
     root: Path | None = None
     writable: bool = False
+    files: dict[str, bytes | Path] = field(default_factory=dict)
+    """Single files laid over the tree: contents, or a host file, by absolute guest path."""
     environment: tuple[str, ...] = field(default=("PATH=/bin:/usr/bin", "HOME=/", "TERM=dumb"))
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from sandbox.image.elf import Executable, parse_executable
 from sandbox.kernel.abi.errno import E2BIG, EFAULT, ENOEXEC, ENOMEM, KernelError
 from sandbox.kernel.events import TaskChange
 from sandbox.kernel.fs.inode import Inode
+from sandbox.kernel.fs.mount import read_all
 from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.task import Task
@@ -44,9 +45,8 @@ AT_RANDOM, AT_EXECFN = 25, 31
 
 def read_executable(inode: Inode, path: str) -> Executable:
     """Parse a program's headers.  Raises KernelError(ENOEXEC), with the reason as its cause."""
-    data = b"".join(inode.read_block(index) for index in range(-(-inode.size // PAGE_SIZE)))
     try:
-        return parse_executable(data, path)
+        return parse_executable(read_all(inode), path)
     except SandboxError as error:
         raise KernelError(ENOEXEC) from error
 
@@ -70,7 +70,7 @@ def do_execve(
     if old is not None:
         kernel.release_mm(slot, old)
     task.comm = path.rsplit("/", 1)[-1][:15]
-    task.exe = path
+    task.exe, task.exe_inode = path, inode
     task.tls = [0] * len(task.tls)
     kernel.load_tls(slot, task)
     try:

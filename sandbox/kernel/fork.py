@@ -26,14 +26,17 @@ def new_task(kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, file
     """A task with its kernel stack and greenlet, not yet runnable.  Raises OutOfMemory."""
     slot = _least_loaded(kernel)
     flow, frames = kernel.new_flow()
-    task = Task(kernel.new_pid(), comm, kernel.new_context(slot), flow, frames, mm, files, parent, slot)
+    task = Task(
+        kernel.new_pid(), comm, kernel.new_context(slot), flow, frames, mm, files, parent, slot, kernel.files.root
+    )
     task.scratch = 0xC0000000 + (frames[1] << 12)
     task.greenlet = greenlet(lambda: task_main(kernel, task))
     kernel.tasks[task.pid] = task
     if parent is not None:
         parent.children.append(task)
-        task.pgid, task.sid, task.cwd, task.umask = parent.pgid, parent.sid, parent.cwd, parent.umask
-        task.exe = parent.exe
+        task.pgid, task.sid, task.umask = parent.pgid, parent.sid, parent.umask
+        task.exe, task.exe_inode = parent.exe, parent.exe_inode
+        task.cwd = parent.cwd
     else:
         task.pgid = task.sid = task.pid
     return task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -11,6 +12,7 @@ from sandbox.engine.exits import Exit
 from sandbox.kernel import signal
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.fs.mount import FileSystem, read_all
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.fault import clear_frame
@@ -33,7 +35,7 @@ from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.image.symbols import SymbolTable
-    from sandbox.kernel.fs.mount import FileSystem
+    from sandbox.kernel.fs.inode import Inode
 
 SHRINK_BATCH = 64
 _FPU_FIRST, _FPU_END = FPU_TOP, XMM + 8 * XMM_STRIDE
@@ -93,6 +95,11 @@ class Kernel:
         self.deaths: list[tuple[int, str, int, str]] = []
         """(pid, command, signal, report) of every task that a signal ended."""
         self.gates: list[Callable[[KernelCpu, CpuContext], None]] = []
+        self.random = random.Random(config.seed)
+        """What programs get from the kernel's random devices: the same for the same seed."""
+        self._symbols: dict[Inode, SymbolTable] = {}
+        self.pipes = 0
+        """Pipes made so far; each has this in its inode number."""
         self._next_pid = 1
         self._table_words = self.memory.mutable_words(Reason.TABLE)
         self._spare_contexts: list[CpuContext] = []
@@ -309,8 +316,12 @@ class Kernel:
         """The symbols of the program that a task runs, if its file has any."""
         from sandbox.image.elf import symbols
 
-        data = self.files.program_bytes(task.exe)
-        return symbols(data) if data else None
+        if task.exe_inode is None:
+            return None
+        found = self._symbols.get(task.exe_inode)
+        if found is None:
+            found = self._symbols[task.exe_inode] = symbols(read_all(task.exe_inode))
+        return found
 
     @property
     def image_symbols(self) -> SymbolTable:

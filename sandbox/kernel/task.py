@@ -14,6 +14,8 @@ from sandbox.kernel.smp import ContextStack, KernelCpu
 
 if TYPE_CHECKING:
     from sandbox.kernel.fs.file import FdTable
+    from sandbox.kernel.fs.inode import Inode
+    from sandbox.kernel.fs.namei import Dentry
 
 GDT_ENTRY_TLS_MIN, GDT_ENTRY_TLS_ENTRIES = 6, 3
 
@@ -48,9 +50,9 @@ class Task:
     files: FdTable
     parent: Task | None
     cpu: KernelCpu
+    cwd: Dentry
     pgid: int = 0
     sid: int = 0
-    cwd: str = "/"
     umask: int = 0o022
     state: State = State.RUNNING
     status: int = 0
@@ -70,6 +72,7 @@ class Task:
     report: str = ""
     """Why it was killed, for a person."""
     exe: str = ""
+    exe_inode: Inode | None = None
     scratch: int = 0
     """Linear address of a lowmem page for data between Python and user memory."""
 

@@ -1,0 +1,188 @@
+"""Manifests: what an image is, the machine it wants, what must be seen, and the switch that must break it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sandbox.x86.errors import SandboxError
+
+KINDS = ("program", "module", "rom")
+RESOLUTIONS = (
+    "demand-zero", "zero-page", "cow-copy", "cow-reuse", "file-read", "file-private", "stack-growth", "sigsegv",
+    "sigbus", "fixup", "spurious", "oom-kill", "handled",
+)  # fmt: skip
+_SUFFIXES = {"": 0, "k": 10, "m": 20, "g": 30}
+
+
+class ManifestError(SandboxError):
+    """A manifest with an unknown key, a wrong type or an impossible value."""
+
+    exit_status = 2
+
+    def __init__(self, path: Path, key: str, what: str) -> None:
+        super().__init__(f"{path}: {key}: {what}" if key else f"{path}: {what}")
+
+
+@dataclass(slots=True)
+class ExpectedFault:
+    """One page fault that must be seen, in order among the expected; empty fields match anything."""
+
+    address: str = ""
+    error: str = ""
+    resolution: str = ""
+    paging: str = ""
+
+
+@dataclass(slots=True)
+class Manifest:
+    """One image.  Paths are absolute; sizes in bytes."""
+
+    path: Path
+    kind: str = "program"
+    title: str = ""
+    source: str = ""
+    file: str = ""
+    arguments: list[str] = field(default_factory=list)
+    stdin: str = ""
+    files: list[str] = field(default_factory=list)
+    native: bool = True
+    tool: str = ""
+    sha256: str = ""
+    load: int = 0x100000
+    entry: int | None = None
+    ram: int = 64 << 20
+    cpus: int = 1
+    paging: list[str] = field(default_factory=lambda: ["pae", "legacy"])
+    boot: str = ""
+    seed: int = 0
+    quantum: int = 100_000
+    time_limit: float = 60.0
+    status: int = 0
+    signal: str = ""
+    stdout: str | None = None
+    faults: list[ExpectedFault] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    switch: str = ""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.parent.name
+
+    @property
+    def image(self) -> Path:
+        """The built file."""
+        return self.path.parent / self.file
+
+
+_SECTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "image": {
+        "kind": str, "title": str, "source": str, "file": str, "arguments": list, "stdin": str, "files": list,
+        "native": bool, "tool": str, "sha256": str, "load": int, "entry": int,
+    },
+    "machine": {
+        "ram": (str, int), "cpus": int, "paging": (list, str), "boot": str, "seed": int, "quantum": int,
+        "time_limit": (int, float),
+    },
+    "expect": {"status": int, "signal": str, "stdout": str, "faults": list, "counters": dict},
+    "broken": {"switch": str},
+}  # fmt: skip
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from ``64M``, ``4g``, ``4096``.  Raises ValueError."""
+    if isinstance(text, int):
+        return text
+    digits, suffix = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "")
+    if suffix not in _SUFFIXES or not digits:
+        raise ValueError(f"{text!r} is not a size (a number with k, M or G)")
+    return int(float(digits) * (1 << _SUFFIXES[suffix]))
+
+
+def load(path: Path) -> Manifest:
+    """Read a manifest.  Raises ManifestError with file and key."""
+    import tomllib
+
+    try:
+        raw = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ManifestError(path, "", error.strerror or "unreadable") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(path, "", f"not TOML: {error}") from error
+    made = Manifest(path.resolve())
+    for section, values in raw.items():
+        known = _SECTIONS.get(section)
+        if known is None or not isinstance(values, dict):
+            raise ManifestError(path, section, f"unknown section; known are {', '.join(_SECTIONS)}")
+        for key, value in values.items():
+            if key not in known:
+                raise ManifestError(path, f"{section}.{key}", f"unknown key; known are {', '.join(known)}")
+            kinds = known[key]
+            if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is int):
+                raise ManifestError(path, f"{section}.{key}", f"wrong type: {value!r}")
+            setattr(made, key, _convert(path, f"{section}.{key}", key, value))
+    if made.kind not in KINDS:
+        raise ManifestError(path, "image.kind", f"{made.kind!r}; known are {', '.join(KINDS)}")
+    if not made.file:
+        raise ManifestError(path, "image.file", "missing")
+    return made
+
+
+def _convert(path: Path, where: str, key: str, value: Any) -> Any:
+    if key == "ram":
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            raise ManifestError(path, where, str(error)) from error
+    if key == "paging":
+        modes = [value] if isinstance(value, str) else value
+        if modes == ["both"]:
+            modes = ["pae", "legacy"]
+        if not modes or any(mode not in ("pae", "legacy") for mode in modes):
+            raise ManifestError(path, where, f"{value!r}: 'pae', 'legacy', or a list of them")
+        return modes
+    if key in ("arguments", "files"):
+        return [str(each) for each in value]
+    if key == "faults":
+        return [_fault(path, number, each) for number, each in enumerate(value, 1)]
+    return value
+
+
+def _fault(path: Path, number: int, value: Any) -> ExpectedFault:
+    where = f"expect.faults[{number}]"
+    if not isinstance(value, dict):
+        raise ManifestError(path, where, "not a table")
+    for key in value:
+        if key not in ("address", "error", "resolution", "paging"):
+            raise ManifestError(path, f"{where}.{key}", "unknown key")
+    made = ExpectedFault(**{key: str(each) for key, each in value.items()})
+    if made.resolution and made.resolution not in RESOLUTIONS:
+        raise ManifestError(path, f"{where}.resolution", f"{made.resolution!r}; known are {', '.join(RESOLUTIONS)}")
+    return made
+
+
+def set_values(path: Path, section: str, values: dict[str, str]) -> None:
+    """Change or add keys of one section in the file's text, leaving everything else as it is.
+
+    ``values`` are TOML literals by key.
+    """
+    lines = path.read_text().splitlines()
+    header = f"[{section}]"
+    if header not in [line.strip() for line in lines]:
+        lines += ["", header]
+    first = next(number for number, line in enumerate(lines) if line.strip() == header) + 1
+    end = next((n for n in range(first, len(lines)) if lines[n].lstrip().startswith("[")), len(lines))
+    while end > first and not lines[end - 1].strip():
+        end -= 1
+    for key, literal in values.items():
+        text = f"{key} = {literal}"
+        for number in range(first, end):
+            if lines[number].split("=")[0].strip() == key:
+                lines[number] = text
+                break
+        else:
+            lines.insert(end, text)
+            end += 1
+    path.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,212 @@
+"""Time, limits, names and the polite refusals.
+
+Time is virtual: one translated block is a nanosecond of it, and what a sleeping machine skips counts in full.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+
+from sandbox.kernel.abi.errno import EFAULT, EINVAL, KernelError
+from sandbox.kernel.abi.structs import (
+    pack_rlimit,
+    pack_rlimit64,
+    pack_rusage,
+    pack_sysinfo,
+    pack_timespec,
+    pack_timespec64,
+    pack_timeval,
+    pack_tms,
+    pack_utsname,
+    unpack_timespec,
+    unpack_timespec64,
+)
+from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.task import Task
+from sandbox.kernel.usercopy import copy_to_user, get_user, put_user
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+BLOCK_NANOSECONDS = 1
+EPOCH_SECONDS = 915_148_800
+"""1 January 1999, the month of post 001: what the clock shows when the machine starts."""
+SECOND = 1_000_000_000
+RLIMIT_STACK, RLIMIT_NOFILE, RLIMITS = 3, 7, 16
+RLIM_INFINITY = 0xFFFFFFFF
+CLOCK_REALTIME, CLOCK_COARSE = 0, 5
+PR_SET_NAME, PR_GET_NAME = 15, 16
+
+
+def _now(kernel: Kernel) -> int:
+    """Nanoseconds since the machine started."""
+    return kernel.sched.now * BLOCK_NANOSECONDS
+
+
+def _clock(kernel: Kernel, number: int) -> int:
+    if number > 11:
+        raise KernelError(EINVAL)
+    return _now(kernel) + (EPOCH_SECONDS * SECOND if number in (CLOCK_REALTIME, CLOCK_COARSE) else 0)
+
+
+def sys_uname(kernel: Kernel, task: Task, buffer: int, *_: int) -> int:
+    put_user(kernel, task, buffer, pack_utsname("Linux", "sandbox", "6.1.0", "#1", "i686"))
+    return 0
+
+
+def sys_time(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
+    seconds = EPOCH_SECONDS + _now(kernel) // SECOND
+    if pointer:
+        put_user(kernel, task, pointer, (seconds & 0xFFFFFFFF).to_bytes(4, "little"))
+    return seconds
+
+
+def sys_gettimeofday(kernel: Kernel, task: Task, tv: int, tz: int, *_: int) -> int:
+    if tv:
+        put_user(kernel, task, tv, pack_timeval(_clock(kernel, CLOCK_REALTIME)))
+    if tz:
+        put_user(kernel, task, tz, bytes(8))
+    return 0
+
+
+def sys_clock_gettime(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
+    put_user(kernel, task, pointer, pack_timespec(_clock(kernel, clock)))
+    return 0
+
+
+def sys_clock_gettime64(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
+    put_user(kernel, task, pointer, pack_timespec64(_clock(kernel, clock)))
+    return 0
+
+
+def sys_clock_getres(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
+    _clock(kernel, clock)
+    if pointer:
+        put_user(kernel, task, pointer, pack_timespec(BLOCK_NANOSECONDS))
+    return 0
+
+
+def _sleep(kernel: Kernel, task: Task, nanoseconds: int) -> int:
+    until = kernel.sched.now + max(1, nanoseconds // BLOCK_NANOSECONDS)
+    while kernel.sched.now < until and not task.pending:
+        kernel.sched.sleep(task, "a timer", until)
+    return 0
+
+
+def sys_nanosleep(kernel: Kernel, task: Task, request: int, remaining: int, *_: int) -> int:
+    return _sleep(kernel, task, unpack_timespec(get_user(kernel, task, request, 8)))
+
+
+def sys_clock_nanosleep(kernel: Kernel, task: Task, clock: int, flags: int, request: int, *_: int) -> int:
+    wanted = unpack_timespec(get_user(kernel, task, request, 8))
+    return _sleep(kernel, task, wanted - _clock(kernel, clock) if flags & 1 else wanted)
+
+
+def sys_clock_nanosleep_time64(
+    kernel: Kernel, task: Task, clock: int, flags: int, request: int, *_: int
+) -> int:
+    wanted = unpack_timespec64(get_user(kernel, task, request, 16))
+    return _sleep(kernel, task, wanted - _clock(kernel, clock) if flags & 1 else wanted)
+
+
+def sys_times(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
+    ticks = _now(kernel) // (SECOND // 100)
+    if pointer:
+        put_user(kernel, task, pointer, pack_tms(ticks, 0, 0, 0))
+    return ticks & 0x7FFFFFFF
+
+
+def sys_getrusage(kernel: Kernel, task: Task, who: int, pointer: int, *_: int) -> int:
+    put_user(kernel, task, pointer, pack_rusage(_now(kernel), 0))
+    return 0
+
+
+def _limit(kernel: Kernel, number: int) -> tuple[int, int]:
+    if number >= RLIMITS:
+        raise KernelError(EINVAL)
+    if number == RLIMIT_STACK:
+        return kernel.config.stack_limit, RLIM_INFINITY
+    if number == RLIMIT_NOFILE:
+        return 1024, 1024
+    return RLIM_INFINITY, RLIM_INFINITY
+
+
+def sys_ugetrlimit(kernel: Kernel, task: Task, number: int, pointer: int, *_: int) -> int:
+    put_user(kernel, task, pointer, pack_rlimit(*_limit(kernel, number)))
+    return 0
+
+
+sys_getrlimit = sys_ugetrlimit
+
+
+def sys_prlimit64(kernel: Kernel, task: Task, pid: int, number: int, new: int, old: int, *_: int) -> int:
+    soft, hard = _limit(kernel, number)
+    if old:
+        wide = (1 << 64) - 1
+        put_user(
+            kernel,
+            task,
+            old,
+            pack_rlimit64(*(wide if each == RLIM_INFINITY else each for each in (soft, hard))),
+        )
+    return 0
+
+
+def sys_setrlimit(kernel: Kernel, task: Task, number: int, pointer: int, *_: int) -> int:
+    _limit(kernel, number)
+    return 0
+
+
+def sys_sysinfo(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
+    frames = kernel.frames
+    put_user(
+        kernel,
+        task,
+        pointer,
+        pack_sysinfo(
+            uptime=_now(kernel) // SECOND,
+            total=frames.total_frames * PAGE_SIZE,
+            free=frames.free_frames * PAGE_SIZE,
+            total_high=frames.high.total * PAGE_SIZE,
+            free_high=frames.high.free_frames * PAGE_SIZE,
+            processes=len(kernel.tasks),
+        ),
+    )
+    return 0
+
+
+def sys_getrandom(kernel: Kernel, task: Task, buffer: int, size: int, flags: int, *_: int) -> int:
+    size = min(size, 1 << 20)
+    data = kernel.random.randbytes(size)
+    left = copy_to_user(kernel, task, buffer, data)
+    if left == size and size:
+        raise KernelError(EFAULT)
+    return size - left
+
+
+def sys_prctl(kernel: Kernel, task: Task, option: int, argument: int, *_: int) -> int:
+    if option == PR_SET_NAME:
+        task.comm = get_user(kernel, task, argument, 16).split(b"\0")[0].decode("latin-1")
+        return 0
+    if option == PR_GET_NAME:
+        put_user(kernel, task, argument, task.comm.encode("latin-1")[:15].ljust(16, b"\0"))
+        return 0
+    raise KernelError(EINVAL)
+
+
+def sys_set_robust_list(kernel: Kernel, task: Task, head: int, size: int, *_: int) -> int:
+    if size != 12:
+        raise KernelError(EINVAL)
+    return 0
+
+
+def sys_umask(kernel: Kernel, task: Task, mask: int, *_: int) -> int:
+    task.umask, before = mask & 0o777, task.umask
+    return before
+
+
+def sys_personality(kernel: Kernel, task: Task, *_: int) -> int:
+    return 0
+
+

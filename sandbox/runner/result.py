@@ -1,0 +1,78 @@
+"""What a run came to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sandbox.kernel.events import PageFault
+from sandbox.kernel.signal import signal_name
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of a run.  Times in seconds of host time, sizes in bytes, ``blocks`` of the machine's clock."""
+
+    blocks: int = 0
+    page_faults: int = 0
+    cow_copies: int = 0
+    cow_reuses: int = 0
+    system_calls: int = 0
+    switches: int = 0
+    frames_allocated: int = 0
+    frames_free: int = 0
+    frames_total: int = 0
+    tlb_flushes: int = 0
+    shootdowns: int = 0
+    bytes_by_guest: int = 0
+    bytes_by_host: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Result:
+    """The outcome of one image on one machine.
+
+    ``status`` is the guest's exit status (0 to 255), ``signal`` the signal that ended it or 0.  ``faults`` is filled
+    only when the run was asked to record them.  ``error`` is a one-line reason when the run did not end by itself.
+    """
+
+    status: int = 0
+    signal: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    faults: list[PageFault] = field(default_factory=list)
+    deaths: list[tuple[int, str, int, str]] = field(default_factory=list)
+    summary: Summary = field(default_factory=Summary)
+    error: str = ""
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """The guest ended by itself with status 0."""
+        return not (self.status or self.signal or self.error)
+
+    def headline(self) -> str:
+        """One line: how it ended."""
+        if self.error:
+            return self.error
+        if self.signal:
+            return f"killed by {signal_name(self.signal)}"
+        return f"exit status {self.status}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "passed": self.passed,
+            "status": self.status,
+            "signal": signal_name(self.signal) if self.signal else None,
+            "error": self.error or None,
+            "detail": self.detail or None,
+            "stdout": self.stdout.decode("utf-8", "replace"),
+            "stderr": self.stderr.decode("utf-8", "replace"),
+            "deaths": [
+                {"pid": pid, "command": comm, "signal": signal_name(number), "report": report}
+                for pid, comm, number, report in self.deaths
+            ],
+            "summary": asdict(self.summary),
+        }
