@@ -1,0 +1,81 @@
+"""The command line: one module a verb, imported only when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from sandbox.x86.errors import SandboxError
+
+VERBS = {
+    "run": "run an image",
+    "explain": "why it faulted: instruction, operands, walk, who resolved it and how",
+    "walk": "the page walk of an address",
+    "maps": "areas and regions of a stopped machine",
+    "debug": "step, break, catch faults",
+    "test": "images against their manifests, whole and broken",
+    "images": "list the committed images, build them again, compare",
+    "asm": "assemble a snippet",
+    "disasm": "disassemble a file or bytes",
+    "doctor": "check the engine, the tools and this host",
+}
+OUR_FAULT = 3
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status: 0 passed, 1 the guest failed, 2 bad input, 3 our fault."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verb = next((word for word in words if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(
+        prog="sandbox", description="Run real 32-bit x86 code with paging on, and see every fault."
+    )
+    guest: list[str] = []
+    commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, title in VERBS.items():
+        if name == verb:
+            importlib.import_module(f"sandbox.cli.{name}").add_parser(commands, title)
+            words, guest = _split(commands.choices[name], words, name)
+        else:
+            commands.add_parser(name, help=title)
+    options = parser.parse_args(words)
+    if guest:
+        options.arguments = guest
+    try:
+        return int(options.run(options))
+    except SandboxError as error:
+        sys.stdout.flush()
+        print(f"sandbox: {error.summary}", file=sys.stderr)
+        if error.detail:
+            print(error.detail, file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except KeyboardInterrupt:
+        print("sandbox: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("SANDBOX_TRACEBACK"):
+            raise
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else "?"
+        print(f"sandbox: this is our bug: {type(error).__name__}: {error} ({where})", file=sys.stderr)
+        print("set SANDBOX_TRACEBACK=1 to see where it comes from", file=sys.stderr)
+        return OUR_FAULT
+
+
+def _split(parser: argparse.ArgumentParser, words: list[str], verb: str) -> tuple[list[str], list[str]]:
+    """Keep the guest's own arguments from argparse, for the verbs that take them."""
+    if not parser.get_default("takes_guest_words"):
+        return words, []
+    from sandbox.cli.machine_options import split_guest_words
+
+    at = words.index(verb) + 1
+    ours, guest = split_guest_words(parser, words[at:])
+    return [*words[:at], *ours], guest

@@ -1,13 +1,175 @@
-"""PROVISIONAL (lead): to be replaced by the machine helper's."""
+"""Events: what happened in the machine, typed, stamped with its clock, and read by whoever subscribes.
+
+Whoever has something to tell writes::
+
+    if bus.active:
+        bus.emit(PortAccess(now, cpu.index, ...))
+
+so that with no reader an event costs one attribute test and is never built.
+"""
+
 from __future__ import annotations
-from dataclasses import dataclass
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+
 @dataclass(slots=True)
 class Event:
+    """``time`` in blocks of the machine's clock, ``cpu`` by index."""
+
     time: int
     cpu: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: ``event`` is the type's name; bytes become hex, tuples lists."""
+        told: dict[str, Any] = {"event": type(self).__name__}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, bytes | bytearray):
+                value = value.hex()
+            elif isinstance(value, tuple):
+                value = list(value)
+            told[each.name] = value
+        return told
+
+
+@dataclass(slots=True)
+class TrapTaken(Event):
+    """An exception or software interrupt reached the supervisor.
+
+    ``address`` (linear) counts for page faults only; ``error_code`` is 0 where the vector has none.
+    """
+
+    vector: int
+    error_code: int
+    address: int
+    eip: int
+    cpl: int
+    software: bool
+
+
+@dataclass(slots=True)
+class Delivery(Event):
+    """A vector went through the guest's IDT: the interrupted place, the handler's, and the new stack pointer.
+
+    ``source`` is ``exception``, ``software`` or ``external``; ``error_code`` is None where none was pushed; a
+    delivery that changed the stack has ``from_cpl`` above ``to_cpl``.
+    """
+
+    vector: int
+    source: str
+    error_code: int | None
+    from_cs: int
+    from_eip: int
+    to_cs: int
+    to_eip: int
+    from_cpl: int
+    to_cpl: int
+    esp: int
+
+
+@dataclass(slots=True)
+class PortAccess(Event):
+    """IN or OUT; ``device`` is empty where nobody answered.  ``size`` in bytes."""
+
+    port: int
+    size: int
+    write: bool
+    value: int
+    device: str
+
+
+@dataclass(slots=True)
+class MmioAccess(Event):
+    """A load or store that a device answered; ``physical`` is the address, ``size`` in bytes."""
+
+    physical: int
+    size: int
+    write: bool
+    value: int
+    device: str
+
+
+@dataclass(slots=True)
+class DmaTransfer(Event):
+    """A device stored ``size`` bytes at a physical address."""
+
+    physical: int
+    size: int
+    device: str
+
+
+@dataclass(slots=True)
+class DeviceInterrupt(Event):
+    """A device asks for an interrupt of a vector."""
+
+    vector: int
+    device: str
+
+
+@dataclass(slots=True)
+class CpuSwitch(Event):
+    """Another CPU's turn: ``cpu`` goes on, ``previous`` waits."""
+
+    previous: int
+
+
+E = TypeVar("E", bound=Event)
+Reader = Callable[[Any], None]
+
+
 class EventBus:
-    def __init__(self): self.active = False; self._r = []
-    def subscribe(self, fn, *types): self._r.append((fn, types)); self.active = True
-    def emit(self, e):
-        for f, t in self._r:
-            if not t or isinstance(e, t): f(e)
+    """Delivers each event to the readers of its type, in the order in which they subscribed.
+
+    An error of a reader is the emitter's to bear: it is not swallowed.
+    """
+
+    __slots__ = ("_readers", "_routes", "active")
+
+    active: bool
+    """Somebody reads."""
+
+    def __init__(self) -> None:
+        self.active = False
+        self._readers: list[tuple[Reader, tuple[type[Event], ...]]] = []
+        self._routes: dict[type[Event], tuple[Reader, ...]] = {}
+
+    def subscribe(self, reader: Callable[[E], None], *types: type[E]) -> Callable[[], None]:
+        """Call ``reader`` with every event of the given types, subclasses included, or of any.
+
+        Returns a function that ends the subscription.
+        """
+        entry = (reader, types)
+        self._readers.append(entry)
+        self._changed()
+
+        def end() -> None:
+            if entry in self._readers:
+                self._readers.remove(entry)
+                self._changed()
+
+        return end
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Somebody reads events of this type: for emitters to whom building one is dear."""
+        return self.active and bool(self._route(kind))
+
+    def emit(self, event: Event) -> None:
+        """Hand the event to its readers."""
+        kind = type(event)
+        readers = self._routes.get(kind)
+        for reader in self._route(kind) if readers is None else readers:
+            reader(event)
+
+    def _route(self, kind: type[Event]) -> tuple[Reader, ...]:
+        found = self._routes.get(kind)
+        if found is None:
+            found = tuple(reader for reader, types in self._readers if not types or issubclass(kind, types))
+            self._routes[kind] = found
+        return found
+
+    def _changed(self) -> None:
+        self._routes.clear()
+        self.active = bool(self._readers)

@@ -15,10 +15,10 @@ class Machine:
         self.bus = EventBus()
         self.cpus = [Cpu(index) for index in range(cpus)]
         for cpu in self.cpus:
-            for physical, size, offset in self.memory.ranges:
-                cpu.map_ram(physical, size, self.memory.host_base + offset)
+            self.memory.map_into(cpu)
 
     def close(self) -> None:
         """Release the engine's handles; the memory goes when nobody looks at it any more."""
         for cpu in self.cpus:
             cpu.close()
+            self.memory.unmapped_from(cpu)

@@ -1,0 +1,83 @@
+"""The options that choose a machine, for every verb that builds one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sandbox.kernel.config import SWITCHES, KernelConfig
+from sandbox.runner.target import Target
+from sandbox.x86.errors import ConfigurationError
+
+
+def add_guest_arguments(parser: argparse.ArgumentParser) -> None:
+    """The program's own arguments: all words after the image but our options directly behind it (or after ``--``)."""
+    parser.usage = f"{parser.prog} [options] IMAGE [options] [ARG ...]"
+    parser.set_defaults(arguments=[], takes_guest_words=True)
+
+
+def split_guest_words(parser: argparse.ArgumentParser, words: list[str]) -> tuple[list[str], list[str]]:
+    """Our words, and the program's."""
+    known = parser._option_string_actions
+    image_seen = False
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            return words[:at], words[at + 1 :]
+        action = known.get(word.split("=")[0])
+        if action is not None:
+            at += 1 if "=" in word or action.nargs == 0 else 2
+        elif word.startswith("-") and len(word) > 1 and not image_seen:
+            break
+        elif not image_seen:
+            image_seen = True
+            at += 1
+        else:
+            return words[:at], words[at:]
+    return words, []
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """``--paging``, ``--ram``, ``--cpus`` and what else makes a machine."""
+    group = parser.add_argument_group("machine")
+    group.add_argument("--paging", choices=("pae", "legacy"), help="three levels with NX, or two levels (default: pae)")
+    group.add_argument("--ram", metavar="SIZE", help="for example 16M or 4G (default: 64M)")
+    group.add_argument("--cpus", type=int, metavar="N", help="1 to 8 (default: 1)")
+    group.add_argument("--boot", metavar="LINE", help='kernel command line, for example "mem=16m"')
+    group.add_argument("--seed", type=int, metavar="N", help="of the scheduler and of random numbers (default: 0)")
+    group.add_argument(
+        "--break", dest="switches", action="append", default=[], metavar="SWITCH", choices=sorted(SWITCHES),
+        help="leave out one step of the kernel on purpose: " + ", ".join(sorted(SWITCHES)),
+    )  # fmt: skip
+    group.add_argument("--root", type=Path, metavar="DIR", help="host directory that the program sees as /")
+    group.add_argument("--write", action="store_true", help="let the program change files below --root")
+    group.add_argument("--limit", metavar="BLOCKS", help="end the run after so many blocks (1M, 50k)")
+    group.add_argument("--time-limit", type=float, metavar="SECONDS", help="of host time (default: 60; 0 for none)")
+
+
+def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
+    """The KernelConfig for an image and these options.  Raises ConfigurationError."""
+    return target.config(
+        paging=options.paging,
+        ram=_size(options.ram),
+        cpus=options.cpus,
+        boot=options.boot,
+        seed=options.seed,
+        switches=frozenset(options.switches) or None,
+        root=options.root,
+        writable=options.write or None,
+        block_limit=_size(options.limit),
+        time_limit=options.time_limit,
+    )
+
+
+def _size(text: str | None) -> int | None:
+    from sandbox.image.manifest import parse_size
+
+    if text is None:
+        return None
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error

@@ -1,0 +1,120 @@
+"""``sandbox run``: an image on a fresh machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sandbox.cli.machine_options import add_guest_arguments, add_machine_options, machine_config
+
+if TYPE_CHECKING:
+    from sandbox.runner.result import Result
+
+TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "map")
+
+
+def add_parser(commands: Any, title: str) -> None:
+    parser = commands.add_parser("run", help=title, description=f"{title.capitalize()}.")
+    parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
+    add_guest_arguments(parser)
+    parser.add_argument("--trace", metavar="KINDS", help=f"comma-separated: {', '.join(TRACE_KINDS)}")
+    parser.add_argument("--stats", action="store_true", help="counts and times at the end")
+    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    parser.add_argument("--status", action="store_true", help="exit with the guest's own status (128 + signal)")
+    add_machine_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from sandbox.cli.rom import run_rom
+    from sandbox.kernel.fs.console import BytesSource, HostSink, HostSource
+    from sandbox.runner.run import Session, Streams
+    from sandbox.runner.target import resolve
+
+    kinds = _trace_kinds(options.trace)
+    target = resolve(options.image, options.arguments)
+    if target.kind == "rom":
+        return run_rom(target, options)
+    config = machine_config(options, target)
+    if options.json:
+        streams = Streams(HostSource(0) if not sys.stdin.isatty() else BytesSource())
+    else:
+        terminals = tuple(number if os.isatty(number) else None for number in range(3))
+        streams = Streams(HostSource(0), HostSink(1), HostSink(2), terminals)
+    if target.manifest is not None and target.manifest.stdin:
+        streams.source = BytesSource(target.manifest.stdin.encode())
+    recorded: list[dict[str, Any]] = []
+    with Session(target.name, target.data, target.arguments, config, streams) as session:
+        if kinds:
+            _subscribe(session, kinds, recorded if options.json else None)
+        sched = session.kernel.sched
+        signal.signal(signal.SIGINT, lambda *_: setattr(sched, "interrupted", True))
+        result = session.finish()
+    if options.json:
+        print(json.dumps({**result.to_dict(), "events": recorded} if kinds else result.to_dict(), indent=2))
+    else:
+        _narrate(result, options.stats)
+    if options.status:
+        return 128 + result.signal if result.signal else result.status
+    return 0 if result.passed else 1
+
+
+def _trace_kinds(text: str | None) -> tuple[str, ...]:
+    from sandbox.x86.errors import ConfigurationError
+
+    kinds = tuple(word for word in (text or "").split(",") if word)
+    for kind in kinds:
+        if kind not in TRACE_KINDS:
+            raise ConfigurationError(f"--trace {kind}: known are {', '.join(TRACE_KINDS)}")
+    return kinds
+
+
+def _subscribe(session: Any, kinds: tuple[str, ...], recorded: list[dict[str, Any]] | None) -> None:
+    from sandbox.cli.colour import Colour
+    from sandbox.report.trace import KINDS, event_line, fault_header
+
+    wanted = tuple({each for kind in kinds for each in KINDS[kind]})
+    if recorded is not None:
+        session.kernel.bus.subscribe(lambda event: recorded.append(event.to_dict()), *wanted)
+        return
+    paint = Colour(sys.stderr)
+    if "faults" in kinds:
+        print(paint("bold", fault_header()), file=sys.stderr)
+    session.kernel.bus.subscribe(lambda event: print(event_line(event, paint), file=sys.stderr), *wanted)
+
+
+def _narrate(result: Result, stats: bool) -> None:
+    """What a person wants to know and the program did not print."""
+    from sandbox.cli.colour import Colour
+    from sandbox.kernel.signal import signal_name
+
+    paint = Colour(sys.stderr)
+    sys.stdout.flush()
+    if result.error or result.signal:
+        print(paint("red", f"sandbox: {result.headline()}"), file=sys.stderr)
+        if result.detail:
+            print(result.detail, file=sys.stderr)
+        if result.signal and result.deaths:
+            pid, comm, number, report = result.deaths[-1]
+            print(f"task {pid} ({comm}), {signal_name(number)}:", file=sys.stderr)
+            print(report, file=sys.stderr)
+    elif result.status:
+        print(paint("yellow", f"sandbox: {result.headline()}"), file=sys.stderr)
+    if stats:
+        summary = result.summary
+        rows = [
+            ("time", f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"),
+            ("page faults", f"{summary.page_faults:,}: {summary.cow_copies:,} COW copies, {summary.cow_reuses:,} reuses"),
+            ("system calls", f"{summary.system_calls:,}"),
+            ("task switches", f"{summary.switches:,}"),
+            ("frames", f"{summary.frames_allocated:,} allocated, {summary.frames_free:,} of {summary.frames_total:,} free"),
+            ("TLB", f"{summary.tlb_flushes:,} invalidations, {summary.shootdowns:,} interrupts to other CPUs"),
+            ("bytes moved", f"{summary.bytes_by_guest:,} by guest code"),
+            ("bytes stored", ", ".join(f"{size:,} {why}" for why, size in summary.bytes_by_host.items()) + " by the host"),
+        ]
+        for name, value in rows:
+            print(f"{paint('bold', f'{name:14}')} {value}", file=sys.stderr)

@@ -1,0 +1,97 @@
+"""What IMAGE on the command line names: a manifest, an ELF program, or a source to be assembled first."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox.image.elf import is_elf
+from sandbox.image.manifest import Manifest, load
+from sandbox.kernel.config import KernelConfig
+from sandbox.x86.errors import SandboxError
+
+SOURCE_SUFFIXES = (".S", ".s", ".asm", ".c")
+
+
+class NoSuchImage(SandboxError):
+    """IMAGE names nothing that can run."""
+
+    exit_status = 2
+
+
+@dataclass(slots=True)
+class Target:
+    """One image, loaded: bytes, arguments, and what its manifest wants of the machine."""
+
+    name: str
+    kind: str
+    data: bytes
+    arguments: list[str] = field(default_factory=list)
+    manifest: Manifest | None = None
+
+    def config(self, **changes: object) -> KernelConfig:
+        """The machine that the manifest asks for, or the default one, with changes."""
+        values: dict[str, object] = {}
+        if self.manifest is not None:
+            manifest = self.manifest
+            values = {
+                "ram": manifest.ram,
+                "cpus": manifest.cpus,
+                "paging": manifest.paging[0],
+                "boot": manifest.boot,
+                "seed": manifest.seed,
+                "quantum": manifest.quantum,
+                "time_limit": manifest.time_limit,
+            }
+        values.update({key: value for key, value in changes.items() if value is not None})
+        return KernelConfig(**values)  # type: ignore[arg-type]
+
+
+def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
+    """Find and load an image.
+
+    Raises NoSuchImage, ManifestError, AssemblyError, ToolMissing.
+    """
+    path = Path(image)
+    if path.is_dir():
+        path = path / "manifest.toml"
+    if not path.exists():
+        raise NoSuchImage(f"{image}: no such file", _suggest(str(image)))
+    if path.suffix == ".toml":
+        return _from_manifest(load(path), arguments)
+    if path.suffix in SOURCE_SUFFIXES:
+        from sandbox.image.assemble import assemble_source
+
+        with tempfile.TemporaryDirectory() as folder:
+            built = Path(folder) / path.stem
+            assemble_source(path, built)
+            return Target(path.stem, "program", built.read_bytes(), list(arguments))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise NoSuchImage(f"{image}: {error.strerror}") from error
+    if is_elf(data):
+        return Target(path.name, "program", data, list(arguments))
+    raise NoSuchImage(
+        f"{image}: neither an ELF file, a manifest, nor a source (.S, .asm, .c)",
+        "A flat ROM image runs through a manifest with kind = \"rom\".",
+    )
+
+
+def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
+    if not manifest.image.is_file():
+        raise NoSuchImage(f"{manifest.path}: image.file: {manifest.file} is not built", "run `make images`")
+    return Target(
+        manifest.name, manifest.kind, manifest.image.read_bytes(), [*manifest.arguments, *arguments], manifest
+    )
+
+
+def _suggest(image: str) -> str:
+    import difflib
+
+    folder = Path("images")
+    names = [path.parent.name for path in folder.glob("*/manifest.toml")]
+    close = difflib.get_close_matches(image.rstrip("/").split("/")[-1], names, 3)
+    return "did you mean " + " or ".join(f"images/{name}" for name in close) + "?" if close else ""
