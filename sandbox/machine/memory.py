@@ -11,11 +11,12 @@ The physical map::
 Holes can be cut out of it.  The host buffer is the RAM without the devices' 2 GB, so that for RAM below 2 GB
 the offset in the buffer is the physical address, and hot paths read ``memory.words[physical >> 2]``.
 
-**The door.**  Every view handed out is read-only, so that host bytes enter guest RAM in two ways only, both
-with a reason: ``host_write`` (and ``host_fill``), and the word views of ``mutable_words`` and ``mutable_quads``,
-which those who store single entries ask for once.  A plain view costs what a memoryview costs and counts
-nothing: its owner reports with ``count``.  With ``audit`` on, the views count by themselves and every store is
-checked against what has been declared: a region declared for one reason is closed to all others.
+**The door.** Every view handed out is read-only, so that host bytes enter guest RAM in two ways only, both
+with a reason: ``host_write`` (and ``host_fill``), and the word views of ``mutable_words`` and
+``mutable_quads``, which those who store single entries ask for once. A plain view costs what a memoryview
+costs and counts nothing: its owner reports with ``count``. With ``audit`` on, the views count by themselves
+and every store is checked against what has been declared: a region declared for one reason is closed to all
+others.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ class PhysicalMemory:
     """RAM of a machine; ``ram`` is the size of it all in bytes, holes included.
 
     ``ranges`` lists (physical address, size, offset in the buffer).  ``bytes``, ``words`` (32 bits) and
-    ``quads`` are read-only views over the whole buffer; ``host_index(physical)`` divided by their width indexes
-    them.  Raises ConfigurationError for a size or a hole that cannot be.
+    ``quads`` are read-only views over the whole buffer, indexed by ``host_index(physical)`` divided by their
+    width.  Raises ConfigurationError for a size or a hole that cannot be.
     """
 
     audit_by_default = False
