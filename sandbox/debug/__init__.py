@@ -1,0 +1,1 @@
+"""Looking at machines: explanations, walks, stepping."""

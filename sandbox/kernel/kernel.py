@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from sandbox.engine.context import FPU_TOP, XMM, XMM_STRIDE, CpuContext
-from sandbox.engine.exits import Exit
+from sandbox.engine.exits import Exit, Trap
 from sandbox.kernel import signal
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
@@ -75,6 +75,8 @@ class Kernel:
         self.image: KernelImage = kernel_image()
         self.routines = self.image.routines
         self.cpus = [KernelCpu(cpu.index, cpu, self.routines) for cpu in machine.cpus]
+        self.probe: Callable[[Task, CpuContext, Trap], None] | None = None
+        """Called with a page fault before anything is done about it."""
         self.here = self.cpus[0]
         """The CPU on whose behalf Python runs now."""
         self.traps = KernelTraps(self)

@@ -88,6 +88,8 @@ class KernelTraps:
         assert task.mm is not None
         if trap.cpl == 0:
             self._oops(slot, context, trap)
+        if kernel.probe is not None:
+            kernel.probe(task, context, trap)
         try:
             if address < TASK_SIZE:
                 how = do_user_fault(kernel, slot, task.mm, address, trap.error_code, context.quads[ESP])
@@ -173,6 +175,8 @@ class KernelTraps:
         task = slot.current
         mm = slot.active_mm
         how = BAD_AREA
+        if kernel.probe is not None and task is not None:
+            kernel.probe(task, context, exit_)
         if exit_.address < TASK_SIZE and mm is not None:
             try:
                 how = do_user_fault(kernel, slot, mm, exit_.address, exit_.error_code, 0)

@@ -1,0 +1,1 @@
+"""Images against what their manifests expect."""

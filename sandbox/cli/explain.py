@@ -1,0 +1,46 @@
+"""``sandbox explain``: one page fault of a run, from instruction to answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from sandbox.cli.machine_options import add_guest_arguments, add_machine_options, machine_config
+
+
+def add_parser(commands: Any, title: str) -> None:
+    parser = commands.add_parser("explain", help=title, description=f"{title.capitalize()}.")
+    parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
+    add_guest_arguments(parser)
+    parser.add_argument("--fault", type=int, default=1, metavar="N", help="which one, as `run --trace faults` counts")
+    parser.add_argument("--json", action="store_true")
+    add_machine_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from sandbox.cli.colour import Colour
+    from sandbox.debug.explain import explain
+    from sandbox.runner.run import Session
+    from sandbox.runner.target import resolve
+
+    target = resolve(options.image, options.arguments)
+    with Session(target.name, target.data, target.arguments, machine_config(options, target)) as session:
+        found = explain(session, options.fault)
+    if options.json:
+        print(json.dumps(found.to_dict(), indent=2))
+        return 0
+    paint = Colour(sys.stdout)
+    for line in found.lines():
+        head = line.split("  ")[0]
+        if line and not line.startswith(" ") and head in ("error", "address", "answer", *_HEADINGS):
+            line = line.replace(head, paint("bold", head), 1)
+        elif "<- faults" in line or "stops here" in line:
+            line = paint("red", line)
+        print(line)
+    return 0
+
+
+_HEADINGS = ("the walk that failed", "the walk afterwards")

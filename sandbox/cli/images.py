@@ -1,0 +1,47 @@
+"""``sandbox images``: what is committed, built again, compared."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+
+def add_parser(commands: Any, title: str) -> None:
+    parser = commands.add_parser("images", help=title, description=f"{title.capitalize()}.")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--build", action="store_true", help="build every image from its source, in place")
+    what.add_argument("--check", action="store_true", help="build aside and compare byte for byte")
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from sandbox.cli.colour import Colour
+    from sandbox.image.build import build, manifests
+
+    paint = Colour(sys.stdout)
+    if options.build or options.check:
+        done = build(write=options.build)
+        differ = [each for each in done if not each.same]
+        if options.json:
+            print(json.dumps([{"image": each.name, "same": each.same, "note": each.note} for each in done], indent=2))
+        elif options.build:
+            print(f"{len(done)} images built, {len(differ)} of them changed")
+        else:
+            for each in differ:
+                print(f"{paint('red', 'differs')}  {each.name}")
+            print(f"{len(done) - len(differ)} of {len(done)} images are byte for byte what their sources give")
+        return 1 if options.check and differ else 0
+    known = manifests()
+    if options.json:
+        rows = [
+            {"name": each.name, "kind": each.kind, "title": each.title, "switch": each.switch or None} for each in known
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
+    width = max((len(each.name) for each in known), default=4)
+    for each in known:
+        print(f"{paint('bold', f'{each.name:{width}}')}  {each.kind:7}  {each.title}")
+    return 0

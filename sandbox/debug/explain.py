@@ -1,0 +1,154 @@
+"""Why an instruction faulted: caught before the kernel answers, and again after it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.engine.context import CpuContext
+from sandbox.engine.exits import Trap
+from sandbox.image.disassemble import disassemble
+from sandbox.kernel.events import PageFault
+from sandbox.kernel.task import Task
+from sandbox.kernel.walktext import walk_address
+from sandbox.runner.run import Session
+from sandbox.x86.error_code import PageFaultCode
+from sandbox.x86.errors import SandboxError
+from sandbox.x86.walk import Access
+
+RESOLUTIONS = {
+    "demand-zero": "do_anonymous_page: a frame was allocated and cleared by the CPU, then mapped writable",
+    "zero-page": "do_anonymous_page: the shared zero page was mapped read-only; the first write will give a frame",
+    "cow-copy": "do_wp_page: the page has other owners, so the CPU copied it into a new frame; the old one lost a user",
+    "cow-reuse": "do_wp_page: this is the only owner left, so the entry became writable where it is",
+    "file-read": "do_no_page: the page cache's frame was mapped",
+    "file-private": "do_no_page: a write to a private file mapping; the CPU copied the page cache's frame at once",
+    "stack-growth": "expand_stack: the stack's area grew down to the address, then the page was brought in",
+    "spurious": "the entry already allowed the access; only the stale translation was dropped",
+    "fixup": "no area holds the address; the exception table sent kernel code to its fixup",
+    "sigsegv": "no area allows the access: SIGSEGV",
+    "sigbus": "the mapping reaches beyond the end of its file: SIGBUS",
+    "oom-kill": "no frame was left: SIGKILL",
+}
+
+
+class NoSuchFault(SandboxError):
+    """The run had fewer page faults than asked for."""
+
+    exit_status = 2
+
+
+class _Enough(Exception):
+    """The fault that was asked for has been seen."""
+
+
+@dataclass(slots=True)
+class Explanation:
+    """One page fault, before and after."""
+
+    number: int
+    pid: int = 0
+    instruction: str = ""
+    eip: int = 0
+    address: int = 0
+    error_code: int = 0
+    place: str = ""
+    cpl: int = 3
+    operands: list[str] = field(default_factory=list)
+    area: str = ""
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    resolution: str = ""
+    blocks: int = 0
+
+    def lines(self) -> list[str]:
+        """The whole story, for a terminal."""
+        who = "user" if self.cpl == 3 else "kernel"
+        words = PageFaultCode(self.error_code).describe()
+        told = [
+            f"fault {self.number}: task {self.pid}, {who} code at {self.eip:08x}{self.place}",
+            "",
+            f"    {self.instruction}",
+            *(f"        {operand}" for operand in self.operands),
+            "",
+            f"error     {self.error_code:#06x}  {words}",
+            f"address   {self.address:08x}  {self.area}",
+            "",
+            "the walk that failed",
+            *(f"    {line}" for line in self.before),
+            "",
+            f"answer    {self.resolution}, {self.blocks} blocks",
+            f"          {RESOLUTIONS.get(self.resolution, '')}",
+        ]
+        if self.after:
+            told += ["", "the walk afterwards", *(f"    {line}" for line in self.after)]
+        return told
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def explain(session: Session, number: int) -> Explanation:
+    """Run a loaded session up to its ``number``-th page fault (from 1).
+
+    Raises NoSuchFault when the run ends before, and what ``Session.finish`` raises.
+    """
+    found = Explanation(number)
+    seen = 0
+    kernel = session.kernel
+
+    def before(task: Task, context: CpuContext, trap: Trap) -> None:
+        if seen == number - 1:
+            _capture(session, found, task, context, trap)
+
+    def after(event: PageFault) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == number:
+            found.resolution, found.blocks = event.resolution, event.blocks
+            task = kernel.tasks.get(event.pid)
+            if task is not None and task.mm is not None and event.pte & 1:
+                access = Access.of_error_code(event.error_code)
+                found.after = walk_address(kernel, task.mm.cr3, event.address, access).lines()
+            raise _Enough
+
+    session.load()
+    kernel.probe = before
+    kernel.bus.subscribe(after, PageFault)
+    try:
+        session.finish()
+    except _Enough:
+        return found
+    raise NoSuchFault(f"there is no fault {number}: the run had {seen}")
+
+
+def _capture(session: Session, found: Explanation, task: Task, context: CpuContext, trap: Trap) -> None:
+    kernel = session.kernel
+    assert task.mm is not None
+    found.pid, found.eip, found.address, found.error_code = task.pid, trap.eip, trap.address, trap.error_code
+    found.cpl = trap.cpl
+    if trap.cpl == 3:
+        found.place = kernel.user_symbol(task, trap.eip)
+    else:
+        name = kernel.image_symbols.find(trap.eip)
+        found.place = f" <{name}>" if name else ""
+    code = kernel.peek(task.mm, trap.eip, 15)
+    decoded = disassemble(code, trap.eip, 1)
+    found.instruction = decoded[0].text if decoded else "(the instruction itself is not mapped)"
+    registers = {name: value & 0xFFFFFFFF for name, value in context.general().items()}
+    for operand in decoded[0].memory if decoded else ():
+        base = context.segment(operand.segment).base if operand.segment in ("fs", "gs") else 0
+        linear = operand.address(registers, base)
+        verb = " and ".join(word for word, on in (("read", operand.read), ("written", operand.write)) if on)
+        mark = "  <- faults" if linear <= trap.address < linear + max(operand.size, 1) else ""
+        found.operands.append(f"{operand.text()} = {linear:08x}, {operand.size} bytes {verb}{mark}")
+    vma = task.mm.vmas.find(trap.address)
+    if vma is None:
+        found.area = "in no area, and none lies above it"
+    elif vma.start <= trap.address:
+        found.area = f"in {vma.describe()}"
+    else:
+        found.area = f"in no area; the next is {vma.describe()}"
+    access = Access.of_error_code(trap.error_code)
+    found.before = walk_address(kernel, task.mm.cr3, trap.address, access).lines()
