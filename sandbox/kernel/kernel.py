@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from sandbox.engine.context import FPU_TOP, XMM, XMM_STRIDE, CpuContext
-from sandbox.engine.exits import Exit, Trap
+from sandbox.engine.exits import BreakpointHit, Exit, Stepped, Trap
 from sandbox.kernel import signal
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
@@ -77,6 +77,10 @@ class Kernel:
         self.cpus = [KernelCpu(cpu.index, cpu, self.routines) for cpu in machine.cpus]
         self.probe: Callable[[Task, CpuContext, Trap], None] | None = None
         """Called with a page fault before anything is done about it."""
+        self.on_stop: Callable[[KernelCpu, Exit], None] | None = None
+        """Called at a breakpoint and after steps; when it returns, the CPU goes on."""
+        self.steps: int | None = None
+        """Instructions of ring 3 to run at a time, None for no stepping."""
         self.here = self.cpus[0]
         """The CPU on whose behalf Python runs now."""
         self.traps = KernelTraps(self)
@@ -245,9 +249,11 @@ class Kernel:
             raise UnexpectedExit(f"int 0xF0 with export number {number}: {len(self.gates)} symbols are exported")
         self.gates[number](slot, context)
 
-    def stopped(self, task: Task, exit_: Exit) -> NoReturn:
-        """A CPU left ring 3 for no reason that a program can give."""
-        raise UnexpectedExit(f"task {task.pid} left ring 3 by {exit_}")
+    def stopped(self, slot: KernelCpu, exit_: Exit) -> None:
+        """A CPU stopped for no reason of the guest's: a debugger's, or one that cannot be."""
+        if self.on_stop is None or not isinstance(exit_, BreakpointHit | Stepped):
+            raise UnexpectedExit(f"CPU {slot.index} came back by {exit_}")
+        self.on_stop(slot, exit_)
 
     def kill_now(self, task: Task, report: str) -> NoReturn:
         """End a task whose old program is gone and whose new one cannot start.  Raises TaskExit."""

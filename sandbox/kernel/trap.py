@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sandbox.engine.context import EIP, ESP, CpuContext
-from sandbox.engine.exits import BudgetSpent, BusError, Exit, PortDenied, Trap
+from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, PortDenied, Stepped, Trap
 from sandbox.kernel.events import PageFault
 from sandbox.kernel.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, do_user_fault
@@ -63,7 +63,9 @@ class KernelTraps:
             budget = sched.budget(slot)
             before = cpu.clock
             began = time.perf_counter()
-            exit_ = cpu.run(budget)
+            stepping = kernel.steps
+            executed = cpu.instructions
+            exit_ = cpu.run(budget) if stepping is None else cpu.run(budget, stepping)
             sched.charge(slot, cpu.clock - before)
             kind = type(exit_)
             if kind is Trap:
@@ -78,7 +80,18 @@ class KernelTraps:
                 sched.adapt(budget, time.perf_counter() - began)
             else:
                 self._odd_exit(task, exit_)
+            if stepping is not None and kind is Trap:
+                self._count_steps(task, exit_, cpu.instructions - executed)
             sched.after_run(task)
+
+    def _count_steps(self, task: Task, exit_: Exit, executed: int) -> None:
+        """A trap ended a stepped run: take what was done off the steps; a faulting instruction is not done."""
+        kernel = self._kernel
+        assert isinstance(exit_, Trap)
+        if kernel.steps is not None and not task.pending:
+            kernel.steps -= executed if exit_.software else executed - 1
+            if kernel.steps <= 0:
+                kernel.stopped(task.cpu, Stepped(task.context.eip))
 
     def _user_page_fault(self, task: Task, slot: KernelCpu, context: CpuContext, trap: Trap) -> None:
         kernel = self._kernel
@@ -155,13 +168,16 @@ class KernelTraps:
                 f"nothing answers at physical address {exit_.physical:#x}\n" + fatal_report(kernel, task, trap),
             )
         else:
-            kernel.stopped(task, exit_)
+            kernel.stopped(task.cpu, exit_)
 
     # -- from ring 0 ---------------------------------------------------------------------------------------------
 
     def kernel_trap(self, slot: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         """A routine of ``cpu.call`` stopped: resolve the fault, take the exception table's way out, or give up."""
         kernel = self._kernel
+        if isinstance(exit_, BreakpointHit | Stepped):
+            kernel.stopped(slot, exit_)
+            return
         if not isinstance(exit_, Trap):
             self._oops(slot, context, exit_)
             return

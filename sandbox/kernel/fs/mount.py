@@ -1,8 +1,8 @@
 """The tree of files that one machine has: a root, and what is laid over it.
 
-Without a host directory the root is an empty file system in memory, writable by the guest.  With one, host files
-are reachable below it (see ``hostroot``), read-only unless asked for.  ``files`` are added to either under their
-absolute paths, over host files as mounts are: the program itself comes in this way.
+Without a host directory the root is an empty file system in memory, writable by the guest.  With one, host
+files are reachable below it (see ``hostroot``), read-only unless asked for.  ``files`` are added to either
+under their absolute paths, over host files as mounts are: the program itself comes in this way.
 """
 
 from __future__ import annotations

@@ -111,10 +111,13 @@ class Found:
     slashed: bool = False
 
 
-def walk(root: Dentry, at: Dentry, path: bytes, follow: bool, slash_follows: bool = True) -> Found:
+def walk(
+    root: Dentry, at: Dentry, path: bytes, follow: bool, slash_follows: bool = True, creates: bool = False
+) -> Found:
     """Walk a path from ``root`` if it is absolute, else from ``at``.
 
-    A link at its very end is walked if ``follow``, or if a slash comes after it and ``slash_follows``.
+    A link at its very end is walked if ``follow``, or if a slash comes after it and ``slash_follows``; with
+    ``creates`` a name with a slash after it is not even looked up (EISDIR).
     Raises KernelError: ENOENT (empty, or a directory on the way is missing), ENOTDIR, ELOOP (more than 40
     links), ENAMETOOLONG, and what a directory's lookup raises.
     """
@@ -140,6 +143,8 @@ def walk(root: Dentry, at: Dentry, path: bytes, follow: bool, slash_follows: boo
             continue
         if len(name) > NAME_MAX:
             raise KernelError(ENAMETOOLONG)
+        if creates and slashed and not todo:
+            raise KernelError(EISDIR)
         try:
             inode = directory.lookup(name)
         except KernelError as error:
@@ -194,18 +199,16 @@ def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> 
     if flags & O_CREAT and flags & O_DIRECTORY:
         raise KernelError(EINVAL)
     exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
-    found = walk(root, at, path, not (flags & O_NOFOLLOW or exclusive))
+    found = walk(root, at, path, not (flags & O_NOFOLLOW or exclusive), creates=bool(flags & O_CREAT))
     if found.dentry is None:
         if not flags & O_CREAT:
             raise KernelError(ENOENT)
-        if found.slashed:
-            raise KernelError(EISDIR)
         inode = as_directory(found.parent.inode).create(found.name, mode)
         return Dentry(inode, found.name, found.parent)
     inode = found.dentry.inode
     if exclusive:
         raise KernelError(EEXIST)
-    if flags & O_CREAT and (inode.kind == S_IFDIR or found.slashed):
+    if flags & O_CREAT and inode.kind == S_IFDIR:
         raise KernelError(EISDIR)
     if flags & O_DIRECTORY:
         as_directory(inode)
@@ -247,10 +250,13 @@ def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
 
 def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes) -> None:
     """rename(2).  Raises KernelError(ENOENT, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …)."""
-    source, moved = _existing(root, at, old)
+    source = walk(root, at, old, follow=False, slash_follows=False)
     target = walk(root, new_at, new, follow=False, slash_follows=False)
     if source.name in _DOTS or target.name in _DOTS:
         raise KernelError(EBUSY)
+    moved = source.dentry
+    if moved is None:
+        raise KernelError(ENOENT)
     if moved.inode.kind != S_IFDIR and (source.slashed or target.slashed):
         raise KernelError(ENOTDIR)
     if target.parent.is_below(moved.inode):

@@ -1,0 +1,232 @@
+"""The debugger's core: break, step, catch faults, look.  Looking never changes the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from sandbox.debug import view
+from sandbox.engine.context import CpuContext
+from sandbox.engine.exits import Exit, Stepped, Trap
+from sandbox.kernel.events import PageFault
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.smp import KernelCpu
+from sandbox.kernel.task import Task
+from sandbox.runner.result import Result
+from sandbox.runner.run import Session
+from sandbox.x86.error_code import PageFaultCode
+from sandbox.x86.errors import SandboxError
+from sandbox.x86.walk import Access
+
+HELP = {
+    "step [N]": "run N instructions of the program (default 1)",
+    "continue": "run to the next stop",
+    "break WHERE": "stop before the instruction at a symbol or address",
+    "delete WHERE": "remove a breakpoint",
+    "catch [off]": "stop at every page fault, before it is answered",
+    "regs": "registers",
+    "code [WHERE] [N]": "disassemble N instructions",
+    "x WHERE [BYTES]": "memory",
+    "walk WHERE [w|x]": "the page walk, for a read, a write or a fetch",
+    "maps": "areas of the task and regions of the kernel",
+    "tasks": "all tasks",
+    "quit": "leave",
+}
+
+
+class DebugCommandError(SandboxError):
+    """A command that cannot be carried out."""
+
+    exit_status = 2
+
+
+class _Quit(Exception):
+    pass
+
+
+class Debugger:
+    """Commands on one session.  ``commands`` yields lines; ``tell`` gets what they print."""
+
+    def __init__(self, session: Session, commands: Iterable[str], tell: Callable[[str], None]) -> None:
+        self._session = session
+        self._kernel = session.kernel
+        self._commands = iter(commands)
+        self._tell = tell
+        self._catching = False
+        self._breakpoints: set[int] = set()
+        self._first: int | None = None
+        self._context: CpuContext | None = None
+        self._task: Task | None = None
+        self._mm: Mm | None = None
+        kernel = self._kernel
+        kernel.on_stop = self._on_stop
+        kernel.probe = self._on_fault
+
+    def run(self) -> Result | None:
+        """Stop at the program's first instruction, then obey; the result, or None when left by ``quit``."""
+        task = self._session.load()
+        self._task, self._mm, self._context = task, task.mm, task.context
+        entry = task.context.eax
+        self._set_breakpoint(entry)
+        self._breakpoints.discard(entry)
+        self._first = entry
+        self._kernel.bus.subscribe(self._after_fault, PageFault)
+        try:
+            return self._session.finish()
+        except _Quit:
+            return None
+
+    # -- stops ---------------------------------------------------------------------------------------------------
+
+    def _on_stop(self, slot: KernelCpu, exit_: Exit) -> None:
+        if self._first is not None and exit_.eip == self._first:
+            if self._first not in self._breakpoints:
+                for cpu in self._session.machine.cpus:
+                    cpu.clear_breakpoint(self._first)
+            self._first = None
+        self._kernel.steps = None
+        self._look_at(slot.current, slot.cpu.context)
+        why = "" if isinstance(exit_, Stepped) else "breakpoint, "
+        self._tell(f"{why}task {slot.current.pid if slot.current else 0}, time {self._kernel.sched.now}")
+        self._obey()
+
+    def _on_fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
+        if not self._catching:
+            return
+        self._look_at(task, context)
+        words = PageFaultCode(trap.error_code).describe()
+        self._tell(f"page fault at {trap.address:08x}, {words}, task {task.pid}, time {self._kernel.sched.now}")
+        self._obey()
+
+    def _after_fault(self, event: PageFault) -> None:
+        if self._catching:
+            self._tell(f"answered: {event.resolution}")
+
+    def _look_at(self, task: Task | None, context: CpuContext) -> None:
+        self._task, self._context = task, context
+        self._mm = task.mm if task is not None else None
+
+    def _obey(self) -> None:
+        """Carry out commands until one lets the machine go on."""
+        assert self._context is not None
+        self._say(view.code_lines(self._kernel, self._task, self._mm, self._context.eip))
+        for line in self._commands:
+            words = line.split("#")[0].split()
+            if not words:
+                continue
+            try:
+                if self._command(words[0], words[1:]):
+                    return
+            except DebugCommandError as error:
+                self._tell(f"error: {error.summary}")
+        self._quit()
+
+    def _quit(self) -> NoReturn:
+        raise _Quit
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def _command(self, name: str, words: list[str]) -> bool:
+        """True when the machine shall go on."""
+        matches = [each.split()[0] for each in HELP if each.split()[0].startswith(name)]
+        full = {"s": "step", "c": "continue", "b": "break", "q": "quit", "x": "x"}.get(name) or (
+            name if name in matches else matches[0] if len(matches) == 1 else ""
+        )
+        if name in ("help", "h", "?"):
+            width = max(map(len, HELP))
+            self._say(f"{usage:{width}}  {what}" for usage, what in HELP.items())
+            return False
+        if not full:
+            raise DebugCommandError(f"no command {name!r}; try help")
+        return bool(getattr(self, f"_do_{full}")(words))
+
+    def _do_step(self, words: list[str]) -> bool:
+        self._kernel.steps = self._number(words[0]) if words else 1
+        return True
+
+    def _do_continue(self, words: list[str]) -> bool:
+        return True
+
+    def _do_break(self, words: list[str]) -> None:
+        address = self._where(words)
+        self._set_breakpoint(address)
+        self._tell(f"breakpoint at {address:08x}")
+
+    def _do_delete(self, words: list[str]) -> None:
+        address = self._where(words)
+        if address not in self._breakpoints:
+            raise DebugCommandError(f"no breakpoint at {address:08x}")
+        self._breakpoints.discard(address)
+        for cpu in self._session.machine.cpus:
+            cpu.clear_breakpoint(address)
+
+    def _do_catch(self, words: list[str]) -> None:
+        self._catching = words != ["off"]
+        self._tell("page faults are caught" if self._catching else "page faults are not caught")
+
+    def _do_regs(self, words: list[str]) -> None:
+        assert self._context is not None
+        self._say(view.registers(self._context))
+
+    def _do_code(self, words: list[str]) -> None:
+        assert self._context is not None
+        count = self._number(words.pop()) if len(words) > 1 else 8
+        address = self._where(words) if words else self._context.eip
+        self._say(view.code_lines(self._kernel, self._task, self._mm, address, count))
+
+    def _do_x(self, words: list[str]) -> None:
+        size = self._number(words.pop()) if len(words) > 1 else 64
+        self._say(view.memory_lines(self._kernel, self._mm, self._where(words), min(size, 1 << 16)))
+
+    def _do_walk(self, words: list[str]) -> None:
+        kind = words.pop() if len(words) > 1 else "r"
+        access = Access(write=kind == "w", user=True, fetch=kind == "x")
+        self._say(view.walk_lines(self._kernel, self._mm, self._where(words), access))
+
+    def _do_maps(self, words: list[str]) -> None:
+        self._say(view.map_lines(self._kernel, self._mm))
+
+    def _do_tasks(self, words: list[str]) -> None:
+        for task in self._kernel.tasks.values():
+            waits = f", waits for {task.waits_for}" if task.state.value == "sleeping" else ""
+            self._tell(f"{task.pid:>4}  {task.comm:15}  {task.state.value}{waits}, CPU {task.cpu.index}")
+
+    def _do_quit(self, words: list[str]) -> None:
+        self._quit()
+
+    def _set_breakpoint(self, address: int) -> None:
+        self._breakpoints.add(address)
+        for cpu in self._session.machine.cpus:
+            cpu.set_breakpoint(address)
+
+    def _where(self, words: list[str]) -> int:
+        """An address from a number, a register (``$esp``), a program or kernel symbol, with ``+offset``."""
+        if not words:
+            raise DebugCommandError("an address is missing")
+        text = "".join(words)
+        assert self._context is not None
+        base, _, offset = text.partition("+")
+        general = self._context.general()
+        name = base.removeprefix("$")
+        found: int | None
+        if name in general or name == "eip":
+            found = self._context.eip if name == "eip" else general[name]
+        else:
+            table = self._kernel.program_symbols(self._task) if self._task is not None else None
+            found = table.address(base) if table is not None else None
+            if found is None:
+                found = self._kernel.image.symbols.get(base)
+        if found is None:
+            return self._number(text)
+        return (found + (self._number(offset) if offset else 0)) & 0xFFFFFFFF
+
+    @staticmethod
+    def _number(text: str) -> int:
+        try:
+            return int(text, 0)
+        except ValueError:
+            raise DebugCommandError(f"{text!r} is neither a number nor a known symbol") from None
+
+    def _say(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._tell(line)

@@ -1,0 +1,72 @@
+"""A stopped machine as lines of text; nothing here changes the machine."""
+
+from __future__ import annotations
+
+from sandbox.engine.context import CpuContext
+from sandbox.image.disassemble import disassemble
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.task import Task
+from sandbox.kernel.walktext import walk_address
+from sandbox.x86.walk import Access
+
+_FLAGS = ((0, "CF"), (2, "PF"), (4, "AF"), (6, "ZF"), (7, "SF"), (8, "TF"), (9, "IF"), (10, "DF"), (11, "OF"))
+
+
+def registers(context: CpuContext) -> list[str]:
+    """General registers, EIP, flags, segments, control registers."""
+    general = {name: value & 0xFFFFFFFF for name, value in context.general().items()}
+    names = list(general)
+    flags = context.eflags
+    return [
+        "  ".join(f"{name} {general[name]:08x}" for name in names[:4]),
+        "  ".join(f"{name} {general[name]:08x}" for name in names[4:]),
+        f"eip {context.eip:08x}  eflags {flags:08x}  "
+        + " ".join(name for bit, name in _FLAGS if flags >> bit & 1)
+        + f"  cpl {context.cpl}",
+        "  ".join(f"{name} {context.segment(name).selector:04x}" for name in ("cs", "ss", "ds", "es", "fs", "gs")),
+        f"cr0 {context.cr0:08x}  cr2 {context.cr2:08x}  cr3 {context.cr3:08x}  cr4 {context.cr4:08x}",
+    ]
+
+
+def code_lines(kernel: Kernel, task: Task | None, mm: Mm | None, address: int, count: int = 1) -> list[str]:
+    """Instructions from a linear address on, the first marked."""
+    lines = []
+    for number, each in enumerate(disassemble(kernel.peek(mm, address, 15 * count), address, count)):
+        mark = "->" if number == 0 else "  "
+        name = kernel.user_symbol(task, each.address) if task is not None else ""
+        lines.append(f"{mark} {each.address:08x}{name:20}  {each.text}")
+    return lines or [f"-> {address:08x}  (not mapped)"]
+
+
+def memory_lines(kernel: Kernel, mm: Mm | None, address: int, size: int) -> list[str]:
+    """Bytes in rows of 16 with their characters; unmapped ones are left out and said so."""
+    lines = []
+    data = kernel.peek(mm, address, size)
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        lines.append(f"{address + at:08x}  {row.hex(' '):47}  {text}")
+    if len(data) < size:
+        lines.append(f"{address + len(data):08x}  (not mapped)")
+    return lines
+
+
+def walk_lines(kernel: Kernel, mm: Mm | None, address: int, access: Access) -> list[str]:
+    """The page walk of an address for an access, by the manual."""
+    cr3 = kernel.tables.cr3(kernel.kernel_pgd) if mm is None else mm.cr3
+    return walk_address(kernel, cr3, address, access).lines()
+
+
+def map_lines(kernel: Kernel, mm: Mm | None) -> list[str]:
+    """The task's areas with their resident pages, then the kernel's regions."""
+    lines = []
+    if mm is not None:
+        for vma in mm.vmas:
+            resident = sum(1 for _ in kernel.tables.user_ptes(mm.pgd, vma.start, vma.end))
+            lines.append(f"{vma.describe():58} {resident:>6} of {vma.size >> 12} pages")
+        lines.append(f"brk {mm.vmas.brk:08x}")
+        lines.append("")
+    for region in kernel.layout.regions:
+        lines.append(f"{region.start:08x}-{region.end:08x}  {region.size >> 20:>4} MB  {region.name}")
+    return lines
