@@ -85,7 +85,7 @@ class RandomDevice(NullDevice):
         return self._random.randbytes(min(size, MAXIMUM_READ))
 
 
-def memory_devices(seed: int = 0) -> dict[bytes, Inode]:
+def memory_devices(seed: int = 0) -> dict[bytes, CharDevice]:
     """The devices that any program may expect in /dev, by name."""
     return {
         b"null": NullDevice(3, makedev(1, 3), "/dev/null"),

@@ -303,7 +303,7 @@ class HostDirectory(HostInode, Directory):
             os.symlink(target, name, dir_fd=self.descriptor)
 
     def _link(self, name: bytes, inode: Inode) -> None:
-        if not isinstance(inode, HostFile) or inode.tree is not self.tree:
+        if not isinstance(inode, HostInode) or inode.tree is not self.tree:
             raise KernelError(EXDEV)
         with _host_errors():
             os.link(

@@ -298,8 +298,8 @@ class SameAsTheHost(RuleBasedStateMachine):
     @rule(old=paths, new=paths)
     def link(self, old: bytes, new: bytes) -> None:
         self.compare(
-            lambda: os.link(self.host.at(old), self.host.at(new), follow_symlinks=True),
-            lambda root: namei.link(root, namei.lookup(root, root, old, follow=True), root, new),
+            lambda: os.link(self.host.at(old), self.host.at(new), follow_symlinks=False),
+            lambda root: namei.link(root, namei.lookup(root, root, old, follow=False), root, new),
         )
 
     @rule(path=paths)
