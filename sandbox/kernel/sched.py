@@ -93,6 +93,8 @@ class Scheduler:
 
     def _switch_to(self, slot: KernelCpu, task: Task) -> None:
         self.switches += 1
+        assert task.greenlet is not None
+        task.greenlet.parent = self._hub
         slot.current = task
         slot.flow = task.flow
         slot.slice_left = self._kernel.config.quantum
