@@ -1,0 +1,88 @@
+"""Descriptors and gates against the manual's layouts and well-known values."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.x86.descriptors import Gate, GateKind, SegmentDescriptor, Selector
+
+
+@pytest.mark.parametrize(
+    ("value", "index", "local", "rpl"),
+    [(0x08, 1, False, 0), (0x23, 4, False, 3), (0x0F, 1, True, 3), (0xFFFF, 0x1FFF, True, 3)],
+)
+def test_selector(value: int, index: int, local: bool, rpl: int) -> None:
+    selector = Selector.decode(value)
+    assert (selector.index, selector.local, selector.rpl) == (index, local, rpl)
+    assert selector.encode() == value
+
+
+def test_null_is_entry_0_of_the_gdt_with_any_rpl() -> None:
+    assert Selector.decode(0).null
+    assert Selector.decode(3).null
+    assert not Selector.decode(4).null
+
+
+def test_flat_code_and_data() -> None:
+    """The four flat descriptors of every 32-bit kernel."""
+    code = SegmentDescriptor.decode(0x00CF9A000000FFFF)
+    assert (code.base, code.limit, code.dpl) == (0, 0xFFFFFFFF, 0)
+    assert code.present and code.code and code.big and not code.conforming and not code.writable_data
+    data = SegmentDescriptor.decode(0x00CFF2000000FFFF)
+    assert data.dpl == 3 and data.writable_data and not data.code and not data.system
+    for quad in (0x00CF9A000000FFFF, 0x00CF92000000FFFF, 0x00CFFA000000FFFF, 0x00CFF2000000FFFF):
+        assert SegmentDescriptor.decode(quad).encode() == quad
+
+
+def test_base_and_byte_limit_are_scattered() -> None:
+    quad = 0x12_4_5_89_345678_6789
+    found = SegmentDescriptor.decode(quad)
+    assert found.base == 0x12345678
+    assert found.limit == 0x56789
+    assert found.system and found.type == 9 and found.present
+    assert found.encode() == quad
+
+
+def test_expand_down_is_valid_above_its_limit() -> None:
+    down = SegmentDescriptor(0, 0xFFF, 0x0040_9600)
+    assert not down.allows(0xFFF, 1)
+    assert down.allows(0x1000, 4)
+    assert down.allows(0xFFFFFFFC, 4)
+    assert not down.allows(0xFFFFFFFD, 4)
+    small = SegmentDescriptor(0, 0xFFF, 0x0000_9600)
+    assert small.allows(0xFFFC, 4)
+    assert not small.allows(0xFFFD, 4)
+    up = SegmentDescriptor(0, 0xFFF, 0x0040_9200)
+    assert up.allows(0xFFC, 4)
+    assert not up.allows(0xFFD, 4)
+
+
+def test_conforming_code_is_not_expand_down() -> None:
+    code = SegmentDescriptor(0, 0xFFF, 0x0040_9E00)
+    assert code.conforming
+    assert code.allows(0, 0x1000)
+
+
+@pytest.mark.parametrize(
+    ("quad", "kind", "bits", "dpl", "present"),
+    [
+        (0x00108E0000081234, GateKind.INTERRUPT, 32, 0, True),
+        (0x0010EF0000081234, GateKind.TRAP, 32, 3, True),
+        (0x0010060000081234, GateKind.INTERRUPT, 16, 0, False),
+        (0x0010870000081234, GateKind.TRAP, 16, 0, True),
+        (0x0010850000081234, GateKind.TASK, 32, 0, True),
+        (0x00108C0000081234, GateKind.CALL, 32, 0, True),
+    ],
+)
+def test_gates(quad: int, kind: GateKind, bits: int, dpl: int, present: bool) -> None:
+    gate = Gate.decode(quad)
+    assert gate is not None
+    assert (gate.kind, gate.bits, gate.dpl, gate.present, gate.selector) == (kind, bits, dpl, present, 8)
+    assert gate.offset == (0x101234 if bits == 32 else 0x1234)
+    assert bits == 16 or gate.encode() == quad
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2, 3, 8, 9, 10, 11, 13])
+def test_what_is_no_gate(kind: int) -> None:
+    assert Gate.decode(0x8000 << 32 | kind << 40) is None
+    assert Gate.decode(0x9E00 << 32) is None
