@@ -109,10 +109,12 @@ def test_pinned_names() -> None:
     fs.root.pinned[b"b"] = pinned
     assert fs.root.lookup(b"b") is pinned
     assert [entry.name for entry in fs.root.entries()] == [b"a", b"b"]
-    for call in (lambda: fs.root.unlink(b"a"), lambda: fs.root.rename(b"b", fs.root, b"c")):
-        with pytest.raises(KernelError) as caught:
-            call()
-        assert caught.value.errno == errno.EBUSY
+    with pytest.raises(KernelError) as caught:
+        fs.root.unlink(b"a")
+    assert caught.value.errno == errno.EBUSY
+    with pytest.raises(KernelError) as caught:
+        fs.root.rename(b"b", fs.root, b"c")
+    assert caught.value.errno == errno.EBUSY
 
 
 def test_entries_are_sorted_and_typed() -> None:
