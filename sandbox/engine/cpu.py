@@ -152,6 +152,7 @@ class Cpu:
                 state.passes = -1
             vector = longs[8]
             quads = state.longs
+            self._gather_flags(state)
             return Trap(
                 at,
                 vector,
@@ -161,6 +162,21 @@ class Cpu:
                 quads[_SOFTWARE] != 0,
             )
         return self._other_exit(state, eip, longs[9], error)
+
+    @staticmethod
+    def _gather_flags(state: CpuContext) -> None:
+        """Put the arithmetic flags where the next run takes them from.
+
+        While the engine runs they are apart from EFLAGS, in a lazy form; it gathers them when it leaves and takes them
+        apart when it starts.  A state captured inside a hook has to be gathered by hand.
+        """
+        if state.longs[ctx.CC_OP32] == ctx.CC_OP_EFLAGS:
+            flags = state.quads[ctx.EFLAGS] & ~ctx.ARITHMETIC | state.quads[ctx.CC_SRC] & ctx.ARITHMETIC
+            if state.longs[ctx.DF32] != 1:
+                flags |= ctx.DIRECTION
+            state.quads[ctx.EFLAGS] = flags
+        else:
+            state.quads[ctx.EFLAGS] = state.eflags
 
     def _other_exit(self, state: CpuContext, started: int, reason: int, error: int) -> Exit:
         if self._denied is not None:
@@ -305,6 +321,7 @@ class Cpu:
         state = self.context
         self._save(self._uc, state.handle)
         state.longs[_OLD_EXCEPTION] = _NONE32
+        self._gather_flags(state)
         if state.longs[ctx.HFLAGS32] & 3 == 0 or self.port_gate(self, port, width):
             return True
         self._denied = PortDenied(state.quads[ctx.EIP] & _NONE32, port, width, write)
