@@ -10,6 +10,7 @@ from sandbox.kernel.abi.structs import Stat, makedev
 from sandbox.kernel.fs.inode import GUEST_GID, GUEST_UID, Inode
 
 DEV_DEVICE = makedev(0, 5)
+"""Where devices and standard streams are; the streams have the inode numbers 1 to 3."""
 MAXIMUM_READ = 1 << 16
 """Bytes that one read of an endless device gives at most."""
 
@@ -88,9 +89,9 @@ class RandomDevice(NullDevice):
 def memory_devices(seed: int = 0) -> dict[bytes, CharDevice]:
     """The devices that any program may expect in /dev, by name."""
     return {
-        b"null": NullDevice(3, makedev(1, 3), "/dev/null"),
-        b"zero": ZeroDevice(4, makedev(1, 5), "/dev/zero"),
-        b"full": FullDevice(5, makedev(1, 7), "/dev/full"),
-        b"random": RandomDevice(6, makedev(1, 8), "/dev/random", seed),
-        b"urandom": RandomDevice(7, makedev(1, 9), "/dev/urandom", seed),
+        b"null": NullDevice(13, makedev(1, 3), "/dev/null"),
+        b"zero": ZeroDevice(15, makedev(1, 5), "/dev/zero"),
+        b"full": FullDevice(17, makedev(1, 7), "/dev/full"),
+        b"random": RandomDevice(18, makedev(1, 8), "/dev/random", seed),
+        b"urandom": RandomDevice(19, makedev(1, 9), "/dev/urandom", seed),
     }

@@ -45,7 +45,8 @@ from sandbox.kernel.fs.inode import (
 )
 from sandbox.x86.errors import ConfigurationError
 
-HOST_DEVICE = makedev(8, 1)
+HOST_DEVICE, GIVEN_DEVICE = makedev(8, 1), makedev(8, 2)
+"""st_dev of what is below the root, and of single files that the user gives."""
 _FIND = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
 
@@ -63,10 +64,14 @@ def _host_errors() -> Iterator[None]:
 
 
 class HostTree:
-    """The inodes of host files: at most one object for each, read-only unless ``writable``."""
+    """The inodes of host files: at most one object for each, read-only unless ``writable``.
 
-    def __init__(self, writable: bool = False) -> None:
+    ``device`` is the st_dev that the guest sees.
+    """
+
+    def __init__(self, writable: bool = False, device: int = HOST_DEVICE) -> None:
         self.writable = writable
+        self.device = device
         self._live: WeakValueDictionary[tuple[int, int], HostInode] = WeakValueDictionary()
         self._numbers: dict[tuple[int, int], int] = {}
         self._uid, self._gid = os.geteuid(), os.getegid()
@@ -153,7 +158,7 @@ class HostInode(Inode):
             found = os.fstat(self.descriptor)
         uid, gid = self.tree.owner(found.st_uid, found.st_gid)
         return Stat(
-            dev=HOST_DEVICE,
+            dev=self.tree.device,
             ino=self.ino,
             mode=found.st_mode,
             nlink=found.st_nlink,

@@ -17,7 +17,7 @@ from sandbox.kernel.abi.flags import O_CREAT, O_EXCL, O_NOCTTY, O_PATH, O_TRUNC,
 from sandbox.kernel.fs import namei
 from sandbox.kernel.fs.chardev import memory_devices
 from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.hostroot import HostTree
+from sandbox.kernel.fs.hostroot import GIVEN_DEVICE, HostTree
 from sandbox.kernel.fs.inode import BLOCK_SIZE, Directory, Inode, as_directory
 from sandbox.kernel.fs.namei import Dentry
 from sandbox.kernel.fs.ramfs import RamDirectory, RamFile, RamFs
@@ -51,7 +51,7 @@ class FileSystem:
         top: Directory = self.ram.root if root is None else HostTree(writable).directory(root)
         self.root = Dentry(top)
         top.dentry = lambda: self.root
-        self._given = HostTree()
+        self._given = HostTree(device=GIVEN_DEVICE)
         self._pinned: list[Directory] = []
         """Directories with something laid over them: they must not be forgotten while nobody uses them."""
         if devices:

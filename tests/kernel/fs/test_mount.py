@@ -12,6 +12,7 @@ from sandbox.kernel.abi import errno
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.abi.flags import O_CREAT, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
 from sandbox.kernel.fs import namei
+from sandbox.kernel.fs.console import BytesSource, CaptureSink, standard_streams
 from sandbox.kernel.fs.file import FdTable
 from sandbox.kernel.fs.inode import Directory
 from sandbox.kernel.fs.mount import FileSystem, read_all
@@ -114,3 +115,15 @@ def test_what_can_be_mapped() -> None:
         with pytest.raises(KernelError) as caught:
             files.mappable(here, number)
         assert caught.value.errno == error
+
+
+def test_no_two_inodes_have_one_identity(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    files = FileSystem(tmp_path, files={"/given": tmp_path / "file", "/bytes": b""})
+    seen = set()
+    for path in (b"/", b"file", b"given", b"bytes", b"dev", b"dev/null", b"dev/zero", b"dev/full"):
+        found = namei.lookup(files.root, files.root, path).inode.stat()
+        seen.add((found.dev, found.ino))
+    streams = standard_streams(BytesSource(), CaptureSink(), CaptureSink())
+    seen.update((stream.stat().dev, stream.stat().ino) for stream in streams)
+    assert len(seen) == 8 + 3
