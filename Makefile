@@ -6,9 +6,9 @@ STAMP  := $(VENV)/.installed
 .PHONY: run test check bench images docs setup clean
 
 run: setup
-	@$(BIN)/sandbox run images/cow-fork/manifest.toml --trace faults
+	@$(BIN)/sandbox run images/cow-fork --trace faults
 	@echo
-	@$(BIN)/sandbox explain images/cow-fork/manifest.toml --fault 1
+	@$(BIN)/sandbox explain images/cow-fork --fault 4
 
 test: setup
 	$(BIN)/pytest -n auto

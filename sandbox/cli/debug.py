@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,10 +54,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _ask() -> Iterator[str]:
     """Lines from the terminal; an empty one repeats the last command."""
-    try:
+    with contextlib.suppress(ImportError):
         import readline  # noqa: F401
-    except ImportError:
-        pass
     last = ""
     prompt = "(sandbox) " if sys.stdin.isatty() else ""
     while True:

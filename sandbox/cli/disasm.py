@@ -36,10 +36,12 @@ def run(options: argparse.Namespace) -> int:
             program = parse_executable(data, path.name)
             names = {address: name for name, address in symbols(data).items()}
             pieces = []
-            for each in program.segments:
-                if each.flags & 1:
-                    start = max(each.vaddr, program.phdr_vaddr + 32 * program.phnum if program.phdr_vaddr else 0)
-                    pieces.append((start, data[each.offset + start - each.vaddr : each.offset + each.filesz]))
+            for segment in program.segments:
+                if segment.flags & 1:
+                    start = max(segment.vaddr, program.phdr_vaddr + 32 * program.phnum if program.phdr_vaddr else 0)
+                    pieces.append(
+                        (start, data[segment.offset + start - segment.vaddr : segment.offset + segment.filesz])
+                    )
     else:
         try:
             pieces = [(options.address, bytes.fromhex(options.what.replace("0x", "").replace(",", " ")))]

@@ -42,6 +42,6 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     width = max((len(each.name) for each in known), default=4)
-    for each in known:
-        print(f"{paint('bold', f'{each.name:{width}}')}  {each.kind:7}  {each.title}")
+    for image in known:
+        print(f"{paint('bold', f'{image.name:{width}}')}  {image.kind:7}  {image.title}")
     return 0

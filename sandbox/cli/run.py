@@ -108,13 +108,22 @@ def _narrate(result: Result, stats: bool) -> None:
         summary = result.summary
         rows = [
             ("time", f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"),
-            ("page faults", f"{summary.page_faults:,}: {summary.cow_copies:,} COW copies, {summary.cow_reuses:,} reuses"),
+            (
+                "page faults",
+                f"{summary.page_faults:,}: {summary.cow_copies:,} COW copies, {summary.cow_reuses:,} reuses",
+            ),
             ("system calls", f"{summary.system_calls:,}"),
             ("task switches", f"{summary.switches:,}"),
-            ("frames", f"{summary.frames_allocated:,} allocated, {summary.frames_free:,} of {summary.frames_total:,} free"),
+            (
+                "frames",
+                f"{summary.frames_allocated:,} allocated, {summary.frames_free:,} of {summary.frames_total:,} free",
+            ),
             ("TLB", f"{summary.tlb_flushes:,} invalidations, {summary.shootdowns:,} interrupts to other CPUs"),
             ("bytes moved", f"{summary.bytes_by_guest:,} by guest code"),
-            ("bytes stored", ", ".join(f"{size:,} {why}" for why, size in summary.bytes_by_host.items()) + " by the host"),
+            (
+                "bytes stored",
+                ", ".join(f"{size:,} {why}" for why, size in summary.bytes_by_host.items()) + " by the host",
+            ),
         ]
         for name, value in rows:
             print(f"{paint('bold', f'{name:14}')} {value}", file=sys.stderr)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 from sandbox.engine.library import REG_EFLAGS, check, library
 
@@ -117,17 +117,13 @@ class CpuContext:
     def eflags(self) -> int:
         """EFLAGS; the engine keeps the arithmetic flags lazily, so this is a call."""
         value = ctypes.c_uint64()
-        check(
-            library().uc_context_reg_read(self._handle, REG_EFLAGS, ctypes.byref(value)), "to read EFLAGS"
-        )
+        check(library().uc_context_reg_read(self._handle, REG_EFLAGS, ctypes.byref(value)), "to read EFLAGS")
         return value.value & 0xFFFFFFFF | EFLAGS_FIXED
 
     @eflags.setter
     def eflags(self, value: int) -> None:
         word = ctypes.c_uint64(value | EFLAGS_FIXED)
-        check(
-            library().uc_context_reg_write(self._handle, REG_EFLAGS, ctypes.byref(word)), "to write EFLAGS"
-        )
+        check(library().uc_context_reg_write(self._handle, REG_EFLAGS, ctypes.byref(word)), "to write EFLAGS")
 
     @property
     def cpl(self) -> int:
@@ -142,9 +138,7 @@ class CpuContext:
         """A segment or system-segment register (``cs`` … ``gs``, ``ldtr``, ``tr``, ``gdtr``, ``idtr``)."""
         slot = SEGMENT_SLOTS[name]
         last = self.quads[slot + 2]
-        return SegmentState(
-            self.quads[slot] & 0xFFFF, self.quads[slot + 1] & 0xFFFFFFFF, last & 0xFFFFFFFF, last >> 32
-        )
+        return SegmentState(self.quads[slot] & 0xFFFF, self.quads[slot + 1] & 0xFFFFFFFF, last & 0xFFFFFFFF, last >> 32)
 
     def set_segment(self, name: str, selector: int, base: int, limit: int, flags: int) -> None:
         """Load a segment register, hidden part and all, as a descriptor load by the CPU would.

@@ -242,9 +242,7 @@ class Cpu:
     def set_breakpoint(self, address: int) -> None:
         """Stop before the instruction at a linear address."""
         if address not in self._breakpoints:
-            self._breakpoints[address] = self._add_native_hook(
-                lib.HOOK_CODE, "breakpoint", address, address
-            )
+            self._breakpoints[address] = self._add_native_hook(lib.HOOK_CODE, "breakpoint", address, address)
             self.drop_all_code()
 
     def clear_breakpoint(self, address: int) -> None:
@@ -356,9 +354,7 @@ class Cpu:
         check(library().uc_ctl(self._uc, control(kind, len(arguments), 1), *arguments), f"control {kind}")
 
     def _add_native_hook(self, kind: int, name: str, first: int, last: int) -> int:
-        address = (
-            stubs.stub_address(name) if self._python_hooks is None else self._python_hooks.address(name)
-        )
+        address = stubs.stub_address(name) if self._python_hooks is None else self._python_hooks.address(name)
         return self._add_hook(kind, ctypes.c_void_p(address), first, last)
 
     def _add_callback(self, kind: int, callback: object, *extra: int) -> None:

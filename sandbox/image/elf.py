@@ -148,7 +148,9 @@ def _check_segment(segment: Segment, before: list[Segment], size: int, name: str
     if before:
         last = before[-1]
         if segment.vaddr // PAGE < -(-(last.vaddr + last.memsz) // PAGE):
-            raise ImageError(name, f"segment at {segment.vaddr:#x} shares a page with, or lies below, the one before", at)
+            raise ImageError(
+                name, f"segment at {segment.vaddr:#x} shares a page with, or lies below, the one before", at
+            )
 
 
 def symbols(data: bytes) -> SymbolTable:

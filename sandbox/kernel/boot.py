@@ -22,7 +22,7 @@ from sandbox.kernel.layout import (
 )
 from sandbox.kernel.mm.frames import FrameAllocator
 from sandbox.kernel.mm.memmap import MemMap
-from sandbox.kernel.mm.pagetable import NX, US, A, D, G, LegacyTables, P, PaeTables, PageTables, RW
+from sandbox.kernel.mm.pagetable import NX, RW, US, A, D, G, LegacyTables, P, PaeTables, PageTables
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.symbols import KernelImage
 from sandbox.machine.memory import PhysicalMemory, Reason
@@ -81,9 +81,7 @@ class Booted:
     reserved: list[tuple[str, int, int]]
 
 
-def boot(
-    memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, image: KernelImage
-) -> Booted:
+def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, image: KernelImage) -> Booted:
     """Bring the kernel up on every CPU.  Raises ConfigurationError and BootFailed."""
     ranges = limit_memory(memory.ranges, config.boot)
     low_end = max(start + size for start, size in ranges if start < 1 << 32)
@@ -200,9 +198,7 @@ def _cpu_page(memory: PhysicalMemory, start: BootMemory, slot: KernelCpu) -> int
     return stacks
 
 
-def _start(
-    slot: KernelCpu, tables: PageTables, pgd: int, stack: int, config: KernelConfig, image: KernelImage
-) -> None:
+def _start(slot: KernelCpu, tables: PageTables, pgd: int, stack: int, config: KernelConfig, image: KernelImage) -> None:
     """Run ``startup_32`` at its physical address; afterwards the CPU's state is every ring-0 context's template."""
     context = slot.cpu.context
     pae = config.paging == "pae"

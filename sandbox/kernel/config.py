@@ -73,9 +73,7 @@ class KernelConfig:
 
     def __post_init__(self) -> None:
         if not MINIMUM_RAM <= self.ram <= MAXIMUM_RAM:
-            raise ConfigurationError(
-                f"{self.ram / MEGABYTE:g} MB of RAM: a machine has 4 MB to {MAXIMUM_RAM >> 30} GB"
-            )
+            raise ConfigurationError(f"{self.ram / MEGABYTE:g} MB of RAM: a machine has 4 MB to {MAXIMUM_RAM >> 30} GB")
         if self.ram % PAGE_SIZE:
             raise ConfigurationError(f"{self.ram} bytes of RAM are not whole pages of 4096 bytes")
         if self.paging not in ("pae", "legacy"):

@@ -27,8 +27,7 @@ def fatal_report(kernel: Kernel, task: Task, trap: Trap) -> str:
     else:
         name = Vector(trap.vector).name if trap.vector < 32 else f"vector {trap.vector}"
         lines.append(
-            f"{name} (error code {trap.error_code:#x}) at eip {trap.eip:#010x}"
-            f"{kernel.user_symbol(task, trap.eip)}"
+            f"{name} (error code {trap.error_code:#x}) at eip {trap.eip:#010x}{kernel.user_symbol(task, trap.eip)}"
         )
     code = kernel.peek(task.mm, trap.eip, 15)
     if code:

@@ -69,9 +69,7 @@ class KernelCpu:
         self.ipis = 0
         self.slice_left = 0
 
-    def call(
-        self, routine: int, eax: int = 0, edx: int = 0, ecx: int = 0, esi: int = 0, edi: int = 0
-    ) -> int:
+    def call(self, routine: int, eax: int = 0, edx: int = 0, ecx: int = 0, esi: int = 0, edi: int = 0) -> int:
         """Run the routine at a linear address; its EAX.
 
         Raises RoutineLost, and whatever the trap handler raises for a fault that nothing resolves.
@@ -145,7 +143,5 @@ class KernelCpu:
 
     def _trapped(self, exit_: Exit, context: CpuContext) -> None:
         if type(exit_) is BudgetSpent:
-            raise RoutineLost(
-                f"kernel routine at {context.eip:#010x} ran {CALL_BUDGET} blocks without returning"
-            )
+            raise RoutineLost(f"kernel routine at {context.eip:#010x} ran {CALL_BUDGET} blocks without returning")
         self.traps.kernel_trap(self, context, exit_)

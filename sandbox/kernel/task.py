@@ -29,7 +29,7 @@ class State(Enum):
     DEAD = "dead"
 
 
-class TaskExit(BaseException):  # noqa: N818 - it unwinds a task's greenlet, it is not an error
+class TaskExit(BaseException):
     """Raised inside a task's greenlet to leave whatever it is doing and exit."""
 
     def __init__(self, status: int) -> None:

@@ -132,9 +132,18 @@ class KernelTraps:
         pte = kernel.tables.get_pte(task.mm.pgd, trap.address & ~0xFFF)
         kernel.bus.emit(
             PageFault(
-                kernel.sched.now, slot.index, task.pid, trap.eip, trap.address, trap.error_code, how, pte,
-                slot.cpu.clock - started, kernel.peek(task.mm, trap.eip, 15), self.faults,
-            )  # fmt: skip
+                kernel.sched.now,
+                slot.index,
+                task.pid,
+                trap.eip,
+                trap.address,
+                trap.error_code,
+                how,
+                pte,
+                slot.cpu.clock - started,
+                kernel.peek(task.mm, trap.eip, 15),
+                self.faults,
+            )
         )
 
     def _exception(self, task: Task, context: CpuContext, trap: Trap) -> None:

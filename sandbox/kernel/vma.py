@@ -107,9 +107,7 @@ class Vma:
 
     def describe(self) -> str:
         """One line as in /proc/PID/maps, without device and inode: ``08048000-08049000 r-xp 00000000``."""
-        letters = "".join(
-            letter if self.prot & bit else "-" for letter, bit in zip("rwx", (1, 2, 4), strict=True)
-        )
+        letters = "".join(letter if self.prot & bit else "-" for letter, bit in zip("rwx", (1, 2, 4), strict=True))
         name = "[stack]" if self.flags & VM_GROWSDOWN else self.inode.name if self.inode is not None else ""
         kind = "s" if self.shared else "p"
         return f"{self.start:08x}-{self.end:08x} {letters}{kind} {self.pgoff * PAGE_SIZE:08x} {name}".rstrip()
@@ -122,9 +120,7 @@ class VmaTree:
     hundreds.)
     """
 
-    def __init__(
-        self, *, stack_limit: int = 8 << 20, top_down: bool = True, lowest: int = MMAP_MIN_ADDR
-    ) -> None:
+    def __init__(self, *, stack_limit: int = 8 << 20, top_down: bool = True, lowest: int = MMAP_MIN_ADDR) -> None:
         self.top_down = top_down
         self.mmap_base = mmap_base(stack_limit)
         self.lowest = lowest

@@ -26,8 +26,7 @@ _STYLES = {"sigsegv": "red", "sigbus": "red", "oom-kill": "red", "fixup": "yello
 def fault_header() -> str:
     """The columns of a fault's line."""
     return (
-        f"{'time':>9}  {'pid':>3}  {'eip':8}  {'instruction':34}  {'address':8}  {'error':26}  "
-        f"{'resolution':12}  cost"
+        f"{'time':>9}  {'pid':>3}  {'eip':8}  {'instruction':34}  {'address':8}  {'error':26}  {'resolution':12}  cost"
     )
 
 

@@ -158,7 +158,7 @@ def run_program(
     with Session(name, program, arguments, config or KernelConfig(), streams) as session:
         faults: list[PageFault] = []
         if record_faults:
-            session.kernel.bus.subscribe(faults.append, PageFault)  # type: ignore[arg-type]
+            session.kernel.bus.subscribe(faults.append, PageFault)
         for reader, kinds in readers:
             session.kernel.bus.subscribe(reader, *kinds)
         result = session.finish()

@@ -76,7 +76,7 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
         return Target(path.name, "program", data, list(arguments))
     raise NoSuchImage(
         f"{image}: neither an ELF file, a manifest, nor a source (.S, .asm, .c)",
-        "A flat ROM image runs through a manifest with kind = \"rom\".",
+        'A flat ROM image runs through a manifest with kind = "rom".',
     )
 
 

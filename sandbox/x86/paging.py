@@ -39,9 +39,7 @@ class PagingFormat:
 
 
 LEGACY = PagingFormat("legacy", 4, (Level("PDE", 22, 10, True), Level("PTE", 12, 10, False)))
-PAE = PagingFormat(
-    "pae", 8, (Level("PDPTE", 30, 2, False), Level("PDE", 21, 9, True), Level("PTE", 12, 9, False))
-)
+PAE = PagingFormat("pae", 8, (Level("PDPTE", 30, 2, False), Level("PDE", 21, 9, True), Level("PTE", 12, 9, False)))
 
 
 def is_leaf(fmt: PagingFormat, depth: int, entry: int, pse: bool = True) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sandbox.x86.paging import LEGACY, NX, PAE, PHYSICAL_BITS, PS, US, A, D, P, PagingFormat, RW, describe_entry
+from sandbox.x86.paging import LEGACY, NX, PAE, PHYSICAL_BITS, PS, RW, US, A, D, P, PagingFormat, describe_entry
 
 CR0_WP, CR0_PG = 1 << 16, 1 << 31
 CR4_PSE, CR4_PAE = 1 << 4, 1 << 5
@@ -205,9 +205,7 @@ def _leaf(
     return found
 
 
-def _fault(
-    found: Walk, passed: list[LevelSeen], profile: Profile, access: Access, reason: Reason, nxe: bool
-) -> Walk:
+def _fault(found: Walk, passed: list[LevelSeen], profile: Profile, access: Access, reason: Reason, nxe: bool) -> Walk:
     found.reason = reason
     code = 0 if reason is Reason.NOT_PRESENT else 1
     code |= (8 if reason is Reason.RESERVED else 0) | (2 if access.write else 0) | (4 if access.user else 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.kernel.layout import PAGE_SIZE
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pagetable import NX, US, A, D, P, RW
+from sandbox.kernel.mm.pagetable import NX, RW, US, A, D, P
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 
@@ -34,9 +34,7 @@ def user_entry(kernel: Kernel, mm: Mm, vma: Vma, pfn: int, writable: bool) -> in
     return kernel.tables.make(pfn, flags)
 
 
-def do_user_fault(
-    kernel: Kernel, slot: KernelCpu, mm: Mm, address: int, error_code: int, esp: int
-) -> str:
+def do_user_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, address: int, error_code: int, esp: int) -> str:
     """Resolve a fault at a user address, whoever touched it; BAD_AREA or BUS_ERROR when there is nothing to resolve.
 
     Raises OutOfMemory.
@@ -53,9 +51,7 @@ def do_user_fault(
         resolution = "stack-growth"
     write = bool(error_code & ERROR_WRITE)
     needed = PROT_WRITE if write else PROT_EXEC if error_code & ERROR_FETCH else PROT_READ | PROT_EXEC | PROT_WRITE
-    if not vma.prot & needed and not (
-        needed == PROT_EXEC and mm.executable_data and vma.prot & PROT_READ
-    ):
+    if not vma.prot & needed and not (needed == PROT_EXEC and mm.executable_data and vma.prot & PROT_READ):
         return BAD_AREA
     how = handle_mm_fault(kernel, slot, mm, vma, address, write)
     return resolution if resolution and how != BUS_ERROR else how
@@ -160,4 +156,3 @@ def do_wp_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, pte
     if not kernel.leaves_out("early-free"):
         kernel.put_page(old)
     return resolution
-

@@ -7,7 +7,7 @@ fixmap: per CPU, a few slots used as a stack, each change followed by a local ``
 from __future__ import annotations
 
 from sandbox.kernel.layout import FIXADDR_END, PAGE_OFFSET, Layout
-from sandbox.kernel.mm.pagetable import NX, A, D, P, PageTables, RW
+from sandbox.kernel.mm.pagetable import NX, RW, A, D, P, PageTables
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.smp import KernelCpu
 from sandbox.x86.errors import SandboxError

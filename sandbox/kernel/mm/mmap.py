@@ -9,7 +9,7 @@ from sandbox.kernel.abi.errno import EACCES, EEXIST, EINVAL, ENODEV, ENOMEM, Ker
 from sandbox.kernel.events import MapChange
 from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pagetable import MAPPED, NX, PROTNONE, P, RW
+from sandbox.kernel.mm.pagetable import MAPPED, NX, PROTNONE, RW, P
 from sandbox.kernel.task import Task
 from sandbox.kernel.vma import (
     MMAP_MIN_ADDR,

@@ -33,8 +33,8 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
 )
 from sandbox.kernel.abi.structs import pack_dirent64, pack_stat64, pack_statx, pack_termios, pack_winsize, unpack_iovec
-from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs import namei
+from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs.console import Console
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.inode import Inode, as_directory
@@ -469,5 +469,3 @@ def sys_fsync(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
 def sys_fadvise64_64(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
     task.files.get(fd)
     return 0
-
-

@@ -21,9 +21,7 @@ def sys_brk(kernel: Kernel, task: Task, address: int, *_: int) -> int:
     return do_brk(kernel, task, address)
 
 
-def sys_mmap2(
-    kernel: Kernel, task: Task, address: int, length: int, prot: int, flags: int, fd: int, pgoff: int
-) -> int:
+def sys_mmap2(kernel: Kernel, task: Task, address: int, length: int, prot: int, flags: int, fd: int, pgoff: int) -> int:
     if flags & MAP_ANONYMOUS:
         return do_mmap(kernel, task, address, length, prot, flags, None, 0)
     inode, writable = kernel.files.mappable(task, fd)
@@ -58,9 +56,6 @@ def sys_madvise(kernel: Kernel, task: Task, address: int, length: int, advice: i
             kernel,
             task,
             task.mm,
-            [
-                (max(address, vma.start), min(end, vma.end))
-                for vma in task.mm.vmas.overlapping(address, end)
-            ],
+            [(max(address, vma.start), min(end, vma.end)) for vma in task.mm.vmas.overlapping(address, end)],
         )
     return 0

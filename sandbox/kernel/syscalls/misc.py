@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, KernelError
 from sandbox.kernel.abi.structs import (
     pack_rlimit,
@@ -103,9 +102,7 @@ def sys_clock_nanosleep(kernel: Kernel, task: Task, clock: int, flags: int, requ
     return _sleep(kernel, task, wanted - _clock(kernel, clock) if flags & 1 else wanted)
 
 
-def sys_clock_nanosleep_time64(
-    kernel: Kernel, task: Task, clock: int, flags: int, request: int, *_: int
-) -> int:
+def sys_clock_nanosleep_time64(kernel: Kernel, task: Task, clock: int, flags: int, request: int, *_: int) -> int:
     wanted = unpack_timespec64(get_user(kernel, task, request, 16))
     return _sleep(kernel, task, wanted - _clock(kernel, clock) if flags & 1 else wanted)
 
@@ -208,5 +205,3 @@ def sys_umask(kernel: Kernel, task: Task, mask: int, *_: int) -> int:
 
 def sys_personality(kernel: Kernel, task: Task, *_: int) -> int:
     return 0
-
-

@@ -234,5 +234,3 @@ sys_getuid32 = sys_geteuid32 = sys_getgid32 = sys_getegid32 = _zero
 def sys_pause(kernel: Kernel, task: Task, *_: int) -> int:
     kernel.sched.sleep(task, "a signal")
     return 0
-
-

@@ -56,9 +56,7 @@ class SystemCalls:
             result = -ENOMEM
         if kernel.bus.active:
             kernel.bus.emit(
-                SystemCall(
-                    kernel.sched.now, task.cpu.index, task.pid, number, name_of(number), arguments, result
-                )
+                SystemCall(kernel.sched.now, task.cpu.index, task.pid, number, name_of(number), arguments, result)
             )
         if task.context.eip == before:
             quads[EAX] = result & 0xFFFFFFFF
