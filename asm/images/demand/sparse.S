@@ -1,0 +1,42 @@
+# A sparse address space: 24 pages, each 32 MB from the next, cost 24 frames and 24 page tables, not 768 MB.
+#
+# mmap only draws an area on the map.  A frame, and the page table above it, come with the first touch; here every touch
+# lies under another page-directory entry, in both paging modes.  The machine has much less RAM than is mapped.
+#
+# Faults at 0x10000000 + n * 0x2000000: user write not-present -> demand-zero.
+
+        .include "linux.inc"
+
+        .set    BASE, 0x10000000
+        .set    STRIDE, 32<<20
+        .set    COUNT, 24
+        .set    MAP_NORESERVE, 0x4000
+
+        .globl  _start
+_start:
+        map_pages COUNT*(STRIDE/PAGE), BASE, flags=MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED|MAP_NORESERVE
+        expect  eax, BASE, 1
+
+        mov     edi, BASE
+        mov     ecx, COUNT
+1:      mov     [edi], edi                  # each page holds its own address
+        add     edi, STRIDE
+        loop    1b
+
+        mov     edi, BASE
+        mov     esi, COUNT
+2:      expect  [edi], edi, 2
+        expect_at edi+PAGE, 0, 3            # the neighbour reads as zero
+        add     edi, STRIDE
+        dec     esi
+        jnz     2b
+
+        sys     munmap, BASE, COUNT*STRIDE
+        expect  eax, 0, 4
+        fork_to gone                        # and all of it goes in one call
+        expect_killed SIGSEGV, 5
+        say     "sparse: 24 pages in 768 MB\n"
+        pass
+
+gone:   mov     eax, [BASE+23*STRIDE]
+        sys     exit, 100

@@ -1,0 +1,43 @@
+# munmap in the middle: one area becomes two, with nothing in between.
+#
+# Three pages are written and read; then the middle one is unmapped.  A child that touches it must die, although its
+# translation was in the TLB a moment ago; the outer pages must not notice.  A new page in the same place is empty.
+#
+# Faults: 0x20001000: user write not-present -> demand-zero; user read not-present -> sigsegv (the child); user read
+# not-present -> zero-page.
+
+        .include "linux.inc"
+
+        .set    HERE, 0x20000000
+        .set    MIDDLE, HERE + PAGE
+
+        .globl  _start
+_start:
+        map_pages 3, HERE, flags=MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED
+        expect  eax, HERE, 1
+        mov     dword ptr [HERE], 1
+        mov     dword ptr [MIDDLE], 2
+        mov     dword ptr [HERE+2*PAGE], 3
+
+        fork_to child
+        expect_killed SIGSEGV, 2
+
+        sys     munmap, MIDDLE, PAGE
+        expect  eax, 0, 3
+        sys     munmap, MIDDLE, PAGE        # nothing there: no error
+        expect  eax, 0, 4
+        sys     write, 1, MIDDLE, 1         # nothing there for the kernel either
+        expect  eax, -EFAULT, 5
+        map_pages 1, MIDDLE, flags=MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED
+        expect_at HERE, 1, 6
+        expect_at MIDDLE, 0, 7
+        expect_at HERE+2*PAGE, 3, 8
+        say     "munmap-middle: 1 and 3 stayed, 2 is gone\n"
+        pass
+
+child:  sys     munmap, MIDDLE, PAGE
+        expect  eax, 0, 100
+        expect_at HERE, 1, 101
+        expect_at HERE+2*PAGE, 3, 102
+        mov     eax, [MIDDLE]
+        sys     exit, 103

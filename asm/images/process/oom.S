@@ -1,0 +1,40 @@
+# Out of memory: the program that asks for one page too many dies of SIGKILL, and what it had is free again.
+#
+# On a machine with 16 MB a child writes to page after page of a 64 MB array.  mmap and fork promised it all; the promise
+# breaks at a fault, where there is no call that could return an error.  The parent lives on.  Twice more a child takes
+# 8 MB and leaves: that works only if the frames of the dead come back.
+#
+# Not native: a real machine has more memory, and if not, much more than this program would die.
+#
+# Faults: user write not-present -> demand-zero, thousands, then user write not-present -> oom-kill.
+
+        .include "linux.inc"
+
+        .set    HOARD, 64<<20
+        .set    MODEST, 8<<20
+
+        .globl  _start
+_start:
+        mov     esi, HOARD
+        fork_to child
+        expect_killed SIGKILL, 1
+        mov     esi, MODEST
+        fork_to child
+        expect_exit 0, 2
+        fork_to child
+        expect_exit 0, 3
+        say     "oom: one was killed, two found room\n"
+        pass
+
+# esi: bytes to touch
+child:  mov     edi, offset array
+        add     esi, edi
+1:      mov     [edi], edi
+        add     edi, PAGE
+        cmp     edi, esi
+        jb      1b
+        pass
+
+        .bss
+        .balign PAGE
+array:  .skip   HOARD

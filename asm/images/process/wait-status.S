@@ -1,0 +1,61 @@
+# Waiting: what a parent can learn of its children, and when.
+#
+#   waitpid(WNOHANG) while the child is still reading from an empty pipe      0: not yet
+#   waitpid after a byte has let it go on                                     its pid, status 42 << 8
+#   waitpid for a certain pid, though another child ended first               that one
+#   waitpid when nobody is left                                               ECHILD
+
+        .include "linux.inc"
+
+        .globl  _start
+_start:
+        sys     getpid
+        mov     [parent], eax
+        sys     pipe, "offset ends"
+        expect  eax, 0, 1
+        fork_to reader
+        mov     esi, eax
+
+        mov     edi, 50                     # let the child come to its read
+1:      sys     sched_yield
+        expect  eax, 0, 2
+        dec     edi
+        jnz     1b
+        sys     waitpid, -1, "offset status", WNOHANG
+        expect  eax, 0, 3
+        sys     write, [ends+4], "offset parent", 1
+        sys     waitpid, esi, "offset status", 0
+        expect  eax, esi, 4
+        expect_at status, 42<<8, 5
+
+        fork_to first
+        mov     esi, eax
+        fork_to second
+        mov     edi, eax
+        sys     wait4, edi, "offset status", 0, 0
+        expect  eax, edi, 6
+        expect_at status, 2<<8, 7
+        fork_to first                       # esi holds wait4's fourth argument now
+        mov     esi, eax
+        sys     waitpid, esi, "offset status", 0
+        expect  eax, esi, 8
+        expect_at status, 1<<8, 9
+        expect_exit 1, 10                   # whoever is left
+        sys     waitpid, -1, "offset status", WNOHANG
+        expect  eax, -ECHILD, 11
+        say     "wait-status: not yet, now, that one, nobody\n"
+        pass
+
+reader: sys     getppid
+        expect  eax, [parent], 100
+        sys     read, [ends], "offset status", 1
+        expect  eax, 1, 101
+        sys     exit, 42
+
+first:  sys     exit, 1
+second: sys     exit, 2
+
+        .bss
+parent: .skip   4
+ends:   .skip   8
+status: .skip   4
