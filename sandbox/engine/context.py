@@ -33,6 +33,7 @@ SYSTEM_FIRST, SYSTEM_END = SEGMENT_SLOTS["ldtr"], CR0 + 9
 """Quad slots of LDTR, TR, GDTR, IDTR and the control registers: what belongs to a CPU rather than to a task."""
 
 HF_CPL_MASK = 3
+HF_INHIBIT = 1 << 3
 HF_CS32, HF_SS32, HF_ADDSEG, HF_PE = 1 << 4, 1 << 5, 1 << 6, 1 << 7
 EFLAGS_FIXED = 0x2
 
@@ -129,6 +130,11 @@ class CpuContext:
     def cpl(self) -> int:
         """Current privilege level, 0 or 3 (1 and 2 where a guest uses them)."""
         return self.longs[HFLAGS32] & HF_CPL_MASK
+
+    @property
+    def interrupt_shadow(self) -> bool:
+        """The last instruction was STI, MOV SS or POP SS: no interrupt before the next one (SDM 3A, 6.8.3)."""
+        return bool(self.longs[HFLAGS32] & HF_INHIBIT)
 
     def general(self) -> dict[str, int]:
         """The eight general registers by name, in encoding order."""
