@@ -221,7 +221,7 @@ def _start(slot: KernelCpu, tables: PageTables, pgd: int, stack: int, config: Ke
 def _zones(
     ranges: list[tuple[int, int]], memory_start: int, lowmem: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Frame ranges (first, count) of low and high memory that the allocator gets."""
+    """Frame ranges (first, count) of low and high memory for the allocator, highmem from above 4 GB first."""
     low, high = [], []
     for start, size in ranges:
         end = start + size
@@ -236,4 +236,4 @@ def _zones(
         if end > lowmem:
             first = max(start, lowmem)
             high.append((first // PAGE_SIZE, (end - first) // PAGE_SIZE))
-    return low, high
+    return low, high[::-1]
