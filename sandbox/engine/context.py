@@ -8,20 +8,24 @@ ones of 2.1.4 on 64-bit hosts, and ``sandbox.engine.selftest`` provokes known st
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from sandbox.engine.library import REG_EFLAGS, check, library
+from sandbox.engine.library import (
+    REG_EFLAGS,
+    REG_FPCW,
+    REG_FPSW,
+    REG_MXCSR,
+    check,
+    library,
+)
 
 BLOB_HEADER = 40
 """Bytes of the engine's own before the CPU state in a context allocation."""
 
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 EIP = 16
-EFLAGS, CC_SRC = 17, 19
-CC_OP32, DF32 = 42, 43
-CC_OP_EFLAGS = 1
-ARITHMETIC, DIRECTION = 0x8D5, 0x400
 _SEGMENTS = 184
 SEGMENT_SLOTS = {
     name: (_SEGMENTS + 24 * slot) // 8
@@ -33,12 +37,13 @@ SYSTEM_FIRST, SYSTEM_END = SEGMENT_SLOTS["ldtr"], CR0 + 9
 """Quad slots of LDTR, TR, GDTR, IDTR and the control registers: what belongs to a CPU rather than to a task."""
 
 HF_CPL_MASK = 3
-HF_INHIBIT = 1 << 3
-HF_CS32, HF_SS32, HF_ADDSEG, HF_PE = 1 << 4, 1 << 5, 1 << 6, 1 << 7
-EFLAGS_FIXED = 0x2
+HF_INHIBIT, HF_CS32, HF_SS32, HF_ADDSEG, HF_PE = 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
+HF_MP_EM_TS, HF_OSFXSR = 7 << 9, 1 << 22
+EFLAGS32, EFLAGS_FIXED, TF, VM = 136 // 4, 0x2, 0x100, 0x20000
+CR0_PE, CR0_MP_EM_TS, CR0_ET, CR4_OSFXSR = 1, 7 << 1, 0x10, 1 << 9
+_TSS_BUSY = 1 << 9
 
 _GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
-
 
 EFER = 592 // 8
 FPU_TOP, FPU_STATUS, FPU_CONTROL, FPU_TAGS, FPU_REGISTERS = 604, 608, 610, 612, 624
@@ -82,7 +87,7 @@ class CpuContext:
     __slots__ = ("_handle", "data", "handle", "longs", "passes", "quads", "resumes_at", "size")
 
     resumes_at: int
-    """Linear address at which a stop that was not the guest's own left a counted block unexecuted, or -1."""
+    """Linear address at which the next block goes on with one already counted, or -1."""
     passes: int
     """Linear address of a breakpoint that has been reported and shall be passed once, or -1."""
     handle: int
@@ -91,7 +96,7 @@ class CpuContext:
     eax, ecx, edx, ebx = _Word(EAX), _Word(ECX), _Word(EDX), _Word(EBX)
     esp, ebp, esi, edi = _Word(ESP), _Word(EBP), _Word(ESI), _Word(EDI)
     eip = _Word(EIP)
-    cr0, cr2, cr3, cr4 = _Word(CR0), _Word(CR2), _Word(CR3), _Word(CR4)
+    cr2, cr3 = _Word(CR2), _Word(CR3)
     efer = _Word(EFER)
 
     def __init__(self, uc: ctypes.c_void_p) -> None:
@@ -117,14 +122,34 @@ class CpuContext:
     @property
     def eflags(self) -> int:
         """EFLAGS; the engine keeps the arithmetic flags lazily, so this is a call."""
-        value = ctypes.c_uint64()
-        check(library().uc_context_reg_read(self._handle, REG_EFLAGS, ctypes.byref(value)), "to read EFLAGS")
-        return value.value & 0xFFFFFFFF | EFLAGS_FIXED
+        return self._read(REG_EFLAGS) | EFLAGS_FIXED
 
     @eflags.setter
     def eflags(self, value: int) -> None:
-        word = ctypes.c_uint64(value | EFLAGS_FIXED)
-        check(library().uc_context_reg_write(self._handle, REG_EFLAGS, ctypes.byref(word)), "to write EFLAGS")
+        self._write(REG_EFLAGS, value & 0xFFFFFFFF | EFLAGS_FIXED)
+
+    @property
+    def cr0(self) -> int:
+        """CR0.  Setting it changes what the translator assumes (PE, and TS, EM and MP for #NM), not the TLB."""
+        return self.longs[2 * CR0]
+
+    @cr0.setter
+    def cr0(self, value: int) -> None:
+        self.quads[CR0] = value & 0xFFFFFFFF | CR0_ET
+        hidden = self.longs[HFLAGS32] & ~(HF_PE | HF_MP_EM_TS)
+        self.longs[HFLAGS32] = hidden | (value & CR0_PE) << 7 | (value & CR0_MP_EM_TS) << 8
+        self._set_addseg()
+
+    @property
+    def cr4(self) -> int:
+        """CR4.  Setting it changes what the translator assumes (OSFXSR), not the TLB."""
+        return self.longs[2 * CR4]
+
+    @cr4.setter
+    def cr4(self, value: int) -> None:
+        self.quads[CR4] = value & 0xFFFFFFFF
+        hidden = self.longs[HFLAGS32] & ~HF_OSFXSR
+        self.longs[HFLAGS32] = hidden | (HF_OSFXSR if value & CR4_OSFXSR else 0)
 
     @property
     def cpl(self) -> int:
@@ -150,22 +175,31 @@ class CpuContext:
         """Load a segment register, hidden part and all, as a descriptor load by the CPU would.
 
         Writing ``ss`` sets the CPL to its descriptor's DPL; ``cs`` and ``ss`` set the default operand and stack
-        sizes.  ``flags`` is the descriptor's second word (SDM 3A, 3.4.5) without its base bits.
+        sizes.  ``flags`` is the descriptor's second word (SDM 3A, 3.4.5) without its base bits.  A task register's
+        busy bit is dropped: the engine refuses call gates with it.
         """
         slot = SEGMENT_SLOTS[name]
+        if name == "tr":
+            flags &= ~_TSS_BUSY
         self.quads[slot] = selector
         self.quads[slot + 1] = base
         self.quads[slot + 2] = limit | flags << 32
         hidden = self.longs[HFLAGS32]
         wide = 1 << 22
         if name == "cs":
-            hidden = hidden & ~HF_CS32 | (HF_CS32 if flags & wide else 0)
+            self.longs[HFLAGS32] = hidden & ~HF_CS32 | (HF_CS32 if flags & wide else 0)
         elif name == "ss":
             hidden = hidden & ~(HF_SS32 | HF_CPL_MASK) | (HF_SS32 if flags & wide else 0) | flags >> 13 & 3
-        if name in ("ds", "es", "ss"):
-            based = any(self.segment(each).base for each in ("ds", "es", "ss"))
-            hidden = hidden & ~HF_ADDSEG | (HF_ADDSEG if based else 0)
-        self.longs[HFLAGS32] = hidden
+            self.longs[HFLAGS32] = hidden
+        if name in ("cs", "ds", "es", "ss"):
+            self._set_addseg()
+
+    def _set_addseg(self) -> None:
+        """Tell the translator whether segment bases matter: always but with flat 32-bit protected segments."""
+        hidden = self.longs[HFLAGS32]
+        simple = hidden & HF_PE and hidden & HF_CS32 and not self.longs[EFLAGS32] & VM
+        based = not simple or any(self.quads[SEGMENT_SLOTS[each] + 1] for each in ("ds", "es", "ss"))
+        self.longs[HFLAGS32] = hidden & ~HF_ADDSEG | (HF_ADDSEG if based else 0)
 
     @property
     def software(self) -> bool:
@@ -177,8 +211,13 @@ class CpuContext:
         return self.longs[ERROR_CODE32]
 
     def debug_register(self, number: int) -> int:
-        """DR0 to DR7 (DR4 and DR5 alias in the engine's own slots)."""
-        return self.quads[DEBUG_REGISTERS + number] & 0xFFFFFFFF
+        """DR0 to DR3, DR6, DR7."""
+        return self.longs[2 * (DEBUG_REGISTERS + number)]
+
+    def set_debug_register(self, number: int, value: int) -> None:
+        """Set DR0 to DR3, DR6 or DR7; their fixed bits stay (SDM 3B, 17.2)."""
+        fixed = {6: 0xFFFF0FF0, 7: 0x400}.get(number, 0)
+        self.quads[DEBUG_REGISTERS + number] = value & 0xFFFFFFFF | fixed
 
     def xmm(self, number: int) -> bytes:
         """The 16 bytes of XMM0 to XMM7."""
@@ -189,9 +228,26 @@ class CpuContext:
         at = XMM + number * XMM_STRIDE
         self.data[at : at + 16] = value
 
+    def mm(self, number: int) -> bytes:
+        """The 8 bytes of MM0 to MM7, the significands of the physical x87 registers."""
+        at = FPU_REGISTERS + number * 16
+        return bytes(self.data[at : at + 8])
+
+    def set_mm(self, number: int, value: bytes) -> None:
+        """Set MM0 to MM7; as by an MMX instruction, exponent and sign become ones and all tags valid, TOP 0."""
+        at = FPU_REGISTERS + number * 16
+        self.data[at : at + 10] = value + b"\xff\xff"
+        self.data[FPU_TAGS : FPU_TAGS + 8] = bytes(8)
+        self.data[FPU_TOP] = 0
+
     @property
     def mxcsr(self) -> int:
+        """MXCSR.  Setting it sets the engine's rounding and denormal modes with it."""
         return int.from_bytes(self.data[MXCSR : MXCSR + 4], "little")
+
+    @mxcsr.setter
+    def mxcsr(self, value: int) -> None:
+        self._write(REG_MXCSR, value)
 
     def x87(self) -> tuple[int, int, int, list[bytes]]:
         """Control word, status word (with TOP), tag word in FXSAVE's short form (bit set: in use), ST(0) to ST(7)."""
@@ -206,11 +262,39 @@ class CpuContext:
             stack.append(bytes(data[at : at + 10]))
         return control, status, tags, stack
 
+    def set_x87(self, control: int, status: int, tags: int, stack: Sequence[bytes]) -> None:
+        """Set what ``x87`` gives, in the same forms; precision and rounding follow the control word."""
+        self._write(REG_FPCW, control)
+        self._write(REG_FPSW, status)
+        top = status >> 11 & 7
+        for number in range(8):
+            self.data[FPU_TAGS + number] = not tags >> number & 1
+            at = FPU_REGISTERS + (number + top & 7) * 16
+            self.data[at : at + 10] = stack[number]
+
+    def reset_fpu(self) -> None:
+        """x87 and SSE as after FNINIT and power-up: all exceptions masked, all registers empty (SDM 3A, 9.1.1)."""
+        self.set_x87(0x37F, 0, 0, [bytes(10)] * 8)
+        for number in range(8):
+            self.set_xmm(number, bytes(16))
+        self.mxcsr = 0x1F80
+
+    def _read(self, register: int) -> int:
+        value = ctypes.c_uint64()
+        check(library().uc_context_reg_read(self._handle, register, ctypes.byref(value)), "to read a register")
+        return value.value & 0xFFFFFFFF
+
+    def _write(self, register: int, value: int) -> None:
+        word = ctypes.c_uint64(value)
+        check(library().uc_context_reg_write(self._handle, register, ctypes.byref(word)), "to write a register")
+
     def copy_from(self, other: CpuContext) -> None:
         """Make this the same state as ``other``, of whatever CPU (the self-test proves the blob portable)."""
         self.data[:] = other.data
         self.longs[OLD_EXCEPTION32] = 0xFFFFFFFF
+        self.resumes_at, self.passes = other.resumes_at, other.passes
 
     def copy_system_from(self, other: CpuContext) -> None:
         """Take LDTR, TR, GDTR, IDTR and CR0 to CR4 from another state: what belongs to a CPU, not to a task."""
         self.quads[SYSTEM_FIRST:SYSTEM_END] = other.quads[SYSTEM_FIRST:SYSTEM_END]
+        self.cr0, self.cr4 = other.cr0, other.cr4

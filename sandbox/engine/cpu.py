@@ -20,23 +20,47 @@ from sandbox.engine.exits import (
     Stopped,
     Trap,
 )
-from sandbox.engine.library import EngineError, check, control, library
+from sandbox.engine.handle import Handle
+from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
 
-NO_ADDRESS = 2**64 - 1
-TCG_BUFFER_BYTES = 16 << 20
-VECTOR_UD, VECTOR_PF = 6, 14
-_OLD_EXCEPTION, _ERROR, _SOFTWARE = ctx.OLD_EXCEPTION32, ctx.ERROR_CODE32, ctx.IS_SOFTWARE32
+VECTOR_UD, VECTOR_TS, VECTOR_PF = 6, 10, 14
+_ERROR, _SOFTWARE, _HFLAGS = ctx.ERROR_CODE32, ctx.IS_SOFTWARE32, ctx.HFLAGS32
+_EIP, _CR2 = 2 * ctx.EIP, 2 * ctx.CR2
 _NONE32 = 0xFFFFFFFF
-_EVERY_ADDRESS = (1, 0)
-PHYSICAL_END = 1 << 52
+_FETCH_ERRORS = (lib.ERR_FETCH_UNMAPPED, lib.ERR_FETCH_PROT)
+_TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
+_TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
+_PAGE = 4096
+_LEGACY_PREFIXES = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3"
+_BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
 
 PortReader = Callable[[int, int], int]
 PortWriter = Callable[[int, int, int], None]
 PortGate = Callable[["Cpu", int, int], bool]
+TimeStamp = Callable[["Cpu"], int]
+
+
+class EngineAbortError(EngineError):
+    """The engine gave up on an instruction; the CPU's state is the one before it.
+
+    ``eip`` is linear, ``code`` holds up to 15 bytes from there.
+    """
+
+    def __init__(self, eip: int, code: bytes) -> None:
+        super().__init__(
+            f"the engine gave up on the instruction at {eip:#010x}: {code.hex(' ')}",
+            "Its translator or one of its helpers called abort(); the process was kept alive.",
+        )
+        self.eip = eip
+        self.code = code
 
 
 def _inside_iopl(cpu: Cpu, port: int, size: int) -> bool:
     return cpu.context.cpl <= cpu.context.eflags >> 12 & 3
+
+
+def _clock(cpu: Cpu) -> int:
+    return cpu.clock
 
 
 class Cpu:
@@ -44,53 +68,55 @@ class Cpu:
 
     Between runs ``context`` is the CPU: change it, or put another in its place, and the next ``run`` goes on from
     there.  The TLB is the engine's and survives such changes, as on hardware: only guest instructions and
-    ``flush_tlb`` empty it.  ``clock`` counts translated blocks and is the same whether the run was free, stepped
-    or cut into slices.
+    ``flush_tlb`` empty it.
     """
 
     def __init__(self, index: int = 0) -> None:
-        engine = library()
-        stubs.guard_division()
         self.index = index
-        self.clock = 0
-        self.instructions = 0
         self.port_gate: PortGate = _inside_iopl
-        self._uc = ctypes.c_void_p()
-        check(engine.uc_open(lib.ARCH_X86, lib.MODE_32, ctypes.byref(self._uc)), "a new CPU")
-        self._keep: list[object] = []
-        self._control(lib.CTL_TCG_BUFFER_SIZE, ctypes.c_uint32(TCG_BUFFER_BYTES))
-        self._control(lib.CTL_USE_EXITS, ctypes.c_int(1))
-        self._pad = stubs.HookPad(stop=lib.address_of("uc_emu_stop"), save=lib.address_of("uc_context_save"))
-        self._pad_words = memoryview(self._pad).cast("B").cast("q")
-        self._pad_longs = memoryview(self._pad).cast("B").cast("I")
-        self._python_hooks = None if stubs.native_host() else stubs.PythonHooks(self._pad)
+        self.time_stamp: TimeStamp = _clock
+        """What RDTSC and RDTSCP read."""
+        self._handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
+        self._words, self._longs = handle.words, handle.longs
+        self._trip, self._pad = handle.trip, handle.pad_address
+        self._deadline = self._step_end = self._counted = 0
         self._step_hook: int | None = None
         self._breakpoints: dict[int, int] = {}
-        self._stop_asked = False
         self._unanswered: tuple[int, bool, int] | None = None
         self._denied: PortDenied | None = None
         self._callback_error: BaseException | None = None
-        self._restore, self._start, self._save = (
-            engine.uc_context_restore,
-            engine.uc_emu_start,
-            engine.uc_context_save,
-        )
-        self._add_native_hook(lib.HOOK_BLOCK, "block", *_EVERY_ADDRESS)
-        self._add_native_hook(lib.HOOK_INTR, "interrupt", *_EVERY_ADDRESS)
-        self._unanswered_callback = lib.MemoryEvent(self._on_unanswered)
-        self._answered: list[tuple[int, int]] = []
-        self._gap_hooks: list[int] = []
-        self._watch_gaps()
         self.context = self.new_context()
+        handle.initialize(self.context.size)
+        self._connect_time_stamp()
         self.reset()
 
     # -- state ---------------------------------------------------------------------------------------------------
 
+    @property
+    def clock(self) -> int:
+        """Transfers of control so far: blocks entered otherwise than by falling through, REP iterations included.
+
+        The same whether the program ran free, stepped, in slices or with breakpoints, and right during a run too.
+        Coming back from a trap counts as one.
+        """
+        return self._deadline - self._words[stubs.PAD_BUDGET]
+
+    @clock.setter
+    def clock(self, value: int) -> None:
+        self._deadline = value + self._words[stubs.PAD_BUDGET]
+
+    @property
+    def instructions(self) -> int:
+        """Instructions executed in runs with ``steps``; one that faults counts again on its retry."""
+        if self._step_hook is None:
+            return self._counted
+        return self._step_end - self._words[stubs.PAD_STEPS]
+
     def new_context(self) -> CpuContext:
         """A context holding this CPU's present state."""
-        made = CpuContext(self._uc)
-        check(self._save(self._uc, made.handle), "to save a context")
-        made.longs[_OLD_EXCEPTION] = _NONE32
+        made = CpuContext(self._handle.uc)
+        check(library().uc_context_save(self._handle.uc, made.handle), "to save a context")
+        made.longs[ctx.OLD_EXCEPTION32] = _NONE32
         return made
 
     def reset(self) -> None:
@@ -104,177 +130,220 @@ class Cpu:
         for name in ("es", "ss", "ds", "fs", "gs"):
             state.set_segment(name, 0, 0, 0xFFFFFFFF, 0xCF9300)
         state.set_segment("cs", 0, 0, 0xFFFFFFFF, 0xCF9B00)
-        check(self._restore(self._uc, state.handle), "the reset state")
-        for register, value in (
-            (lib.REG_CR0, 0x33),
-            (lib.REG_CR4, 0x600),
-            (lib.REG_FPCW, 0x37F),
-            (lib.REG_FPSW, 0),
-            (lib.REG_FPTAG, 0xFFFF),
-            (lib.REG_MXCSR, 0x1F80),
-        ):
-            word = ctypes.c_uint64(value)
-            check(library().uc_reg_write(self._uc, register, ctypes.byref(word)), "the reset state")
-        check(self._save(self._uc, state.handle), "to save the reset state")
-        state.longs[_OLD_EXCEPTION] = _NONE32
+        state.reset_fpu()
+        check(library().uc_context_restore(self._handle.uc, state.handle), "the reset state")
+        self.flush_tlb()
 
     # -- running -------------------------------------------------------------------------------------------------
 
     def run(self, budget: int, steps: int | None = None) -> Exit:
-        """Run ``context`` for at most ``budget`` blocks (and ``steps`` instructions).
+        """Run ``context`` until ``clock`` has advanced by ``budget`` (and for at most ``steps`` instructions).
 
-        Returns why it came back; a pending cause is never lost.  Raises EngineError when the engine fails in a
-        way that no exit describes.
+        Returns why it came back; a pending cause is never lost.  What a device callback raised comes out here.
+        Raises EngineError when the engine fails in a way that no exit describes.
         """
         state = self.context
-        words, longs, pad = self._pad_words, self._pad_longs, self._pad
-        eip = state.quads[ctx.EIP]
-        again = 1 if state.resumes_at == eip else 0
-        given = budget + again
-        words[0] = given
-        longs[9] = 0
+        words = self._words
+        if state.resumes_at != -1 or state.passes != -1:
+            return self._run_on(state, budget, steps)
+        if steps is not None or self._step_hook is not None:
+            self._prepare_steps(steps)
+        self._deadline += budget - words[0]
+        words[0] = budget
         words[3] = state.handle
-        if self._step_hook is not None or steps is not None:
-            given_steps = self._prepare_steps(steps, again)
-        else:
-            given_steps = 0
-        words[6] = eip if state.passes == eip else -1
-        self._restore(self._uc, state.handle)
-        error = self._start(self._uc, eip, 0, 0, 0)
-        self.clock += given - again - words[0]
-        if given_steps:
-            self.instructions += given_steps - again - pad.steps
-        state.resumes_at = -1
-        if longs[9] == 1 and not error and self._denied is None:
-            state.longs[_OLD_EXCEPTION] = _NONE32
-            at = state.quads[ctx.EIP]
-            if at != eip:
-                state.passes = -1
-            vector = longs[8]
-            quads = state.longs
-            self._gather_flags(state)
-            return Trap(
-                at,
-                vector,
-                0 if quads[_SOFTWARE] else quads[_ERROR],
-                state.quads[ctx.CR2] & _NONE32 if vector == VECTOR_PF else 0,
-                quads[ctx.HFLAGS32] & 3,
-                quads[_SOFTWARE] != 0,
-            )
-        return self._other_exit(state, eip, longs[9], error)
+        if self._trip(self._pad):
+            return self._other_exit(state)
+        longs = state.longs
+        software = longs[_SOFTWARE]
+        vector = self._longs[8]
+        return Trap(
+            longs[_EIP],
+            vector,
+            0 if software else longs[_ERROR],
+            longs[_CR2] if vector == VECTOR_PF else 0,
+            longs[_HFLAGS] & 3,
+            software != 0,
+        )
 
-    @staticmethod
-    def _gather_flags(state: CpuContext) -> None:
-        """Put the arithmetic flags where the next run takes them from.
+    def stop(self) -> None:
+        """From a device callback: come back with ``Stopped`` where ``clock`` would advance next.
 
-        While the engine runs they are apart from EFLAGS, in a lazy form; it gathers them when it leaves and takes them
-        apart when it starts.  A state captured inside a hook has to be gathered by hand.
+        That place is the same however the run is stepped or cut; an exit before it is reported instead.
         """
-        if state.longs[ctx.CC_OP32] == ctx.CC_OP_EFLAGS:
-            flags = state.quads[ctx.EFLAGS] & ~ctx.ARITHMETIC | state.quads[ctx.CC_SRC] & ctx.ARITHMETIC
-            if state.longs[ctx.DF32] != 1:
-                flags |= ctx.DIRECTION
-            state.quads[ctx.EFLAGS] = flags
-        else:
-            state.quads[ctx.EFLAGS] = state.eflags
+        words = self._words
+        self._deadline -= words[stubs.PAD_BUDGET]
+        words[stubs.PAD_BUDGET] = 0
+        words[stubs.PAD_STOPPING] = 1
 
-    def _other_exit(self, state: CpuContext, started: int, reason: int, error: int) -> Exit:
-        if self._denied is not None:
-            denied, self._denied = self._denied, None
-            return denied
-        self._save(self._uc, state.handle)
-        state.longs[_OLD_EXCEPTION] = _NONE32
-        at = state.quads[ctx.EIP] & _NONE32
-        if at != started:
-            state.passes = -1
+    def _run_on(self, state: CpuContext, budget: int, steps: int | None) -> Exit:
+        """Go on after a stop that was not the guest's own: what was counted or reported before is not again."""
+        words, passes = self._words, state.passes
+        words[stubs.PAD_BEHIND] = state.resumes_at
+        state.resumes_at = state.passes = -1
+        if passes != state.longs[_EIP]:
+            return self.run(budget, steps)
+        words[stubs.PAD_SKIP] = passes
+        try:
+            exit_ = self.run(budget, steps)
+            if exit_.eip == passes and (isinstance(exit_, Trap) or words[stubs.PAD_SKIP] == passes):
+                state.passes = passes
+        finally:
+            words[stubs.PAD_SKIP] = -1
+        return exit_
+
+    def _other_exit(self, state: CpuContext) -> Exit:
+        words = self._words
+        if self._longs[stubs.PAD_REASON32] in _TRANSLATING or words[stubs.PAD_ERROR] in _FETCH_ERRORS:
+            self._find_instruction(state)
         if self._callback_error is not None:
             failure, self._callback_error = self._callback_error, None
             raise failure
+        if self._denied is not None:
+            denied, self._denied = self._denied, None
+            return denied
+        at = state.longs[_EIP]
+        reason, error = self._longs[stubs.PAD_REASON32], words[stubs.PAD_ERROR]
         if error:
-            if error == lib.ERR_INSN_INVALID:
-                return Trap(at, VECTOR_UD, 0, 0, state.cpl, False)
-            if self._unanswered is not None:
-                (physical, write, size), self._unanswered = self._unanswered, None
-                return BusError(at, physical, write, size)
-            check(error, f"to run at {at:#010x}")
+            return self._failed(state, at, error)
+        if reason in _TRAPPED:
+            software, vector = state.software, self._longs[stubs.PAD_VECTOR32]
+            code, address = (0 if software else state.error_code), (state.cr2 if vector == VECTOR_PF else 0)
+            return Trap(at, vector, code, address, state.cpl, software)
         if reason == stubs.REASON_BUDGET:
-            self.clock -= 1
-            state.resumes_at = at
-            return BudgetSpent(at)
+            words[stubs.PAD_BUDGET] = 0
+            return Stopped(at) if words[stubs.PAD_STOPPING] else BudgetSpent(at)
+        if reason == stubs.REASON_ABORTED:
+            return self._aborted(state, at)
+        if reason == stubs.REASON_NONE:
+            return Halt(at)
+        state.resumes_at = at
         if reason == stubs.REASON_STEPS:
-            self.clock -= 0
-            self.instructions -= 1
-            state.resumes_at = at
+            words[stubs.PAD_STEPS] = 0
             return Stepped(at)
         if reason == stubs.REASON_BREAKPOINT:
-            state.resumes_at = state.passes = at
+            state.passes = at
             return BreakpointHit(at)
-        if self._stop_asked:
-            self._stop_asked = False
-            return Stopped(at)
-        return Halt(at)
+        return BudgetSpent(at)
 
-    def stop(self) -> None:
-        """From a device callback: come back at the next block's start with ``Stopped``."""
-        self._stop_asked = True
-        check(library().uc_emu_stop(self._uc), "to stop")
+    def _find_instruction(self, state: CpuContext) -> None:
+        """The engine failed while it translated a block: run up to the instruction that it failed on.
 
-    def _prepare_steps(self, steps: int | None, again: int) -> int:
+        The state is the block's start, and nothing of the block has run.  An inhibited interrupt makes the engine
+        translate a single instruction; so one at a time until one cannot be, or until something else comes first.
+        """
+        words, longs, mine = self._words, state.longs, False
+        while self._longs[stubs.PAD_REASON32] in _TRANSLATING or words[stubs.PAD_ERROR] in _FETCH_ERRORS:
+            at, hidden = longs[_EIP], longs[_HFLAGS]
+            if self._longs[stubs.PAD_REASON32] == stubs.REASON_FETCH and (longs[_CR2] ^ at) < _PAGE:
+                break
+            if self._inside_block(at) or hidden & ctx.HF_INHIBIT or longs[ctx.EFLAGS32] & ctx.TF:
+                break
+            longs[_HFLAGS] = hidden | ctx.HF_INHIBIT
+            mine = True
+            words[stubs.PAD_BEHIND] = words[stubs.PAD_END]
+            self._trip(self._pad)
+            mine = longs[_EIP] == at
+        if mine:
+            longs[_HFLAGS] &= ~ctx.HF_INHIBIT
+
+    def _inside_block(self, at: int) -> bool:
+        """Whether an address lies in the block entered last: then it was running, not being translated."""
+        first, end = self._words[stubs.PAD_FIRST], self._words[stubs.PAD_END]
+        return first != -1 and first <= at < end
+
+    def _failed(self, state: CpuContext, at: int, error: int) -> Exit:
+        if error == lib.ERR_INSN_INVALID:
+            return Trap(at, VECTOR_UD, 0, 0, state.cpl, False)
+        unanswered, self._unanswered = self._unanswered, None
+        if unanswered is not None:
+            return BusError(at, *unanswered)
+        check(error, f"to run at {at:#010x}")
+        raise AssertionError
+
+    def _aborted(self, state: CpuContext, at: int) -> Exit:
+        """The engine called abort().  Two known causes are faults on hardware (SDM 2A, LOCK; 3A, 7.2.1)."""
+        code = self._read_code(at, 15)
+        opcode = code.lstrip(_LEGACY_PREFIXES)
+        locked = b"\xf0" in code[: len(code) - len(opcode)]
+        if locked and len(opcode) > 2 and opcode[0] == 0x0F and opcode[1] in _BIT_TESTS and opcode[2] >= 0xC0:
+            return Trap(at, VECTOR_UD, 0, 0, state.cpl, False)
+        task = state.segment("tr")
+        if self._inside_block(at) and not (task.flags & 0x8000 and task.flags >> 8 & 7 == 1):
+            return Trap(at, VECTOR_TS, task.selector & 0xFFFC, 0, state.cpl, False)
+        raise EngineAbortError(at, code)
+
+    def _read_code(self, at: int, size: int) -> bytes:
+        """Up to ``size`` bytes at a linear address that the engine has just fetched from."""
+        read = bytearray()
+        for address in range(at, at + size):
+            physical, byte = ctypes.c_uint64(), ctypes.c_uint8()
+            engine, uc = library(), self._handle.uc
+            if engine.uc_vmem_translate(uc, address & _NONE32, lib.PROT_EXEC, ctypes.byref(physical)):
+                break
+            if engine.uc_mem_read(uc, physical.value, ctypes.byref(byte), 1):
+                break
+            read.append(byte.value)
+        return bytes(read)
+
+    # -- stepping and breakpoints --------------------------------------------------------------------------------
+
+    def _prepare_steps(self, steps: int | None) -> None:
         if steps is None:
             self.count_instructions(False)
-            return 0
+            return
         self.count_instructions(True)
-        self._pad.steps = steps + again
-        return steps + again
+        words = self._words
+        self._step_end += steps - words[stubs.PAD_STEPS]
+        words[stubs.PAD_STEPS] = steps
 
     def count_instructions(self, on: bool) -> None:
         """Install or remove the instruction counter that stepping needs; translations are dropped either way."""
         if on and self._step_hook is None:
-            self._step_hook = self._add_native_hook(lib.HOOK_CODE, "steps", *_EVERY_ADDRESS)
+            self._step_end = self._counted + self._words[stubs.PAD_STEPS]
+            self._step_hook = self._handle.add_native_hook(lib.HOOK_CODE, "steps")
             self.drop_all_code()
         elif not on and self._step_hook is not None:
-            check(library().uc_hook_del(self._uc, self._step_hook), "to remove a hook")
+            self._counted = self.instructions
+            self._handle.remove_hook(self._step_hook)
             self._step_hook = None
             self.drop_all_code()
 
-    # -- breakpoints ---------------------------------------------------------------------------------------------
-
     def set_breakpoint(self, address: int) -> None:
         """Stop before the instruction at a linear address."""
-        if address not in self._breakpoints:
-            self._breakpoints[address] = self._add_native_hook(lib.HOOK_CODE, "breakpoint", address, address)
-            self.drop_all_code()
+        if address in self._breakpoints:
+            return
+        # the engine asks hooks in the order of their making: an instruction that is not run must not be counted
+        counting = self._step_hook is not None
+        self.count_instructions(False)
+        self._breakpoints[address] = self._handle.add_native_hook(lib.HOOK_CODE, "breakpoint", address, address)
+        self.count_instructions(counting)
+        self.drop_all_code()
 
     def clear_breakpoint(self, address: int) -> None:
         hook = self._breakpoints.pop(address, None)
         if hook is not None:
-            check(library().uc_hook_del(self._uc, hook), "to remove a hook")
+            self._handle.remove_hook(hook)
             self.drop_all_code()
 
     # -- translations --------------------------------------------------------------------------------------------
 
     def flush_tlb(self) -> None:
         """Drop every cached translation of addresses, global ones too."""
-        self._control(lib.CTL_TLB_FLUSH)
+        self._handle.control(lib.CTL_TLB_FLUSH)
 
     def drop_all_code(self) -> None:
         """Drop every translated block: 36 µs, and everything is translated again."""
-        self._control(lib.CTL_TB_FLUSH)
+        self._handle.control(lib.CTL_TB_FLUSH)
 
     def drop_code(self, first: int, end: int) -> None:
         """Drop the translated blocks of a linear range that is mapped under the CPU's present CR3 (3 µs)."""
-        self._control(lib.CTL_TB_REMOVE_CACHE, ctypes.c_uint64(first), ctypes.c_uint64(end))
+        self._handle.control(lib.CTL_TB_REMOVE_CACHE, ctypes.c_uint64(first), ctypes.c_uint64(end))
 
     # -- wiring --------------------------------------------------------------------------------------------------
 
     def map_ram(self, physical: int, size: int, host_address: int) -> None:
         """Back a physical range (bytes, page-aligned) with host memory that outlives this CPU."""
-        check(
-            library().uc_mem_map_ptr(self._uc, physical, size, lib.PROT_ALL, host_address),
-            f"RAM at {physical:#x}",
-        )
-        self._answered.append((physical, physical + size))
-        self._watch_gaps()
+        self._handle.map_ram(physical, size, host_address)
 
     def map_mmio(
         self, physical: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]
@@ -285,92 +354,80 @@ class Cpu:
             return int(self._guard(read, 0, offset, width))
 
         def on_write(uc: int, offset: int, width: int, value: int, data: int) -> None:
-            self._guard(write, None, offset, width, value)
+            self._guard(write, 0, offset, width, value)
 
-        callbacks = lib.MmioRead(on_read), lib.MmioWrite(on_write)
-        self._keep.extend(callbacks)
-        check(
-            library().uc_mmio_map(self._uc, physical, size, callbacks[0], None, callbacks[1], None),
-            f"a device at {physical:#x}",
-        )
-        self._answered.append((physical, physical + size))
-        self._watch_gaps()
+        self._handle.map_mmio(physical, size, lib.MmioRead(on_read), lib.MmioWrite(on_write))
 
     def connect_ports(self, read: PortReader, write: PortWriter) -> None:
-        """Let a bus answer IN and OUT: ``read(port, size)``, ``write(port, size, value)``."""
+        """Let a bus answer IN and OUT: ``read(port, size)``, ``write(port, size, value)``.
+
+        ``port_gate`` is asked before an access at CPL 1 to 3; its refusal ends the run with PortDenied.
+        """
 
         def on_read(uc: int, port: int, width: int, data: int) -> int:
-            return int(self._guard(read, _NONE32, port, width)) if self._allows(port, width, False) else 0
+            if not self._allows(port, width, False):
+                return 0
+            value = int(self._guard(read, _NONE32, port, width))
+            self._refuse_if_failed()
+            return value
 
         def on_write(uc: int, port: int, width: int, value: int, data: int) -> None:
             if self._allows(port, width, True):
-                self._guard(write, None, port, width, value)
+                self._guard(write, 0, port, width, value)
+                self._refuse_if_failed()
 
-        self._add_callback(lib.HOOK_INSN, lib.PortRead(on_read), lib.INSN_IN)
-        self._add_callback(lib.HOOK_INSN, lib.PortWrite(on_write), lib.INSN_OUT)
+        self._handle.add_port_callbacks(lib.PortRead(on_read), lib.PortWrite(on_write))
 
     def close(self) -> None:
         """Release the engine's handle; the contexts made from it stay readable."""
-        handle, self._uc = self._uc, ctypes.c_void_p()
-        if handle:
-            library().uc_close(handle)
+        self._handle.close()
 
     def _allows(self, port: int, width: int, write: bool) -> bool:
         state = self.context
-        self._save(self._uc, state.handle)
-        state.longs[_OLD_EXCEPTION] = _NONE32
-        self._gather_flags(state)
-        if state.longs[ctx.HFLAGS32] & 3 == 0 or self.port_gate(self, port, width):
+        library().uc_context_save(self._handle.uc, state.handle)
+        state.longs[ctx.OLD_EXCEPTION32] = _NONE32
+        state.eflags = state.eflags  # inside a run the arithmetic flags are apart from EFLAGS
+        if state.longs[_HFLAGS] & 3 == 0 or self._guard(self.port_gate, False, self, port, width):
             return True
-        self._denied = PortDenied(state.quads[ctx.EIP] & _NONE32, port, width, write)
-        library().uc_emu_stop(self._uc)
+        self._denied = PortDenied(state.longs[_EIP], port, width, write)
+        self._refuse()
         return False
 
-    def _guard(self, function: Callable[..., object], default: object, *arguments: int) -> int:
+    def _refuse_if_failed(self) -> None:
+        if self._callback_error is not None:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        self._words[stubs.PAD_REFUSED] = 1
+        if not self._handle.native:
+            library().uc_emu_stop(self._handle.uc)
+
+    def _guard(self, function: Callable[..., int | bool | None], default: int, *arguments: object) -> int:
         """Run device code; what it raises comes out of ``run`` instead of dying in a C callback."""
         try:
-            return function(*arguments)  # type: ignore[return-value]
+            return function(*arguments) or 0
         except BaseException as error:
             self._callback_error = error
-            library().uc_emu_stop(self._uc)
-            return default  # type: ignore[return-value]
+            library().uc_emu_stop(self._handle.uc)
+            return default
 
-    def _watch_gaps(self) -> None:
-        """Hook what nobody answers, and only that: a memory hook over RAM makes every store there 18 times slower."""
-        for hook in self._gap_hooks:
-            check(library().uc_hook_del(self._uc, hook), "to remove a hook")
-        target = ctypes.cast(self._unanswered_callback, ctypes.c_void_p)
-        first, self._gap_hooks = 0, []
-        for start, end in [*sorted(self._answered), (PHYSICAL_END, PHYSICAL_END)]:
-            if first < start:
-                self._gap_hooks.append(self._add_hook(lib.HOOK_MEM_UNMAPPED, target, first, start - 1))
-            first = max(first, end)
+    def _connect_time_stamp(self) -> None:
+        engine, uc = library(), self._handle.uc
+
+        def read(extra: tuple[tuple[int, int], ...]) -> int:
+            value = self._guard(self.time_stamp, 0, self)
+            for register, word in ((lib.REG_EAX, value), (lib.REG_EDX, value >> 32), *extra):
+                engine.uc_reg_write(uc, register, ctypes.byref(ctypes.c_uint64(word & _NONE32)))
+            return 1
+
+        self._handle.add_callback(lib.HOOK_INSN, lib.TimeStamp(lambda _uc, _data: read(())), lib.INSN_RDTSC)
+        self._handle.add_callback(
+            lib.HOOK_INSN, lib.TimeStamp(lambda _uc, _data: read(((lib.REG_ECX, 0),))), lib.INSN_RDTSCP
+        )
 
     def _on_unanswered(self, uc: int, kind: int, address: int, size: int, value: int, data: int) -> bool:
         self._unanswered = (address, kind == lib.MEM_WRITE_UNMAPPED, size)
         return False
 
-    def _control(self, kind: int, *arguments: object) -> None:
-        check(library().uc_ctl(self._uc, control(kind, len(arguments), 1), *arguments), f"control {kind}")
 
-    def _add_native_hook(self, kind: int, name: str, first: int, last: int) -> int:
-        address = stubs.stub_address(name) if self._python_hooks is None else self._python_hooks.address(name)
-        return self._add_hook(kind, ctypes.c_void_p(address), first, last)
-
-    def _add_callback(self, kind: int, callback: object, *extra: int) -> None:
-        self._keep.append(callback)
-        self._add_hook(kind, ctypes.cast(callback, ctypes.c_void_p), *_EVERY_ADDRESS, *extra)  # type: ignore[arg-type]
-
-    def _add_hook(self, kind: int, target: ctypes.c_void_p, first: int, last: int, *extra: int) -> int:
-        handle = ctypes.c_size_t()
-        rest = [ctypes.c_int(each) for each in extra]
-        check(
-            library().uc_hook_add(
-                self._uc, ctypes.byref(handle), kind, target, ctypes.byref(self._pad), first, last, *rest
-            ),
-            f"hook {kind}",
-        )
-        return handle.value
-
-
-__all__ = ["NO_ADDRESS", "Cpu", "EngineError"]
+__all__ = ["NO_ADDRESS", "Cpu", "EngineAbortError", "EngineError"]

@@ -16,21 +16,25 @@ from sandbox.x86.errors import SandboxError
 
 ENGINE_VERSION = (2, 1, 4)
 
-ARCH_X86, MODE_32, PROT_ALL = 4, 4, 7
+ARCH_X86, MODE_32 = 4, 4
+PROT_EXEC, PROT_ALL = 4, 7
 
 HOOK_INTR, HOOK_INSN, HOOK_CODE, HOOK_BLOCK = 1, 2, 4, 8
-HOOK_MEM_UNMAPPED = 16 | 32 | 64
-MEM_WRITE_UNMAPPED = 20
+HOOK_MEM_UNMAPPED, HOOK_MEM_FETCH_PROT = 16 | 32 | 64, 512
+MEM_WRITE_UNMAPPED, MEM_FETCH_UNMAPPED, MEM_FETCH_PROT = 20, 21, 24
 
-INSN_IN, INSN_OUT = 218, 500
+INSN_IN, INSN_OUT, INSN_RDTSC, INSN_RDTSCP = 218, 500, 608, 609
 
 ERR_OK, ERR_READ_UNMAPPED, ERR_WRITE_UNMAPPED, ERR_FETCH_UNMAPPED = 0, 6, 7, 8
-ERR_INSN_INVALID = 10
+ERR_INSN_INVALID, ERR_FETCH_PROT = 10, 14
+
+NO_ADDRESS = 2**64 - 1
 
 CTL_USE_EXITS, CTL_TB_REMOVE_CACHE, CTL_TB_FLUSH, CTL_TLB_FLUSH, CTL_TCG_BUFFER_SIZE = 4, 9, 10, 11, 13
 
 REG_EFLAGS, REG_CR0, REG_CR2, REG_CR3, REG_CR4 = 25, 50, 52, 53, 54
-REG_EAX, REG_EIP, REG_GDTR, REG_IDTR, REG_MSR = 19, 26, 243, 242, 248
+REG_EAX, REG_ECX, REG_EDX, REG_EIP = 19, 22, 24, 26
+REG_GDTR, REG_IDTR, REG_MSR = 243, 242, 248
 REG_XMM0, REG_FP0, REG_FPSW, REG_FPCW, REG_FPTAG, REG_MXCSR = 122, 82, 31, 246, 247, 249
 REG_DR0, REG_DR7 = 66, 73
 
@@ -38,6 +42,7 @@ MmioRead = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, c
 MmioWrite = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint, ctypes.c_uint64, ctypes.c_void_p)
 PortRead = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p)
 PortWrite = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
+TimeStamp = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 MemoryEvent = ctypes.CFUNCTYPE(
     ctypes.c_bool,
     ctypes.c_void_p,
@@ -82,6 +87,8 @@ _PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "uc_close": (_INT, (_P,)),
     "uc_reg_read": (_INT, (_P, _INT, _P)),
     "uc_reg_write": (_INT, (_P, _INT, _P)),
+    "uc_vmem_translate": (_INT, (_P, _U64, ctypes.c_uint32, _P)),
+    "uc_mem_read": (_INT, (_P, _U64, _P, _U64)),
     "uc_mem_map_ptr": (_INT, (_P, _U64, _SIZE, ctypes.c_uint32, _P)),
     "uc_mmio_map": (_INT, (_P, _U64, _SIZE, MmioRead, _P, MmioWrite, _P)),
     "uc_emu_start": (_INT, (_P, _U64, _U64, _U64, _SIZE)),

@@ -1,6 +1,7 @@
-"""Native hooks: a few bytes of host code that count, stop and capture without entering Python.
+"""Native hooks: a few hundred bytes of host code that run, count, stop and capture without entering Python.
 
-The source is ``native/stubs.S``; on hosts other than x86-64 ctypes callbacks do the same work, slower.
+The source is ``native/stubs.S``; on hosts other than x86-64 Linux ``sandbox.engine.fallback`` does the same work
+with ctypes callbacks, slower and with less protection.
 """
 
 from __future__ import annotations
@@ -11,26 +12,67 @@ import mmap
 import platform
 import signal
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
-from sandbox.engine.library import address_of, library
+from sandbox.engine import internals
 
-REASON_NONE, REASON_TRAP, REASON_BUDGET, REASON_STEPS, REASON_BREAKPOINT = range(5)
+(
+    REASON_NONE,
+    REASON_TRAP,
+    REASON_BUDGET,
+    REASON_STEPS,
+    REASON_BREAKPOINT,
+    REASON_ABORTED,
+    REASON_FETCH,
+    REASON_PAUSED,
+) = range(8)
+"""``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the end of the fuel."""
+
+FUEL_OF_A_RUN = 4096
+"""Blocks entered by falling through that one run may add to its budget: they bound its time, not its clock."""
 
 _CODE = bytes.fromhex(
-    "488329017801c3c7412402000000ff610866662e0f1f8400000000000f1f400048836928017801c3c7412403000000ff"
+    "4189d0488b41404c8b49384901f0488971384c8941404839f074164c39ce72054939c0720748832901780ec348834128"
+    "014883694801780bc3c7412402000000ff6108c7412407000000ff61080f1f0048836928017801c3c7412403000000ff"
     "610866662e0f1f8400000000000f1f00483b7130750948c74130ffffffffc3c7412404000000ff61080f1f8000000000"
-    "534883ec10897220c74224010000004889d348893c24488b7218ff5210488b3c24ff53084883c4105bc3660f1f440000"
-    "488b82a8000000483b05d20000000f82ad000000483b05cd0000000f83a00000004531db0fb6084189c94181e1f00000"
-    "004183f94075094189cb48ffc00fb60881f9f700000075790fb648014189c94183e1384183f93875684883c0024189c9"
-    "41c1e9064183f903742b83e10783f90475090fb60848ffc083e1074183f901750548ffc0eb0f4183f902740583f90575"
-    "044883c004488982a8000000b80000008041f7c308000000740448c1e0204889829000000048c7828800000000000000"
-    "c3488b05280000004883f8017602ffe0bf0800000031f6ff251b0000000f1f0000000000000000000000000000000000"
-    "00000000000000000000000000000000"
+    "897220c7422401000000ff62080f1f005341544883ec084889fb4c8b6318488b7b504c89e6ff535848c7c0ffffffff48"
+    "8b8b98000000488943384889839800000048894b4048ffc048898388000000488983a000000048c7434800100000c743"
+    "2400000000418bb42478150000f7c6ff0000007415488b7b7048c7875015000000040000ff152e0f000048891dff0e00"
+    "00488b7b50498bb424a800000031d231c94531c0ff536048c705de0e00000000000089c048898390000000488b7b504c"
+    "89e6ff531041c78424a0150000ffffffff837b24017521837b200e751b498b8424a8000000483b43387206483b434072"
+    "07c7432406000000498b842480150000490b842488150000490b842490150000490b8424981500007442488b7b68be30"
+    "000000ff15870e0000488b5370498d8c24801500004881c25815000031c0488901488941084889411048894118488902"
+    "4889420848894210488942188b432483e8010b83900000000b83880000004883c408415c5bc3662e0f1f840000000000"
+    "534889cbff537883bb880000000075255bc366662e0f1f8400000000000f1f00534c89c3ff938000000083bb88000000"
+    "0075025bc3488b7b70be0d00000031d2ff15e20d0000662e0f1f840000000000488b1db90d00004885db741c4883e4f0"
+    "c7432405000000488b7b50ff5308488b7b68ff15a80d0000ff259a0d00006690488b82a8000000483b05620d00000f82"
+    "ad000000483b055d0d00000f83a00000004531db0fb6084189c94181e1f00000004183f94075094189cb48ffc00fb608"
+    "81f9f700000075790fb648014189c94183e1384183f93875684883c0024189c941c1e9064183f903742b83e10783f904"
+    "75090fb60848ffc083e1074183f901750548ffc0eb0f4183f902740583f90575044883c004488982a8000000b8000000"
+    "8041f7c308000000740448c1e0204889829000000048c7828800000000000000c3488b05b80c00004883f8017602ffe0"
+    "bf0800000031f6ff25ab0c00000f1f0031c048890748894708c3660f1f44000048893df90c0000488915fa0c0000ff25"
+    "bc0c000066662e0f1f8400000000009057564883ec08488b3dd30c0000488b35d40c00004881e600f0ffff488d960010"
+    "0000ff15900c00004883c4085e5fff258c0c000066662e0f1f8400000000009053415441554883ec104989f4ff15760c"
+    "0000488b1d270c00004885db744e498b3424410fb74424144c8d6c06ff4989f4488b7b704889e2ff15530c00004883f8"
+    "ff7429488b34244881e600f0ffffba00100000488b7b68ff153b0c00004c89ee4d31ec49c1ec0c4d89ec75c14883c410"
+    "415d415c5bc3"
 )
-OFFSETS = {"block": 0x00, "steps": 0x20, "breakpoint": 0x40, "interrupt": 0x60, "divide_error": 0x90}
-_LIBRARY_FIRST = 0x170
+OFFSETS: dict[str, int] = {
+    "block": 0x000,
+    "steps": 0x050,
+    "breakpoint": 0x070,
+    "interrupt": 0x090,
+    "trip": 0x0A0,
+    "read_port": 0x210,
+    "write_port": 0x230,
+    "aborted": 0x260,
+    "divide_error": 0x290,
+    "frozen_time": 0x370,
+    "watched_store": 0x380,
+    "unwatch": 0x3A0,
+    "translated": 0x3E0,
+}
+
+_SA_SIGINFO, _SA_ONSTACK, _SA_NODEFER = 4, 0x08000000, 0x40000000
 
 
 class HookPad(ctypes.Structure):
@@ -45,6 +87,51 @@ class HookPad(ctypes.Structure):
         ("reason", ctypes.c_uint32),
         ("steps", ctypes.c_int64),
         ("skip", ctypes.c_uint64),
+        ("first", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("fuel", ctypes.c_int64),
+        ("engine", ctypes.c_void_p),
+        ("restore", ctypes.c_void_p),
+        ("start", ctypes.c_void_p),
+        ("cpu", ctypes.c_void_p),
+        ("env", ctypes.c_void_p),
+        ("read_port", ctypes.c_void_p),
+        ("write_port", ctypes.c_void_p),
+        ("refused", ctypes.c_uint64),
+        ("error", ctypes.c_uint64),
+        ("behind", ctypes.c_uint64),
+        ("stopping", ctypes.c_uint64),
+    )
+
+
+PAD_BUDGET, PAD_CONTEXT, PAD_STEPS, PAD_SKIP, PAD_FIRST, PAD_END = 0, 3, 5, 6, 7, 8
+PAD_REFUSED, PAD_ERROR, PAD_BEHIND, PAD_STOPPING = 17, 18, 19, 20
+"""Indices of 64-bit words in a HookPad, for hot paths."""
+PAD_VECTOR32, PAD_REASON32 = 8, 9
+
+
+class _Links(ctypes.Structure):
+    """The stubs' page of data."""
+
+    _fields_ = (
+        ("library_first", ctypes.c_uint64),
+        ("library_end", ctypes.c_uint64),
+        ("previous", ctypes.c_uint64),
+        ("signal", ctypes.c_uint64),
+        ("running", ctypes.c_uint64),
+        ("real_abort", ctypes.c_uint64),
+        ("leave_loop", ctypes.c_uint64),
+        ("raise_error", ctypes.c_uint64),
+        ("remove_breakpoints", ctypes.c_uint64),
+        ("set_debug7", ctypes.c_uint64),
+        ("invalidate_bytes", ctypes.c_uint64),
+        ("invalidate_range", ctypes.c_uint64),
+        ("set_dirty", ctypes.c_uint64),
+        ("insert_block", ctypes.c_uint64),
+        ("code_page", ctypes.c_uint64),
+        ("watch_page", ctypes.c_uint64),
+        ("stored_engine", ctypes.c_uint64),
+        ("stored_at", ctypes.c_uint64),
     )
 
 
@@ -60,15 +147,26 @@ class _SigAction(ctypes.Structure):
 
 
 def native_host() -> bool:
-    """True where the stubs' machine code and signal frame layout are the host's."""
+    """True where the stubs' machine code and the offsets of ``internals`` are the host's."""
     return platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux"
 
 
 @functools.cache
-def _code_page() -> tuple[mmap.mmap, int]:
-    page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    page.write(_CODE)
-    return page, ctypes.addressof(ctypes.c_char.from_buffer(page))
+def _pages() -> tuple[mmap.mmap, int]:
+    """A page of code and one of data, private to this process and to each of its forks."""
+    pages = mmap.mmap(-1, 2 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages.write(_CODE)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise OSError(ctypes.get_errno(), "the host refuses executable memory for the engine's hooks")
+    return pages, base
+
+
+@functools.cache
+def _links() -> _Links:
+    links: _Links = _Links.from_address(_pages()[1] + mmap.PAGESIZE)
+    return links
 
 
 def stub_bytes() -> bytes:
@@ -78,17 +176,7 @@ def stub_bytes() -> bytes:
 
 def stub_address(name: str) -> int:
     """Host address of a stub."""
-    return _code_page()[1] + OFFSETS[name]
-
-
-def _engine_text() -> tuple[int, int]:
-    """First and end host address of the engine's code, from this process's own map."""
-    inside = address_of("uc_emu_start")
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        first, end = (int(part, 16) for part in line.split(" ", 1)[0].split("-"))
-        if first <= inside < end:
-            return first, end
-    return 0, 0
+    return _pages()[1] + OFFSETS[name]
 
 
 def guard_division() -> None:
@@ -96,62 +184,46 @@ def guard_division() -> None:
 
     A SIGFPE from anywhere else than the engine's own division goes to the handler that was there before.
     """
-    if not native_host():
-        return
     libc = ctypes.CDLL(None)
     handler = stub_address("divide_error")
     current = _SigAction()
     libc.sigaction(int(signal.SIGFPE), None, ctypes.byref(current))
     if current.handler == handler:
         return
-    page, base = _code_page()
-    data = (ctypes.c_uint64 * 4).from_address(base + _LIBRARY_FIRST)
-    if not data[0]:
-        data[0], data[1] = _engine_text()
-    data[2] = current.handler or 0
-    data[3] = ctypes.cast(libc.signal, ctypes.c_void_p).value or 0
-    action = _SigAction(handler=handler, flags=4 | 0x08000000 | 0x40000000)
+    links = _links()
+    links.previous = current.handler or 0
+    links.signal = ctypes.cast(libc.signal, ctypes.c_void_p).value or 0
+    links.library_first, links.library_end = internals.image().text
+    action = _SigAction(handler=handler, flags=_SA_SIGINFO | _SA_ONSTACK | _SA_NODEFER)
     libc.sigaction(int(signal.SIGFPE), ctypes.byref(action), None)
 
 
-class PythonHooks:
-    """The same hooks as ctypes callbacks, for hosts without native stubs."""
+@functools.cache
+def guard_process() -> None:
+    """Put stubs between the engine and what it must not do.  Raises UnknownEngine.
 
-    def __init__(self, pad: HookPad) -> None:
-        engine = library()
-        at_code = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
-        at_interrupt = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
-
-        def block(uc: int, address: int, size: int, data: int) -> None:
-            pad.budget -= 1
-            if pad.budget < 0:
-                pad.reason = REASON_BUDGET
-                engine.uc_emu_stop(uc)
-
-        def steps(uc: int, address: int, size: int, data: int) -> None:
-            pad.steps -= 1
-            if pad.steps < 0:
-                pad.reason = REASON_STEPS
-                engine.uc_emu_stop(uc)
-
-        def breakpoint_(uc: int, address: int, size: int, data: int) -> None:
-            if pad.skip == address:
-                pad.skip = 2**64 - 1
-                return
-            pad.reason = REASON_BREAKPOINT
-            engine.uc_emu_stop(uc)
-
-        def interrupt(uc: int, vector: int, data: int) -> None:
-            pad.vector, pad.reason = vector, REASON_TRAP
-            engine.uc_context_save(uc, pad.context)
-            engine.uc_emu_stop(uc)
-
-        self._callbacks: dict[str, Callable[..., None]] = {
-            "block": at_code(block),
-            "steps": at_code(steps),
-            "breakpoint": at_code(breakpoint_),
-            "interrupt": at_interrupt(interrupt),
-        }
-
-    def address(self, name: str) -> int:
-        return ctypes.cast(self._callbacks[name], ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+    While a CPU runs, the engine's ``abort`` and ``exit`` come back as REASON_ABORTED.  Its ``gettimeofday``, which
+    only decides when a TLB shrinks, stands still.  Stores through a non-executable mapping of a frame that holds
+    code are noticed.
+    """
+    links = _links()
+    for link, name in (
+        ("leave_loop", "cpu_loop_exit_noexc_x86_64"),
+        ("raise_error", "raise_exception_err_x86_64"),
+        ("remove_breakpoints", "cpu_breakpoint_remove_all_x86_64"),
+        ("set_debug7", "cpu_x86_update_dr7_x86_64"),
+        ("invalidate_range", "tb_invalidate_phys_page_range_x86_64"),
+        ("code_page", "get_page_addr_code_hostp_x86_64"),
+        ("watch_page", "tlb_reset_dirty_x86_64"),
+    ):
+        setattr(links, link, internals.symbol(name))
+    for link, name, stub in (
+        ("invalidate_bytes", "tb_invalidate_phys_page_fast_x86_64", "watched_store"),
+        ("set_dirty", "tlb_set_dirty_x86_64", "unwatch"),
+        ("insert_block", "tcg_tb_insert_x86_64", "translated"),
+        ("real_abort", "abort", "aborted"),
+    ):
+        setattr(links, link, internals.symbol(name))
+        internals.redirect(name, stub_address(stub))
+    internals.redirect("exit", stub_address("aborted"))
+    internals.redirect("gettimeofday", stub_address("frozen_time"))

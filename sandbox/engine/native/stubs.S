@@ -1,59 +1,231 @@
 # Host code for hooks that never enter Python.  x86-64, System V calling convention.
 #
 # The bytes are kept in ../stubs.py; tests/engine/test_stubs.py assembles this file and compares.
-# Each stub gets as user data one HookPad:
-#
-#     +0  budget     blocks left, signed        +24  context    where the capture saves the CPU
-#     +8  uc_emu_stop                           +32  vector     of the captured exception
-#     +16 uc_context_save                       +36  reason     1 trap, 2 budget, 3 steps, 4 breakpoint
-#     +40 steps      instructions left, signed  +48  skip       a breakpoint's address to pass once
+# Each stub gets one HookPad, as user data of a hook or as its argument:
 
         .intel_syntax noprefix
         .text
 
+        .set    BUDGET,         0       # counted blocks left, signed
+        .set    STOP,           8       # uc_emu_stop
+        .set    SAVE,           16      # uc_context_save
+        .set    CONTEXT,        24      # where the state comes from and goes to
+        .set    VECTOR,         32      # of the captured exception
+        .set    REASON,         36      # why the run stopped
+        .set    STEPS,          40      # instructions left, signed
+        .set    SKIP,           48      # a breakpoint's address to pass once
+        .set    FIRST,          56      # the block entered last: its linear address
+        .set    END,            64      # and the address behind it
+        .set    FUEL,           72      # uncounted blocks left in this run, signed
+        .set    ENGINE,         80      # the engine's handle
+        .set    RESTORE,        88      # uc_context_restore
+        .set    START,          96      # uc_emu_start
+        .set    CPU,            104     # the engine's CPUState
+        .set    ENV,            112     # and its CPUX86State
+        .set    READ_PORT,      120     # Python's answer to IN
+        .set    WRITE_PORT,     128     # and to OUT
+        .set    REFUSED,        136     # the instruction shall raise #GP instead
+        .set    ERROR,          144     # what uc_emu_start returned
+        .set    BEHIND,         152     # END for the first block of the next run
+        .set    STOPPING,       160     # a device asked to come back at the next counted block
+
+        .set    TRAP,           1
+        .set    SPENT,          2
+        .set    STEPPED,        3
+        .set    BREAKPOINT,     4
+        .set    ABORTED,        5
+        .set    FETCH,          6
+        .set    PAUSED,         7
+
+        .set    FUEL_OF_A_RUN,  4096
+
+        # the saved context: a header, then the engine's CPUX86State
+        .set    STATE,          40
+        .set    PC,             STATE + 128
+        .set    DEBUG7,         STATE + 5456
+        .set    BREAKPOINTS,    STATE + 5464
+        .set    IN_FLIGHT,      STATE + 5496
+
 # void block(uc, address, size, pad)
+#
+# Counts a block unless control fell through to it from the block before, however the translator cut them.
+# A block that starts inside the one before and ends earlier is that one's store instruction, executed again
+# alone because it changed its own block: not counted, and its instruction is refunded.
 block:
-        sub     qword ptr [rcx], 1
-        js      1f
+        mov     r8d, edx
+        mov     rax, [rcx+END]
+        mov     r9, [rcx+FIRST]
+        add     r8, rsi
+        mov     [rcx+FIRST], rsi
+        mov     [rcx+END], r8
+        cmp     rax, rsi
+        je      2f
+        cmp     rsi, r9
+        jb      1f
+        cmp     r8, rax
+        jb      3f
+1:      sub     qword ptr [rcx+BUDGET], 1
+        js      4f
         ret
-1:      mov     dword ptr [rcx+36], 2
-        jmp     [rcx+8]
+3:      add     qword ptr [rcx+STEPS], 1
+2:      sub     qword ptr [rcx+FUEL], 1
+        js      5f
+        ret
+4:      mov     dword ptr [rcx+REASON], SPENT
+        jmp     [rcx+STOP]
+5:      mov     dword ptr [rcx+REASON], PAUSED
+        jmp     [rcx+STOP]
 
         .balign 16
 # void steps(uc, address, size, pad): count one instruction, stop when none are left
 steps:
-        sub     qword ptr [rcx+40], 1
+        sub     qword ptr [rcx+STEPS], 1
         js      1f
         ret
-1:      mov     dword ptr [rcx+36], 3
-        jmp     [rcx+8]
+1:      mov     dword ptr [rcx+REASON], STEPPED
+        jmp     [rcx+STOP]
 
         .balign 16
 # void breakpoint(uc, address, size, pad)
 breakpoint:
-        cmp     rsi, [rcx+48]
+        cmp     rsi, [rcx+SKIP]
         jne     1f
-        mov     qword ptr [rcx+48], -1
+        mov     qword ptr [rcx+SKIP], -1
         ret
-1:      mov     dword ptr [rcx+36], 4
-        jmp     [rcx+8]
+1:      mov     dword ptr [rcx+REASON], BREAKPOINT
+        jmp     [rcx+STOP]
 
         .balign 16
-# void interrupt(uc, vector, pad): CR2 and the error code are only right here, so the state is saved here
+# void interrupt(uc, vector, pad)
 interrupt:
+        mov     [rdx+VECTOR], esi
+        mov     dword ptr [rdx+REASON], TRAP
+        jmp     [rdx+STOP]
+
+        .balign 16
+# int trip(pad): put the context into the engine, run, take the state back.  0: an exception was captured, and
+# nothing else is to be said.
+#
+# A page fault whose EIP is outside the block entered last was raised while a block was being translated: its EIP
+# need not be the instruction's.
+trip:
         push    rbx
-        sub     rsp, 16
-        mov     [rdx+32], esi
-        mov     dword ptr [rdx+36], 1
-        mov     rbx, rdx
-        mov     [rsp], rdi
-        mov     rsi, [rdx+24]
-        call    [rdx+16]
-        mov     rdi, [rsp]
-        call    [rbx+8]
-        add     rsp, 16
+        push    r12
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12, [rbx+CONTEXT]
+        mov     rdi, [rbx+ENGINE]
+        mov     rsi, r12
+        call    [rbx+RESTORE]
+        mov     rax, -1
+        mov     rcx, [rbx+BEHIND]
+        mov     [rbx+FIRST], rax
+        mov     [rbx+BEHIND], rax
+        mov     [rbx+END], rcx
+        inc     rax
+        mov     [rbx+REFUSED], rax
+        mov     [rbx+STOPPING], rax
+        mov     qword ptr [rbx+FUEL], FUEL_OF_A_RUN
+        mov     dword ptr [rbx+REASON], 0
+        mov     esi, [r12+DEBUG7]
+        test    esi, 0xff
+        jz      1f
+        mov     rdi, [rbx+ENV]
+        mov     qword ptr [rdi+DEBUG7-STATE], 0x400
+        call    [rip+set_debug7]
+1:      mov     [rip+running], rbx
+        mov     rdi, [rbx+ENGINE]
+        mov     rsi, [r12+PC]
+        xor     edx, edx
+        xor     ecx, ecx
+        xor     r8d, r8d
+        call    [rbx+START]
+        mov     qword ptr [rip+running], 0
+        mov     eax, eax
+        mov     [rbx+ERROR], rax
+        mov     rdi, [rbx+ENGINE]
+        mov     rsi, r12
+        call    [rbx+SAVE]
+        mov     dword ptr [r12+IN_FLIGHT], -1
+        cmp     dword ptr [rbx+REASON], TRAP
+        jne     2f
+        cmp     dword ptr [rbx+VECTOR], 14
+        jne     2f
+        mov     rax, [r12+PC]
+        cmp     rax, [rbx+FIRST]
+        jb      4f
+        cmp     rax, [rbx+END]
+        jb      2f
+4:      mov     dword ptr [rbx+REASON], FETCH
+2:      mov     rax, [r12+BREAKPOINTS]
+        or      rax, [r12+BREAKPOINTS+8]
+        or      rax, [r12+BREAKPOINTS+16]
+        or      rax, [r12+BREAKPOINTS+24]
+        jz      3f
+        mov     rdi, [rbx+CPU]
+        mov     esi, 0x30
+        call    [rip+remove_breakpoints]
+        mov     rdx, [rbx+ENV]
+        lea     rcx, [r12+BREAKPOINTS]
+        add     rdx, BREAKPOINTS-STATE
+        xor     eax, eax
+        mov     [rcx], rax
+        mov     [rcx+8], rax
+        mov     [rcx+16], rax
+        mov     [rcx+24], rax
+        mov     [rdx], rax
+        mov     [rdx+8], rax
+        mov     [rdx+16], rax
+        mov     [rdx+24], rax
+3:      mov     eax, [rbx+REASON]
+        sub     eax, TRAP
+        or      eax, [rbx+ERROR]
+        or      eax, [rbx+REFUSED]
+        add     rsp, 8
+        pop     r12
         pop     rbx
         ret
+
+        .balign 16
+# uint32_t read_port(uc, port, size, pad): Python answers; a refusal becomes #GP at the instruction
+read_port:
+        push    rbx
+        mov     rbx, rcx
+        call    [rbx+READ_PORT]
+        cmp     dword ptr [rbx+REFUSED], 0
+        jne     refuse
+        pop     rbx
+        ret
+
+        .balign 16
+# void write_port(uc, port, size, value, pad)
+write_port:
+        push    rbx
+        mov     rbx, r8
+        call    [rbx+WRITE_PORT]
+        cmp     dword ptr [rbx+REFUSED], 0
+        jne     refuse
+        pop     rbx
+        ret
+refuse: mov     rdi, [rbx+ENV]
+        mov     esi, 13
+        xor     edx, edx
+        call    [rip+raise_error]       # unwinds to the engine's loop
+
+        .balign 16
+# void aborted(): in the place of the engine's abort() and exit().  While a CPU runs, leave through the engine's
+# own way out, so that the process lives and the instruction can be named.
+aborted:
+        mov     rbx, [rip+running]
+        test    rbx, rbx
+        jz      1f
+        and     rsp, -16
+        mov     dword ptr [rbx+REASON], ABORTED
+        mov     rdi, [rbx+ENGINE]
+        call    [rbx+STOP]
+        mov     rdi, [rbx+CPU]
+        call    [rip+leave_loop]        # unwinds to the engine's loop
+1:      jmp     [rip+real_abort]
 
         .balign 16
 # void divide_error(signal, siginfo, ucontext): SIGFPE from the engine's own idiv.
@@ -118,8 +290,97 @@ divide_error:
         xor     esi, esi
         jmp     [rip+signal]
 
-        .balign 8
-library_first:  .quad 0
-library_end:    .quad 0
-previous:       .quad 0
-signal:         .quad 0
+        .balign 16
+# void frozen_time(timeval): in the place of the engine's gettimeofday(), by which it shrinks its TLB after 100 ms:
+# what a TLB still holds must not depend on the wall clock
+frozen_time:
+        xor     eax, eax
+        mov     [rdi], rax
+        mov     [rdi+8], rax
+        ret
+
+# The engine lets stores through a mapping that is not executable run unwatched after the first one, whether or not
+# the frame holds code under another mapping.  The next three make it right: the first unwatched store of a mapping
+# drops the frame's blocks, and a new block makes the stores of every mapping of its frames watched again.
+
+        .balign 16
+# tb_invalidate_phys_page_fast(uc, pages, ram_address, ...): remember where a watched store goes
+watched_store:
+        mov     [rip+stored_engine], rdi
+        mov     [rip+stored_at], rdx
+        jmp     [rip+invalidate_bytes]
+
+        .balign 16
+# tlb_set_dirty(cpu, linear): the stores of a mapping become unwatched
+unwatch:
+        push    rdi
+        push    rsi
+        sub     rsp, 8
+        mov     rdi, [rip+stored_engine]
+        mov     rsi, [rip+stored_at]
+        and     rsi, -4096
+        lea     rdx, [rsi+4096]
+        call    [rip+invalidate_range]
+        add     rsp, 8
+        pop     rsi
+        pop     rdi
+        jmp     [rip+set_dirty]
+
+        .balign 16
+# tcg_tb_insert(tcg, block): a block was translated
+translated:
+        push    rbx
+        push    r12
+        push    r13
+        sub     rsp, 16
+        mov     r12, rsi
+        call    [rip+insert_block]
+        mov     rbx, [rip+running]
+        test    rbx, rbx
+        jz      2f
+        mov     rsi, [r12]              # TranslationBlock.pc
+        movzx   eax, word ptr [r12+20]  # .size
+        lea     r13, [rsi+rax-1]
+1:      mov     r12, rsi
+        mov     rdi, [rbx+ENV]
+        mov     rdx, rsp
+        call    [rip+code_page]
+        cmp     rax, -1
+        je      2f
+        mov     rsi, [rsp]
+        and     rsi, -4096
+        mov     edx, 4096
+        mov     rdi, [rbx+CPU]
+        call    [rip+watch_page]
+        mov     rsi, r13
+        xor     r12, r13
+        shr     r12, 12
+        mov     r12, r13
+        jnz     1b
+2:      add     rsp, 16
+        pop     r13
+        pop     r12
+        pop     rbx
+        ret
+
+end_of_code:
+        .balign 4096
+# a page of data, filled in by ../stubs.py
+library_first:          .quad 0
+library_end:            .quad 0
+previous:               .quad 0
+signal:                 .quad 0
+running:                .quad 0
+real_abort:             .quad 0
+leave_loop:             .quad 0
+raise_error:            .quad 0
+remove_breakpoints:     .quad 0
+set_debug7:             .quad 0
+invalidate_bytes:       .quad 0
+invalidate_range:       .quad 0
+set_dirty:              .quad 0
+insert_block:           .quad 0
+code_page:              .quad 0
+watch_page:             .quad 0
+stored_engine:          .quad 0
+stored_at:              .quad 0

@@ -1,0 +1,136 @@
+"""What of the engine is reached by symbol or by offset because its API does not offer it.
+
+All of it concerns 64-bit Linux builds of the measured version; each offset is verified on first use, by reading
+through ``/proc/self/mem`` so that a wrong one is an error and not a crash.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import struct
+from dataclasses import dataclass
+
+from sandbox.engine.library import UnknownEngine, library
+
+CPU_OF_ENGINE, ENV_OF_CPU = 0x1B8, 0x128
+ENGINE_OF_CPU, ENGINE_OF_ENV = 0x81A8, 0x1B58
+
+FEATURES_1_ECX, FEATURES_EXTENDED_EDX = 72, 112
+"""CPUID words, in bytes behind the part of the CPU state that a context saves."""
+MEASURED_1_ECX, MEASURED_EXTENDED_EDX = 0xC6D82203, 0x28100800
+RDRAND, LONG_MODE = 1 << 30, 1 << 29
+
+_DT_PLTRELSZ, _DT_PLTGOT = 2, 3
+_RESERVED_SLOTS, _RELOCATION_SIZE = 3, 24
+
+
+class _SharedObject(ctypes.Structure):
+    """``Dl_info`` of dladdr(3)."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The library in this process: load address, first and end address of its code, its dynamic section."""
+
+    base: int
+    text: tuple[int, int]
+    dynamic: dict[int, int]
+
+
+def read_quad(address: int) -> int:
+    """A 64-bit word of this process.  Raises UnknownEngine where nothing is mapped."""
+    descriptor = os.open("/proc/self/mem", os.O_RDONLY)
+    try:
+        return int(struct.unpack("<Q", os.pread(descriptor, 8, address))[0])
+    except (OSError, struct.error) as error:
+        raise UnknownEngine(f"the engine has no data at {address:#x}, where 2.1.4 keeps a pointer") from error
+    finally:
+        os.close(descriptor)
+
+
+def symbol(name: str) -> int:
+    """Host address of a symbol that the library exports without promising it, or imports.  Raises UnknownEngine."""
+    try:
+        return ctypes.cast(getattr(library(), name), ctypes.c_void_p).value or 0
+    except AttributeError as error:
+        raise UnknownEngine(f"the engine's library does not export {name}", "Install the PyPI wheel.") from error
+
+
+@functools.cache
+def image() -> Image:
+    """Where the library lies, from its own program headers (ELF gABI, 5)."""
+    found = _SharedObject()
+    ctypes.CDLL(None).dladdr(ctypes.c_void_p(symbol("uc_version")), ctypes.byref(found))
+    base = found.base or 0
+    head = ctypes.string_at(base, 64)
+    if head[:5] != b"\x7fELF\x02":
+        raise UnknownEngine("the engine's library does not begin with a 64-bit ELF header")
+    (table,), (size, count) = struct.unpack_from("<Q", head, 32), struct.unpack_from("<HH", head, 54)
+    text = (0, 0)
+    dynamic: dict[int, int] = {}
+    for index in range(count):
+        kind, flags, _, at, _, _, memory, _ = struct.unpack(
+            "<IIQQQQQQ", ctypes.string_at(base + table + index * size, 56)
+        )
+        if kind == 1 and flags & 1:
+            text = (base + at, base + at + memory)
+        elif kind == 2:
+            words = struct.unpack(f"<{memory // 8}Q", ctypes.string_at(base + at, memory & ~15))
+            for tag, value in zip(words[::2], words[1::2], strict=True):
+                dynamic.setdefault(tag, value)
+    return Image(base, text, dynamic)
+
+
+def redirect(name: str, target: int) -> int:
+    """Let the library call ``target`` where it calls a function through its table (System V x86-64 ABI, 5.2).
+
+    Returns the function's address.  Raises UnknownEngine when the library does not call it so.
+    """
+    found = image()
+    function = symbol(name)
+    table = found.dynamic[_DT_PLTGOT]
+    table += 0 if table >= found.base else found.base
+    size = 8 * (_RESERVED_SLOTS + found.dynamic[_DT_PLTRELSZ] // _RELOCATION_SIZE)
+    at = ctypes.string_at(table, size).find(struct.pack("<Q", function))
+    if at < 0 or at & 7:
+        raise UnknownEngine(f"the engine's library does not call {name} through its table")
+    ctypes.c_uint64.from_address(table + at).value = target
+    return function
+
+
+_verified = False
+
+
+def locate(engine: int) -> tuple[int, int]:
+    """Host addresses of a handle's CPUState and of its CPUX86State.  Raises UnknownEngine."""
+    global _verified
+    if not _verified:
+        cpu = read_quad(engine + CPU_OF_ENGINE)
+        env = read_quad(cpu + ENV_OF_CPU)
+        for name, at in (("CPUState.uc", cpu + ENGINE_OF_CPU), ("CPUX86State.uc", env + ENGINE_OF_ENV)):
+            if read_quad(at) != engine:
+                raise UnknownEngine(f"the engine's {name} is not where 2.1.4 keeps it")
+        _verified = True
+    cpu = ctypes.c_uint64.from_address(engine + CPU_OF_ENGINE).value
+    return cpu, ctypes.c_uint64.from_address(cpu + ENV_OF_CPU).value
+
+
+def restrict_features(env: int, state_size: int) -> None:
+    """Take long mode and RDRAND out of the CPU: a 32-bit machine, and a deterministic one.  Raises UnknownEngine."""
+    for offset, measured, without in (
+        (FEATURES_1_ECX, MEASURED_1_ECX, RDRAND),
+        (FEATURES_EXTENDED_EDX, MEASURED_EXTENDED_EDX, LONG_MODE),
+    ):
+        word = ctypes.c_uint32.from_address(env + state_size + offset)
+        if word.value != measured:
+            raise UnknownEngine(f"the engine's CPUID word at {offset} is {word.value:#x}, not {measured:#x}")
+        word.value = measured & ~without
