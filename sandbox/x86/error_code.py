@@ -3,48 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntFlag
+
+from sandbox.x86.bits import Bits
 
 
-class PageFaultCode(IntFlag):
+class PageFaultCode(Bits):
     """The bits that a page fault pushes."""
 
     P = 1 << 0
     """The page was present: a protection violation."""
     W = 1 << 1
+    """A write, else a read or a fetch (W/R)."""
     U = 1 << 2
+    """At CPL 3 (U/S); an access by the processor itself, as to the TSS, is a supervisor's at any CPL."""
     RSVD = 1 << 3
-    """A reserved bit is set in an entry."""
+    """A reserved bit is set in an entry; P is set with it."""
     I = 1 << 4  # noqa: E741 - the manual's name
-    """Instruction fetch, reported with NX or SMEP on."""
+    """Instruction fetch (I/D); reported only with CR4.SMEP, or with CR4.PAE and EFER.NXE."""
     PK = 1 << 5
+    """A protection key; no 32-bit mode has them."""
+    SS = 1 << 6
+    """An access to a shadow stack."""
 
     def describe(self) -> str:
         """``user write protection``, ``kernel read not-present``, ``user fetch reserved-bit``."""
-        who = "user" if self & self.U else "kernel"
-        access = "write" if self & self.W else "fetch" if self & self.I else "read"
-        why = "reserved-bit" if self & self.RSVD else "protection" if self & self.P else "not-present"
+        code = int(self)
+        who = "user" if code & 4 else "kernel"
+        access = "write" if code & 2 else "fetch" if code & 16 else "read"
+        why = "reserved-bit" if code & 8 else "protection" if code & 1 else "not-present"
         return f"{who} {access} {why}"
 
 
 @dataclass(frozen=True, slots=True)
 class SelectorCode:
-    """EXT, IDT, TI and the index, as #TS, #NP, #SS and #GP push them."""
+    """EXT, IDT, TI and the index, as #TS, #NP, #SS and #GP push them (SDM 3A, figure 6-7)."""
 
     external: bool
     in_idt: bool
     in_ldt: bool
+    """Meaningless, and zero, when ``in_idt`` is set."""
     index: int
 
     @classmethod
     def decode(cls, value: int) -> SelectorCode:
+        """From the word that was pushed; its upper half is reserved and ignored."""
         return cls(bool(value & 1), bool(value & 2), bool(value & 4), value >> 3 & 0x1FFF)
+
+    @classmethod
+    def of_selector(cls, selector: int, external: bool = False) -> SelectorCode:
+        """The code that names a GDT or LDT selector; its RPL is dropped."""
+        return cls(external, False, bool(selector & 4), selector >> 3 & 0x1FFF)
+
+    @classmethod
+    def of_vector(cls, vector: int, external: bool = False) -> SelectorCode:
+        """The code that names an IDT entry."""
+        return cls(external, True, False, vector)
 
     def encode(self) -> int:
         return self.external | self.in_idt << 1 | self.in_ldt << 2 | self.index << 3
 
     def describe(self) -> str:
-        """``IDT entry 0x80``, ``GDT selector 0x28, external``."""
+        """``IDT entry 0x80``, ``GDT selector 0x28, external``; ``no selector`` for a code of zero."""
+        if not self.in_idt and not self.in_ldt and not self.index:
+            return "no selector, external" if self.external else "no selector"
         table = "IDT entry" if self.in_idt else "LDT selector" if self.in_ldt else "GDT selector"
         number = self.index if self.in_idt else self.index << 3
         return f"{table} {number:#x}" + (", external" if self.external else "")
