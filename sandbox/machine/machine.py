@@ -7,6 +7,15 @@ from sandbox.machine.events import EventBus
 from sandbox.machine.memory import PhysicalMemory
 
 
+def _empty_port(port: int, size: int) -> int:
+    """What IN reads where nothing is connected (``size`` bytes): all ones."""
+    return (1 << 8 * size) - 1
+
+
+def _ignore(port: int, size: int, value: int) -> None:
+    """OUT to a port where nothing is connected."""
+
+
 class Machine:
     """1 to 8 CPUs over one physical memory, each with its own TLB."""
 
@@ -16,6 +25,7 @@ class Machine:
         self.cpus = [Cpu(index) for index in range(cpus)]
         for cpu in self.cpus:
             self.memory.map_into(cpu)
+            cpu.connect_ports(_empty_port, _ignore)
 
     def close(self) -> None:
         """Release the engine's handles; the memory goes when nobody looks at it any more."""
