@@ -1,26 +1,42 @@
 """The page walk as the manual has it (SDM 3A, 4.3 to 4.8), over a read function, touching nothing.
 
-It is the second opinion against which the engine's MMU is tested, and the one that explains faults.
+It is the second opinion against which the engine's MMU is tested, and the one that explains faults.  Two-level
+paging with 4 MB pages (PSE-36, 40 physical bits), PAE with 2 MB pages and NX, CR0.WP, reserved bits, and paging off.
+Not modelled: SMEP, SMAP and protection keys, which the engine's CPU model lacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sandbox.x86.paging import LEGACY, NX, PAE, PHYSICAL_BITS, PS, RW, US, A, D, P, PagingFormat, describe_entry
+from sandbox.x86.paging import (
+    ABOVE_PHYSICAL,
+    FRAME_MASK,
+    LARGE_LEGACY_RESERVED,
+    LARGE_PAE_RESERVED,
+    LEGACY,
+    NX,
+    PAE,
+    PDPTE_RESERVED,
+    PS,
+    RW,
+    US,
+    A,
+    D,
+    P,
+    PagingFormat,
+    describe_entry,
+)
 
 CR0_WP, CR0_PG = 1 << 16, 1 << 31
 CR4_PSE, CR4_PAE = 1 << 4, 1 << 5
 EFER_NXE = 1 << 11
-_FRAME_MASK = (1 << PHYSICAL_BITS) - 1 & ~0xFFF
-_ABOVE_PHYSICAL = (1 << 63) - (1 << PHYSICAL_BITS)
-_PDPTE_RESERVED = 0x1E6 | 1 << 63 | _ABOVE_PHYSICAL
-_LARGE_PAE_RESERVED = 0x1FE000
+VECTOR_GP, VECTOR_PF = 13, 14
 
 Read = Callable[[int, int], int]
-"""``read(physical, size)``: the little-endian integer at a physical address."""
+"""``read(physical, size)``: the little-endian integer of 4 or 8 bytes at a physical address."""
 
 
 class Reason(Enum):
@@ -32,11 +48,15 @@ class Reason(Enum):
     SUPERVISOR = "supervisor page, user access"
     READ_ONLY = "read-only page, write"
     NO_EXECUTE = "no-execute page, fetch"
+    BAD_PDPTE = "reserved bit in a PDPTE: loading CR3 raises #GP(0)"
+
+
+_RIGHT = {Reason.SUPERVISOR: US, Reason.READ_ONLY: RW}
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is attempted, and at which privilege."""
+    """What is attempted, and at which privilege; ``user`` is CPL 3, and not the processor's own table accesses."""
 
     write: bool = False
     user: bool = False
@@ -50,28 +70,29 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Whose walk: the manual's, or the engine's, which is the first with named deviations.
-
-    ``accessed_before_verdict``: the engine sets A in a directory entry that points to a table as soon as it has
-    read it, even when the walk then faults; the manual (4.8) says that A is set when the entry is *used*, and
-    hardware sets it only once the translation succeeds.
-
-    ``pdpte_reserved``: the engine checks only some of the reserved bits of a PDPTE (bit 63 and those above the
-    physical width), and does so at the walk; hardware checks them at the load of CR3 and raises #GP there.
-    """
+    """Whose walk: the manual's, or the engine's, which is the first with named deviations."""
 
     name: str
-    accessed_before_verdict: bool
-    pdpte_reserved: int
+    accessed_before_verdict: bool = False
+    """A is set in a directory entry that points to a table as soon as it was read, though the table's entry then
+    faults.  The manual (4.8) promises A in the entries that a translation used; a walk that faults made none."""
+    pdptes_in_memory: bool = False
+    """The four PDPTEs are read at every walk.  Hardware has them in registers, loaded with CR3 (4.4.1): an edit in
+    memory does nothing until CR3 is loaded again."""
+    pdpte_reserved: int = PDPTE_RESERVED
+    """Which bits of a PDPTE are checked.  Hardware checks all that are reserved, in all four entries."""
+    pdpte_page_fault: bool = False
+    """A reserved bit in the PDPTE is a page fault at the access (error code P and RSVD); on hardware it is #GP(0) at
+    the load of CR3, and the access never happens."""
 
 
-MANUAL = Profile("manual", False, _PDPTE_RESERVED)
-ENGINE = Profile("engine", True, NX | _ABOVE_PHYSICAL)
+MANUAL = Profile("manual")
+ENGINE = Profile("engine", True, True, NX | ABOVE_PHYSICAL, True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LevelSeen:
-    """One entry that the walk read: ``physical`` is the entry's own address."""
+    """One entry that the walk used: ``physical`` is the entry's own address."""
 
     name: str
     depth: int
@@ -84,18 +105,37 @@ class LevelSeen:
 class Walk:
     """What a walk found.
 
-    ``physical`` is the translated address, or None with ``error_code`` set.  ``updates`` are the A and D bits that
-    the processor writes on the way: (physical address of the entry, new entry).
+    ``physical`` is the translated address, or None with ``error_code`` set (both None for BAD_PDPTE, which is not a
+    page fault).  ``page_size`` is in bytes, None where no page was reached or paging is off.  ``updates`` are the A
+    and D bits that the processor writes on the way: (physical address of the entry, new entry).
     """
 
     format: PagingFormat | None
     linear: int
     levels: list[LevelSeen] = field(default_factory=list)
     physical: int | None = None
-    page_size: int = 4096
+    page_size: int | None = None
     error_code: int | None = None
     reason: Reason = Reason.MAPPED
     updates: list[tuple[int, int]] = field(default_factory=list)
+    pse: bool = True
+    nxe: bool = True
+
+    @property
+    def vector(self) -> int | None:
+        """14 for a page fault, 13 where hardware refuses the PDPTEs, None for a translation."""
+        if self.reason is Reason.MAPPED:
+            return None
+        return VECTOR_GP if self.error_code is None else VECTOR_PF
+
+    @property
+    def withheld_by(self) -> tuple[str, ...]:
+        """For a protection fault, the levels that withhold the right (4.6: every level must grant it)."""
+        checked = [seen for seen in self.levels if seen.name != "PDPTE"]
+        if self.reason is Reason.NO_EXECUTE:
+            return tuple(seen.name for seen in checked if seen.entry & NX)
+        right = _RIGHT.get(self.reason)
+        return () if right is None else tuple(seen.name for seen in checked if not seen.entry & right)
 
     def lines(self) -> list[str]:
         """One line a level, then the verdict."""
@@ -103,13 +143,15 @@ class Walk:
             return ["paging is off: linear is physical"]
         told = [
             f"{seen.name:<5} [{seen.index:#05x}] at {seen.physical:#010x} = "
-            f"{seen.entry:0{2 * self.format.entry_size}x}  {describe_entry(self.format, seen.depth, seen.entry)}"
+            f"{seen.entry:0{2 * self.format.entry_size}x}  "
+            f"{describe_entry(self.format, seen.depth, seen.entry, self.pse, self.nxe)}"
             for seen in self.levels
         ]
-        if self.physical is None:
-            told.append(f"stops here: {self.reason.value}")
-        else:
+        if self.physical is not None and self.page_size is not None:
             told.append(f"physical {self.physical:#x} ({self.page_size >> 10} KB page)")
+        else:
+            by = f" ({' and '.join(self.withheld_by)})" if self.withheld_by else ""
+            told.append(f"stops here: {self.reason.value}{by}")
         return told
 
 
@@ -123,95 +165,117 @@ def walk(
     cr4: int,
     efer: int,
     profile: Profile = MANUAL,
+    pdptes: Sequence[int] | None = None,
 ) -> Walk:
-    """Translate a linear address for an access."""
+    """Translate a linear address for an access that does not cross a page.
+
+    ``pdptes`` are the four PDPTE registers; without them the walk is one right after a load of CR3.  Raises
+    whatever ``read`` raises for a table that is not in RAM.
+    """
     if not cr0 & CR0_PG:
         return Walk(None, linear, physical=linear)
-    fmt = PAE if cr4 & CR4_PAE else LEGACY
-    found = Walk(fmt, linear)
-    nxe = bool(efer & EFER_NXE) and fmt is PAE
-    table = cr3 & 0xFFFFFFE0 if fmt is PAE else cr3 & 0xFFFFF000
-    writable = user = True
-    no_execute = False
-    last = len(fmt.levels) - 1
-    passed: list[LevelSeen] = []
-    for depth in range(last + 1):
-        level = fmt.levels[depth]
-        index = linear >> level.shift & (1 << level.width) - 1
-        at = table + index * fmt.entry_size
-        entry = read(at, fmt.entry_size)
-        seen = LevelSeen(level.name, depth, index, at, entry)
-        found.levels.append(seen)
+    pse, nxe = bool(cr4 & CR4_PSE), bool(efer & EFER_NXE)
+    if cr4 & CR4_PAE:
+        found = Walk(PAE, linear, pse=pse, nxe=nxe)
+        table = cr3 & 0xFFFFFFE0
+        at = table + (linear >> 27 & 0x18)
+        entry = read(at, 8) if pdptes is None or profile.pdptes_in_memory else pdptes[linear >> 30]
+        found.levels.append(LevelSeen("PDPTE", 0, linear >> 30, at, entry))
         if not entry & P:
-            return _fault(found, passed, profile, access, Reason.NOT_PRESENT, nxe)
-        large = level.large and bool(entry & PS) and (fmt is PAE or bool(cr4 & CR4_PSE))
-        if entry & _reserved(fmt, depth, large, nxe, profile):
-            return _fault(found, passed, profile, access, Reason.RESERVED, nxe)
-        if fmt is PAE and depth == 0:
-            table = entry & _FRAME_MASK
-            continue
-        writable = writable and bool(entry & RW)
-        user = user and bool(entry & US)
-        no_execute = no_execute or (nxe and bool(entry & NX))
-        if large or depth == last:
-            return _leaf(found, passed, profile, access, seen, large, writable, user, no_execute, cr0, nxe)
-        passed.append(seen)
-        table = entry & _FRAME_MASK
-    raise AssertionError("the last level is always a leaf")
+            return _fault(found, Reason.NOT_PRESENT, access, profile)
+        if entry & profile.pdpte_reserved:
+            if profile.pdpte_page_fault:
+                return _fault(found, Reason.RESERVED, access, profile)
+            found.reason = Reason.BAD_PDPTE
+            return found
+        reserved = ABOVE_PHYSICAL if nxe else ABOVE_PHYSICAL | NX
+        return _tables(read, found, entry & FRAME_MASK, 1, access, cr0, reserved, LARGE_PAE_RESERVED, profile)
+    found = Walk(LEGACY, linear, pse=pse, nxe=False)
+    return _tables(read, found, cr3 & 0xFFFFF000, 0, access, cr0, 0, LARGE_LEGACY_RESERVED, profile)
 
 
-def _reserved(fmt: PagingFormat, depth: int, large: bool, nxe: bool, profile: Profile) -> int:
-    """The bits that must be zero in an entry."""
-    if fmt is LEGACY:
-        return 1 << 21 if large else 0
-    if depth == 0:
-        return profile.pdpte_reserved
-    bits = _ABOVE_PHYSICAL | (0 if nxe else NX)
-    return bits | _LARGE_PAE_RESERVED if large else bits
+def _tables(
+    read: Read,
+    found: Walk,
+    directory: int,
+    depth: int,
+    access: Access,
+    cr0: int,
+    reserved: int,
+    large_reserved: int,
+    profile: Profile,
+) -> Walk:
+    """Directory and table: the two levels that both formats share."""
+    fmt, linear = found.format, found.linear
+    assert fmt is not None
+    size, level = fmt.entry_size, fmt.levels[depth]
+    index = linear >> level.shift
+    if depth:
+        index &= 0x1FF
+    at = directory + index * size
+    pde = read(at, size)
+    found.levels.append(LevelSeen("PDE", depth, index, at, pde))
+    if not pde & P:
+        return _fault(found, Reason.NOT_PRESENT, access, profile)
+    if pde & PS and (found.pse or depth):
+        if pde & (reserved | large_reserved):
+            return _fault(found, Reason.RESERVED, access, profile)
+        found.page_size = page_size = 1 << level.shift
+        base = pde & FRAME_MASK & -page_size if depth else pde & 0xFFC00000 | (pde & 0x1FE000) << 19
+        return _leaf(found, base, at, pde, pde, access, cr0, profile)
+    if pde & reserved:
+        return _fault(found, Reason.RESERVED, access, profile)
+    index = linear >> 12 & (0x1FF if depth else 0x3FF)
+    at = (pde & FRAME_MASK) + index * size
+    pte = read(at, size)
+    found.levels.append(LevelSeen("PTE", depth + 1, index, at, pte))
+    if not pte & P:
+        return _fault(found, Reason.NOT_PRESENT, access, profile)
+    if pte & reserved:
+        return _fault(found, Reason.RESERVED, access, profile)
+    found.page_size = 4096
+    granted = pde & pte & (RW | US) | (pde | pte) & NX
+    return _leaf(found, pte & FRAME_MASK, at, pte, granted, access, cr0, profile)
 
 
 def _leaf(
-    found: Walk,
-    passed: list[LevelSeen],
-    profile: Profile,
-    access: Access,
-    seen: LevelSeen,
-    large: bool,
-    writable: bool,
-    user: bool,
-    no_execute: bool,
-    cr0: int,
-    nxe: bool,
+    found: Walk, base: int, at: int, entry: int, granted: int, access: Access, cr0: int, profile: Profile
 ) -> Walk:
-    if access.user and not user:
-        return _fault(found, passed, profile, access, Reason.SUPERVISOR, nxe)
-    if access.write and not writable and (access.user or cr0 & CR0_WP):
-        return _fault(found, passed, profile, access, Reason.READ_ONLY, nxe)
-    if access.fetch and no_execute:
-        return _fault(found, passed, profile, access, Reason.NO_EXECUTE, nxe)
-    assert found.format is not None
-    if not large:
-        base, size = seen.entry & _FRAME_MASK, 4096
-    elif found.format is PAE:
-        base, size = seen.entry & _FRAME_MASK & ~0x1FFFFF, 2 << 20
-    else:
-        base, size = seen.entry & 0xFFC00000 | (seen.entry >> 13 & 0xFF) << 32, 4 << 20
-    found.page_size = size
-    found.physical = base + (found.linear & size - 1)
-    found.updates = [(each.physical, each.entry | A) for each in passed if not each.entry & A]
-    leaf = seen.entry | A | (D if access.write else 0)
-    if leaf != seen.entry:
-        found.updates.append((seen.physical, leaf))
+    """A page was reached: rights (4.6), then the address and the A and D bits (4.8)."""
+    if access.user and not granted & US:
+        return _fault(found, Reason.SUPERVISOR, access, profile)
+    if access.write and not granted & RW and (access.user or cr0 & CR0_WP):
+        return _fault(found, Reason.READ_ONLY, access, profile)
+    if access.fetch and granted & NX:
+        return _fault(found, Reason.NO_EXECUTE, access, profile)
+    assert found.page_size is not None
+    found.physical = base + (found.linear & found.page_size - 1)
+    _mark_directory(found)
+    used = entry | A | D if access.write else entry | A
+    if used != entry:
+        found.updates.append((at, used))
     return found
 
 
-def _fault(found: Walk, passed: list[LevelSeen], profile: Profile, access: Access, reason: Reason, nxe: bool) -> Walk:
+def _mark_directory(found: Walk) -> None:
+    """A in the entry that points to the table, when the walk went through one."""
+    last = found.levels[-1]
+    if last.name == "PTE":
+        pde = found.levels[-2]
+        if not pde.entry & A:
+            found.updates.append((pde.physical, pde.entry | A))
+
+
+def _fault(found: Walk, reason: Reason, access: Access, profile: Profile) -> Walk:
     found.reason = reason
-    code = 0 if reason is Reason.NOT_PRESENT else 1
-    code |= (8 if reason is Reason.RESERVED else 0) | (2 if access.write else 0) | (4 if access.user else 0)
-    if access.fetch and nxe:
+    code = 0 if reason is Reason.NOT_PRESENT else 9 if reason is Reason.RESERVED else 1
+    if access.write:
+        code |= 2
+    if access.user:
+        code |= 4
+    if access.fetch and found.nxe:
         code |= 16
     found.error_code = code
     if profile.accessed_before_verdict:
-        found.updates = [(each.physical, each.entry | A) for each in passed if not each.entry & A]
+        _mark_directory(found)
     return found
