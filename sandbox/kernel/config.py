@@ -34,9 +34,14 @@ SWITCHES = {
     "null-mapped": "page 0 of every program is mapped",
     "no-unmap": "munmap removes the VMA and leaves the entries",
     "no-tls-switch": "thread-local descriptors are not loaded with the task",
-    "no-signal-on-fault": "a fatal fault is skipped over instead of killing",
+    "no-signal-on-fault": "the instruction of a fatal fault or exception is skipped instead of killing",
     "no-brk-shrink": "a shrinking brk leaves the pages",
     "no-pipe-block": "reading an empty pipe ends the file",
+    "no-stack-limit": "the stack grows as long as nothing is in its way",
+    "eager-mprotect": "mprotect opens the entries of shared pages too",
+    "no-auxv": "exec leaves the auxiliary vector empty",
+    "no-exit-free": "the frames of a task that ends are not released",
+    "no-sleep": "nanosleep returns at once",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""
 

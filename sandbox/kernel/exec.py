@@ -159,7 +159,7 @@ def _build_stack(
         (AT_EXECFN, name_at), (AT_PLATFORM, platform_at), (AT_NULL, 0),
     ]  # fmt: skip
     words = [len(argv), *arg_at, 0, *env_at, 0]
-    for tag, value in auxv:
+    for tag, value in auxv[-1:] if kernel.leaves_out("no-auxv") else auxv:
         words += [tag, value]
     table = struct.pack(f"<{len(words)}I", *words)
     sp = (base - len(strings) - len(table)) & ~15

@@ -183,7 +183,7 @@ class Kernel:
                 self.here = here
         tables = self.tables
         for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
-            if entry & MAPPED:
+            if entry & MAPPED and not self.leaves_out("no-exit-free"):
                 self.put_page(tables.pfn(entry))
         tables.free_user_tables(mm.pgd)
 

@@ -161,6 +161,10 @@ class KernelTraps:
             context.eax, context.edx = now & 0xFFFFFFFF, now >> 32
             context.eip = trap.eip + 2
             return
+        if kernel.leaves_out("no-signal-on-fault"):
+            if vector not in (1, 3, 4):
+                context.quads[EIP] = trap.eip + kernel.instruction_length(task.mm, trap.eip)
+            return
         force_signal(kernel, task, _SIGNALS.get(vector, SIGSEGV), fatal_report(kernel, task, trap))
 
     def _odd_exit(self, task: Task, exit_: Exit) -> None:

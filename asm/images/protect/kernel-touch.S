@@ -24,7 +24,7 @@ _start:
 load:   mov     eax, [KERNEL]
         sys     exit, 100
 
-store:  lock or dword ptr [KERNEL], 0       # changes nothing even if it should succeed
+store:  mov     dword ptr [KERNEL], 0
         sys     exit, 100
 
 fetch:  mov     eax, KERNEL

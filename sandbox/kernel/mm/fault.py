@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pagetable import NX, RW, US, A, D, P
 from sandbox.kernel.smp import KernelCpu
@@ -46,7 +46,8 @@ def do_user_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, address: int, error_c
     if address < vma.start:
         if not vma.flags & VM_GROWSDOWN or (error_code & ERROR_USER and address + STACK_SLACK < esp):
             return BAD_AREA
-        if kernel.leaves_out("no-stack-growth") or not mm.vmas.expand(vma, address, kernel.config.stack_limit):
+        limit = TASK_SIZE if kernel.leaves_out("no-stack-limit") else kernel.config.stack_limit
+        if kernel.leaves_out("no-stack-growth") or not mm.vmas.expand(vma, address, limit):
             return BAD_AREA
         resolution = "stack-growth"
     write = bool(error_code & ERROR_WRITE)

@@ -174,6 +174,8 @@ def _protected(kernel: Kernel, mm: Mm, entry: int, prot: int) -> int:
     entry = entry & ~P | PROTNONE if not prot & PROT_ALL else entry & ~PROTNONE | P
     if not prot & PROT_WRITE:
         entry &= ~RW
+    elif kernel.leaves_out("eager-mprotect"):
+        entry |= RW
     kernel.code.mapped(tables.pfn(entry), executable, bool(entry & RW))
     return entry
 
