@@ -57,6 +57,9 @@ class Scheduler:
         self.interrupted = False
         self.switches = 0
         self._sleepers: list[Task] = []
+        self._next_timer: int | None = None
+        self._contended = False
+        """Another task waited for the CPU when the present run began."""
         self.preempts = "no-preempt" not in kernel.config.switches
 
     @property
@@ -87,6 +90,7 @@ class Scheduler:
                 self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
             if slot.current is None:
                 self._switch_to(slot, slot.runqueue.popleft())
+            self._kernel.here = slot
             assert slot.current is not None and slot.current.greenlet is not None
             slot.current.greenlet.switch()
             self._wake_sleepers()
@@ -134,6 +138,7 @@ class Scheduler:
             if task.wake_at >= 0:
                 self._sleepers.remove(task)
                 task.wake_at = -1
+                self._next_timer = min((each.wake_at for each in self._sleepers), default=None)
             self.enqueue(task)
 
     def sleep(self, task: Task, waits_for: str, wake_at: int = -1) -> None:
@@ -143,6 +148,7 @@ class Scheduler:
         task.wake_at = wake_at
         if wake_at >= 0:
             self._sleepers.append(task)
+            self._next_timer = min(each.wake_at for each in self._sleepers)
         self._leave(task)
 
     def yield_cpu(self, task: Task) -> None:
@@ -166,16 +172,24 @@ class Scheduler:
     # -- running user code ---------------------------------------------------------------------------------------
 
     def budget(self, slot: KernelCpu) -> int:
-        """Blocks for the next run of user code: what is left of turn and slice, at most about 20 ms."""
+        """Blocks for the next run of user code: what is left of turn and slice, at most about 20 ms.
+
+        Everything that ends a run early for the guest's sake (slice, turn, timer) does so at an exact block, so that
+        it makes no difference where the run was cut for the host's sake.
+        """
         budget = self._engine_run
-        if len(self._kernel.cpus) > 1:
-            budget = min(budget, max(1, self._turn_left))
-        if slot.runqueue and self.preempts:
-            budget = min(budget, max(1, slot.slice_left))
-        limit = self._kernel.config.block_limit
+        kernel = self._kernel
+        self._contended = bool(slot.runqueue) and self.preempts
+        if self._contended:
+            budget = min(budget, slot.slice_left)
+        if len(kernel.cpus) > 1:
+            budget = min(budget, self._turn_left)
+        if self._next_timer is not None:
+            budget = min(budget, self._next_timer - self.now)
+        limit = kernel.config.block_limit
         if limit:
-            budget = min(budget, max(1, limit - self.now))
-        return budget
+            budget = min(budget, limit - self.now)
+        return max(1, budget)
 
     def charge(self, slot: KernelCpu, blocks: int) -> None:
         """User code of this CPU's task ran so many blocks."""
@@ -189,12 +203,15 @@ class Scheduler:
             self._engine_run = max(10_000, min(LONGEST_ENGINE_RUN, aim, blocks * 4))
 
     def after_run(self, task: Task) -> None:
-        """At a return to ring 3: limits, end of turn, end of slice."""
+        """At a return to ring 3: limits, timers, end of slice, end of turn."""
         self._check_limits()
+        if self._next_timer is not None:
+            self._wake_sleepers()
         slot = task.cpu
         if slot.slice_left <= 0:
-            slot.slice_left = self._kernel.config.quantum
-            if slot.runqueue and self.preempts:
+            quantum = self._kernel.config.quantum
+            slot.slice_left = quantum - -slot.slice_left % quantum
+            if self._contended:
                 self.enqueue(task)
                 self._leave(task)
                 return

@@ -1,0 +1,63 @@
+"""The clock is the same however a run is watched: every image free, stepped and with breakpoints, event for event."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox.engine.exits import Exit
+from sandbox.image.assemble import SOURCES, assemble_source
+from sandbox.image.elf import symbols
+from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.smp import KernelCpu
+from sandbox.machine.events import Event
+from sandbox.runner.run import Session
+
+IMAGES = sorted(path for path in (SOURCES / "images").glob("*/*") if path.suffix in (".S", ".asm"))
+PROGRAMS = [path for path in IMAGES if path.parent.name not in ("rom", "libc", "include") and path.stem != "oom"]
+STRIDES = (1, 3, 7, 50)
+STEP_LIMIT = 60_000
+
+
+def observe(program: bytes, stride: int | None, breakpoints: tuple[int, ...] = (), slice_: int = 0) -> list[Event]:
+    """All events of a run that is stopped every ``stride`` instructions and at each breakpoint."""
+    events: list[Event] = []
+    with Session("image", program, [], KernelConfig(time_limit=0)) as session:
+        session.kernel.bus.subscribe(events.append)
+        session.load()
+        kernel = session.kernel
+        kernel.steps = stride
+
+        stops = 0
+
+        def go_on(slot: KernelCpu, exit_: Exit) -> None:
+            nonlocal stops
+            stops += 1
+            kernel.steps = stride
+
+        kernel.on_stop = go_on
+        for address in breakpoints:
+            session.machine.cpus[0].set_breakpoint(address)
+        if slice_:
+            kernel.sched._engine_run = slice_
+            kernel.sched.adapt = lambda blocks, seconds: None  # type: ignore[method-assign]
+        session.finish()
+    assert stops or (stride is None and not breakpoints)
+    return events
+
+
+@pytest.mark.parametrize("source", PROGRAMS, ids=lambda path: path.stem)
+def test_same_events_at_every_stride(source: Path, tmp_path: Path) -> None:
+    built = tmp_path / "image"
+    assemble_source(source, built)
+    program = built.read_bytes()
+    free = observe(program, None)
+    table = symbols(program)
+    places = tuple(address for _, address in table.items() if 0x08048000 <= address < 0x08049000)
+    assert observe(program, None, places) == free
+    assert observe(program, None, slice_=997) == free
+    blocks = free[-1].time
+    for stride in STRIDES:
+        if blocks / stride < STEP_LIMIT:
+            assert observe(program, stride) == free, stride
