@@ -1,0 +1,68 @@
+"""What tests share: programs assembled in memory, run on a machine of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.image.assemble import assemble_source
+from sandbox.kernel.config import KernelConfig
+from sandbox.runner.result import Result
+from sandbox.runner.run import Session, run_program
+
+Program = Callable[[str], bytes]
+Run = Callable[..., Result]
+MakeSession = Callable[..., Session]
+
+HEAD = '        .include "linux.inc"\n        .globl _start\n        .text\n'
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """``program(text)``: the ELF file of a GNU as program in Intel syntax, with linux.inc; each is built once."""
+    folder: Path = tmp_path_factory.mktemp("programs")
+    built: dict[str, bytes] = {}
+
+    def make(text: str) -> bytes:
+        if text not in built:
+            source, target = folder / f"p{len(built)}.S", folder / f"p{len(built)}"
+            source.write_text(HEAD + text + "\n")
+            assemble_source(source, target)
+            built[text] = target.read_bytes()
+        return built[text]
+
+    return make
+
+
+@pytest.fixture
+def run(program: Program) -> Run:
+    """``run(text, arguments=(), **config)``: the Result of a program, faults recorded."""
+
+    def go(text: str, arguments: tuple[str, ...] = (), **config: object) -> Result:
+        config.setdefault("time_limit", 20.0)
+        return run_program("t", program(text), arguments, KernelConfig(**config), record_faults=True)  # type: ignore[arg-type]
+
+    return go
+
+
+@pytest.fixture
+def session(program: Program) -> Iterator[MakeSession]:
+    """``session(text, arguments=(), **config)``: a Session, closed after the test."""
+    made: list[Session] = []
+
+    def go(text: str, arguments: tuple[str, ...] = (), **config: object) -> Session:
+        config.setdefault("time_limit", 20.0)
+        made.append(Session("t", program(text), arguments, KernelConfig(**config)))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield go
+    for each in made:
+        each.close()
+
+
+@pytest.fixture(params=["pae", "legacy"])
+def paging(request: pytest.FixtureRequest) -> str:
+    """Both paging modes."""
+    return str(request.param)
