@@ -43,7 +43,7 @@ def observe(program: bytes, stride: int | None, breakpoints: tuple[int, ...] = (
             kernel.sched._engine_run = slice_
             kernel.sched.adapt = lambda blocks, seconds: None  # type: ignore[method-assign]
         session.finish()
-    assert stops or (stride is None and not breakpoints)
+    assert stops or slice_ or stride == max(STRIDES) or not (stride or breakpoints)
     return events
 
 
