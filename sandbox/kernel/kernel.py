@@ -198,7 +198,12 @@ class Kernel:
         """A kernel stack (one frame) and a scratch frame, with the contexts for calls on it.  Raises OutOfMemory."""
         if self._spare_flows:
             return self._spare_flows.pop()
-        frames = (self.alloc_frame(), self.alloc_frame())
+        stack = self.alloc_frame()
+        try:
+            frames = (stack, self.alloc_frame())
+        except OutOfMemory:
+            self.put_page(stack)
+            raise
         return ContextStack(PAGE_OFFSET + (frames[0] + 1) * PAGE_SIZE), frames
 
     def new_context(self, slot: KernelCpu) -> CpuContext:

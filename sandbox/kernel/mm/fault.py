@@ -71,8 +71,12 @@ def handle_mm_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, address: 
 
 
 def do_no_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> str:
-    """Nothing is mapped: a file's page, the zero page for a read, a cleared page for a write."""
+    """Nothing is mapped: a file's page, the zero page for a read, a cleared page for a write.
+
+    The table comes first: when there is no frame for it, no page is left without an owner.
+    """
     mm.minor_faults += 1
+    kernel.tables.ensure_table(mm.pgd, page, user=True)
     if vma.inode is None:
         return do_anonymous_page(kernel, slot, mm, vma, page, write)
     index = vma.page_of(page)

@@ -132,10 +132,12 @@ def do_mprotect(kernel: Kernel, task: Task, address: int, length: int, prot: int
     """
     mm = _mm(task)
     length = page_align(length)
-    if address & ~PAGE_MASK or prot & ~PROT_ALL & ~0x03000000 or address + length > 1 << 32:
+    if address & ~PAGE_MASK or prot & ~PROT_ALL & ~0x03000000:
         raise KernelError(EINVAL)
     if not length:
         return
+    if address >= TASK_SIZE:
+        raise KernelError(ENOMEM)
     end = min(address + length, TASK_SIZE)
     gap = mm.vmas.first_gap(address, end)
     stop = end if gap is None else gap

@@ -200,8 +200,12 @@ class PaeTables(PageTables):
         if kernel_pgd is None:
             self.kernel_pmd = self.alloc_table()
         else:
-            for gigabyte in range(3):
-                quads[(pgd << 9) + gigabyte] = self.alloc_table() << 12 | P
+            try:
+                for gigabyte in range(3):
+                    quads[(pgd << 9) + gigabyte] = self.alloc_table() << 12 | P
+            except BaseException:
+                self.free_user_tables(pgd)
+                raise
         quads[(pgd << 9) + 3] = self.kernel_pmd << 12 | P
         return pgd
 

@@ -128,12 +128,14 @@ def sys_pipe2(kernel: Kernel, task: Task, fds: int, flags: int, *_: int) -> int:
         raise KernelError(EINVAL)
     reader, writer = new_pipe(kernel, flags)
     close = bool(flags & O_CLOEXEC)
-    first = task.files.install(reader, close_on_exec=close)
+    installed: list[int] = []
     try:
-        second = task.files.install(writer, close_on_exec=close)
-        put_user(kernel, task, fds, struct.pack("<2I", first, second))
+        for end in (reader, writer):
+            installed.append(task.files.install(end, close_on_exec=close))
+        put_user(kernel, task, fds, struct.pack("<2I", *installed))
     except KernelError:
-        task.files.close(first)
+        for fd in installed:
+            task.files.close(fd)
         raise
     return 0
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 MAX_ARGUMENTS = 4096
+WAIT_OPTIONS = 0xE000000B
+"""WNOHANG, WUNTRACED, WCONTINUED, and Linux's own three at the top."""
 
 
 def sys_exit(kernel: Kernel, task: Task, status: int, *_: int) -> int:
@@ -92,7 +94,7 @@ def sys_waitpid(kernel: Kernel, task: Task, pid: int, status: int, options: int,
 
 
 def sys_wait4(kernel: Kernel, task: Task, pid: int, status: int, options: int, usage: int, *_: int) -> int:
-    if options & ~0xE000000F:
+    if options & ~WAIT_OPTIONS:
         raise KernelError(EINVAL)
     signed = pid - (1 << 32) if pid >> 31 else pid
     child = do_wait(kernel, task, signed, options)

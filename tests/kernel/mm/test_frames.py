@@ -1,0 +1,126 @@
+"""The frame allocator against a model: totals, owners, double frees, zones, deferred opening."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from sandbox.kernel.mm import frames
+from sandbox.kernel.mm.frames import FrameAllocator, OutOfMemory
+from sandbox.kernel.mm.memmap import PG_HIGHMEM, PG_TABLE, BadPage, MemMap
+from sandbox.machine.memory import PhysicalMemory
+
+LOW, HIGH = [(1, 15), (600, 20)], [(1000, 30)]
+OWNED = {*range(1, 16), *range(600, 620)}
+HIGH_OWNED = set(range(1000, 1030))
+
+
+def allocator(low: list[tuple[int, int]] = LOW, high: list[tuple[int, int]] = HIGH) -> FrameAllocator:
+    memory = PhysicalMemory(8 << 20)
+    return FrameAllocator(MemMap(memory, 0x200000, 2048), low, high)
+
+
+class Machine(RuleBasedStateMachine):
+    """Random requests; ``held`` is the model: references by frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allocator = allocator()
+        self.held: dict[int, int] = {}
+
+    @rule(highmem=st.booleans())
+    def alloc(self, highmem: bool) -> None:
+        free = (OWNED | (HIGH_OWNED if highmem else set())) - self.held.keys()
+        if not free:
+            with pytest.raises(OutOfMemory):
+                self.allocator.alloc_frame(highmem)
+            return
+        pfn = self.allocator.alloc_frame(highmem)
+        assert pfn in free
+        if highmem and HIGH_OWNED - self.held.keys():
+            assert pfn in HIGH_OWNED
+        assert self.allocator.memmap.count(pfn) == 1
+        self.held[pfn] = 1
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def get(self, data: st.DataObject) -> None:
+        pfn = data.draw(st.sampled_from(sorted(self.held)))
+        self.allocator.memmap.get_page(pfn)
+        self.held[pfn] += 1
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def put(self, data: st.DataObject) -> None:
+        pfn = data.draw(st.sampled_from(sorted(self.held)))
+        self.held[pfn] -= 1
+        assert self.allocator.put_page(pfn) == (self.held[pfn] == 0)
+        if not self.held[pfn]:
+            del self.held[pfn]
+            with pytest.raises(BadPage):
+                self.allocator.put_page(pfn)
+
+    @rule(pfn=st.sampled_from([0, 16, 599, 620, 2000]))
+    def put_reserved(self, pfn: int) -> None:
+        assert not self.allocator.put_page(pfn)
+
+    @invariant()
+    def totals(self) -> None:
+        every = self.allocator
+        assert every.total_frames == len(OWNED) + len(HIGH_OWNED)
+        assert every.free_frames + len(self.held) == every.total_frames
+        free = [*every.low.free, *every.high.free]
+        assert len(free) == len(set(free))
+        assert not self.held.keys() & set(free)
+        assert all(every.memmap.count(pfn) == count for pfn, count in self.held.items())
+
+
+TestFrames = Machine.TestCase
+TestFrames.settings = settings(max_examples=40, stateful_step_count=60, deadline=None, derandomize=True)
+
+
+def test_frames_are_opened_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "OPEN_BLOCK", 8)
+    every = allocator([(600, 20)], [])
+    assert every.memmap.reserved(600)
+    assert every.alloc_frame() == 600
+    assert [every.memmap.reserved(pfn) for pfn in (607, 608)] == [False, True]
+    assert every.free_frames == 19
+    assert sorted(every.alloc_frame() for _ in range(19)) == list(range(601, 620))
+
+
+def test_last_freed_first_used() -> None:
+    every = allocator()
+    first, second = every.alloc_frame(), every.alloc_frame()
+    every.put_page(first)
+    every.put_page(second)
+    assert every.alloc_frame() == second
+
+
+def test_freeing_forgets_flags_but_not_the_zone() -> None:
+    every = allocator()
+    pfn = every.alloc_frame(highmem=True)
+    every.memmap.set_flags(pfn, every.memmap.flags(pfn) | PG_TABLE)
+    every.put_page(pfn)
+    assert every.memmap.flags(pfn) & PG_HIGHMEM
+    assert not every.memmap.flags(pfn) & PG_TABLE
+    assert pfn in every.high.free
+
+
+def test_a_free_frame_with_a_count_is_noticed() -> None:
+    every = allocator()
+    pfn = every.alloc_frame()
+    every.put_page(pfn)
+    every.memmap.get_page(pfn)
+    with pytest.raises(BadPage):
+        every.alloc_frame()
+
+
+def test_out_of_memory_says_how_much_there_is() -> None:
+    every = allocator([(1, 1)], [])
+    every.alloc_frame()
+    with pytest.raises(OutOfMemory) as caught:
+        every.alloc_frame(highmem=True)
+    assert "0 of 1" in caught.value.detail
