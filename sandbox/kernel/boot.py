@@ -26,6 +26,7 @@ from sandbox.kernel.mm.pagetable import NX, RW, US, A, D, G, LegacyTables, P, Pa
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.symbols import KernelImage
 from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.x86.descriptors import FLAG_PRESENT, TYPE_TSS32, SegmentDescriptor
 from sandbox.x86.errors import ConfigurationError, SandboxError
 
 CR0 = 0x80010033
@@ -53,15 +54,21 @@ class BootMemory:
 
     memory_start: int
     limit: int
+    ranges: list[tuple[int, int]]
+    """RAM as (physical, bytes): what is taken lies in one of these."""
     taken: list[tuple[str, int, int]] = field(default_factory=list)
 
     def take(self, name: str, size: int, align: int = PAGE_SIZE) -> int:
         """Physical address of ``size`` bytes.  Raises ConfigurationError when RAM is too small."""
-        start = -(-self.memory_start // align) * align
-        end = start + -(-size // PAGE_SIZE) * PAGE_SIZE
-        if end > self.limit:
+        for first, length in self.ranges:
+            start = -(-max(first, self.memory_start) // align) * align
+            end = start + -(-size // PAGE_SIZE) * PAGE_SIZE
+            if end <= min(first + length, self.limit):
+                break
+        else:
             raise ConfigurationError(
-                f"RAM is too small: {name} needs {size} bytes at {start:#x}, lowmem ends at {self.limit:#x}"
+                f"RAM is too small: {name} needs {size} bytes in one piece between {self.memory_start:#x} and the end "
+                f"of lowmem at {self.limit:#x}"
             )
         self.memory_start = end
         self.taken.append((name, start, end))
@@ -87,9 +94,10 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
     low_end = max(start + size for start, size in ranges if start < 1 << 32)
     layout = plan(low_end, config.direct_map)
     lowmem = min(low_end, layout.direct_frames * PAGE_SIZE)
+    start = BootMemory(KERNEL_LOAD, lowmem, ranges)
+    if start.take("kernel image", len(image.text)) != KERNEL_LOAD:
+        raise ConfigurationError(f"the kernel is loaded at {KERNEL_LOAD:#x}, where this machine has a hole")
     memory.host_write(KERNEL_LOAD, image.text, Reason.IMAGE)
-    start = BootMemory(KERNEL_LOAD + -(-len(image.text) // PAGE_SIZE) * PAGE_SIZE, lowmem)
-    start.taken.append(("kernel image", KERNEL_LOAD, start.memory_start))
 
     tables = _tables(memory, start, config)
     kernel_pgd = tables.new_pgd(None)
@@ -163,17 +171,6 @@ def _direct_map(tables: PageTables, pgd: int, lowmem: int, config: KernelConfig)
     tables.set_large(pgd, 0, P | RW | A | D)
 
 
-def _descriptor(base: int, limit: int, access: int, flags: int) -> int:
-    return (
-        limit & 0xFFFF
-        | (base & 0xFFFFFF) << 16
-        | access << 40
-        | (limit >> 16 & 0xF) << 48
-        | flags << 52
-        | (base >> 24) << 56
-    )
-
-
 def _cpu_page(memory: PhysicalMemory, start: BootMemory, slot: KernelCpu) -> int:
     """One page with GDT, TSS and their pseudo-descriptors, and three stack pages; the stacks' physical address."""
     page = start.take(f"GDT and TSS of CPU {slot.index}", PAGE_SIZE)
@@ -183,7 +180,7 @@ def _cpu_page(memory: PhysicalMemory, start: BootMemory, slot: KernelCpu) -> int
     gdt[3] = _FLAT | 0x92 << 40
     gdt[4] = _FLAT | 0xFA << 40
     gdt[5] = _FLAT | 0xF2 << 40
-    gdt[9] = _descriptor(PAGE_OFFSET + page + TSS_OFFSET, TSS_BYTES - 1, 0x89, 0)
+    gdt[9] = SegmentDescriptor(PAGE_OFFSET + page + TSS_OFFSET, TSS_BYTES - 1, FLAG_PRESENT | TYPE_TSS32 << 8).encode()
     tss = bytearray(TSS_BYTES)
     struct.pack_into("<II", tss, 4, PAGE_OFFSET + stacks + PAGE_SIZE, 0x18)
     struct.pack_into("<H", tss, 102, TSS_BYTES)

@@ -126,8 +126,6 @@ class VmaTree:
         self.lowest = lowest
         self.start_brk = 0
         self.brk = 0
-        self.brk_prot = PROT_READ | PROT_WRITE
-        """Protection of the brk area: PROT_EXEC too if the program's data is executable (no PT_GNU_STACK)."""
         self.pages = 0
         """Pages in all VMAs."""
         self._vmas: list[Vma] = []
@@ -143,12 +141,7 @@ class VmaTree:
     def copy(self) -> VmaTree:
         """The tree of a forked child: own VMA objects, without those that are VM_DONTCOPY."""
         child = VmaTree(top_down=self.top_down, lowest=self.lowest)
-        child.mmap_base, child.start_brk, child.brk, child.brk_prot = (
-            self.mmap_base,
-            self.start_brk,
-            self.brk,
-            self.brk_prot,
-        )
+        child.mmap_base, child.start_brk, child.brk = self.mmap_base, self.start_brk, self.brk
         child._vmas = [replace(vma) for vma in self._vmas if not vma.flags & VM_DONTCOPY]
         child._ends = [vma.end for vma in child._vmas]
         child.pages = sum(vma.size for vma in child._vmas) // PAGE_SIZE
@@ -295,7 +288,7 @@ class VmaTree:
             above = self.find(old)
             if above is not None and above.floor < new + PAGE_SIZE:
                 return []
-            self.insert(Vma(old, new, self.brk_prot, VM_MAYWRITE))
+            self.insert(Vma(old, new, PROT_READ | PROT_WRITE, VM_MAYWRITE))
         self.brk = linear
         return removed
 

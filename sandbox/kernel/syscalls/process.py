@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import E2BIG, EINVAL, EPERM, ESRCH, KernelError
@@ -15,6 +14,7 @@ from sandbox.kernel.abi.flags import (
     CLONE_VFORK,
     CLONE_VM,
 )
+from sandbox.kernel.abi.structs import UserDesc
 from sandbox.kernel.exec import do_execve
 from sandbox.kernel.exit import do_wait
 from sandbox.kernel.fork import do_fork
@@ -55,7 +55,7 @@ def sys_clone(
     if stack:
         child.context.esp = stack
     if flags & CLONE_SETTLS:
-        _set_tls(child, *struct.unpack("<4I", get_user(kernel, task, tls, 16)))
+        _set_tls(child, UserDesc.unpack(get_user(kernel, task, tls, UserDesc.SIZE)))
     if flags & CLONE_PARENT_SETTID:
         put_user(kernel, task, parent_tid, child.pid.to_bytes(4, "little"))
     if flags & CLONE_CHILD_CLEARTID:
@@ -182,37 +182,27 @@ def sys_tkill(kernel: Kernel, task: Task, tid: int, number: int, *_: int) -> int
 
 def sys_set_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
     """Entry -1 takes a free one and stores its number, 6 to 8, back."""
-    raw = get_user(kernel, task, pointer, 16)
-    number, base, limit, flags = struct.unpack("<4I", raw)
-    if number == 0xFFFFFFFF:
+    desc = UserDesc.unpack(get_user(kernel, task, pointer, UserDesc.SIZE))
+    if desc.entry_number == -1:
         free = [slot for slot, descriptor in enumerate(task.tls) if not descriptor]
         if not free:
             raise KernelError(ESRCH)
-        number = free[0] + GDT_ENTRY_TLS_MIN
-        put_user(kernel, task, pointer, number.to_bytes(4, "little"))
-    _set_tls(task, number, base, limit, flags)
+        desc.entry_number = free[0] + GDT_ENTRY_TLS_MIN
+        put_user(kernel, task, pointer, desc.entry_number.to_bytes(4, "little"))
+    _set_tls(task, desc)
     kernel.load_tls(task.cpu, task)
     return 0
 
 
-def _set_tls(task: Task, number: int, base: int, limit: int, flags: int) -> None:
-    slot = number - GDT_ENTRY_TLS_MIN
-    if not 0 <= slot < GDT_ENTRY_TLS_ENTRIES:
+def _set_tls(task: Task, desc: UserDesc) -> None:
+    slot = desc.entry_number - GDT_ENTRY_TLS_MIN
+    if not 0 <= slot < GDT_ENTRY_TLS_ENTRIES or (desc.contents > 1 and not desc.clears):
         raise KernelError(EINVAL)
-    seg_32bit, contents = flags & 1, flags >> 1 & 3
-    read_exec_only, in_pages, not_present, useable = (flags >> bit & 1 for bit in (3, 4, 5, 6))
-    if (base, limit) == (0, 0) and read_exec_only and not_present:
+    if desc.clears:
         task.tls[slot] = 0
         return
-    access = 0x70 | contents << 2 | (not read_exec_only) << 1 | (not not_present) << 7 | 1
-    task.tls[slot] = (
-        limit & 0xFFFF
-        | (base & 0xFFFFFF) << 16
-        | access << 40
-        | (limit >> 16 & 0xF) << 48
-        | (in_pages << 3 | seg_32bit << 2 | useable) << 52
-        | (base >> 24) << 56
-    )
+    low = desc.limit & 0xFFFF | (desc.base & 0xFFFFFF) << 16 | desc.access << 40
+    task.tls[slot] = low | (desc.limit >> 16 & 0xF) << 48 | desc.granularity << 52 | (desc.base >> 24) << 56
 
 
 def sys_set_tid_address(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
