@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
-from sandbox.engine import stubs
+from sandbox.engine import selftest, stubs
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import (
     BreakpointHit,
@@ -76,7 +76,7 @@ class Cpu:
         self.port_gate: PortGate = _inside_iopl
         self.time_stamp: TimeStamp = _clock
         """What RDTSC and RDTSCP read."""
-        self._handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
+        self.handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
         self._words, self._longs = handle.words, handle.longs
         self._trip, self._pad = handle.trip, handle.pad_address
         self._deadline = self._step_end = self._counted = 0
@@ -89,6 +89,7 @@ class Cpu:
         handle.initialize(self.context.size)
         self._connect_time_stamp()
         self.reset()
+        selftest.verify_once(self)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -114,8 +115,8 @@ class Cpu:
 
     def new_context(self) -> CpuContext:
         """A context holding this CPU's present state."""
-        made = CpuContext(self._handle.uc)
-        check(library().uc_context_save(self._handle.uc, made.handle), "to save a context")
+        made = CpuContext(self.handle.uc)
+        check(library().uc_context_save(self.handle.uc, made.handle), "to save a context")
         made.longs[ctx.OLD_EXCEPTION32] = _NONE32
         return made
 
@@ -131,7 +132,7 @@ class Cpu:
             state.set_segment(name, 0, 0, 0xFFFFFFFF, 0xCF9300)
         state.set_segment("cs", 0, 0, 0xFFFFFFFF, 0xCF9B00)
         state.reset_fpu()
-        check(library().uc_context_restore(self._handle.uc, state.handle), "the reset state")
+        check(library().uc_context_restore(self.handle.uc, state.handle), "the reset state")
         self.flush_tlb()
 
     # -- running -------------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class Cpu:
         read = bytearray()
         for address in range(at, at + size):
             physical, byte = ctypes.c_uint64(), ctypes.c_uint8()
-            engine, uc = library(), self._handle.uc
+            engine, uc = library(), self.handle.uc
             if engine.uc_vmem_translate(uc, address & _NONE32, lib.PROT_EXEC, ctypes.byref(physical)):
                 break
             if engine.uc_mem_read(uc, physical.value, ctypes.byref(byte), 1):
@@ -300,11 +301,11 @@ class Cpu:
         """Install or remove the instruction counter that stepping needs; translations are dropped either way."""
         if on and self._step_hook is None:
             self._step_end = self._counted + self._words[stubs.PAD_STEPS]
-            self._step_hook = self._handle.add_native_hook(lib.HOOK_CODE, "steps")
+            self._step_hook = self.handle.add_native_hook(lib.HOOK_CODE, "steps")
             self.drop_all_code()
         elif not on and self._step_hook is not None:
             self._counted = self.instructions
-            self._handle.remove_hook(self._step_hook)
+            self.handle.remove_hook(self._step_hook)
             self._step_hook = None
             self.drop_all_code()
 
@@ -315,35 +316,35 @@ class Cpu:
         # the engine asks hooks in the order of their making: an instruction that is not run must not be counted
         counting = self._step_hook is not None
         self.count_instructions(False)
-        self._breakpoints[address] = self._handle.add_native_hook(lib.HOOK_CODE, "breakpoint", address, address)
+        self._breakpoints[address] = self.handle.add_native_hook(lib.HOOK_CODE, "breakpoint", address, address)
         self.count_instructions(counting)
         self.drop_all_code()
 
     def clear_breakpoint(self, address: int) -> None:
         hook = self._breakpoints.pop(address, None)
         if hook is not None:
-            self._handle.remove_hook(hook)
+            self.handle.remove_hook(hook)
             self.drop_all_code()
 
     # -- translations --------------------------------------------------------------------------------------------
 
     def flush_tlb(self) -> None:
         """Drop every cached translation of addresses, global ones too."""
-        self._handle.control(lib.CTL_TLB_FLUSH)
+        self.handle.control(lib.CTL_TLB_FLUSH)
 
     def drop_all_code(self) -> None:
         """Drop every translated block: 36 µs, and everything is translated again."""
-        self._handle.control(lib.CTL_TB_FLUSH)
+        self.handle.control(lib.CTL_TB_FLUSH)
 
     def drop_code(self, first: int, end: int) -> None:
         """Drop the translated blocks of a linear range that is mapped under the CPU's present CR3 (3 µs)."""
-        self._handle.control(lib.CTL_TB_REMOVE_CACHE, ctypes.c_uint64(first), ctypes.c_uint64(end))
+        self.handle.control(lib.CTL_TB_REMOVE_CACHE, ctypes.c_uint64(first), ctypes.c_uint64(end))
 
     # -- wiring --------------------------------------------------------------------------------------------------
 
     def map_ram(self, physical: int, size: int, host_address: int) -> None:
         """Back a physical range (bytes, page-aligned) with host memory that outlives this CPU."""
-        self._handle.map_ram(physical, size, host_address)
+        self.handle.map_ram(physical, size, host_address)
 
     def map_mmio(
         self, physical: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]
@@ -356,7 +357,7 @@ class Cpu:
         def on_write(uc: int, offset: int, width: int, value: int, data: int) -> None:
             self._guard(write, 0, offset, width, value)
 
-        self._handle.map_mmio(physical, size, lib.MmioRead(on_read), lib.MmioWrite(on_write))
+        self.handle.map_mmio(physical, size, lib.MmioRead(on_read), lib.MmioWrite(on_write))
 
     def connect_ports(self, read: PortReader, write: PortWriter) -> None:
         """Let a bus answer IN and OUT: ``read(port, size)``, ``write(port, size, value)``.
@@ -376,15 +377,15 @@ class Cpu:
                 self._guard(write, 0, port, width, value)
                 self._refuse_if_failed()
 
-        self._handle.add_port_callbacks(lib.PortRead(on_read), lib.PortWrite(on_write))
+        self.handle.add_port_callbacks(lib.PortRead(on_read), lib.PortWrite(on_write))
 
     def close(self) -> None:
         """Release the engine's handle; the contexts made from it stay readable."""
-        self._handle.close()
+        self.handle.close()
 
     def _allows(self, port: int, width: int, write: bool) -> bool:
         state = self.context
-        library().uc_context_save(self._handle.uc, state.handle)
+        library().uc_context_save(self.handle.uc, state.handle)
         state.longs[ctx.OLD_EXCEPTION32] = _NONE32
         state.eflags = state.eflags  # inside a run the arithmetic flags are apart from EFLAGS
         if state.longs[_HFLAGS] & 3 == 0 or self._guard(self.port_gate, False, self, port, width):
@@ -399,8 +400,8 @@ class Cpu:
 
     def _refuse(self) -> None:
         self._words[stubs.PAD_REFUSED] = 1
-        if not self._handle.native:
-            library().uc_emu_stop(self._handle.uc)
+        if not self.handle.native:
+            library().uc_emu_stop(self.handle.uc)
 
     def _guard(self, function: Callable[..., int | bool | None], default: int, *arguments: object) -> int:
         """Run device code; what it raises comes out of ``run`` instead of dying in a C callback."""
@@ -408,11 +409,11 @@ class Cpu:
             return function(*arguments) or 0
         except BaseException as error:
             self._callback_error = error
-            library().uc_emu_stop(self._handle.uc)
+            library().uc_emu_stop(self.handle.uc)
             return default
 
     def _connect_time_stamp(self) -> None:
-        engine, uc = library(), self._handle.uc
+        engine, uc = library(), self.handle.uc
 
         def read(extra: tuple[tuple[int, int], ...]) -> int:
             value = self._guard(self.time_stamp, 0, self)
@@ -420,8 +421,8 @@ class Cpu:
                 engine.uc_reg_write(uc, register, ctypes.byref(ctypes.c_uint64(word & _NONE32)))
             return 1
 
-        self._handle.add_callback(lib.HOOK_INSN, lib.TimeStamp(lambda _uc, _data: read(())), lib.INSN_RDTSC)
-        self._handle.add_callback(
+        self.handle.add_callback(lib.HOOK_INSN, lib.TimeStamp(lambda _uc, _data: read(())), lib.INSN_RDTSC)
+        self.handle.add_callback(
             lib.HOOK_INSN, lib.TimeStamp(lambda _uc, _data: read(((lib.REG_ECX, 0),))), lib.INSN_RDTSCP
         )
 

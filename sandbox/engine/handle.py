@@ -123,6 +123,12 @@ class Handle:
         self._answered.append((physical, physical + size))
         self._watch_gaps()
 
+    def unmap_ram(self, physical: int, size: int) -> None:
+        """Take back what ``map_ram`` gave."""
+        check(library().uc_mem_unmap(self.uc, physical, size), f"to unmap {physical:#x}")
+        self._answered.remove((physical, physical + size))
+        self._watch_gaps()
+
     def map_mmio(self, physical: int, size: int, read: object, write: object) -> None:
         """Let two ctypes callbacks answer a physical range."""
         self._keep.extend((read, write))

@@ -33,8 +33,8 @@ NO_ADDRESS = 2**64 - 1
 CTL_USE_EXITS, CTL_TB_REMOVE_CACHE, CTL_TB_FLUSH, CTL_TLB_FLUSH, CTL_TCG_BUFFER_SIZE = 4, 9, 10, 11, 13
 
 REG_EFLAGS, REG_CR0, REG_CR2, REG_CR3, REG_CR4 = 25, 50, 52, 53, 54
-REG_EAX, REG_ECX, REG_EDX, REG_EIP = 19, 22, 24, 26
-REG_GDTR, REG_IDTR, REG_MSR = 243, 242, 248
+REG_EAX, REG_EBP, REG_EBX, REG_ECX, REG_EDI, REG_EDX, REG_EIP, REG_ESI, REG_ESP = 19, 20, 21, 22, 23, 24, 26, 29, 30
+REG_IDTR, REG_GDTR, REG_LDTR, REG_TR, REG_MSR = 242, 243, 244, 245, 248
 REG_XMM0, REG_FP0, REG_FPSW, REG_FPCW, REG_FPTAG, REG_MXCSR = 122, 82, 31, 246, 247, 249
 REG_DR0, REG_DR7 = 66, 73
 
@@ -90,6 +90,7 @@ _PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "uc_vmem_translate": (_INT, (_P, _U64, ctypes.c_uint32, _P)),
     "uc_mem_read": (_INT, (_P, _U64, _P, _U64)),
     "uc_mem_map_ptr": (_INT, (_P, _U64, _SIZE, ctypes.c_uint32, _P)),
+    "uc_mem_unmap": (_INT, (_P, _U64, _U64)),
     "uc_mmio_map": (_INT, (_P, _U64, _SIZE, MmioRead, _P, MmioWrite, _P)),
     "uc_emu_start": (_INT, (_P, _U64, _U64, _U64, _SIZE)),
     "uc_emu_stop": (_INT, (_P,)),
