@@ -62,7 +62,9 @@ def do_mmap(
             vm_flags &= ~VM_MAYWRITE
             if prot & PROT_WRITE:
                 raise KernelError(EACCES)
-        if inode is None or prot & PROT_WRITE:
+        if inode is None:
+            inode, pgoff = kernel.pagecache.shared_memory(length), 0
+        elif prot & PROT_WRITE:
             raise KernelError(ENODEV)
     if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
         if address & ~PAGE_MASK:

@@ -25,8 +25,17 @@ class PageCache:
         self._pages: dict[tuple[int, int], int] = {}
         self._numbers: dict[int, int] = {}
         self._inodes: list[Inode] = []
+        self._kept: set[int] = set()
+        """Inodes whose pages cannot be read in again."""
         self.reads = 0
         """Pages read from below."""
+
+    def shared_memory(self, size: int) -> Inode:
+        """An unnamed file of ``size`` bytes behind shared anonymous memory; its pages live here and nowhere else."""
+        inode = self._kernel.files.ram.file(name="/dev/zero")
+        inode.truncate(size)
+        self._kept.add(self._number(inode))
+        return inode
 
     def find_page(self, inode: Inode, index: int) -> int:
         """The frame number of a file's page, read in when it is not there.
@@ -65,7 +74,7 @@ class PageCache:
         for key, pfn in list(self._pages.items()):
             if released >= wanted:
                 break
-            if kernel.memmap.count(pfn) == 1:
+            if kernel.memmap.count(pfn) == 1 and key[0] not in self._kept:
                 del self._pages[key]
                 kernel.put_page(pfn)
                 released += 1
