@@ -26,6 +26,8 @@ FIXADDR_START, FIXADDR_END = 0xFF800000, 0xFFFFF000
 REGION = 4 << 20
 VMALLOC_GAP = 8 << 20
 KVA_BYTES = 100 << 20
+VMALLOC_RESERVE = 32 << 20
+"""The kva pool leaves vmalloc at least so much."""
 KERNEL_LOAD = 0x100000
 """Physical address of the kernel's image."""
 
@@ -78,8 +80,9 @@ def _round_up(value: int) -> int:
 def plan(low_ram: int, direct_limit: int) -> Layout:
     """Lay the regions out for ``low_ram`` bytes of RAM below 4 GB and a direct map of at most ``direct_limit``."""
     direct = min(_round_up(low_ram), direct_limit)
-    kva = min(KVA_BYTES, _round_up(low_ram // 8))
     kva_start = PAGE_OFFSET + direct
+    room = PKMAP_BASE - 2 * VMALLOC_GAP - kva_start - VMALLOC_RESERVE
+    kva = min(KVA_BYTES, _round_up(low_ram // 8), room)
     vmalloc_start = kva_start + kva + VMALLOC_GAP
     return Layout(
         Region("direct map", PAGE_OFFSET, kva_start),

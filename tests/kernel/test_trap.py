@@ -112,5 +112,5 @@ def test_unknown_system_call(run: Run) -> None:
 
 
 def test_rdtsc_in_ring_3_counts_up(run: Run) -> None:
-    result = run("_start: rdtsc\n mov esi, eax\n mov ecx, 100\n1: loop 1b\n rdtsc\n sub eax, esi\n jbe 2f\n pass\n2: ud2")
-    assert result.passed
+    text = "_start: rdtsc\n mov esi, eax\n mov ecx, 100\n1: loop 1b\n rdtsc\n sub eax, esi\n jbe 2f\n pass\n2: ud2"
+    assert run(text).passed

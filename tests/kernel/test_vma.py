@@ -110,10 +110,7 @@ class TestSplitAndMerge:
 
     def test_describe(self) -> None:
         assert Vma(0x8048000, 0x8049000, R | X).describe() == "08048000-08049000 r-xp 00000000"
-        assert (
-            Vma(0xBFFFE000, 0xC0000000, R | W, VM_GROWSDOWN).describe()
-            == "bfffe000-c0000000 rw-p 00000000 [stack]"
-        )
+        assert Vma(0xBFFFE000, 0xC0000000, R | W, VM_GROWSDOWN).describe() == "bfffe000-c0000000 rw-p 00000000 [stack]"
 
 
 class TestUnmappedArea:
@@ -265,9 +262,7 @@ class PageModel(RuleBasedStateMachine):
         inode=st.sampled_from([None, None, *INODES]),
         shift=st.integers(0, 1),
     )
-    def map_fixed(
-        self, first: int, count: int, prot: int, flags: int, inode: Inode | None, shift: int
-    ) -> None:
+    def map_fixed(self, first: int, count: int, prot: int, flags: int, inode: Inode | None, shift: int) -> None:
         start, end, numbers = self.range(first, count)
         pgoff = 0 if inode is None else first + shift
         self.tree.remove(start, end)
