@@ -22,9 +22,7 @@ class BoardCpu(Protocol):
 
     index: int
 
-    def connect_ports(
-        self, read: Callable[[int, int], int], write: Callable[[int, int, int], None]
-    ) -> None: ...
+    def connect_ports(self, read: Callable[[int, int], int], write: Callable[[int, int, int], None]) -> None: ...
 
     def map_mmio(
         self,
@@ -40,7 +38,7 @@ class BoardCpu(Protocol):
 class Board:
     """Devices, their addresses, and the interrupts that they have asked for.
 
-    Plug every device in, then ``connect`` each CPU once.  ``clock`` gives the time of events.  ``dma_done`` is
+    Devices and CPUs may come in any order.  ``clock`` gives the time of events.  ``dma_done`` is
     called after a device has stored into RAM, with physical address and size, while the CPU is still inside its
     access: whoever keeps translations of code remembers the range and drops them when the CPU is back.
     """
@@ -50,6 +48,7 @@ class Board:
         self.bus = bus
         self.ports = PortBus()
         self.windows: list[tuple[int, WindowDevice]] = []
+        self._cpus: list[BoardCpu] = []
         self.clock: Callable[[], int] = lambda: 0
         self.dma_done: Callable[[int, int], None] = lambda physical, size: None
         self.interrupt_cpu = 0
@@ -70,26 +69,22 @@ class Board:
         """
         size = device.window_bytes
         if physical % PAGE_SIZE or size % PAGE_SIZE or size <= 0:
-            raise ConfigurationError(
-                f"{device.name}: a window of {size:#x} bytes at {physical:#x} is not whole pages"
-            )
+            raise ConfigurationError(f"{device.name}: a window of {size:#x} bytes at {physical:#x} is not whole pages")
         taken = [(start, length, "RAM") for start, length, _ in self.memory.ranges]
         taken += [(start, each.window_bytes, each.name) for start, each in self.windows]
         for start, length, who in taken:
             if start < physical + size and physical < start + length:
                 raise ConfigurationError(f"{device.name}: {physical:#x}-{physical + size - 1:#x} meets {who}")
         self.windows.append((physical, device))
+        for cpu in self._cpus:
+            self._open_window(cpu, physical, device)
 
     def connect(self, cpu: BoardCpu) -> None:
-        """Let a CPU reach every device plugged in so far."""
+        """Let a CPU reach every device, those that are plugged in later too."""
+        self._cpus.append(cpu)
         cpu.connect_ports(self._port_reader(cpu), self._port_writer(cpu))
         for physical, device in self.windows:
-            cpu.map_mmio(
-                physical,
-                device.window_bytes,
-                self._window_reader(cpu, physical, device),
-                self._window_writer(cpu, physical, device),
-            )
+            self._open_window(cpu, physical, device)
 
     # -- interrupts
 
@@ -101,6 +96,10 @@ class Board:
         """The vector that the CPU shall take next, or None."""
         waiting = self._pending.get(cpu)
         return max(waiting) if waiting else None
+
+    def waiting(self, cpu: int) -> set[int]:
+        """All vectors that are pending for a CPU."""
+        return set(self._pending.get(cpu, ()))
 
     def acknowledge(self, cpu: int) -> int:
         """Take the vector that ``pending`` told of."""
@@ -160,6 +159,10 @@ class Board:
 
         return write
 
+    def _open_window(self, cpu: BoardCpu, physical: int, device: WindowDevice) -> None:
+        read, write = self._window_reader(cpu, physical, device), self._window_writer(cpu, physical, device)
+        cpu.map_mmio(physical, device.window_bytes, read, write)
+
     def _window_reader(self, cpu: BoardCpu, physical: int, device: WindowDevice) -> Callable[[int, int], int]:
         def read(offset: int, size: int) -> int:
             self._accessing = cpu
@@ -172,9 +175,7 @@ class Board:
 
         return read
 
-    def _window_writer(
-        self, cpu: BoardCpu, physical: int, device: WindowDevice
-    ) -> Callable[[int, int, int], None]:
+    def _window_writer(self, cpu: BoardCpu, physical: int, device: WindowDevice) -> Callable[[int, int, int], None]:
         def write(offset: int, size: int, value: int) -> None:
             if self.bus.active:
                 at = physical + offset

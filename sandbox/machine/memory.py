@@ -336,9 +336,7 @@ def _ranges(ram: int, holes: tuple[tuple[int, int], ...]) -> list[tuple[int, int
         pieces = cut
     above = DEVICES_END - min(ram, DEVICES_START)
     found = [
-        (first, end - first, first if first < DEVICES_START else first - above)
-        for first, end in pieces
-        if first < end
+        (first, end - first, first if first < DEVICES_START else first - above) for first, end in pieces if first < end
     ]
     if not found:
         raise ConfigurationError(f"RAM of {ram:#x} bytes: the holes leave nothing of it")

@@ -38,9 +38,7 @@ class Serial:
     name = "serial"
     port_width = 1
 
-    def __init__(
-        self, host: Host, sink: Callable[[bytes], object] | None = None, vector: int = COM1_VECTOR
-    ) -> None:
+    def __init__(self, host: Host, sink: Callable[[bytes], object] | None = None, vector: int = COM1_VECTOR) -> None:
         self._host = host
         self.sent = bytearray()
         """What was sent, when no sink was given."""

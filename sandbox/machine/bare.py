@@ -1,0 +1,348 @@
+"""The bare machine: an image owns the CPU, its own descriptor tables and its own handlers.
+
+The image is loaded at a physical address and entered at its first byte unless told otherwise, in the state that a
+Multiboot loader leaves, so that the same file also runs elsewhere:
+
+- protected mode, paging off, interrupts off; EAX is 0x2BADB002, EBX 0 (no information), the others 0;
+- all segments flat, 0 to 4 GB, ring 0, and no descriptor table behind them: load a GDT before any selector;
+- further CPUs wait for INIT and start-up interrupts from the local APIC, and begin in real mode.
+
+Devices: a serial port at 0x3F8, the exit port at 0xF4, local APICs at 0xFEE00000, the card at 0x80000000 unless RAM
+or another device is there.  Exceptions and interrupts go through the guest's IDT (``sandbox.machine.delivery``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+
+from sandbox.engine.cpu import Cpu
+from sandbox.engine.exits import BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.machine import breakage
+from sandbox.machine.delivery import IF, IOPL, VM, Delivered, Interruption, Shutdown, Source, deliver
+from sandbox.machine.devices.apic import APIC_ADDRESS, LocalApics
+from sandbox.machine.devices.card import CARD_ADDRESS, Card
+from sandbox.machine.devices.exit_port import EXIT_PORT, ExitPort
+from sandbox.machine.devices.serial import COM1, Serial
+from sandbox.machine.events import CpuSwitch, Delivery, TrapTaken
+from sandbox.machine.linear import Linear, ProcessorFault
+from sandbox.machine.machine import Machine
+from sandbox.machine.memory import Reason
+from sandbox.machine.outcome import Exited, Halted, LimitReached, NobodyAnswers, Outcome, TripleFault
+from sandbox.x86.errors import ConfigurationError
+from sandbox.x86.tss import io_allowed
+from sandbox.x86.vectors import Vector, has_error_code
+
+LOAD_ADDRESS = 0x100000
+MULTIBOOT_MAGIC = 0x2BADB002
+TURN_BLOCKS = 200_000
+"""What one CPU runs at most before Python looks: a few milliseconds."""
+SHARED_TURN_BLOCKS = 2_000
+"""The mean turn with several CPUs; each turn's length is drawn around it."""
+_INT3, _INTO = 0xCC, 0xCE
+_RESET_CR0 = 0x10
+
+
+class Run(Enum):
+    """What a CPU is doing."""
+
+    RUNNING = "running"
+    HALTED = "halted"
+    WAITING = "waiting for a start-up interrupt"
+
+
+@dataclass(slots=True)
+class BareCpu:
+    """One CPU with what its engine does not know: whether it runs at all, and that INIT has come."""
+
+    cpu: Cpu
+    state: Run
+
+
+class BareMachine:
+    """An image on a machine with nothing else on it.
+
+    ``sink`` gets what the guest sends to the serial port; without one it collects in ``serial.sent``.  ``switches``
+    leave out steps on purpose (``sandbox.machine.breakage``).  The same image, seed and machine give the same run.
+    Raises ConfigurationError for an unknown switch, and for an image that does not fit into RAM.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        image: bytes,
+        load: int = LOAD_ADDRESS,
+        entry: int | None = None,
+        *,
+        switches: Iterable[str] = (),
+        sink: Callable[[bytes], object] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.machine = machine
+        self.memory, self.bus = machine.memory, machine.bus
+        self.switches = breakage.checked(switches)
+        if not self.memory.is_ram(load, max(len(image), 1)):
+            raise ConfigurationError(f"the image's {len(image)} bytes at {load:#x} do not fit into RAM")
+        self.cpus = [BareCpu(cpu, Run.WAITING if cpu.index else Run.RUNNING) for cpu in machine.cpus]
+        self.deliveries = 0
+        self.traps = 0
+        self._stepper = breakage.Stepper(self.memory, self.switches)
+        self._random = Random(seed)
+        self._current = 0
+        self._changed_code = False
+        self._ended: Outcome | None = None
+        self.board = machine.board
+        self.board.clock = lambda: self.clock
+        self.board.dma_done = self._dma_done
+        self.exit_port = ExitPort(self.board)
+        self.serial = Serial(self.board, sink)
+        self.card = Card(self.board)
+        self.apics = LocalApics(self, len(self.cpus), "no-shootdown" not in self.switches)
+        self.board.add_ports(EXIT_PORT, EXIT_PORT + 3, self.exit_port)
+        self.board.add_ports(COM1, COM1 + 7, self.serial)
+        self.board.add_window(CARD_ADDRESS, self.card)
+        self.board.add_window(APIC_ADDRESS, self.apics)
+        for each in self.cpus:
+            each.cpu.port_gate = self._may_use_port
+            each.cpu.time_stamp = lambda cpu: self.clock
+        self.memory.host_write(load, image, Reason.IMAGE)
+        first = self.cpus[0].cpu.context
+        first.eax, first.eip = MULTIBOOT_MAGIC, load if entry is None else entry
+
+    @property
+    def clock(self) -> int:
+        """Blocks executed by all CPUs."""
+        return sum(each.cpu.clock for each in self.cpus)
+
+    # -- running
+
+    def run(self, limit: int = 0, seconds: float = 0.0) -> Outcome:
+        """Run to an end, or for about ``limit`` blocks or ``seconds`` of host time (0: without end).
+
+        Raises NotModelled for what this machine does not have.
+        """
+        stop_at = self.clock + limit if limit else 0
+        deadline = time.monotonic() + seconds if seconds else 0.0
+        while True:
+            left = stop_at - self.clock if stop_at else TURN_BLOCKS
+            if left <= 0:
+                return LimitReached(f"{limit} blocks")
+            if deadline and time.monotonic() > deadline:
+                return LimitReached(f"{seconds:g} seconds")
+            outcome = self.turn(left)
+            if outcome is not None:
+                return outcome
+
+    def turn(self, limit: int = TURN_BLOCKS) -> Outcome | None:
+        """Let the next CPU that can run do so for a turn of at most ``limit`` blocks."""
+        if self._ended is not None:
+            return self._ended
+        chosen = self._choose()
+        if chosen is None:
+            return Halted(tuple(each.cpu.context.eip for each in self.cpus))
+        shared = sum(each.state is not Run.WAITING for each in self.cpus) > 1
+        length = self._random.randrange(SHARED_TURN_BLOCKS // 2, SHARED_TURN_BLOCKS * 3 // 2) if shared else TURN_BLOCKS
+        end = chosen.cpu.clock + min(limit, length)
+        while self._ended is None and chosen.state is Run.RUNNING and (left := end - chosen.cpu.clock) > 0:
+            exit_ = self._go(chosen, left)
+            self._handle(chosen, exit_)
+            if isinstance(exit_, Stopped) and shared:
+                break
+        return self._ended
+
+    def _choose(self) -> BareCpu | None:
+        """The next CPU in the round that runs, or is halted and has an interrupt to take."""
+        count = len(self.cpus)
+        for step in range(1, count + 1):
+            index = (self._current + step) % count
+            each = self.cpus[index]
+            if each.state is Run.RUNNING or (each.state is Run.HALTED and self._wanted(each) is not None):
+                each.state = Run.RUNNING
+                if index != self._current:
+                    self._switch(index)
+                return each
+        return None
+
+    def _switch(self, index: int) -> None:
+        previous, self._current = self._current, index
+        if "no-code-drop" not in self.switches:
+            self.cpus[index].cpu.drop_all_code()
+        if self.bus.active:
+            self.bus.emit(CpuSwitch(self.clock, index, previous))
+
+    def _go(self, each: BareCpu, blocks: int) -> Exit:
+        """Run once, having delivered what waits; with an interrupt held back by IF, only to the next block."""
+        cpu = each.cpu
+        waiting = self.board.pending(cpu.index)
+        steps = None
+        if waiting is not None:
+            if self._wanted(each) is not None and not cpu.context.interrupt_shadow:
+                self._interrupt(each)
+            elif cpu.context.eflags & IF and cpu.context.interrupt_shadow:
+                steps = 1
+            elif not cpu.context.eflags & IF:
+                blocks = 1
+        if self._stepper.needed:
+            self._stepper.before(cpu)
+            exit_ = cpu.run(blocks, 1)
+            self._stepper.after(cpu)
+            return exit_
+        return cpu.run(blocks, steps)
+
+    def _handle(self, each: BareCpu, exit_: Exit) -> None:
+        cpu = each.cpu
+        if isinstance(exit_, Trap):
+            self._trap(each, exit_)
+        elif isinstance(exit_, Halt):
+            each.state = Run.HALTED
+        elif isinstance(exit_, PortDenied):
+            self._deliver(each, Interruption(Vector.GP, Source.EXCEPTION, exit_.eip, exit_.eip, 0, why="port denied"))
+        elif isinstance(exit_, BusError):
+            self._ended = NobodyAnswers(cpu.index, exit_.eip, exit_.physical, exit_.write, exit_.size)
+        elif not isinstance(exit_, BudgetSpent | Stopped | Stepped):
+            raise AssertionError(exit_)
+        if self._changed_code:
+            self._changed_code = False
+            for other in self.cpus:
+                if "no-code-drop" not in self.switches:
+                    other.cpu.drop_all_code()
+        if self.exit_port.status is not None:
+            self._ended = Exited(self.exit_port.status)
+
+    # -- traps and interrupts
+
+    def _trap(self, each: BareCpu, trap: Trap) -> None:
+        cpu = each.cpu
+        self.traps += 1
+        if self.bus.active:
+            self.bus.emit(
+                TrapTaken(
+                    self.clock, cpu.index, trap.vector, trap.error_code, trap.address, trap.eip, trap.cpl, trap.software
+                )
+            )
+        if trap.software:
+            restart = trap.eip - self._interrupt_length(cpu, trap) & 0xFFFFFFFF
+            what = Interruption(trap.vector, Source.SOFTWARE, trap.eip, restart)
+        else:
+            code = trap.error_code if has_error_code(trap.vector) else None
+            what = Interruption(trap.vector, Source.EXCEPTION, trap.eip, trap.eip, code, trap.address)
+        self._deliver(each, what)
+
+    def _interrupt_length(self, cpu: Cpu, trap: Trap) -> int:
+        """Bytes of the INT3, INTO or INT n in front of the trap's EIP."""
+        base = cpu.context.segment("cs").base
+        try:
+            last = Linear(self.memory, cpu.context, sets_accessed=False).read(base + trap.eip - 1, 1, "fetching")
+        except ProcessorFault:
+            return 2
+        return 1 if (trap.vector, last) in ((Vector.BP, _INT3), (Vector.OF, _INTO)) else 2
+
+    def _wanted(self, each: BareCpu) -> int | None:
+        """The vector that the CPU would take now, if IF and its APIC let it."""
+        vector = self.board.pending(each.cpu.index)
+        if vector is None or not each.cpu.context.eflags & IF or not self.apics.admits(each.cpu.index, vector):
+            return None
+        return vector
+
+    def _interrupt(self, each: BareCpu) -> None:
+        index, eip = each.cpu.index, each.cpu.context.eip
+        vector = self.board.acknowledge(index)
+        self.apics.accepted(index, vector)
+        self._deliver(each, Interruption(vector, Source.EXTERNAL, eip, eip))
+
+    def _deliver(self, each: BareCpu, what: Interruption) -> None:
+        cpu = each.cpu
+        try:
+            done = deliver(self.memory, cpu.context, what, self.switches)
+        except Shutdown as shutdown:
+            self._ended = TripleFault(cpu.index, shutdown.chain)
+            return
+        self.deliveries += 1
+        cpu.context.resumes_at = -1
+        if self.bus.active:
+            self._tell(cpu, done)
+
+    def _tell(self, cpu: Cpu, done: Delivered) -> None:
+        last, state = done.chain[-1], cpu.context
+        self.bus.emit(
+            Delivery(
+                self.clock,
+                cpu.index,
+                last.vector,
+                last.source.value,
+                last.error_code,
+                done.from_cs,
+                last.eip,
+                state.segment("cs").selector,
+                state.eip,
+                done.from_cpl,
+                done.to_cpl,
+                state.esp,
+            )
+        )
+
+    def _may_use_port(self, cpu: Cpu, port: int, size: int) -> bool:
+        """IOPL, then the TSS's IO bitmap (SDM 1, 19.5); in virtual-8086 mode the bitmap alone."""
+        if "no-port-check" in self.switches:
+            return True
+        state = cpu.context
+        flags = state.eflags
+        if not flags & VM and state.cpl <= (flags & IOPL) >> 12:
+            return True
+        task = state.segment("tr")
+        linear = Linear(self.memory, state)
+        try:
+            return io_allowed(
+                lambda offset, width: linear.read(task.base + offset, width, "reading the IO bitmap"),
+                task.limit,
+                bool(task.flags >> 8 & 8),
+                port,
+                size,
+            )
+        except ProcessorFault:
+            return False
+
+    def _dma_done(self, physical: int, size: int) -> None:
+        self._changed_code = True
+
+    # -- what the local APICs ask for
+
+    @property
+    def accessing_cpu(self) -> int:
+        """The CPU whose access is being answered."""
+        return self._current
+
+    def post(self, cpu: int, vector: int) -> None:
+        """Make a vector pending for a CPU."""
+        self.board.post(cpu, vector)
+
+    def waiting(self, cpu: int) -> set[int]:
+        """The vectors pending for a CPU."""
+        return self.board.waiting(cpu)
+
+    def stop(self) -> None:
+        """End the accessing CPU's turn soon."""
+        self.board.stop()
+
+    def initialise(self, cpu: int) -> None:
+        """INIT: a CPU other than the sender waits for its start-up interrupt."""
+        if cpu != self._current:
+            self.cpus[cpu].state = Run.WAITING
+
+    def start_up(self, cpu: int, page: int) -> None:
+        """A waiting CPU begins in real mode at CS = page << 8, IP = 0 (SDM 3A, 8.4.3)."""
+        each = self.cpus[cpu]
+        if each.state is not Run.WAITING:
+            return
+        each.cpu.reset()
+        state = each.cpu.context
+        state.cr0, state.cr4 = _RESET_CR0, 0
+        for name in ("es", "ss", "ds", "fs", "gs"):
+            state.set_segment(name, 0, 0, 0xFFFF, 0x9300)
+        state.set_segment("cs", page << 8, page << 12, 0xFFFF, 0x9B00)
+        state.set_segment("idtr", 0, 0, 0x3FF, 0)
+        state.eip = 0
+        each.state = Run.RUNNING

@@ -1,0 +1,113 @@
+"""Breakage on purpose, for a bare machine: named steps of a processor that are left out.
+
+An image's manifest names the switch under which it must fail, so that none passes for nothing.  Steps of a delivery are
+left out by ``sandbox.machine.delivery``; for those that the engine takes, the machine runs instruction by instruction,
+and this module steps over the instruction or takes its effect back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sandbox.engine.cpu import Cpu
+from sandbox.machine.memory import PhysicalMemory
+from sandbox.x86.errors import ConfigurationError
+from sandbox.x86.walk import CR0_WP, CR4_PSE, EFER_NXE, Access, walk
+
+SWITCHES = {
+    "no-error-code": "exceptions push no error code",
+    "no-stack-switch": "a handler in ring 0 goes on at the interrupted stack pointer",
+    "no-accessed": "the processor's own accesses set no accessed and dirty bits",
+    "no-gate-check": "INT n ignores the gate's privilege level",
+    "no-if-clear": "interrupt gates leave IF set",
+    "no-invlpg": "INVLPG does nothing",
+    "no-large-pages": "CR4.PSE stays clear",
+    "no-wp": "CR0.WP stays clear",
+    "no-nx": "EFER.NXE stays clear",
+    "no-shootdown": "interrupts between processors are lost",
+    "no-port-check": "IN and OUT ask neither IOPL nor the TSS's bitmap",
+    "no-code-drop": "a CPU keeps its translations of code that another CPU, or a device, has changed",
+}
+"""A name, and what is left out."""
+_BY_INSTRUCTION = frozenset({"no-invlpg", "no-large-pages", "no-wp", "no-nx"})
+_LONGEST_INSTRUCTION = 15
+
+
+def checked(names: Iterable[str]) -> frozenset[str]:
+    """The switches as a set.  Raises ConfigurationError for one that does not exist."""
+    switches = frozenset(names)
+    if unknown := switches - SWITCHES.keys():
+        raise ConfigurationError(
+            f"no switch of a bare machine is called {min(unknown)!r}", "switches: " + ", ".join(sorted(SWITCHES))
+        )
+    return switches
+
+
+class Stepper:
+    """Stands between single instructions when a switch needs it."""
+
+    def __init__(self, memory: PhysicalMemory, switches: frozenset[str]) -> None:
+        self._memory = memory
+        self._switches = switches & _BY_INSTRUCTION
+
+    @property
+    def needed(self) -> bool:
+        return bool(self._switches)
+
+    def before(self, cpu: Cpu) -> None:
+        """Step over the instruction at EIP if it is one to leave out."""
+        if "no-invlpg" not in self._switches:
+            return
+        state = cpu.context
+        while length := _invlpg_length(self._code(cpu)):
+            state.eip = state.eip + length
+
+    def after(self, cpu: Cpu) -> None:
+        """Take back what the last instruction may have switched on."""
+        state = cpu.context
+        undone = False
+        if "no-large-pages" in self._switches and state.cr4 & CR4_PSE:
+            state.cr4, undone = state.cr4 & ~CR4_PSE, True
+        if "no-wp" in self._switches and state.cr0 & CR0_WP:
+            state.cr0, undone = state.cr0 & ~CR0_WP, True
+        if "no-nx" in self._switches and state.efer & EFER_NXE:
+            state.efer, undone = state.efer & ~EFER_NXE, True
+        if undone:
+            cpu.flush_tlb()
+
+    def _code(self, cpu: Cpu) -> bytes:
+        """The bytes at EIP as far as they are mapped, read without a trace."""
+        state = cpu.context
+        at, found = state.segment("cs").base + state.eip & 0xFFFFFFFF, b""
+        while len(found) < _LONGEST_INSTRUCTION:
+            length = min(_LONGEST_INSTRUCTION - len(found), 4096 - at % 4096)
+            step = walk(
+                self._memory.read_entry,
+                state.cr3,
+                at,
+                Access(fetch=True),
+                cr0=state.cr0,
+                cr4=state.cr4,
+                efer=state.efer,
+            )
+            if step.physical is None or not self._memory.is_ram(step.physical, length):
+                break
+            found += self._memory.read(step.physical, length)
+            at = at + length & 0xFFFFFFFF
+        return found
+
+
+def _invlpg_length(code: bytes) -> int:
+    """Bytes of the INVLPG that the code begins with (0F 01 /7 with a memory operand, 32-bit addressing), or 0."""
+    if len(code) < 3 or code[:2] != b"\x0f\x01" or code[2] >> 3 & 7 != 7 or code[2] >> 6 == 3:
+        return 0
+    mode, rm = code[2] >> 6, code[2] & 7
+    length = 3
+    base = rm
+    if rm == 4:
+        length, base = 4, code[3] & 7
+    if mode == 1:
+        return length + 1
+    if mode == 2 or base == 5:
+        return length + 4
+    return length

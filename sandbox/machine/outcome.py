@@ -1,0 +1,78 @@
+"""How a bare machine's run ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sandbox.machine.delivery import Interruption
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Base of all.  ``headline`` is one line; ``lines`` explain it."""
+
+    def headline(self) -> str:
+        raise NotImplementedError
+
+    def lines(self) -> list[str]:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Exited(Outcome):
+    """The guest wrote to the exit port."""
+
+    status: int
+
+    def headline(self) -> str:
+        return f"exit status {self.status}"
+
+
+@dataclass(frozen=True, slots=True)
+class Halted(Outcome):
+    """Every CPU is halted, and no interrupt that it would take can come; ``eips`` by CPU, behind the HLT."""
+
+    eips: tuple[int, ...]
+
+    def headline(self) -> str:
+        return "halted for ever at " + ", ".join(f"{eip:#010x}" for eip in self.eips)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached(Outcome):
+    """The blocks or the seconds given are spent; ``run`` may be called again."""
+
+    what: str
+
+    def headline(self) -> str:
+        return f"stopped after {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class TripleFault(Outcome):
+    """The processor shut down.  ``chain`` begins with the first exception and ends with the one too many."""
+
+    cpu: int
+    chain: tuple[Interruption, ...]
+
+    def headline(self) -> str:
+        return f"triple fault on CPU {self.cpu}: {self.chain[-1].line()}"
+
+    def lines(self) -> list[str]:
+        """One line an exception, in order."""
+        return [f"{number}. {each.line()}" for number, each in enumerate(self.chain, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class NobodyAnswers(Outcome):
+    """An access to a physical address that is neither RAM nor a device; hardware would have read ones."""
+
+    cpu: int
+    eip: int
+    physical: int
+    write: bool
+    size: int
+
+    def headline(self) -> str:
+        what = "store to" if self.write else "load from"
+        return f"{self.size}-byte {what} physical address {self.physical:#x} at {self.eip:#010x}: nobody answers there"
