@@ -25,14 +25,19 @@ def run(options: argparse.Namespace) -> int:
     if options.build or options.check:
         done = build(write=options.build)
         differ = [each for each in done if not each.same]
+        skipped = [each for each in done if each.note.startswith("skipped")]
         if options.json:
             print(json.dumps([{"image": each.name, "same": each.same, "note": each.note} for each in done], indent=2))
-        elif options.build:
-            print(f"{len(done)} images built, {len(differ)} of them changed")
+            return 1 if options.check and differ else 0
+        for each in skipped:
+            print(f"{each.name}: {each.note}")
+        if options.build:
+            print(f"{len(done) - len(skipped)} images built, {len(differ)} of them changed")
         else:
             for each in differ:
                 print(f"{paint('red', 'differs')}  {each.name}")
-            print(f"{len(done) - len(differ)} of {len(done)} images are byte for byte what their sources give")
+            same = sum(each.same for each in done if each not in skipped)
+            print(f"{same} of {len(done) - len(skipped)} images are byte for byte what their sources give")
         return 1 if options.check and differ else 0
     known = manifests()
     if options.json:

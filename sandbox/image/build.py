@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sandbox.image.assemble import SOURCES, assemble_source, run_tool, tool_for
 from sandbox.image.elf import symbols
+from sandbox.image.libc import LibcMissing, link_with_libc
 from sandbox.image.manifest import Manifest, load, set_values
 
 ROOT = SOURCES.parent
@@ -18,7 +19,11 @@ KERNEL_ELF, KERNEL_MAP = IMAGES / "kernel" / "kernel.elf", IMAGES / "kernel" / "
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One image after a build or a check: ``same`` tells whether the committed bytes came out again."""
+    """One image after a build or a check.
+
+    ``same`` tells whether the committed bytes came out again; when the build was skipped for want of a library,
+    whether they are those of the recorded hash.
+    """
 
     name: str
     file: Path
@@ -44,10 +49,18 @@ def build(write: bool, folder: Path = IMAGES) -> list[Built]:
         with tempfile.TemporaryDirectory() as scratch:
             fresh = Path(scratch) / manifest.file
             source = ROOT / manifest.source
-            assemble_source(source, fresh, manifest.kind, manifest.load)
+            try:
+                if manifest.libc:
+                    link_with_libc(source, fresh, manifest.libc)
+                else:
+                    assemble_source(source, fresh, manifest.kind, manifest.load)
+            except LibcMissing as missing:
+                same = manifest.image.is_file() and _digest(manifest.image.read_bytes()) == manifest.sha256
+                done.append(Built(manifest.name, manifest.image, same, f"skipped: {missing.summary}"))
+                continue
             data = fresh.read_bytes()
         same = manifest.image.is_file() and manifest.image.read_bytes() == data
-        digest = hashlib.sha256(data).hexdigest()
+        digest = _digest(data)
         if write:
             manifest.image.write_bytes(data)
             manifest.image.chmod(0o755 if manifest.kind == "program" else 0o644)
@@ -56,6 +69,10 @@ def build(write: bool, folder: Path = IMAGES) -> list[Built]:
             same = False
         done.append(Built(manifest.name, manifest.image, same))
     return done
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _kernel(write: bool) -> list[Built]:

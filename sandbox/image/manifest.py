@@ -9,6 +9,7 @@ from typing import Any
 from sandbox.x86.errors import SandboxError
 
 KINDS = ("program", "module", "rom")
+LIBCS = ("musl", "klibc")
 RESOLUTIONS = (
     "demand-zero", "zero-page", "cow-copy", "cow-reuse", "file-read", "file-private", "stack-growth", "sigsegv",
     "sigbus", "fixup", "spurious", "oom-kill", "handled",
@@ -43,6 +44,8 @@ class Manifest:
     kind: str = "program"
     title: str = ""
     source: str = ""
+    libc: str = ""
+    """The C library that a C program is linked with; empty for none."""
     file: str = ""
     arguments: list[str] = field(default_factory=list)
     stdin: str = ""
@@ -79,8 +82,8 @@ class Manifest:
 
 _SECTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "image": {
-        "kind": str, "title": str, "source": str, "file": str, "arguments": list, "stdin": str, "files": list,
-        "native": bool, "tool": str, "sha256": str, "load": int, "entry": int,
+        "kind": str, "title": str, "source": str, "libc": str, "file": str, "arguments": list, "stdin": str,
+        "files": list, "native": bool, "tool": str, "sha256": str, "load": int, "entry": int,
     },
     "machine": {
         "ram": (str, int), "cpus": int, "paging": (list, str), "boot": str, "seed": int, "quantum": int,
@@ -125,6 +128,8 @@ def load(path: Path) -> Manifest:
             setattr(made, key, _convert(path, f"{section}.{key}", key, value))
     if made.kind not in KINDS:
         raise ManifestError(path, "image.kind", f"{made.kind!r}; known are {', '.join(KINDS)}")
+    if made.libc and made.libc not in LIBCS:
+        raise ManifestError(path, "image.libc", f"{made.libc!r}; known are {', '.join(LIBCS)}")
     if not made.file:
         raise ManifestError(path, "image.file", "missing")
     return made
