@@ -116,7 +116,7 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
     for slot in cpus:
         slot.call(slot.routines.flush_tlb_all)
 
-    low, high = _zones(ranges, start.memory_start, lowmem)
+    low, high = _zones(ranges, start.memory_start, lowmem, _text_end(tables))
     return Booted(layout, tables, kernel_pgd, memmap, FrameAllocator(memmap, low, high), zero_page, start.taken)
 
 
@@ -158,13 +158,17 @@ def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> 
     return made
 
 
+def _text_end(tables: PageTables) -> int:
+    """The physical address behind the large pages of the direct map that are executable, for the kernel's text."""
+    return -(-2 * KERNEL_LOAD // tables.large_page) * tables.large_page
+
+
 def _direct_map(tables: PageTables, pgd: int, lowmem: int, config: KernelConfig) -> None:
     """Large pages over whole ones of RAM, small pages over the rest; the first megabytes at 0 too, until high."""
     flags = P | RW | A | D | G | (US if "no-supervisor" in config.switches else 0)
     large = tables.large_page
-    text_end = -(-2 * KERNEL_LOAD // large) * large
     for physical in range(0, lowmem - large + 1, large):
-        nx = 0 if physical < text_end else tables.nx
+        nx = 0 if physical < _text_end(tables) else tables.nx
         tables.set_large(pgd, PAGE_OFFSET + physical, physical | flags | nx)
     for physical in range(lowmem // large * large, lowmem, PAGE_SIZE):
         tables.set_pte(pgd, PAGE_OFFSET + physical, physical | flags | tables.nx, user=False)
@@ -216,9 +220,12 @@ def _start(slot: KernelCpu, tables: PageTables, pgd: int, stack: int, config: Ke
 
 
 def _zones(
-    ranges: list[tuple[int, int]], memory_start: int, lowmem: int
+    ranges: list[tuple[int, int]], memory_start: int, lowmem: int, text_end: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Frame ranges (first, count) of low and high memory for the allocator, highmem from above 4 GB first."""
+    """Frame ranges (first, count) of low and high memory for the allocator, highmem from above 4 GB first.
+
+    Lowmem below ``text_end`` comes last: the engine stores 18 times slower through an executable mapping.
+    """
     low, high = [], []
     for start, size in ranges:
         end = start + size
@@ -233,4 +240,7 @@ def _zones(
         if end > lowmem:
             first = max(start, lowmem)
             high.append((first // PAGE_SIZE, (end - first) // PAGE_SIZE))
-    return low, high[::-1]
+    edge = text_end // PAGE_SIZE
+    below = [(first, min(count, edge - first)) for first, count in low if first < edge]
+    above = [(max(first, edge), first + count - max(first, edge)) for first, count in low if first + count > edge]
+    return above + below, high[::-1]

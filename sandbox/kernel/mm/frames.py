@@ -51,12 +51,10 @@ class FrameAllocator:
 
         Raises OutOfMemory.  ``highmem`` says that the caller reaches it through kmap only.
         """
-        if highmem and (self.high.free or self._open(self.high)):
-            pfn = self.high.free.pop()
-        elif self.low.free or self._open(self.low):
-            pfn = self.low.free.pop()
-        else:
+        zone = self.high if highmem and (self.high.free or self.high.unopened) else self.low
+        if not zone.free and not self._open(zone):
             raise OutOfMemory("out of memory: no free frame", self.report())
+        pfn = zone.free.pop()
         at = self._base + pfn * STRUCT_PAGE_WORDS
         if self._words[at + COUNT]:
             raise BadPage(f"frame {pfn:#x} is on the free list with count {self._words[at + COUNT]}")
