@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from sandbox.engine import internals, stubs
+from sandbox.engine import blackbox, internals, stubs
 from sandbox.engine import library as lib
 from sandbox.engine.fallback import PythonHooks
 from sandbox.engine.library import check, control, library
@@ -56,9 +56,14 @@ class Handle:
         self.add_native_hook(lib.HOOK_BLOCK, "block")
         self.add_native_hook(lib.HOOK_INTR, "interrupt")
         self._watch_gaps()
+        self.ram: list[tuple[int, int, int]] = []
+        """What backs physical memory: (physical, size, host address)."""
+        self.state_size = 0
 
     def initialize(self, state_size: int) -> None:
         """Once the engine has made its CPU: link the pad to it and fix its features."""
+        self.state_size = state_size
+        blackbox.enter(self)
         if self.native:
             self.pad.cpu, self.pad.env = internals.locate(self.uc.value or 0)
             internals.restrict_features(self.pad.env, state_size)
@@ -121,12 +126,15 @@ class Handle:
             f"RAM at {physical:#x}",
         )
         self._answered.append((physical, physical + size))
+        self.ram.append((physical, size, host_address))
         self._watch_gaps()
+        blackbox.enter(self)
 
     def unmap_ram(self, physical: int, size: int) -> None:
         """Take back what ``map_ram`` gave."""
         check(library().uc_mem_unmap(self.uc, physical, size), f"to unmap {physical:#x}")
         self._answered.remove((physical, physical + size))
+        self.ram = [each for each in self.ram if each[0] != physical]
         self._watch_gaps()
 
     def map_mmio(self, physical: int, size: int, read: object, write: object) -> None:

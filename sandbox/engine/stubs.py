@@ -54,7 +54,7 @@ _CODE = bytes.fromhex(
     "0000ff15900c00004883c4085e5fff258c0c000066662e0f1f8400000000009053415441554883ec104989f4ff15760c"
     "0000488b1d270c00004885db744e498b3424410fb74424144c8d6c06ff4989f4488b7b704889e2ff15530c00004883f8"
     "ff7429488b34244881e600f0ffffba00100000488b7b68ff153b0c00004c89ee4d31ec49c1ec0c4d89ec75c14883c410"
-    "415d415c5bc3"
+    "415d415c5bc3662e0f1f84000000000048893d290c0000b8270000000f0589c7be13000000b83e0000000f05ebe9"
 )
 OFFSETS: dict[str, int] = {
     "block": 0x000,
@@ -70,6 +70,7 @@ OFFSETS: dict[str, int] = {
     "watched_store": 0x380,
     "unwatch": 0x3A0,
     "translated": 0x3E0,
+    "fatal": 0x460,
 }
 
 _SA_SIGINFO, _SA_ONSTACK, _SA_NODEFER = 4, 0x08000000, 0x40000000
@@ -132,6 +133,7 @@ class _Links(ctypes.Structure):
         ("watch_page", ctypes.c_uint64),
         ("stored_engine", ctypes.c_uint64),
         ("stored_at", ctypes.c_uint64),
+        ("fatal_signal", ctypes.c_uint64),
     )
 
 
@@ -196,6 +198,19 @@ def guard_division() -> None:
     links.library_first, links.library_end = internals.image().text
     action = _SigAction(handler=handler, flags=_SA_SIGINFO | _SA_ONSTACK | _SA_NODEFER)
     libc.sigaction(int(signal.SIGFPE), ctypes.byref(action), None)
+
+
+def stop_on(signals: tuple[int, ...]) -> None:
+    """Let fatal signals stop this process instead of ending it; its parent reads what it wants and kills it."""
+    libc = ctypes.CDLL(None)
+    action = _SigAction(handler=stub_address("fatal"), flags=_SA_ONSTACK | _SA_NODEFER)
+    for number in signals:
+        libc.sigaction(number, ctypes.byref(action), None)
+
+
+def link_address(name: str) -> int:
+    """Host address of a word in the stubs' page of data."""
+    return _pages()[1] + mmap.PAGESIZE + int(getattr(_Links, name).offset)
 
 
 @functools.cache

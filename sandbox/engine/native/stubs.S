@@ -363,6 +363,18 @@ translated:
         pop     rbx
         ret
 
+        .balign 16
+# void fatal(signal): a worker's last signal.  Stop, so that the parent can read this process; it ends it.
+fatal:
+        mov     [rip+fatal_signal], rdi
+1:      mov     eax, 39                 # getpid
+        syscall
+        mov     edi, eax
+        mov     esi, 19                 # SIGSTOP
+        mov     eax, 62                 # kill
+        syscall
+        jmp     1b
+
 end_of_code:
         .balign 4096
 # a page of data, filled in by ../stubs.py
@@ -384,3 +396,4 @@ code_page:              .quad 0
 watch_page:             .quad 0
 stored_engine:          .quad 0
 stored_at:              .quad 0
+fatal_signal:           .quad 0
