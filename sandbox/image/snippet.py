@@ -124,6 +124,8 @@ def assemble_lines(
         raw = _encode(statement, address, name)
         done.append((address, raw))
         address += len(raw)
+        if address > 1 << 32:
+            raise SnippetError(f"{statement.text}: reaches beyond the last address", name, statement.line)
     return done
 
 

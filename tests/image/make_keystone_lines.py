@@ -152,6 +152,7 @@ cmpeqps {xmm}, {xmm}
 cmpss {xmm}, {xmm}, 4;cmpsd {xmm}, {xmm}, 1;movdq2q {mm}, {xmm};movq2dq {xmm}, {mm};palignr {xmm}, {xmm}, {few}
 fisttp {m32}
 """
+STRINGS = CHOICES["string"].split()
 BASES = ("eax", "ebx", "esp", "ebp", "esi", "")
 INDICES = ("", "+ecx", "+edx*1", "+ebp*2", "+edi*4", "+eax*8")
 DISPLACEMENTS = ["", *(f"{'' if n.startswith('-') else '+'}{n}" for n in NUMBERS.split())]
@@ -226,7 +227,9 @@ def main() -> int:
             continue
         # A form of address is at fault only if the instruction is not: those of ADDRESSED are right in all forms.
         shape, *forms = statement.forms or (f"{statement.mnemonic} near or far",)
-        right = want == encode(statement, 0)
+        # The addresses of string instructions are decoration that keystone does not check.
+        decorated = statement.mnemonic in STRINGS and bool(forms)
+        right = want == encode(statement, 0) and not decorated
         addressed = bool(forms) and text not in _plain_addresses()
         key = forms[-1] if addressed else shape
         good[key] = good.get(key, True) and right
@@ -239,8 +242,7 @@ def main() -> int:
         + "".join(f"{shape}\n" for shape, right in sorted(good.items()) if right and "near or far" not in shape)
     )
     LINES.write_text("\n".join(shown.values()) + "\n")
-    print(f"{len(samples)} samples, {len(good)} shapes, {sum(good.values())} of them verified, {len(shown)}
-        lines kept")
+    print(f"{len(samples)} samples, {len(good)} shapes, {sum(good.values())} of them verified, {len(shown)} kept")
     return 0
 
 

@@ -1,0 +1,96 @@
+"""``sandbox asm``: a snippet, a file or the standard input to bytes, with a listing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any, title: str) -> None:
+    parser = commands.add_parser("asm", help=title, description=f"{title.capitalize()}, in Intel syntax.")
+    parser.add_argument(
+        "what", metavar="TEXT|FILE|-", help="such as 'mov eax, 1; int 0x80', a file, or - for the input"
+    )
+    parser.add_argument("--address", type=lambda text: int(text, 0), default=0, help="linear address of the first byte")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("-o", metavar="FILE", dest="out", type=Path, help="write the bytes there, print no listing")
+    parser.add_argument("--gnu", action="store_true", help="by GNU as: all that it knows, labels and directives too")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from sandbox.cli.colour import Colour
+    from sandbox.image.snippet import assemble_lines
+    from sandbox.x86.errors import ConfigurationError
+
+    text, name = _read(options.what)
+    if not 0 <= options.address <= 0xFFFFFFFF:
+        raise ConfigurationError(f"--address {options.address:#x}: not a 32-bit address")
+    if options.gnu:
+        data = _by_gnu_as(text, options.address, name)
+    else:
+        data = b"".join(raw for _, raw in assemble_lines(text, options.address, name=name))
+    if not data:
+        raise ConfigurationError(f"{name}:1: no instruction in it")
+    if options.out is not None:
+        try:
+            options.out.write_bytes(data)
+        except OSError as error:
+            raise ConfigurationError(f"{options.out}: {error.strerror}") from error
+        return 0
+    rows = _listing(data, options.address)
+    if options.json:
+        print(json.dumps([{"address": a, "bytes": raw.hex(), "text": text} for a, raw, text in rows], indent=2))
+        return 0
+    paint = Colour(sys.stdout)
+    for address, raw, shown in rows:
+        print(f"  {address:08x}  {paint('dim', f'{raw.hex(chr(32)):24}')}  {shown}")
+    return 0
+
+
+def _read(what: str) -> tuple[str, str]:
+    """The text, and its name for messages.  Raises ConfigurationError."""
+    from sandbox.x86.errors import ConfigurationError
+
+    try:
+        if what == "-":
+            return sys.stdin.buffer.read().decode(), "stdin"
+        if "\n" not in what and len(what) < 256 and Path(what).is_file():
+            return Path(what).read_text("utf-8"), what
+    except OSError as error:
+        raise ConfigurationError(f"{what}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{what}: not a text: {error.reason} at byte {error.start}") from error
+    return what, "snippet"
+
+
+def _by_gnu_as(text: str, address: int, name: str) -> bytes:
+    from sandbox.image.assemble import AssemblyError, assemble_text
+
+    try:
+        return assemble_text(text, address)
+    except AssemblyError as error:
+        # The text stands one line further down in the file that GNU as sees.
+        said = re.sub(
+            r"^snippet\.S:(\d+)", lambda found: f"{name}:{max(int(found[1]) - 1, 1)}", error.summary, flags=re.MULTILINE
+        )
+        raise AssemblyError(said) from error
+
+
+def _listing(data: bytes, address: int) -> list[tuple[int, bytes, str]]:
+    from sandbox.image.disassemble import disassemble
+
+    rows = []
+    at = 0
+    while at < len(data):
+        for each in disassemble(data[at:], address + at):
+            rows.append((each.address, each.raw, each.text))
+            at += each.size
+        if at < len(data):
+            rows.append((address + at, data[at : at + 1], f".byte {data[at]:#04x}"))
+            at += 1
+    return rows
