@@ -61,7 +61,7 @@ def test_cpus(session: MakeSession, cpus: int) -> None:
     "wrong",
     [
         {"ram": 0}, {"ram": -4096}, {"ram": 2 * MB}, {"ram": 63 << 30}, {"ram": 5 * MB + 1}, {"cpus": 0}, {"cpus": 9},
-        {"paging": "pse"}, {"paging": ""}, {"quantum": 1}, {"direct_map": 100 * MB}, {"switches": frozenset({"no-such"})},
+        {"paging": "pse"}, {"paging": ""}, {"quantum": 1}, {"direct_map": MB}, {"switches": frozenset({"no-such"})},
         {"boot": "mem=x"}, {"boot": "mem="}, {"boot": "mem=1m"}, {"boot": "mem=-8m"}, {"boot": "mem=64q"},
         {"holes": ((0, 4 * MB),)}, {"holes": ((MB, MB),)}, {"holes": ((0, 64 * MB),)}, {"holes": ((123, 456),)},
     ],
