@@ -131,7 +131,7 @@ def library() -> ctypes.CDLL:
     version = (combined >> 24 & 0xFF, combined >> 16 & 0xFF, combined >> 8 & 0xFF)
     if version != ENGINE_VERSION:
         raise UnknownEngine(
-            f"unicorn {'.'.join(map(str, version))} is installed; only 2.1.4 was measured",
+            f"unicorn {'.'.join(map(str, version))} is installed; only {'.'.join(map(str, ENGINE_VERSION))} was measured",
             "The sandbox depends on behaviour that no version promises. pip install unicorn==2.1.4",
         )
     return found
