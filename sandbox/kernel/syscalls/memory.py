@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EINVAL, KernelError
+from sandbox.kernel.abi.errno import EINVAL, ENOMEM, KernelError
 from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, do_brk, do_mmap, do_mprotect, do_munmap, zap_ranges
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import get_user
@@ -47,15 +47,18 @@ def sys_mprotect(kernel: Kernel, task: Task, address: int, length: int, prot: in
 
 
 def sys_madvise(kernel: Kernel, task: Task, address: int, length: int, advice: int, *_: int) -> int:
-    """MADV_DONTNEED drops private pages; every other advice is taken and ignored."""
-    if address & 0xFFF:
+    """MADV_DONTNEED drops private pages; every other advice is taken and ignored.
+
+    A hole in the range is ENOMEM, after the rest has been done.
+    """
+    assert task.mm is not None
+    end = address + page_align(length)
+    if address & 0xFFF or end > 1 << 32:
         raise KernelError(EINVAL)
-    if advice == MADV_DONTNEED and task.mm is not None:
-        end = address + page_align(length)
-        zap_ranges(
-            kernel,
-            task,
-            task.mm,
-            [(max(address, vma.start), min(end, vma.end)) for vma in task.mm.vmas.overlapping(address, end)],
-        )
+    vmas = task.mm.vmas
+    if advice == MADV_DONTNEED:
+        touched = [(max(address, vma.start), min(end, vma.end)) for vma in vmas.overlapping(address, end)]
+        zap_ranges(kernel, task, task.mm, touched)
+    if vmas.first_gap(address, end) is not None:
+        raise KernelError(ENOMEM)
     return 0
