@@ -104,7 +104,7 @@ def test_protection_is_the_leafs(bench: Bench) -> None:
 def test_kernel_half_is_shared(bench: Bench) -> None:
     """A kernel mapping made after an address space was, in a table that existed before, is seen there."""
     tables, linear = bench.tables, 0xFF800000
-    tables.ensure_table(bench.kernel, linear, user=False)
+    tables.pte_alloc(bench.kernel, linear, user=False)
     other = tables.new_pgd(bench.kernel)
     tables.set_pte(bench.kernel, linear, tables.make(0x345, P | RW), user=False)
     bench.pgd = other
@@ -129,7 +129,7 @@ def test_large_pages(bench: Bench) -> None:
 
 
 def test_large_page_refuses_a_table(bench: Bench) -> None:
-    bench.tables.ensure_table(bench.kernel, PAGE_OFFSET, user=False)
+    bench.tables.pte_alloc(bench.kernel, PAGE_OFFSET, user=False)
     with pytest.raises(TableError):
         bench.tables.set_large(bench.kernel, PAGE_OFFSET, P | RW)
 
@@ -183,7 +183,7 @@ def test_pae_stores_the_high_word_first() -> None:
     bench = Bench(memory, None)  # type: ignore[arg-type]
     tables = PaeTables(memory, lambda: bench.alloc(), lambda pfn: bench.free(pfn))
     pgd = tables.new_pgd(None)
-    tables.ensure_table(pgd, 0x1000000, user=True)
+    tables.pte_alloc(pgd, 0x1000000, user=True)
     stores: list[tuple[str, int, int]] = []
 
     class Recorder:
