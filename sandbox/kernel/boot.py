@@ -102,9 +102,9 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
     tables = _tables(memory, start, config)
     kernel_pgd = tables.new_pgd(None)
     _direct_map(tables, kernel_pgd, lowmem, config)
-    tables.ensure_table(kernel_pgd, PKMAP_BASE, user=False)
+    tables.pte_alloc(kernel_pgd, PKMAP_BASE, user=False)
     for linear in range(FIXADDR_START, FIXADDR_END, tables.large_page):
-        tables.ensure_table(kernel_pgd, linear, user=False)
+        tables.pte_alloc(kernel_pgd, linear, user=False)
 
     max_pfn = max(first + size for first, size in ranges) // PAGE_SIZE
     memmap = MemMap(memory, start.take("mem_map", MemMap.bytes_for(max_pfn)), max_pfn)

@@ -168,7 +168,10 @@ def _build_stack(
     if STACK_TOP - start > kernel.config.stack_limit:
         raise KernelError(E2BIG)
     prot = PROT_READ | PROT_WRITE | (PROT_EXEC if program.stack_executable else 0)
-    mm.vmas.insert(Vma(start, STACK_TOP, prot, VM_MAYWRITE | VM_GROWSDOWN))
+    try:
+        mm.vmas.insert(Vma(start, STACK_TOP, prot, VM_MAYWRITE | VM_GROWSDOWN))
+    except ValueError as error:
+        raise KernelError(ENOMEM) from error
     mm.start_stack = sp
     if copy_to_user(kernel, task, sp, image):
         raise KernelError(EFAULT)

@@ -38,6 +38,8 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
         child.parent = init if init is not task and init is not None and init.mm is not None else None
         if child.parent is not None:
             child.parent.children.append(child)
+            if child.state is State.ZOMBIE:
+                _wake_waiter(kernel, child.parent)
         elif child.state is State.ZOMBIE:
             _bury(kernel, child)
     task.children.clear()
@@ -48,7 +50,12 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     parent = task.parent
     if parent is None:
         _bury(kernel, task)
-    elif parent.waits_for == "a child" and parent.state is State.SLEEPING:
+    else:
+        _wake_waiter(kernel, parent)
+
+
+def _wake_waiter(kernel: Kernel, parent: Task) -> None:
+    if parent.waits_for == "a child" and parent.state is State.SLEEPING:
         kernel.sched.wake(parent)
 
 

@@ -189,7 +189,7 @@ class Scheduler:
         limit = kernel.config.block_limit
         if limit:
             budget = min(budget, limit - self.now)
-        return max(1, budget)
+        return max(0, budget)
 
     def charge(self, slot: KernelCpu, blocks: int) -> None:
         """User code of this CPU's task ran so many blocks."""
@@ -203,7 +203,10 @@ class Scheduler:
             self._engine_run = max(10_000, min(LONGEST_ENGINE_RUN, aim, blocks * 4))
 
     def after_run(self, task: Task) -> None:
-        """At a return to ring 3: limits, timers, end of slice, end of turn."""
+        """At a return to ring 3 after an exit that every run has here: limits, timers, end of slice, end of turn.
+
+        A debugger's stop is none: it may lie inside the last block of a slice, which is to be finished first.
+        """
         self._check_limits()
         if self._next_timer is not None:
             self._wake_sleepers()

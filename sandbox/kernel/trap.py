@@ -78,6 +78,9 @@ class KernelTraps:
                     self._exception(task, context, exit_)
             elif kind is BudgetSpent:
                 sched.adapt(budget, time.perf_counter() - began)
+            elif kind is Stepped or kind is BreakpointHit:
+                kernel.stopped(slot, exit_)
+                continue
             else:
                 self._odd_exit(task, exit_)
             if stepping is not None and kind is Trap:

@@ -26,6 +26,7 @@ class CodeCache:
         self._memory = memory
         self._cpus = cpus
         self._enabled = enabled
+        self._alone = len(cpus) == 1
         self._code: set[int] = set()
         self._writable: set[int] = set()
         self._retired: set[int] = set()
@@ -37,11 +38,12 @@ class CodeCache:
         """A user entry for the frame was made."""
         if executable:
             self._code.add(pfn)
-        if len(self._cpus) > 1:
-            if writable:
-                self._writable.add(pfn)
-            if pfn in self._code and pfn in self._writable and pfn not in self._watched:
-                self._watched[pfn] = self._sum(pfn)
+        if self._alone:
+            return
+        if writable:
+            self._writable.add(pfn)
+        if pfn in self._code and pfn in self._writable and pfn not in self._watched:
+            self._watched[pfn] = self._sum(pfn)
 
     def freed(self, pfn: int) -> None:
         """The frame went back to the allocator."""

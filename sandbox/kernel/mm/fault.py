@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sandbox.kernel.fs.inode import Inode
 from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pagetable import NX, RW, US, A, D, P
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 PAGE_MASK = ~(PAGE_SIZE - 1)
-ERROR_WRITE, ERROR_USER, ERROR_FETCH = 2, 4, 16
+ERROR_PRESENT, ERROR_WRITE, ERROR_USER, ERROR_FETCH = 1, 2, 4, 16
 STACK_SLACK = 65536 + 32 * 4
 """Bytes below ESP that an instruction may touch and still grow the stack (2.4: ENTER pushes that much)."""
 
@@ -51,7 +52,9 @@ def do_user_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, address: int, error_c
             return BAD_AREA
         resolution = "stack-growth"
     write = bool(error_code & ERROR_WRITE)
-    needed = PROT_WRITE if write else PROT_EXEC if error_code & ERROR_FETCH else PROT_READ | PROT_EXEC | PROT_WRITE
+    # A fetch of a page that is not there counts as a read, as on Linux: with NX it faults again when it is.
+    fetch = error_code & ERROR_FETCH and error_code & ERROR_PRESENT
+    needed = PROT_WRITE if write else PROT_EXEC if fetch else PROT_READ | PROT_EXEC | PROT_WRITE
     if not vma.prot & needed and not (needed == PROT_EXEC and mm.executable_data and vma.prot & PROT_READ):
         return BAD_AREA
     how = handle_mm_fault(kernel, slot, mm, vma, address, write)
@@ -59,30 +62,33 @@ def do_user_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, address: int, error_c
 
 
 def handle_mm_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, address: int, write: bool) -> str:
-    """Bring the page of an address in, or break its sharing.  Raises OutOfMemory."""
+    """Bring the page of an address in, or break its sharing.
+
+    The table comes first: when there is no frame for it, no page is left without an owner.  Raises OutOfMemory.
+    """
     page = address & PAGE_MASK
-    pte = kernel.tables.get_pte(mm.pgd, page)
+    tables = kernel.tables
+    ptep = tables.pte_alloc(mm.pgd, page)
+    pte = tables.read(ptep)
     if not pte & P:
-        return do_no_page(kernel, slot, mm, vma, page, write)
+        mm.minor_faults += 1
+        if vma.inode is None:
+            return do_anonymous_page(kernel, slot, mm, vma, ptep, write)
+        return do_no_page(kernel, slot, mm, vma, vma.inode, page, ptep, write)
     if write and not pte & RW:
-        return do_wp_page(kernel, slot, mm, vma, page, pte)
+        return do_wp_page(kernel, slot, mm, vma, page, ptep, pte)
     kernel.tlb.flush_page(slot, mm, page)
     return "spurious"
 
 
-def do_no_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> str:
-    """Nothing is mapped: a file's page, the zero page for a read, a cleared page for a write.
-
-    The table comes first: when there is no frame for it, no page is left without an owner.
-    """
-    mm.minor_faults += 1
-    kernel.tables.ensure_table(mm.pgd, page, user=True)
-    if vma.inode is None:
-        return do_anonymous_page(kernel, slot, mm, vma, page, write)
+def do_no_page(
+    kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, inode: Inode, page: int, ptep: int, write: bool
+) -> str:
+    """A page of a file: the page cache's frame, or for a private write a copy of it at once."""
     index = vma.page_of(page)
-    if index << 12 >= (vma.inode.size + PAGE_SIZE - 1) & PAGE_MASK:
+    if index << 12 >= (inode.size + PAGE_SIZE - 1) & PAGE_MASK:
         return BUS_ERROR
-    pfn = kernel.pagecache.find_page(vma.inode, index)
+    pfn = kernel.pagecache.find_page(inode, index)
     if write and not vma.shared and not kernel.leaves_out("no-file-private"):
         mine = kernel.alloc_frame(highmem=True)
         source, target = kernel.kmap.kmap(slot, pfn), kernel.kmap.kmap(slot, mine)
@@ -90,21 +96,21 @@ def do_no_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, wri
         kernel.kmap.kunmap(slot, target)
         kernel.kmap.kunmap(slot, source)
         kernel.counters.bytes_by_guest += PAGE_SIZE
-        kernel.tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, mine, True) | D)
+        kernel.tables.store(ptep, user_entry(kernel, mm, vma, mine, True) | D)
         return "file-private"
     kernel.memmap.get_page(pfn)
-    kernel.tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, pfn, write))
+    kernel.tables.store(ptep, user_entry(kernel, mm, vma, pfn, write))
     return "file-read"
 
 
-def do_anonymous_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> str:
+def do_anonymous_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, ptep: int, write: bool) -> str:
     """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU."""
     if not write:
-        kernel.tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, kernel.zero_page, False))
+        kernel.tables.store(ptep, user_entry(kernel, mm, vma, kernel.zero_page, False))
         return "zero-page"
     pfn = kernel.alloc_frame(highmem=True)
     clear_frame(kernel, slot, pfn)
-    kernel.tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, pfn, True) | D)
+    kernel.tables.store(ptep, user_entry(kernel, mm, vma, pfn, True) | D)
     return "demand-zero"
 
 
@@ -118,7 +124,7 @@ def clear_frame(kernel: Kernel, slot: KernelCpu, pfn: int) -> None:
     kernel.counters.bytes_by_guest += PAGE_SIZE
 
 
-def do_wp_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, pte: int) -> str:
+def do_wp_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> str:
     """A write to a page that is mapped read-only in a writable area: the sole owner keeps it, others copy.
 
     Post 001 (Tweedie): the old data is copied out of the faulting process's own mapping; only the new frame needs
@@ -128,7 +134,7 @@ def do_wp_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, pte
     old = tables.pfn(pte)
     if vma.shared or (memmap.count(old) == 1 and not memmap.reserved(old) and not kernel.leaves_out("no-reuse")):
         kernel.code.mapped(old, not pte & NX, True)
-        tables.set_pte(mm.pgd, page, pte | RW | D | A)
+        tables.store(ptep, pte | RW | D | A)
         kernel.tlb.flush_page(slot, mm, page)
         kernel.counters.cow_reuses += 1
         return "cow-reuse"
@@ -156,7 +162,7 @@ def do_wp_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, pte
     kernel.put_page(old)
     if kernel.leaves_out("early-free"):
         kernel.put_page(old)
-    tables.set_pte(mm.pgd, page, user_entry(kernel, mm, vma, new, True) | D)
+    tables.store(ptep, user_entry(kernel, mm, vma, new, True) | D)
     kernel.tlb.flush_page(slot, mm, page)
     if not kernel.leaves_out("early-free"):
         kernel.put_page(old)

@@ -59,9 +59,25 @@ class PageTables:
         """The 4 KB entry that maps a linear address, 0 where no table is, a large page's entry where one is."""
         raise NotImplementedError
 
-    def set_pte(self, pgd: int, linear: int, entry: int, user: bool = True) -> None:
-        """Store a 4 KB entry, allocating the tables on the way.  Raises OutOfMemory."""
+    def pte_alloc(self, pgd: int, linear: int, user: bool = True) -> int:
+        """The place of the 4 KB entry of a linear address, its table allocated if there was none.
+
+        A place is good for ``read`` and ``store`` as long as the table lives.  Raises OutOfMemory, and TableError
+        inside a large page.
+        """
         raise NotImplementedError
+
+    def read(self, ptep: int) -> int:
+        """The entry at a place."""
+        raise NotImplementedError
+
+    def store(self, ptep: int, entry: int) -> None:
+        """Store an entry at a place, in the order of words that hardware needs."""
+        raise NotImplementedError
+
+    def set_pte(self, pgd: int, linear: int, entry: int, user: bool = True) -> None:
+        """Store a 4 KB entry, allocating the tables on the way.  Raises OutOfMemory and TableError."""
+        self.store(self.pte_alloc(pgd, linear, user), entry)
 
     def set_large(self, pgd: int, linear: int, entry: int) -> None:
         """Store a large-page entry (4 MB or 2 MB) at an empty directory slot."""
@@ -69,10 +85,6 @@ class PageTables:
 
     def clear_directory(self, pgd: int, linear: int) -> None:
         """Empty the directory slot over a linear address; the table stays its owner's."""
-        raise NotImplementedError
-
-    def ensure_table(self, pgd: int, linear: int, user: bool) -> None:
-        """Allocate the pte table over a linear address if there is none."""
         raise NotImplementedError
 
     def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -127,15 +139,22 @@ class LegacyTables(PageTables):
             return directory
         return words[(directory >> 12 << 10) + (linear >> 12 & 1023)]
 
-    def set_pte(self, pgd: int, linear: int, entry: int, user: bool = True) -> None:
+    def pte_alloc(self, pgd: int, linear: int, user: bool = True) -> int:
         words = self._words
-        directory = words[(pgd << 10) + (linear >> 22)]
+        at = (pgd << 10) + (linear >> 22)
+        directory = words[at]
         if not directory & P:
-            self.ensure_table(pgd, linear, user)
-            directory = words[(pgd << 10) + (linear >> 22)]
+            directory = self.alloc_table() << 12 | (USER_TABLE if user else KERNPG_TABLE)
+            words[at] = directory
         elif directory & PSE:
             raise TableError(f"{linear:#010x} is inside a large page")
-        words[(directory >> 12 << 10) + (linear >> 12 & 1023)] = entry
+        return (directory >> 12 << 10) + (linear >> 12 & 1023)
+
+    def read(self, ptep: int) -> int:
+        return self._words[ptep]
+
+    def store(self, ptep: int, entry: int) -> None:
+        self._words[ptep] = entry
 
     def set_large(self, pgd: int, linear: int, entry: int) -> None:
         at = (pgd << 10) + (linear >> 22)
@@ -145,11 +164,6 @@ class LegacyTables(PageTables):
 
     def clear_directory(self, pgd: int, linear: int) -> None:
         self._words[(pgd << 10) + (linear >> 22)] = 0
-
-    def ensure_table(self, pgd: int, linear: int, user: bool) -> None:
-        at = (pgd << 10) + (linear >> 22)
-        if not self._words[at] & P:
-            self._words[at] = self.alloc_table() << 12 | (USER_TABLE if user else KERNPG_TABLE)
 
     def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         words = self._words
@@ -231,7 +245,7 @@ class PaeTables(PageTables):
             return directory
         return quads[((directory & 0xFFFFFF000) >> 3) + (linear >> 12 & 511)]
 
-    def set_pte(self, pgd: int, linear: int, entry: int, user: bool = True) -> None:
+    def pte_alloc(self, pgd: int, linear: int, user: bool = True) -> int:
         quads = self._quads
         slot = self._slot(pgd, linear)
         directory = quads[slot]
@@ -240,13 +254,18 @@ class PaeTables(PageTables):
             quads[slot] = directory
         elif directory & PSE:
             raise TableError(f"{linear:#010x} is inside a large page")
-        at = ((directory & 0xFFFFFF000) >> 3) + (linear >> 12 & 511)
-        if quads[at] & P:
-            quads[at] = entry
+        return ((directory & 0xFFFFFF000) >> 3) + (linear >> 12 & 511)
+
+    def read(self, ptep: int) -> int:
+        return self._quads[ptep]
+
+    def store(self, ptep: int, entry: int) -> None:
+        if self._quads[ptep] & P:
+            self._quads[ptep] = entry
         else:
             words = self._words
-            words[2 * at + 1] = entry >> 32
-            words[2 * at] = entry & 0xFFFFFFFF
+            words[2 * ptep + 1] = entry >> 32
+            words[2 * ptep] = entry & 0xFFFFFFFF
 
     def set_large(self, pgd: int, linear: int, entry: int) -> None:
         slot = self._slot(pgd, linear)
@@ -256,11 +275,6 @@ class PaeTables(PageTables):
 
     def clear_directory(self, pgd: int, linear: int) -> None:
         self._quads[self._slot(pgd, linear)] = 0
-
-    def ensure_table(self, pgd: int, linear: int, user: bool) -> None:
-        slot = self._slot(pgd, linear)
-        if not self._quads[slot] & P:
-            self._quads[slot] = self.alloc_table() << 12 | (USER_TABLE if user else KERNPG_TABLE)
 
     def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         quads = self._quads
