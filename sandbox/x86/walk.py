@@ -61,6 +61,8 @@ class Access:
     write: bool = False
     user: bool = False
     fetch: bool = False
+    modify: bool = False
+    """One operand is read and then written, as by INC, XCHG or CMPXCHG."""
 
     @classmethod
     def of_error_code(cls, code: int) -> Access:
@@ -84,10 +86,14 @@ class Profile:
     pdpte_page_fault: bool = False
     """A reserved bit in the PDPTE is a page fault at the access (error code P and RSVD); on hardware it is #GP(0) at
     the load of CR3, and the access never happens."""
+    modify_reads_first: bool = False
+    """What reads and writes its operand is first a read to the MMU: the error code of a missing page lacks W, and a
+    read-only page gets A before the write faults.  Hardware checks for the write at once (seen on an AMD host, for ADD,
+    INC, NOT, shifts, BTS, XADD, XCHG, CMPXCHG and CMPXCHG8B, with LOCK and without)."""
 
 
 MANUAL = Profile("manual")
-ENGINE = Profile("engine", True, True, NX | ABOVE_PHYSICAL, True)
+ENGINE = Profile("engine", True, True, NX | ABOVE_PHYSICAL, True, True)
 
 
 @dataclass(slots=True)
@@ -174,6 +180,17 @@ def walk(
     """
     if not cr0 & CR0_PG:
         return Walk(None, linear, physical=linear)
+    if access.modify:
+        first = Access(not profile.modify_reads_first, access.user)
+        found = walk(read, cr3, linear, first, cr0=cr0, cr4=cr4, efer=efer, profile=profile, pdptes=pdptes)
+        if first.write or found.physical is None:
+            return found
+        then = walk(
+            read, cr3, linear, Access(True, access.user), cr0=cr0, cr4=cr4, efer=efer, profile=profile, pdptes=pdptes
+        )
+        if then.physical is None:
+            then.updates = found.updates
+        return then
     pse, nxe = bool(cr4 & CR4_PSE), bool(efer & EFER_NXE)
     if cr4 & CR4_PAE:
         found = Walk(PAE, linear, pse=pse, nxe=nxe)
