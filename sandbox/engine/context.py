@@ -8,6 +8,7 @@ ones of 2.1.4 on 64-bit hosts, and ``sandbox.engine.selftest`` provokes known st
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -48,6 +49,7 @@ _GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 EFER = 592 // 8
 FPU_TOP, FPU_STATUS, FPU_CONTROL, FPU_TAGS, FPU_REGISTERS = 604, 608, 610, 612, 624
 MXCSR, XMM, XMM_STRIDE = 816, 824, 64
+FXSAVE_SIZE, MXCSR_MASK = 512, 0xFFFF
 ERROR_CODE32, IS_SOFTWARE32, NEXT_EIP, OLD_EXCEPTION32 = 5384 // 4, 5388 // 4, 5392 // 8, 5496 // 4
 DEBUG_REGISTERS, BREAKPOINTS = 5400 // 8, 5464 // 8
 
@@ -271,6 +273,28 @@ class CpuContext:
             self.data[FPU_TAGS + number] = not tags >> number & 1
             at = FPU_REGISTERS + (number + top & 7) * 16
             self.data[at : at + 10] = stack[number]
+
+    def fxsave(self) -> bytes:
+        """The 512 bytes of FXSAVE (SDM 1, 10.5.1).  The engine keeps no last instruction and operand: those are 0."""
+        control, status, tags, stack = self.x87()
+        image = bytearray(FXSAVE_SIZE)
+        struct.pack_into("<HHB", image, 0, control, status, tags)
+        struct.pack_into("<II", image, 24, self.mxcsr, MXCSR_MASK)
+        for number in range(8):
+            image[32 + 16 * number : 42 + 16 * number] = stack[number]
+            image[160 + 16 * number : 176 + 16 * number] = self.xmm(number)
+        return bytes(image)
+
+    def fxrstor(self, image: bytes) -> None:
+        """Set x87, MMX and SSE from the 512 bytes of FXSAVE.  Raises ValueError for a reserved bit of MXCSR."""
+        control, status, tags = struct.unpack_from("<HHB", image, 0)
+        (mxcsr,) = struct.unpack_from("<I", image, 24)
+        if mxcsr & ~MXCSR_MASK:
+            raise ValueError(f"MXCSR {mxcsr:#x} has reserved bits; the CPU would raise #GP")
+        self.set_x87(control, status, tags, [image[at : at + 10] for at in range(32, 160, 16)])
+        for number in range(8):
+            self.set_xmm(number, image[160 + 16 * number : 176 + 16 * number])
+        self.mxcsr = mxcsr
 
     def reset_fpu(self) -> None:
         """x87 and SSE as after FNINIT and power-up: all exceptions masked, all registers empty (SDM 3A, 9.1.1)."""

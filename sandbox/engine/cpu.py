@@ -85,7 +85,8 @@ class Cpu:
         self._unanswered: tuple[int, bool, int] | None = None
         self._denied: PortDenied | None = None
         self._callback_error: BaseException | None = None
-        self.context = self.new_context()
+        self.context = CpuContext(handle.uc)
+        check(library().uc_context_save(handle.uc, self.context.handle), "to save a context")
         handle.initialize(self.context.size)
         self._connect_time_stamp()
         self.reset()
@@ -114,10 +115,9 @@ class Cpu:
         return self._step_end - self._words[stubs.PAD_STEPS]
 
     def new_context(self) -> CpuContext:
-        """A context holding this CPU's present state."""
+        """A copy of ``context``."""
         made = CpuContext(self.handle.uc)
-        check(library().uc_context_save(self.handle.uc, made.handle), "to save a context")
-        made.longs[ctx.OLD_EXCEPTION32] = _NONE32
+        made.copy_from(self.context)
         return made
 
     def reset(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
+from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Exit, Halt, Trap
 from sandbox.engine.library import DescriptorTable, Msr, UnknownEngine, check, library
 
@@ -90,7 +91,8 @@ def _registers(cpu: Cpu) -> None:
     for number in range(8):
         write(lib.REG_FP0 + number, (ctypes.c_uint8 * 10)(*range(number, number + 10)))
         write(lib.REG_XMM0 + number, (ctypes.c_uint64 * 2)(0xF0F0F0F000 + number, ~number & 0xFFFFFFFF))
-    state = cpu.new_context()
+    state = CpuContext(uc)
+    check(engine.uc_context_save(uc, state.handle), "to save a context")
     for number in range(8):
         _expect(f"general register {number}", state.quads[number], 0xA1B2C300 + number)
         _expect(f"XMM{number}", state.xmm(number), struct.pack("<QQ", 0xF0F0F0F000 + number, ~number & 0xFFFFFFFF))
