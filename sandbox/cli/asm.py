@@ -74,11 +74,7 @@ def _by_gnu_as(text: str, address: int, name: str) -> bytes:
     try:
         return assemble_text(text, address)
     except AssemblyError as error:
-        # The text stands one line further down in the file that GNU as sees.
-        said = re.sub(
-            r"^snippet\.S:(\d+)", lambda found: f"{name}:{max(int(found[1]) - 1, 1)}", error.summary, flags=re.MULTILINE
-        )
-        raise AssemblyError(said) from error
+        raise AssemblyError(re.sub(r"^snippet\.S:", lambda _: f"{name}:", error.summary)) from error
 
 
 def _listing(data: bytes, address: int) -> list[tuple[int, bytes, str]]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sandbox.kernel.config import SWITCHES, KernelConfig
+from sandbox.machine.breakage import SWITCHES as BARE_SWITCHES
 from sandbox.runner.target import Target
 from sandbox.x86.errors import ConfigurationError
 
@@ -47,7 +48,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--boot", metavar="LINE", help='kernel command line, for example "mem=16m"')
     group.add_argument("--seed", type=int, metavar="N", help="of the scheduler and of random numbers (default: 0)")
     group.add_argument(
-        "--break", dest="switches", action="append", default=[], metavar="SWITCH", choices=sorted(SWITCHES),
+        "--break", dest="switches", action="append", default=[], metavar="SWITCH", choices=sorted({*SWITCHES, *BARE_SWITCHES}),
         help="leave out one step of the kernel on purpose: " + ", ".join(sorted(SWITCHES)),
     )  # fmt: skip
     group.add_argument("--root", type=Path, metavar="DIR", help="host directory that the program sees as /")
@@ -60,19 +61,20 @@ def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
     """The KernelConfig for an image and these options.  Raises ConfigurationError."""
     return target.config(
         paging=options.paging,
-        ram=_size(options.ram),
+        ram=parse_count(options.ram),
         cpus=options.cpus,
         boot=options.boot,
         seed=options.seed,
         switches=frozenset(options.switches) or None,
         root=options.root,
         writable=options.write or None,
-        block_limit=_size(options.limit),
+        block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )
 
 
-def _size(text: str | None) -> int | None:
+def parse_count(text: str | None) -> int | None:
+    """A number with k, M or G behind it.  Raises ConfigurationError."""
     from sandbox.image.manifest import parse_size
 
     if text is None:

@@ -30,7 +30,6 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.cli.rom import run_rom
     from sandbox.kernel.fs.console import BytesSource, HostSink, HostSource
     from sandbox.runner.run import Session, Streams
     from sandbox.runner.target import resolve
@@ -38,7 +37,9 @@ def run(options: argparse.Namespace) -> int:
     kinds = _trace_kinds(options.trace)
     target = resolve(options.image, options.arguments)
     if target.kind == "rom":
-        return run_rom(target, options)
+        from sandbox.cli.rom import run_rom_image
+
+        return run_rom_image(target, options)
     config = machine_config(options, target)
     if options.json:
         streams = Streams(HostSource(0) if not sys.stdin.isatty() else BytesSource())

@@ -11,10 +11,14 @@ from sandbox.kernel.events import PageFault
 from sandbox.kernel.fs.console import BytesSource
 from sandbox.kernel.signal import signal_name
 from sandbox.runner.result import Result
+from sandbox.runner.rom import rom_config, run_rom
 from sandbox.runner.run import Streams, run_program
 from sandbox.runner.target import Target
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.errors import SandboxError
+
+BROKEN_LIMIT = 50_000_000
+"""Blocks after which a run on a broken kernel has failed."""
 
 
 @dataclass(slots=True)
@@ -38,16 +42,14 @@ def check_image(target: Target, paging: str, switch: str = "") -> Verdict:
     manifest = target.manifest
     assert manifest is not None
     verdict = Verdict(target.name, paging, switch)
-    config = target.config(paging=paging, switches=frozenset((switch,)) if switch else None)
-    if switch:
-        config.block_limit = config.block_limit or 50_000_000
-    streams = Streams(BytesSource(manifest.stdin.encode()))
+    switches = frozenset((switch,)) if switch else None
+    limit = BROKEN_LIMIT if switch else None
     try:
         if target.kind == "rom":
-            from sandbox.runner.rom import run_rom
-
-            result = run_rom(target, config)
+            result = run_rom(target, rom_config(target, switches=switches, block_limit=limit))
         else:
+            config = target.config(paging=paging, switches=switches, block_limit=limit)
+            streams = Streams(BytesSource(manifest.stdin.encode()))
             result = run_program(target.name, target.data, target.arguments, config, streams, record_faults=True)
     except SandboxError as error:
         verdict.failures.append(error.summary)
