@@ -48,7 +48,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--boot", metavar="LINE", help='kernel command line, for example "mem=16m"')
     group.add_argument("--seed", type=int, metavar="N", help="of the scheduler and of random numbers (default: 0)")
     group.add_argument(
-        "--break", dest="switches", action="append", default=[], metavar="SWITCH", choices=sorted({*SWITCHES, *BARE_SWITCHES}),
+        "--break", dest="switches", action="append", default=[], metavar="SWITCH",
+        choices=sorted({*SWITCHES, *BARE_SWITCHES}),
         help="leave out one step of the kernel on purpose: " + ", ".join(sorted(SWITCHES)),
     )  # fmt: skip
     group.add_argument("--root", type=Path, metavar="DIR", help="host directory that the program sees as /")
