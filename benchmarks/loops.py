@@ -17,7 +17,7 @@ from benchmarks.bare import StockLoop
 from benchmarks.kernelrun import run_seconds
 from benchmarks.measure import Row, interleaved
 
-PROCESSES = 11
+PROCESSES = 9
 
 
 def rows() -> Iterator[Row]:

@@ -21,8 +21,8 @@ _ALU = "\n".join(
 
 LOOPS = {
     "loop of 2": "mov ecx, 20000000\n1: dec ecx\njnz 1b\n",
-    "loop of 5": "mov ecx, 20000000\n1: add eax, ecx\nxor edx, eax\nlea ebx, [edx+1]\ndec ecx\njnz 1b\n",
-    "loop of 20": f"mov ecx, 12000000\n1: {_ALU}\ndec ecx\njnz 1b\n",
+    "loop of 5": "mov ecx, 32000000\n1: add eax, ecx\nxor edx, eax\nlea ebx, [edx+1]\ndec ecx\njnz 1b\n",
+    "loop of 20": f"mov ecx, 24000000\n1: {_ALU}\ndec ecx\njnz 1b\n",
     "call and ret": "mov ecx, 6000000\njmp 1f\n2: ret\n1: call 2b\ndec ecx\njnz 1b\n",
     "load and store": (
         "mov ecx, 16000000\nmov esi, offset buffer\nxor edx, edx\n"
