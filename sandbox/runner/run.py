@@ -15,7 +15,7 @@ from sandbox.kernel.fs.console import BytesSource, CaptureSink, Sink, Source, st
 from sandbox.kernel.fs.mount import FileSystem
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.sched import Deadlock, Interrupted, LimitReached
-from sandbox.kernel.task import Task
+from sandbox.kernel.task import Task, TaskExit
 from sandbox.machine.events import Event
 from sandbox.machine.machine import Machine
 from sandbox.runner.result import Result, Summary
@@ -90,6 +90,8 @@ class Session:
                 if isinstance(cause, SandboxError):
                     raise BadProgram(cause.summary, cause.detail) from error
                 raise BadProgram(f"{self.path}: cannot be executed: {error}") from error
+            except TaskExit as leaving:
+                raise BadProgram(f"{self.path}: {task.report.splitlines()[0]}") from leaving
             kernel.activate(task.cpu, None)
             kernel.sched.enqueue(task)
             self.task = task
