@@ -23,11 +23,11 @@ class SystemCalls:
     """The dispatch table of one kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
-        from sandbox.kernel.syscalls import files, memory, misc, process
+        from sandbox.kernel.syscalls import files, io, memory, misc, process
 
         self._kernel = kernel
         self._handlers: list[Handler | None] = [None] * (max(NUMBERS.values()) + 1)
-        for module in (process, memory, files, misc):
+        for module in (process, memory, files, io, misc):
             for name in dir(module):
                 if name.startswith("sys_"):
                     self._handlers[NUMBERS[name[4:]]] = getattr(module, name)
