@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from benchmarks import programs
 from benchmarks.bare import StockLoop
@@ -33,7 +34,7 @@ def rows() -> Iterator[Row]:
 
 def _stores() -> Row:
     program = programs.stores()
-    took = interleaved({mode: lambda mode=mode: run_seconds(program, mode) for mode in ("pae", "legacy")}, 5)
+    took = interleaved({mode: partial(run_seconds, program, mode) for mode in ("pae", "legacy")}, 5)
     per = 1e9 / programs.STORES
     note = f"{per * took['pae']:.1f} ns against {per * took['legacy']:.1f} ns"
     return Row("stores: PAE against two-level", took["legacy"] / took["pae"], "x", 5, True, note)
