@@ -35,9 +35,13 @@ def run_tool(arguments: list[str], cwd: Path | None = None) -> str:
     if shutil.which(arguments[0]) is None:
         package = {"nasm": "nasm", "gcc": "gcc"}.get(arguments[0], "binutils")
         raise ToolMissing(f"{arguments[0]} is not installed", f"apt-get install {package}")
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, timeout=TOOL_TIMEOUT, cwd=cwd, stdin=subprocess.DEVNULL
-    )
+    try:
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, errors="replace", timeout=TOOL_TIMEOUT, cwd=cwd,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise AssemblyError(f"{arguments[0]} did not end within {TOOL_TIMEOUT} seconds") from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         lines = [line for line in said.splitlines() if not line.endswith("Assembler messages:")]
@@ -97,7 +101,8 @@ def _to_object(source: Path, target: Path) -> None:
 
 def assemble_text(text: str, address: int = 0, syntax: str = "intel") -> bytes:
     """The bytes of a snippet at a linear address, by GNU as.  Raises AssemblyError and ToolMissing."""
-    lead = ".intel_syntax noprefix\n" if syntax == "intel" else ""
+    # On the first line, so that the numbers of lines in messages are those of the text.
+    lead = ".intel_syntax noprefix; " if syntax == "intel" else ""
     with tempfile.TemporaryDirectory() as folder:
         source, target, flat = (Path(folder) / name for name in ("snippet.S", "snippet.o", "snippet.bin"))
         source.write_text(lead + text + "\n")

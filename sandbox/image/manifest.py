@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def parse_size(text: str | int) -> int:
     if isinstance(text, int):
         return text
     digits, suffix = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "")
-    if suffix not in _SUFFIXES or not digits:
+    if suffix not in _SUFFIXES or not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", digits, re.ASCII):
         raise ValueError(f"{text!r} is not a size (a number with k, M or G)")
     return int(float(digits) * (1 << _SUFFIXES[suffix]))
 
@@ -123,7 +124,7 @@ def load(path: Path) -> Manifest:
             if key not in known:
                 raise ManifestError(path, f"{section}.{key}", f"unknown key; known are {', '.join(known)}")
             kinds = known[key]
-            if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is int):
+            if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
                 raise ManifestError(path, f"{section}.{key}", f"wrong type: {value!r}")
             setattr(made, key, _convert(path, f"{section}.{key}", key, value))
     if made.kind not in KINDS:
@@ -138,9 +139,15 @@ def load(path: Path) -> Manifest:
 def _convert(path: Path, where: str, key: str, value: Any) -> Any:
     if key == "ram":
         try:
-            return parse_size(value)
+            value = parse_size(value)
         except ValueError as error:
             raise ManifestError(path, where, str(error)) from error
+    if key in ("ram", "cpus", "quantum", "time_limit") and not value > 0:
+        raise ManifestError(path, where, f"{value!r}: must be more than 0")
+    if key in ("load", "entry") and not 0 <= value <= 0xFFFFFFFF:
+        raise ManifestError(path, where, f"{value!r}: not a 32-bit address")
+    if key == "counters" and not all(type(each) is int for each in value.values()):
+        raise ManifestError(path, where, "every counter is an integer")
     if key == "paging":
         modes = [value] if isinstance(value, str) else value
         if modes == ["both"]:

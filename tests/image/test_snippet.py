@@ -209,13 +209,12 @@ def random_line(dice: random.Random) -> str:
             return sizes[name] + address()
         if name in ("i", "few"):
             return number()
-        pools = {
-            "r32": registers, "r16": ["ax", "cx", "dx", "bx", "sp", "bp", "si", "di"], "r8": ["al", "cl", "dl", "bl", "ah", "ch", "dh", "bh"],
-            "xmm": [f"xmm{n}" for n in range(8)],
-            "mm": [f"mm{n}" for n in range(8)], "st": [f"st({n})" for n in range(8)],
-            "dr": [f"dr{n}" for n in range(8)],
-        }  # fmt: skip
-        return dice.choice(pools.get(name) or MADE_FROM[name].split())
+        numbered = {"xmm": "xmm{}", "mm": "mm{}", "dr": "dr{}", "st": "st({})"}
+        if name in numbered:
+            return numbered[name].format(dice.randrange(8))
+        general = {"r32": registers, "r16": [each[1:] for each in registers]}
+        general["r8"] = ["al", "cl", "dl", "bl", "ah", "ch", "dh", "bh"]
+        return dice.choice(general.get(name) or MADE_FROM[name].split())
 
     return re.sub(r"{(\w+)}", choose, template)
 
