@@ -13,6 +13,7 @@ FLAG_BIG, FLAG_GRANULAR = 1 << 22, 1 << 23
 FLAGS_MASK = 0x00F0FF00
 """The bits of a descriptor's second word that are neither base nor limit."""
 
+_SYSTEM = {1: "16-bit TSS", 2: "LDT", 3: "busy 16-bit TSS", 9: "32-bit TSS", 11: "busy 32-bit TSS"}
 TYPE_TSS16, TYPE_LDT, TYPE_TSS16_BUSY, TYPE_TSS32, TYPE_TSS32_BUSY = 1, 2, 3, 9, 11
 
 
@@ -95,6 +96,18 @@ class SegmentDescriptor:
         """D/B: 32-bit operands and stack pointer, 4 GB upper bound when expand-down."""
         return bool(self.flags & FLAG_BIG)
 
+    def describe(self) -> str:
+        """``code 32-bit DPL 3, base 0x00000000, limit 0xffffffff``."""
+        if self.system:
+            what = _SYSTEM.get(self.type, f"system type {self.type}")
+        else:
+            bits = "32-bit" if self.big else "16-bit"
+            kind = "code" if self.code else "data" if self.writable_data else "read-only data"
+            grown = not self.code and bool(self.flags & FLAG_EXPAND_DOWN)
+            what = f"{'conforming ' if self.conforming else ''}{kind} {bits}{' expand-down' if grown else ''}"
+        absent = "" if self.present else ", not present"
+        return f"{what} DPL {self.dpl}, base {self.base:#010x}, limit {self.limit:#010x}{absent}"
+
     def allows(self, offset: int, size: int) -> bool:
         """``size`` bytes from an offset on are inside the limit (SDM 3A, 5.3); expand-down turns it round."""
         last = offset + size - 1
@@ -126,7 +139,10 @@ _TYPES = {of: number for number, of in _GATES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """An entry of an IDT, or a call or task gate of a GDT or LDT.  ``bits`` is 16 or 32."""
+    """An entry of an IDT, or a call or task gate of a GDT or LDT.
+
+    ``bits`` is 16 or 32; ``parameters`` is the count of stack words or doublewords that a call gate copies.
+    """
 
     kind: GateKind
     bits: int
@@ -134,6 +150,7 @@ class Gate:
     offset: int
     dpl: int
     present: bool
+    parameters: int = 0
 
     @classmethod
     def decode(cls, quad: int) -> Gate | None:
@@ -144,10 +161,18 @@ class Gate:
             return None
         kind, bits = found
         offset = quad & 0xFFFF | (high & 0xFFFF0000 if bits == 32 else 0)
-        return cls(kind, bits, quad >> 16 & 0xFFFF, offset, high >> 13 & 3, bool(high & FLAG_PRESENT))
+        copied = high & 0x1F if kind is GateKind.CALL else 0
+        return cls(kind, bits, quad >> 16 & 0xFFFF, offset, high >> 13 & 3, bool(high & FLAG_PRESENT), copied)
 
     def encode(self) -> int:
         """The eight bytes as a number."""
         high = self.offset & 0xFFFF0000 | self.present << 15 | self.dpl << 13
-        high |= _TYPES[self.kind, self.bits] << 8
+        high |= _TYPES[self.kind, self.bits] << 8 | self.parameters
         return high << 32 | self.selector << 16 | self.offset & 0xFFFF
+
+    def describe(self) -> str:
+        """``32-bit interrupt gate to 0x0008:0x00101234, DPL 0``."""
+        absent = "" if self.present else ", not present"
+        if self.kind is GateKind.TASK:
+            return f"task gate to TSS {self.selector:#06x}, DPL {self.dpl}{absent}"
+        return f"{self.bits}-bit {self.kind.value} to {self.selector:#06x}:{self.offset:#010x}, DPL {self.dpl}{absent}"

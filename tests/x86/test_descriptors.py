@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandbox.x86.descriptors import Gate, GateKind, SegmentDescriptor, Selector
 
@@ -86,3 +88,57 @@ def test_gates(quad: int, kind: GateKind, bits: int, dpl: int, present: bool) ->
 def test_what_is_no_gate(kind: int) -> None:
     assert Gate.decode(0x8000 << 32 | kind << 40) is None
     assert Gate.decode(0x9E00 << 32) is None
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_segment_round_trip(quad: int) -> None:
+    """Every bit of a descriptor is base, limit or flags."""
+    assert SegmentDescriptor.decode(quad).encode() == quad
+
+
+@given(
+    st.builds(
+        Gate,
+        st.sampled_from((GateKind.CALL, GateKind.INTERRUPT, GateKind.TRAP)),
+        st.just(32),
+        st.integers(0, 0xFFFF),
+        st.integers(0, 0xFFFFFFFF),
+        st.integers(0, 3),
+        st.booleans(),
+    )
+)
+def test_gate_round_trip(gate: Gate) -> None:
+    assert Gate.decode(gate.encode()) == gate
+
+
+@given(st.integers(0, 0xFFFF))
+def test_selector_round_trip(value: int) -> None:
+    assert Selector.decode(value).encode() == value
+
+
+def test_a_call_gate_counts_its_parameters() -> None:
+    """Bits 4:0 of the second word (SDM 3A, figure 5-8)."""
+    gate = Gate.decode(0x0010EC0400081234)
+    assert gate is not None and gate.parameters == 4
+    assert gate.encode() == 0x0010EC0400081234
+
+
+@pytest.mark.parametrize(
+    ("quad", "text"),
+    [
+        (0x00CFFA000000FFFF, "code 32-bit DPL 3, base 0x00000000, limit 0xffffffff"),
+        (0x00CF92000000FFFF, "data 32-bit DPL 0, base 0x00000000, limit 0xffffffff"),
+        (0x00409E0000000FFF, "conforming code 32-bit DPL 0, base 0x00000000, limit 0x00000fff"),
+        (0x0000140000000FFF, "read-only data 16-bit expand-down DPL 0, base 0x00000000, limit 0x00000fff, not present"),
+        (0x12008B3456780067, "busy 32-bit TSS DPL 0, base 0x12345678, limit 0x00000067"),
+        (0x0000820000000007, "LDT DPL 0, base 0x00000000, limit 0x00000007"),
+    ],
+)
+def test_segments_in_words(quad: int, text: str) -> None:
+    assert SegmentDescriptor.decode(quad).describe() == text
+
+
+def test_gates_in_words() -> None:
+    trap, task = Gate.decode(0x0010EF0000081234), Gate.decode(0x0000850000280000)
+    assert trap is not None and trap.describe() == "32-bit trap gate to 0x0008:0x00101234, DPL 3"
+    assert task is not None and task.describe() == "task gate to TSS 0x0028, DPL 0"

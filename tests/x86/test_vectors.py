@@ -14,9 +14,9 @@ PAGE_FAULTS = (14, 20)
 
 def test_all_32_exist() -> None:
     assert [int(vector) for vector in Vector] == list(range(32))
-    assert Vector.PF == 14
-    assert Vector.GP == 13
-    assert Vector.XM == 19
+    names = ("DE", "DB", "NMI", "BP", "OF", "BR", "UD", "NM", "DF", "CSO", "TS", "NP", "SS", "GP", "PF")
+    assert [Vector[name].value for name in names] == list(range(15))
+    assert [Vector[name].value for name in ("MF", "AC", "MC", "XM", "VE", "CP")] == list(range(16, 22))
 
 
 @pytest.mark.parametrize("vector", range(256))
