@@ -167,17 +167,14 @@ class LegacyTables(PageTables):
 
     def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         words = self._words
-        linear = start
-        while linear < end:
-            stop = min(end, (linear >> 22) + 1 << 22)
-            directory = words[(pgd << 10) + (linear >> 22)]
+        first, last = start >> 22, end - 1 >> 22
+        for slot, directory in enumerate(words[(pgd << 10) + first : (pgd << 10) + last + 1].tolist(), first):
             if directory & P:
-                base = directory >> 12 << 10
-                first, count = base + (linear >> 12 & 1023), stop - linear >> 12
-                for offset, entry in enumerate(words[first : first + count].tolist()):
+                low, high = max(start, slot << 22), min(end, slot + 1 << 22)
+                table = (directory >> 12 << 10) + (low >> 12 & 1023)
+                for offset, entry in enumerate(words[table : table + (high - low >> 12)].tolist()):
                     if entry:
-                        yield linear + (offset << 12), entry
-            linear = stop
+                        yield low + (offset << 12), entry
 
     def free_user_tables(self, pgd: int) -> int:
         words, freed = self._words, 1
@@ -278,17 +275,23 @@ class PaeTables(PageTables):
 
     def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         quads = self._quads
-        linear = start
-        while linear < end:
-            stop = min(end, (linear >> 21) + 1 << 21)
-            top = quads[(pgd << 9) + (linear >> 30)]
-            directory = quads[((top & 0xFFFFFF000) >> 3) + (linear >> 21 & 511)] if top & P else 0
+        for gigabyte in range(start >> 30, (end - 1 >> 30) + 1):
+            top = quads[(pgd << 9) + gigabyte]
+            if top & P:
+                low, high = max(start, gigabyte << 30), min(end, gigabyte + 1 << 30)
+                yield from self._below(((top & 0xFFFFFF000) >> 3), gigabyte << 30, low, high)
+
+    def _below(self, pmd: int, base: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The entries under one directory (by quad index), which maps from ``base`` on, in [start, end)."""
+        quads = self._quads
+        first, last = start - base >> 21, end - 1 - base >> 21
+        for slot, directory in enumerate(quads[pmd + first : pmd + last + 1].tolist(), first):
             if directory & P:
-                first = ((directory & 0xFFFFFF000) >> 3) + (linear >> 12 & 511)
-                for offset, entry in enumerate(quads[first : first + (stop - linear >> 12)].tolist()):
+                low, high = max(start, base + (slot << 21)), min(end, base + (slot + 1 << 21))
+                table = ((directory & 0xFFFFFF000) >> 3) + (low >> 12 & 511)
+                for offset, entry in enumerate(quads[table : table + (high - low >> 12)].tolist()):
                     if entry:
-                        yield linear + (offset << 12), entry
-            linear = stop
+                        yield low + (offset << 12), entry
 
     def free_user_tables(self, pgd: int) -> int:
         quads, freed = self._quads, 1
