@@ -21,12 +21,12 @@ def run(options: argparse.Namespace) -> int:
     from sandbox.cli.colour import Colour
     from sandbox.image.disassemble import disassemble
     from sandbox.image.elf import is_elf, parse_executable, symbols
-    from sandbox.runner.target import NoSuchImage, resolve
+    from sandbox.runner.target import NoSuchImage, on_disk, resolve
     from sandbox.x86.errors import SandboxError
 
     path = Path(options.what)
     names: dict[int, str] = {}
-    if path.exists():
+    if on_disk(path):
         if path.is_dir() or path.suffix in (".toml", ".S", ".s", ".asm", ".c"):
             data = resolve(path).data
         else:

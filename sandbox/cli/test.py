@@ -57,17 +57,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _manifests(paths: list[str]) -> list[Manifest]:
     from sandbox.image.manifest import load
-    from sandbox.runner.target import NoSuchImage
+    from sandbox.runner.target import NoSuchImage, on_disk
 
     found = []
     for each in paths or ["images"]:
         path = Path(each)
+        if not on_disk(path):
+            raise NoSuchImage(f"{each}: no manifest there")
         if path.is_dir():
             inner = [path / "manifest.toml"] if (path / "manifest.toml").exists() else []
             names = inner or sorted(path.glob("*/manifest.toml"))
         else:
             names = [path]
-        if not names or not path.exists():
+        if not names:
             raise NoSuchImage(f"{each}: no manifest there")
         found += [load(name) for name in names]
     return found

@@ -49,15 +49,23 @@ class Target:
         return KernelConfig(**values)  # type: ignore[arg-type]
 
 
+def on_disk(path: Path) -> bool:
+    """The path exists; one that the host cannot even look up (too long, say) does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     """Find and load an image.
 
     Raises NoSuchImage, ManifestError, AssemblyError, ToolMissing.
     """
     path = Path(image)
-    if path.is_dir():
+    if on_disk(path) and path.is_dir():
         path = path / "manifest.toml"
-    if not path.exists():
+    if not on_disk(path):
         raise NoSuchImage(f"{image}: no such file", _suggest(str(image)))
     if path.suffix == ".toml":
         return _from_manifest(load(path), arguments)
