@@ -270,6 +270,12 @@ def verified_shapes() -> frozenset[str]:
 
 
 @functools.cache
+def _mnemonics() -> frozenset[str]:
+    words = (shape.split(" ") for shape in verified_shapes())
+    return frozenset(each[1] if each[0] in PREFIXES else each[0] for each in words)
+
+
+@functools.cache
 def _assembler() -> Any:
     import keystone
 
@@ -329,6 +335,8 @@ def encode(statement: Statement, address: int) -> bytes:
 
 
 def _encode(statement: Statement, address: int, name: str) -> bytes:
+    if statement.forms and statement.mnemonic not in _mnemonics():
+        raise SnippetError(f"{statement.mnemonic}: not an instruction that is known here", name, statement.line)
     for form in statement.forms:
         if form not in verified_shapes():
             raise SnippetError(
