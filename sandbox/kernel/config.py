@@ -42,6 +42,8 @@ SWITCHES = {
     "no-auxv": "exec leaves the auxiliary vector empty",
     "no-exit-free": "the frames of a task that ends are not released",
     "no-sleep": "nanosleep returns at once",
+    "no-sigpipe": "a write to a pipe without readers only fails",
+    "no-eof-check": "pages of a file mapping behind the file's end are pages of zeros",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""
 

@@ -50,7 +50,7 @@ def write_pipe(kernel: Kernel, task: Task, inode: PipeInode, nonblock: bool, add
     try:
         return inode.pipe.write(count, move, _sleeper(kernel, task), nonblock)
     finally:
-        if not inode.pipe.readers:
+        if not inode.pipe.readers and not kernel.leaves_out("no-sigpipe"):
             send_signal(kernel, task, SIGPIPE)
 
 

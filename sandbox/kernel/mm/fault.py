@@ -86,7 +86,7 @@ def do_no_page(
 ) -> str:
     """A page of a file: the page cache's frame, or for a private write a copy of it at once."""
     index = vma.page_of(page)
-    if index << 12 >= (inode.size + PAGE_SIZE - 1) & PAGE_MASK:
+    if index << 12 >= (inode.size + PAGE_SIZE - 1) & PAGE_MASK and not kernel.leaves_out("no-eof-check"):
         return BUS_ERROR
     pfn = kernel.pagecache.find_page(inode, index)
     if write and not vma.shared and not kernel.leaves_out("no-file-private"):
