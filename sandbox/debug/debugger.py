@@ -141,7 +141,10 @@ class Debugger:
         return bool(getattr(self, f"_do_{full}")(words))
 
     def _do_step(self, words: list[str]) -> bool:
-        self._kernel.steps = self._number(words[0]) if words else 1
+        count = self._number(words[0]) if words else 1
+        if count < 1:
+            raise DebugCommandError(f"step {count}: one instruction is the least")
+        self._kernel.steps = count
         return True
 
     def _do_continue(self, words: list[str]) -> bool:
@@ -161,7 +164,9 @@ class Debugger:
             cpu.clear_breakpoint(address)
 
     def _do_catch(self, words: list[str]) -> None:
-        self._catching = words != ["off"]
+        if words not in ([], ["off"]):
+            raise DebugCommandError("catch takes nothing, or off")
+        self._catching = not words
         self._tell("page faults are caught" if self._catching else "page faults are not caught")
 
     def _do_regs(self, words: list[str]) -> None:
