@@ -1,6 +1,6 @@
 """Plain guest code: under the kernel, on bare Unicorn with the clock's hook, and without any.
 
-The host runs one and the same translated loop at one of two speeds, up to a factor of 2.3 apart, depending on where
+The host runs one and the same translated loop at one of two speeds, up to a factor of 2.3 apart, perhaps by where
 the engine's buffers happen to lie in its address space.  So every repetition is a fresh process with addresses of its
 own (``python -m benchmarks.loops``), in which all variants take turns, and the best of each is compared.
 """
