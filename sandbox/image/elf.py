@@ -1,6 +1,6 @@
-"""ELF files: programs for exec, checked field by field, their symbols, and relocatable modules.
+"""ELF files: programs for exec, checked field by field as a kernel does, and their symbols.
 
-The exec path reads the few headers itself, as a kernel does; sections and relocations are pyelftools' work.
+No pyelftools here: this is on the path of every run.  Objects (``.o``) are :mod:`sandbox.image.relocatable`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from sandbox.image.symbols import SymbolTable
 from sandbox.x86.errors import SandboxError
 
 EHDR, PHDR, SHDR = struct.Struct("<16sHHIIIIIHHHHHH"), struct.Struct("<8I"), struct.Struct("<10I")
+SYMBOL = struct.Struct("<IIIBBH")
 ET_REL, ET_EXEC, ET_DYN = 1, 2, 3
 EM_386 = 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_TLS, PT_GNU_STACK = 1, 2, 3, 7, 0x6474E551
 PF_X = 1
 SHT_SYMTAB = 2
+SHN_UNDEF, SHN_LORESERVE = 0, 0xFF00
+STB_LOCAL, STT_SECTION, STT_FILE, STT_TLS = 0, 3, 4, 6
 TASK_SIZE = 0xC0000000
 MMAP_MIN_ADDR = 0x10000
 MAXIMUM_HEADERS = 128
@@ -31,17 +34,29 @@ class ImageError(SandboxError):
     def __init__(self, name: str, what: str, offset: int | None = None) -> None:
         where = f"{name}: " if offset is None else f"{name}: offset {offset:#x}: "
         super().__init__(where + what)
+        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A PT_LOAD entry.  Offsets and sizes in bytes, ``vaddr`` linear, ``flags`` PF_R 4, PF_W 2, PF_X 1."""
+    """A PT_LOAD entry.  Offsets, sizes and ``align`` in bytes, ``vaddr`` linear, ``flags`` PF_R 4, PF_W 2, PF_X 1."""
 
     offset: int
     filesz: int
     vaddr: int
     memsz: int
     flags: int
+    align: int = PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class TlsTemplate:
+    """PT_TLS: the initial bytes of thread-local variables.  A static program sets it up itself; exec only maps it."""
+
+    vaddr: int
+    filesz: int
+    memsz: int
+    align: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +66,11 @@ class Executable:
     entry: int
     segments: tuple[Segment, ...]
     stack_executable: bool
+    """True without a PT_GNU_STACK entry, as Linux has it for the 386."""
     phdr_vaddr: int | None
     """Linear address at which the program headers are mapped, if a segment holds them."""
     phnum: int
+    tls: TlsTemplate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,97 +81,127 @@ class _Header:
     shoff: int
     phnum: int
     shnum: int
-    shstrndx: int
 
 
 def is_elf(data: bytes) -> bool:
     return data[:4] == b"\x7fELF"
 
 
+def is_relocatable(data: bytes) -> bool:
+    """An ELF object file, as for a module."""
+    return is_elf(data) and data[16:18] == b"\x01\x00"
+
+
 def _header(data: bytes, name: str) -> _Header:
+    if not is_elf(data):
+        raise ImageError(name, "not an ELF file", 0)
     if len(data) < EHDR.size:
         raise ImageError(name, f"truncated: {len(data)} bytes, an ELF header has {EHDR.size}")
-    ident, kind, machine, version, entry, phoff, shoff, _, ehsize, phentsize, phnum, shentsize, shnum, shstr = (
+    ident, kind, machine, version, entry, phoff, shoff, _, ehsize, phentsize, phnum, shentsize, shnum, _ = (
         EHDR.unpack_from(data)
     )
-    if ident[:4] != b"\x7fELF":
-        raise ImageError(name, "not an ELF file", 0)
     if ident[4] != 1:
-        raise ImageError(name, "a 64-bit ELF file; this is a 32-bit machine" if ident[4] == 2 else "bad class", 4)
+        what = "a 64-bit ELF file; this is a 32-bit machine" if ident[4] == 2 else f"unknown ELF class {ident[4]}"
+        raise ImageError(name, what, 4)
     if ident[5] != 1:
         raise ImageError(name, "not little-endian", 5)
-    if ident[6] != 1 or version != 1:
-        raise ImageError(name, "unknown ELF version", 6)
+    if ident[6] != 1:
+        raise ImageError(name, f"unknown ELF version {ident[6]}", 6)
     if machine != EM_386:
-        raise ImageError(name, f"for machine {machine}, not for the 386", 18)
+        raise ImageError(name, f"for machine {machine}, not for the 386 (3)", 18)
+    if version != 1:
+        raise ImageError(name, f"unknown ELF version {version}", 20)
     if ehsize != EHDR.size:
-        raise ImageError(name, f"header size {ehsize}", 40)
+        raise ImageError(name, f"ELF header of {ehsize} bytes, not {EHDR.size}", 40)
     if phnum and phentsize != PHDR.size:
-        raise ImageError(name, f"program header size {phentsize}", 42)
-    if shnum and shentsize != SHDR.size:
-        shnum = 0
-    return _Header(kind, entry, phoff, shoff, phnum, shnum, shstr)
+        raise ImageError(name, f"program headers of {phentsize} bytes, not {PHDR.size}", 42)
+    return _Header(kind, entry, phoff, shoff, phnum, shnum if shentsize == SHDR.size else 0)
 
 
 def parse_executable(data: bytes, name: str) -> Executable:
     """Check a static program's headers.
 
-    Raises ImageError, with the field's place in the file, for whatever exec could not map.
+    Raises ImageError, with the field's place in the file, for whatever exec could not map (System V ABI, chapter 5,
+    and Linux's load_elf_binary, which is as strict about what it maps).
     """
     header = _header(data, name)
     if header.type == ET_DYN:
         raise ImageError(name, "position-independent (ET_DYN); link with -static -no-pie", 16)
     if header.type != ET_EXEC:
-        raise ImageError(name, "a relocatable file, not a program" if header.type == ET_REL else "not a program", 16)
+        what = "a relocatable file, not a program" if header.type == ET_REL else f"type {header.type}, not a program"
+        raise ImageError(name, what, 16)
     if not 0 < header.phnum <= MAXIMUM_HEADERS:
         raise ImageError(name, f"{header.phnum} program headers: 1 to {MAXIMUM_HEADERS} are possible", 44)
-    if header.phoff + header.phnum * PHDR.size > len(data):
-        raise ImageError(name, "program headers lie beyond the end of the file", 28)
+    headers_end = header.phoff + header.phnum * PHDR.size
+    if headers_end > len(data):
+        raise ImageError(name, "truncated: program headers lie beyond the end of the file", 28)
     segments: list[Segment] = []
     stack_executable = True
     phdr_vaddr = None
-    for number in range(header.phnum):
-        at = header.phoff + number * PHDR.size
-        kind, offset, vaddr, _, filesz, memsz, flags, _ = PHDR.unpack_from(data, at)
+    tls = None
+    for at in range(header.phoff, headers_end, PHDR.size):
+        kind, offset, vaddr, _, filesz, memsz, flags, align = PHDR.unpack_from(data, at)
         if kind == PT_INTERP:
             raise ImageError(name, "dynamically linked (it names an interpreter); link with -static", at)
         if kind == PT_GNU_STACK:
             stack_executable = bool(flags & PF_X)
-        if kind != PT_LOAD or not memsz:
+        if kind == PT_TLS:
+            tls = _tls(TlsTemplate(vaddr, filesz, memsz, align), name, at)
+        if kind != PT_LOAD or not (memsz or filesz):
             continue
-        segment = Segment(offset, filesz, vaddr, memsz, flags & 7)
+        segment = Segment(offset, filesz, vaddr, memsz, flags & 7, align)
         _check_segment(segment, segments, len(data), name, at)
         segments.append(segment)
-        if offset <= header.phoff and header.phoff + header.phnum * PHDR.size <= offset + filesz:
+        if offset <= header.phoff and headers_end <= offset + filesz:
             phdr_vaddr = vaddr + header.phoff - offset
     if not segments:
         raise ImageError(name, "no PT_LOAD segment: there is nothing to run")
     if not any(each.vaddr <= header.entry < each.vaddr + each.memsz for each in segments):
         raise ImageError(name, f"the entry point {header.entry:#x} is in no segment", 24)
-    return Executable(header.entry, tuple(segments), stack_executable, phdr_vaddr, header.phnum)
+    return Executable(header.entry, tuple(segments), stack_executable, phdr_vaddr, header.phnum, tls)
 
 
 def _check_segment(segment: Segment, before: list[Segment], size: int, name: str, at: int) -> None:
+    """``at`` is the file offset of the program header: offset +4, vaddr +8, filesz +16, memsz +20, align +28."""
+    end = segment.vaddr + segment.memsz
     if segment.filesz > segment.memsz:
-        raise ImageError(name, f"segment with {segment.filesz} bytes in the file and {segment.memsz} in memory", at)
-    if segment.offset + segment.filesz > size:
-        raise ImageError(name, "truncated: a segment's bytes lie beyond the end of the file", at)
-    if segment.vaddr + segment.memsz > TASK_SIZE:
-        raise ImageError(name, f"segment at {segment.vaddr:#x} reaches beyond {TASK_SIZE:#x}", at)
+        what = f"segment with {segment.filesz} bytes in the file but only {segment.memsz} in memory"
+        raise ImageError(name, what, at + 16)
+    if segment.filesz and segment.offset + segment.filesz > size:
+        raise ImageError(name, "truncated: a segment's bytes lie beyond the end of the file", at + 4)
+    if end > 1 << 32:
+        raise ImageError(name, f"segment at {segment.vaddr:#x} wraps around the end of the address space", at + 20)
+    if end > TASK_SIZE:
+        raise ImageError(name, f"segment at {segment.vaddr:#x} reaches beyond {TASK_SIZE:#x}, into the kernel", at + 8)
     if segment.vaddr < MMAP_MIN_ADDR:
-        raise ImageError(name, f"segment at {segment.vaddr:#x}: nothing is mapped below {MMAP_MIN_ADDR:#x}", at)
-    if segment.offset % PAGE != segment.vaddr % PAGE:
-        raise ImageError(name, "a segment's offset and address differ within the page", at)
+        raise ImageError(name, f"segment at {segment.vaddr:#x}: nothing is mapped below {MMAP_MIN_ADDR:#x}", at + 8)
+    if segment.align & (segment.align - 1):
+        raise ImageError(name, f"alignment {segment.align:#x} is no power of two", at + 28)
+    if segment.filesz and (segment.offset - segment.vaddr) % max(segment.align, PAGE):
+        what = f"offset {segment.offset:#x} and address {segment.vaddr:#x} differ modulo the alignment"
+        raise ImageError(name, what, at + 4)
     if before:
         last = before[-1]
+        if segment.vaddr < last.vaddr + last.memsz:
+            raise ImageError(name, f"segment at {segment.vaddr:#x} overlaps, or lies below, the one before", at + 8)
         if segment.vaddr // PAGE < -(-(last.vaddr + last.memsz) // PAGE):
-            raise ImageError(
-                name, f"segment at {segment.vaddr:#x} shares a page with, or lies below, the one before", at
-            )
+            raise ImageError(name, f"segment at {segment.vaddr:#x} shares a page with the one before", at + 8)
+
+
+def _tls(tls: TlsTemplate, name: str, at: int) -> TlsTemplate:
+    if tls.filesz > tls.memsz:
+        raise ImageError(name, f"PT_TLS with {tls.filesz} bytes in the file but only {tls.memsz} in memory", at + 16)
+    if tls.align & (tls.align - 1):
+        raise ImageError(name, f"PT_TLS with alignment {tls.align:#x}, no power of two", at + 28)
+    return tls
 
 
 def symbols(data: bytes) -> SymbolTable:
-    """The symbols of an executable's ``.symtab``; empty when it has none or is damaged there."""
+    """The symbols of an executable's ``.symtab``; empty when it has none or is damaged there.
+
+    Left out are undefined and absolute ones, and those of sections, files and thread-local variables, which are no
+    addresses.
+    """
     found: dict[str, int] = {}
     try:
         header = _header(data, "")
@@ -162,14 +209,14 @@ def symbols(data: bytes) -> SymbolTable:
             section = SHDR.unpack_from(data, header.shoff + number * SHDR.size)
             if section[1] != SHT_SYMTAB:
                 continue
-            strings = SHDR.unpack_from(data, header.shoff + section[6] * SHDR.size)
-            for at in range(section[4], section[4] + section[5], 16):
-                name_at, value, _, info, _, index = struct.unpack_from("<IIIBBH", data, at)
-                if not name_at or not index or info & 15 in (3, 4) or (index >= 0xFF00):
+            start, size, link = section[4:7]
+            strings_at, strings_size = SHDR.unpack_from(data, header.shoff + link * SHDR.size)[4:6]
+            strings = data[strings_at : strings_at + strings_size]
+            for name_at, value, _, info, _, index in SYMBOL.iter_unpack(data[start : start + size]):
+                if index == SHN_UNDEF or index >= SHN_LORESERVE or info & 15 in (STT_SECTION, STT_FILE, STT_TLS):
                     continue
-                start = strings[4] + name_at
-                name = data[start : data.index(b"\0", start)].decode("latin-1")
-                if name not in found or info >> 4:
+                name = strings[name_at : strings.index(b"\0", name_at)].decode("latin-1")
+                if name and (name not in found or info >> 4 != STB_LOCAL):
                     found[name] = value
     except (ImageError, struct.error, ValueError):
         return SymbolTable({})

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping
 
+_PLACE = re.compile(r"\s*([^\s+-]+)\s*(?:([+-])\s*(0x[0-9a-f]+|[0-9]+))?\s*", re.IGNORECASE | re.ASCII)
+
 
 class SymbolTable:
-    """Linear addresses by name; ``find`` answers with the nearest name at or below."""
+    """Linear addresses by name; ``find`` answers with the nearest name at or below.
+
+    Of several names for one address, ``find`` takes one that does not begin with an underscore: ``page``, not
+    ``__bss_start``.
+    """
 
     def __init__(self, symbols: Mapping[str, int], reach: int = 1 << 20) -> None:
         self._by_name = dict(symbols)
-        ordered = sorted((address, name) for name, address in symbols.items())
-        self._addresses = [address for address, _ in ordered]
-        self._names = [name for _, name in ordered]
+        ordered = sorted((address, not name.startswith("_"), name) for name, address in symbols.items())
+        self._addresses = [address for address, _, _ in ordered]
+        self._names = [name for _, _, name in ordered]
         self._reach = reach
 
     def __len__(self) -> int:
         return len(self._by_name)
 
     def items(self) -> list[tuple[str, int]]:
-        """(name, address) pairs, by address."""
+        """(name, address) pairs, by address; of one address, the name that ``find`` gives comes last."""
         return list(zip(self._names, self._addresses, strict=True))
 
     def address(self, name: str) -> int | None:
-        """The address of a name, or of ``name+0x10``; None when it is unknown."""
-        base, _, offset = name.partition("+")
-        found = self._by_name.get(base.strip())
-        if found is None:
+        """The address of ``name``, ``name+0x10`` or ``name-16``; None when it is unknown or no such expression."""
+        match = _PLACE.fullmatch(name)
+        found = self._by_name.get(match[1]) if match else None
+        if match is None or found is None:
             return None
-        return found + (int(offset, 0) if offset else 0)
+        offset = int(match[3], 16 if match[3][:2].lower() == "0x" else 10) if match[3] else 0
+        return found - offset if match[2] == "-" else found + offset
 
     def find(self, address: int) -> str | None:
         """``name`` or ``name+0x10``; None below the first symbol, or too far above the last."""
