@@ -174,17 +174,16 @@ class BareMachine:
             self.bus.emit(CpuSwitch(self.clock, index, previous))
 
     def _go(self, each: BareCpu, blocks: int) -> Exit:
-        """Run once, having delivered what waits; with an interrupt held back by IF, only to the next block."""
+        """Run once, having delivered what waits; an instruction only, while an interrupt is held back."""
         cpu = each.cpu
         waiting = self.board.pending(cpu.index)
         steps = None
         if waiting is not None:
-            if self._wanted(each) is not None and not cpu.context.interrupt_shadow:
+            shadow = cpu.context.interrupt_shadow and "no-interrupt-shadow" not in self.switches
+            if self._wanted(each) is not None and not shadow:
                 self._interrupt(each)
-            elif cpu.context.eflags & IF and cpu.context.interrupt_shadow:
+            elif shadow or not cpu.context.eflags & IF:
                 steps = 1
-            elif not cpu.context.eflags & IF:
-                blocks = 1
         if self._stepper.needed:
             self._stepper.before(cpu)
             exit_ = cpu.run(blocks, 1)
@@ -199,7 +198,7 @@ class BareMachine:
         elif isinstance(exit_, Halt):
             each.state = Run.HALTED
         elif isinstance(exit_, PortDenied):
-            self._deliver(each, Interruption(Vector.GP, Source.EXCEPTION, exit_.eip, exit_.eip, 0, why="port denied"))
+            self._deliver(each, Interruption(int(Vector.GP), Source.EXCEPTION, exit_.eip, exit_.eip, 0, why="port denied"))
         elif isinstance(exit_, BusError):
             self._ended = NobodyAnswers(cpu.index, exit_.eip, exit_.physical, exit_.write, exit_.size)
         elif not isinstance(exit_, BudgetSpent | Stopped | Stepped):

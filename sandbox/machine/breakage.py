@@ -20,6 +20,7 @@ SWITCHES = {
     "no-accessed": "the processor's own accesses set no accessed and dirty bits",
     "no-gate-check": "INT n ignores the gate's privilege level",
     "no-if-clear": "interrupt gates leave IF set",
+    "no-interrupt-shadow": "STI opens for interrupts at once, not behind the next instruction",
     "no-invlpg": "INVLPG does nothing",
     "no-large-pages": "CR4.PSE stays clear",
     "no-wp": "CR0.WP stays clear",

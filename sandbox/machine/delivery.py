@@ -107,13 +107,15 @@ def deliver(
     """
     chain = [first]
     from_cs, from_cpl = context.segment("cs").selector, context.cpl
+    if first.vector == Vector.PF and first.source is Source.EXCEPTION:
+        context.cr2 = first.address
     while True:
         now = chain[-1]
-        if now.vector == Vector.PF and now.source is Source.EXCEPTION:
-            context.cr2 = now.address
         try:
             _Delivery(memory, context, now, switches).run()
         except ProcessorFault as fault:
+            if fault.vector == Vector.PF:
+                context.cr2 = fault.address
             chain.append(_next(now, fault, tuple(chain)))
             continue
         return Delivered(tuple(chain), from_cs, from_cpl, context.cpl)
@@ -123,14 +125,14 @@ def _next(now: Interruption, fault: ProcessorFault, chain: tuple[Interruption, .
     """What is delivered after a fault in the delivery of ``now``."""
     external = 0 if now.source is Source.SOFTWARE or fault.vector == Vector.PF else _EXT
     code = fault.error_code | external
-    met = Interruption(fault.vector, Source.EXCEPTION, now.restart, now.restart, code, fault.address, fault.why)
+    met = Interruption(int(fault.vector), Source.EXCEPTION, now.restart, now.restart, code, fault.address, fault.why)
     if now.source is not Source.EXCEPTION:
         return met
     if now.vector == Vector.DF:
         raise Shutdown((*chain, met))
     if makes_double_fault(now.vector, fault.vector):
         why = f"{describe(fault.vector)} while delivering {describe(now.vector)}: {fault.why}"
-        return Interruption(Vector.DF, Source.EXCEPTION, now.restart, now.restart, 0, 0, why)
+        return Interruption(int(Vector.DF), Source.EXCEPTION, now.restart, now.restart, 0, 0, why)
     return met
 
 

@@ -1,0 +1,117 @@
+# When an external interrupt is taken: IF, the shadow of STI, HLT, priorities and the end of interrupt.
+#
+# The interrupts are this CPU's own, sent to itself through the local APIC.
+
+        .include "rom.inc"
+        .set    APIC_EOI,       0xFEE000B0
+        .set    APIC_SVR,       0xFEE000F0
+        .set    APIC_ICR,       0xFEE00300
+        .set    SELF,           0x44000
+
+main:
+        or      dword ptr [APIC_SVR], 0x100
+        gate    0x41, on_low
+        gate    0x61, on_high
+        gate    0x62, on_same
+
+        mov     dword ptr [APIC_ICR], SELF | 0x41
+        mov     ecx, 1000
+1:      loop    1b
+        cmp     dword ptr [count], 0
+        fail_if ne, 1
+        say     "IF clear: it waits"
+
+        sti
+        cli
+        mov     ecx, 1000
+2:      loop    2b
+        cmp     dword ptr [count], 0
+        fail_if ne, 2
+        say     "STI and CLI at once: no window"
+
+        sti
+        nop
+window: cli
+        cmp     dword ptr [count], 1
+        fail_if ne, 3
+        cmp     dword ptr [place], offset window
+        fail_if ne, 4
+        say     "STI, NOP: taken behind the NOP"
+
+        mov     dword ptr [APIC_ICR], SELF | 0x41
+        sti
+        hlt
+halted: cli
+        cmp     dword ptr [count], 2
+        fail_if ne, 5
+        cmp     dword ptr [place], offset halted
+        fail_if ne, 6
+        say     "STI, HLT: the halted CPU wakes, and goes on behind the HLT"
+
+        mov     dword ptr [APIC_ICR], SELF | 0x41
+        mov     dword ptr [APIC_ICR], SELF | 0x61
+        mov     ecx, 1000
+3:      loop    3b
+        mov     dword ptr [order], 0
+        sti
+        nop
+        nop
+        cli
+        cmp     dword ptr [order], 0x6141
+        fail_if ne, 7
+        say     "two at once: the higher vector first"
+
+        mov     dword ptr [order], 0
+        mov     dword ptr [again], 1
+        mov     dword ptr [APIC_ICR], SELF | 0x61
+        mov     ecx, 1000
+4:      loop    4b
+        sti
+        nop
+        nop
+        cli
+        cmp     dword ptr [order], 0x6162
+        fail_if ne, 8
+        say     "while one is in service, another of its class waits for EOI"
+        xor     eax, eax
+        ret
+
+        .macro  note vector
+        shl     dword ptr [order], 8
+        or      dword ptr [order], \vector
+        .endm
+
+on_low:
+        push    eax
+        mov     eax, [esp + 4]
+        mov     [place], eax
+        inc     dword ptr [count]
+        note    0x41
+        mov     dword ptr [APIC_EOI], 0
+        pop     eax
+        iretd
+
+on_high:
+        cmp     dword ptr [again], 0
+        je      1f
+        push    ecx
+        mov     dword ptr [APIC_ICR], SELF | 0x62
+        sti
+        mov     ecx, 1000
+2:      loop    2b
+        cli
+        pop     ecx
+1:      note    0x61
+        mov     dword ptr [APIC_EOI], 0
+        iretd
+
+on_same:
+        note    0x62
+        mov     dword ptr [APIC_EOI], 0
+        iretd
+
+        .data
+count:  .long   0
+place:  .long   0
+order:  .long   0
+again:  .long   0
