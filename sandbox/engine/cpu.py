@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
@@ -15,13 +14,14 @@ from sandbox.engine.exits import (
     BusError,
     Exit,
     Halt,
-    PortDenied,
     Stepped,
     Stopped,
     Trap,
 )
 from sandbox.engine.handle import Handle
+from sandbox.engine.intent import writes_what_it_reads
 from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
+from sandbox.engine.wiring import Wiring
 
 VECTOR_UD, VECTOR_TS, VECTOR_PF = 6, 10, 14
 _ERROR, _SOFTWARE, _HFLAGS = ctx.ERROR_CODE32, ctx.IS_SOFTWARE32, ctx.HFLAGS32
@@ -30,14 +30,10 @@ _NONE32 = 0xFFFFFFFF
 _FETCH_ERRORS = (lib.ERR_FETCH_UNMAPPED, lib.ERR_FETCH_PROT)
 _TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
 _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
-_PAGE = 4096
+_PAGE, _LONGEST_INSTRUCTION = 4096, 15
+_WRITE, _WRITE_OR_FETCH = 2, 0x12
 _LEGACY_PREFIXES = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3"
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
-
-PortReader = Callable[[int, int], int]
-PortWriter = Callable[[int, int, int], None]
-PortGate = Callable[["Cpu", int, int], bool]
-TimeStamp = Callable[["Cpu"], int]
 
 
 class EngineAbortError(EngineError):
@@ -55,15 +51,7 @@ class EngineAbortError(EngineError):
         self.code = code
 
 
-def _inside_iopl(cpu: Cpu, port: int, size: int) -> bool:
-    return cpu.context.cpl <= cpu.context.eflags >> 12 & 3
-
-
-def _clock(cpu: Cpu) -> int:
-    return cpu.clock
-
-
-class Cpu:
+class Cpu(Wiring):
     """A 32-bit x86 CPU.
 
     Between runs ``context`` is the CPU: change it, or put another in its place, and the next ``run`` goes on from
@@ -72,19 +60,15 @@ class Cpu:
     """
 
     def __init__(self, index: int = 0) -> None:
+        super().__init__()
         self.index = index
-        self.port_gate: PortGate = _inside_iopl
-        self.time_stamp: TimeStamp = _clock
-        """What RDTSC and RDTSCP read."""
         self.handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
         self._words, self._longs = handle.words, handle.longs
         self._trip, self._pad = handle.trip, handle.pad_address
         self._deadline = self._step_end = self._counted = 0
         self._step_hook: int | None = None
         self._breakpoints: dict[int, int] = {}
-        self._unanswered: tuple[int, bool, int] | None = None
-        self._denied: PortDenied | None = None
-        self._callback_error: BaseException | None = None
+        self._stopping = False
         self.context = CpuContext(handle.uc)
         check(library().uc_context_save(handle.uc, self.context.handle), "to save a context")
         handle.initialize(self.context.size)
@@ -98,8 +82,8 @@ class Cpu:
     def clock(self) -> int:
         """Transfers of control so far: blocks entered otherwise than by falling through, REP iterations included.
 
-        The same whether the program ran free, stepped, in slices or with breakpoints, and right during a run too.
-        Coming back from a trap counts as one.
+        Coming back from a trap counts as one; a jump to the next instruction does not count.  The same whether the
+        program ran free, stepped, in slices or with breakpoints, and right during a run too.
         """
         return self._deadline - self._words[stubs.PAD_BUDGET]
 
@@ -155,16 +139,15 @@ class Cpu:
         if self._trip(self._pad):
             return self._other_exit(state)
         longs = state.longs
-        software = longs[_SOFTWARE]
         vector = self._longs[8]
-        return Trap(
-            longs[_EIP],
-            vector,
-            0 if software else longs[_ERROR],
-            longs[_CR2] if vector == VECTOR_PF else 0,
-            longs[_HFLAGS] & 3,
-            software != 0,
-        )
+        if longs[_SOFTWARE]:
+            return Trap(longs[_EIP], vector, 0, 0, longs[_HFLAGS] & 3, True)
+        error = longs[_ERROR]
+        if vector != VECTOR_PF:
+            return Trap(longs[_EIP], vector, error, 0, longs[_HFLAGS] & 3, False)
+        if not error & _WRITE_OR_FETCH:
+            error |= self._write_intent(state)
+        return Trap(longs[_EIP], vector, error, longs[_CR2], longs[_HFLAGS] & 3, False)
 
     def stop(self) -> None:
         """From a device callback: come back with ``Stopped`` where ``clock`` would advance next.
@@ -181,15 +164,18 @@ class Cpu:
         words, passes = self._words, state.passes
         words[stubs.PAD_BEHIND] = state.resumes_at
         state.resumes_at = state.passes = -1
-        if passes != state.longs[_EIP]:
-            return self.run(budget, steps)
-        words[stubs.PAD_SKIP] = passes
+        stopping, self._stopping = self._stopping, False
+        if passes == state.longs[_EIP]:
+            words[stubs.PAD_SKIP] = passes
         try:
-            exit_ = self.run(budget, steps)
+            exit_ = self.run(0 if stopping else budget, steps)
             if exit_.eip == passes and (isinstance(exit_, Trap) or words[stubs.PAD_SKIP] == passes):
                 state.passes = passes
         finally:
             words[stubs.PAD_SKIP] = -1
+        if stopping and self._longs[stubs.PAD_REASON32] == stubs.REASON_BUDGET:
+            return Stopped(exit_.eip)
+        self._stopping |= stopping and state.resumes_at != -1
         return exit_
 
     def _other_exit(self, state: CpuContext) -> Exit:
@@ -208,8 +194,11 @@ class Cpu:
             return self._failed(state, at, error)
         if reason in _TRAPPED:
             software, vector = state.software, self._longs[stubs.PAD_VECTOR32]
-            code, address = (0 if software else state.error_code), (state.cr2 if vector == VECTOR_PF else 0)
-            return Trap(at, vector, code, address, state.cpl, software)
+            fault = vector == VECTOR_PF and not software
+            code = 0 if software else state.error_code
+            if fault and reason == stubs.REASON_TRAP and not code & _WRITE_OR_FETCH:
+                code |= self._write_intent(state)
+            return Trap(at, vector, code, state.cr2 if fault else 0, state.cpl, software)
         if reason == stubs.REASON_BUDGET:
             words[stubs.PAD_BUDGET] = 0
             return Stopped(at) if words[stubs.PAD_STOPPING] else BudgetSpent(at)
@@ -218,6 +207,7 @@ class Cpu:
         if reason == stubs.REASON_NONE:
             return Halt(at)
         state.resumes_at = at
+        self._stopping = bool(words[stubs.PAD_STOPPING])
         if reason == stubs.REASON_STEPS:
             words[stubs.PAD_STEPS] = 0
             return Stepped(at)
@@ -263,7 +253,7 @@ class Cpu:
 
     def _aborted(self, state: CpuContext, at: int) -> Exit:
         """The engine called abort().  Two known causes are faults on hardware (SDM 2A, LOCK; 3A, 7.2.1)."""
-        code = self._read_code(at, 15)
+        code = self.handle.read_code(state.segment("cs").base + at & _NONE32, _LONGEST_INSTRUCTION)
         opcode = code.lstrip(_LEGACY_PREFIXES)
         locked = b"\xf0" in code[: len(code) - len(opcode)]
         if locked and len(opcode) > 2 and opcode[0] == 0x0F and opcode[1] in _BIT_TESTS and opcode[2] >= 0xC0:
@@ -273,18 +263,15 @@ class Cpu:
             return Trap(at, VECTOR_TS, task.selector & 0xFFFC, 0, state.cpl, False)
         raise EngineAbortError(at, code)
 
-    def _read_code(self, at: int, size: int) -> bytes:
-        """Up to ``size`` bytes at a linear address that the engine has just fetched from."""
-        read = bytearray()
-        for address in range(at, at + size):
-            physical, byte = ctypes.c_uint64(), ctypes.c_uint8()
-            engine, uc = library(), self.handle.uc
-            if engine.uc_vmem_translate(uc, address & _NONE32, lib.PROT_EXEC, ctypes.byref(physical)):
-                break
-            if engine.uc_mem_read(uc, physical.value, ctypes.byref(byte), 1):
-                break
-            read.append(byte.value)
-        return bytes(read)
+    def _write_intent(self, state: CpuContext) -> int:
+        """The W bit that hardware would set for a read fault, by the instruction (``sandbox.engine.intent``)."""
+        code = self.handle.read_code(state.segment("cs").base + state.eip & _NONE32, _LONGEST_INSTRUCTION)
+        try:
+            intent = _WRITE if writes_what_it_reads(code) else 0
+        except IndexError:
+            return 0
+        state.longs[_ERROR] |= intent
+        return intent
 
     # -- stepping and breakpoints --------------------------------------------------------------------------------
 
@@ -340,95 +327,9 @@ class Cpu:
         """Drop the translated blocks of a linear range that is mapped under the CPU's present CR3 (3 µs)."""
         self.handle.control(lib.CTL_TB_REMOVE_CACHE, ctypes.c_uint64(first), ctypes.c_uint64(end))
 
-    # -- wiring --------------------------------------------------------------------------------------------------
-
-    def map_ram(self, physical: int, size: int, host_address: int) -> None:
-        """Back a physical range (bytes, page-aligned) with host memory that outlives this CPU."""
-        self.handle.map_ram(physical, size, host_address)
-
-    def map_mmio(
-        self, physical: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]
-    ) -> None:
-        """Let a device answer a physical range: ``read(offset, size)``, ``write(offset, size, value)``."""
-
-        def on_read(uc: int, offset: int, width: int, data: int) -> int:
-            return int(self._guard(read, 0, offset, width))
-
-        def on_write(uc: int, offset: int, width: int, value: int, data: int) -> None:
-            self._guard(write, 0, offset, width, value)
-
-        self.handle.map_mmio(physical, size, lib.MmioRead(on_read), lib.MmioWrite(on_write))
-
-    def connect_ports(self, read: PortReader, write: PortWriter) -> None:
-        """Let a bus answer IN and OUT: ``read(port, size)``, ``write(port, size, value)``.
-
-        ``port_gate`` is asked before an access at CPL 1 to 3; its refusal ends the run with PortDenied.
-        """
-
-        def on_read(uc: int, port: int, width: int, data: int) -> int:
-            if not self._allows(port, width, False):
-                return 0
-            value = int(self._guard(read, _NONE32, port, width))
-            self._refuse_if_failed()
-            return value
-
-        def on_write(uc: int, port: int, width: int, value: int, data: int) -> None:
-            if self._allows(port, width, True):
-                self._guard(write, 0, port, width, value)
-                self._refuse_if_failed()
-
-        self.handle.add_port_callbacks(lib.PortRead(on_read), lib.PortWrite(on_write))
-
     def close(self) -> None:
         """Release the engine's handle; the contexts made from it stay readable."""
         self.handle.close()
-
-    def _allows(self, port: int, width: int, write: bool) -> bool:
-        state = self.context
-        library().uc_context_save(self.handle.uc, state.handle)
-        state.longs[ctx.OLD_EXCEPTION32] = _NONE32
-        state.eflags = state.eflags  # inside a run the arithmetic flags are apart from EFLAGS
-        if state.longs[_HFLAGS] & 3 == 0 or self._guard(self.port_gate, False, self, port, width):
-            return True
-        self._denied = PortDenied(state.longs[_EIP], port, width, write)
-        self._refuse()
-        return False
-
-    def _refuse_if_failed(self) -> None:
-        if self._callback_error is not None:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        self._words[stubs.PAD_REFUSED] = 1
-        if not self.handle.native:
-            library().uc_emu_stop(self.handle.uc)
-
-    def _guard(self, function: Callable[..., int | bool | None], default: int, *arguments: object) -> int:
-        """Run device code; what it raises comes out of ``run`` instead of dying in a C callback."""
-        try:
-            return function(*arguments) or 0
-        except BaseException as error:
-            self._callback_error = error
-            library().uc_emu_stop(self.handle.uc)
-            return default
-
-    def _connect_time_stamp(self) -> None:
-        engine, uc = library(), self.handle.uc
-
-        def read(extra: tuple[tuple[int, int], ...]) -> int:
-            value = self._guard(self.time_stamp, 0, self)
-            for register, word in ((lib.REG_EAX, value), (lib.REG_EDX, value >> 32), *extra):
-                engine.uc_reg_write(uc, register, ctypes.byref(ctypes.c_uint64(word & _NONE32)))
-            return 1
-
-        self.handle.add_callback(lib.HOOK_INSN, lib.TimeStamp(lambda _uc, _data: read(())), lib.INSN_RDTSC)
-        self.handle.add_callback(
-            lib.HOOK_INSN, lib.TimeStamp(lambda _uc, _data: read(((lib.REG_ECX, 0),))), lib.INSN_RDTSCP
-        )
-
-    def _on_unanswered(self, uc: int, kind: int, address: int, size: int, value: int, data: int) -> bool:
-        self._unanswered = (address, kind == lib.MEM_WRITE_UNMAPPED, size)
-        return False
 
 
 __all__ = ["NO_ADDRESS", "Cpu", "EngineAbortError", "EngineError"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from sandbox.engine.context import BLOB_HEADER, EIP, OLD_EXCEPTION32
+from sandbox.engine.context import BLOB_HEADER, EIP, IS_SOFTWARE32, OLD_EXCEPTION32
 from sandbox.engine.library import library
 from sandbox.engine.stubs import (
     FUEL_OF_A_RUN,
@@ -95,7 +95,8 @@ class PythonHooks:
             engine.uc_context_save(pad.engine, pad.context)
         ctypes.c_uint32.from_address(pad.context + BLOB_HEADER + 4 * OLD_EXCEPTION32).value = 0xFFFFFFFF
         running = pad.first <= self._word(8 * EIP) < pad.end
-        if pad.reason == REASON_TRAP and pad.vector == _PAGE_FAULT and not running:
+        software = self._word(4 * IS_SOFTWARE32) & 0xFFFFFFFF
+        if pad.reason == REASON_TRAP and pad.vector == _PAGE_FAULT and not software and not running:
             pad.reason = REASON_FETCH
         return int(pad.reason != REASON_TRAP or pad.error or pad.refused)
 

@@ -56,6 +56,8 @@ class Handle:
         self.add_native_hook(lib.HOOK_BLOCK, "block")
         self.add_native_hook(lib.HOOK_INTR, "interrupt")
         self._watch_gaps()
+        self._code = (ctypes.c_uint8 * 16)()
+        self._read_debug: Callable[..., int] | None = None
         self.ram: list[tuple[int, int, int]] = []
         """What backs physical memory: (physical, size, host address)."""
         self.state_size = 0
@@ -67,6 +69,7 @@ class Handle:
         if self.native:
             self.pad.cpu, self.pad.env = internals.locate(self.uc.value or 0)
             internals.restrict_features(self.pad.env, state_size)
+            self._read_debug = internals.memory_reader()
 
     def close(self) -> None:
         """Release the engine; contexts made from it stay readable."""
@@ -77,6 +80,24 @@ class Handle:
     def control(self, kind: int, *arguments: object) -> None:
         """A write request of ``uc_ctl``.  Raises EngineError."""
         check(library().uc_ctl(self.uc, control(kind, len(arguments), 1), *arguments), f"control {kind}")
+
+    def read_code(self, linear: int, size: int) -> bytes:
+        """Up to ``size`` bytes of guest memory at a linear address, under the state that ran last."""
+        if self._read_debug is not None:
+            first = min(size, 4096 - (linear & 4095))
+            for length in (size, first):
+                if not self._read_debug(self.pad.cpu, linear, self._code, length, False):
+                    return bytes(self._code[:length])
+            return b""
+        read = bytearray()
+        for address in range(linear, linear + size):
+            physical, byte = ctypes.c_uint64(), ctypes.c_uint8()
+            if library().uc_vmem_translate(self.uc, address, lib.PROT_EXEC, ctypes.byref(physical)):
+                break
+            if library().uc_mem_read(self.uc, physical.value, ctypes.byref(byte), 1):
+                break
+            read.append(byte.value)
+        return bytes(read)
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.engine.library import UnknownEngine, library
@@ -63,6 +64,14 @@ def symbol(name: str) -> int:
         return ctypes.cast(getattr(library(), name), ctypes.c_void_p).value or 0
     except AttributeError as error:
         raise UnknownEngine(f"the engine's library does not export {name}", "Install the PyPI wheel.") from error
+
+
+@functools.cache
+def memory_reader() -> Callable[..., int]:
+    """``read(cpu, linear, buffer, size, False)``: 0, or -1 where a page is missing; leaves TLB and tables alone."""
+    read = library().cpu_memory_rw_debug_x86_64
+    read.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_bool)
+    return read
 
 
 @functools.cache

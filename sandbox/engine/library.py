@@ -130,8 +130,9 @@ def library() -> ctypes.CDLL:
     combined = found.uc_version(None, None)
     version = (combined >> 24 & 0xFF, combined >> 16 & 0xFF, combined >> 8 & 0xFF)
     if version != ENGINE_VERSION:
+        here, measured = (".".join(map(str, each)) for each in (version, ENGINE_VERSION))
         raise UnknownEngine(
-            f"unicorn {'.'.join(map(str, version))} is installed; only {'.'.join(map(str, ENGINE_VERSION))} was measured",
+            f"unicorn {here} is installed; only {measured} was measured",
             "The sandbox depends on behaviour that no version promises. pip install unicorn==2.1.4",
         )
     return found

@@ -42,6 +42,7 @@
         # the saved context: a header, then the engine's CPUX86State
         .set    STATE,          40
         .set    PC,             STATE + 128
+        .set    SOFTWARE,       STATE + 5388
         .set    DEBUG7,         STATE + 5456
         .set    BREAKPOINTS,    STATE + 5464
         .set    IN_FLIGHT,      STATE + 5496
@@ -150,6 +151,8 @@ trip:
         cmp     dword ptr [rbx+REASON], TRAP
         jne     2f
         cmp     dword ptr [rbx+VECTOR], 14
+        jne     2f
+        cmp     dword ptr [r12+SOFTWARE], 0
         jne     2f
         mov     rax, [r12+PC]
         cmp     rax, [rbx+FIRST]
