@@ -55,9 +55,8 @@ def test_only_the_first_tasks_end_counts(run: Run) -> None:
 
 
 def test_children_that_outlive_the_first_task_still_run(run: Run) -> None:
-    result = run(
-        '_start: fork_to child\n pass\nchild: sys nanosleep, "offset t", 0\n say "late"\n sys exit, 9\n .data\nt: .long 1, 0'
-    )
+    child = 'child: sys nanosleep, "offset t", 0\n say "late"\n sys exit, 9\n .data\nt: .long 1, 0'
+    result = run(f"_start: fork_to child\n pass\n{child}")
     assert result.passed
     assert result.stdout == b"late"
 
@@ -67,7 +66,7 @@ def test_readers_see_events_and_cost_nothing(program: Program) -> None:
     seen: list[Event] = []
     with_reader = run_program("t", text, readers=[(seen.append, (SystemCall,))])
     without = run_program("t", text)
-    assert [event.name for event in seen if isinstance(event, SystemCall)][0] == "getpid"
+    assert next(event.name for event in seen if isinstance(event, SystemCall)) == "getpid"
     assert with_reader.summary.blocks == without.summary.blocks
 
 
@@ -91,7 +90,7 @@ def test_no_program(program: Program) -> None:
 def test_to_dict_is_plain_data(run: Run) -> None:
     import json
 
-    result = run("_start: sys write, 1, offset text, 3\n ud2\n .data\ntext: .byte 0xff, 0xfe, 10")
+    result = run('_start: sys write, 1, "offset text", 3\n ud2\n .data\ntext: .byte 0xff, 0xfe, 10')
     found = json.loads(json.dumps(result.to_dict()))
     assert found["signal"] == "SIGILL"
     assert found["passed"] is False
