@@ -41,7 +41,8 @@ def stops(told: list[str]) -> list[str]:
 
 
 LOOKS = (
-    "regs", "code", "code _start 20", "x page 32", "x $esp", "x value 13", "x 0xC0000000 64", "x 0xFFFFFFF0 64", "walk page w",
+    "regs", "code", "code _start 20", "x page 32", "x $esp", "x value 13", "x 0xC0000000 64", "x 0xFFFFFFF0 64",
+    "walk page w",
     "walk value", "walk _start x", "walk 0xC0100000", "walk 0xFFFFFFFF", "maps", "tasks", "help", "x 0", "code 0",
     "nonsense", "walk", "x", "break", "code page",
 )  # fmt: skip
