@@ -1,0 +1,34 @@
+"""``sandbox doctor``: the engine, the tools and this host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+
+def add_parser(commands: Any, title: str) -> None:
+    parser = commands.add_parser("doctor", help=title, description=f"{title.capitalize()}.")
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from sandbox.cli.colour import Colour
+    from sandbox.suite.health import checks
+
+    found = []
+    paint = Colour(sys.stdout)
+    for check in checks():
+        found.append(check)
+        if not options.json:
+            mark = paint("green", "ok") if check.passed else paint("red" if check.needed else "yellow", "--")
+            print(f"{mark}  {check.group:9} {check.name:24} {check.seen}")
+    failed = [check for check in found if not check.passed and check.needed]
+    if options.json:
+        print(json.dumps([asdict(check) for check in found], indent=2))
+    else:
+        print(f"{len(found)} checks, {len(failed)} that the sandbox cannot do without failed")
+    return 3 if failed else 0

@@ -1,0 +1,219 @@
+"""What ``sandbox doctor`` checks: the engine's behaviour that the sandbox rests on, the tools, this host."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from sandbox.engine import library, stubs
+from sandbox.engine.context import SegmentState
+from sandbox.engine.cpu import Cpu
+from sandbox.engine.exits import BusError, Exit, Halt, Trap
+from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.x86.errors import SandboxError
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("unicorn", "capstone", "keystone-engine", "construct", "pyelftools", "greenlet", "numpy")
+TOOLS = {"as": "--version", "ld": "--version", "nasm": "-v", "gcc": "--version", "gdb": "--version"}
+PRESENT, WRITE, USER, NX = 1, 2, 4, 1 << 63
+PGD, PMD, TABLE, CODE, FIRST, SECOND = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000
+LINEAR, DATA = 0x400000, 0x401000
+CR0, CR4, EFER = 0x80010033, 0x620, 0x800
+TRIPS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding.  ``needed`` tells whether the sandbox can do without."""
+
+    group: str
+    name: str
+    passed: bool
+    seen: str
+    needed: bool = True
+
+
+class _Bench:
+    """A CPU under PAE with one code page and one data page."""
+
+    def __init__(self) -> None:
+        self.memory = PhysicalMemory(16 << 20)
+        self.cpu = Cpu()
+        self.memory.map_into(self.cpu)
+        self.quads = self.memory.mutable_quads(Reason.TABLE)
+        for place, entry in ((PGD, PMD), (PMD + (LINEAR >> 21) * 8, TABLE | WRITE | USER)):
+            self.quads[place >> 3] = entry | PRESENT
+        self.map(LINEAR, CODE | WRITE | USER)
+        self.map(DATA, FIRST | WRITE | USER | NX)
+        state = self.cpu.context
+        state.cr3, state.cr4, state.efer, state.cr0 = PGD, CR4, EFER, CR0
+        self.flat: SegmentState = state.segment("ds")
+
+    def map(self, linear: int, entry: int) -> None:
+        self.quads[(TABLE >> 3) + (linear >> 12 & 511)] = entry | PRESENT if entry else 0
+
+    def run(self, code: str, budget: int = 1000) -> Exit:
+        self.memory.host_write(CODE, bytes.fromhex(code), Reason.IMAGE)
+        self.cpu.drop_all_code()
+        self.cpu.context.eip = LINEAR
+        return self.cpu.run(budget)
+
+
+def checks() -> Iterator[Check]:
+    """Every check in turn; none raises."""
+    yield from _versions()
+    for name, measure in _ENGINE:
+        try:
+            passed, seen = measure()
+        except SandboxError as error:
+            passed, seen = False, error.summary
+        yield Check("engine", name, passed, seen)
+    yield from _tools()
+    yield _native()
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("host", "python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for name in PACKAGES:
+        try:
+            yield Check("packages", name, True, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Check("packages", name, False, "not installed")
+
+
+def _self_test() -> tuple[bool, str]:
+    Cpu().close()
+    return (
+        True,
+        f"unicorn {'.'.join(map(str, library.ENGINE_VERSION))}, every field of the saved state where it is expected",
+    )
+
+
+def _hooks() -> tuple[bool, str]:
+    return True, "host code" if stubs.native_host() else "ctypes callbacks: slower, the same results"
+
+
+def _many_faults() -> tuple[bool, str]:
+    bench = _Bench()
+    bench.map(DATA, 0)
+    exits = [bench.run("a100104000f4") for _ in range(100)]
+    alike = all(isinstance(each, Trap) and each.vector == 14 and each.address == DATA for each in exits)
+    return alike, "100 page faults in a row, all vector 14 with the right CR2" if alike else f"{exits[0]} … {exits[-1]}"
+
+
+def _stale() -> tuple[bool, str]:
+    bench = _Bench()
+    for physical, value in ((FIRST, 1), (SECOND, 2)):
+        bench.memory.host_write(physical, value.to_bytes(4, "little"), Reason.IMAGE)
+    load, load_after_invlpg = "a100104000f4", "0f013d00104000a100104000f4"
+    bench.run(load)
+    bench.map(DATA, SECOND | WRITE | USER | NX)
+    bench.run(load)
+    before = bench.cpu.context.eax
+    bench.run(load_after_invlpg)
+    after = bench.cpu.context.eax
+    return (before, after) == (1, 2), f"changed entry: {before} before invlpg, {after} after (1 and 2 expected)"
+
+
+def _no_execute() -> tuple[bool, str]:
+    bench = _Bench()
+    exit_ = bench.run("b800104000ffe0")
+    code = exit_.error_code if isinstance(exit_, Trap) else None
+    return (
+        code == 0x11,
+        f"a fetch from an NX page: {exit_}" if code != 0x11 else "a fetch from an NX page faults with 0x11",
+    )
+
+
+def _accessed_dirty() -> tuple[bool, str]:
+    bench = _Bench()
+    place = (TABLE >> 3) + (DATA >> 12 & 511)
+    bench.run("a100104000f4")
+    read = bench.quads[place] >> 5 & 3
+    bench.run("a300104000f4")
+    written = bench.quads[place] >> 5 & 3
+    return (read, written) == (
+        1,
+        3,
+    ), f"entry after a read: A={read & 1} D={read >> 1}, after a write: A={written & 1} D={written >> 1}"
+
+
+def _division() -> tuple[bool, str]:
+    exit_ = _Bench().run("31c0ba00000080b9fffffffff7f9f4")
+    passed = isinstance(exit_, Trap) and exit_.vector == 0
+    return passed, "the smallest number by -1 is #DE" if passed else f"{exit_}"
+
+
+def _flags() -> tuple[bool, str]:
+    bench = _Bench()
+    bench.map(DATA, 0)
+    bench.run("f9a100104000f4")
+    carry = bench.cpu.context.eflags & 1
+    return bool(carry), f"CF across a fault: {carry}"
+
+
+def _nobody() -> tuple[bool, str]:
+    bench = _Bench()
+    bench.map(DATA, 0xA0000 | WRITE | USER)
+    exit_ = bench.run("a100104000f4")
+    passed = isinstance(exit_, BusError) and exit_.physical == 0xA0000
+    return passed, "a physical address that nobody answers is reported" if passed else f"{exit_}"
+
+
+def _clock() -> tuple[bool, str]:
+    code = "b9e8030000" + "49" + "75fd" + "f4"
+    free, cut = _Bench(), _Bench()
+    free.run(code, 1 << 20)
+    exit_ = cut.run(code, 7)
+    while not isinstance(exit_, Halt):
+        exit_ = cut.cpu.run(7)
+    counts = free.cpu.clock, cut.cpu.clock
+    return counts[0] == counts[1], f"{counts[0]} blocks free, {counts[1]} cut into sevens"
+
+
+def _trip() -> tuple[bool, str]:
+    bench = _Bench()
+    bench.run("cd80ebfc")
+    began = time.perf_counter()
+    for _ in range(TRIPS):
+        bench.cpu.run(100)
+    return True, f"{(time.perf_counter() - began) / TRIPS * 1e6:.1f} µs from trap to trap"
+
+
+_ENGINE: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
+    ("self-test", _self_test),
+    ("native hooks", _hooks),
+    ("faults in a row", _many_faults),
+    ("stale translations", _stale),
+    ("no-execute", _no_execute),
+    ("accessed and dirty bits", _accessed_dirty),
+    ("division overflow", _division),
+    ("flags across a fault", _flags),
+    ("empty addresses", _nobody),
+    ("clock", _clock),
+    ("cost of a trap", _trip),
+)
+
+
+def _tools() -> Iterator[Check]:
+    for tool, flag in TOOLS.items():
+        if shutil.which(tool) is None:
+            yield Check("tools", tool, False, "not installed", needed=False)
+            continue
+        said = subprocess.run([tool, flag], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        yield Check("tools", tool, True, (said.stdout or said.stderr).splitlines()[0].strip(), needed=False)
+
+
+def _native() -> Check:
+    image = ROOT / "images" / "demand-zero" / "demand-zero.elf"
+    try:
+        done = subprocess.run([image], capture_output=True, stdin=subprocess.DEVNULL, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check("host", "i386 programs", False, f"do not run natively: {error}", needed=False)
+    return Check("host", "i386 programs", done.returncode == 0, "run natively, so this host is an oracle", needed=False)
