@@ -19,7 +19,7 @@ from sandbox.engine.exits import (
     Trap,
 )
 from sandbox.engine.handle import Handle
-from sandbox.engine.intent import writes_what_it_reads
+from sandbox.engine.intent import LONGEST_INSTRUCTION, writes_what_it_reads
 from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
 from sandbox.engine.wiring import Wiring
 
@@ -30,7 +30,7 @@ _NONE32 = 0xFFFFFFFF
 _FETCH_ERRORS = (lib.ERR_FETCH_UNMAPPED, lib.ERR_FETCH_PROT)
 _TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
 _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
-_PAGE, _LONGEST_INSTRUCTION = 4096, 15
+_PAGE = 4096
 _WRITE, _WRITE_OR_FETCH = 2, 0x12
 _LEGACY_PREFIXES = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3"
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
@@ -253,7 +253,7 @@ class Cpu(Wiring):
 
     def _aborted(self, state: CpuContext, at: int) -> Exit:
         """The engine called abort().  Two known causes are faults on hardware (SDM 2A, LOCK; 3A, 7.2.1)."""
-        code = self.handle.read_code(state.segment("cs").base + at & _NONE32, _LONGEST_INSTRUCTION)
+        code = self.handle.read_code(state.segment("cs").base + at & _NONE32, LONGEST_INSTRUCTION)
         opcode = code.lstrip(_LEGACY_PREFIXES)
         locked = b"\xf0" in code[: len(code) - len(opcode)]
         if locked and len(opcode) > 2 and opcode[0] == 0x0F and opcode[1] in _BIT_TESTS and opcode[2] >= 0xC0:
@@ -264,12 +264,9 @@ class Cpu(Wiring):
         raise EngineAbortError(at, code)
 
     def _write_intent(self, state: CpuContext) -> int:
-        """The W bit that hardware would set for a read fault, by the instruction (``sandbox.engine.intent``)."""
-        code = self.handle.read_code(state.segment("cs").base + state.eip & _NONE32, _LONGEST_INSTRUCTION)
-        try:
-            intent = _WRITE if writes_what_it_reads(code) else 0
-        except IndexError:
-            return 0
+        """The W bit that hardware would set for a read fault (``sandbox.engine.intent``); the state gets it too."""
+        code = self.handle.read_code(state.segment("cs").base + state.eip & _NONE32, LONGEST_INSTRUCTION)
+        intent = _WRITE if writes_what_it_reads(code) else 0
         state.longs[_ERROR] |= intent
         return intent
 

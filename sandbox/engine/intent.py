@@ -7,6 +7,7 @@ engine loads first, and reports a read.
 
 from __future__ import annotations
 
+LONGEST_INSTRUCTION = 15
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _CMP = 7
 
@@ -49,16 +50,18 @@ _GROUPS_0F = {
 
 
 def writes_what_it_reads(code: bytes) -> bool:
-    """Whether an instruction (its bytes from the first prefix on, in 16- or 32-bit code) reads, modifies and writes."""
+    """Whether the instruction at the start of ``code`` (16- or 32-bit) reads, modifies and writes a memory operand.
+
+    False for what only reads or only writes, for register forms, and when ``code`` ends too early to tell.
+    """
     at = 0
-    while code[at] in _PREFIXES:
+    while at < len(code) and code[at] in _PREFIXES:
         at += 1
     groups = _GROUPS
-    if code[at] == 0x0F:
+    if code[at : at + 1] == b"\x0f":
         groups = _GROUPS_0F
         at += 1
-    regs = groups.get(code[at])
-    if regs is None:
+    if at + 1 >= len(code):
         return False
     modrm = code[at + 1]
-    return modrm < 0xC0 and bool(regs >> (modrm >> 3 & 7) & 1)
+    return modrm < 0xC0 and bool(groups.get(code[at], 0) >> (modrm >> 3 & 7) & 1)
