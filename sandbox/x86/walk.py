@@ -87,9 +87,8 @@ class Profile:
     """A reserved bit in the PDPTE is a page fault at the access (error code P and RSVD); on hardware it is #GP(0) at
     the load of CR3, and the access never happens."""
     modify_reads_first: bool = False
-    """What reads and writes its operand is first a read to the MMU: the error code of a missing page lacks W, and a
-    read-only page gets A before the write faults.  Hardware checks for the write at once (seen on an AMD host, for ADD,
-    INC, NOT, shifts, BTS, XADD, XCHG, CMPXCHG and CMPXCHG8B, with LOCK and without)."""
+    """What reads and writes its operand is first a read to the MMU: a read-only page gets A before the write faults.
+    Hardware asks for the write at once.  (The W bit that the engine leaves out, ``sandbox.engine`` puts back.)"""
 
 
 MANUAL = Profile("manual")
@@ -183,6 +182,8 @@ def walk(
     if access.modify:
         first = Access(not profile.modify_reads_first, access.user)
         found = walk(read, cr3, linear, first, cr0=cr0, cr4=cr4, efer=efer, profile=profile, pdptes=pdptes)
+        if found.error_code is not None:
+            found.error_code |= 2
         if first.write or found.physical is None:
             return found
         then = walk(

@@ -236,7 +236,7 @@ def test_engine_marks_the_directory_before_the_verdict() -> None:
 def test_engine_reads_before_it_modifies() -> None:
     change = Access(user=True, modify=True)
     assert legacy(pte=0).walk(change).error_code == 6, "as hardware was seen to do"
-    assert legacy(pte=0).walk(change, profile=ENGINE).error_code == 4
+    assert legacy(pte=0).walk(change, profile=ENGINE).error_code == 6
     read_only = legacy(pte=0x5000 | P | US)
     assert read_only.walk(change).error_code == read_only.walk(change, profile=ENGINE).error_code == 7
     assert read_only.walk(change).updates == []
