@@ -74,7 +74,7 @@ def make_script(number: int, length: int, file_pages: int, with_nx: bool) -> lis
             case Op.CALL if with_nx:
                 rows.append((op, address))
             case Op.FORK if len(rows) >= branch_ends:
-                rows.append((op, rng.randrange(2, 16)))
+                rows.append((op, rng.randrange(2, PAGES + 1)))  # it may reach into the looks at the end, not beyond
                 branch_ends = len(rows) + rows[-1][1]
             case Op.MPROTECT:
                 rows.append((op, start, size, protection))
