@@ -329,7 +329,9 @@ class _Maker:
         cell = self.cell
         if not self.pae:
             return [LARGE_LEGACY_RESERVED.bit_length() - 1]
-        above = [*range(40, 63)] if cell.nxe else [*range(40, 64)]
+        above = list(range(40, 63))
+        if not cell.nxe:
+            above += [63] * len(above)
         return [*above, *range(13, 21)] if cell.size == 2 * MB else above
 
     def _spoil(self, entry: int, reserved: list[int]) -> int:
