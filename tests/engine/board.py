@@ -30,18 +30,19 @@ def assembled(text: str, address: int = CODE) -> bytes:
     return assemble_text(text, address)
 
 
-class Board:
-    """4 MB of RAM, a CPU, two-level or PAE paging; the first MB is mapped one to one for the supervisor."""
+class Memory:
+    """4 MB of RAM with page tables, two-level or PAE, and descriptors; the first MB one to one for the supervisor."""
 
-    def __init__(self, pae: bool = False, index: int = 0, memory: mmap.mmap | None = None) -> None:
+    def __init__(self, pae: bool = False, memory: mmap.mmap | None = None) -> None:
         self.memory = memory or mmap.mmap(-1, RAM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.pae = pae
-        self.cpu = Cpu(index)
-        self.cpu.map_ram(0, RAM, ctypes.addressof(ctypes.c_char.from_buffer(self.memory)))
         self._frames = FIRST_FRAME
         if memory is None:
             self._build()
-        self.start(CODE)
+
+    @property
+    def host_address(self) -> int:
+        return ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
 
     def _build(self) -> None:
         put = self.memory
@@ -81,13 +82,6 @@ class Board:
         self.set_entry(linear, frame | flags)
         return frame
 
-    def unmap(self, linear: int) -> int:
-        """Clear a page's present bit and flush.  Returns the entry as it was."""
-        before = self.entry(linear)
-        self.set_entry(linear, before & ~P)
-        self.cpu.flush_tlb()
-        return before
-
     def physical(self, linear: int) -> int:
         """Where a linear address of a mapped page lies."""
         return self.entry(linear) & 0xFFFFF000 | linear & 0xFFF
@@ -100,6 +94,23 @@ class Board:
     def peek(self, linear: int, size: int = 4) -> int:
         """A little-endian value, across pages."""
         return sum(self.memory[self.physical(linear + offset)] << 8 * offset for offset in range(size))
+
+
+class Board(Memory):
+    """A CPU on such a memory."""
+
+    def __init__(self, pae: bool = False, index: int = 0, memory: mmap.mmap | None = None) -> None:
+        super().__init__(pae, memory)
+        self.cpu = Cpu(index)
+        self.cpu.map_ram(0, RAM, self.host_address)
+        self.start(CODE)
+
+    def unmap(self, linear: int) -> int:
+        """Clear a page's present bit and flush.  Returns the entry as it was."""
+        before = self.entry(linear)
+        self.set_entry(linear, before & ~P)
+        self.cpu.flush_tlb()
+        return before
 
     def start(self, address: int = CODE, ring: int = 3, paging: bool = True) -> None:
         """A fresh state at an address: flat segments of a ring, stack in the middle of its pages."""
