@@ -1,8 +1,8 @@
 # Beyond the end of a file there is an area, and nothing to put into it: SIGBUS, not SIGSEGV.
 #
-# Of this program's file one page more is mapped than it has.  In the last page of the file the rest behind its end reads
-# as zero, and may be written.  The page after that is in the area, with all rights, but no page of the file belongs
-# there.  A child that touches it dies of SIGBUS; the kernel's own load from there ends in EFAULT.
+# Of this program's file one page more is mapped than it has.  In the last page of the file the rest behind its end
+# reads as zero, and may be written.  The page after that is in the area, with all rights, but no page of the file
+# belongs there.  A child that touches it dies of SIGBUS; the kernel's own load from there ends in EFAULT.
 #
 # Faults: in the page beyond: user read not-present -> sigbus; kernel read not-present -> fixup.
 

@@ -1,7 +1,8 @@
 /* cat: files, or standard input for "-" and when none is named, to standard output; -n numbers the lines.
  *
- * The buffer is on the stack, 16 pages of it.  Nothing is there when the function is entered: a push at the far end makes
- * the stack grow at one stroke, and read(2) fills the pages in between, so the kernel's copy is the first to touch them. */
+ * The buffer is on the stack, 16 pages of it.  Nothing is there when the function is entered: a push at the far end
+ * makes the stack grow at one stroke, and read(2) fills the pages in between, where the kernel's copy is the first to
+ * come. */
 
 #include <errno.h>
 #include <fcntl.h>

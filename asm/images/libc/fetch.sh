@@ -53,7 +53,7 @@ mv unpacked/usr/lib/i386-linux-musl "$target/musl/lib"
 mv unpacked/usr/lib/klibc/include "$target/klibc/include"
 mv unpacked/usr/lib/klibc/lib "$target/klibc/lib"
 mv unpacked/usr/lib/gcc/i686-linux-gnu/12/libgcc.a "$target/gcc/libgcc.a"
-rm "$target/klibc/include/asm"              # a link to kernel headers that are not in the package: see sandbox/image/libc.py
+rm "$target/klibc/include/asm"              # a link to headers that are not in the package: see sandbox/image/libc.py
 rm -rf "$apt"
 touch "$target/complete"
 echo "build/libc: musl, klibc and libgcc are there"

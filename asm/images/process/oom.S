@@ -1,8 +1,8 @@
 # Out of memory: the program that asks for one page too many dies of SIGKILL, and what it had is free again.
 #
-# On a machine with 16 MB a child writes to page after page of a 64 MB array.  mmap and fork promised it all; the promise
-# breaks at a fault, where there is no call that could return an error.  The parent lives on.  Twice more a child takes
-# 8 MB and leaves: that works only if the frames of the dead come back.
+# On a machine with 16 MB a child writes to page after page of a 64 MB array.  exec and fork promised it all; the
+# promise breaks at a fault, where there is no call that could return an error.  The parent lives on.  Twice more a
+# child takes 8 MB and leaves: that works only if the frames of the dead come back.
 #
 # Not native: a real machine has more memory, and if not, much more than this program would die.
 #

@@ -1,7 +1,7 @@
 # Preemption: two children that only compute must both get on, although neither ever gives the CPU up.
 #
-# Each child multiplies for a while, eight times over, and leaves a letter in a pipe after each time.  (A write to a pipe
-# with room does not sleep.)  The parent reads the sixteen letters.  A kernel that lets a task run until it sleeps
+# Each child multiplies for a while, eight times over, and leaves a letter in a pipe after each time.  (A write to a
+# pipe with room does not sleep.)  The parent reads the sixteen letters.  A kernel that lets a task run until it sleeps
 # delivers AAAAAAAABBBBBBBB; with time slices, or with two CPUs, each child is heard before the other is done.
 #
 # The children begin together: each waits for a byte from the parent first.
