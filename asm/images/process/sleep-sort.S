@@ -1,11 +1,11 @@
-# Sleep sort: each number is a child that sleeps so many times 30 ms, then says its number.
+# Sleep sort: each number is a child that sleeps so many times 80 ms, then says its number.
 #
 # nanosleep gives the CPU away until a point in time.  Four children are born in the order 3 1 4 2; their answers come
 # in the order of their sleeps.  When all tasks sleep there is nothing to run, and the machine's time jumps on.
 
         .include "linux.inc"
 
-        .set    UNIT, 30000000              # nanoseconds
+        .set    UNIT, 80000000              # nanoseconds
 
         .globl  _start
 _start:
