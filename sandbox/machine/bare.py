@@ -40,7 +40,7 @@ LOAD_ADDRESS = 0x100000
 MULTIBOOT_MAGIC = 0x2BADB002
 TURN_BLOCKS = 200_000
 """What one CPU runs at most before Python looks: a few milliseconds."""
-SHARED_TURN_BLOCKS = 2_000
+SHARED_TURN_BLOCKS = 10_000
 """The mean turn with several CPUs; each turn's length is drawn around it."""
 _INT3, _INTO = 0xCC, 0xCE
 _RESET_CR0 = 0x10
@@ -198,7 +198,9 @@ class BareMachine:
         elif isinstance(exit_, Halt):
             each.state = Run.HALTED
         elif isinstance(exit_, PortDenied):
-            self._deliver(each, Interruption(int(Vector.GP), Source.EXCEPTION, exit_.eip, exit_.eip, 0, why="port denied"))
+            self._deliver(
+                each, Interruption(int(Vector.GP), Source.EXCEPTION, exit_.eip, exit_.eip, 0, why="port denied")
+            )
         elif isinstance(exit_, BusError):
             self._ended = NobodyAnswers(cpu.index, exit_.eip, exit_.physical, exit_.write, exit_.size)
         elif not isinstance(exit_, BudgetSpent | Stopped | Stepped):

@@ -232,9 +232,5 @@ def test_nobody_goes_round_the_door() -> None:
         if path.name != "memory.py" and round_the_door.search(path.read_text())
     ]
     assert guilty == []
-    maps = [
-        path.relative_to(root).as_posix()
-        for path in sorted(root.rglob("*.py"))
-        if "host_base" in path.read_text()
-    ]
+    maps = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.py")) if "host_base" in path.read_text()]
     assert set(maps) <= {"machine/memory.py", "machine/machine.py"}

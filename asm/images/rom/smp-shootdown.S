@@ -45,7 +45,7 @@ main:
         fail_if ne, 3
         say     "CPU 0 has changed the entry, dropped its own translation, and reads frame B"
 
-        send    FLUSH_VECTOR
+        send    0x4000 | FLUSH_VECTOR
         wait_until flushed, 1, e, 4
         mov     dword ptr [rounds], 0
         wait_until rounds, 10, ae, 5

@@ -128,9 +128,7 @@ WCOREFLAG = 0x80
 POLLIN, POLLPRI, POLLOUT, POLLERR, POLLHUP, POLLNVAL = 1, 2, 4, 8, 16, 32
 
 # getrlimit(2)
-RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC, RLIMIT_NOFILE = (
-    range(8)
-)
+RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC, RLIMIT_NOFILE = range(8)
 RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_NICE = range(8, 14)
 RLIMIT_RTPRIO, RLIMIT_RTTIME = 14, 15
 RLIM_NLIMITS = 16
@@ -144,9 +142,7 @@ TIOCGWINSZ, TIOCSWINSZ = 0x5413, 0x5414
 FIONREAD, FIONBIO = 0x541B, 0x5421
 
 # clock_gettime(2)
-CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, CLOCK_MONOTONIC_RAW = (
-    range(5)
-)
+CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, CLOCK_MONOTONIC_RAW = range(5)
 CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME = 5, 6, 7
 TIMER_ABSTIME = 1
 
@@ -183,13 +179,7 @@ def bits_of(value: int, prefix: str) -> str:
     """
     names = []
     for name, bit in globals().items():
-        if (
-            name.startswith(prefix)
-            and isinstance(bit, int)
-            and bit > 0
-            and bit & (bit - 1) == 0
-            and value & bit
-        ):
+        if name.startswith(prefix) and isinstance(bit, int) and bit > 0 and bit & (bit - 1) == 0 and value & bit:
             names.append(name)
             value &= ~bit
     if value or not names:

@@ -223,9 +223,7 @@ def pack_sysinfo(
     return _SYSINFO.pack(uptime, *loads, *counts[:6], processes, *counts[6:], unit)
 
 
-def pack_rusage(
-    user: int, system: int, *, maxrss: int = 0, minor_faults: int = 0, major_faults: int = 0
-) -> bytes:
+def pack_rusage(user: int, system: int, *, maxrss: int = 0, minor_faults: int = 0, major_faults: int = 0) -> bytes:
     """``struct rusage``, 72 bytes, for getrusage(77) and wait4(114).  Times in nanoseconds, maxrss in KB."""
     times = (part for time in (user, system) for part in (time // NANOSECONDS, time % NANOSECONDS // 1000))
     return _RUSAGE.pack(*times, maxrss, 0, 0, 0, minor_faults, major_faults, *(0,) * 8)
@@ -233,9 +231,7 @@ def pack_rusage(
 
 def pack_tms(user: int, system: int, child_user: int, child_system: int) -> bytes:
     """``struct tms``, 16 bytes, for times(43): clock ticks of 10 ms from times in nanoseconds."""
-    return pack(
-        "<4I", *(time // 10_000_000 & 0xFFFFFFFF for time in (user, system, child_user, child_system))
-    )
+    return pack("<4I", *(time // 10_000_000 & 0xFFFFFFFF for time in (user, system, child_user, child_system)))
 
 
 def pack_statfs64(magic: int, *, blocks: int, free: int, files: int = 0, flags: int = 0) -> bytes:

@@ -87,9 +87,7 @@ class HostTree:
             raise ConfigurationError(f"root {path}: {error.strerror}") from error
         if self._is_proc(os.fstat(descriptor).st_dev):
             os.close(descriptor)
-            raise ConfigurationError(
-                f"root {path}: it is in /proc, through which all of the host can be reached"
-            )
+            raise ConfigurationError(f"root {path}: it is in /proc, through which all of the host can be reached")
         inode = self.adopt(descriptor, "/")
         assert isinstance(inode, HostDirectory)
         return inode
@@ -243,9 +241,7 @@ class HostFile(HostInode):
         descriptor = self._for_writing()
         now = self.stat()
         with _host_errors():
-            os.utime(
-                descriptor, ns=(now.atime if atime is None else atime, now.mtime if mtime is None else mtime)
-            )
+            os.utime(descriptor, ns=(now.atime if atime is None else atime, now.mtime if mtime is None else mtime))
 
     def _for_reading(self) -> int:
         if self._read_descriptor < 0:

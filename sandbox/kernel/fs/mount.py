@@ -78,9 +78,7 @@ class FileSystem:
         """
         names = [name for name in path.split(b"/") if name]
         if not path.startswith(b"/") or not names or {b".", b".."} & set(names):
-            raise ConfigurationError(
-                f"{path.decode(errors='replace')}: not a plain absolute path of the guest"
-            )
+            raise ConfigurationError(f"{path.decode(errors='replace')}: not a plain absolute path of the guest")
         try:
             directory = as_directory(self.root.inode)
             for name in names[:-1]:
@@ -90,9 +88,7 @@ class FileSystem:
             else:
                 self._pin(directory, names[-1], inode)
         except KernelError as error:
-            raise ConfigurationError(
-                f"{path.decode(errors='replace')}: {error} in the guest's tree"
-            ) from error
+            raise ConfigurationError(f"{path.decode(errors='replace')}: {error} in the guest's tree") from error
         inode.name = inode.name or path.decode(errors="replace")
 
     def _enter(self, directory: Directory, name: bytes) -> Directory:

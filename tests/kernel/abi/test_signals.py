@@ -13,9 +13,7 @@ from sandbox.kernel.abi.signals import Action, default_action, name_of
 def test_numbers_are_the_hosts() -> None:
     hosts = {s.name: int(s) for s in signal.Signals if not s.name.startswith("SIGRT")}
     ours = {name: number for number, name in signals.NAMES.items()}
-    assert {name: hosts[name] for name in ours if name in hosts} == {
-        n: v for n, v in ours.items() if n in hosts
-    }
+    assert {name: hosts[name] for name in ours if name in hosts} == {n: v for n, v in ours.items() if n in hosts}
     assert set(hosts) - set(ours) <= {"SIGCLD", "SIGPOLL", "SIGIOT"}
     assert sorted(signals.NAMES) == list(range(1, 32))
 

@@ -34,13 +34,7 @@ def native(recorded: str) -> bytes:
 
 class TestStat:
     def test_stat(self) -> None:
-        expected = (
-            "00fe00008d842100e9810200feffd204000000000d0000000010000008000000"
-            + ATIME
-            + MTIME
-            + CTIME
-            + 16 * "0"
-        )
+        expected = "00fe00008d842100e9810200feffd204000000000d0000000010000008000000" + ATIME + MTIME + CTIME + 16 * "0"
         assert structs.pack_stat(FILE) == native(expected)
 
     def test_stat64(self) -> None:
@@ -120,16 +114,11 @@ class TestTimes:
 
     def test_unpacked(self) -> None:
         assert structs.unpack_timespec(bytes.fromhex("beb0006bb7434f1d")) == self.TIME
-        assert (
-            structs.unpack_timeval(bytes.fromhex("beb0006bf4800700"))
-            == 0x6B00B0BE * 1_000_000_000 + 491764000
-        )
+        assert structs.unpack_timeval(bytes.fromhex("beb0006bf4800700")) == 0x6B00B0BE * 1_000_000_000 + 491764000
         # Linux slept one second for this one: 32-bit programs leave the padding dirty
         assert structs.unpack_timespec64(bytes.fromhex("010000000000000000000000adde0000")) == 1_000_000_000
 
-    @pytest.mark.parametrize(
-        "wrong", ["00000000" + "00ca9a3b", "ffffffff" + "00000000", "00000000" + "ffffffff"]
-    )
+    @pytest.mark.parametrize("wrong", ["00000000" + "00ca9a3b", "ffffffff" + "00000000", "00000000" + "ffffffff"])
     def test_refused(self, wrong: str) -> None:
         with pytest.raises(KernelError) as caught:
             structs.unpack_timespec(bytes.fromhex(wrong))
@@ -141,13 +130,8 @@ class TestLimits:
 
     def test_infinity_in_each_call(self) -> None:
         assert structs.pack_rlimit(self.EIGHT_MEGABYTES, self.INFINITY).hex() == "00008000ffffffff"
-        assert (
-            structs.pack_rlimit(self.EIGHT_MEGABYTES, self.INFINITY, 0x7FFFFFFF).hex() == "00008000ffffff7f"
-        )
-        assert (
-            structs.pack_rlimit64(self.EIGHT_MEGABYTES, self.INFINITY).hex()
-            == "0000800000000000ffffffffffffffff"
-        )
+        assert structs.pack_rlimit(self.EIGHT_MEGABYTES, self.INFINITY, 0x7FFFFFFF).hex() == "00008000ffffff7f"
+        assert structs.pack_rlimit64(self.EIGHT_MEGABYTES, self.INFINITY).hex() == "0000800000000000ffffffffffffffff"
 
     def test_unpacked(self) -> None:
         assert structs.unpack_rlimit(bytes.fromhex("00008000ffffffff")) == (

@@ -158,9 +158,7 @@ class TestFdTable:
         assert 0 in table and 0 not in child
 
 
-calls = st.lists(
-    st.tuples(st.sampled_from(["open", "close", "dup", "dup2"]), st.integers(0, 9), st.integers(0, 9))
-)
+calls = st.lists(st.tuples(st.sampled_from(["open", "close", "dup", "dup2"]), st.integers(0, 9), st.integers(0, 9)))
 
 
 @given(calls)

@@ -84,9 +84,7 @@ def test_truncating_open() -> None:
     assert files.open(here, files.root, b"f", O_RDWR | O_TRUNC).inode.size == 0
 
 
-@pytest.mark.parametrize(
-    ("path", "error"), [(b"tmp", errno.EACCES), (b"no", errno.ENOENT), (b"f", errno.EACCES)]
-)
+@pytest.mark.parametrize(("path", "error"), [(b"tmp", errno.EACCES), (b"no", errno.ENOENT), (b"f", errno.EACCES)])
 def test_what_cannot_be_executed(path: bytes, error: int) -> None:
     files = FileSystem()
     files.add("/f", b"", mode=0o644)

@@ -266,9 +266,7 @@ class SameAsTheHost(RuleBasedStateMachine):
 
     @rule(path=paths, mode=st.sampled_from([0o755, 0o700]))
     def mkdir(self, path: bytes, mode: int) -> None:
-        self.compare(
-            lambda: os.mkdir(self.host.at(path), mode), lambda root: namei.mkdir(root, root, path, mode)
-        )
+        self.compare(lambda: os.mkdir(self.host.at(path), mode), lambda root: namei.mkdir(root, root, path, mode))
 
     @rule(path=paths)
     def rmdir(self, path: bytes) -> None:
@@ -277,9 +275,7 @@ class SameAsTheHost(RuleBasedStateMachine):
 
     @rule(path=paths)
     def unlink(self, path: bytes) -> None:
-        self.compare(
-            lambda: os.unlink(self.host.at(path)), lambda root: namei.unlink(root, root, path) and None
-        )
+        self.compare(lambda: os.unlink(self.host.at(path)), lambda root: namei.unlink(root, root, path) and None)
 
     @rule(old=paths, new=paths)
     def rename(self, old: bytes, new: bytes) -> None:
