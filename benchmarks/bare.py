@@ -22,6 +22,7 @@ STACK_PAGE, STACK_TOP = 0xBFFFF000, 0xBFFFFFF0
 PF_WRITE = PRESENT | WRITE | USER | ACCESSED | DIRTY | NX
 BUDGET = 1 << 62
 NOWHERE = 0xFFFFF000
+NO_BLOCK = (1 << 64) - 1
 
 
 class BareProgram:
@@ -73,7 +74,9 @@ class StockLoop:
         self.uc: Any = Uc(UC_ARCH_X86, UC_MODE_32)
         for physical, size, offset in bare.memory.ranges:
             self.uc.mem_map_ptr(physical, size, UC_PROT_ALL, bare.memory.host_base + offset)
-        self._pad = stubs.HookPad(budget=BUDGET, stop=lib.address_of("uc_emu_stop"))
+        self._pad = stubs.HookPad(
+            budget=BUDGET, fuel=BUDGET, first=NO_BLOCK, end=NO_BLOCK, stop=lib.address_of("uc_emu_stop")
+        )
         if hooked:
             handle = ctypes.c_size_t()
             engine = lib.library()
