@@ -30,7 +30,6 @@ from sandbox.x86.vectors import Vector, describe, makes_double_fault
 
 CR0_PE = 1
 TF, IF, IOPL, NT, RF, VM, AC = 1 << 8, 1 << 9, 3 << 12, 1 << 14, 1 << 16, 1 << 17, 1 << 18
-_IOPL_SHIFT = 12
 _IN_IDT, _EXT = 2, 1
 _NOT_FAULTS = frozenset({Vector.DB, Vector.NMI, Vector.BP, Vector.OF, Vector.DF, Vector.MC})
 _DATA_SEGMENTS = ("gs", "fs", "ds", "es")
@@ -206,8 +205,6 @@ class _Delivery:
         """The IDT's gate, checked for type, privilege and presence."""
         vector, idtr = self._what.vector, self._context.segment("idtr")
         software = self._what.source is Source.SOFTWARE
-        if self._eflags & VM and software and (self._eflags & IOPL) >> _IOPL_SHIFT < 3 and vector != Vector.BP:
-            raise ProcessorFault(Vector.GP, 0, "INT n in virtual-8086 mode with IOPL below 3")
         if vector * DESCRIPTOR_BYTES + DESCRIPTOR_BYTES - 1 > idtr.limit:
             raise self._bad(Vector.GP, vector, f"vector {vector:#x} is behind the IDT's limit", 1)
         quad = self._linear.read(
