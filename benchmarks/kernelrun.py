@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 
+from sandbox.engine.exits import BudgetSpent, Trap
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.task import Task
 from sandbox.runner.run import Session, run_program
 
 GETPID = 20
+BUDGET = 1 << 60
 
 
 def run_seconds(program: bytes, paging: str = "pae") -> float:
@@ -20,6 +22,41 @@ def run_seconds(program: bytes, paging: str = "pae") -> float:
         took = time.process_time() - began
     assert result.passed, result
     return took
+
+
+def kernel_and_bare_seconds(program: bytes) -> tuple[float, float]:
+    """Processor seconds of a program under the kernel, and of the same translated code run again without it.
+
+    When the program asks to exit, its CPU is sent back to the program's first instruction and runs to the same place in
+    one go: the same engine, the same block hook, the same host code, no kernel in between.
+    """
+    taken: list[float] = []
+    with Session("benchmark", program, (), KernelConfig(time_limit=0)) as session:
+        task = session.load()
+        entry, stack = task.context.eax, task.context.edx
+        calls = session.kernel.syscalls
+        dispatch = calls.dispatch
+
+        def at_exit(leaving: Task) -> None:
+            taken.append(time.process_time() - began)
+            cpu = leaving.cpu.cpu
+            again = cpu.context = cpu.new_context()
+            again.copy_from(leaving.context)
+            again.eip, again.esp = entry, stack
+            restarted = time.process_time()
+            exit_ = cpu.run(BUDGET)
+            while isinstance(exit_, BudgetSpent):
+                exit_ = cpu.run(BUDGET)
+            taken.append(time.process_time() - restarted)
+            assert isinstance(exit_, Trap) and exit_.software, exit_
+            cpu.context = leaving.context
+            dispatch(leaving)
+
+        calls.dispatch = at_exit  # type: ignore[method-assign]
+        began = time.process_time()
+        result = session.finish()
+    assert result.passed, result
+    return taken[0], taken[1]
 
 
 def marked_seconds(program: bytes, paging: str = "pae") -> list[float]:
