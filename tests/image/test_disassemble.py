@@ -74,8 +74,8 @@ def test_a_segment_base_is_added_after_the_offset_wrapped():
     assert operand.address(REGISTERS | {"ebx": 0xFFFF}, 0x20000) == 0x20000
 
 
-@pytest.mark.parametrize("code", ["8d0403", "0f013b", "0fae3b", "0f1f00", "660f1f440000", "89c8", "90"])
-def test_lea_nop_invlpg_clflush_and_registers_touch_no_memory(code):
+@pytest.mark.parametrize("code", ["8d0403", "0f013b", "0f1803", "0f0d03", "0f1f00", "660f1f440000", "89c8", "90"])
+def test_lea_nop_invlpg_prefetch_and_registers_touch_no_memory(code):
     assert one(code).memory == ()
 
 
@@ -95,7 +95,7 @@ def test_lea_nop_invlpg_clflush_and_registers_touch_no_memory(code):
         ("c8100000", 0xFFC, 4, True),  # enter
         ("58", 0x1000, 4, False),
         ("6658", 0x1000, 2, False),
-        ("61", 0x1000, 32, False),
+        ("61", 0x1010, 16, False),  # popad: ebx, edx, ecx, eax above the skipped esp
         ("9d", 0x1000, 4, False),
         ("c3", 0x1000, 4, False),
         ("c20800", 0x1000, 4, False),
@@ -141,6 +141,9 @@ def test_the_stack_is_an_operand_too(code, address, size, write):
         ("ab", "4 write"),
         ("ad", "4 read"),
         ("0fb203", "6 read"),  # lss: selector and offset
+        ("660fb203", "4 read"),
+        ("66dd33", "94 write"),  # fnsave in its 16-bit format
+        ("0fae3b", "1 read"),  # clflush is checked like the load of a byte
         ("0f0103", "6 write"),  # sgdt
         ("0f0113", "6 read"),  # lgdt
         ("0fa303", "4 read"),  # bt
