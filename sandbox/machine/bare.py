@@ -20,7 +20,7 @@ from enum import Enum
 from random import Random
 
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
 from sandbox.machine import breakage
 from sandbox.machine.delivery import IF, IOPL, VM, Delivered, Interruption, Shutdown, Source, deliver
 from sandbox.machine.devices.apic import APIC_ADDRESS, LocalApics
@@ -31,7 +31,7 @@ from sandbox.machine.events import CpuSwitch, Delivery, TrapTaken
 from sandbox.machine.linear import Linear, ProcessorFault
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
-from sandbox.machine.outcome import Exited, Halted, LimitReached, NobodyAnswers, Outcome, TripleFault
+from sandbox.machine.outcome import AtBreakpoint, Exited, Halted, LimitReached, NobodyAnswers, Outcome, TripleFault
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.tss import io_allowed
 from sandbox.x86.vectors import Vector, has_error_code
@@ -42,6 +42,9 @@ TURN_BLOCKS = 200_000
 """What one CPU runs at most before Python looks: a few milliseconds."""
 SHARED_TURN_BLOCKS = 10_000
 """The mean turn with several CPUs; each turn's length is drawn around it."""
+PATIENT_STEPS = 20_000
+"""Instructions with an interrupt held back that are run one by one: a tenth of a second."""
+IMPATIENT_BLOCKS = 64
 _INT3, _INTO = 0xCC, 0xCE
 _RESET_CR0 = 0x10
 
@@ -60,6 +63,8 @@ class BareCpu:
 
     cpu: Cpu
     state: Run
+    held: int = 0
+    """Instructions for which an interrupt has been held back by IF."""
 
 
 class BareMachine:
@@ -92,6 +97,7 @@ class BareMachine:
         self._stepper = breakage.Stepper(self.memory, self.switches)
         self._random = Random(seed)
         self._current = 0
+        self._turn_end = 0
         self._changed_code = False
         self._ended: Outcome | None = None
         self.board = machine.board
@@ -120,7 +126,7 @@ class BareMachine:
     # -- running
 
     def run(self, limit: int = 0, seconds: float = 0.0) -> Outcome:
-        """Run to an end, or for about ``limit`` blocks or ``seconds`` of host time (0: without end).
+        """Run to an end, a breakpoint, or for ``limit`` blocks or about ``seconds`` of host time (0: without end).
 
         Raises NotModelled for what this machine does not have.
         """
@@ -136,22 +142,39 @@ class BareMachine:
             if outcome is not None:
                 return outcome
 
-    def turn(self, limit: int = TURN_BLOCKS) -> Outcome | None:
-        """Let the next CPU that can run do so for a turn of at most ``limit`` blocks."""
-        if self._ended is not None:
-            return self._ended
-        chosen = self._choose()
-        if chosen is None:
-            return Halted(tuple(each.cpu.context.eip for each in self.cpus))
-        shared = sum(each.state is not Run.WAITING for each in self.cpus) > 1
-        length = self._random.randrange(SHARED_TURN_BLOCKS // 2, SHARED_TURN_BLOCKS * 3 // 2) if shared else TURN_BLOCKS
-        end = chosen.cpu.clock + min(limit, length)
-        while self._ended is None and chosen.state is Run.RUNNING and (left := end - chosen.cpu.clock) > 0:
-            exit_ = self._go(chosen, left)
-            self._handle(chosen, exit_)
-            if isinstance(exit_, Stopped) and shared:
+    def turn(self, limit: int = TURN_BLOCKS, steps: int | None = None) -> Outcome | None:
+        """Let the CPU whose turn it is run on, for at most ``limit`` blocks (and ``steps`` instructions).
+
+        How turns are cut into calls changes nothing in what the machine does.  Returns None when the turn, or this
+        part of it, is over and the machine can go on.
+        """
+        each = self._ended is None and self._present_turn()
+        if not each:
+            return self._ended or Halted(tuple(each.cpu.context.eip for each in self.cpus))
+        end = min(self._turn_end, each.cpu.clock + limit)
+        while self._ended is None and each.state is Run.RUNNING and (left := end - each.cpu.clock) > 0:
+            exit_ = self._go(each, left, steps)
+            self._handle(each, exit_)
+            if isinstance(exit_, BreakpointHit):
+                return AtBreakpoint(each.cpu.index, exit_.eip)
+            if isinstance(exit_, Stopped) and len(self.cpus) > 1:
+                self._turn_end = each.cpu.clock
+            if steps is not None or self._turn_end <= each.cpu.clock:
                 break
         return self._ended
+
+    def _present_turn(self) -> BareCpu | None:
+        """The CPU whose turn it is, the next one's if the last turn is over; None if no CPU can run."""
+        each = self.cpus[self._current]
+        if each.state is Run.RUNNING and each.cpu.clock < self._turn_end:
+            return each
+        chosen = self._choose()
+        if chosen is not None:
+            length = TURN_BLOCKS
+            if len(self.cpus) > 1:
+                length = self._random.randrange(SHARED_TURN_BLOCKS // 2, SHARED_TURN_BLOCKS * 3 // 2)
+            self._turn_end = chosen.cpu.clock + length
+        return chosen
 
     def _choose(self) -> BareCpu | None:
         """The next CPU in the round that runs, or is halted and has an interrupt to take."""
@@ -173,17 +196,22 @@ class BareMachine:
         if self.bus.active:
             self.bus.emit(CpuSwitch(self.clock, index, previous))
 
-    def _go(self, each: BareCpu, blocks: int) -> Exit:
-        """Run once, having delivered what waits; an instruction only, while an interrupt is held back."""
+    def _go(self, each: BareCpu, blocks: int, steps: int | None) -> Exit:
+        """Run once, having delivered what waits.
+
+        While an interrupt is held back by IF, a single instruction, so that the shortest window is seen; when that has
+        lasted, some blocks, so that the guest gets on.
+        """
         cpu = each.cpu
-        waiting = self.board.pending(cpu.index)
-        steps = None
-        if waiting is not None:
+        if self.board.pending(cpu.index) is not None:
             shadow = cpu.context.interrupt_shadow and "no-interrupt-shadow" not in self.switches
             if self._wanted(each) is not None and not shadow:
                 self._interrupt(each)
-            elif shadow or not cpu.context.eflags & IF:
+            elif shadow or (each.held < PATIENT_STEPS and not cpu.context.eflags & IF):
                 steps = 1
+                each.held += 1
+            elif not cpu.context.eflags & IF:
+                blocks = min(blocks, IMPATIENT_BLOCKS)
         if self._stepper.needed:
             self._stepper.before(cpu)
             exit_ = cpu.run(blocks, 1)
@@ -203,7 +231,7 @@ class BareMachine:
             )
         elif isinstance(exit_, BusError):
             self._ended = NobodyAnswers(cpu.index, exit_.eip, exit_.physical, exit_.write, exit_.size)
-        elif not isinstance(exit_, BudgetSpent | Stopped | Stepped):
+        elif not isinstance(exit_, BudgetSpent | Stopped | Stepped | BreakpointHit):
             raise AssertionError(exit_)
         if self._changed_code:
             self._changed_code = False
@@ -252,6 +280,7 @@ class BareMachine:
         index, eip = each.cpu.index, each.cpu.context.eip
         vector = self.board.acknowledge(index)
         self.apics.accepted(index, vector)
+        each.held = 0
         self._deliver(each, Interruption(vector, Source.EXTERNAL, eip, eip))
 
     def _deliver(self, each: BareCpu, what: Interruption) -> None:

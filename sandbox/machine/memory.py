@@ -228,12 +228,16 @@ class PhysicalMemory:
     # -- audit -----------------------------------------------------------------------------------------------
 
     def declare(self, reason: Reason, physical: int, size: int) -> None:
-        """From now on only ``reason`` may write the frames of a range."""
+        """From now on only ``reason`` may write the frames of a range; without audit, nothing is noted."""
+        if not self.audit:
+            return
         first, end = physical // PAGE_SIZE, -(-(physical + size) // PAGE_SIZE)
         self._owners.update(dict.fromkeys(range(first, end), reason))
 
     def withdraw(self, physical: int, size: int) -> None:
         """Undo ``declare`` for the frames of a range."""
+        if not self._owners:
+            return
         for frame in range(physical // PAGE_SIZE, -(-(physical + size) // PAGE_SIZE)):
             self._owners.pop(frame, None)
 

@@ -49,6 +49,17 @@ class LimitReached(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
+class AtBreakpoint(Outcome):
+    """A CPU is about to execute the instruction at a breakpoint; ``run`` may be called again."""
+
+    cpu: int
+    eip: int
+
+    def headline(self) -> str:
+        return f"breakpoint at {self.eip:#010x} on CPU {self.cpu}"
+
+
+@dataclass(frozen=True, slots=True)
 class TripleFault(Outcome):
     """The processor shut down.  ``chain`` begins with the first exception and ends with the one too many."""
 

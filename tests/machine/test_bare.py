@@ -11,7 +11,7 @@ from sandbox.machine.bare import BareMachine
 from sandbox.machine.delivery import NotModelled
 from sandbox.machine.events import CpuSwitch, Delivery, Event, TrapTaken
 from sandbox.machine.machine import Machine
-from sandbox.machine.outcome import Exited, Halted, LimitReached, NobodyAnswers, TripleFault
+from sandbox.machine.outcome import AtBreakpoint, Exited, Halted, LimitReached, NobodyAnswers, TripleFault
 from sandbox.x86.errors import ConfigurationError
 
 LOAD = 0x100000
@@ -184,6 +184,12 @@ def test_external_interrupts_and_events(make: Make) -> None:
     ]
 
 
+def test_an_interrupt_held_back_for_long_is_still_taken(make: Make) -> None:
+    bare = make(TABLES + gate(0x41, "handler") + "mov ecx, 300000\n1: loop 1b\nsti\n2: jmp 2b\nhandler: " + exits("1"))
+    bare.board.post(0, 0x41)
+    assert bare.run(1_000_000) == Exited(1)
+
+
 def test_events_of_a_trap(make: Make) -> None:
     bare = make(TABLES + gate(6, "handler") + "bad: ud2\nhandler: " + exits("1"))
     seen: list[Event] = []
@@ -252,6 +258,50 @@ def test_a_cpu_nobody_starts_waits(make: Make) -> None:
     bare = make("mov ecx, 300000\n1: loop 1b\nhlt", cpus=3)
     assert isinstance(bare.run(), Halted)
     assert bare.cpus[2].cpu.clock == 0
+
+
+@pytest.mark.parametrize("slices", [1, 7, 1000])
+def test_slices_change_nothing(make: Make, slices: int) -> None:
+    """Two CPUs, run free and in slices of blocks: the same clocks at the end."""
+    free = make(SMP, cpus=2)
+    free.run()
+    cut = make(SMP, cpus=2)
+    while isinstance(cut.run(slices), LimitReached):
+        pass
+    assert [each.cpu.clock for each in cut.cpus] == [each.cpu.clock for each in free.cpus]
+
+
+def test_steps_change_nothing(make: Make) -> None:
+    """Held-back interrupts, shadows and HLT included."""
+    text = (
+        TABLES + gate(0x41, "handler") + "mov ecx, 50\n1: loop 1b\nsti\n hlt\n2: cmp ebx, 2\njne 2b\nmov al, bl\n"
+        + exits() + "handler: inc ebx\niretd\n"
+    )  # fmt: skip
+    ends = []
+    for steps in (None, 1, 3):
+        bare = make(text)
+        bare.board.post(0, 0x41)
+        for moment in range(10_000):
+            if bare.turn(steps=steps) is not None:
+                break
+            if bare.deliveries == 1 and moment % 50 == 49:
+                bare.board.post(0, 0x41)
+            if steps is None:
+                bare.board.post(0, 0x41)
+        ends.append((bare.run(), bare.deliveries >= 2))
+    assert set(ends) == {(Exited(2), True)}
+
+
+def test_breakpoints(make: Make) -> None:
+    bare = make("nop\nmov ecx, 3\n1: nop\nloop 1b\n" + exits("0"))
+    bare.cpus[0].cpu.set_breakpoint(LOAD + 6)
+    hits = 0
+    while (outcome := bare.run()) == AtBreakpoint(0, LOAD + 6):
+        hits += 1
+    assert (hits, outcome) == (3, Exited(0))
+    plain = make("nop\nmov ecx, 3\n1: nop\nloop 1b\n" + exits("0"))
+    plain.run()
+    assert plain.clock == bare.clock
 
 
 def test_runs_repeat_by_seed(make: Make) -> None:
