@@ -9,8 +9,12 @@ import pytest
 
 from sandbox.image.assemble import assemble_source
 from sandbox.kernel.config import KernelConfig
+from sandbox.machine.memory import PhysicalMemory
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session, run_program
+
+PhysicalMemory.audit_by_default = True
+"""Every store of host bytes is checked against what the kernel has declared its frames to be."""
 
 Program = Callable[[str], bytes]
 Run = Callable[..., Result]

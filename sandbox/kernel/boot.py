@@ -97,7 +97,10 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
     start = BootMemory(KERNEL_LOAD, lowmem, ranges)
     if start.take("kernel image", len(image.text)) != KERNEL_LOAD:
         raise ConfigurationError(f"the kernel is loaded at {KERNEL_LOAD:#x}, where this machine has a hole")
+    memory.declare(Reason.IMAGE, KERNEL_LOAD, len(image.text))
     memory.host_write(KERNEL_LOAD, image.text, Reason.IMAGE)
+    memory.confine(Reason.TABLE)
+    memory.confine(Reason.STRUCT_PAGE)
 
     tables = _tables(memory, start, config)
     kernel_pgd = tables.new_pgd(None)
@@ -146,7 +149,9 @@ def limit_memory(ranges: list[tuple[int, int, int]], command_line: str) -> list[
 
 def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> PageTables:
     def alloc() -> int:
-        return start.take("page table", PAGE_SIZE) // PAGE_SIZE
+        page = start.take("page table", PAGE_SIZE)
+        memory.declare(Reason.TABLE, page, PAGE_SIZE)
+        return page // PAGE_SIZE
 
     def free(pfn: int) -> None:
         raise AssertionError(f"boot page table {pfn:#x} released")
@@ -178,6 +183,7 @@ def _direct_map(tables: PageTables, pgd: int, lowmem: int, config: KernelConfig)
 def _cpu_page(memory: PhysicalMemory, start: BootMemory, slot: KernelCpu) -> int:
     """One page with GDT, TSS and their pseudo-descriptors, and three stack pages; the stacks' physical address."""
     page = start.take(f"GDT and TSS of CPU {slot.index}", PAGE_SIZE)
+    memory.declare(Reason.TABLE, page, PAGE_SIZE)
     stacks = start.take(f"boot stacks of CPU {slot.index}", 2 * PAGE_SIZE)
     gdt = [0] * (GDT_BYTES // 8)
     gdt[2] = _FLAT | 0x9A << 40

@@ -142,9 +142,11 @@ class Kernel:
         slot = self.here
         slot.call(self.routines.clear_page, edi=PAGE_OFFSET + (pfn << 12))
         self.memmap.set_flags(pfn, self.memmap.flags(pfn) | PG_TABLE)
+        self.memory.declare(Reason.TABLE, pfn << 12, 1 << 12)
         return pfn
 
     def _free_table(self, pfn: int) -> None:
+        self.memory.withdraw(pfn << 12, 1 << 12)
         self.put_page(pfn)
 
     # -- address spaces ------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class MemMap:
         self.words = memory.mutable_words(Reason.STRUCT_PAGE)
         self.base = memory.host_index(physical) // 4
         self._memory = memory
+        memory.declare(Reason.STRUCT_PAGE, physical, self.bytes_for(max_pfn))
 
     @staticmethod
     def bytes_for(max_pfn: int) -> int:
