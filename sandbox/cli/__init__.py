@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -28,31 +29,20 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status: 0 passed, 1 the guest failed, 2 bad input, 3 our fault."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    verb = next((word for word in words if not word.startswith("-")), None)
-    parser = argparse.ArgumentParser(
-        prog="sandbox", description="Run real 32-bit x86 code with paging on, and see every fault."
-    )
-    guest: list[str] = []
-    commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, title in VERBS.items():
-        if name == verb:
-            importlib.import_module(f"sandbox.cli.{name}").add_parser(commands, title)
-            words, guest = _split(commands.choices[name], words, name)
-        else:
-            commands.add_parser(name, help=title)
-    options = parser.parse_args(words)
-    if guest:
-        options.arguments = guest
     try:
-        return int(options.run(options))
-    except SandboxError as error:
+        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        status = int(options.run(options))
         sys.stdout.flush()
+        return status
+    except SandboxError as error:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
         print(f"sandbox: {error.summary}", file=sys.stderr)
         if error.detail:
             print(error.detail, file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
+        # Whoever read has had enough; what is still buffered must not fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except KeyboardInterrupt:
@@ -68,6 +58,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sandbox: this is our bug: {type(error).__name__}: {error} ({where})", file=sys.stderr)
         print("set SANDBOX_TRACEBACK=1 to see where it comes from", file=sys.stderr)
         return OUR_FAULT
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    """The options of one command, from its own module; the others' are not imported."""
+    verb = next((word for word in words if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(
+        prog="sandbox", description="Run real 32-bit x86 code with paging on, and see every fault."
+    )
+    guest: list[str] = []
+    commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, title in VERBS.items():
+        if name == verb:
+            importlib.import_module(f"sandbox.cli.{name}").add_parser(commands, title)
+            words, guest = _split(commands.choices[name], words, name)
+        else:
+            commands.add_parser(name, help=title)
+    options = parser.parse_args(words)
+    if guest:
+        options.arguments = guest
+    return options
 
 
 def _split(parser: argparse.ArgumentParser, words: list[str], verb: str) -> tuple[list[str], list[str]]:

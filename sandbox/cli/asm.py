@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from sandbox.cli.listing import add_listing_options
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -15,25 +16,24 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument(
         "what", metavar="TEXT|FILE|-", help="such as 'mov eax, 1; int 0x80', a file, or - for the input"
     )
-    parser.add_argument("--address", type=lambda text: int(text, 0), default=0, help="linear address of the first byte")
-    parser.add_argument("--json", action="store_true")
+    add_listing_options(parser)
     parser.add_argument("-o", metavar="FILE", dest="out", type=Path, help="write the bytes there, print no listing")
     parser.add_argument("--gnu", action="store_true", help="by GNU as: all that it knows, labels and directives too")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.cli.colour import Colour
+    from sandbox.cli.listing import show
+    from sandbox.image.listing import code_of
     from sandbox.image.snippet import assemble_lines
     from sandbox.x86.errors import ConfigurationError
 
     text, name = _read(options.what)
-    if not 0 <= options.address <= 0xFFFFFFFF:
-        raise ConfigurationError(f"--address {options.address:#x}: not a 32-bit address")
+    address = options.address or 0
     if options.gnu:
-        data = _by_gnu_as(text, options.address, name)
+        data = _by_gnu_as(text, address, name)
     else:
-        data = b"".join(raw for _, raw in assemble_lines(text, options.address, name=name))
+        data = b"".join(raw for _, raw in assemble_lines(text, address, name=name))
     if not data:
         raise ConfigurationError(f"{name}:1: no instruction in it")
     if options.out is not None:
@@ -42,13 +42,7 @@ def run(options: argparse.Namespace) -> int:
         except OSError as error:
             raise ConfigurationError(f"{options.out}: {error.strerror}") from error
         return 0
-    rows = _listing(data, options.address)
-    if options.json:
-        print(json.dumps([{"address": a, "bytes": raw.hex(), "text": text} for a, raw, text in rows], indent=2))
-        return 0
-    paint = Colour(sys.stdout)
-    for address, raw, shown in rows:
-        print(f"  {address:08x}  {paint('dim', f'{raw.hex(chr(32)):24}')}  {shown}")
+    show(code_of(data, name, address), options.json)
     return 0
 
 
@@ -75,18 +69,3 @@ def _by_gnu_as(text: str, address: int, name: str) -> bytes:
         return assemble_text(text, address)
     except AssemblyError as error:
         raise AssemblyError(re.sub(r"^snippet\.S:", lambda _: f"{name}:", error.summary)) from error
-
-
-def _listing(data: bytes, address: int) -> list[tuple[int, bytes, str]]:
-    from sandbox.image.disassemble import disassemble
-
-    rows = []
-    at = 0
-    while at < len(data):
-        for each in disassemble(data[at:], address + at):
-            rows.append((each.address, each.raw, each.text))
-            at += each.size
-        if at < len(data):
-            rows.append((address + at, data[at : at + 1], f".byte {data[at]:#04x}"))
-            at += 1
-    return rows

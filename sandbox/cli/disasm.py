@@ -1,70 +1,59 @@
-"""``sandbox disasm``: a program's code with its symbols, a raw file, or bytes given in hexadecimal."""
+"""``sandbox disasm``: a program's or object's code with its symbols, a raw file, or bytes given in hexadecimal."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
+
+from sandbox.cli.listing import add_listing_options
 
 
 def add_parser(commands: Any, title: str) -> None:
     parser = commands.add_parser("disasm", help=title, description=f"{title.capitalize()}.")
-    parser.add_argument("what", metavar="FILE|HEX", help="ELF program, manifest, raw file, or bytes such as '0f 0b c3'")
-    parser.add_argument("--address", type=lambda text: int(text, 0), default=0, help="linear address of raw bytes")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "what", metavar="FILE|HEX", help="ELF file, manifest, source, raw file, or bytes such as '0f 0b c3'"
+    )
+    add_listing_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.cli.colour import Colour
-    from sandbox.image.disassemble import disassemble
-    from sandbox.image.elf import is_elf, parse_executable, symbols
-    from sandbox.runner.target import NoSuchImage, on_disk, resolve
-    from sandbox.x86.errors import SandboxError
+    from sandbox.cli.listing import show
+    from sandbox.image.listing import code_of
+    from sandbox.x86.errors import ConfigurationError
 
-    path = Path(options.what)
-    names: dict[int, str] = {}
-    if on_disk(path):
-        if path.is_dir() or path.suffix in (".toml", ".S", ".s", ".asm", ".c"):
-            data = resolve(path).data
-        else:
-            data = path.read_bytes()
-        pieces = [(options.address, data)]
-        if is_elf(data):
-            program = parse_executable(data, path.name)
-            names = {address: name for name, address in symbols(data).items()}
-            pieces = []
-            for segment in program.segments:
-                if segment.flags & 1:
-                    start = max(segment.vaddr, program.phdr_vaddr + 32 * program.phnum if program.phdr_vaddr else 0)
-                    pieces.append(
-                        (start, data[segment.offset + start - segment.vaddr : segment.offset + segment.filesz])
-                    )
-    else:
-        try:
-            pieces = [(options.address, bytes.fromhex(options.what.replace("0x", "").replace(",", " ")))]
-        except ValueError:
-            raise NoSuchImage(f"{options.what}: neither a file nor bytes in hexadecimal") from None
-    if not any(data for _, data in pieces):
-        raise SandboxError(f"{options.what}: no code in it")
-    paint = Colour(sys.stdout)
-    rows = []
-    for start, data in pieces:
-        at = 0
-        while at < len(data):
-            for each in disassemble(data[at:], start + at):
-                rows.append((each.address, each.raw, each.text))
-                at += each.size
-            if at < len(data):
-                rows.append((start + at, data[at : at + 1], f".byte {data[at]:#04x}"))
-                at += 1
-    if options.json:
-        print(json.dumps([{"address": a, "bytes": raw.hex(), "text": text} for a, raw, text in rows], indent=2))
-        return 0
-    for address, raw, text in rows:
-        if address in names:
-            print(f"\n{paint('bold', names[address])}:")
-        print(f"  {address:08x}  {paint('dim', f'{raw.hex(chr(32)):24}')}  {text}")
+    data, name, address = _read(options.what)
+    pieces = code_of(data, name, address if options.address is None else options.address)
+    if not any(each.data for each in pieces):
+        raise ConfigurationError(f"{name}: no code in it")
+    show(pieces, options.json)
     return 0
+
+
+def _read(what: str) -> tuple[bytes, str, int]:
+    """Bytes, their name for messages, and their own address.  Raises what cannot be read."""
+    from sandbox.runner.target import NoSuchImage, resolve
+
+    path = Path(what)
+    if _exists(path):
+        if path.is_dir() or path.suffix in (".toml", ".S", ".s", ".asm", ".c"):
+            target = resolve(path)
+            load = target.manifest.load if target.manifest is not None and target.kind == "rom" else 0
+            return target.data, target.name, load
+        try:
+            return path.read_bytes(), path.name, 0
+        except OSError as error:
+            raise NoSuchImage(f"{what}: {error.strerror}") from error
+    try:
+        return bytes.fromhex(what.replace("0x", "").replace(",", " ")), "these bytes", 0
+    except ValueError:
+        raise NoSuchImage(f"{what[:60]}: neither a file nor bytes in hexadecimal") from None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists() and path != Path()
+    except (OSError, ValueError):
+        # Bytes in hexadecimal may be too long for a name.
+        return False

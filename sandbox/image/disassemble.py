@@ -24,7 +24,8 @@ class Instruction:
 
 
 @functools.cache
-def _engine(detail: bool) -> Any:
+def engine(detail: bool) -> Any:
+    """The decoder, made once; ``detail`` for operands, without it three times as fast."""
     import capstone
 
     made = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
@@ -36,12 +37,12 @@ def disassemble(code: bytes, address: int, count: int = 0) -> list[Instruction]:
     """Instructions from the start of ``code``, at most ``count`` (0: all), until bytes that are none."""
     return [
         Instruction(each.address, bytes(each.bytes), f"{each.mnemonic} {each.op_str}".strip(), memory_operands(each))
-        for each in _engine(True).disasm(code, address, count)
+        for each in engine(True).disasm(code, address, count)
     ]
 
 
 def text_of(code: bytes, address: int) -> str:
     """The first instruction as text, or ``(bad) 0f 04`` when the bytes are none."""
-    for _, _, mnemonic, operands in _engine(False).disasm_lite(code, address, 1):
+    for _, _, mnemonic, operands in engine(False).disasm_lite(code, address, 1):
         return f"{mnemonic} {operands}".strip()
     return f"(bad) {code[:4].hex(' ')}" if code else "(not mapped)"

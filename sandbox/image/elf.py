@@ -17,7 +17,8 @@ ET_REL, ET_EXEC, ET_DYN = 1, 2, 3
 EM_386 = 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_TLS, PT_GNU_STACK = 1, 2, 3, 7, 0x6474E551
 PF_X = 1
-SHT_SYMTAB = 2
+SHT_PROGBITS, SHT_SYMTAB = 1, 2
+SHF_EXECINSTR = 4
 SHN_UNDEF, SHN_LORESERVE = 0, 0xFF00
 STB_LOCAL, STT_SECTION, STT_FILE, STT_TLS = 0, 3, 4, 6
 TASK_SIZE = 0xC0000000
@@ -194,6 +195,33 @@ def _tls(tls: TlsTemplate, name: str, at: int) -> TlsTemplate:
     if tls.align & (tls.align - 1):
         raise ImageError(name, f"PT_TLS with alignment {tls.align:#x}, no power of two", at + 28)
     return tls
+
+
+def code_ranges(data: bytes, name: str) -> list[tuple[int, bytes]]:
+    """(linear address, bytes) of the executable sections of a linked file; without sections, of its segments.
+
+    For reading, not for running: the addresses may be a kernel's.  Raises ImageError for a damaged header.
+    """
+    header = _header(data, name)
+    found = []
+    for number in range(header.shnum):
+        at = header.shoff + number * SHDR.size
+        if at + SHDR.size > len(data):
+            raise ImageError(name, "truncated: section headers lie beyond the end of the file", 32)
+        _, kind, flags, address, offset, size = SHDR.unpack_from(data, at)[:6]
+        if kind == SHT_PROGBITS and flags & SHF_EXECINSTR and size:
+            found.append((address, data[offset : offset + size]))
+    if found:
+        return sorted(found)
+    headers_end = header.phoff + header.phnum * PHDR.size
+    if headers_end > len(data):
+        raise ImageError(name, "truncated: program headers lie beyond the end of the file", 28)
+    for at in range(header.phoff, headers_end, PHDR.size):
+        kind, offset, vaddr, _, filesz, _, flags, _ = PHDR.unpack_from(data, at)
+        if kind == PT_LOAD and flags & PF_X:
+            skipped = headers_end - offset if offset <= header.phoff and headers_end <= offset + filesz else 0
+            found.append((vaddr + skipped, data[offset + skipped : offset + filesz]))
+    return sorted(found)
 
 
 def symbols(data: bytes) -> SymbolTable:

@@ -7,9 +7,9 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.image.elf import EM_386, SHN_LORESERVE, ImageError, is_elf, is_relocatable
+from sandbox.image.elf import EM_386, SHF_EXECINSTR, SHN_LORESERVE, ImageError, is_elf, is_relocatable
 
-SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_COMPRESSED = 1, 2, 4, 0x400, 0x800
+SHF_WRITE, SHF_ALLOC, SHF_TLS, SHF_COMPRESSED = 1, 2, 0x400, 0x800
 SHN_UNDEF, SHN_ABS, SHN_COMMON = 0, 0xFFF1, 0xFFF2
 R_386_NONE, R_386_32, R_386_PC32, R_386_PLT32, R_386_16, R_386_PC16, R_386_8, R_386_PC8 = 0, 1, 2, 4, 20, 21, 22, 23
 RELOCATIONS = {

@@ -1,0 +1,65 @@
+"""What ``asm`` and ``disasm`` print: a listing for people, or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sandbox.image.listing import Code, Line
+
+
+def linear_address(text: str) -> int:
+    """A 32-bit linear address from the command line, in any of Python's notations.  Raises ConfigurationError."""
+    from sandbox.x86.errors import ConfigurationError
+
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise ConfigurationError(f"--address {text}: not a number") from None
+    if not 0 <= value <= 0xFFFFFFFF:
+        raise ConfigurationError(f"--address {text}: not a 32-bit address")
+    return value
+
+
+def add_listing_options(parser: argparse.ArgumentParser) -> None:
+    """``--address`` and ``--json``."""
+    parser.add_argument(
+        "--address", type=linear_address, default=None, metavar="ADDRESS", help="linear address of the first byte"
+    )
+    parser.add_argument("--json", action="store_true")
+
+
+def show(pieces: Sequence[Code], as_json: bool) -> None:
+    """Print the listing of some code."""
+    from sandbox.cli.colour import Colour
+    from sandbox.image.listing import listing
+
+    if as_json:
+        print(json.dumps([_as_dict(code, line) for code in pieces for line in listing(code)], indent=2))
+        return
+    paint = Colour(sys.stdout)
+    for code in pieces:
+        if code.title:
+            print(f"\n{paint('dim', 'section')} {paint('bold', code.title)}")
+        for line in listing(code):
+            if line.labels:
+                print()
+            for label in line.labels:
+                print(f"{paint('bold', label)}:")
+            refers = f"  {paint('cyan', f'<{line.refers}>')}" if line.refers else ""
+            print(f"  {line.address:08x}  {paint('dim', f'{line.raw.hex(chr(32)):30}')}  {line.text}{refers}")
+
+
+def _as_dict(code: Code, line: Line) -> dict[str, Any]:
+    found: dict[str, Any] = {"address": line.address, "bytes": line.raw.hex(), "text": line.text}
+    if code.title:
+        found["section"] = code.title
+    if line.labels:
+        found["labels"] = list(line.labels)
+    if line.refers:
+        found["refers"] = line.refers
+    return found

@@ -1,0 +1,61 @@
+"""``sandbox images``: the list, and the answer of a check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sandbox.cli import main
+from sandbox.image import build as building
+from sandbox.image.build import IMAGES, Built, manifests
+
+
+def test_the_list_has_every_image_with_its_lesson(capsys):
+    assert main(["images"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    known = manifests()
+    assert [line.split()[:2] for line in lines] == [[each.name, each.kind] for each in known]
+    assert all(line.endswith(each.title) for line, each in zip(lines, known, strict=True))
+    columns = {line.index(each.title) for line, each in zip(lines, known, strict=True)}
+    assert len(columns) == 1, "a table"
+    assert main(["images", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == [each.name for each in known]
+    assert {"name", "kind", "title", "switch"} <= set(rows[0])
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[Built]:
+    """What the build answers, without building."""
+    answer = [Built("good", Path("good.elf"), True), Built("bad", Path("bad.elf"), False)]
+    monkeypatch.setattr(building, "build", lambda write, folder=IMAGES: list(answer))
+    return answer
+
+
+def test_a_check_that_finds_a_difference_ends_with_1_and_names_it(done, capsys):
+    assert main(["images", "--check"]) == 1
+    out = capsys.readouterr().out
+    assert "differs  bad\n" in out
+    assert "good" not in out
+    assert "1 of 2" in out
+    assert main(["images", "--check", "--json"]) == 1
+    assert [row["same"] for row in json.loads(capsys.readouterr().out)] == [True, False]
+
+
+def test_a_check_that_finds_none_ends_with_0(done, monkeypatch, capsys):
+    monkeypatch.setattr(building, "build", lambda write, folder=IMAGES: done[:1])
+    assert main(["images", "--check"]) == 0
+    assert "1 of 1" in capsys.readouterr().out
+
+
+def test_a_build_is_no_failure_when_something_changed(done, capsys):
+    assert main(["images", "--build"]) == 0
+    assert "2 images built, 1 of them changed" in capsys.readouterr().out
+
+
+def test_build_and_check_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["images", "--build", "--check"])
+    assert leaving.value.code == 2
