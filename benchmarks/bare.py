@@ -6,8 +6,8 @@ import ctypes
 import time
 from typing import Any
 
+from sandbox.engine import branches, stubs
 from sandbox.engine import library as lib
-from sandbox.engine import stubs
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
 from sandbox.image.elf import parse_executable
@@ -96,11 +96,15 @@ class StockLoop:
         self._esp = x86_const.UC_X86_REG_ESP
 
     def seconds(self) -> float:
-        """Processor seconds of one run to the final INT."""
-        self.uc.reg_write(self._esp, STACK_TOP)
-        began = time.process_time()
-        self.uc.emu_start(self.bare.entry, NOWHERE)
-        return time.process_time() - began
+        """Processor seconds of one run to the final INT, the code translated and linked before."""
+        took = 0.0
+        for _ in range(2):
+            self.uc.reg_write(self._esp, STACK_TOP)
+            branches.forget()()
+            began = time.process_time()
+            self.uc.emu_start(self.bare.entry, NOWHERE)
+            took = time.process_time() - began
+        return took
 
 
 class BareCpu:

@@ -20,16 +20,16 @@ _ALU = "\n".join(
 )
 
 LOOPS = {
-    "loop of 2": "mov ecx, 20000000\n1: dec ecx\njnz 1b\n",
-    "loop of 5": "mov ecx, 32000000\n1: add eax, ecx\nxor edx, eax\nlea ebx, [edx+1]\ndec ecx\njnz 1b\n",
-    "loop of 20": f"mov ecx, 24000000\n1: {_ALU}\ndec ecx\njnz 1b\n",
-    "call and ret": "mov ecx, 6000000\njmp 1f\n2: ret\n1: call 2b\ndec ecx\njnz 1b\n",
+    "loop of 2": "mov ecx, 50000000\n1: dec ecx\njnz 1b\n",
+    "loop of 5": "mov ecx, 80000000\n1: add eax, ecx\nxor edx, eax\nlea ebx, [edx+1]\ndec ecx\njnz 1b\n",
+    "loop of 20": f"mov ecx, 60000000\n1: {_ALU}\ndec ecx\njnz 1b\n",
+    "call and ret": "mov ecx, 15000000\njmp 1f\n2: ret\n1: call 2b\ndec ecx\njnz 1b\n",
     "load and store": (
-        "mov ecx, 16000000\nmov esi, offset buffer\nxor edx, edx\n"
+        "mov ecx, 40000000\nmov esi, offset buffer\nxor edx, edx\n"
         "1: mov eax, [esi+edx*4]\nadd eax, 1\nmov [esi+edx*4], eax\ninc edx\nand edx, 1023\ndec ecx\njnz 1b\n"
     ),
     "rep stosd": (
-        "mov ebx, 20000\nxor eax, eax\n1: mov edi, offset buffer\nmov ecx, 1024\nrep stosd\ndec ebx\njnz 1b\n"
+        "mov ebx, 50000\nxor eax, eax\n1: mov edi, offset buffer\nmov ecx, 1024\nrep stosd\ndec ebx\njnz 1b\n"
     ),
 }
 """Bodies by name; each is run to its end under the kernel and on bare Unicorn."""

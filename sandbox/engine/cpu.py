@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 
+from sandbox.engine import branches, selftest, stubs
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
-from sandbox.engine import selftest, stubs
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import (
     BreakpointHit,
@@ -66,6 +66,7 @@ class Cpu(Wiring):
         self._words, self._longs = handle.words, handle.longs
         self._trip, self._pad = handle.trip, handle.pad_address
         self._deadline = self._step_end = self._counted = 0
+        self._forget_at = branches.FIRST
         self._step_hook: int | None = None
         self._breakpoints: dict[int, int] = {}
         self._stopping = False
@@ -201,6 +202,9 @@ class Cpu(Wiring):
             return Trap(at, vector, code, state.cr2 if fault else 0, state.cpl, software)
         if reason == stubs.REASON_BUDGET:
             words[stubs.PAD_BUDGET] = 0
+            if self._deadline >= self._forget_at:
+                self._forget_at = self._deadline + branches.EVERY
+                branches.forget()()
             return Stopped(at) if words[stubs.PAD_STOPPING] else BudgetSpent(at)
         if reason == stubs.REASON_ABORTED:
             return self._aborted(state, at)

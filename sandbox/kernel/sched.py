@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 ENGINE_RUN_SECONDS = 0.02
-FIRST_ENGINE_RUN, LONGEST_ENGINE_RUN = 1_000_000, 8_000_000
+FIRST_ENGINE_RUN, LONGEST_ENGINE_RUN = 100_000, 8_000_000
 
 
 class LimitReached(SandboxError):
