@@ -628,12 +628,16 @@ def test_15_interrupt_key_reaches_a_run_in_slices() -> None:
     assert seconds < 2.0
 
 
+_HEED = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""A shell's background job starts with SIGINT ignored."""
+
+
 def _interrupted_after(program: str, patience: float) -> float | None:
     """Seconds from SIGINT to the process's end by KeyboardInterrupt; None if it outlives ``patience``."""
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root}
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        [sys.executable, "-c", _HEED + program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
