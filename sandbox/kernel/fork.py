@@ -36,7 +36,7 @@ def new_task(kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, file
         parent.children.append(task)
         task.pgid, task.sid, task.umask = parent.pgid, parent.sid, parent.umask
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
-        task.cwd = parent.cwd
+        task.cwd, task.root = parent.cwd, parent.root
     else:
         task.pgid = task.sid = task.pid
     return task

@@ -51,6 +51,8 @@ class Task:
     parent: Task | None
     cpu: KernelCpu
     cwd: Dentry
+    root: Dentry | None = None
+    """Where absolute paths start after chroot, None for the tree's root."""
     pgid: int = 0
     sid: int = 0
     umask: int = 0o022

@@ -24,16 +24,28 @@ class CharDevice(Inode):
         self.ino = ino
         self.rdev = rdev
         self.name = name
+        self.mode = 0o666
+        self.uid, self.gid = GUEST_UID, GUEST_GID
 
     def stat(self) -> Stat:
         return Stat(
             dev=DEV_DEVICE,
             ino=self.ino,
-            mode=self.kind | 0o666,
-            uid=GUEST_UID,
-            gid=GUEST_GID,
+            mode=self.kind | self.mode,
+            uid=self.uid,
+            gid=self.gid,
             rdev=self.rdev,
         )
+
+    def chmod(self, mode: int) -> None:
+        self.mode = mode & 0o7777
+
+    def chown(self, uid: int | None, gid: int | None) -> None:
+        self.uid = self.uid if uid is None else uid
+        self.gid = self.gid if gid is None else gid
+
+    def set_times(self, atime: int | None, mtime: int | None) -> None:
+        """A device's times are not kept."""
 
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes, waiting for the first; nothing at the end."""

@@ -6,7 +6,8 @@ names meanwhile.  Links are read as text and walked by ``namei`` inside the root
 the host.  So a guest gets at nothing outside the directory, even while somebody moves things about in it.
 
 Not reachable: other mounts (a directory on another device is refused with EACCES: what is mounted there may
-be proc), devices, FIFOs and sockets (they can be seen; opening fails with EACCES or ENXIO).
+be proc), devices and sockets (they can be seen; opening fails with EACCES or ENXIO).  A FIFO is a name at which
+the guest's programs meet; the host's FIFO is never opened.
 
 Inode numbers are given out as inodes are met and names are sorted, so that a run does not depend on the
 host's.
@@ -14,19 +15,25 @@ host's.
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import stat as modes
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
-from sandbox.kernel.abi.errno import EACCES, EIO, ENFILE, ENXIO, EXDEV, KernelError
+from sandbox.kernel.abi.errno import EACCES, EINVAL, EIO, ENFILE, ENXIO, EPERM, EROFS, EXDEV, KernelError
 from sandbox.kernel.abi.flags import (
     DT_DIR,
+    DT_FIFO,
     DT_LNK,
     DT_REG,
     DT_UNKNOWN,
+    S_IFDIR,
+    S_IFIFO,
     S_IFLNK,
     S_IFMT,
     S_IFREG,
@@ -47,6 +54,8 @@ from sandbox.x86.errors import ConfigurationError
 
 HOST_DEVICE, GIVEN_DEVICE = makedev(8, 1), makedev(8, 2)
 """st_dev of what is below the root, and of single files that the user gives."""
+OPEN_FILES = 256
+"""Files whose contents are open at a time; others are opened again when they are needed."""
 _FIND = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
 
@@ -58,22 +67,45 @@ def _host_errors() -> Iterator[None]:
         yield
     except OSError as error:
         number = error.errno or EIO
-        raise KernelError({24: ENFILE, 9: EIO}.get(number, number)) from error
+        raise KernelError({errno.EMFILE: ENFILE, errno.EBADF: EIO}.get(number, number)) from error
     except ValueError as error:
         raise KernelError(EIO) from error
+
+
+class InodeNumbers:
+    """Inode numbers of one file system: 1, 2, … as inodes are met or made."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int, int], int] = {}
+        self._last = 0
+
+    def next(self) -> int:
+        """The number of a new inode."""
+        self._last += 1
+        return self._last
+
+    def of(self, key: tuple[int, int, int]) -> int:
+        """The number of a host inode, always the same."""
+        number = self._known.get(key)
+        if number is None:
+            number = self._known[key] = self.next()
+        return number
 
 
 class HostTree:
     """The inodes of host files: at most one object for each, read-only unless ``writable``.
 
-    ``device`` is the st_dev that the guest sees.
+    ``device`` is the st_dev that the guest sees.  Owners that the guest sets are kept here: on the host all files
+    belong to the user who runs the sandbox.
     """
 
-    def __init__(self, writable: bool = False, device: int = HOST_DEVICE) -> None:
+    def __init__(self, writable: bool = False, device: int = HOST_DEVICE, numbers: InodeNumbers | None = None) -> None:
         self.writable = writable
         self.device = device
+        self.owners: dict[tuple[int, int, int], tuple[int, int]] = {}
         self._live: WeakValueDictionary[tuple[int, int], HostInode] = WeakValueDictionary()
-        self._numbers: dict[tuple[int, int], int] = {}
+        self._numbers = numbers if numbers is not None else InodeNumbers()
+        self._open: deque[ref[HostFile]] = deque()
         self._uid, self._gid = os.geteuid(), os.getegid()
 
     def directory(self, path: str | Path) -> HostDirectory:
@@ -118,7 +150,15 @@ class HostTree:
 
     def number(self, device: int, ino: int) -> int:
         """The guest's inode number for a host inode."""
-        return self._numbers.setdefault((device, ino), len(self._numbers) + 1)
+        return self._numbers.of((self.device, device, ino))
+
+    def opened(self, file: HostFile) -> None:
+        """A file's contents were opened: those that were opened long ago are closed."""
+        self._open.append(ref(file))
+        if len(self._open) > OPEN_FILES:
+            oldest = self._open.popleft()()
+            if oldest is not None:
+                oldest.close_idle()
 
     def owner(self, uid: int, gid: int) -> tuple[int, int]:
         """Owner and group as the guest sees them."""
@@ -143,6 +183,7 @@ class HostInode(Inode):
         self.tree = tree
         self.descriptor = descriptor
         self.device = found.st_dev
+        self.key = tree.device, found.st_dev, found.st_ino
         self.kind = found.st_mode & S_IFMT
         self.ino = ino
         self.name = name
@@ -154,7 +195,7 @@ class HostInode(Inode):
     def stat(self) -> Stat:
         with _host_errors():
             found = os.fstat(self.descriptor)
-        uid, gid = self.tree.owner(found.st_uid, found.st_gid)
+        uid, gid = self.tree.owners.get(self.key) or self.tree.owner(found.st_uid, found.st_gid)
         return Stat(
             dev=self.tree.device,
             ino=self.ino,
@@ -170,10 +211,40 @@ class HostInode(Inode):
             ctime=found.st_ctime_ns,
         )
 
+    @property
+    def magic(self) -> str:
+        """A path of the host to this very inode, which no change of names can divert."""
+        return f"/proc/self/fd/{self.descriptor}"
+
     def reopen(self, flags: int) -> int:
-        """Another descriptor for the same host inode, which no change of names can divert."""
+        """Another descriptor for the same host inode."""
         with _host_errors():
-            return os.open(f"/proc/self/fd/{self.descriptor}", flags | os.O_CLOEXEC | os.O_NOCTTY)
+            return _open(self.magic, flags | os.O_CLOEXEC | os.O_NOCTTY)
+
+    def chmod(self, mode: int) -> None:
+        self._check_writable()
+        with _host_errors():
+            Path(self.magic).chmod(mode & self._mode_mask)
+
+    def chown(self, uid: int | None, gid: int | None) -> None:
+        self._check_writable()
+        now = self.stat()
+        self.tree.owners[self.key] = now.uid if uid is None else uid, now.gid if gid is None else gid
+
+    def set_times(self, atime: int | None, mtime: int | None) -> None:
+        self._check_writable()
+        now = self.stat()
+        with _host_errors():
+            os.utime(self.magic, ns=(now.atime if atime is None else atime, now.mtime if mtime is None else mtime))
+
+    @property
+    def _mode_mask(self) -> int:
+        """Bits of a mode that reach the host: no program there gets its owner's rights."""
+        return 0o1777 if self.kind == S_IFDIR else 0o777
+
+    def _check_writable(self) -> None:
+        if self.readonly:
+            raise KernelError(EROFS)
 
 
 class HostSymlink(HostInode, Symlink):
@@ -185,10 +256,11 @@ class HostSymlink(HostInode, Symlink):
 
 
 class HostSpecial(HostInode):
-    """A device, FIFO or socket of the host: visible, never opened."""
+    """A device, FIFO or socket of the host: visible, never opened on the host."""
 
     def check_open(self, write: bool) -> None:
-        raise KernelError(ENXIO if self.kind == S_IFSOCK else EACCES)
+        if self.kind != S_IFIFO:
+            raise KernelError(ENXIO if self.kind == S_IFSOCK else EACCES)
 
 
 class HostFile(HostInode):
@@ -198,8 +270,18 @@ class HostFile(HostInode):
     _write_descriptor = -1
 
     def __del__(self) -> None:
-        for descriptor in {self._read_descriptor, self._write_descriptor, self.descriptor} - {-1}:
+        self._close()
+        super().__del__()
+
+    def close_idle(self) -> None:
+        """Close the contents, unless a program may be writing to them."""
+        if self.write_count <= 0:
+            self._close()
+
+    def _close(self) -> None:
+        for descriptor in {self._read_descriptor, self._write_descriptor} - {-1}:
             os.close(descriptor)
+        self._read_descriptor = self._write_descriptor = -1
 
     @property
     def size(self) -> int:
@@ -232,26 +314,17 @@ class HostFile(HostInode):
         with _host_errors():
             os.ftruncate(descriptor, size)
 
-    def chmod(self, mode: int) -> None:
-        descriptor = self._for_writing()
-        with _host_errors():
-            os.fchmod(descriptor, mode & 0o777)
-
-    def set_times(self, atime: int | None, mtime: int | None) -> None:
-        descriptor = self._for_writing()
-        now = self.stat()
-        with _host_errors():
-            os.utime(descriptor, ns=(now.atime if atime is None else atime, now.mtime if mtime is None else mtime))
-
     def _for_reading(self) -> int:
         if self._read_descriptor < 0:
             self._read_descriptor = self.reopen(os.O_RDONLY)
+            self.tree.opened(self)
         return self._read_descriptor
 
     def _for_writing(self) -> int:
         super().check_open(True)
         if self._write_descriptor < 0:
             self._write_descriptor = self.reopen(os.O_WRONLY)
+            self.tree.opened(self)
         return self._write_descriptor
 
 
@@ -260,7 +333,7 @@ class HostDirectory(HostInode, Directory):
 
     def _lookup(self, name: bytes) -> HostInode:
         with _host_errors():
-            return self._adopt(os.open(name, _FIND, dir_fd=self.descriptor), name)
+            return self._adopt(_open(name, _FIND, dir_fd=self.descriptor), name)
 
     def _adopt(self, descriptor: int, name: bytes) -> HostInode:
         found = os.fstat(descriptor)
@@ -271,7 +344,7 @@ class HostDirectory(HostInode, Directory):
 
     def _entries(self) -> list[Entry]:
         with _host_errors():
-            descriptor = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
+            descriptor = _open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
             try:
                 with os.scandir(descriptor) as listing:
                     return [
@@ -287,14 +360,20 @@ class HostDirectory(HostInode, Directory):
 
     def _create(self, name: bytes, mode: int) -> HostInode:
         with _host_errors():
-            descriptor = os.open(name, _CREATE, 0o600, dir_fd=self.descriptor)
+            descriptor = _open(name, _CREATE, 0o600, dir_fd=self.descriptor)
             os.fchmod(descriptor, mode & 0o777)
-            return self._adopt(descriptor, name)
+            return self._new(self._adopt(descriptor, name))
+
+    def _new(self, inode: HostInode) -> HostInode:
+        """A new inode may have the number of one that is gone."""
+        self.tree.owners.pop(inode.key, None)
+        return inode
 
     def _mkdir(self, name: bytes, mode: int) -> Directory:
         with _host_errors():
-            os.mkdir(name, mode & 0o777, dir_fd=self.descriptor)
-        made = self._lookup(name)
+            os.mkdir(name, 0o700, dir_fd=self.descriptor)
+        made = self._new(self._lookup(name))
+        made.chmod(mode)
         if not isinstance(made, HostDirectory):
             raise KernelError(EIO)
         return made
@@ -302,13 +381,32 @@ class HostDirectory(HostInode, Directory):
     def _symlink(self, name: bytes, target: bytes) -> None:
         with _host_errors():
             os.symlink(target, name, dir_fd=self.descriptor)
+        self._new(self._lookup(name))
+
+    def _mknod(self, name: bytes, mode: int) -> None:
+        if mode & S_IFMT in (0, S_IFREG):
+            self._create(name, mode)
+        elif mode & S_IFMT == S_IFIFO:
+            with _host_errors():
+                os.mkfifo(name, 0o600, dir_fd=self.descriptor)
+            self._new(self._lookup(name)).chmod(mode)
+        else:
+            raise KernelError(EPERM)
+
+    def _tmpfile(self, mode: int) -> HostInode:
+        with _host_errors():
+            descriptor = _open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor)
+            os.fchmod(descriptor, mode & 0o777)
+            inode = self._new(self._adopt(descriptor, b"#tmpfile"))
+        inode.linkable = True
+        return inode
 
     def _link(self, name: bytes, inode: Inode) -> None:
         if not isinstance(inode, HostInode) or inode.tree is not self.tree:
             raise KernelError(EXDEV)
         with _host_errors():
             os.link(
-                f"/proc/self/fd/{inode.descriptor}".encode(),
+                inode.magic.encode(),
                 name,
                 dst_dir_fd=self.descriptor,
                 follow_symlinks=True,
@@ -328,17 +426,39 @@ class HostDirectory(HostInode, Directory):
         with _host_errors():
             os.rename(name, new, src_dir_fd=self.descriptor, dst_dir_fd=directory.descriptor)
 
+    def _exchange(self, name: bytes, directory: Directory, new: bytes) -> None:
+        if not isinstance(directory, HostDirectory) or directory.tree is not self.tree:
+            raise KernelError(EXDEV)
+        raise KernelError(EINVAL)
+
+
+def _open(path: str | bytes, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> int:
+    """os.open; when all descriptors are in use, the limit is raised as far as the host lets us."""
+    try:
+        return os.open(path, flags, mode, dir_fd=dir_fd)
+    except OSError as error:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if error.errno != errno.EMFILE or soft == hard:
+            raise
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return os.open(path, flags, mode, dir_fd=dir_fd)
+
 
 def _kind_of(entry: os.DirEntry[str]) -> int:
     if entry.is_symlink():
         return DT_LNK
     if entry.is_dir(follow_symlinks=False):
         return DT_DIR
-    return DT_REG if entry.is_file(follow_symlinks=False) else DT_UNKNOWN
+    if entry.is_file(follow_symlinks=False):
+        return DT_REG
+    try:
+        return DT_FIFO if modes.S_ISFIFO(entry.stat(follow_symlinks=False).st_mode) else DT_UNKNOWN
+    except OSError:
+        return DT_UNKNOWN
 
 
 _KINDS: dict[int, type[HostInode]] = {
     S_IFREG: HostFile,
     S_IFLNK: HostSymlink,
-    modes.S_IFDIR: HostDirectory,
+    S_IFDIR: HostDirectory,
 }

@@ -16,19 +16,22 @@ from sandbox.kernel.abi.errno import (
     EBUSY,
     EINVAL,
     EISDIR,
+    ENAMETOOLONG,
     ENOENT,
     ENOTDIR,
+    EOPNOTSUPP,
     EPERM,
     EROFS,
     ETXTBSY,
     KernelError,
 )
-from sandbox.kernel.abi.flags import S_IFDIR, S_IFLNK, S_IFREG, X_OK
+from sandbox.kernel.abi.flags import NAME_MAX, S_IFDIR, S_IFLNK, S_IFREG, X_OK
 from sandbox.kernel.abi.structs import Stat, dirent_type
 
 if TYPE_CHECKING:
     from sandbox.kernel.fs.file import File
     from sandbox.kernel.fs.namei import Dentry
+    from sandbox.kernel.fs.pipe import PipeInode
 
 BLOCK_SIZE = 4096
 """Bytes of a page-cache block."""
@@ -58,6 +61,10 @@ class Inode:
     """Changes fail with EROFS."""
     write_count = 0
     """Open files that may write; below zero, running programs that forbid it (ETXTBSY)."""
+    linkable = False
+    """Made by O_TMPFILE: it may get a name though it has none."""
+    fifo: PipeInode | None = None
+    """What the open ends of a FIFO share, once there was one."""
 
     def stat(self) -> Stat:
         """What stat(2) tells."""
@@ -90,6 +97,10 @@ class Inode:
 
     def chmod(self, mode: int) -> None:
         """Set the permission bits."""
+        raise KernelError(EPERM)
+
+    def chown(self, uid: int | None, gid: int | None) -> None:
+        """Set owner and group; None leaves one alone."""
         raise KernelError(EPERM)
 
     def set_times(self, atime: int | None, mtime: int | None) -> None:
@@ -144,6 +155,10 @@ class Symlink(Inode):
         """The path that it holds."""
         raise KernelError(EINVAL)
 
+    def jump(self) -> Dentry | None:
+        """Where the link leads without a walk (links of /proc), None for an ordinary one."""
+        return None
+
 
 class Directory(Inode):
     """A directory: names to inodes.
@@ -193,6 +208,17 @@ class Directory(Inode):
         self._check_change(name)
         self._symlink(name, target)
 
+    def mknod(self, name: bytes, mode: int) -> None:
+        """A new FIFO or socket: ``mode`` with its type bits.  Raises KernelError(EEXIST, EPERM, EROFS)."""
+        self._check_change(name)
+        self._mknod(name, mode)
+
+    def tmpfile(self, mode: int) -> Inode:
+        """A regular file without a name (O_TMPFILE).  Raises KernelError(EOPNOTSUPP, EROFS)."""
+        if self.readonly:
+            raise KernelError(EROFS)
+        return self._tmpfile(mode)
+
     def link(self, name: bytes, inode: Inode) -> None:
         """Another name for a file.  Raises KernelError(EEXIST, EXDEV, EROFS)."""
         self._check_change(name)
@@ -217,8 +243,16 @@ class Directory(Inode):
         directory._check_change(new)
         self._rename(name, directory, new)
 
+    def exchange(self, name: bytes, directory: Directory, new: bytes) -> None:
+        """Swap what two names of one file system mean.  Raises KernelError(ENOENT, EXDEV, EINVAL, EBUSY, EROFS)."""
+        self._check_change(name)
+        directory._check_change(new)
+        self._exchange(name, directory, new)
+
     @staticmethod
     def _check_name(name: bytes) -> None:
+        if len(name) > NAME_MAX:
+            raise KernelError(ENAMETOOLONG)
         if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
             raise KernelError(EINVAL)
 
@@ -244,6 +278,12 @@ class Directory(Inode):
     def _symlink(self, name: bytes, target: bytes) -> None:
         raise KernelError(EROFS)
 
+    def _mknod(self, name: bytes, mode: int) -> None:
+        raise KernelError(EROFS)
+
+    def _tmpfile(self, mode: int) -> Inode:
+        raise KernelError(EOPNOTSUPP)
+
     def _link(self, name: bytes, inode: Inode) -> None:
         raise KernelError(EROFS)
 
@@ -255,6 +295,9 @@ class Directory(Inode):
 
     def _rename(self, name: bytes, directory: Directory, new: bytes) -> None:
         raise KernelError(EROFS)
+
+    def _exchange(self, name: bytes, directory: Directory, new: bytes) -> None:
+        raise KernelError(EINVAL)
 
 
 def as_directory(inode: Inode) -> Directory:

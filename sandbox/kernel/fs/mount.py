@@ -1,8 +1,8 @@
-"""The tree of files that one machine has: a root, and what is laid over it.
+"""The tree of files that one machine has: a root, and what is mounted on it.
 
-Without a host directory the root is an empty file system in memory, writable by the guest.  With one, host
-files are reachable below it (see ``hostroot``), read-only unless asked for.  ``files`` are added to either
-under their absolute paths, over host files as mounts are: the program itself comes in this way.
+The root is a file system in memory over a host directory (see ``overlay``), or over nothing.  With ``writable`` it is
+the host directory itself (see ``hostroot``), and changes go there.  ``files`` are put into the tree under their
+absolute paths: the program itself comes in this way.
 """
 
 from __future__ import annotations
@@ -12,15 +12,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EACCES, EBADF, ENODEV, ENOENT, KernelError
-from sandbox.kernel.abi.flags import O_CREAT, O_EXCL, O_NOCTTY, O_PATH, O_TRUNC, R_OK, S_IFREG, X_OK
+from sandbox.kernel.abi.errno import EACCES, EBADF, ENODEV, ENOENT, EOVERFLOW, KernelError
+from sandbox.kernel.abi.flags import (
+    O_CREAT,
+    O_EXCL,
+    O_LARGEFILE,
+    O_NOCTTY,
+    O_PATH,
+    O_TRUNC,
+    R_OK,
+    S_IFREG,
+    X_OK,
+)
 from sandbox.kernel.fs import namei
-from sandbox.kernel.fs.chardev import memory_devices
+from sandbox.kernel.fs.chardev import DEV_DEVICE, memory_devices
 from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.hostroot import GIVEN_DEVICE, HostTree
+from sandbox.kernel.fs.hostroot import GIVEN_DEVICE, HOST_DEVICE, HostDirectory, HostTree, InodeNumbers
 from sandbox.kernel.fs.inode import BLOCK_SIZE, Directory, Inode, as_directory
 from sandbox.kernel.fs.namei import Dentry
-from sandbox.kernel.fs.ramfs import RamDirectory, RamFile, RamFs
+from sandbox.kernel.fs.overlay import Overlay
+from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
 from sandbox.x86.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,12 +39,17 @@ if TYPE_CHECKING:
 
 OPEN_ONLY = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC
 """Flags that open(2) uses up: F_GETFL does not show them."""
+LARGEST_SMALL = (1 << 31) - 1
+"""Largest size and position of a file that is open without O_LARGEFILE."""
+FIRST_DEV_INO = 100
+"""Smaller numbers on this device are those of character devices and standard streams."""
+DEV_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1", b"stderr": b"fd/2"}
 
 
 class FileSystem:
     """All files of a machine.
 
-    ``files`` maps absolute paths to contents, or to host files (read-only).  ``now`` is the guest's time in
+    ``files`` maps absolute paths to contents, or to host files, which are only read.  ``now`` is the guest's time in
     nanoseconds since 1970.  Raises ConfigurationError for a root or a host file that is none.
     """
 
@@ -47,88 +63,141 @@ class FileSystem:
         seed: int = 0,
         now: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.ram = RamFs(now)
-        top: Directory = self.ram.root if root is None else HostTree(writable).directory(root)
+        self.now = now
+        numbers = InodeNumbers()
+        self._given = HostTree(device=GIVEN_DEVICE, numbers=numbers)
+        lower = None if root is None else HostTree(writable, numbers=numbers).directory(root)
+        top: Directory
+        if lower is None or not writable:
+            self.ram = Overlay(lower, numbers, self._time, device=HOST_DEVICE if lower is not None else RAM_DEVICE)
+            top = self.ram.root
+        else:
+            self.ram = Overlay(None, numbers, self._time, device=RAM_DEVICE)
+            top = lower
         self.root = Dentry(top)
         top.dentry = lambda: self.root
-        self._given = HostTree(device=GIVEN_DEVICE)
+        device, kind = ("/dev/root", "ext4") if top is lower else ("overlay", "overlay")
+        self.mounts = [(device, "/", kind, "rw,noatime")]
+        """(device, path, type, options) as /proc/mounts shows them."""
         self._pinned: list[Directory] = []
         """Directories with something laid over them: they must not be forgotten while nobody uses them."""
         if devices:
-            for name, inode in memory_devices(seed).items():
-                self.pin(b"/dev/" + name, inode)
-            if root is None:
-                self.ram.root.mkdir(b"tmp", 0o1777)
+            self._make_dev(seed)
+            self._make_tmp()
         for path, data in (files or {}).items():
             self.add(path, data)
 
+    def _time(self) -> int:
+        return self.now()
+
+    def _make_dev(self, seed: int) -> None:
+        directory = RamFs(self._time, device=DEV_DEVICE, first_ino=FIRST_DEV_INO).root
+        for name, inode in memory_devices(seed).items():
+            directory.pinned[name] = inode
+        for name, target in DEV_LINKS.items():
+            directory.symlink(name, target)
+        self.mount("dev", "/dev", "devtmpfs", directory)
+
+    def _make_tmp(self) -> None:
+        try:
+            namei.lookup(self.root, self.root, b"/tmp")
+        except KernelError:
+            if isinstance(self.root.inode, HostDirectory):
+                self.mount("tmpfs", "/tmp", "tmpfs", RamFs(self._time, mode=0o1777).root)
+            else:
+                namei.mkdir(self.root, self.root, b"/tmp", 0o1777)
+
+    def mount(self, device: str, path: str, kind: str, directory: Directory) -> None:
+        """Mount another file system's root at an absolute path.  Raises ConfigurationError."""
+        self._pin(path, directory)
+        self.mounts.append((device, path, kind, "rw,noatime"))
+
     def add(self, path: str, data: bytes | Path, mode: int = 0o755) -> Inode:
-        """Lay a file over the tree.  Raises ConfigurationError."""
+        """Put a file into the tree; the guest's changes to it stay in memory.  Raises ConfigurationError."""
         if isinstance(data, Path):
-            inode: Inode = self._given.file(data)
+            inode: RamInode = self.ram.above(self._given.file(data))
         else:
             inode = self.ram.file(data, mode, path)
-        self.pin(path.encode(), inode)
+            inode.link_count(1)
+        self._pin(path, inode)
         return inode
 
-    def pin(self, path: bytes, inode: Inode) -> None:
-        """Lay an inode over the tree, with the directories that are missing on the way to it.
+    def _pin(self, path: str, inode: Inode) -> None:
+        """Put an inode into the tree, with the directories that are missing on the way to it.
 
         Raises ConfigurationError if the path is not absolute or leads through something that is no directory.
         """
-        names = [name for name in path.split(b"/") if name]
-        if not path.startswith(b"/") or not names or {b".", b".."} & set(names):
-            raise ConfigurationError(f"{path.decode(errors='replace')}: not a plain absolute path of the guest")
+        names = [name for name in os.fsencode(path).split(b"/") if name]
+        if not path.startswith("/") or not names or {b".", b".."} & set(names):
+            raise ConfigurationError(f"{path}: not a plain absolute path of the guest")
         try:
-            directory = as_directory(self.root.inode)
+            at = self.root
             for name in names[:-1]:
-                directory = self._enter(directory, name)
-            if isinstance(directory, RamDirectory) and isinstance(inode, RamFile):
-                directory.add(names[-1], inode)
+                at = self._enter(at, name)
+            directory = as_directory(at.inode)
+            if isinstance(directory, RamDirectory) and isinstance(inode, RamInode) and directory.fs is inode.fs:
+                directory.put(names[-1], inode)
             else:
-                self._pin(directory, names[-1], inode)
+                self._lay_over(directory, names[-1], inode)
         except KernelError as error:
-            raise ConfigurationError(f"{path.decode(errors='replace')}: {error} in the guest's tree") from error
-        inode.name = inode.name or path.decode(errors="replace")
+            raise ConfigurationError(f"{path}: {error} in the guest's tree") from error
+        inode.name = inode.name or path
 
-    def _enter(self, directory: Directory, name: bytes) -> Directory:
+    def _enter(self, at: Dentry, name: bytes) -> Dentry:
         try:
-            return as_directory(directory.lookup(name))
+            found = namei.lookup(self.root, at, name)
+            as_directory(found.inode)
+            return found
         except KernelError as error:
             if error.errno != ENOENT:
                 raise
+        directory = as_directory(at.inode)
         if isinstance(directory, RamDirectory):
-            return directory.mkdir(name, 0o755)
-        made = RamDirectory(self.ram, 0o755)
-        self._pin(directory, name, made)
-        return made
+            directory.mkdir(name, 0o755)
+        else:
+            self._lay_over(directory, name, RamDirectory(self.ram, 0o755))
+        return namei.lookup(self.root, at, name)
 
-    def _pin(self, directory: Directory, name: bytes, inode: Inode) -> None:
+    def _lay_over(self, directory: Directory, name: bytes, inode: Inode) -> None:
         directory.pinned[name] = inode
         self._pinned.append(directory)
 
     # -- what system calls ask ---------------------------------------------------------------------------
+
+    def root_of(self, task: Task) -> Dentry:
+        """Where the absolute paths of a task start."""
+        return task.root or self.root
 
     def open(self, task: Task, at: Dentry, path: bytes, flags: int, mode: int = 0) -> File:
         """open(2) relative to ``at``: the open file, for which the caller finds a descriptor.
 
         After O_TRUNC the caller drops the pages that it has cached.  Raises KernelError as ``open_namei``.
         """
-        dentry = namei.open_namei(self.root, at, path, flags, mode & 0o7777 & ~task.umask)
+        return self.open_found(self.find_open(task, at, path, flags, mode), flags)
+
+    def find_open(self, task: Task, at: Dentry, path: bytes, flags: int, mode: int = 0) -> Dentry:
+        """The first half of ``open``: what there is to be opened, created if need be."""
+        return namei.open_namei(self.root_of(task), at, path, flags, mode & 0o7777 & ~task.umask)
+
+    def open_found(self, dentry: Dentry, flags: int) -> File:
+        """The second half of ``open``.  Raises KernelError(EOVERFLOW) for 2 GB without O_LARGEFILE."""
         inode = dentry.inode
-        if flags & O_TRUNC and not flags & O_PATH and inode.kind == S_IFREG:
-            inode.truncate(0)
+        if inode.kind == S_IFREG and not flags & O_PATH:
+            if not flags & O_LARGEFILE and inode.size > LARGEST_SMALL:
+                raise KernelError(EOVERFLOW)
+            if flags & O_TRUNC:
+                inode.truncate(0)
         return File(inode, flags & ~OPEN_ONLY, dentry)
 
     def open_exec(self, task: Task, path: bytes) -> tuple[Inode, str]:
         """What execve(2) runs, a regular file with an x bit, and its path.  Raises KernelError(EACCES, …)."""
-        dentry = namei.lookup(self.root, task.cwd, path)
+        dentry = namei.lookup(self.root_of(task), task.cwd, path)
         inode = dentry.inode
         if inode.kind != S_IFREG:
             raise KernelError(EACCES)
         inode.check_access(R_OK | X_OK)
         inode.check_open(False)
-        return inode, os.fsdecode(dentry.path())
+        return inode, os.fsdecode(dentry.label(self.root_of(task)))
 
     def mappable(self, task: Task, fd: int) -> tuple[Inode, bool]:
         """The inode that mmap(2) maps, and whether a shared mapping may be written.

@@ -19,7 +19,7 @@ from sandbox.kernel.abi.errno import (
     ENOENT,
     ENOTDIR,
     ENOTEMPTY,
-    EOPNOTSUPP,
+    ENXIO,
     EPERM,
     KernelError,
 )
@@ -36,7 +36,10 @@ from sandbox.kernel.abi.flags import (
     O_TMPFILE,
     O_TRUNC,
     PATH_MAX,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
     S_IFDIR,
+    S_IFSOCK,
 )
 from sandbox.kernel.fs.inode import Directory, Inode, Symlink, as_directory
 
@@ -59,16 +62,32 @@ class Dentry:
         self.parent = parent if parent is not None else self
         self.deleted = False
 
-    def path(self) -> bytes:
-        """The absolute path inside the root.  Raises KernelError(ENOENT) if the directory was removed."""
+    def path(self, root: Dentry | None = None) -> bytes:
+        """The absolute path inside ``root``, or the tree's root.
+
+        Raises KernelError(ENOENT) if it was removed.  A path that does not lead to ``root`` begins with
+        ``(unreachable)``.
+        """
         names: list[bytes] = []
         dentry = self
-        while dentry.parent is not dentry:
+        while dentry.parent is not dentry and dentry is not root:
             if dentry.deleted:
                 raise KernelError(ENOENT)
             names.append(dentry.name)
             dentry = dentry.parent
-        return b"/" + b"/".join(reversed(names))
+        outside = root is not None and dentry is not root
+        return (b"(unreachable)/" if outside else b"/") + b"/".join(reversed(names))
+
+    def label(self, root: Dentry | None = None) -> bytes:
+        """The path for people and /proc, marked when the name is gone."""
+        names: list[bytes] = []
+        gone = False
+        dentry = self
+        while dentry.parent is not dentry and dentry is not root:
+            gone = gone or dentry.deleted
+            names.append(dentry.name)
+            dentry = dentry.parent
+        return b"/" + b"/".join(reversed(names)) + (b" (deleted)" if gone else b"")
 
     def is_below(self, inode: Inode) -> bool:
         """True if the walk to it passed ``inode``, or is at it."""
@@ -139,7 +158,8 @@ def walk(
             found = Found(here.parent, name, here)
             continue
         if name == b"..":
-            found = Found(here.parent.parent, name, here.parent)
+            found = _start(here if here is root else here.parent)
+            found.name = name
             continue
         if len(name) > NAME_MAX:
             raise KernelError(ENAMETOOLONG)
@@ -156,6 +176,10 @@ def walk(
             links += 1
             if links > MAXSYMLINKS:
                 raise KernelError(ELOOP)
+            there = inode.jump()
+            if there is not None:
+                found = Found(there.parent, b"/", there)
+                continue
             target = inode.target()
             slashed = slashed or (not todo and target.endswith(b"/"))
             todo += _components(target)
@@ -195,7 +219,13 @@ def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> 
     if flags & O_PATH:
         flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW
     if flags & O_TMPFILE == O_TMPFILE:
-        raise KernelError(EOPNOTSUPP)
+        if flags & O_CREAT or flags & O_ACCMODE == O_RDONLY:
+            raise KernelError(EINVAL)
+        where = lookup(root, at, path, not flags & O_NOFOLLOW)
+        inode = as_directory(where.inode).tmpfile(mode)
+        if flags & O_EXCL:
+            inode.linkable = False
+        return unnamed(inode, b"#%d" % inode.ino, where)
     if flags & O_CREAT and flags & O_DIRECTORY:
         raise KernelError(EINVAL)
     exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
@@ -216,6 +246,8 @@ def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> 
         return found.dentry
     if isinstance(inode, Symlink):
         raise KernelError(ELOOP)
+    if inode.kind == S_IFSOCK:
+        raise KernelError(ENXIO)
     if found.slashed:
         as_directory(inode)
     inode.check_open(flags & O_ACCMODE != O_RDONLY or bool(flags & O_TRUNC))
@@ -226,6 +258,14 @@ def mkdir(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
     """mkdir(2), the umask already applied to ``mode``.  Raises KernelError(EEXIST, …)."""
     found = _absent(root, at, path)
     as_directory(found.parent.inode).mkdir(found.name, mode)
+
+
+def mknod(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
+    """mknod(2) of a regular file, FIFO or socket, the umask already applied.  Raises KernelError(EEXIST, EPERM, …)."""
+    found = _absent(root, at, path)
+    if found.slashed:
+        raise KernelError(ENOENT)
+    as_directory(found.parent.inode).mknod(found.name, mode)
 
 
 def rmdir(root: Dentry, at: Dentry, path: bytes) -> None:
@@ -245,28 +285,48 @@ def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
     if found.slashed:
         raise KernelError(ENOTDIR)
     as_directory(found.parent.inode).unlink(found.name)
+    dentry.deleted = True
     return dentry.inode
 
 
-def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes) -> None:
-    """rename(2).  Raises KernelError(ENOENT, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …)."""
+def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, flags: int = 0) -> None:
+    """renameat2(2).  Raises KernelError(ENOENT, EEXIST, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …)."""
     source = walk(root, at, old, follow=False, slash_follows=False)
     target = walk(root, new_at, new, follow=False, slash_follows=False)
-    if source.name in _DOTS or target.name in _DOTS:
+    if source.name in _DOTS:
         raise KernelError(EBUSY)
-    moved = source.dentry
+    if target.name in _DOTS:
+        raise KernelError(EEXIST if flags & RENAME_NOREPLACE else EBUSY)
+    moved, there = source.dentry, target.dentry
     if moved is None:
         raise KernelError(ENOENT)
-    if moved.inode.kind != S_IFDIR and (source.slashed or target.slashed):
+    if there is not None and flags & RENAME_NOREPLACE:
+        raise KernelError(EEXIST)
+    if there is None and flags & RENAME_EXCHANGE:
+        raise KernelError(ENOENT)
+    if flags & RENAME_EXCHANGE and there is not None and target.slashed:
+        as_directory(there.inode)
+    if moved.inode.kind != S_IFDIR and (source.slashed or (target.slashed and not flags & RENAME_EXCHANGE)):
         raise KernelError(ENOTDIR)
     if target.parent.is_below(moved.inode):
         raise KernelError(EINVAL)
-    if target.dentry is not None and source.parent.is_below(target.dentry.inode):
-        raise KernelError(ENOTEMPTY)
+    if there is not None and source.parent.is_below(there.inode):
+        raise KernelError(EINVAL if flags & RENAME_EXCHANGE else ENOTEMPTY)
     directory, into = as_directory(source.parent.inode), as_directory(target.parent.inode)
-    directory.rename(source.name, into, target.name)
-    if target.dentry is not None and target.dentry.inode is not moved.inode:
-        target.dentry.deleted = True
+    if there is not None and flags & RENAME_EXCHANGE:
+        directory.exchange(source.name, into, target.name)
+        there.name, there.parent = source.name, source.parent
+    else:
+        if there is not None and there.inode is not moved.inode:
+            if moved.inode.kind == S_IFDIR != there.inode.kind:
+                raise KernelError(ENOTDIR)
+            if moved.inode.kind != S_IFDIR == there.inode.kind:
+                raise KernelError(EISDIR)
+        directory.rename(source.name, into, target.name)
+        if there is not None:
+            if there.inode is moved.inode:
+                return
+            there.deleted = True
     moved.name, moved.parent = target.name, target.parent
 
 
@@ -289,6 +349,8 @@ def link(root: Dentry, source: Dentry, at: Dentry, path: bytes) -> None:
         raise KernelError(ENOENT)
     if source.inode.kind == S_IFDIR:
         raise KernelError(EPERM)
+    if not source.inode.linkable and not source.inode.stat().nlink:
+        raise KernelError(ENOENT)
     as_directory(found.parent.inode).link(found.name, source.inode)
 
 
@@ -298,6 +360,13 @@ def readlink(root: Dentry, at: Dentry, path: bytes) -> bytes:
     if not isinstance(inode, Symlink):
         raise KernelError(EINVAL)
     return inode.target()
+
+
+def unnamed(inode: Inode, name: bytes, where: Dentry | None = None) -> Dentry:
+    """A dentry for what no directory lists: a file of O_TMPFILE, a pipe, something removed."""
+    dentry = Dentry(inode, name, where)
+    dentry.deleted = where is not None
+    return dentry
 
 
 def _existing(root: Dentry, at: Dentry, path: bytes) -> tuple[Found, Dentry]:

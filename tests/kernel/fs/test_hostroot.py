@@ -139,11 +139,14 @@ class TestNoEscape:
 
 
 class TestSpecialFiles:
-    def test_a_fifo_is_seen_and_refused(self, jail: Path) -> None:
+    def test_a_fifo_is_seen_and_never_opened_on_the_host(self, jail: Path) -> None:
         os.mkfifo(jail / "fifo")
         root = rooted(jail)
-        assert namei.lookup(root, root, b"fifo").inode.stat().mode & S_IFMT == S_IFIFO
-        assert fails(lambda: read(root, b"fifo")) == errno.EACCES
+        inode = namei.open_namei(root, root, b"fifo", O_RDWR if root.inode.readonly is False else O_RDONLY, 0).inode
+        assert inode.stat().mode & S_IFMT == S_IFIFO
+        assert fails(lambda: inode.read_block(0)) == errno.EINVAL
+        with pytest.raises(OSError, match="No such device"):
+            os.open(jail / "fifo", os.O_WRONLY | os.O_NONBLOCK)
 
     def test_a_socket(self, jail: Path) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
