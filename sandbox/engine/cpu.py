@@ -23,7 +23,7 @@ from sandbox.engine.intent import LONGEST_INSTRUCTION, writes_what_it_reads
 from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
 from sandbox.engine.wiring import Wiring
 
-VECTOR_UD, VECTOR_TS, VECTOR_PF = 6, 10, 14
+VECTOR_DB, VECTOR_UD, VECTOR_TS, VECTOR_PF = 1, 6, 10, 14
 _ERROR, _SOFTWARE, _HFLAGS = ctx.ERROR_CODE32, ctx.IS_SOFTWARE32, ctx.HFLAGS32
 _EIP, _CR2 = 2 * ctx.EIP, 2 * ctx.CR2
 _NONE32 = 0xFFFFFFFF
@@ -69,6 +69,7 @@ class Cpu(Wiring):
         self._forget_at = branches.FIRST
         self._step_hook: int | None = None
         self._breakpoints: dict[int, int] = {}
+        self._instrumented = False
         self._stopping = False
         self.context = CpuContext(handle.uc)
         check(library().uc_context_save(handle.uc, self.context.handle), "to save a context")
@@ -137,7 +138,7 @@ class Cpu(Wiring):
         self._deadline += budget - words[0]
         words[0] = budget
         words[3] = state.handle
-        if self._trip(self._pad):
+        if self._trip(self._pad) or self._instrumented:
             return self._other_exit(state)
         longs = state.longs
         vector = self._longs[8]
@@ -183,6 +184,8 @@ class Cpu(Wiring):
         words = self._words
         if self._longs[stubs.PAD_REASON32] in _TRANSLATING or words[stubs.PAD_ERROR] in _FETCH_ERRORS:
             self._find_instruction(state)
+        if self._instrumented:
+            self._mend_flags(state)
         if self._callback_error is not None:
             failure, self._callback_error = self._callback_error, None
             raise failure
@@ -241,6 +244,20 @@ class Cpu(Wiring):
         if mine:
             longs[_HFLAGS] &= ~ctx.HF_INHIBIT
 
+    def _mend_flags(self, state: CpuContext) -> None:
+        """Set right the flags of an instruction that a code hook preceded and that then faulted.
+
+        Behind such a hook the translator has gathered the arithmetic flags, but what it notes for the way back from a
+        fault is the form that they had before: the engine's answer is made of both.
+        """
+        at = state.longs[_EIP]
+        hooked = self._step_hook is not None or at in self._breakpoints
+        faulted = self._longs[stubs.PAD_REASON32] == stubs.REASON_TRAP or self._words[stubs.PAD_ERROR] != 0
+        if hooked and faulted and self._inside_block(at) and not state.software:
+            if self._longs[stubs.PAD_VECTOR32] == VECTOR_DB:
+                return
+            state.eflags = state.longs[ctx.EFLAGS32] & ~ctx.ARITHMETIC | state.quads[ctx.CC_SRC] & ctx.ARITHMETIC
+
     def _inside_block(self, at: int) -> bool:
         """Whether an address lies in the block entered last: then it was running, not being translated."""
         first, end = self._words[stubs.PAD_FIRST], self._words[stubs.PAD_END]
@@ -290,12 +307,12 @@ class Cpu(Wiring):
         if on and self._step_hook is None:
             self._step_end = self._counted + self._words[stubs.PAD_STEPS]
             self._step_hook = self.handle.add_native_hook(lib.HOOK_CODE, "steps")
-            self.drop_all_code()
+            self._code_hooks_changed()
         elif not on and self._step_hook is not None:
             self._counted = self.instructions
             self.handle.remove_hook(self._step_hook)
             self._step_hook = None
-            self.drop_all_code()
+            self._code_hooks_changed()
 
     def set_breakpoint(self, address: int) -> None:
         """Stop before the instruction at a linear address."""
@@ -304,15 +321,20 @@ class Cpu(Wiring):
         # the engine asks hooks in the order of their making: an instruction that is not run must not be counted
         counting = self._step_hook is not None
         self.count_instructions(False)
+        self._words[stubs.PAD_SKIP] = -1
         self._breakpoints[address] = self.handle.add_native_hook(lib.HOOK_CODE, "breakpoint", address, address)
         self.count_instructions(counting)
-        self.drop_all_code()
+        self._code_hooks_changed()
 
     def clear_breakpoint(self, address: int) -> None:
         hook = self._breakpoints.pop(address, None)
         if hook is not None:
             self.handle.remove_hook(hook)
-            self.drop_all_code()
+            self._code_hooks_changed()
+
+    def _code_hooks_changed(self) -> None:
+        self._instrumented = self._step_hook is not None or bool(self._breakpoints)
+        self.drop_all_code()
 
     # -- translations --------------------------------------------------------------------------------------------
 

@@ -71,9 +71,12 @@ class Handle:
             internals.restrict_features(self.pad.env, state_size)
             self._read_debug = internals.memory_reader()
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Release the engine; contexts made from it stay readable."""
-        uc, self.uc = self.uc, ctypes.c_void_p()
+        uc, self.uc = getattr(self, "uc", None), ctypes.c_void_p()
         if uc:
             library().uc_close(uc)
 

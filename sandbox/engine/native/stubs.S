@@ -51,7 +51,7 @@
 #
 # Counts a block unless control fell through to it from the block before, however the translator cut them.
 # A block that starts inside the one before and ends earlier is that one's store instruction, executed again
-# alone because it changed its own block: not counted, and its instruction is refunded.
+# alone because it changed its own block: not counted, its instruction is refunded, its breakpoint was passed before.
 block:
         mov     r8d, edx
         mov     rax, [rcx+END]
@@ -69,6 +69,7 @@ block:
         js      4f
         ret
 3:      add     qword ptr [rcx+STEPS], 1
+        mov     [rcx+SKIP], rsi
 2:      sub     qword ptr [rcx+FUEL], 1
         js      5f
         ret
