@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from sandbox.kernel.abi.errno import EINTR, KernelError
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.pipe import Pipe, PipeInode, Sleep, WaitQueue, make_pipe
+from sandbox.kernel.fs.socket import SocketEnd
 from sandbox.kernel.signal import SIGPIPE, send_signal
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import copy_frame_from_user, copy_frame_to_user
+from sandbox.kernel.wait import signal_pending, wait_on, wake_up
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
@@ -20,47 +22,62 @@ FIRST_PIPE_INO = 1000
 def new_pipe(kernel: Kernel, flags: int) -> tuple[File, File]:
     """The two ends of pipe(2); its pages may be in highmem."""
 
-    def wake(queue: WaitQueue) -> None:
-        sleepers, queue.tasks = queue.tasks, []
-        for task in sleepers:
-            kernel.sched.wake(task)
-
-    kernel.pipes += 1
-    pipe = Pipe(lambda: kernel.alloc_frame(highmem=True), kernel.put_page, wake)
+    pipe = _pipe(kernel)
     return make_pipe(FIRST_PIPE_INO + kernel.pipes, pipe, flags)
+
+
+def _pipe(kernel: Kernel) -> Pipe:
+    kernel.pipes += 1
+    return Pipe(lambda: kernel.alloc_frame(highmem=True), kernel.put_page, lambda queue: wake_up(kernel, queue))
+
+
+def new_socket_pair(kernel: Kernel) -> tuple[SocketEnd, SocketEnd]:
+    """The two ends of socketpair(2)."""
+    first, second = _pipe(kernel), _pipe(kernel)
+    ino = FIRST_PIPE_INO + kernel.pipes
+    return SocketEnd(ino - 1, first, second), SocketEnd(ino, second, first)
 
 
 def read_pipe(kernel: Kernel, task: Task, inode: PipeInode, nonblock: bool, address: int, count: int) -> int:
     """read(2) from a pipe."""
     if kernel.leaves_out("no-pipe-block") and not inode.pipe.slots:
         return 0
+    return pipe_to_user(kernel, task, inode.pipe, nonblock, address, count)
+
+
+def pipe_to_user(kernel: Kernel, task: Task, pipe: Pipe, nonblock: bool, address: int, count: int) -> int:
+    """Bytes of a pipe into user memory."""
 
     def move(frame: int, offset: int, length: int, done: int) -> int:
         return copy_frame_to_user(kernel, task, address + done, frame, offset, length)
 
-    return inode.pipe.read(count, move, _sleeper(kernel, task), nonblock)
+    return pipe.read(count, move, _sleeper(kernel, task), nonblock)
 
 
 def write_pipe(kernel: Kernel, task: Task, inode: PipeInode, nonblock: bool, address: int, count: int) -> int:
     """write(2) to a pipe; without readers the writer gets SIGPIPE."""
+    return pipe_from_user(kernel, task, inode.pipe, nonblock, address, count, quiet=kernel.leaves_out("no-sigpipe"))
+
+
+def pipe_from_user(
+    kernel: Kernel, task: Task, pipe: Pipe, nonblock: bool, address: int, count: int, *, quiet: bool = False
+) -> int:
+    """User memory into a pipe; SIGPIPE for a write without readers, unless ``quiet``."""
 
     def move(frame: int, offset: int, length: int, done: int) -> int:
         return copy_frame_from_user(kernel, task, address + done, frame, offset, length)
 
     try:
-        return inode.pipe.write(count, move, _sleeper(kernel, task), nonblock)
+        return pipe.write(count, move, _sleeper(kernel, task), nonblock)
     finally:
-        if not inode.pipe.readers and not kernel.leaves_out("no-sigpipe"):
+        if not pipe.readers and not quiet:
             send_signal(kernel, task, SIGPIPE)
 
 
 def _sleeper(kernel: Kernel, task: Task) -> Sleep:
     def sleep(queue: WaitQueue) -> None:
-        queue.tasks.append(task)
-        kernel.sched.sleep(task, queue.what)
-        if task in queue.tasks:
-            queue.tasks.remove(task)
-        if task.pending:
+        wait_on(kernel, task, (queue,), queue.what)
+        if signal_pending(task):
             raise KernelError(EINTR)
 
     return sleep

@@ -47,10 +47,14 @@ that is ``done`` bytes into the program's buffer; it returns the bytes that coul
 
 @dataclass(slots=True, eq=False)
 class WaitQueue:
-    """Tasks that sleep until ``what`` is possible.  Who sleeps puts itself in, who wakes empties it."""
+    """Tasks that sleep until ``what`` is possible.  Who sleeps puts itself in, who wakes empties it.
+
+    ``wakes`` counts the times that it was woken, from which an edge is told.
+    """
 
     what: str
     tasks: list[Any] = field(default_factory=list)
+    wakes: int = 0
 
 
 Sleep = Callable[[WaitQueue], None]

@@ -14,6 +14,7 @@ from sandbox.kernel.abi.structs import unpack_iovec
 from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.pipe import PipeInode
+from sandbox.kernel.fs.stream import Stream
 from sandbox.kernel.ipc import read_pipe, write_pipe
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.task import Task
@@ -45,6 +46,10 @@ def _read(kernel: Kernel, task: Task, file: File, address: int, count: int, posi
         if position is not None:
             raise KernelError(ESPIPE)
         return read_pipe(kernel, task, inode, bool(file.flags & O_NONBLOCK), address, count)
+    if isinstance(inode, Stream):
+        if position is not None:
+            raise KernelError(ESPIPE)
+        return inode.read_user(kernel, task, file, address, count)
     if isinstance(inode, CharDevice):
         if position is not None:
             raise KernelError(ESPIPE)
@@ -91,6 +96,10 @@ def _write(kernel: Kernel, task: Task, file: File, address: int, count: int, pos
         if position is not None:
             raise KernelError(ESPIPE)
         return write_pipe(kernel, task, inode, bool(file.flags & O_NONBLOCK), address, count)
+    if isinstance(inode, Stream):
+        if position is not None:
+            raise KernelError(ESPIPE)
+        return inode.write_user(kernel, task, file, address, count)
     if isinstance(inode, CharDevice):
         if position is not None:
             raise KernelError(ESPIPE)

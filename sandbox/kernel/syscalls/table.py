@@ -23,11 +23,11 @@ class SystemCalls:
     """The dispatch table of one kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
-        from sandbox.kernel.syscalls import files, io, memory, misc, process
+        from sandbox.kernel.syscalls import epoll, files, io, memory, misc, poll, process, socket
 
         self._kernel = kernel
         self._handlers: list[Handler | None] = [None] * (max(NUMBERS.values()) + 1)
-        for module in (process, memory, files, io, misc):
+        for module in (process, memory, files, io, misc, poll, epoll, socket):
             for name in dir(module):
                 if name.startswith("sys_"):
                     self._handlers[NUMBERS[name[4:]]] = getattr(module, name)
