@@ -23,6 +23,7 @@ RESOLUTIONS = {
     "cow-reuse": "do_wp_page: this is the only owner left, so the entry became writable where it is",
     "file-read": "do_no_page: the page cache's frame was mapped",
     "file-private": "do_no_page: a write to a private file mapping; the CPU copied the page cache's frame at once",
+    "shared-write": "do_wp_page: a shared mapping that may be written again; the entry became writable where it is",
     "stack-growth": "expand_stack: the stack's area grew down to the address, then the page was brought in",
     "spurious": "the entry already allowed the access; only the stale translation was dropped",
     "fixup": "no area holds the address; the exception table sent kernel code to its fixup",

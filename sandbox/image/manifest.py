@@ -12,8 +12,8 @@ from sandbox.x86.errors import SandboxError
 KINDS = ("program", "module", "rom")
 LIBCS = ("musl", "klibc")
 RESOLUTIONS = (
-    "demand-zero", "zero-page", "cow-copy", "cow-reuse", "file-read", "file-private", "stack-growth", "sigsegv",
-    "sigbus", "fixup", "spurious", "oom-kill", "handled",
+    "demand-zero", "zero-page", "cow-copy", "cow-reuse", "file-read", "file-private", "shared-write", "stack-growth",
+    "sigsegv", "sigbus", "fixup", "spurious", "oom-kill", "handled",
 )  # fmt: skip
 _SUFFIXES = {"": 0, "k": 10, "m": 20, "g": 30}
 

@@ -44,6 +44,11 @@ SWITCHES = {
     "no-sleep": "nanosleep returns at once",
     "no-sigpipe": "a write to a pipe without readers only fails",
     "no-eof-check": "pages of a file mapping behind the file's end are pages of zeros",
+    "no-writeback": "stores through a shared file mapping never reach the file",
+    "no-truncate-unmap": "a truncated file's pages stay mapped",
+    "no-move-unmap": "mremap leaves the entries at the old place",
+    "no-dontneed": "madvise(MADV_DONTNEED) keeps the pages",
+    "no-shared": "a shared mapping is copied on write, as a private one is",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""
 

@@ -64,7 +64,7 @@ def do_execve(
     slot = task.cpu
     mm = kernel.new_mm()
     mm.vmas = VmaTree(stack_limit=kernel.config.stack_limit)
-    mm.executable_data = program.stack_executable
+    mm.read_implies_exec = program.stack_executable
     old, task.mm = task.mm, mm
     kernel.activate(slot, mm)
     if old is not None:

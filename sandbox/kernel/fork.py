@@ -10,11 +10,13 @@ from sandbox.kernel.abi.errno import EAGAIN, ENOMEM, KernelError
 from sandbox.kernel.events import TaskChange
 from sandbox.kernel.exit import task_main
 from sandbox.kernel.fs.file import FdTable
+from sandbox.kernel.limits import default_limits
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pagetable import MAPPED, RW, A, D
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.task import Task
+from sandbox.kernel.vma import VM_WIPEONFORK
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
@@ -37,7 +39,9 @@ def new_task(kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, file
         task.pgid, task.sid, task.umask = parent.pgid, parent.sid, parent.umask
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
         task.cwd, task.root = parent.cwd, parent.root
+        task.limits = list(parent.limits)
     else:
+        task.limits = default_limits(kernel.config.stack_limit)
         task.pgid = task.sid = task.pid
     return task
 
@@ -76,12 +80,15 @@ def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
     child.vmas = parent.vmas.copy()
     child.start_code, child.end_code = parent.start_code, parent.end_code
     child.start_data, child.end_data = parent.start_data, parent.end_data
-    child.start_stack, child.executable_data = parent.start_stack, parent.executable_data
+    child.start_stack, child.read_implies_exec = parent.start_stack, parent.read_implies_exec
+    child.run_from(parent.exe)
     tables, memmap = kernel.tables, kernel.memmap
     protect = not kernel.leaves_out("no-cow")
     changed = False
     try:
-        for vma in parent.vmas:
+        for vma in child.vmas:
+            if vma.flags & VM_WIPEONFORK:
+                continue
             for linear, entry in tables.user_ptes(parent.pgd, vma.start, vma.end):
                 if not entry & MAPPED:
                     continue
@@ -89,7 +96,7 @@ def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
                     entry &= ~RW
                     tables.set_pte(parent.pgd, linear, entry)
                     changed = True
-                tables.set_pte(child.pgd, linear, entry & ~(A if vma.shared else A | D))
+                tables.set_pte(child.pgd, linear, entry & ~(A | D))
                 memmap.get_page(tables.pfn(entry))
     except OutOfMemory:
         kernel.release_mm(slot, child)

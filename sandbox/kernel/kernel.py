@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
+
+from greenlet import GreenletExit, getcurrent
 
 from sandbox.engine.context import FPU_TOP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.exits import BreakpointHit, Exit, Stepped, Trap
 from sandbox.kernel import signal
+from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.fs.mount import FileSystem, read_all
@@ -22,13 +26,16 @@ from sandbox.kernel.mm.memmap import PG_TABLE
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pagecache import PageCache
 from sandbox.kernel.mm.pagetable import MAPPED
+from sandbox.kernel.mm.reclaim import shrink
 from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.mm.writeback import release_dirty
 from sandbox.kernel.sched import Scheduler
 from sandbox.kernel.smp import ContextStack, KernelCpu
 from sandbox.kernel.symbols import KernelImage, kernel_image
 from sandbox.kernel.syscalls.table import SystemCalls
 from sandbox.kernel.task import GDT_ENTRY_TLS_MIN, State, Task
 from sandbox.kernel.trap import KernelTraps
+from sandbox.kernel.vma import VmaTree
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.x86.errors import SandboxError
@@ -37,7 +44,6 @@ if TYPE_CHECKING:
     from sandbox.image.symbols import SymbolTable
     from sandbox.kernel.fs.inode import Inode
 
-SHRINK_BATCH = 64
 _FPU_FIRST, _FPU_END = FPU_TOP, XMM + 8 * XMM_STRIDE
 
 
@@ -118,16 +124,17 @@ class Kernel:
     # -- frames --------------------------------------------------------------------------------------------------
 
     def alloc_frame(self, highmem: bool = False) -> int:
-        """A frame with count 1 and old contents; clean page-cache pages give way when none is free.
+        """A frame with count 1 and old contents; what ``shrink`` finds gives way when none is free.
 
         Raises OutOfMemory.
         """
-        try:
-            pfn = self.frames.alloc_frame(highmem)
-        except OutOfMemory:
-            if not self.pagecache.shrink(SHRINK_BATCH):
-                raise
-            pfn = self.frames.alloc_frame(highmem)
+        while True:
+            try:
+                pfn = self.frames.alloc_frame(highmem)
+                break
+            except OutOfMemory:
+                if not shrink(self):
+                    raise
         self.code.reused(pfn)
         self.counters.frames_allocated += 1
         return pfn
@@ -175,6 +182,7 @@ class Kernel:
         mm.users -= 1
         if mm.users:
             return
+        release_dirty(self, slot, mm)
         if slot.active_mm is mm:
             self.activate(slot, None)
         for other in self.cpus:
@@ -188,6 +196,9 @@ class Kernel:
             if entry & MAPPED and not self.leaves_out("no-exit-free"):
                 self.put_page(tables.pfn(entry))
         tables.free_user_tables(mm.pgd)
+        mm.run_from(None)
+        mm.vmas = VmaTree()
+        self.pagecache.reap()
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 
@@ -219,6 +230,15 @@ class Kernel:
         """A task is gone: keep its stack and contexts for the next."""
         self._spare_contexts.append(task.context)
         self._spare_flows.append((task.flow, task.stack_frames))
+
+    def drop_spare_stacks(self) -> int:
+        """Free the stacks that ``reclaim_task`` has kept; the number of frames."""
+        freed = 0
+        while self._spare_flows:
+            for pfn in self._spare_flows.pop()[1]:
+                self.put_page(pfn)
+                freed += 1
+        return freed
 
     def switch_to(self, slot: KernelCpu, task: Task) -> None:
         """Load a task on a CPU: address space, kernel stack, thread-local descriptors, control registers."""
@@ -272,6 +292,17 @@ class Kernel:
     def run(self) -> None:
         """Run until no task is left.  Raises what the scheduler raises."""
         self.sched.run(lambda: not any(task.state is not State.DEAD for task in self.tasks.values()))
+
+    def close(self) -> None:
+        """End what is left of the tasks, wherever they sleep; the guest sees nothing of it, and nothing runs again."""
+        self.sched.interrupted = True
+        for task in self.tasks.values():
+            if task.greenlet is not None and not task.greenlet.dead:
+                task.greenlet.parent = getcurrent()
+                with suppress(SandboxError, KernelError):
+                    task.greenlet.throw(GreenletExit)
+            task.greenlet = None
+        self.tasks.clear()
 
     def where(self) -> str:
         """One line a task that could run, for reports of limits."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from greenlet import greenlet
 
 from sandbox.engine.context import CpuContext
+from sandbox.kernel.limits import Limits, default_limits
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.smp import ContextStack, KernelCpu
 
@@ -75,6 +76,8 @@ class Task:
     """Why it was killed, for a person."""
     exe: str = ""
     exe_inode: Inode | None = None
+    limits: Limits = field(default_factory=lambda: default_limits(8 << 20))
+    """Resource limits of the process."""
     scratch: int = 0
     """Linear address of a lowmem page for data between Python and user memory."""
 

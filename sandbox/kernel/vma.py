@@ -41,6 +41,9 @@ VM_LOCKED = 0x2000
 VM_IO = 0x4000
 """Maps device memory: never reclaimed, copied or dumped."""
 VM_DONTCOPY = 0x20000
+"""A forked child does not have it."""
+VM_WIPEONFORK = 0x2000000
+"""A forked child finds it empty."""
 
 
 def page_align(value: int) -> int:
@@ -233,6 +236,13 @@ class VmaTree:
         self._merge(first, last)
         return changed
 
+    def set_flags(self, start: int, end: int, add: int, drop: int = 0) -> None:
+        """Change the VM_* bits of what is mapped in [start, end)."""
+        first, last = self._carve(start, end)
+        for vma in self._vmas[first:last]:
+            vma.flags = vma.flags & ~drop | add
+        self._merge(first, last)
+
     def get_unmapped_area(self, length: int, hint: int = 0, *, bottom_up: bool | None = None) -> int | None:
         """A free address for ``length`` bytes, or None: the hint if it is free, else by the tree's direction.
 
@@ -273,12 +283,12 @@ class VmaTree:
         self.pages += grown
         return True
 
-    def set_brk(self, linear: int, data_limit: int = TASK_SIZE) -> list[Vma]:
+    def set_brk(self, linear: int, prot: int = PROT_READ | PROT_WRITE) -> list[Vma]:
         """Move the break, as brk(2): ``brk`` says where it is afterwards, unmoved if that is impossible.
 
         Returns the pieces that a shrinking break removed, for the caller to unmap.
         """
-        if not self.start_brk <= linear <= TASK_SIZE or linear - self.start_brk > data_limit:
+        if not self.start_brk <= linear <= TASK_SIZE:
             return []
         old, new = page_align(self.brk), page_align(linear)
         removed: list[Vma] = []
@@ -288,7 +298,7 @@ class VmaTree:
             above = self.find(old)
             if above is not None and above.floor < new + PAGE_SIZE:
                 return []
-            self.insert(Vma(old, new, PROT_READ | PROT_WRITE, VM_MAYWRITE))
+            self.insert(Vma(old, new, prot, VM_MAYWRITE))
         self.brk = linear
         return removed
 

@@ -219,7 +219,6 @@ class TestBrk:
         for wrong in (0x804A122, TASK_SIZE + 1, 0):
             assert tree.set_brk(wrong) == []
             assert tree.brk == 0x804C000
-        assert tree.set_brk(0x9000000, data_limit=0x10000) == []
         assert tree.brk == 0x804C000
 
     def test_keeps_a_page_from_the_next_mapping(self) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.fs.inode import Inode
 from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.limits import RLIMIT_STACK, may_expand
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pagetable import NX, RW, US, A, D, P
 from sandbox.kernel.smp import KernelCpu
@@ -26,10 +28,9 @@ BAD_AREA = "sigsegv"
 BUS_ERROR = "sigbus"
 
 
-def user_entry(kernel: Kernel, mm: Mm, vma: Vma, pfn: int, writable: bool) -> int:
+def user_entry(kernel: Kernel, vma: Vma, pfn: int, writable: bool) -> int:
     """The entry for a frame in an area: present, user, NX where the area is not executable."""
-    prot = vma.prot
-    executable = bool(prot & PROT_EXEC) or (mm.executable_data and bool(prot & PROT_READ))
+    executable = bool(vma.prot & PROT_EXEC)
     flags = P | US | A | (RW if writable else 0) | (0 if executable else kernel.tables.nx)
     kernel.code.mapped(pfn, executable, writable)
     return kernel.tables.make(pfn, flags)
@@ -47,18 +48,30 @@ def do_user_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, address: int, error_c
     if address < vma.start:
         if not vma.flags & VM_GROWSDOWN or (error_code & ERROR_USER and address + STACK_SLACK < esp):
             return BAD_AREA
-        limit = TASK_SIZE if kernel.leaves_out("no-stack-limit") else kernel.config.stack_limit
-        if kernel.leaves_out("no-stack-growth") or not mm.vmas.expand(vma, address, limit):
+        if kernel.leaves_out("no-stack-growth") or not _grow_stack(kernel, slot, mm, vma, address):
             return BAD_AREA
         resolution = "stack-growth"
     write = bool(error_code & ERROR_WRITE)
     # A fetch of a page that is not there counts as a read, as on Linux: with NX it faults again when it is.
     fetch = error_code & ERROR_FETCH and error_code & ERROR_PRESENT
     needed = PROT_WRITE if write else PROT_EXEC if fetch else PROT_READ | PROT_EXEC | PROT_WRITE
-    if not vma.prot & needed and not (needed == PROT_EXEC and mm.executable_data and vma.prot & PROT_READ):
+    if not vma.prot & needed:
         return BAD_AREA
     how = handle_mm_fault(kernel, slot, mm, vma, address, write)
     return resolution if resolution and how != BUS_ERROR else how
+
+
+def _grow_stack(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, address: int) -> bool:
+    """Grow an area down to an address if RLIMIT_STACK, RLIMIT_AS and its neighbours allow it."""
+    if kernel.leaves_out("no-stack-limit"):
+        return mm.vmas.expand(vma, address, TASK_SIZE)
+    task = slot.current
+    if task is None:
+        return mm.vmas.expand(vma, address, kernel.config.stack_limit)
+    pages = (vma.start - (address & PAGE_MASK)) // PAGE_SIZE
+    if not may_expand(task.limits, mm, pages, vma.prot, vma.flags):
+        return False
+    return mm.vmas.expand(vma, address, task.limits[RLIMIT_STACK][0])
 
 
 def handle_mm_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, address: int, write: bool) -> str:
@@ -88,29 +101,38 @@ def do_no_page(
     index = vma.page_of(page)
     if index << 12 >= (inode.size + PAGE_SIZE - 1) & PAGE_MASK and not kernel.leaves_out("no-eof-check"):
         return BUS_ERROR
-    pfn = kernel.pagecache.find_page(inode, index)
-    if write and not vma.shared and not kernel.leaves_out("no-file-private"):
-        mine = kernel.alloc_frame(highmem=True)
+    try:
+        pfn = kernel.pagecache.find_page(inode, index)
+    except KernelError:
+        return BUS_ERROR
+    shared = vma.shared and not kernel.leaves_out("no-shared")
+    if write and not shared and not kernel.leaves_out("no-file-private"):
+        kernel.memmap.get_page(pfn)
+        try:
+            mine = kernel.alloc_frame(highmem=True)
+        finally:
+            kernel.put_page(pfn)
         source, target = kernel.kmap.kmap(slot, pfn), kernel.kmap.kmap(slot, mine)
         slot.call(kernel.routines.copy_page, esi=source, edi=target)
         kernel.kmap.kunmap(slot, target)
         kernel.kmap.kunmap(slot, source)
         kernel.counters.bytes_by_guest += PAGE_SIZE
-        kernel.tables.store(ptep, user_entry(kernel, mm, vma, mine, True) | D)
+        kernel.tables.store(ptep, user_entry(kernel, vma, mine, True) | D)
         return "file-private"
     kernel.memmap.get_page(pfn)
-    kernel.tables.store(ptep, user_entry(kernel, mm, vma, pfn, write))
+    writable = write or (shared and bool(vma.prot & PROT_WRITE))
+    kernel.tables.store(ptep, user_entry(kernel, vma, pfn, writable))
     return "file-read"
 
 
 def do_anonymous_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, ptep: int, write: bool) -> str:
     """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU."""
     if not write:
-        kernel.tables.store(ptep, user_entry(kernel, mm, vma, kernel.zero_page, False))
+        kernel.tables.store(ptep, user_entry(kernel, vma, kernel.zero_page, False))
         return "zero-page"
     pfn = kernel.alloc_frame(highmem=True)
     clear_frame(kernel, slot, pfn)
-    kernel.tables.store(ptep, user_entry(kernel, mm, vma, pfn, True) | D)
+    kernel.tables.store(ptep, user_entry(kernel, vma, pfn, True) | D)
     return "demand-zero"
 
 
@@ -132,7 +154,12 @@ def do_wp_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, pte
     """
     tables, memmap = kernel.tables, kernel.memmap
     old = tables.pfn(pte)
-    if vma.shared or (memmap.count(old) == 1 and not memmap.reserved(old) and not kernel.leaves_out("no-reuse")):
+    if vma.shared and not kernel.leaves_out("no-shared"):
+        kernel.code.mapped(old, not pte & NX, True)
+        tables.store(ptep, pte | RW | A)
+        kernel.tlb.flush_page(slot, mm, page)
+        return "shared-write"
+    if memmap.count(old) == 1 and not memmap.reserved(old) and not kernel.leaves_out("no-reuse"):
         kernel.code.mapped(old, not pte & NX, True)
         tables.store(ptep, pte | RW | D | A)
         kernel.tlb.flush_page(slot, mm, page)
@@ -162,7 +189,7 @@ def do_wp_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, pte
     kernel.put_page(old)
     if kernel.leaves_out("early-free"):
         kernel.put_page(old)
-    tables.store(ptep, user_entry(kernel, mm, vma, new, True) | D)
+    tables.store(ptep, user_entry(kernel, vma, new, True) | D)
     kernel.tlb.flush_page(slot, mm, page)
     if not kernel.leaves_out("early-free"):
         kernel.put_page(old)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sandbox.kernel.fs.inode import Inode
 from sandbox.kernel.vma import VmaTree
 
 
@@ -18,12 +19,20 @@ class Mm:
     end_code: int = 0
     start_data: int = 0
     end_data: int = 0
-    start_brk: int = 0
-    brk: int = 0
     start_stack: int = 0
     users: int = 1
     cpu_mask: int = 0
     """Bit n: CPU n has this CR3 loaded, so it may hold translations."""
     minor_faults: int = 0
-    executable_data: bool = False
-    """The program asked for an executable stack, so readable implies executable (Linux's READ_IMPLIES_EXEC)."""
+    read_implies_exec: bool = False
+    """The program has no PT_GNU_STACK: whatever it maps readable is executable too."""
+    exe: Inode | None = None
+    """The file that it runs, which nobody may write meanwhile (ETXTBSY)."""
+
+    def run_from(self, inode: Inode | None) -> None:
+        """Take the file that the program is in, and let go of the one before.  Raises KernelError(ETXTBSY)."""
+        if inode is not None:
+            inode.deny_write()
+        if self.exe is not None:
+            self.exe.allow_write()
+        self.exe = inode

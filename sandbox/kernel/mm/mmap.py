@@ -5,11 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EACCES, EEXIST, EINVAL, ENODEV, ENOMEM, KernelError
+from sandbox.kernel.abi.errno import (
+    EACCES,
+    EEXIST,
+    EINVAL,
+    ENODEV,
+    ENOMEM,
+    EOPNOTSUPP,
+    EOVERFLOW,
+    EPERM,
+    KernelError,
+)
+from sandbox.kernel.abi.flags import S_IFREG
 from sandbox.kernel.events import MapChange
 from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.limits import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, may_expand
+from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, handle_mm_fault
+from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pagetable import MAPPED, NX, PROTNONE, RW, P
+from sandbox.kernel.mm.pagecache import SharedMemory
+from sandbox.kernel.mm.pagetable import MAPPED, NX, PROTNONE, RW, D, P
+from sandbox.kernel.mm.writeback import DirtyPage, write_out, writes_back
+from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.task import Task
 from sandbox.kernel.vma import (
     MMAP_MIN_ADDR,
@@ -17,6 +34,7 @@ from sandbox.kernel.vma import (
     PROT_READ,
     PROT_WRITE,
     VM_GROWSDOWN,
+    VM_LOCKED,
     VM_MAYWRITE,
     VM_SHARED,
     Vma,
@@ -27,10 +45,16 @@ if TYPE_CHECKING:
     from sandbox.kernel.fs.inode import Inode
     from sandbox.kernel.kernel import Kernel
 
-MAP_SHARED, MAP_PRIVATE, MAP_TYPE, MAP_FIXED, MAP_ANONYMOUS = 1, 2, 0xF, 0x10, 0x20
-MAP_GROWSDOWN, MAP_POPULATE, MAP_FIXED_NOREPLACE = 0x100, 0x8000, 0x100000
+MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_TYPE = 1, 2, 3, 0xF
+MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_LOCKED = 0x10, 0x20, 0x100, 0x2000
+MAP_POPULATE, MAP_NONBLOCK, MAP_FIXED_NOREPLACE = 0x8000, 0x10000, 0x100000
+_KNOWN_FLAGS = 0x1FF933 | MAP_LOCKED
+"""What MAP_SHARED_VALIDATE lets pass (Linux's LEGACY_MAP_MASK)."""
 PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC
+PROT_SEM, PROT_GROWSDOWN, PROT_GROWSUP = 8, 0x01000000, 0x02000000
 PAGE_MASK = ~(PAGE_SIZE - 1)
+MAX_MAP_COUNT = 65530
+"""Areas of one address space."""
 
 
 def do_mmap(
@@ -43,135 +67,253 @@ def do_mmap(
     inode: Inode | None,
     pgoff: int,
     writable_file: bool = True,
+    readable_file: bool = True,
 ) -> int:
     """Map anonymous memory or a file (``pgoff`` in pages); the linear address.
 
-    Raises KernelError as mmap(2) does.
+    Raises KernelError as mmap(2) does, in Linux's order.
     """
     mm = _mm(task)
-    if not length or length > TASK_SIZE:
-        raise KernelError(EINVAL if not length else ENOMEM)
-    length = page_align(length)
-    kind = flags & MAP_TYPE
-    if kind not in (MAP_SHARED, MAP_PRIVATE) or prot & ~PROT_ALL & ~0x03000000:
+    if not length:
         raise KernelError(EINVAL)
-    vm_flags = VM_MAYWRITE | (VM_GROWSDOWN if flags & MAP_GROWSDOWN else 0)
-    if kind == MAP_SHARED:
-        vm_flags |= VM_SHARED
-        if inode is not None and not writable_file:
-            vm_flags &= ~VM_MAYWRITE
-            if prot & PROT_WRITE:
-                raise KernelError(EACCES)
-        if inode is None:
-            inode, pgoff = kernel.pagecache.shared_memory(length), 0
-        elif prot & PROT_WRITE:
-            raise KernelError(ENODEV)
-    if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
-        if address & ~PAGE_MASK:
-            raise KernelError(EINVAL)
-        if address < MMAP_MIN_ADDR or address + length > TASK_SIZE:
-            raise KernelError(ENOMEM if address >= MMAP_MIN_ADDR else 1)
-        if flags & MAP_FIXED_NOREPLACE and mm.vmas.overlapping(address, address + length):
-            raise KernelError(EEXIST)
-        do_munmap(kernel, task, address, length)
-        start = address
-    else:
-        found = mm.vmas.get_unmapped_area(length, address)
-        if found is None:
-            raise KernelError(ENOMEM)
-        start = found
-    mm.vmas.insert(Vma(start, start + length, prot & PROT_ALL, vm_flags, inode, pgoff if inode else 0))
-    _report(kernel, task, "mmap", start, start + length, prot)
-    if flags & MAP_POPULATE:
-        from sandbox.kernel.mm.fault import handle_mm_fault
-
-        vma = mm.vmas.find_exact(start)
-        for page in range(start, start + length, PAGE_SIZE):
-            if vma is not None and vma.prot:
-                handle_mm_fault(kernel, task.cpu, mm, vma, page, bool(prot & PROT_WRITE))
+    if flags & MAP_FIXED_NOREPLACE:
+        flags |= MAP_FIXED
+    length = page_align(length)
+    if length > TASK_SIZE:
+        raise KernelError(ENOMEM)
+    if pgoff + length // PAGE_SIZE > 1 << 32:
+        raise KernelError(EOVERFLOW)
+    if len(mm.vmas) > MAX_MAP_COUNT:
+        raise KernelError(ENOMEM)
+    start = _place(mm, address, length, flags)
+    if flags & MAP_FIXED_NOREPLACE and mm.vmas.overlapping(start, start + length):
+        raise KernelError(EEXIST)
+    vm_flags = _vm_flags(flags, prot, inode, writable_file, readable_file)
+    if flags & MAP_SHARED and inode is None:
+        inode, pgoff = SharedMemory(length), 0
+    prot &= PROT_ALL
+    if mm.read_implies_exec and prot & PROT_READ:
+        prot |= PROT_EXEC
+    replaced = 0
+    if flags & MAP_FIXED and _is_limited(task):
+        replaced = sum(
+            min(vma.end, start + length) - max(vma.start, start) for vma in mm.vmas.overlapping(start, start + length)
+        )
+    if not may_expand(task.limits, mm, (length - replaced) // PAGE_SIZE, prot, vm_flags):
+        raise KernelError(ENOMEM)
+    if flags & MAP_FIXED:
+        do_munmap(kernel, task, start, length)
+    mm.vmas.insert(Vma(start, start + length, prot, vm_flags, inode, pgoff if inode is not None else 0))
+    report(kernel, task, "mmap", start, start + length, prot)
+    if flags & MAP_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
+        populate(kernel, task.cpu, mm, start, start + length)
     return start
 
 
+def _is_limited(task: Task) -> bool:
+    return (task.limits[RLIMIT_AS][0], task.limits[RLIMIT_DATA][0]) != (RLIM_INFINITY, RLIM_INFINITY)
+
+
+def _place(mm: Mm, address: int, length: int, flags: int) -> int:
+    """Where a mapping goes.  Raises KernelError (ENOMEM, EINVAL, EPERM)."""
+    if not flags & MAP_FIXED:
+        found = mm.vmas.get_unmapped_area(length, address & PAGE_MASK)
+        if found is None:
+            raise KernelError(ENOMEM)
+        return found
+    if address > TASK_SIZE - length:
+        raise KernelError(ENOMEM)
+    if address & ~PAGE_MASK:
+        raise KernelError(EINVAL)
+    if address < MMAP_MIN_ADDR:
+        raise KernelError(EPERM)
+    return address
+
+
+def _vm_flags(flags: int, prot: int, inode: Inode | None, writable: bool, readable: bool) -> int:
+    """The area's flags.  Raises KernelError (EINVAL, EACCES, ENODEV, EOPNOTSUPP)."""
+    kind = flags & MAP_TYPE
+    if kind not in (MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE) or (kind == MAP_SHARED_VALIDATE and inode is None):
+        raise KernelError(EINVAL)
+    if kind == MAP_SHARED_VALIDATE and flags & ~(_KNOWN_FLAGS | MAP_TYPE):
+        raise KernelError(EOPNOTSUPP)
+    shared = kind != MAP_PRIVATE
+    found = VM_MAYWRITE | (VM_LOCKED if flags & MAP_LOCKED else 0)
+    if flags & MAP_GROWSDOWN:
+        if shared:
+            raise KernelError(EINVAL)
+        found |= VM_GROWSDOWN
+    if shared:
+        found |= VM_SHARED
+    if inode is not None:
+        if shared and not writable:
+            if prot & PROT_WRITE:
+                raise KernelError(EACCES)
+            found &= ~VM_MAYWRITE
+        if not readable:
+            raise KernelError(EACCES)
+        if inode.kind != S_IFREG:
+            raise KernelError(ENODEV)
+        if flags & MAP_GROWSDOWN:
+            raise KernelError(EINVAL)
+    return found
+
+
+def populate(kernel: Kernel, slot: KernelCpu, mm: Mm, start: int, end: int) -> bool:
+    """Bring the pages of [start, end) in, as their first use would; False at the first that does not come."""
+    for vma in mm.vmas.overlapping(start, end):
+        write = bool(vma.prot & PROT_WRITE) and not vma.shared
+        for page in range(max(start, vma.start), min(end, vma.end), PAGE_SIZE):
+            if not touch(kernel, slot, mm, vma, page, write):
+                return False
+    return True
+
+
+def touch(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> bool:
+    """Bring one page in, to be written too if ``write``; False where that is not possible."""
+    if not vma.prot or (write and not vma.prot & PROT_WRITE):
+        return False
+    entry = kernel.tables.get_pte(mm.pgd, page)
+    if entry & P and (not write or entry & RW):
+        return True
+    try:
+        return handle_mm_fault(kernel, slot, mm, vma, page, write) not in (BAD_AREA, BUS_ERROR)
+    except OutOfMemory:
+        return False
+
+
 def do_munmap(kernel: Kernel, task: Task, address: int, length: int) -> None:
-    """Unmap whole pages; holes are no error.  Raises KernelError(EINVAL)."""
+    """Unmap whole pages; holes are no error.  Raises KernelError: EINVAL, ENOMEM for one area too many."""
     mm = _mm(task)
     length = page_align(length)
     if address & ~PAGE_MASK or not length or address + length > TASK_SIZE:
         raise KernelError(EINVAL)
+    inside = mm.vmas.find_exact(address)
+    if inside is not None and inside.start < address and address + length < inside.end:
+        check_map_count(mm, 1)
     removed = mm.vmas.remove(address, address + length)
     for vma in removed:
-        _report(kernel, task, "munmap", vma.start, vma.end, vma.prot)
-    if not kernel.leaves_out("no-unmap"):
-        zap_ranges(kernel, task, mm, ((vma.start, vma.end) for vma in removed))
+        report(kernel, task, "munmap", vma.start, vma.end, vma.prot)
+    if removed and not kernel.leaves_out("no-unmap"):
+        zap_areas(kernel, task.cpu, mm, removed)
+    removed.clear()
+    kernel.pagecache.reap()
 
 
-def zap_ranges(kernel: Kernel, task: Task, mm: Mm, ranges: Iterable[tuple[int, int]]) -> None:
-    """Clear the entries of linear ranges, flush, then release the frames: in this order (MM 18)."""
+def check_map_count(mm: Mm, more: int) -> None:
+    """Raises KernelError(ENOMEM) when so many more areas are too many."""
+    if len(mm.vmas) + more > MAX_MAP_COUNT:
+        raise KernelError(ENOMEM)
+
+
+def zap_areas(kernel: Kernel, slot: KernelCpu, mm: Mm, areas: Iterable[Vma]) -> None:
+    """Clear the entries of areas or pieces of them, flush, write dirty file pages out, then release the frames.
+
+    In this order (MM 18): up to the flush another CPU may store through the old translation.
+    """
     tables = kernel.tables
     pages: list[int] = []
     frames: list[int] = []
-    for start, end in ranges:
-        for linear, entry in tables.user_ptes(mm.pgd, start, end):
+    dirty: list[DirtyPage] = []
+    for vma in areas:
+        to_file = vma.inode if writes_back(vma) else None
+        for linear, entry in tables.user_ptes(mm.pgd, vma.start, vma.end):
             tables.set_pte(mm.pgd, linear, 0)
             if entry & MAPPED:
                 pages.append(linear)
                 frames.append(tables.pfn(entry))
+                if to_file is not None and entry & D:
+                    dirty.append((to_file, vma.page_of(linear)))
     if kernel.leaves_out("early-free"):
         for pfn in frames:
             kernel.put_page(pfn)
         frames = []
     if pages:
-        kernel.tlb.flush_pages(task.cpu, mm, pages)
-    for pfn in frames:
-        kernel.put_page(pfn)
+        kernel.tlb.flush_pages(slot, mm, pages)
+    try:
+        write_out(kernel, dirty)
+    except KernelError:
+        pass
+    finally:
+        for pfn in frames:
+            kernel.put_page(pfn)
 
 
 def do_mprotect(kernel: Kernel, task: Task, address: int, length: int, prot: int) -> None:
     """Change the protection of whole pages.
 
     A private page that becomes writable stays read-only in its entry: the next write decides by do_wp_page.
-    Raises KernelError: EINVAL, ENOMEM at a hole (after the areas before it were changed), EACCES.
+    Raises KernelError: EINVAL, ENOMEM at a hole, EACCES; areas before that have been changed.
     """
     mm = _mm(task)
-    length = page_align(length)
-    if address & ~PAGE_MASK or prot & ~PROT_ALL & ~0x03000000:
+    grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
+    prot &= ~grows
+    if grows == PROT_GROWSDOWN | PROT_GROWSUP or address & ~PAGE_MASK:
         raise KernelError(EINVAL)
     if not length:
         return
-    if address >= TASK_SIZE:
+    length = page_align(length)
+    if address + length > 1 << 32:
         raise KernelError(ENOMEM)
+    if prot & ~(PROT_ALL | PROT_SEM):
+        raise KernelError(EINVAL)
+    prot &= PROT_ALL
+    if mm.read_implies_exec and prot & PROT_READ:
+        prot |= PROT_EXEC
     end = min(address + length, TASK_SIZE)
+    first = mm.vmas.find(address)
+    if first is None or address >= TASK_SIZE:
+        raise KernelError(ENOMEM)
+    if grows == PROT_GROWSDOWN:
+        if first.start >= end:
+            raise KernelError(ENOMEM)
+        if not first.flags & VM_GROWSDOWN:
+            raise KernelError(EINVAL)
+        address = first.start
+    elif grows:
+        raise KernelError(EINVAL if first.start <= address else ENOMEM)
     gap = mm.vmas.first_gap(address, end)
     stop = end if gap is None else gap
+    refused = 0
     for vma in mm.vmas.overlapping(address, stop):
         if prot & PROT_WRITE and vma.shared and not vma.flags & VM_MAYWRITE:
-            raise KernelError(EACCES)
-    changed = (
-        mm.vmas.protect(address, stop, prot & PROT_ALL, split=not kernel.leaves_out("no-mprotect-split"))
-        if stop > address
-        else []
-    )
+            refused, stop = EACCES, max(address, vma.start)
+            break
+    if stop > address:
+        check_map_count(
+            mm,
+            sum(
+                vma.start < edge < vma.end
+                for edge in (address, stop)
+                for vma in mm.vmas.overlapping(edge, edge + PAGE_SIZE)
+            ),
+        )
+        _change_protection(kernel, task, mm, address, stop, prot)
+    if refused or gap is not None or address + length > TASK_SIZE:
+        raise KernelError(refused or ENOMEM)
+
+
+def _change_protection(kernel: Kernel, task: Task, mm: Mm, address: int, stop: int, prot: int) -> None:
+    changed = mm.vmas.protect(address, stop, prot, split=not kernel.leaves_out("no-mprotect-split"))
     tables = kernel.tables
     pages = []
     for start, finish, _ in changed:
         for linear, entry in tables.user_ptes(mm.pgd, start, finish):
             if not entry & MAPPED:
                 continue
-            new = _protected(kernel, mm, entry, prot)
+            new = _protected(kernel, entry, prot)
             if new != entry:
                 tables.set_pte(mm.pgd, linear, new)
                 pages.append(linear)
-        _report(kernel, task, "mprotect", start, finish, prot)
+        report(kernel, task, "mprotect", start, finish, prot)
     if pages:
         kernel.tlb.flush_pages(task.cpu, mm, pages)
-    if gap is not None:
-        raise KernelError(ENOMEM)
 
 
-def _protected(kernel: Kernel, mm: Mm, entry: int, prot: int) -> int:
+def _protected(kernel: Kernel, entry: int, prot: int) -> int:
     """The entry with an area's new protection; PROT_NONE keeps the frame and clears P."""
     tables = kernel.tables
-    executable = bool(prot & PROT_EXEC) or (mm.executable_data and bool(prot & PROT_READ))
+    executable = bool(prot & PROT_EXEC)
     entry &= ~NX if tables.nx else ~0
     if not executable:
         entry |= tables.nx
@@ -187,12 +329,19 @@ def _protected(kernel: Kernel, mm: Mm, entry: int, prot: int) -> int:
 def do_brk(kernel: Kernel, task: Task, address: int) -> int:
     """Move the break; where it is afterwards, which is unchanged when it cannot move."""
     mm = _mm(task)
-    if address < mm.vmas.start_brk:
-        return mm.vmas.brk
-    removed = mm.vmas.set_brk(address)
+    vmas = mm.vmas
+    if address < vmas.start_brk or address > TASK_SIZE:
+        return vmas.brk
+    prot = PROT_READ | PROT_WRITE | (PROT_EXEC if mm.read_implies_exec else 0)
+    pages = (page_align(address) - page_align(vmas.brk)) // PAGE_SIZE
+    if address - vmas.start_brk + mm.end_data - mm.start_data > task.limits[RLIMIT_DATA][0]:
+        return vmas.brk
+    if pages > 0 and (not may_expand(task.limits, mm, pages, prot, VM_MAYWRITE) or len(vmas) > MAX_MAP_COUNT):
+        return vmas.brk
+    removed = vmas.set_brk(address, prot)
     if removed and not kernel.leaves_out("no-brk-shrink"):
-        zap_ranges(kernel, task, mm, ((vma.start, vma.end) for vma in removed))
-    return mm.vmas.brk
+        zap_areas(kernel, task.cpu, mm, removed)
+    return vmas.brk
 
 
 def _mm(task: Task) -> Mm:
@@ -200,6 +349,7 @@ def _mm(task: Task) -> Mm:
     return task.mm
 
 
-def _report(kernel: Kernel, task: Task, what: str, start: int, end: int, prot: int) -> None:
+def report(kernel: Kernel, task: Task, what: str, start: int, end: int, prot: int) -> None:
+    """One event for a change of areas."""
     if kernel.bus.active:
         kernel.bus.emit(MapChange(kernel.sched.now, task.cpu.index, task.pid, what, start, end, prot))

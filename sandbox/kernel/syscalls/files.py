@@ -33,6 +33,7 @@ from sandbox.kernel.fs.inode import Inode, as_directory
 from sandbox.kernel.fs.namei import Dentry
 from sandbox.kernel.fs.pipe import PipeInode
 from sandbox.kernel.ipc import new_pipe
+from sandbox.kernel.mm.writeback import sync_inode, truncated, vmtruncate
 from sandbox.kernel.syscalls.io import signed
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import (
@@ -64,8 +65,8 @@ def _at(task: Task, fd: int) -> Dentry:
 def _open(kernel: Kernel, task: Task, at: Dentry, path: int, flags: int, mode: int) -> int:
     name = get_string(kernel, task, path)
     file = kernel.files.open(task, at, name, flags & ~O_CLOEXEC, mode)
-    if flags & O_TRUNC and file.writable:
-        kernel.pagecache.invalidate(file.inode)
+    if flags & O_TRUNC:
+        truncated(kernel, file.inode)
     return task.files.install(file, close_on_exec=bool(flags & O_CLOEXEC))
 
 
@@ -238,8 +239,7 @@ def sys_ftruncate64(kernel: Kernel, task: Task, fd: int, low: int, high: int, *_
     inode = task.files.get_writable(fd).inode
     if inode.kind != S_IFREG:
         raise KernelError(EINVAL)
-    kernel.pagecache.invalidate(inode)
-    inode.truncate(high << 32 | low)
+    vmtruncate(kernel, inode, high << 32 | low)
     return 0
 
 
@@ -290,7 +290,7 @@ def sys_ioctl(kernel: Kernel, task: Task, fd: int, request: int, argument: int, 
 
 
 def sys_fsync(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
-    task.files.get(fd)
+    sync_inode(kernel, task.files.get(fd).inode)
     return 0
 
 

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EINVAL, ENOMEM, KernelError
-from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, do_brk, do_mmap, do_mprotect, do_munmap, zap_ranges
+from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, do_brk, do_mmap, do_mprotect, do_munmap, zap_areas
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import get_user
 from sandbox.kernel.vma import page_align
@@ -57,8 +57,12 @@ def sys_madvise(kernel: Kernel, task: Task, address: int, length: int, advice: i
         raise KernelError(EINVAL)
     vmas = task.mm.vmas
     if advice == MADV_DONTNEED:
-        touched = [(max(address, vma.start), min(end, vma.end)) for vma in vmas.overlapping(address, end)]
-        zap_ranges(kernel, task, task.mm, touched)
+        zap_areas(
+            kernel,
+            task.cpu,
+            task.mm,
+            [vma.piece(max(address, vma.start), min(end, vma.end)) for vma in vmas.overlapping(address, end)],
+        )
     if vmas.first_gap(address, end) is not None:
         raise KernelError(ENOMEM)
     return 0

@@ -190,7 +190,7 @@ class History(RuleBasedStateMachine):
             for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
                 if entry & MAPPED:
                     found[tables.pfn(entry)] += 1
-        found.update(kernel.pagecache._pages.values())
+        found.update(kernel.pagecache.frames())
         found.update(self.task.stack_frames)
         del found[kernel.zero_page]
         return found
