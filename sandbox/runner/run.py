@@ -134,7 +134,8 @@ class Session:
         )
 
     def close(self) -> None:
-        """Release the machine."""
+        """Release the machine and what its tasks hold."""
+        self.kernel.close()
         self.machine.close()
 
     def __enter__(self) -> Session:
