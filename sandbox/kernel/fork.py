@@ -86,6 +86,7 @@ def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
     protect = not kernel.leaves_out("no-cow")
     changed = False
     try:
+        kernel.copy_ldt(parent, child)
         for vma in child.vmas:
             if vma.flags & VM_WIPEONFORK:
                 continue

@@ -43,7 +43,10 @@ from sandbox.x86.errors import SandboxError
 if TYPE_CHECKING:
     from sandbox.image.symbols import SymbolTable
     from sandbox.kernel.fs.inode import Inode
+    from sandbox.kernel.fs.tty import Tty
 
+_LDT_SELECTOR, _LDT_FLAGS = 0x88, 0x8200
+"""As Linux has it; the selector is never looked up."""
 _FPU_FIRST, _FPU_END = FPU_TOP, XMM + 8 * XMM_STRIDE
 
 
@@ -110,6 +113,8 @@ class Kernel:
         self.random = random.Random(config.seed)
         """What programs get from the kernel's random devices: the same for the same seed."""
         self._symbols: dict[Inode, SymbolTable] = {}
+        self.tty: Tty | None = None
+        """The terminal, if the machine has one."""
         self.pipes = 0
         """Pipes made so far; each has this in its inode number."""
         self._next_pid = 1
@@ -196,6 +201,9 @@ class Kernel:
             if entry & MAPPED and not self.leaves_out("no-exit-free"):
                 self.put_page(tables.pfn(entry))
         tables.free_user_tables(mm.pgd)
+        if mm.ldt:
+            tables.free_table(mm.ldt)
+            mm.ldt = mm.ldt_entries = 0
         mm.run_from(None)
         mm.vmas = VmaTree()
         self.pagecache.reap()
@@ -253,6 +261,8 @@ class Kernel:
         self._table_words[(slot.tss + 4) >> 2] = task.flow.stack_top
         if not self.leaves_out("no-tls-switch"):
             self.load_tls(slot, task)
+        if task.mm is not None and task.mm.ldt:
+            self.load_ldt(task)
         if self.leaves_out("no-fpu-switch"):
             last = slot.cpu.context
             context.data[_FPU_FIRST:_FPU_END] = last.data[_FPU_FIRST:_FPU_END]
@@ -264,6 +274,27 @@ class Kernel:
         for descriptor in task.tls:
             words[at], words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
             at += 2
+
+    def load_ldt(self, task: Task) -> None:
+        """Point a task's LDTR to its address space's table."""
+        mm = task.mm
+        assert mm is not None
+        limit = mm.ldt_entries * 8 - 1
+        task.context.set_segment("ldtr", _LDT_SELECTOR, PAGE_OFFSET + (mm.ldt << 12), limit, _LDT_FLAGS)
+
+    def set_ldt_entry(self, mm: Mm, number: int, descriptor: int) -> None:
+        """Store a descriptor in an address space's table."""
+        at = (mm.ldt << 10) + 2 * number
+        self._table_words[at], self._table_words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
+        mm.ldt_entries = max(mm.ldt_entries, number + 1)
+
+    def copy_ldt(self, source: Mm, target: Mm) -> None:
+        """Give a forked address space the same descriptors.  Raises OutOfMemory."""
+        if source.ldt:
+            target.ldt = self.tables.alloc_table()
+            first, at, count = source.ldt << 10, target.ldt << 10, 2 * source.ldt_entries
+            self._table_words[at : at + count] = self._table_words[first : first + count]
+            target.ldt_entries = source.ldt_entries
 
     def deliver_signal(self, task: Task) -> None:
         """Carry out a pending signal.  Raises TaskExit."""

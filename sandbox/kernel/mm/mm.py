@@ -29,6 +29,10 @@ class Mm:
     exe: Inode | None = None
     """The file that it runs, which nobody may write meanwhile (ETXTBSY)."""
 
+    ldt: int = 0
+    """The frame of the local descriptor table, 0 for none."""
+    ldt_entries: int = 0
+
     def run_from(self, inode: Inode | None) -> None:
         """Take the file that the program is in, and let go of the one before.  Raises KernelError(ETXTBSY)."""
         if inode is not None:

@@ -1,20 +1,38 @@
-"""brk, mmap in its three forms, munmap, mprotect, madvise."""
+"""brk, mmap in its forms, munmap, mprotect, mremap, msync, mincore, locking in memory."""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EINVAL, ENOMEM, KernelError
-from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, do_brk, do_mmap, do_mprotect, do_munmap, zap_areas
+from sandbox.kernel.abi.errno import EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, KernelError
+from sandbox.kernel.abi.flags import O_PATH
+from sandbox.kernel.fs.chardev import CharDevice
+from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.mmap import (
+    MAP_ANONYMOUS,
+    PAGE_MASK,
+    do_brk,
+    do_mmap,
+    do_mprotect,
+    do_munmap,
+    populate,
+)
+from sandbox.kernel.mm.mremap import do_mremap
+from sandbox.kernel.mm.pagetable import MAPPED
+from sandbox.kernel.mm.writeback import sync_mm
 from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_user
-from sandbox.kernel.vma import page_align
+from sandbox.kernel.usercopy import access_ok, get_user, put_user
+from sandbox.kernel.vma import VM_LOCKED, page_align
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
-MADV_DONTNEED = 4
+MS_ASYNC, MS_INVALIDATE, MS_SYNC = 1, 2, 4
+MCL_ALL, MCL_ONFAULT = 7, 4
+MLOCK_ONFAULT = 1
+DEV_ZERO = 1 << 8 | 5
 
 
 def sys_brk(kernel: Kernel, task: Task, address: int, *_: int) -> int:
@@ -24,8 +42,13 @@ def sys_brk(kernel: Kernel, task: Task, address: int, *_: int) -> int:
 def sys_mmap2(kernel: Kernel, task: Task, address: int, length: int, prot: int, flags: int, fd: int, pgoff: int) -> int:
     if flags & MAP_ANONYMOUS:
         return do_mmap(kernel, task, address, length, prot, flags, None, 0)
-    inode, writable = kernel.files.mappable(task, fd)
-    return do_mmap(kernel, task, address, length, prot, flags, inode, pgoff, writable)
+    file = task.files.get(fd)
+    if file.flags & O_PATH:
+        raise KernelError(EBADF)
+    inode = file.inode
+    if isinstance(inode, CharDevice) and inode.rdev == DEV_ZERO and file.readable:
+        return do_mmap(kernel, task, address, length, prot, flags, None, 0)
+    return do_mmap(kernel, task, address, length, prot, flags, inode, pgoff, file.writable, file.readable)
 
 
 def sys_mmap(kernel: Kernel, task: Task, block: int, *_: int) -> int:
@@ -46,23 +69,105 @@ def sys_mprotect(kernel: Kernel, task: Task, address: int, length: int, prot: in
     return 0
 
 
-def sys_madvise(kernel: Kernel, task: Task, address: int, length: int, advice: int, *_: int) -> int:
-    """MADV_DONTNEED drops private pages; every other advice is taken and ignored.
+def sys_mremap(kernel: Kernel, task: Task, address: int, old: int, new: int, flags: int, target: int, *_: int) -> int:
+    return do_mremap(kernel, task, address, old, new, flags, target)
 
-    A hole in the range is ENOMEM, after the rest has been done.
-    """
-    assert task.mm is not None
+
+def _range(address: int, length: int, unaligned: int = EINVAL) -> int:
+    """The end of whole pages from ``address`` on.  Raises KernelError: ``unaligned``, or ENOMEM beyond 4 GB."""
+    if address & ~PAGE_MASK:
+        raise KernelError(unaligned)
     end = address + page_align(length)
-    if address & 0xFFF or end > 1 << 32:
+    if end > 1 << 32:
+        raise KernelError(ENOMEM)
+    return end
+
+
+def sys_msync(kernel: Kernel, task: Task, address: int, length: int, flags: int, *_: int) -> int:
+    """MS_ASYNC writes at once too: the clock does not run while it does."""
+    mm = _mm(task)
+    if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC:
         raise KernelError(EINVAL)
-    vmas = task.mm.vmas
-    if advice == MADV_DONTNEED:
-        zap_areas(
-            kernel,
-            task.cpu,
-            task.mm,
-            [vma.piece(max(address, vma.start), min(end, vma.end)) for vma in vmas.overlapping(address, end)],
-        )
-    if vmas.first_gap(address, end) is not None:
+    end = _range(address, length)
+    if flags & MS_INVALIDATE and any(vma.flags & VM_LOCKED for vma in mm.vmas.overlapping(address, end)):
+        raise KernelError(EBUSY)
+    sync_mm(kernel, task.cpu, mm, address, end)
+    if mm.vmas.first_gap(address, end) is not None:
         raise KernelError(ENOMEM)
     return 0
+
+
+def sys_mincore(kernel: Kernel, task: Task, address: int, length: int, vector: int, *_: int) -> int:
+    """A byte a page: 1 for what is in a frame, by the tables or in the page cache."""
+    mm = _mm(task)
+    if address & ~PAGE_MASK:
+        raise KernelError(EINVAL)
+    if address + length > TASK_SIZE:
+        raise KernelError(ENOMEM)
+    end = address + page_align(length)
+    if not access_ok(kernel, vector, (end - address) // PAGE_SIZE):
+        raise KernelError(EFAULT)
+    tables, found = kernel.tables, bytearray()
+    for page in range(address, end, PAGE_SIZE):
+        vma = mm.vmas.find_exact(page)
+        if vma is None:
+            break
+        resident = bool(tables.get_pte(mm.pgd, page) & MAPPED)
+        if not resident and vma.inode is not None:
+            resident = kernel.pagecache.cached(vma.inode, vma.page_of(page)) is not None
+        found.append(resident)
+    put_user(kernel, task, vector, bytes(found))
+    if len(found) < (end - address) // PAGE_SIZE:
+        raise KernelError(ENOMEM)
+    return 0
+
+
+def _lock(kernel: Kernel, task: Task, address: int, length: int, lock: bool, bring_in: bool = True) -> int:
+    mm = _mm(task)
+    end = page_align(address + length)
+    address &= PAGE_MASK
+    if end > 1 << 32:
+        raise KernelError(EINVAL)
+    if end == address:
+        return 0
+    gap = mm.vmas.first_gap(address, end)
+    stop = end if gap is None else gap
+    if stop > address:
+        mm.vmas.set_flags(address, stop, VM_LOCKED if lock else 0, VM_LOCKED)
+    if gap is not None:
+        raise KernelError(ENOMEM)
+    if lock and bring_in and not populate(kernel, task.cpu, mm, address, end):
+        raise KernelError(ENOMEM)
+    return 0
+
+
+def sys_mlock(kernel: Kernel, task: Task, address: int, length: int, *_: int) -> int:
+    return _lock(kernel, task, address, length, True)
+
+
+def sys_mlock2(kernel: Kernel, task: Task, address: int, length: int, flags: int, *_: int) -> int:
+    if flags & ~MLOCK_ONFAULT:
+        raise KernelError(EINVAL)
+    return _lock(kernel, task, address, length, True, not flags)
+
+
+def sys_munlock(kernel: Kernel, task: Task, address: int, length: int, *_: int) -> int:
+    return _lock(kernel, task, address, length, False)
+
+
+def sys_mlockall(kernel: Kernel, task: Task, flags: int, *_: int) -> int:
+    """Accepted: nothing is ever taken from a program that it would miss."""
+    if not flags or flags & ~MCL_ALL or flags == MCL_ONFAULT:
+        raise KernelError(EINVAL)
+    return 0
+
+
+def sys_munlockall(kernel: Kernel, task: Task, *_: int) -> int:
+    mm = _mm(task)
+    mm.vmas.set_flags(0, TASK_SIZE, 0, VM_LOCKED)
+    return 0
+
+
+def _mm(task: Task) -> Mm:
+    assert task.mm is not None
+    return task.mm

@@ -1,0 +1,146 @@
+"""mremap: an area grows where it is, or its page-table entries move to another place; no byte is copied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
+from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.limits import may_expand
+from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.mmap import MAX_MAP_COUNT, PAGE_MASK, do_munmap, populate, report
+from sandbox.kernel.task import Task
+from sandbox.kernel.vma import MMAP_MIN_ADDR, VM_LOCKED, Vma, page_align
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
+
+
+def do_mremap(kernel: Kernel, task: Task, address: int, old: int, new: int, flags: int, target: int) -> int:
+    """Resize or move what is mapped in [address, address + old); where it is afterwards.
+
+    ``old`` 0 makes a second mapping of a shared area.  Raises KernelError as mremap(2): EINVAL, EFAULT, ENOMEM.
+    """
+    mm = task.mm
+    assert mm is not None
+    if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP):
+        raise KernelError(EINVAL)
+    if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) and not flags & MREMAP_MAYMOVE:
+        raise KernelError(EINVAL)
+    if (flags & MREMAP_DONTUNMAP and old != new) or address & ~PAGE_MASK:
+        raise KernelError(EINVAL)
+    old, new = page_align(old), page_align(new)
+    if not new:
+        raise KernelError(EINVAL)
+    if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
+        return _move_to(kernel, task, mm, address, old, new, flags, target)
+    vma = mm.vmas.find_exact(address)
+    if vma is None:
+        raise KernelError(EFAULT)
+    if old >= new:
+        if old > new:
+            do_munmap(kernel, task, address + new, old - new)
+        return address
+    _check_resize(task, mm, vma, address, old, new)
+    if old == vma.end - address and _grow(kernel, task, mm, vma, new - old):
+        return address
+    if not flags & MREMAP_MAYMOVE:
+        raise KernelError(ENOMEM)
+    found = mm.vmas.get_unmapped_area(new)
+    if found is None:
+        raise KernelError(ENOMEM)
+    return _move(kernel, task, mm, vma, address, old, new, found, keep=False)
+
+
+def _check_resize(task: Task, mm: Mm, vma: Vma, address: int, old: int, new: int) -> None:
+    """Linux's vma_to_resize.  Raises KernelError (EINVAL, EFAULT, ENOMEM)."""
+    if not old and not vma.shared:
+        raise KernelError(EINVAL)
+    if old > vma.end - address:
+        raise KernelError(EFAULT)
+    if vma.inode is not None and vma.page_of(address) + new // PAGE_SIZE > 1 << 32:
+        raise KernelError(EINVAL)
+    if not may_expand(task.limits, mm, (new - old) // PAGE_SIZE, vma.prot, vma.flags):
+        raise KernelError(ENOMEM)
+
+
+def _grow(kernel: Kernel, task: Task, mm: Mm, vma: Vma, more: int) -> bool:
+    """Extend an area upwards if nothing is in the way."""
+    end = vma.end + more
+    above = mm.vmas.find(vma.end)
+    if end > TASK_SIZE or (above is not None and above.floor < end):
+        return False
+    start, prot, flags = vma.end, vma.prot, vma.flags
+    pgoff = vma.page_of(start) if vma.inode is not None else 0
+    mm.vmas.insert(Vma(start, end, prot, flags, vma.inode, pgoff))
+    report(kernel, task, "mremap", start, end, prot)
+    if flags & VM_LOCKED:
+        populate(kernel, task.cpu, mm, start, end)
+    return True
+
+
+def _move_to(kernel: Kernel, task: Task, mm: Mm, address: int, old: int, new: int, flags: int, target: int) -> int:
+    fixed = flags & MREMAP_FIXED
+    if mm.vmas.find_exact(address) is None:
+        raise KernelError(EFAULT)
+    if target & ~PAGE_MASK or target > TASK_SIZE - new or new > TASK_SIZE:
+        raise KernelError(EINVAL)
+    if address + old > target and target + new > address:
+        raise KernelError(EINVAL)
+    if len(mm.vmas) + 2 >= MAX_MAP_COUNT - 3:
+        raise KernelError(ENOMEM)
+    if fixed:
+        if target < MMAP_MIN_ADDR:
+            raise KernelError(EINVAL)
+        do_munmap(kernel, task, target, new)
+    if old > new:
+        do_munmap(kernel, task, address + new, old - new)
+        old = new
+    vma = mm.vmas.find_exact(address)
+    if vma is None:
+        raise KernelError(EFAULT)
+    _check_resize(task, mm, vma, address, old, new)
+    keep = bool(flags & MREMAP_DONTUNMAP)
+    if keep and not may_expand(task.limits, mm, old // PAGE_SIZE, vma.prot, vma.flags):
+        raise KernelError(ENOMEM)
+    found = target if fixed else mm.vmas.get_unmapped_area(new, target)
+    if found is None:
+        raise KernelError(ENOMEM)
+    return _move(kernel, task, mm, vma, address, old, new, found, keep)
+
+
+def _move(
+    kernel: Kernel, task: Task, mm: Mm, vma: Vma, address: int, old: int, new: int, target: int, keep: bool
+) -> int:
+    """Make the new area, move the entries into it, unmap the old place unless it is to be kept empty."""
+    if len(mm.vmas) >= MAX_MAP_COUNT - 3:
+        raise KernelError(ENOMEM)
+    tables = kernel.tables
+    entries = list(tables.user_ptes(mm.pgd, address, address + old))
+    try:
+        places = [tables.pte_alloc(mm.pgd, linear - address + target) for linear, _ in entries]
+    except OutOfMemory as error:
+        raise KernelError(ENOMEM) from error
+    flags, prot = vma.flags, vma.prot
+    pgoff = vma.page_of(address) if vma.inode is not None else 0
+    mm.vmas.insert(Vma(target, target + new, prot, flags & ~VM_LOCKED if keep else flags, vma.inode, pgoff))
+    report(kernel, task, "mremap", target, target + new, prot)
+    pages = []
+    for (linear, entry), place in zip(entries, places, strict=True):
+        tables.store(place, entry)
+        if kernel.leaves_out("no-move-unmap"):
+            kernel.memmap.get_page(tables.pfn(entry))
+        else:
+            tables.set_pte(mm.pgd, linear, 0)
+        pages.append(linear)
+    if pages:
+        kernel.tlb.flush_pages(task.cpu, mm, pages)
+    if old and not keep:
+        mm.vmas.remove(address, address + old)
+        report(kernel, task, "munmap", address, address + old, prot)
+    if flags & VM_LOCKED:
+        populate(kernel, task.cpu, mm, target, target + new)
+    return target
