@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EINTR, KernelError
+from sandbox.kernel.fs.fifo import Fifo
 from sandbox.kernel.fs.file import File
+from sandbox.kernel.fs.inode import Inode
 from sandbox.kernel.fs.pipe import Pipe, PipeInode, Sleep, WaitQueue, make_pipe
 from sandbox.kernel.fs.socket import SocketEnd
 from sandbox.kernel.signal import SIGPIPE, send_signal
@@ -31,6 +33,11 @@ def _pipe(kernel: Kernel) -> Pipe:
     return Pipe(lambda: kernel.alloc_frame(highmem=True), kernel.put_page, lambda queue: wake_up(kernel, queue))
 
 
+def new_fifo(kernel: Kernel, node: Inode) -> Fifo:
+    """The pipe behind a FIFO that is opened for the first time."""
+    return Fifo(node, _pipe(kernel), lambda queue: wake_up(kernel, queue))
+
+
 def new_socket_pair(kernel: Kernel) -> tuple[SocketEnd, SocketEnd]:
     """The two ends of socketpair(2)."""
     first, second = _pipe(kernel), _pipe(kernel)
@@ -51,7 +58,7 @@ def pipe_to_user(kernel: Kernel, task: Task, pipe: Pipe, nonblock: bool, address
     def move(frame: int, offset: int, length: int, done: int) -> int:
         return copy_frame_to_user(kernel, task, address + done, frame, offset, length)
 
-    return pipe.read(count, move, _sleeper(kernel, task), nonblock)
+    return pipe.read(count, move, sleeper(kernel, task), nonblock)
 
 
 def write_pipe(kernel: Kernel, task: Task, inode: PipeInode, nonblock: bool, address: int, count: int) -> int:
@@ -68,13 +75,15 @@ def pipe_from_user(
         return copy_frame_from_user(kernel, task, address + done, frame, offset, length)
 
     try:
-        return pipe.write(count, move, _sleeper(kernel, task), nonblock)
+        return pipe.write(count, move, sleeper(kernel, task), nonblock)
     finally:
         if not pipe.readers and not quiet:
             send_signal(kernel, task, SIGPIPE)
 
 
-def _sleeper(kernel: Kernel, task: Task) -> Sleep:
+def sleeper(kernel: Kernel, task: Task) -> Sleep:
+    """How a task sleeps on a wait queue in a system call that a signal ends."""
+
     def sleep(queue: WaitQueue) -> None:
         wait_on(kernel, task, (queue,), queue.what)
         if signal_pending(task):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EFAULT, ENAMETOOLONG, KernelError
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE, TASK_SIZE
+from sandbox.machine.memory import Reason
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
@@ -100,6 +101,24 @@ def get_string(kernel: Kernel, task: Task, address: int, limit: int = PATH_MAX) 
     return bytes(kernel.memory.bytes[at : at + length])
 
 
+def put_device_bytes(kernel: Kernel, task: Task, address: int, data: bytes) -> int:
+    """Bytes that a device brought, by DMA into the scratch page and on to user memory; the bytes that arrived.
+
+    Raises KernelError(EFAULT) when none did.
+    """
+    physical, done = task.scratch - PAGE_OFFSET, 0
+    while done < len(data):
+        piece = data[done : done + PAGE_SIZE]
+        kernel.memory.host_write(physical, piece, Reason.DMA)
+        left = copy_frame_to_user(kernel, task, address + done, physical // PAGE_SIZE, 0, len(piece))
+        done += len(piece) - left
+        if left:
+            break
+    if data and not done:
+        raise KernelError(EFAULT)
+    return done
+
+
 def copy_frame_to_user(kernel: Kernel, task: Task, address: int, pfn: int, offset: int, size: int) -> int:
     """Part of one frame into user memory; bytes that were not copied."""
     if not access_ok(kernel, address, size):
@@ -117,4 +136,14 @@ def copy_frame_from_user(kernel: Kernel, task: Task, address: int, pfn: int, off
     window = kernel.kmap.kmap(task.cpu, pfn)
     left = copy_user(kernel, task, window + offset, address, size)
     kernel.kmap.kunmap(task.cpu, window)
+    return left
+
+
+def copy_frame(kernel: Kernel, task: Task, pfn: int, offset: int, source: int, start: int, size: int) -> int:
+    """Part of frame ``source`` into part of frame ``pfn``; bytes that were not copied."""
+    target = kernel.kmap.kmap(task.cpu, pfn)
+    window = kernel.kmap.kmap(task.cpu, source)
+    left = copy_user(kernel, task, target + offset, window + start, size)
+    kernel.kmap.kunmap(task.cpu, window)
+    kernel.kmap.kunmap(task.cpu, target)
     return left

@@ -23,6 +23,8 @@ _UTSNAME = Struct("<65s65s65s65s65s65s")
 _SYSINFO = Struct("<10IH2x3I8x")
 _RUSAGE = Struct("<18I")
 _STATFS64 = Struct("<2I5Q2I3I16x")
+_STATFS = Struct("<7I8x3I16x")
+_OLD_STAT = Struct("<7H2x4I")
 _DIRENT64 = Struct("<QqHB")
 _DIRENT = Struct("<2IH")
 
@@ -82,6 +84,19 @@ def pack_stat(stat: Stat) -> bytes:
     )  # fmt: skip
 
 
+def pack_old_stat(stat: Stat) -> bytes:
+    """``struct __old_kernel_stat``, 32 bytes, for oldstat(18), oldfstat(28), oldlstat(84).
+
+    Raises KernelError(EOVERFLOW) if link count or size do not fit; inode and device numbers are cut off.
+    """
+    if stat.nlink > 0xFFFF or stat.size > 0x7FFFFFFF:
+        raise KernelError(EOVERFLOW)
+    return _OLD_STAT.pack(
+        stat.dev & 0xFFFF, stat.ino & 0xFFFF, stat.mode, stat.nlink, _short_id(stat.uid), _short_id(stat.gid),
+        stat.rdev & 0xFFFF, stat.size, *(_seconds(time)[0] for time in (stat.atime, stat.mtime, stat.ctime)),
+    )  # fmt: skip
+
+
 def pack_stat64(stat: Stat) -> bytes:
     """``struct stat64``, 96 bytes, for stat64(195), lstat64(196), fstat64(197), fstatat64(300)."""
     return _STAT64.pack(
@@ -119,6 +134,13 @@ def pack_dirent(ino: int, offset: int, kind: int, name: bytes) -> bytes:
         raise KernelError(EOVERFLOW)
     length = (_DIRENT.size + len(name) + 2 + 3) & ~3
     return (_DIRENT.pack(ino, offset & 0xFFFFFFFF, length) + name).ljust(length - 1, b"\0") + bytes((kind,))
+
+
+def pack_old_dirent(ino: int, offset: int, name: bytes) -> bytes:
+    """``struct old_linux_dirent`` for readdir(89).  Raises KernelError(EOVERFLOW)."""
+    if ino > 0xFFFFFFFF:
+        raise KernelError(EOVERFLOW)
+    return _DIRENT.pack(ino, offset & 0xFFFFFFFF, len(name)) + name + b"\0"
 
 
 def unpack_iovec(data: bytes) -> list[tuple[int, int]]:
@@ -178,6 +200,53 @@ def unpack_timeval(data: bytes) -> int:
     return _duration(seconds, microseconds, 1_000_000)
 
 
+Pair = tuple[tuple[int, int], tuple[int, int]]
+
+
+def unpack_timespec_pair(data: bytes) -> Pair:
+    """``struct timespec[2]`` of utimensat(320): (seconds, nanoseconds) twice, unchecked."""
+    first, part, second, rest = unpack("<4i", data)
+    return (first, part), (second, rest)
+
+
+def unpack_timespec64_pair(data: bytes) -> Pair:
+    """``struct __kernel_timespec[2]``, 32 bytes, of utimensat_time64(412)."""
+    first, part, second, rest = unpack("<qi4xqi4x", data)
+    return (first, part), (second, rest)
+
+
+def unpack_timeval_pair(data: bytes) -> Pair:
+    """``struct timeval[2]`` of utimes(271), in nanoseconds.  Raises KernelError(EINVAL)."""
+    first, part, second, rest = unpack("<4i", data)
+    if not (0 <= part < 1_000_000 and 0 <= rest < 1_000_000):
+        raise KernelError(EINVAL)
+    return (first, part * 1000), (second, rest * 1000)
+
+
+def pack_flock(kind: int, start: int, length: int, pid: int) -> bytes:
+    """``struct flock``, 16 bytes, for fcntl(F_GETLK).  Raises KernelError(EOVERFLOW)."""
+    if max(start, length) > 0x7FFFFFFF:
+        raise KernelError(EOVERFLOW)
+    return pack("<2h3i", kind, 0, start, length, pid)
+
+
+def pack_flock64(kind: int, start: int, length: int, pid: int) -> bytes:
+    """``struct flock64``, 24 bytes, for fcntl64(F_GETLK64)."""
+    return pack("<2h2qi", kind, 0, start, length, pid)
+
+
+def unpack_flock(data: bytes) -> tuple[int, int, int, int, int]:
+    """(type, whence, start, length, pid)."""
+    kind, whence, start, length, pid = unpack("<2h3i", data)
+    return kind, whence, start, length, pid
+
+
+def unpack_flock64(data: bytes) -> tuple[int, int, int, int, int]:
+    """(type, whence, start, length, pid)."""
+    kind, whence, start, length, pid = unpack("<2h2qi", data)
+    return kind, whence, start, length, pid
+
+
 def pack_rlimit(soft: int, hard: int, infinity: int = 0xFFFFFFFF) -> bytes:
     """``struct rlimit``, 8 bytes; what does not fit is ``infinity``: 0x7FFFFFFF for the old getrlimit(76)."""
     return pack("<2I", min(soft, infinity), min(hard, infinity))
@@ -232,6 +301,13 @@ def pack_rusage(user: int, system: int, *, maxrss: int = 0, minor_faults: int = 
 def pack_tms(user: int, system: int, child_user: int, child_system: int) -> bytes:
     """``struct tms``, 16 bytes, for times(43): clock ticks of 10 ms from times in nanoseconds."""
     return pack("<4I", *(time // 10_000_000 & 0xFFFFFFFF for time in (user, system, child_user, child_system)))
+
+
+def pack_statfs(magic: int, *, blocks: int, free: int) -> bytes:
+    """``struct statfs``, 64 bytes, for statfs(99): blocks of 4096 bytes.  Raises KernelError(EOVERFLOW)."""
+    if blocks >> 32:
+        raise KernelError(EOVERFLOW)
+    return _STATFS.pack(magic, 4096, blocks, free, free, 0, 0, 255, 4096, 0)
 
 
 def pack_statfs64(magic: int, *, blocks: int, free: int, files: int = 0, flags: int = 0) -> bytes:

@@ -66,6 +66,8 @@ class CharDevice(Inode):
 class NullDevice(CharDevice):
     """/dev/null."""
 
+    seeks_nowhere = True
+
     def read(self, size: int) -> bytes:
         return b""
 

@@ -74,6 +74,8 @@ class File:
         """One descriptor less; the last releases the inode."""
         self.count -= 1
         if self.count == 0:
+            if self.inode.locks is not None:
+                self.inode.locks.released(self)
             self.inode.released(self)
 
     def seek(self, offset: int, whence: int) -> int:
@@ -81,6 +83,8 @@ class File:
         if self.flags & O_PATH:
             raise KernelError(EBADF)
         if self.inode.kind not in (S_IFREG, S_IFDIR):
+            if self.inode.seeks_nowhere:
+                return 0
             raise KernelError(ESPIPE)
         if whence == SEEK_SET:
             position = offset
@@ -193,6 +197,8 @@ class FdTable:
         if file is None:
             raise KernelError(EBADF)
         self._close_on_exec.discard(fd)
+        if file.inode.locks is not None:
+            file.inode.locks.closed(self)
         file.put()
 
     def is_close_on_exec(self, fd: int) -> bool:

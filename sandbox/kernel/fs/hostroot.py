@@ -358,6 +358,12 @@ class HostDirectory(HostInode, Directory):
             finally:
                 os.close(descriptor)
 
+    def space(self) -> tuple[int, int]:
+        """Blocks of 4096 bytes of the host's file system, and how many a user has free."""
+        with _host_errors():
+            found = os.statvfs(self.magic)
+        return found.f_blocks * found.f_frsize // BLOCK_SIZE, found.f_bavail * found.f_frsize // BLOCK_SIZE
+
     def _create(self, name: bytes, mode: int) -> HostInode:
         with _host_errors():
             descriptor = _open(name, _CREATE, 0o600, dir_fd=self.descriptor)

@@ -30,6 +30,7 @@ from sandbox.kernel.abi.structs import Stat, dirent_type
 
 if TYPE_CHECKING:
     from sandbox.kernel.fs.file import File
+    from sandbox.kernel.fs.locks import FileLocks
     from sandbox.kernel.fs.namei import Dentry
     from sandbox.kernel.fs.pipe import PipeInode
 
@@ -59,8 +60,12 @@ class Inode:
     name = ""
     readonly = False
     """Changes fail with EROFS."""
+    seeks_nowhere = False
+    """lseek(2) succeeds and does nothing, pread(2) works."""
     write_count = 0
     """Open files that may write; below zero, running programs that forbid it (ETXTBSY)."""
+    locks: FileLocks | None = None
+    """Advisory locks, once there was one."""
     linkable = False
     """Made by O_TMPFILE: it may get a name though it has none."""
     fifo: PipeInode | None = None

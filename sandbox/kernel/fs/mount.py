@@ -24,6 +24,7 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
     X_OK,
 )
+from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.fs import namei
 from sandbox.kernel.fs.chardev import DEV_DEVICE, memory_devices
 from sandbox.kernel.fs.file import File
@@ -31,16 +32,21 @@ from sandbox.kernel.fs.hostroot import GIVEN_DEVICE, HOST_DEVICE, HostDirectory,
 from sandbox.kernel.fs.inode import BLOCK_SIZE, Directory, Inode, as_directory
 from sandbox.kernel.fs.namei import Dentry
 from sandbox.kernel.fs.overlay import Overlay
+from sandbox.kernel.fs.pipe import PIPE_DEVICE
 from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
 from sandbox.x86.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sandbox.kernel.task import Task
 
+PROC_DEVICE = makedev(0, 21)
 OPEN_ONLY = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC
 """Flags that open(2) uses up: F_GETFL does not show them."""
 LARGEST_SMALL = (1 << 31) - 1
 """Largest size and position of a file that is open without O_LARGEFILE."""
+EXT_MAGIC, TMPFS_MAGIC = 0xEF53, 0x01021994
+OTHER_MAGIC = {HOST_DEVICE: 0x794C7630, PIPE_DEVICE: 0x50495045, PROC_DEVICE: 0x9FA0}
+NO_BLOCKS = {PIPE_DEVICE, PROC_DEVICE}
 FIRST_DEV_INO = 100
 """Smaller numbers on this device are those of character devices and standard streams."""
 DEV_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1", b"stderr": b"fd/2"}
@@ -79,6 +85,8 @@ class FileSystem:
         device, kind = ("/dev/root", "ext4") if top is lower else ("overlay", "overlay")
         self.mounts = [(device, "/", kind, "rw,noatime")]
         """(device, path, type, options) as /proc/mounts shows them."""
+        self.lock_waiters: dict[object, object] = {}
+        """Owners of file locks that sleep, and whose lock each waits for."""
         self._pinned: list[Directory] = []
         """Directories with something laid over them: they must not be forgotten while nobody uses them."""
         if devices:
@@ -121,6 +129,10 @@ class FileSystem:
             inode.link_count(1)
         self._pin(path, inode)
         return inode
+
+    def add_device(self, path: str, inode: Inode) -> None:
+        """Put a device's node into the tree.  Raises ConfigurationError."""
+        self._pin(path, inode)
 
     def _pin(self, path: str, inode: Inode) -> None:
         """Put an inode into the tree, with the directories that are missing on the way to it.
@@ -212,6 +224,16 @@ class FileSystem:
         if file.inode.kind != S_IFREG:
             raise KernelError(ENODEV)
         return file.inode, file.writable
+
+    def usage(self, inode: Inode) -> tuple[int, int, int]:
+        """statfs(2): the file system's magic number, its blocks of 4096 bytes, the free ones."""
+        device = inode.stat().dev
+        if device == HOST_DEVICE and isinstance(self.root.inode, HostDirectory):
+            return EXT_MAGIC, *self.root.inode.space()
+        total = self.ram.limit // BLOCK_SIZE
+        free = (self.ram.limit - self.ram.used) // BLOCK_SIZE
+        magic = OTHER_MAGIC.get(device, TMPFS_MAGIC)
+        return (magic, 0, 0) if device in NO_BLOCKS else (magic, total, free)
 
     def program_bytes(self, path: str) -> bytes | None:
         """The contents of the file at an absolute path, for its symbols; None if there is none."""

@@ -21,7 +21,7 @@ from sandbox.kernel.abi.errno import (
     EXDEV,
     KernelError,
 )
-from sandbox.kernel.abi.flags import S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
+from sandbox.kernel.abi.flags import S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, S_ISGID, S_ISUID
 from sandbox.kernel.abi.structs import Stat, dirent_type, makedev
 from sandbox.kernel.fs.inode import BLOCK_SIZE, GUEST_GID, GUEST_UID, Directory, Entry, Inode, Symlink
 
@@ -119,6 +119,8 @@ class RamInode(Inode):
         self.changed()
         self.uid = self.uid if uid is None else uid
         self.gid = self.gid if gid is None else gid
+        if self.kind != S_IFDIR:
+            self.mode &= ~(S_ISUID | S_ISGID if self.mode & 0o010 else S_ISUID)
 
     def set_times(self, atime: int | None, mtime: int | None) -> None:
         self.changed()

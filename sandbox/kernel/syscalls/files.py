@@ -1,89 +1,104 @@
-"""Descriptors, what files are, and names."""
+"""Opening and closing: descriptors, pipes, FIFOs, files without a name."""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import (
-    EBADF,
-    EFAULT,
-    EINVAL,
-    ENOTTY,
-    ERANGE,
-    KernelError,
-)
+from sandbox.kernel.abi.errno import EINVAL, ENOTTY, KernelError
 from sandbox.kernel.abi.flags import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_SYMLINK_NOFOLLOW,
-    F_DUPFD_CLOEXEC,
-    O_APPEND,
     O_CLOEXEC,
     O_CREAT,
     O_NONBLOCK,
+    O_PATH,
+    O_RDWR,
     O_TRUNC,
     O_WRONLY,
+    S_IFIFO,
     S_IFREG,
 )
-from sandbox.kernel.abi.structs import pack_dirent64, pack_stat64, pack_statx, pack_termios, pack_winsize
+from sandbox.kernel.abi.structs import pack_termios, pack_winsize
 from sandbox.kernel.fs import namei
+from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs.console import Console
-from sandbox.kernel.fs.inode import Inode, as_directory
+from sandbox.kernel.fs.fifo import Fifo
+from sandbox.kernel.fs.file import File
+from sandbox.kernel.fs.mount import OPEN_ONLY
 from sandbox.kernel.fs.namei import Dentry
 from sandbox.kernel.fs.pipe import PipeInode
-from sandbox.kernel.ipc import new_pipe
-from sandbox.kernel.mm.writeback import sync_inode, truncated, vmtruncate
-from sandbox.kernel.syscalls.io import signed
+from sandbox.kernel.ipc import new_fifo, new_pipe, sleeper
+from sandbox.kernel.mm.writeback import truncated
+from sandbox.kernel.syscalls.paths import CWD, refuse_other, user_path
 from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import (
-    copy_to_user,
-    get_string,
-    put_user,
-)
+from sandbox.kernel.usercopy import get_string, put_user
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD = 0x5401, 0x540F, 0x5413, 0x541B
-F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL = range(5)
-
-
-def _at(task: Task, fd: int) -> Dentry:
-    """Where a relative path of an ``…at`` call starts."""
-    if signed(fd) == AT_FDCWD:
-        return task.cwd
-    dentry = task.files.get(fd).dentry
-    if dentry is None:
-        raise KernelError(EBADF)
-    return dentry
-
-
-# -- open and close --------------------------------------------------------------------------------------------------
-
-
-def _open(kernel: Kernel, task: Task, at: Dentry, path: int, flags: int, mode: int) -> int:
-    name = get_string(kernel, task, path)
-    file = kernel.files.open(task, at, name, flags & ~O_CLOEXEC, mode)
-    if flags & O_TRUNC:
-        truncated(kernel, file.inode)
-    return task.files.install(file, close_on_exec=bool(flags & O_CLOEXEC))
+CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
+MFD_CLOEXEC, MFD_ALLOW_SEALING = 1, 2
+MFD_NAME_MAX = 249
 
 
 def sys_open(kernel: Kernel, task: Task, path: int, flags: int, mode: int, *_: int) -> int:
-    return _open(kernel, task, task.cwd, path, flags, mode)
+    return sys_openat(kernel, task, CWD, path, flags, mode)
 
 
 def sys_creat(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
-    return _open(kernel, task, task.cwd, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
+    return sys_openat(kernel, task, CWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
 
 
 def sys_openat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, mode: int, *_: int) -> int:
-    return _open(kernel, task, _at(task, fd), path, flags, mode)
+    _root, at, name = user_path(kernel, task, fd, path)
+    keep = flags & ~O_CLOEXEC
+    dentry = kernel.files.find_open(task, at, name, keep, mode)
+    if dentry.inode.kind == S_IFIFO and not flags & O_PATH and not isinstance(dentry.inode, CharDevice):
+        file = _open_fifo(kernel, task, dentry, keep & ~OPEN_ONLY)
+    else:
+        file = kernel.files.open_found(dentry, keep)
+        if flags & O_TRUNC and not flags & O_PATH:
+            truncated(kernel, file.inode)
+    return install(task, file, bool(flags & O_CLOEXEC))
+
+
+def install(task: Task, file: File, close_on_exec: bool) -> int:
+    """Give a new open file a descriptor; without one it is released.  Raises KernelError(EMFILE)."""
+    try:
+        return task.files.install(file, close_on_exec=close_on_exec)
+    except KernelError:
+        file.get().put()
+        raise
+
+
+def _open_fifo(kernel: Kernel, task: Task, dentry: Dentry, flags: int) -> File:
+    node = dentry.inode
+    if isinstance(node, PipeInode) and not isinstance(node, Fifo):
+        return File(node, flags, dentry)
+    if isinstance(node, Fifo):
+        fifo = node
+    elif isinstance(node.fifo, Fifo):
+        fifo = node.fifo
+    else:
+        fifo = node.fifo = new_fifo(kernel, node)
+    return fifo.open(dentry, flags, sleeper(kernel, task))
 
 
 def sys_close(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
     task.files.close(fd)
+    return 0
+
+
+def sys_close_range(kernel: Kernel, task: Task, first: int, last: int, flags: int, *_: int) -> int:
+    refuse_other(flags, CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)
+    if first > last:
+        raise KernelError(EINVAL)
+    for fd, _file in task.files:
+        if first <= fd <= last:
+            if flags & CLOSE_RANGE_CLOEXEC:
+                task.files.set_close_on_exec(fd, True)
+            else:
+                task.files.close(fd)
     return 0
 
 
@@ -106,175 +121,41 @@ def sys_pipe(kernel: Kernel, task: Task, fds: int, *_: int) -> int:
 
 
 def sys_pipe2(kernel: Kernel, task: Task, fds: int, flags: int, *_: int) -> int:
-    if flags & ~(O_CLOEXEC | O_NONBLOCK):
-        raise KernelError(EINVAL)
+    refuse_other(flags, O_CLOEXEC | O_NONBLOCK)
     reader, writer = new_pipe(kernel, flags)
     close = bool(flags & O_CLOEXEC)
     installed: list[int] = []
     try:
         for end in (reader, writer):
-            installed.append(task.files.install(end, close_on_exec=close))
+            installed.append(install(task, end, close))
         put_user(kernel, task, fds, struct.pack("<2I", *installed))
     except KernelError:
         for fd in installed:
             task.files.close(fd)
+        if not installed:
+            writer.get().put()
         raise
     return 0
 
 
-# -- what files are --------------------------------------------------------------------------------------------------
-
-
-def sys_fstat64(kernel: Kernel, task: Task, fd: int, buffer: int, *_: int) -> int:
-    put_user(kernel, task, buffer, pack_stat64(task.files.get(fd).inode.stat()))
-    return 0
-
-
-def _stat(kernel: Kernel, task: Task, at: Dentry, path: int, buffer: int, follow: bool) -> int:
-    inode = namei.lookup(kernel.files.root, at, get_string(kernel, task, path), follow).inode
-    put_user(kernel, task, buffer, pack_stat64(inode.stat()))
-    return 0
-
-
-def sys_stat64(kernel: Kernel, task: Task, path: int, buffer: int, *_: int) -> int:
-    return _stat(kernel, task, task.cwd, path, buffer, True)
-
-
-def sys_lstat64(kernel: Kernel, task: Task, path: int, buffer: int, *_: int) -> int:
-    return _stat(kernel, task, task.cwd, path, buffer, False)
-
-
-def sys_fstatat64(kernel: Kernel, task: Task, fd: int, path: int, buffer: int, flags: int, *_: int) -> int:
-    return _stat(kernel, task, _at(task, fd), path, buffer, not flags & AT_SYMLINK_NOFOLLOW)
-
-
-def sys_statx(kernel: Kernel, task: Task, fd: int, path: int, flags: int, mask: int, buffer: int, *_: int) -> int:
-    name = get_string(kernel, task, path)
-    inode: Inode
-    if not name and flags & AT_EMPTY_PATH:
-        inode = task.files.get(fd).inode
-    else:
-        inode = namei.lookup(kernel.files.root, _at(task, fd), name, not flags & AT_SYMLINK_NOFOLLOW).inode
-    put_user(kernel, task, buffer, pack_statx(inode.stat()))
-    return 0
-
-
-def sys_access(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
-    namei.lookup(kernel.files.root, task.cwd, get_string(kernel, task, path)).inode.check_access(mode)
-    return 0
-
-
-def sys_faccessat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: int) -> int:
-    namei.lookup(kernel.files.root, _at(task, fd), get_string(kernel, task, path)).inode.check_access(mode)
-    return 0
-
-
-def sys_readlink(kernel: Kernel, task: Task, path: int, buffer: int, size: int, *_: int) -> int:
-    name = get_string(kernel, task, path)
-    if not size or size >> 31:
+def sys_memfd_create(kernel: Kernel, task: Task, name: int, flags: int, *_: int) -> int:
+    refuse_other(flags, MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    label = get_string(kernel, task, name)
+    if len(label) > MFD_NAME_MAX:
         raise KernelError(EINVAL)
-    if name == b"/proc/self/exe":
-        target = task.exe.encode("utf-8", "surrogateescape")
-    else:
-        target = namei.readlink(kernel.files.root, task.cwd, name)
-    target = target[:size]
-    if copy_to_user(kernel, task, buffer, target):
-        raise KernelError(EFAULT)
-    return len(target)
-
-
-def sys_getdents64(kernel: Kernel, task: Task, fd: int, buffer: int, size: int, *_: int) -> int:
-    file = task.files.get(fd)
-    packed = b""
-    for entry in file.entries():
-        record = pack_dirent64(entry.ino, file.position + 1, entry.kind, entry.name)
-        if len(packed) + len(record) > size:
-            if not packed:
-                raise KernelError(EINVAL)
-            break
-        packed += record
-        file.position += 1
-    if copy_to_user(kernel, task, buffer, packed):
-        raise KernelError(EFAULT)
-    return len(packed)
-
-
-def sys_getcwd(kernel: Kernel, task: Task, buffer: int, size: int, *_: int) -> int:
-    path = task.cwd.path() + b"\0"
-    if size < len(path):
-        raise KernelError(ERANGE)
-    put_user(kernel, task, buffer, path)
-    return len(path)
-
-
-def sys_chdir(kernel: Kernel, task: Task, path: int, *_: int) -> int:
-    dentry = namei.lookup(kernel.files.root, task.cwd, get_string(kernel, task, path))
-    as_directory(dentry.inode)
-    task.cwd = dentry
-    return 0
-
-
-def sys_unlink(kernel: Kernel, task: Task, path: int, *_: int) -> int:
-    namei.unlink(kernel.files.root, task.cwd, get_string(kernel, task, path))
-    return 0
-
-
-def sys_mkdir(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
-    namei.mkdir(kernel.files.root, task.cwd, get_string(kernel, task, path), mode & ~task.umask)
-    return 0
-
-
-def sys_rmdir(kernel: Kernel, task: Task, path: int, *_: int) -> int:
-    namei.rmdir(kernel.files.root, task.cwd, get_string(kernel, task, path))
-    return 0
-
-
-def sys_rename(kernel: Kernel, task: Task, old: int, new: int, *_: int) -> int:
-    source, target = get_string(kernel, task, old), get_string(kernel, task, new)
-    namei.rename(kernel.files.root, task.cwd, source, task.cwd, target)
-    return 0
-
-
-def sys_ftruncate64(kernel: Kernel, task: Task, fd: int, low: int, high: int, *_: int) -> int:
-    inode = task.files.get_writable(fd).inode
-    if inode.kind != S_IFREG:
-        raise KernelError(EINVAL)
-    vmtruncate(kernel, inode, high << 32 | low)
-    return 0
-
-
-def sys_ftruncate(kernel: Kernel, task: Task, fd: int, length: int, *_: int) -> int:
-    return sys_ftruncate64(kernel, task, fd, length, 0)
-
-
-# -- control ---------------------------------------------------------------------------------------------------------
-
-
-def sys_fcntl64(kernel: Kernel, task: Task, fd: int, command: int, argument: int, *_: int) -> int:
-    file = task.files.get(fd)
-    if command in (F_DUPFD, F_DUPFD_CLOEXEC):
-        return task.files.dup(fd, lowest=argument, close_on_exec=command == F_DUPFD_CLOEXEC)
-    if command == F_GETFD:
-        return int(task.files.is_close_on_exec(fd))
-    if command == F_SETFD:
-        task.files.set_close_on_exec(fd, bool(argument & 1))
-        return 0
-    if command == F_GETFL:
-        return file.flags
-    if command == F_SETFL:
-        settable = O_APPEND | O_NONBLOCK
-        file.flags = file.flags & ~settable | argument & settable
-        return 0
-    raise KernelError(EINVAL)
-
-
-sys_fcntl = sys_fcntl64
+    inode = kernel.files.ram.file(mode=0o777)
+    dentry = namei.unnamed(inode, b"memfd:" + label, kernel.files.root)
+    return install(task, File(inode, O_RDWR, dentry), bool(flags & MFD_CLOEXEC))
 
 
 def sys_ioctl(kernel: Kernel, task: Task, fd: int, request: int, argument: int, *_: int) -> int:
     inode = task.files.get(fd).inode
     if isinstance(inode, PipeInode) and request == FIONREAD:
         put_user(kernel, task, argument, inode.pipe.available.to_bytes(4, "little"))
+        return 0
+    if inode.kind == S_IFREG and request == FIONREAD:
+        left = max(0, inode.size - task.files.get(fd).position)
+        put_user(kernel, task, argument, min(left, 0x7FFFFFFF).to_bytes(4, "little"))
         return 0
     if isinstance(inode, Console) and inode.is_terminal:
         if request == TIOCGWINSZ:
@@ -287,13 +168,3 @@ def sys_ioctl(kernel: Kernel, task: Task, fd: int, request: int, argument: int, 
             put_user(kernel, task, argument, pack_termios(0x500, 5, 0xBF, 0x8A3B, bytes(19)))
             return 0
     raise KernelError(ENOTTY)
-
-
-def sys_fsync(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
-    sync_inode(kernel, task.files.get(fd).inode)
-    return 0
-
-
-def sys_fadvise64_64(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
-    task.files.get(fd)
-    return 0

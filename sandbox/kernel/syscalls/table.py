@@ -23,11 +23,41 @@ class SystemCalls:
     """The dispatch table of one kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
-        from sandbox.kernel.syscalls import epoll, files, io, memory, misc, poll, process, socket
+        from sandbox.kernel.syscalls import (
+            epoll,
+            fcntl,
+            files,
+            io,
+            ldt,
+            madvise,
+            memory,
+            misc,
+            names,
+            poll,
+            process,
+            socket,
+            stat,
+            transfer,
+        )
 
         self._kernel = kernel
         self._handlers: list[Handler | None] = [None] * (max(NUMBERS.values()) + 1)
-        for module in (process, memory, files, io, misc, poll, epoll, socket):
+        for module in (
+            process,
+            memory,
+            madvise,
+            ldt,
+            files,
+            fcntl,
+            stat,
+            names,
+            transfer,
+            io,
+            misc,
+            poll,
+            epoll,
+            socket,
+        ):
             for name in dir(module):
                 if name.startswith("sys_"):
                     self._handlers[NUMBERS[name[4:]]] = getattr(module, name)

@@ -115,8 +115,8 @@ def test_attributes(below: Path) -> None:
     before = picture(below)
     root = FileSystem(below, devices=False, now=lambda: 77).root
     inode = find(root, b"dir/inner")
-    inode.chmod(0o4711)
     inode.chown(5, None)
+    inode.chmod(0o4711)
     inode.set_times(1, 2)
     found = inode.stat()
     assert (found.mode & 0o7777, found.uid, found.gid, found.atime, found.mtime, found.ctime) == (

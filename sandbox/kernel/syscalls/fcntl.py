@@ -1,0 +1,190 @@
+"""fcntl and flock: flags of descriptors and open files, advisory locks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.errno import EAGAIN, EBADF, EDEADLK, EINVAL, EOVERFLOW, KernelError
+from sandbox.kernel.abi.flags import (
+    F_DUPFD,
+    F_DUPFD_CLOEXEC,
+    F_GETFD,
+    F_GETFL,
+    F_GETLK,
+    F_GETLK64,
+    F_GETPIPE_SZ,
+    F_SETFD,
+    F_SETFL,
+    F_SETLK,
+    F_SETLK64,
+    F_SETLKW,
+    F_SETLKW64,
+    F_SETPIPE_SZ,
+    FD_CLOEXEC,
+    O_PATH,
+    O_SETTABLE,
+    SEEK_CUR,
+    SEEK_END,
+    SEEK_SET,
+)
+from sandbox.kernel.abi.structs import pack_flock, pack_flock64, unpack_flock, unpack_flock64
+from sandbox.kernel.fs.file import File
+from sandbox.kernel.fs.locks import F_RDLCK, F_UNLCK, F_WRLCK, LAST_BYTE, FileLocks, Lock, LockList
+from sandbox.kernel.fs.pipe import PipeInode
+from sandbox.kernel.ipc import sleeper
+from sandbox.kernel.syscalls.paths import signed
+from sandbox.kernel.task import Task
+from sandbox.kernel.usercopy import get_user, put_user
+from sandbox.kernel.wait import wake_up
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG = 8, 9, 10, 11
+F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
+F_SETLEASE, F_GETLEASE = 1024, 1025
+LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
+SMALL, LARGE = (16, unpack_flock, pack_flock, 0x7FFFFFFF), (24, unpack_flock64, pack_flock64, LAST_BYTE)
+LOCK_COMMANDS = {
+    F_GETLK: ("get", SMALL), F_SETLK: ("set", SMALL), F_SETLKW: ("wait", SMALL),
+    F_GETLK64: ("get", LARGE), F_SETLK64: ("set", LARGE), F_SETLKW64: ("wait", LARGE),
+    F_OFD_GETLK: ("get", LARGE), F_OFD_SETLK: ("set", LARGE), F_OFD_SETLKW: ("wait", LARGE),
+}  # fmt: skip
+_Form = tuple[int, Callable[[bytes], tuple[int, int, int, int, int]], Callable[[int, int, int, int], bytes], int]
+
+
+def sys_fcntl(kernel: Kernel, task: Task, fd: int, command: int, argument: int, *_: int) -> int:
+    if command in (F_GETLK64, F_SETLK64, F_SETLKW64):
+        task.files.get(fd)
+        raise KernelError(EINVAL)
+    return sys_fcntl64(kernel, task, fd, command, argument)
+
+
+def sys_fcntl64(kernel: Kernel, task: Task, fd: int, command: int, argument: int, *_: int) -> int:
+    table = task.files
+    file = table.get(fd)
+    if command in (F_DUPFD, F_DUPFD_CLOEXEC):
+        if argument >= table.limit:
+            raise KernelError(EINVAL)
+        return table.dup(fd, lowest=argument, close_on_exec=command == F_DUPFD_CLOEXEC)
+    if command == F_GETFD:
+        return int(table.is_close_on_exec(fd))
+    if command == F_SETFD:
+        table.set_close_on_exec(fd, bool(argument & FD_CLOEXEC))
+        return 0
+    if command == F_GETFL:
+        return file.flags
+    if file.flags & O_PATH:
+        raise KernelError(EBADF)
+    if command == F_SETFL:
+        file.flags = file.flags & ~O_SETTABLE | argument & O_SETTABLE
+        return 0
+    if command in LOCK_COMMANDS:
+        return _lock(kernel, task, file, command, argument)
+    return _other(file, command, argument)
+
+
+def _other(file: File, command: int, argument: int) -> int:
+    if command == F_SETOWN:
+        file.owner = signed(argument)
+        return 0
+    if command == F_GETOWN:
+        return file.owner
+    if command in (F_SETSIG, F_GETSIG):
+        if command == F_SETSIG and argument > 64:
+            raise KernelError(EINVAL)
+        return 0
+    if command == F_GETLEASE:
+        return F_UNLCK
+    if command in (F_SETPIPE_SZ, F_GETPIPE_SZ):
+        if not isinstance(file.inode, PipeInode):
+            raise KernelError(EBADF)
+        return file.inode.pipe.resize(argument) if command == F_SETPIPE_SZ else file.inode.pipe.capacity
+    raise KernelError(EINVAL)
+
+
+def _locks(kernel: Kernel, file: File) -> FileLocks:
+    locks = file.inode.locks
+    if locks is None:
+        locks = file.inode.locks = FileLocks(*(LockList(lambda queue: wake_up(kernel, queue)) for _ in range(2)))
+    return locks
+
+
+def _lock(kernel: Kernel, task: Task, file: File, command: int, pointer: int) -> int:
+    """The nine lock commands of fcntl(2)."""
+    what, (size, unpack, pack, largest) = LOCK_COMMANDS[command]
+    kind, whence, start, length, pid = unpack(get_user(kernel, task, pointer, size))
+    by_file = command in (F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW)
+    if kind not in (F_RDLCK, F_WRLCK, F_UNLCK) or (by_file and pid) or (what == "get" and kind == F_UNLCK):
+        raise KernelError(EINVAL)
+    first, last = _range(file, whence, start, length, largest)
+    wanted = Lock(kind, first, last, file if by_file else task.files, -1 if by_file else task.pid)
+    locks = _locks(kernel, file).ranges
+    if what == "get":
+        found = locks.conflict(wanted)
+        if found is None:
+            answer = pack(F_UNLCK, start, length, pid)
+            answer = answer[:2] + whence.to_bytes(2, "little", signed=True) + answer[4:]
+        else:
+            to_end = found.end == LAST_BYTE
+            answer = pack(found.kind, found.start, 0 if to_end else found.end - found.start + 1, found.pid)
+        put_user(kernel, task, pointer, answer)
+        return 0
+    if (kind == F_RDLCK and not file.readable) or (kind == F_WRLCK and not file.writable):
+        raise KernelError(EBADF)
+    _acquire(kernel, task, locks, wanted, what == "wait")
+    return 0
+
+
+def _range(file: File, whence: int, start: int, length: int, largest: int) -> tuple[int, int]:
+    """First and last byte of a lock.  Raises KernelError(EINVAL, EOVERFLOW)."""
+    if whence == SEEK_CUR:
+        start += file.position
+    elif whence == SEEK_END:
+        start += file.inode.size
+    elif whence != SEEK_SET:
+        raise KernelError(EINVAL)
+    if length < 0:
+        start, length = start + length, -length
+    if start < 0:
+        raise KernelError(EINVAL)
+    last = start + length - 1 if length else LAST_BYTE
+    if start > largest or (length and last > largest):
+        raise KernelError(EOVERFLOW)
+    return start, last
+
+
+def _acquire(kernel: Kernel, task: Task, locks: LockList, wanted: Lock, wait: bool) -> None:
+    """Take a lock, sleeping for it if ``wait``.  Raises KernelError: EAGAIN, EDEADLK, and for signals."""
+    waiting = kernel.files.lock_waiters
+    while wanted.kind != F_UNLCK and (found := locks.conflict(wanted)) is not None:
+        if not wait:
+            raise KernelError(EAGAIN)
+        owner = found.owner
+        while owner is not None and wanted.pid >= 0:
+            if owner is wanted.owner:
+                raise KernelError(EDEADLK)
+            owner = waiting.get(owner)
+        waiting[wanted.owner] = found.owner
+        try:
+            sleeper(kernel, task)(locks.freed)
+        finally:
+            del waiting[wanted.owner]
+    locks.apply(wanted)
+
+
+def sys_flock(kernel: Kernel, task: Task, fd: int, operation: int, *_: int) -> int:
+    kinds = {LOCK_SH: F_RDLCK, LOCK_EX: F_WRLCK, LOCK_UN: F_UNLCK}
+    kind = kinds.get(operation & ~LOCK_NB)
+    if kind is None:
+        raise KernelError(EINVAL)
+    file = task.files.get(fd)
+    if file.flags & O_PATH:
+        raise KernelError(EBADF)
+    locks = _locks(kernel, file).whole
+    wanted = Lock(kind, 0, LAST_BYTE, file, -1)
+    if locks.conflict(wanted) is not None:
+        locks.release(file)
+    _acquire(kernel, task, locks, wanted, not operation & LOCK_NB)
+    return 0

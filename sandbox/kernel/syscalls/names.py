@@ -1,0 +1,355 @@
+"""Names and attributes: links, directories, modes, owners, times, sizes, and where a process stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.errno import EBADF, EINVAL, EISDIR, ENOTDIR, EOPNOTSUPP, EPERM, KernelError
+from sandbox.kernel.abi.flags import (
+    AT_EMPTY_PATH,
+    AT_REMOVEDIR,
+    AT_SYMLINK_FOLLOW,
+    AT_SYMLINK_NOFOLLOW,
+    O_PATH,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    S_IFBLK,
+    S_IFCHR,
+    S_IFDIR,
+    S_IFIFO,
+    S_IFMT,
+    S_IFREG,
+    S_IFSOCK,
+)
+from sandbox.kernel.abi.structs import (
+    NANOSECONDS,
+    unpack_timespec64_pair,
+    unpack_timespec_pair,
+    unpack_timeval_pair,
+)
+from sandbox.kernel.fs import namei
+from sandbox.kernel.fs.inode import Inode, as_directory
+from sandbox.kernel.mm.writeback import vmtruncate
+from sandbox.kernel.syscalls.paths import CWD, dentry_of, refuse_other, signed, user_dentry, user_inode, user_path
+from sandbox.kernel.task import Task
+from sandbox.kernel.usercopy import get_string, get_user
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+UTIME_NOW, UTIME_OMIT = 0x3FFFFFFF, 0x3FFFFFFE
+
+
+# -- links and directories -------------------------------------------------------------------------------------------
+
+
+def sys_link(kernel: Kernel, task: Task, old: int, new: int, *_: int) -> int:
+    return sys_linkat(kernel, task, CWD, old, CWD, new, 0)
+
+
+def sys_linkat(kernel: Kernel, task: Task, old_fd: int, old: int, new_fd: int, new: int, flags: int, *_: int) -> int:
+    refuse_other(flags, AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)
+    how = flags & AT_EMPTY_PATH | (0 if flags & AT_SYMLINK_FOLLOW else AT_SYMLINK_NOFOLLOW)
+    source = user_dentry(kernel, task, old_fd, old, how)
+    root, at, name = user_path(kernel, task, new_fd, new)
+    namei.link(root, source, at, name)
+    return 0
+
+
+def sys_symlink(kernel: Kernel, task: Task, target: int, path: int, *_: int) -> int:
+    return sys_symlinkat(kernel, task, target, CWD, path)
+
+
+def sys_symlinkat(kernel: Kernel, task: Task, target: int, fd: int, path: int, *_: int) -> int:
+    text = get_string(kernel, task, target)
+    root, at, name = user_path(kernel, task, fd, path)
+    namei.symlink(root, at, text, name)
+    return 0
+
+
+def sys_unlink(kernel: Kernel, task: Task, path: int, *_: int) -> int:
+    return sys_unlinkat(kernel, task, CWD, path, 0)
+
+
+def sys_rmdir(kernel: Kernel, task: Task, path: int, *_: int) -> int:
+    return sys_unlinkat(kernel, task, CWD, path, AT_REMOVEDIR)
+
+
+def sys_unlinkat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, *_: int) -> int:
+    refuse_other(flags, AT_REMOVEDIR)
+    where = user_path(kernel, task, fd, path)
+    if flags & AT_REMOVEDIR:
+        namei.rmdir(*where)
+    else:
+        namei.unlink(*where)
+    return 0
+
+
+def sys_mkdir(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
+    return sys_mkdirat(kernel, task, CWD, path, mode)
+
+
+def sys_mkdirat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: int) -> int:
+    namei.mkdir(*user_path(kernel, task, fd, path), mode & 0o1777 & ~task.umask)
+    return 0
+
+
+def sys_mknod(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
+    return sys_mknodat(kernel, task, CWD, path, mode)
+
+
+def sys_mknodat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: int) -> int:
+    kind = mode & S_IFMT
+    if kind == S_IFDIR:
+        raise KernelError(EPERM)
+    if kind not in (0, S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK):
+        raise KernelError(EINVAL)
+    namei.mknod(*user_path(kernel, task, fd, path), (kind or S_IFREG) | mode & 0o7777 & ~task.umask)
+    return 0
+
+
+def sys_rename(kernel: Kernel, task: Task, old: int, new: int, *_: int) -> int:
+    return sys_renameat2(kernel, task, CWD, old, CWD, new, 0)
+
+
+def sys_renameat(kernel: Kernel, task: Task, old_fd: int, old: int, new_fd: int, new: int, *_: int) -> int:
+    return sys_renameat2(kernel, task, old_fd, old, new_fd, new, 0)
+
+
+def sys_renameat2(kernel: Kernel, task: Task, old_fd: int, old: int, new_fd: int, new: int, flags: int, *_: int) -> int:
+    refuse_other(flags, RENAME_NOREPLACE | RENAME_EXCHANGE)
+    if flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
+        raise KernelError(EINVAL)
+    root, at, name = user_path(kernel, task, old_fd, old)
+    _root, new_at, new_name = user_path(kernel, task, new_fd, new)
+    namei.rename(root, at, name, new_at, new_name, flags)
+    return 0
+
+
+# -- attributes ------------------------------------------------------------------------------------------------------
+
+
+def sys_chmod(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
+    return sys_fchmodat(kernel, task, CWD, path, mode)
+
+
+def sys_fchmodat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: int) -> int:
+    user_inode(kernel, task, fd, path).chmod(mode & 0o7777)
+    return 0
+
+
+def sys_fchmod(kernel: Kernel, task: Task, fd: int, mode: int, *_: int) -> int:
+    _open_inode(task, fd).chmod(mode & 0o7777)
+    return 0
+
+
+def _open_inode(task: Task, fd: int) -> Inode:
+    file = task.files.get(fd)
+    if file.flags & O_PATH:
+        raise KernelError(EBADF)
+    return file.inode
+
+
+def _id(number: int, bits: int) -> int | None:
+    """A uid or gid; all ones leave it alone."""
+    mask = (1 << bits) - 1
+    return None if number & mask == mask else number & mask
+
+
+def _chown(inode: Inode, uid: int, gid: int, bits: int = 32) -> int:
+    inode.chown(_id(uid, bits), _id(gid, bits))
+    return 0
+
+
+def sys_chown(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
+    return _chown(user_inode(kernel, task, CWD, path), uid, gid, 16)
+
+
+def sys_lchown(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
+    return _chown(user_inode(kernel, task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid, 16)
+
+
+def sys_fchown(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: int) -> int:
+    return _chown(_open_inode(task, fd), uid, gid, 16)
+
+
+def sys_chown32(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
+    return _chown(user_inode(kernel, task, CWD, path), uid, gid)
+
+
+def sys_lchown32(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
+    return _chown(user_inode(kernel, task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid)
+
+
+def sys_fchown32(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: int) -> int:
+    return _chown(_open_inode(task, fd), uid, gid)
+
+
+def sys_fchownat(kernel: Kernel, task: Task, fd: int, path: int, uid: int, gid: int, flags: int, *_: int) -> int:
+    refuse_other(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
+    return _chown(user_inode(kernel, task, fd, path, flags), uid, gid)
+
+
+# -- times -----------------------------------------------------------------------------------------------------------
+
+Times = tuple[tuple[int, int], tuple[int, int]]
+"""(seconds, nanoseconds) of access and of modification; nanoseconds may be UTIME_NOW or UTIME_OMIT."""
+
+
+def _set_times(kernel: Kernel, inode: Inode, times: Times | None) -> int:
+    now = kernel.files.now()
+    stamps: list[int | None] = []
+    for seconds, part in times or ((0, UTIME_NOW), (0, UTIME_NOW)):
+        if part not in (UTIME_NOW, UTIME_OMIT) and not 0 <= part < NANOSECONDS:
+            raise KernelError(EINVAL)
+        stamps.append(now if part == UTIME_NOW else None if part == UTIME_OMIT else seconds * NANOSECONDS + part)
+    if stamps != [None, None]:
+        inode.set_times(*stamps)
+    return 0
+
+
+def sys_utime(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> int:
+    given: Times | None = None
+    if times:
+        data = get_user(kernel, task, times, 8)
+        given = (
+            (int.from_bytes(data[:4], "little", signed=True), 0),
+            (int.from_bytes(data[4:], "little", signed=True), 0),
+        )
+    return _set_times(kernel, user_inode(kernel, task, CWD, path), given)
+
+
+def sys_utimes(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> int:
+    return sys_futimesat(kernel, task, CWD, path, times)
+
+
+def sys_futimesat(kernel: Kernel, task: Task, fd: int, path: int, times: int, *_: int) -> int:
+    given = unpack_timeval_pair(get_user(kernel, task, times, 16)) if times else None
+    return _set_times(kernel, _timed_inode(kernel, task, fd, path, 0), given)
+
+
+def sys_utimensat(kernel: Kernel, task: Task, fd: int, path: int, times: int, flags: int, *_: int) -> int:
+    given = unpack_timespec_pair(get_user(kernel, task, times, 16)) if times else None
+    return _utimensat(kernel, task, fd, path, given, flags)
+
+
+def sys_utimensat_time64(kernel: Kernel, task: Task, fd: int, path: int, times: int, flags: int, *_: int) -> int:
+    given = unpack_timespec64_pair(get_user(kernel, task, times, 32)) if times else None
+    return _utimensat(kernel, task, fd, path, given, flags)
+
+
+def _utimensat(kernel: Kernel, task: Task, fd: int, path: int, times: Times | None, flags: int) -> int:
+    if times is not None and times[0][1] == times[1][1] == UTIME_OMIT:
+        return 0
+    if path:
+        refuse_other(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
+    elif flags:
+        raise KernelError(EINVAL)
+    return _set_times(kernel, _timed_inode(kernel, task, fd, path, flags), times)
+
+
+def _timed_inode(kernel: Kernel, task: Task, fd: int, path: int, flags: int) -> Inode:
+    """What the path names, or without one the open file itself."""
+    if not path and fd != CWD:
+        return _open_inode(task, fd)
+    return user_inode(kernel, task, fd, path, flags)
+
+
+# -- sizes -----------------------------------------------------------------------------------------------------------
+
+
+def _resize(kernel: Kernel, inode: Inode, size: int) -> int:
+    if inode.kind != S_IFREG:
+        raise KernelError(EISDIR if inode.kind == S_IFDIR else EINVAL)
+    vmtruncate(kernel, inode, size)
+    return 0
+
+
+def _truncate(kernel: Kernel, task: Task, path: int, size: int) -> int:
+    if size < 0:
+        raise KernelError(EINVAL)
+    inode = user_inode(kernel, task, CWD, path)
+    if inode.kind == S_IFREG:
+        inode.check_open(True)
+    return _resize(kernel, inode, size)
+
+
+def _ftruncate(kernel: Kernel, task: Task, fd: int, size: int) -> int:
+    if size < 0:
+        raise KernelError(EINVAL)
+    file = task.files.get(fd)
+    if file.flags & O_PATH:
+        raise KernelError(EBADF)
+    if not file.writable or file.inode.kind != S_IFREG:
+        raise KernelError(EINVAL)
+    return _resize(kernel, file.inode, size)
+
+
+def _offset(low: int, high: int) -> int:
+    """A 64-bit argument in two registers, signed."""
+    value = high << 32 | low
+    return value - (1 << 64) if value >> 63 else value
+
+
+def sys_truncate(kernel: Kernel, task: Task, path: int, size: int, *_: int) -> int:
+    return _truncate(kernel, task, path, signed(size))
+
+
+def sys_truncate64(kernel: Kernel, task: Task, path: int, low: int, high: int, *_: int) -> int:
+    return _truncate(kernel, task, path, _offset(low, high))
+
+
+def sys_ftruncate(kernel: Kernel, task: Task, fd: int, size: int, *_: int) -> int:
+    return _ftruncate(kernel, task, fd, signed(size))
+
+
+def sys_ftruncate64(kernel: Kernel, task: Task, fd: int, low: int, high: int, *_: int) -> int:
+    return _ftruncate(kernel, task, fd, _offset(low, high))
+
+
+# -- where a process stands ------------------------------------------------------------------------------------------
+
+
+def sys_chdir(kernel: Kernel, task: Task, path: int, *_: int) -> int:
+    dentry = user_dentry(kernel, task, CWD, path)
+    as_directory(dentry.inode)
+    task.cwd = dentry
+    return 0
+
+
+def sys_fchdir(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
+    dentry = dentry_of(task, fd)
+    if dentry.inode.kind != S_IFDIR:
+        raise KernelError(ENOTDIR)
+    task.cwd = dentry
+    return 0
+
+
+def sys_chroot(kernel: Kernel, task: Task, path: int, *_: int) -> int:
+    dentry = user_dentry(kernel, task, CWD, path)
+    as_directory(dentry.inode)
+    task.root = dentry
+    return 0
+
+
+# -- extended attributes: no file system here has them ---------------------------------------------------------------
+
+
+def _no_attributes(kernel: Kernel, task: Task, path: int, *_: int) -> int:
+    user_inode(kernel, task, CWD, path)
+    raise KernelError(EOPNOTSUPP)
+
+
+def _no_link_attributes(kernel: Kernel, task: Task, path: int, *_: int) -> int:
+    user_inode(kernel, task, CWD, path, AT_SYMLINK_NOFOLLOW)
+    raise KernelError(EOPNOTSUPP)
+
+
+def _no_open_attributes(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
+    task.files.get(fd)
+    raise KernelError(EOPNOTSUPP)
+
+
+sys_setxattr = sys_getxattr = sys_listxattr = sys_removexattr = _no_attributes
+sys_lsetxattr = sys_lgetxattr = sys_llistxattr = sys_lremovexattr = _no_link_attributes
+sys_fsetxattr = sys_fgetxattr = sys_flistxattr = sys_fremovexattr = _no_open_attributes

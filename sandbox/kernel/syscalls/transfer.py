@@ -1,0 +1,286 @@
+"""From file to file without the program's memory, and what else concerns files as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.errno import (
+    EBADF,
+    EFBIG,
+    EINVAL,
+    EISDIR,
+    ENODEV,
+    EOPNOTSUPP,
+    EOVERFLOW,
+    ESPIPE,
+    KernelError,
+)
+from sandbox.kernel.abi.flags import O_APPEND, O_NONBLOCK, O_PATH, S_IFDIR, S_IFIFO, S_IFREG
+from sandbox.kernel.fs.chardev import CharDevice
+from sandbox.kernel.fs.file import File
+from sandbox.kernel.fs.inode import Inode
+from sandbox.kernel.fs.pipe import PipeInode
+from sandbox.kernel.ipc import sleeper
+from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.mm.writeback import drop_range, sync_inode
+from sandbox.kernel.signal import SIGPIPE, send_signal
+from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, MAXIMUM_POSITION, room, write_page
+from sandbox.kernel.syscalls.paths import refuse_other
+from sandbox.kernel.task import Task
+from sandbox.kernel.usercopy import copy_frame, get_user, put_user
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+LARGEST_OFFSET = 0x7FFFFFFF
+FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 0x10
+FADV_DONTNEED = 4
+LAST_ADVICE = 5
+SYNC_FILE_RANGE_FLAGS = 7
+
+
+def _signed64(high: int, low: int) -> int:
+    value = high << 32 | low
+    return value - (1 << 64) if value >> 63 else value
+
+
+# -- copies ----------------------------------------------------------------------------------------------------------
+
+
+def _put(kernel: Kernel, task: Task, out: File, at: int | None, pfn: int, offset: int, size: int) -> int:
+    """Part of a frame into an open file, at a position or at its own; bytes moved.  Raises KernelError."""
+    inode = out.inode
+    if isinstance(inode, PipeInode):
+
+        def move(frame: int, to: int, length: int, done: int) -> int:
+            return copy_frame(kernel, task, frame, to, pfn, offset + done, length)
+
+        try:
+            return inode.pipe.write(size, move, sleeper(kernel, task), bool(out.flags & O_NONBLOCK))
+        finally:
+            if not inode.pipe.readers:
+                send_signal(kernel, task, SIGPIPE)
+    if isinstance(inode, CharDevice):
+        start = kernel.memory.host_index(pfn << 12) + offset
+        return inode.write(bytes(kernel.memory.bytes[start : start + size]))
+    if inode.kind != S_IFREG:
+        raise KernelError(EINVAL)
+    where = out.position if at is None else at
+    size = room(out, where, size)
+    done = 0
+    while done < size:
+        index, to = divmod(where + done, PAGE_SIZE)
+        piece = min(PAGE_SIZE - to, size - done)
+
+        def fill(frame: int, to: int = to, source: int = offset + done, piece: int = piece) -> int:
+            return piece - copy_frame(kernel, task, frame, to, pfn, source, piece)
+
+        done += write_page(kernel, inode, index, to, fill)
+    if at is None:
+        out.position = where + done
+    return done
+
+
+def _copy(kernel: Kernel, task: Task, source: Inode, at: int, out: File, to: int | None, count: int) -> int:
+    """Bytes of a regular file into an open file; an error counts only before the first byte."""
+    done, wanted = 0, min(count, max(0, source.size - at))
+    while done < wanted:
+        index, offset = divmod(at + done, PAGE_SIZE)
+        piece = min(PAGE_SIZE - offset, wanted - done)
+        try:
+            pfn = kernel.pagecache.find_page(source, index)
+            kernel.memmap.get_page(pfn)
+            try:
+                moved = _put(kernel, task, out, None if to is None else to + done, pfn, offset, piece)
+            finally:
+                kernel.put_page(pfn)
+        except (KernelError, OutOfMemory):
+            if done:
+                break
+            raise
+        done += moved
+        if moved < piece:
+            break
+    return done
+
+
+def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int, count: int, size: int) -> int:
+    """sendfile with an offset of ``size`` bytes at ``pointer``, or at the file's own position."""
+    source = task.files.get_readable(in_fd)
+    at = source.position
+    if pointer:
+        at = int.from_bytes(get_user(kernel, task, pointer, size), "little", signed=True)
+    out = task.files.get_writable(out_fd)
+    if source.inode.kind == S_IFIFO and pointer:
+        raise KernelError(ESPIPE)
+    if source.inode.kind != S_IFREG or at < 0 or count >> 31 or out.flags & O_APPEND:
+        raise KernelError(EINVAL)
+    largest = LARGEST_OFFSET if pointer and size == 4 else MAXIMUM_POSITION
+    if at + count > largest:
+        if at >= largest:
+            raise KernelError(EOVERFLOW)
+        count = largest - at
+    done = _copy(kernel, task, source.inode, at, out, None, min(count, MAXIMUM_COUNT))
+    if pointer:
+        put_user(kernel, task, pointer, (at + done).to_bytes(size, "little"))
+    else:
+        source.position = at + done
+    return done
+
+
+def sys_sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, offset: int, count: int, *_: int) -> int:
+    return _sendfile(kernel, task, out_fd, in_fd, offset, count, 4)
+
+
+def sys_sendfile64(kernel: Kernel, task: Task, out_fd: int, in_fd: int, offset: int, count: int, *_: int) -> int:
+    return _sendfile(kernel, task, out_fd, in_fd, offset, count, 8)
+
+
+def sys_copy_file_range(
+    kernel: Kernel, task: Task, in_fd: int, in_offset: int, out_fd: int, out_offset: int, count: int, flags: int
+) -> int:
+    source, out = task.files.get(in_fd), task.files.get(out_fd)
+    refuse_other(flags, 0)
+    for file in (source, out):
+        if file.inode.kind != S_IFREG:
+            raise KernelError(EISDIR if file.inode.kind == S_IFDIR else EINVAL)
+    if not source.readable or not out.writable or out.flags & O_APPEND:
+        raise KernelError(EBADF)
+    at, to = source.position, out.position
+    if in_offset:
+        at = int.from_bytes(get_user(kernel, task, in_offset, 8), "little", signed=True)
+    if out_offset:
+        to = int.from_bytes(get_user(kernel, task, out_offset, 8), "little", signed=True)
+    count = min(count, MAXIMUM_COUNT)
+    if at < 0 or to < 0:
+        raise KernelError(EINVAL)
+    if max(at, to) + count > MAXIMUM_POSITION:
+        raise KernelError(EOVERFLOW)
+    if source.inode is out.inode and at < to + count and to < at + count:
+        raise KernelError(EINVAL)
+    done = _copy(kernel, task, source.inode, at, out, to, count)
+    if in_offset:
+        put_user(kernel, task, in_offset, (at + done).to_bytes(8, "little"))
+    else:
+        source.position = at + done
+    if out_offset:
+        put_user(kernel, task, out_offset, (to + done).to_bytes(8, "little"))
+    else:
+        out.position = to + done
+    return done
+
+
+def _no_splice(kernel: Kernel, task: Task, *_: int) -> int:
+    """Programs fall back to read and write."""
+    raise KernelError(EINVAL)
+
+
+sys_splice = sys_tee = sys_vmsplice = _no_splice
+
+
+# -- storage ---------------------------------------------------------------------------------------------------------
+
+
+def sys_fsync(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
+    file = task.files.get(fd)
+    if file.flags & O_PATH:
+        raise KernelError(EBADF)
+    if file.inode.kind not in (S_IFREG, S_IFDIR):
+        raise KernelError(EINVAL)
+    sync_inode(kernel, file.inode)
+    return 0
+
+
+sys_fdatasync = sys_fsync
+
+
+def sys_sync(kernel: Kernel, task: Task, *_: int) -> int:
+    return 0
+
+
+def sys_syncfs(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
+    if task.files.get(fd).flags & O_PATH:
+        raise KernelError(EBADF)
+    return 0
+
+
+def sys_sync_file_range(
+    kernel: Kernel, task: Task, fd: int, low: int, high: int, size_low: int, size_high: int, flags: int
+) -> int:
+    file = task.files.get(fd)
+    offset, size = _signed64(high, low), _signed64(size_high, size_low)
+    refuse_other(flags, SYNC_FILE_RANGE_FLAGS)
+    if offset < 0 or size < 0 or offset + size > MAXIMUM_POSITION:
+        raise KernelError(EINVAL)
+    if file.inode.kind not in (S_IFREG, S_IFDIR):
+        raise KernelError(ESPIPE)
+    sync_inode(kernel, file.inode)
+    return 0
+
+
+def _advise(kernel: Kernel, task: Task, fd: int, offset: int, size: int, advice: int) -> int:
+    file = task.files.get(fd)
+    if file.flags & O_PATH:
+        raise KernelError(EBADF)
+    if file.inode.kind == S_IFIFO:
+        raise KernelError(ESPIPE)
+    if size < 0 or advice > LAST_ADVICE:
+        raise KernelError(EINVAL)
+    if advice == FADV_DONTNEED and file.inode.kind == S_IFREG:
+        drop_range(kernel, file.inode, offset, size)
+    return 0
+
+
+def sys_fadvise64(kernel: Kernel, task: Task, fd: int, low: int, high: int, size: int, advice: int, *_: int) -> int:
+    return _advise(kernel, task, fd, high << 32 | low, size, advice)
+
+
+def sys_fadvise64_64(
+    kernel: Kernel, task: Task, fd: int, low: int, high: int, size_low: int, size_high: int, advice: int
+) -> int:
+    return _advise(kernel, task, fd, high << 32 | low, _signed64(size_high, size_low), advice)
+
+
+def sys_readahead(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
+    if task.files.get_readable(fd).inode.kind != S_IFREG:
+        raise KernelError(EINVAL)
+    return 0
+
+
+def sys_fallocate(
+    kernel: Kernel, task: Task, fd: int, mode: int, low: int, high: int, size_low: int, size_high: int
+) -> int:
+    file = task.files.get(fd)
+    offset, size = _signed64(high, low), _signed64(size_high, size_low)
+    if offset < 0 or size <= 0:
+        raise KernelError(EINVAL)
+    if mode not in (0, 1, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, FALLOC_ZERO_RANGE, FALLOC_ZERO_RANGE | 1):
+        raise KernelError(EOPNOTSUPP)
+    if not file.writable:
+        raise KernelError(EBADF)
+    inode = file.inode
+    if inode.kind != S_IFREG:
+        raise KernelError(ESPIPE if inode.kind == S_IFIFO else EISDIR if inode.kind == S_IFDIR else ENODEV)
+    if offset + size > MAXIMUM_POSITION:
+        raise KernelError(EFBIG)
+    if not mode & FALLOC_KEEP_SIZE:
+        inode.extend(offset + size)
+    if mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE):
+        _zero(kernel, task, inode, offset, min(offset + size, inode.size))
+    return 0
+
+
+def _zero(kernel: Kernel, task: Task, inode: Inode, start: int, end: int) -> None:
+    """Make bytes [start, end) of a file zero, through the page cache."""
+    zero = kernel.zero_page
+    while start < end:
+        index, offset = divmod(start, PAGE_SIZE)
+        piece = min(PAGE_SIZE - offset, end - start)
+
+        def fill(pfn: int, offset: int = offset, piece: int = piece) -> int:
+            return piece - copy_frame(kernel, task, pfn, offset, zero, 0, piece)
+
+        if kernel.pagecache.cached(inode, index) is not None or inode.read_block(index).strip(b"\0"):
+            write_page(kernel, inode, index, offset, fill)
+        start += piece
