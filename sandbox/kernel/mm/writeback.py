@@ -88,6 +88,16 @@ def sync_inode(kernel: Kernel, inode: Inode) -> None:
     write_out(kernel, pages)
 
 
+def drop_range(kernel: Kernel, inode: Inode, offset: int, size: int) -> None:
+    """Write a range of a file back and release its whole pages that nobody maps, as posix_fadvise(2) can ask for.
+
+    ``size`` 0 means up to the end.  Raises KernelError (EIO, ENOSPC).
+    """
+    sync_inode(kernel, inode)
+    end = offset + size if size and offset + size < inode.size else 1 << 63
+    kernel.pagecache.drop(inode, -(-offset // PAGE_SIZE), end // PAGE_SIZE)
+
+
 def mappings(kernel: Kernel, inode: Inode) -> Iterator[tuple[Mm, Vma]]:
     """Every area that maps a file, with its address space."""
     seen: set[int] = set()
