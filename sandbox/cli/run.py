@@ -31,6 +31,7 @@ def add_parser(commands: Any, title: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from sandbox.kernel.fs.console import BytesSource, HostSink, HostSource
+    from sandbox.kernel.hostterm import HostTerminal
     from sandbox.runner.run import Session, Streams
     from sandbox.runner.target import resolve
 
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
         streams = Streams(HostSource(0) if not sys.stdin.isatty() else BytesSource())
     else:
         terminals = tuple(number if os.isatty(number) else None for number in range(3))
-        streams = Streams(HostSource(0), HostSink(1), HostSink(2), terminals)
+        own = HostTerminal(0) if terminals[0] is not None and terminals[1] is not None else None
+        streams = Streams(HostSource(0), HostSink(1), HostSink(2), terminals, own)
     if target.manifest is not None and target.manifest.stdin:
         streams.source = BytesSource(target.manifest.stdin.encode())
     recorded: list[dict[str, Any]] = []
@@ -53,7 +55,11 @@ def run(options: argparse.Namespace) -> int:
         if kinds:
             _subscribe(session, kinds, recorded if options.json else None)
         sched = session.kernel.sched
-        signal.signal(signal.SIGINT, lambda *_: setattr(sched, "interrupted", True))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: setattr(sched, "interrupted", True))
+        terminal = streams.terminal
+        if terminal is not None:
+            signal.signal(signal.SIGCONT, lambda *_: terminal.enter())
         result = session.finish()
     if options.json:
         print(json.dumps({**result.to_dict(), "events": recorded} if kinds else result.to_dict(), indent=2))

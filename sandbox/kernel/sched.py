@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from greenlet import getcurrent, greenlet
 
@@ -43,6 +43,21 @@ class Interrupted(SandboxError):
     exit_status = 1
 
 
+class HostEvents(Protocol):
+    """The scheduler's view of the host's side of standard input."""
+
+    polls: bool
+    """Whether ``poll`` wants to be called while tasks run."""
+
+    def poll(self) -> None:
+        """Tasks run: look whether something came, at most every few milliseconds."""
+        ...
+
+    def idle(self) -> bool:
+        """No task can run: wait for the host, or return False at once if nobody waits for it."""
+        ...
+
+
 class Scheduler:
     """Run queues of all CPUs, the machine's time, and the limits of a run."""
 
@@ -60,6 +75,8 @@ class Scheduler:
         self._next_timer: int | None = None
         self._contended = False
         """Another task waited for the CPU when the present run began."""
+        self.host: HostEvents | None = None
+        """What of the host the machine may have to wait for, None when nothing."""
         self.preempts = "no-preempt" not in kernel.config.switches
 
     @property
@@ -81,7 +98,8 @@ class Scheduler:
         while not finished():
             ready = [slot for slot in cpus if slot.current is not None or slot.runqueue]
             if not ready:
-                self._wait_for_timer()
+                if self.host is None or not self.host.idle():
+                    self._wait_for_timer()
                 continue
             slot = ready[0] if len(ready) == 1 else self._random.choice(ready)
             if len(cpus) > 1:
@@ -221,8 +239,32 @@ class Scheduler:
         if self._turn_left <= 0 and len(self._kernel.cpus) > 1:
             self._to_hub()
 
+    @property
+    def next_timer(self) -> int | None:
+        """Machine time at which the first of the sleepers wakes, None when none has an end."""
+        return self._next_timer
+
+    def is_alone(self, task: Task) -> bool:
+        """No other task could run now."""
+        return not any(
+            slot.runqueue or (slot.current is not None and slot.current is not task) for slot in self._kernel.cpus
+        )
+
+    def pass_time(self, blocks: int, waited: float = 0.0) -> None:
+        """All tasks slept for so many blocks; ``waited`` seconds of host time do not count for the limit."""
+        self._idle_blocks += blocks
+        self._started += waited
+        self._check_limits()
+        self._wake_sleepers()
+
+    def check_limits(self) -> None:
+        """For who waits for the host.  Raises Interrupted and LimitReached."""
+        self._check_limits()
+
     def _check_limits(self) -> None:
         config = self._kernel.config
+        if self.host is not None and self.host.polls:
+            self.host.poll()
         if self.interrupted:
             raise Interrupted("interrupted")
         if config.block_limit and self.now >= config.block_limit:

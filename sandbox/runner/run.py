@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from sandbox.kernel.abi.errno import KernelError
@@ -11,8 +12,9 @@ from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.events import PageFault
 from sandbox.kernel.exec import do_execve
 from sandbox.kernel.fork import new_task
-from sandbox.kernel.fs.console import BytesSource, CaptureSink, Sink, Source, standard_files, standard_streams
+from sandbox.kernel.fs.console import BytesSource, CaptureSink, Sink, Source, connect, standard_streams
 from sandbox.kernel.fs.mount import FileSystem
+from sandbox.kernel.hostterm import HostTerminal
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.sched import Deadlock, Interrupted, LimitReached
 from sandbox.kernel.task import Task, TaskExit
@@ -38,6 +40,8 @@ class Streams:
     stdout: Sink | None = None
     stderr: Sink | None = None
     terminals: tuple[int | None, ...] = (None, None, None)
+    terminal: HostTerminal | None = None
+    """A terminal that the machine gets for itself while it runs, for the streams that ``terminals`` names."""
 
 
 class Session:
@@ -69,16 +73,16 @@ class Session:
         """Execute the program as the first task; it has not run an instruction yet."""
         if self.task is None:
             streams = self._streams
-            table = standard_files(
-                standard_streams(
-                    streams.source,
-                    streams.stdout or self._captured[0],
-                    streams.stderr or self._captured[1],
-                    streams.terminals,
-                )
+            consoles = standard_streams(
+                streams.source,
+                streams.stdout or self._captured[0],
+                streams.stderr or self._captured[1],
+                streams.terminals,
             )
             kernel = self.kernel
-            task = new_task(kernel, None, "init", None, table)
+            task = new_task(kernel, None, "init", None, connect(kernel, consoles, streams.terminal))
+            if kernel.tty is not None:
+                kernel.tty.session, kernel.tty.pgrp = task.sid, task.pgid
             kernel.here = task.cpu
             task.cpu.flow = task.flow
             encoded = [each.encode("utf-8", "surrogateescape") for each in self._arguments]
@@ -102,7 +106,8 @@ class Session:
         task = self.load()
         result = Result()
         try:
-            self.kernel.run()
+            with self._streams.terminal or nullcontext():
+                self.kernel.run()
         except (Deadlock, LimitReached, Interrupted) as error:
             result.error, result.detail = error.summary, error.detail
         result.status, result.signal = task.status >> 8 & 0xFF, task.status & 0x7F

@@ -14,7 +14,7 @@ from sandbox.runner.run import Streams, run_program
 from tests.robustness.storm import make_table
 
 SOURCE = Path(__file__).with_name("storm.S")
-TABLES, ROWS = 256, 600
+TABLES, ROWS = 320, 600
 LEAST = 100_000
 """Calls that all tables together make, those that end their process early counted as what they did."""
 

@@ -1,16 +1,22 @@
 """Standard input, output and error: connected to the host's streams, or to buffers.
 
 A stream that is not a terminal looks like a pipe to the guest, as it does to a native program whose output is
-captured.
+captured.  A terminal that the machine has to itself is a ``Tty``; one that it only writes to, or shares with others
+of a pipeline, stays in the host's hands.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+import stat
+import struct
+import termios
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sandbox.kernel.abi.errno import EAGAIN, EBADF, EIO, ENOSPC, KernelError
+from sandbox.kernel.abi.errno import EAGAIN, EBADF, EFAULT, EINTR, EIO, ENOSPC, KernelError
 from sandbox.kernel.abi.flags import (
     O_RDONLY,
     O_RDWR,
@@ -20,11 +26,24 @@ from sandbox.kernel.abi.flags import (
     S_IFCHR,
     S_IFIFO,
 )
+from sandbox.kernel.abi.poll import POLLRDNORM, POLLWRNORM
 from sandbox.kernel.abi.structs import makedev
+from sandbox.kernel.abi.termios import Termios
 from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs.file import FdTable, File
+from sandbox.kernel.fs.stream import Ready, Stream
+from sandbox.kernel.host import InputEvents, TerminalEvents
+from sandbox.kernel.hostterm import HostTerminal
+from sandbox.kernel.usercopy import copy_from_user, put_device_bytes
+from sandbox.kernel.wait import signal_pending
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task import Task
 
 CAPTURE_LIMIT = 256 << 20
+LARGEST_READ = 1 << 16
+"""Bytes that one read takes from the host at most."""
 
 Sink = Callable[[bytes], None]
 """Takes all the bytes it is given; may raise OSError."""
@@ -64,12 +83,26 @@ class HostSource:
     def __init__(self, descriptor: int = 0) -> None:
         self._descriptor = descriptor
 
+    @property
+    def waits_on(self) -> int | None:
+        """The descriptor if reading may wait for somebody, None for a file."""
+        try:
+            return None if stat.S_ISREG(os.fstat(self._descriptor).st_mode) else self._descriptor
+        except OSError:
+            return None
+
+    @property
+    def available(self) -> int:
+        """Bytes that the host has for us now."""
+        try:
+            return struct.unpack("i", fcntl.ioctl(self._descriptor, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
+        except OSError:
+            return 0
+
     def read(self, size: int) -> bytes:
         return os.read(self._descriptor, size)
 
     def ready(self) -> bool:
-        import select
-
         return bool(select.select([self._descriptor], [], [], 0)[0])
 
 
@@ -98,7 +131,7 @@ class HostSink:
             left = left[os.write(self._descriptor, left) :]
 
 
-class Console(CharDevice):
+class Console(CharDevice, Stream):
     """One standard stream.  ``terminal`` is the host descriptor of a real terminal behind it, or None."""
 
     def __init__(
@@ -114,6 +147,19 @@ class Console(CharDevice):
         self._source = source
         self._sink = sink
         self._terminal = terminal
+        self._left = b""
+        self.input: InputEvents | None = None
+        """Who waits for the host's side of standard input; without it reading blocks the machine."""
+
+    @property
+    def descriptor(self) -> int | None:
+        """The host's descriptor behind it if reading it may wait."""
+        return getattr(self._source, "waits_on", None)
+
+    @property
+    def available(self) -> int:
+        """Bytes that are there to be read (FIONREAD)."""
+        return len(self._left) + (getattr(self._source, "available", 0) if self._source is not None else 0)
 
     @property
     def is_terminal(self) -> bool:
@@ -146,6 +192,30 @@ class Console(CharDevice):
             raise KernelError(error.errno or EIO) from error
         return len(data)
 
+    def read_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
+        if not count:
+            return 0
+        if self.input is not None and not self._left:
+            self.input.wait(task)
+            if signal_pending(task):
+                raise KernelError(EINTR)
+        data = self._left or self.read(min(count, LARGEST_READ))
+        self._left = data[count:]
+        done = put_device_bytes(kernel, task, address, data[:count])
+        self._left = data[done:count] + self._left
+        return done
+
+    def write_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
+        data, left = copy_from_user(kernel, task, address, count)
+        if left and not data:
+            raise KernelError(EFAULT)
+        return self.write(data)
+
+    def poll_file(self, kernel: Kernel, task: Task, file: File) -> Ready:
+        """Input that may be waited for is ready: what the host has sent so far must make no difference."""
+        ready = self.poll() if self.input is None else POLLIN | (POLLOUT if self._sink is not None else 0)
+        return Ready(ready | (POLLRDNORM if ready & POLLIN else 0) | (POLLWRNORM if ready & POLLOUT else 0))
+
     def poll(self) -> int:
         ready = POLLOUT if self._sink is not None else 0
         if self._source is not None and self._source.ready():
@@ -176,3 +246,39 @@ def standard_files(streams: tuple[Console, Console, Console]) -> FdTable:
     for stream, flags in zip(streams, (O_RDONLY, O_WRONLY, O_WRONLY), strict=True):
         table.install(File(stream, O_RDWR if stream.is_terminal and flags == O_RDONLY else flags))
     return table
+
+
+def connect(kernel: Kernel, streams: tuple[Console, Console, Console], terminal: HostTerminal | None) -> FdTable:
+    """The first process's descriptors: a terminal that is ours is one open file, the rest are the streams.
+
+    The tree gets /dev/tty, and /dev/pts/0 when there is a terminal.
+    """
+    from sandbox.kernel.fs.tty import ControllingTty, Tty
+
+    kernel.files.add_device("/dev/tty", ControllingTty(kernel))
+    if terminal is None:
+        waits_on = streams[0].descriptor
+        if waits_on is not None:
+            kernel.sched.host = streams[0].input = InputEvents(kernel, waits_on)
+        return standard_files(streams)
+    tty = kernel.tty = Tty(kernel, terminal.write, post=False)
+    tty.discipline.termios = _host_termios(terminal)
+    kernel.sched.host = TerminalEvents(kernel, tty, terminal)
+    kernel.files.add_device("/dev/pts/0", tty)
+    table, shared = FdTable(), File(tty, O_RDWR)
+    for stream, flags in zip(streams, (O_RDONLY, O_WRONLY, O_WRONLY), strict=True):
+        table.install(shared if stream.is_terminal else File(stream, flags))
+    return table
+
+
+def _host_termios(terminal: HostTerminal) -> Termios:
+    """The rules that the user's terminal had: erase character, UTF-8 and so on stay what they were."""
+    found = Termios()
+    try:
+        iflag, oflag, cflag, lflag, _, _, characters = terminal.settings()
+    except (OSError, termios.error):
+        return found
+    found.iflag, found.oflag, found.cflag, found.lflag = iflag, oflag, cflag, lflag
+    for index, character in enumerate(characters[: len(found.characters)]):
+        found.characters[index] = character if isinstance(character, int) else character[0]
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EFAULT, EINVAL, KernelError
+from sandbox.kernel.abi.errno import EFAULT, EINVAL, EPERM, ESRCH, KernelError
 from sandbox.kernel.abi.structs import (
     pack_rlimit,
     pack_rlimit64,
@@ -18,10 +18,13 @@ from sandbox.kernel.abi.structs import (
     pack_timeval,
     pack_tms,
     pack_utsname,
+    unpack_rlimit,
+    unpack_rlimit64,
     unpack_timespec,
     unpack_timespec64,
 )
 from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.limits import NR_OPEN, RLIMIT_NOFILE, RLIMITS
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import copy_to_user, get_user, put_user
 
@@ -32,8 +35,7 @@ BLOCK_NANOSECONDS = 1
 EPOCH_SECONDS = 915_148_800
 """1 January 1999, the month of post 001: what the clock shows when the machine starts."""
 SECOND = 1_000_000_000
-RLIMIT_STACK, RLIMIT_NOFILE, RLIMITS = 3, 7, 16
-RLIM_INFINITY = 0xFFFFFFFF
+OLD_INFINITY = 0x7FFFFFFF
 CLOCK_REALTIME, CLOCK_COARSE = 0, 5
 PR_SET_NAME, PR_GET_NAME = 15, 16
 
@@ -121,40 +123,53 @@ def sys_getrusage(kernel: Kernel, task: Task, who: int, pointer: int, *_: int) -
     return 0
 
 
-def _limit(kernel: Kernel, number: int) -> tuple[int, int]:
-    if number >= RLIMITS:
-        raise KernelError(EINVAL)
-    if number == RLIMIT_STACK:
-        return kernel.config.stack_limit, RLIM_INFINITY
-    if number == RLIMIT_NOFILE:
-        return 1024, 1024
-    return RLIM_INFINITY, RLIM_INFINITY
-
-
 def sys_ugetrlimit(kernel: Kernel, task: Task, number: int, pointer: int, *_: int) -> int:
-    put_user(kernel, task, pointer, pack_rlimit(*_limit(kernel, number)))
+    put_user(kernel, task, pointer, pack_rlimit(*_limit(task, number)))
     return 0
 
 
-sys_getrlimit = sys_ugetrlimit
-
-
-def sys_prlimit64(kernel: Kernel, task: Task, pid: int, number: int, new: int, old: int, *_: int) -> int:
-    soft, hard = _limit(kernel, number)
-    if old:
-        wide = (1 << 64) - 1
-        put_user(
-            kernel,
-            task,
-            old,
-            pack_rlimit64(*(wide if each == RLIM_INFINITY else each for each in (soft, hard))),
-        )
+def sys_getrlimit(kernel: Kernel, task: Task, number: int, pointer: int, *_: int) -> int:
+    """The old form, in which the largest limit is 2 GB less one."""
+    put_user(kernel, task, pointer, pack_rlimit(*_limit(task, number), infinity=OLD_INFINITY))
     return 0
 
 
 def sys_setrlimit(kernel: Kernel, task: Task, number: int, pointer: int, *_: int) -> int:
-    _limit(kernel, number)
+    wanted = unpack_rlimit(get_user(kernel, task, pointer, 8))
+    _limit(task, number)
+    _set_limit(task, number, wanted)
     return 0
+
+
+def sys_prlimit64(kernel: Kernel, task: Task, pid: int, number: int, new: int, old: int, *_: int) -> int:
+    wanted = unpack_rlimit64(get_user(kernel, task, new, 16)) if new else None
+    target = kernel.tasks.get(pid) if pid else task
+    if target is None:
+        raise KernelError(ESRCH)
+    before = _limit(target, number)
+    if wanted is not None:
+        _set_limit(target, number, wanted)
+    if old:
+        put_user(kernel, task, old, pack_rlimit64(*before))
+    return 0
+
+
+def _limit(task: Task, number: int) -> tuple[int, int]:
+    if number >= RLIMITS:
+        raise KernelError(EINVAL)
+    return task.limits[number]
+
+
+def _set_limit(task: Task, number: int, wanted: tuple[int, int]) -> None:
+    """Root may raise hard limits.  Raises KernelError (EINVAL, EPERM)."""
+    soft, hard = wanted
+    if soft > hard:
+        raise KernelError(EINVAL)
+    if number == RLIMIT_NOFILE:
+        if hard > NR_OPEN:
+            raise KernelError(EPERM)
+        task.files.limit = soft
+    task.limits[number] = wanted
 
 
 def sys_sysinfo(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
