@@ -48,6 +48,14 @@ SWITCHES = {
     "no-truncate-unmap": "a truncated file's pages stay mapped",
     "no-move-unmap": "mremap leaves the entries at the old place",
     "no-dontneed": "madvise(MADV_DONTNEED) keeps the pages",
+    "no-sigmask": "a handler runs with the mask of what it interrupted",
+    "no-sa-restart": "an interrupted system call is never made again",
+    "no-fpu-frame": "sigreturn leaves the x87 and SSE state as the handler left it",
+    "no-altstack": "handlers run on the stack that was in use",
+    "no-vfork-wait": "the parent goes on beside a vfork child",
+    "no-stop": "signals that stop a task are ignored",
+    "no-sigqueue": "a real-time signal that waits already is not queued again",
+    "no-trap-flag": "EFLAGS.TF is left out when a program sets it through a frame",
     "no-shared": "a shared mapping is copied on write, as a private one is",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""

@@ -70,7 +70,7 @@ def do_execve(
     if old is not None:
         kernel.release_mm(slot, old)
     task.comm = path.rsplit("/", 1)[-1][:15]
-    task.exe, task.exe_inode = path, inode
+    task.exe, task.exe_inode, task.has_execed = path, inode, True
     task.tls = [0] * len(task.tls)
     kernel.load_tls(slot, task)
     try:

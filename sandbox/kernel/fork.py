@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from greenlet import greenlet
 
 from sandbox.kernel.abi.errno import EAGAIN, ENOMEM, KernelError
+from sandbox.kernel.abi.signals import SIGKILL
 from sandbox.kernel.events import TaskChange
 from sandbox.kernel.exit import task_main
 from sandbox.kernel.fs.file import FdTable
@@ -14,6 +15,7 @@ from sandbox.kernel.limits import default_limits
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pagetable import MAPPED, RW, A, D
+from sandbox.kernel.sigqueue import bit_of
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.task import Task
 from sandbox.kernel.vma import VM_WIPEONFORK
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 MAX_TASKS = 4096
+KILL = bit_of(SIGKILL)
 
 
 def new_task(kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, files: FdTable) -> Task:
@@ -46,14 +49,17 @@ def new_task(kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, file
     return task
 
 
-def do_fork(kernel: Kernel, parent: Task) -> Task:
-    """Copy a task; the child's system call returns 0.  Raises KernelError: ENOMEM, EAGAIN."""
+def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
+    """Copy a task; the child's system call returns 0.  With ``share_mm`` it runs in the parent's address space.
+
+    Raises KernelError: ENOMEM, EAGAIN.
+    """
     if len(kernel.tasks) >= MAX_TASKS:
         raise KernelError(EAGAIN)
     assert parent.mm is not None
     slot = parent.cpu
     try:
-        mm = dup_mm(kernel, slot, parent.mm)
+        mm = _shared(parent.mm) if share_mm else dup_mm(kernel, slot, parent.mm)
     except OutOfMemory as error:
         raise KernelError(ENOMEM) from error
     try:
@@ -65,10 +71,24 @@ def do_fork(kernel: Kernel, parent: Task) -> Task:
     child.context.eax = 0
     child.context.cr3 = mm.cr3
     child.tls = list(parent.tls)
+    child.signals = parent.signals.fork(share=False)
     if kernel.bus.active:
         kernel.bus.emit(TaskChange(kernel.sched.now, slot.index, parent.pid, "fork", f"child {child.pid}"))
     kernel.sched.enqueue(child)
     return child
+
+
+def _shared(mm: Mm) -> Mm:
+    mm.users += 1
+    return mm
+
+
+def wait_for_vfork(kernel: Kernel, parent: Task, child: Task) -> None:
+    """The parent goes on when the child has executed a program or ended."""
+    child.vfork_parent = parent
+    while child.vfork_parent is parent and not parent.signals.waiting & KILL:
+        kernel.sched.sleep(parent, "a vfork child")
+    child.vfork_parent = None
 
 
 def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EINTR, KernelError
+from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
 from sandbox.kernel.fs.fifo import Fifo
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.inode import Inode
@@ -87,6 +87,6 @@ def sleeper(kernel: Kernel, task: Task) -> Sleep:
     def sleep(queue: WaitQueue) -> None:
         wait_on(kernel, task, (queue,), queue.what)
         if signal_pending(task):
-            raise KernelError(EINTR)
+            raise KernelError(ERESTARTSYS)
 
     return sleep

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EIO, ERESTARTSYS, KernelError
-from sandbox.kernel.abi.signals import SIGTTIN, SIGTTOU
-from sandbox.kernel.signal import send_signal
+from sandbox.kernel.abi.signals import SIGTTIN
+from sandbox.kernel.signal import send_signal, would_act
+from sandbox.kernel.task import State
 
 if TYPE_CHECKING:
     from sandbox.kernel.fs.tty import Tty
@@ -32,9 +33,16 @@ def is_orphaned(kernel: Kernel, pgrp: int) -> bool:
     """No task of the group has a parent in another group of its session, who could continue it."""
     for task in kernel.tasks.values():
         parent = task.parent
-        if task.pgid == pgrp and parent is not None and parent.pgid != pgrp and parent.sid == task.sid:
+        if task.pgid != pgrp or task.state is State.ZOMBIE:
+            continue
+        if parent is not None and parent.pgid != pgrp and parent.sid == task.sid:
             return False
     return True
+
+
+def has_stopped(kernel: Kernel, pgrp: int) -> bool:
+    """A task of the group is stopped."""
+    return any(task.pgid == pgrp and task.state is State.STOPPED for task in kernel.tasks.values())
 
 
 def check_change(kernel: Kernel, task: Task, tty: Tty, number: int) -> None:
@@ -44,7 +52,7 @@ def check_change(kernel: Kernel, task: Task, tty: Tty, number: int) -> None:
     """
     if tty.session != task.sid or task.pgid == tty.pgrp or not tty.pgrp:
         return
-    if not _would_act(task, number):
+    if not would_act(task, number):
         if number == SIGTTIN:
             raise KernelError(EIO)
         return
@@ -52,8 +60,3 @@ def check_change(kernel: Kernel, task: Task, tty: Tty, number: int) -> None:
         raise KernelError(EIO)
     kill_pgrp(kernel, task.pgid, number)
     raise KernelError(ERESTARTSYS)
-
-
-def _would_act(task: Task, number: int) -> bool:
-    """The signal is neither blocked nor ignored."""
-    return number != SIGTTOU

@@ -297,8 +297,8 @@ class Kernel:
             target.ldt_entries = source.ldt_entries
 
     def deliver_signal(self, task: Task) -> None:
-        """Carry out a pending signal.  Raises TaskExit."""
-        signal.die(self, task)
+        """Carry out what is to be done about signals before ring 3 goes on.  Raises TaskExit."""
+        signal.deliver(self, task)
 
     def gate(self, slot: KernelCpu, context: CpuContext) -> None:
         """``int 0xF0``: guest kernel code calls the exported symbol whose number is in EAX."""
@@ -315,8 +315,8 @@ class Kernel:
 
     def kill_now(self, task: Task, report: str) -> NoReturn:
         """End a task whose old program is gone and whose new one cannot start.  Raises TaskExit."""
-        task.pending, task.report = signal.SIGKILL, report
-        signal.die(self, task)
+        task.report = report
+        signal.die(self, task, signal.SIGKILL)
 
     # -- running -------------------------------------------------------------------------------------------------
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from greenlet import getcurrent, greenlet
 
 from sandbox.kernel.events import TaskSwitch
+from sandbox.kernel.itimer import tick
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.task import State, Task
 from sandbox.x86.errors import SandboxError
@@ -41,6 +43,14 @@ class Interrupted(SandboxError):
     """Ctrl-C, or whoever runs the machine, asked for an end."""
 
     exit_status = 1
+
+
+@dataclass(slots=True, eq=False)
+class Timer:
+    """Something that happens at a time in blocks."""
+
+    at: int
+    action: Callable[[], None]
 
 
 class HostEvents(Protocol):
@@ -72,6 +82,7 @@ class Scheduler:
         self.interrupted = False
         self.switches = 0
         self._sleepers: list[Task] = []
+        self._timers: list[Timer] = []
         self._next_timer: int | None = None
         self._contended = False
         """Another task waited for the CPU when the present run began."""
@@ -126,22 +137,44 @@ class Scheduler:
             bus.emit(TaskSwitch(self.now, slot.index, 0, task.pid))
 
     def _wait_for_timer(self) -> None:
-        due = [task.wake_at for task in self._sleepers if task.wake_at >= 0]
-        if not due:
-            tasks = [task for task in self._kernel.tasks.values() if task.state is State.SLEEPING]
+        if self._next_timer is None:
+            tasks = [task for task in self._kernel.tasks.values() if task.state in (State.SLEEPING, State.STOPPED)]
             raise Deadlock(
                 "deadlock: every task sleeps and nothing can wake one",
-                "\n".join(f"task {task.pid} ({task.comm}) waits for {task.waits_for}" for task in tasks),
+                "\n".join(f"task {task.pid} ({task.comm}) {_waiting(task)}" for task in tasks),
             )
-        self._idle_blocks += max(0, min(due) - self.now)
+        self._idle_blocks += max(0, self._next_timer - self.now)
         self._check_limits()
         self._wake_sleepers()
 
     def _wake_sleepers(self) -> None:
-        if self._sleepers:
-            now = self.now
+        now = self.now
+        if self._next_timer is not None and now >= self._next_timer:
             for task in [task for task in self._sleepers if task.wake_at <= now]:
                 self.wake(task)
+            due = [timer for timer in self._timers if timer.at <= now]
+            for timer in due:
+                self._timers.remove(timer)
+            self._rearm()
+            for timer in due:
+                timer.action()
+
+    def _rearm(self) -> None:
+        times = [task.wake_at for task in self._sleepers] + [timer.at for timer in self._timers]
+        self._next_timer = min(times, default=None)
+
+    def add_timer(self, at: int, action: Callable[[], None]) -> Timer:
+        """Let something happen at a time in blocks, between two runs of tasks."""
+        timer = Timer(at, action)
+        self._timers.append(timer)
+        self._rearm()
+        return timer
+
+    def remove_timer(self, timer: Timer) -> None:
+        """It will not happen; no effect when it has."""
+        if timer in self._timers:
+            self._timers.remove(timer)
+            self._rearm()
 
     # -- called by tasks -----------------------------------------------------------------------------------------
 
@@ -156,7 +189,7 @@ class Scheduler:
             if task.wake_at >= 0:
                 self._sleepers.remove(task)
                 task.wake_at = -1
-                self._next_timer = min((each.wake_at for each in self._sleepers), default=None)
+                self._rearm()
             self.enqueue(task)
 
     def sleep(self, task: Task, waits_for: str, wake_at: int = -1) -> None:
@@ -166,8 +199,17 @@ class Scheduler:
         task.wake_at = wake_at
         if wake_at >= 0:
             self._sleepers.append(task)
-            self._next_timer = min(each.wake_at for each in self._sleepers)
+            self._rearm()
         self._leave(task)
+
+    def stop(self, task: Task) -> None:
+        """Give the CPU up until ``resume``."""
+        task.state = State.STOPPED
+        self._leave(task)
+
+    def resume(self, task: Task) -> None:
+        """A stopped task goes on."""
+        self.enqueue(task)
 
     def yield_cpu(self, task: Task) -> None:
         """Go to the end of the queue; nothing happens when it is empty."""
@@ -204,6 +246,9 @@ class Scheduler:
             budget = min(budget, self._turn_left)
         if self._next_timer is not None:
             budget = min(budget, self._next_timer - self.now)
+        assert slot.current is not None
+        if slot.current.cpu_timer_left:
+            budget = min(budget, slot.current.cpu_timer_left)
         limit = kernel.config.block_limit
         if limit:
             budget = min(budget, limit - self.now)
@@ -213,6 +258,11 @@ class Scheduler:
         """User code of this CPU's task ran so many blocks."""
         self._turn_left -= blocks
         slot.slice_left -= blocks
+        task = slot.current
+        assert task is not None
+        task.utime += blocks
+        if task.cpu_timer_left:
+            tick(self._kernel, task, blocks)
 
     def adapt(self, blocks: int, seconds: float) -> None:
         """A run used its whole budget: aim the next at 20 ms.  This has no effect that a guest can see."""
@@ -271,3 +321,9 @@ class Scheduler:
             raise LimitReached(f"limit reached: {config.block_limit} blocks", self._kernel.where())
         if config.time_limit and time.monotonic() - self._started > config.time_limit:
             raise LimitReached(f"limit reached: {config.time_limit:g} s of host time", self._kernel.where())
+
+
+def _waiting(task: Task) -> str:
+    if task.state is State.STOPPED:
+        return "is stopped"
+    return f"waits for {task.waits_for}"

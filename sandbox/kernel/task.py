@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 from greenlet import greenlet
 
 from sandbox.engine.context import CpuContext
+from sandbox.kernel.abi.signals import SIGCHLD
 from sandbox.kernel.limits import Limits, default_limits
 from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.sigqueue import SigState
 from sandbox.kernel.smp import ContextStack, KernelCpu
 
 if TYPE_CHECKING:
     from sandbox.kernel.fs.file import FdTable
     from sandbox.kernel.fs.inode import Inode
     from sandbox.kernel.fs.namei import Dentry
+    from sandbox.kernel.itimer import IntervalTimers
 
 GDT_ENTRY_TLS_MIN, GDT_ENTRY_TLS_ENTRIES = 6, 3
 
@@ -26,6 +29,7 @@ class State(Enum):
 
     RUNNING = "running"
     SLEEPING = "sleeping"
+    STOPPED = "stopped"
     ZOMBIE = "zombie"
     DEAD = "dead"
 
@@ -70,12 +74,26 @@ class Task:
     clear_child_tid: int = 0
     set_child_tid: int = 0
     """User address at which the child stores its pid when it first runs, 0 for none."""
+    signals: SigState = field(default_factory=SigState)
     pending: int = 0
-    """Signal that ends the task at its next return to ring 3, 0 for none."""
+    """Not 0: something about signals is to be done before the next return to ring 3."""
+    exit_signal: int = SIGCHLD
+    """What the parent gets when the task ends, 0 for nothing."""
+    utime: int = 0
+    """Blocks that it ran in ring 3."""
+    children_utime: int = 0
+    """The same of children that were waited for."""
+    timers: IntervalTimers | None = None
+    cpu_timer_left: int = 0
+    """Blocks in ring 3 until a timer that counts those ends, 0 for none."""
+    vfork_parent: Task | None = None
+    """Who waits until this task has executed another program or ended."""
     report: str = ""
     """Why it was killed, for a person."""
     exe: str = ""
     exe_inode: Inode | None = None
+    has_execed: bool = False
+    """It runs another program than the one that it was forked from."""
     limits: Limits = field(default_factory=lambda: default_limits(8 << 20))
     """Resource limits of the process."""
     scratch: int = 0

@@ -12,7 +12,8 @@ from sandbox.kernel.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, do_user_fault
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.report import fatal_report
-from sandbox.kernel.signal import SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP, force_signal
+from sandbox.kernel.sigfault import exception_info, fault_info
+from sandbox.kernel.signal import SIGBUS, SIGKILL, force_fault, force_signal
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.task import Task
 from sandbox.x86.errors import SandboxError
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 PAGE_FAULT, SYSTEM_CALL, KERNEL_GATE = 14, 0x80, 0xF0
-_SIGNALS = {
-    0: SIGFPE, 1: SIGTRAP, 3: SIGTRAP, 4: SIGSEGV, 5: SIGSEGV, 6: SIGILL, 7: SIGSEGV, 8: SIGSEGV, 9: SIGFPE,
-    10: SIGSEGV, 11: SIGBUS, 12: SIGBUS, 13: SIGSEGV, 16: SIGFPE, 17: SIGBUS, 19: SIGFPE,
-}  # fmt: skip
-"""Linux's signal for each exception (arch/i386/kernel/traps.c)."""
 _RDTSC = b"\x0f\x31"
 
 
@@ -91,9 +87,13 @@ class KernelTraps:
         """A trap ended a stepped run: take what was done off the steps; a faulting instruction is not done."""
         kernel = self._kernel
         assert isinstance(exit_, Trap)
-        if kernel.steps is not None and not task.pending:
+        if kernel.steps is not None:
             kernel.steps -= executed if exit_.software else executed - 1
-            if kernel.steps <= 0:
+            if kernel.steps > 0:
+                return
+            if task.pending:
+                kernel.steps = 1
+            else:
                 kernel.stopped(task.cpu, Stepped(task.context.eip))
 
     def _user_page_fault(self, task: Task, slot: KernelCpu, context: CpuContext, trap: Trap) -> None:
@@ -119,12 +119,7 @@ class KernelTraps:
             if kernel.leaves_out("no-signal-on-fault"):
                 context.quads[EIP] += kernel.instruction_length(task.mm, trap.eip)
             else:
-                force_signal(
-                    kernel,
-                    task,
-                    SIGSEGV if how is BAD_AREA else SIGBUS,
-                    fatal_report(kernel, task, trap),
-                )
+                force_fault(kernel, task, fault_info(kernel, task, trap, how), lambda: fatal_report(kernel, task, trap))
         if kernel.bus.active:
             self._report_fault(task, slot, trap, how, started)
 
@@ -168,13 +163,15 @@ class KernelTraps:
             if vector not in (1, 3, 4):
                 context.quads[EIP] = trap.eip + kernel.instruction_length(task.mm, trap.eip)
             return
-        force_signal(kernel, task, _SIGNALS.get(vector, SIGSEGV), fatal_report(kernel, task, trap))
+        force_fault(kernel, task, exception_info(task, context, trap), lambda: fatal_report(kernel, task, trap))
 
     def _odd_exit(self, task: Task, exit_: Exit) -> None:
         kernel = self._kernel
         if isinstance(exit_, PortDenied):
             trap = Trap(exit_.eip, 13, 0, 0, 3, False)
-            force_signal(kernel, task, SIGSEGV, fatal_report(kernel, task, trap))
+            force_fault(
+                kernel, task, exception_info(task, task.context, trap), lambda: fatal_report(kernel, task, trap)
+            )
         elif isinstance(exit_, BusError):
             trap = Trap(exit_.eip, 18, 0, 0, 3, False)
             force_signal(

@@ -16,7 +16,7 @@ import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from sandbox.kernel.abi.errno import EAGAIN, EBADF, EFAULT, EINTR, EIO, ENOSPC, KernelError
+from sandbox.kernel.abi.errno import EAGAIN, EBADF, EFAULT, EIO, ENOSPC, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.flags import (
     O_RDONLY,
     O_RDWR,
@@ -198,7 +198,7 @@ class Console(CharDevice, Stream):
         if self.input is not None and not self._left:
             self.input.wait(task)
             if signal_pending(task):
-                raise KernelError(EINTR)
+                raise KernelError(ERESTARTSYS)
         data = self._left or self.read(min(count, LARGEST_READ))
         self._left = data[count:]
         done = put_device_bytes(kernel, task, address, data[:count])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EAGAIN, EINTR, EINVAL, KernelError
+from sandbox.kernel.abi.errno import EAGAIN, EINVAL, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.flags import O_NONBLOCK, POLLERR, POLLIN, POLLOUT
 from sandbox.kernel.abi.poll import POLLRDNORM, POLLWRNORM
 from sandbox.kernel.abi.structs import Stat, makedev
@@ -75,7 +75,7 @@ class EventFd(AnonStream):
             raise KernelError(EAGAIN)
         wait_on(kernel, task, (self.changed,), self.changed.what)
         if signal_pending(task):
-            raise KernelError(EINTR)
+            raise KernelError(ERESTARTSYS)
 
     def poll_file(self, kernel: Kernel, task: Task, file: File) -> Ready:
         mask = POLLIN | POLLRDNORM if self.count else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EAGAIN, EINTR, EIO, ENXIO, KernelError
+from sandbox.kernel.abi.errno import EAGAIN, EIO, ENXIO, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.flags import O_NONBLOCK, O_PATH, POLLERR, POLLHUP, POLLIN, POLLOUT, S_IFCHR
 from sandbox.kernel.abi.poll import POLLRDNORM, POLLWRNORM
 from sandbox.kernel.abi.signals import SIGCONT, SIGHUP, SIGTTIN, SIGTTOU, SIGWINCH
@@ -144,7 +144,7 @@ class Tty(Stream):
             if nonblock:
                 raise KernelError(EAGAIN)
             if signal_pending(task):
-                raise KernelError(EINTR)
+                raise KernelError(ERESTARTSYS)
             wait_on(kernel, task, (self.readable,), self.readable.what, until)
             check_change(kernel, task, self, SIGTTIN)
 
@@ -155,7 +155,7 @@ class Tty(Stream):
             if file.flags & O_NONBLOCK:
                 raise KernelError(EAGAIN)
             if signal_pending(task):
-                raise KernelError(EINTR)
+                raise KernelError(ERESTARTSYS)
             wait_on(kernel, task, (self.startable,), self.startable.what)
         if self.hung:
             raise KernelError(EIO)

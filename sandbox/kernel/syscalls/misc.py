@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EFAULT, EINVAL, EPERM, ESRCH, KernelError
+from sandbox.kernel.abi.errno import EFAULT, EINVAL, EPERM, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ESRCH, KernelError
 from sandbox.kernel.abi.structs import (
     pack_rlimit,
     pack_rlimit64,
@@ -27,6 +27,7 @@ from sandbox.kernel.layout import PAGE_SIZE
 from sandbox.kernel.limits import NR_OPEN, RLIMIT_NOFILE, RLIMITS
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import copy_to_user, get_user, put_user
+from sandbox.kernel.wait import signal_pending
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
@@ -37,6 +38,7 @@ EPOCH_SECONDS = 915_148_800
 SECOND = 1_000_000_000
 OLD_INFINITY = 0x7FFFFFFF
 CLOCK_REALTIME, CLOCK_COARSE = 0, 5
+TIMER_ABSTIME = 1
 PR_SET_NAME, PR_GET_NAME = 15, 16
 
 
@@ -88,38 +90,65 @@ def sys_clock_getres(kernel: Kernel, task: Task, clock: int, pointer: int, *_: i
     return 0
 
 
-def _sleep(kernel: Kernel, task: Task, nanoseconds: int) -> int:
-    if kernel.leaves_out("no-sleep"):
-        return 0
-    until = kernel.sched.now + max(1, nanoseconds // BLOCK_NANOSECONDS)
-    while kernel.sched.now < until and not task.pending:
+def _sleep(kernel: Kernel, task: Task, until: int, remaining: int, wide: bool = False) -> int:
+    """Sleep until a time in blocks; what a signal leaves of it is stored at ``remaining``, if that is not NULL."""
+    while kernel.sched.now < until and not kernel.leaves_out("no-sleep"):
+        if signal_pending(task):
+            if remaining:
+                left = (until - kernel.sched.now) * BLOCK_NANOSECONDS
+                put_user(kernel, task, remaining, pack_timespec64(left) if wide else pack_timespec(left))
+            task.signals.restart = lambda kernel, task: _sleep(kernel, task, until, remaining, wide)
+            raise KernelError(ERESTART_RESTARTBLOCK)
         kernel.sched.sleep(task, "a timer", until)
     return 0
 
 
+def _clock_sleep(
+    kernel: Kernel, task: Task, clock: int, flags: int, wanted: int, remaining: int, wide: bool = False
+) -> int:
+    if flags & TIMER_ABSTIME:
+        wanted, remaining = wanted - _clock(kernel, clock), 0
+    try:
+        return _sleep(kernel, task, kernel.sched.now + wanted // BLOCK_NANOSECONDS, remaining, wide)
+    except KernelError as error:
+        if flags & TIMER_ABSTIME and error.errno == ERESTART_RESTARTBLOCK:
+            raise KernelError(ERESTARTNOHAND) from error
+        raise
+
+
 def sys_nanosleep(kernel: Kernel, task: Task, request: int, remaining: int, *_: int) -> int:
-    return _sleep(kernel, task, unpack_timespec(get_user(kernel, task, request, 8)))
+    return _clock_sleep(kernel, task, 0, 0, unpack_timespec(get_user(kernel, task, request, 8)), remaining)
 
 
-def sys_clock_nanosleep(kernel: Kernel, task: Task, clock: int, flags: int, request: int, *_: int) -> int:
+def sys_clock_nanosleep(
+    kernel: Kernel, task: Task, clock: int, flags: int, request: int, remaining: int, *_: int
+) -> int:
     wanted = unpack_timespec(get_user(kernel, task, request, 8))
-    return _sleep(kernel, task, wanted - _clock(kernel, clock) if flags & 1 else wanted)
+    return _clock_sleep(kernel, task, clock, flags, wanted, remaining)
 
 
-def sys_clock_nanosleep_time64(kernel: Kernel, task: Task, clock: int, flags: int, request: int, *_: int) -> int:
+def sys_clock_nanosleep_time64(
+    kernel: Kernel, task: Task, clock: int, flags: int, request: int, remaining: int, *_: int
+) -> int:
     wanted = unpack_timespec64(get_user(kernel, task, request, 16))
-    return _sleep(kernel, task, wanted - _clock(kernel, clock) if flags & 1 else wanted)
+    return _clock_sleep(kernel, task, clock, flags, wanted, remaining, wide=True)
 
 
 def sys_times(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
     ticks = _now(kernel) // (SECOND // 100)
     if pointer:
-        put_user(kernel, task, pointer, pack_tms(ticks, 0, 0, 0))
+        mine, theirs = (each * BLOCK_NANOSECONDS // (SECOND // 100) for each in (task.utime, task.children_utime))
+        put_user(kernel, task, pointer, pack_tms(mine, 0, theirs, 0))
     return ticks & 0x7FFFFFFF
 
 
 def sys_getrusage(kernel: Kernel, task: Task, who: int, pointer: int, *_: int) -> int:
-    put_user(kernel, task, pointer, pack_rusage(_now(kernel), 0))
+    """RUSAGE_SELF, RUSAGE_CHILDREN or RUSAGE_THREAD."""
+    signed = who - (1 << 32) if who >> 31 else who
+    if signed not in (-1, 0, 1):
+        raise KernelError(EINVAL)
+    used = task.children_utime if signed == -1 else task.utime
+    put_user(kernel, task, pointer, pack_rusage(used * BLOCK_NANOSECONDS, 0))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EBADF, EFAULT, EINTR, EINVAL, KernelError
+from sandbox.kernel.abi.errno import EBADF, EFAULT, EINTR, EINVAL, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, KernelError
 from sandbox.kernel.abi.flags import (
     O_PATH,
     POLLERR,
@@ -28,6 +28,7 @@ from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.pipe import PipeInode, WaitQueue
 from sandbox.kernel.fs.stream import Ready, Stream
+from sandbox.kernel.signal import set_blocked
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import copy_to_user, get_user, get_word, put_user
 from sandbox.kernel.wait import signal_pending, wait_on
@@ -70,13 +71,13 @@ def _normal(mask: int) -> int:
 
 
 def wait_until_ready(kernel: Kernel, task: Task, check: Check, until: int | None, what: str) -> int:
-    """Files that are ready, 0 after ``until`` (blocks; None is never).  Raises KernelError(EINTR)."""
+    """Files that are ready, 0 after ``until`` (blocks; None is never).  Raises KernelError(ERESTARTNOHAND)."""
     while True:
         count, queues = check()
         if count or (until is not None and kernel.sched.now >= until):
             return count
         if signal_pending(task):
-            raise KernelError(EINTR)
+            raise KernelError(ERESTARTNOHAND)
         wait_on(kernel, task, queues, what, until)
 
 
@@ -127,8 +128,18 @@ def _poll(kernel: Kernel, task: Task, fds: int, count: int, until: int | None) -
 
 
 def sys_poll(kernel: Kernel, task: Task, fds: int, count: int, timeout: int, *_: int) -> int:
-    nanoseconds = None if timeout >> 31 else timeout * MILLISECOND
-    return _poll(kernel, task, fds, count, deadline(kernel, nanoseconds))
+    until = deadline(kernel, None if timeout >> 31 else timeout * MILLISECOND)
+
+    def poll(kernel: Kernel, task: Task) -> int:
+        try:
+            return _poll(kernel, task, fds, count, until)
+        except KernelError as error:
+            if error.errno != ERESTARTNOHAND:
+                raise
+            task.signals.restart = poll
+            raise KernelError(ERESTART_RESTARTBLOCK) from error
+
+    return poll(kernel, task)
 
 
 def _ppoll(kernel: Kernel, task: Task, fds: int, count: int, time: int, mask: int, size: int, wide: bool) -> int:
@@ -297,5 +308,16 @@ def masked(kernel: Kernel, task: Task, mask: int, size: int, call: Callable[[], 
         return call()
     if size != SIGSET_BYTES:
         raise KernelError(EINVAL)
-    get_user(kernel, task, mask, SIGSET_BYTES)
-    return call()
+    state = task.signals
+    before = state.blocked
+    set_blocked(task, int.from_bytes(get_user(kernel, task, mask, SIGSET_BYTES), "little"))
+    try:
+        result = call()
+    except KernelError as error:
+        if error.errno in (ERESTARTNOHAND, EINTR):
+            state.saved_mask = before
+        else:
+            set_blocked(task, before)
+        raise
+    set_blocked(task, before)
+    return result

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import E2BIG, EINVAL, EPERM, ESRCH, KernelError
+from sandbox.kernel.abi.errno import E2BIG, EACCES, EINVAL, EPERM, ESRCH, KernelError
 from sandbox.kernel.abi.flags import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
+    CLONE_FILES,
+    CLONE_FS,
     CLONE_PARENT_SETTID,
     CLONE_SETTLS,
+    CLONE_SIGHAND,
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
 )
-from sandbox.kernel.abi.structs import UserDesc
+from sandbox.kernel.abi.siginfo import SigInfo
+from sandbox.kernel.abi.signals import NSIG
+from sandbox.kernel.abi.structs import UserDesc, pack_rusage
 from sandbox.kernel.exec import do_execve
-from sandbox.kernel.exit import do_wait
-from sandbox.kernel.fork import do_fork
-from sandbox.kernel.signal import LAST_SIGNAL, send_signal
+from sandbox.kernel.exit import WCONTINUED, WEXITED, WNOWAIT, WUNTRACED, do_wait, release_vfork
+from sandbox.kernel.fork import do_fork, wait_for_vfork
+from sandbox.kernel.sigqueue import AltStack
 from sandbox.kernel.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
 from sandbox.kernel.usercopy import get_string, get_user, get_word, put_user
 
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 MAX_ARGUMENTS = 4096
 WAIT_OPTIONS = 0xE000000B
 """WNOHANG, WUNTRACED, WCONTINUED, and Linux's own three at the top."""
+EXIT_SIGNAL = 0xFF
+P_ALL, P_PID, P_PGID = 0, 1, 2
 
 
 def sys_exit(kernel: Kernel, task: Task, status: int, *_: int) -> int:
@@ -42,16 +49,20 @@ def sys_fork(kernel: Kernel, task: Task, *_: int) -> int:
 
 
 def sys_vfork(kernel: Kernel, task: Task, *_: int) -> int:
-    return do_fork(kernel, task).pid
+    child = do_fork(kernel, task, share_mm=True)
+    wait_for_vfork(kernel, task, child)
+    return child.pid
 
 
 def sys_clone(
     kernel: Kernel, task: Task, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int, *_: int
 ) -> int:
-    """clone as fork: a new address space always; threads are refused."""
-    if flags & CLONE_THREAD or (flags & CLONE_VM and not flags & CLONE_VFORK):
+    """clone as fork and vfork; what would make threads is refused."""
+    threads = CLONE_THREAD | CLONE_SIGHAND | CLONE_FILES | CLONE_FS
+    if flags & threads or (flags & CLONE_VM and not flags & CLONE_VFORK):
         raise KernelError(EINVAL)
-    child = do_fork(kernel, task)
+    child = do_fork(kernel, task, share_mm=bool(flags & CLONE_VM))
+    child.exit_signal = flags & EXIT_SIGNAL if flags & EXIT_SIGNAL <= NSIG else 0
     if stack:
         child.context.esp = stack
     if flags & CLONE_SETTLS:
@@ -62,6 +73,8 @@ def sys_clone(
         child.clear_child_tid = child_tid
     if flags & CLONE_CHILD_SETTID:
         child.set_child_tid = child_tid
+    if flags & CLONE_VFORK:
+        wait_for_vfork(kernel, task, child)
     return child.pid
 
 
@@ -71,6 +84,8 @@ def sys_execve(kernel: Kernel, task: Task, path: int, argv: int, envp: int, *_: 
     inode, found = kernel.files.open_exec(task, name)
     do_execve(kernel, task, inode, found, arguments, environment)
     task.files.close_on_exec()
+    task.signals.hand, task.signals.altstack = task.signals.hand.exec(), AltStack()
+    release_vfork(kernel, task)
     return 0
 
 
@@ -96,15 +111,35 @@ def sys_waitpid(kernel: Kernel, task: Task, pid: int, status: int, options: int,
 def sys_wait4(kernel: Kernel, task: Task, pid: int, status: int, options: int, usage: int, *_: int) -> int:
     if options & ~WAIT_OPTIONS:
         raise KernelError(EINVAL)
+    if pid == 1 << 31:
+        raise KernelError(ESRCH)
     signed = pid - (1 << 32) if pid >> 31 else pid
-    child = do_wait(kernel, task, signed, options)
-    if child is None:
+    found = do_wait(kernel, task, signed, options | WEXITED)
+    if found is None:
         return 0
     if status:
-        put_user(kernel, task, status, child.status.to_bytes(4, "little"))
+        put_user(kernel, task, status, found.status.to_bytes(4, "little"))
     if usage:
-        put_user(kernel, task, usage, bytes(72))
-    return child.pid
+        put_user(kernel, task, usage, pack_rusage(found.utime, 0))
+    return found.pid
+
+
+def sys_waitid(
+    kernel: Kernel, task: Task, kind: int, number: int, pointer: int, options: int, usage: int, *_: int
+) -> int:
+    if options & ~(WAIT_OPTIONS | WEXITED | WNOWAIT) or not options & (WEXITED | WUNTRACED | WCONTINUED):
+        raise KernelError(EINVAL)
+    signed = number - (1 << 32) if number >> 31 else number
+    if kind not in (P_ALL, P_PID, P_PGID) or (kind != P_ALL and signed <= (0 if kind == P_PID else -1)):
+        raise KernelError(EINVAL)
+    wanted = -1 if kind == P_ALL else signed if kind == P_PID else -signed
+    found = do_wait(kernel, task, wanted, options)
+    if pointer:
+        info = found.info() if found is not None else SigInfo(0, 0)
+        put_user(kernel, task, pointer, info.pack())
+    if usage and found is not None:
+        put_user(kernel, task, usage, pack_rusage(found.utime, 0))
+    return 0
 
 
 def sys_getpid(kernel: Kernel, task: Task, *_: int) -> int:
@@ -127,17 +162,27 @@ def sys_getpgid(kernel: Kernel, task: Task, pid: int, *_: int) -> int:
 
 
 def sys_setpgid(kernel: Kernel, task: Task, pid: int, pgid: int, *_: int) -> int:
-    target = _find(kernel, task, pid)
-    if target is not task and target.parent is not task:
-        raise KernelError(ESRCH)
     if pgid >> 31:
         raise KernelError(EINVAL)
-    target.pgid = pgid or target.pid
+    target = _find(kernel, task, pid)
+    if target is not task:
+        if target.parent is not task:
+            raise KernelError(ESRCH)
+        if target.sid != task.sid:
+            raise KernelError(EPERM)
+        if target.has_execed:
+            raise KernelError(EACCES)
+    if target.sid == target.pid:
+        raise KernelError(EPERM)
+    pgid = pgid or target.pid
+    if pgid != target.pid and not any(each.pgid == pgid and each.sid == task.sid for each in kernel.tasks.values()):
+        raise KernelError(EPERM)
+    target.pgid = pgid
     return 0
 
 
 def sys_setsid(kernel: Kernel, task: Task, *_: int) -> int:
-    if task.pgid == task.pid:
+    if any(each.pgid == task.pid for each in kernel.tasks.values()):
         raise KernelError(EPERM)
     task.pgid = task.sid = task.pid
     return task.pid
@@ -152,32 +197,6 @@ def _find(kernel: Kernel, task: Task, pid: int) -> Task:
     if found is None:
         raise KernelError(ESRCH)
     return found
-
-
-def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
-    if number > LAST_SIGNAL:
-        raise KernelError(EINVAL)
-    signed = pid - (1 << 32) if pid >> 31 else pid
-    if signed > 0:
-        targets = [_find(kernel, task, signed)]
-    elif signed == -1:
-        targets = [each for each in kernel.tasks.values() if each.pid > 1 and each is not task]
-    else:
-        group = -signed or task.pgid
-        targets = [each for each in kernel.tasks.values() if each.pgid == group]
-    if not targets:
-        raise KernelError(ESRCH)
-    for each in targets:
-        send_signal(kernel, each, number)
-    return 0
-
-
-def sys_tgkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, *_: int) -> int:
-    return sys_kill(kernel, task, tid, number)
-
-
-def sys_tkill(kernel: Kernel, task: Task, tid: int, number: int, *_: int) -> int:
-    return sys_kill(kernel, task, tid, number)
 
 
 def sys_set_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
@@ -221,8 +240,3 @@ def _zero(kernel: Kernel, task: Task, *_: int) -> int:
 
 sys_getuid = sys_geteuid = sys_getgid = sys_getegid = _zero
 sys_getuid32 = sys_geteuid32 = sys_getgid32 = sys_getegid32 = _zero
-
-
-def sys_pause(kernel: Kernel, task: Task, *_: int) -> int:
-    kernel.sched.sleep(task, "a signal")
-    return 0

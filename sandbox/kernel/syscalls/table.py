@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
-from sandbox.kernel.abi.errno import ENOMEM, ENOSYS, KernelError
+from sandbox.kernel.abi.errno import ENOMEM, ENOSYS, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.numbers import NUMBERS, name_of
 from sandbox.kernel.events import SystemCall
 from sandbox.kernel.mm.frames import OutOfMemory
@@ -36,8 +36,10 @@ class SystemCalls:
             names,
             poll,
             process,
+            signals,
             socket,
             stat,
+            timers,
             transfer,
         )
 
@@ -45,6 +47,8 @@ class SystemCalls:
         self._handlers: list[Handler | None] = [None] * (max(NUMBERS.values()) + 1)
         for module in (
             process,
+            signals,
+            timers,
             memory,
             madvise,
             ldt,
@@ -84,6 +88,9 @@ class SystemCalls:
             result = -ENOSYS if handler is None else handler(kernel, task, *arguments)
         except KernelError as error:
             result = -error.errno
+            if error.errno >= ERESTARTSYS:
+                task.signals.interrupted = number
+                task.pending = 1
         except OutOfMemory:
             result = -ENOMEM
         if kernel.bus.active:

@@ -1,0 +1,345 @@
+"""System calls about signals: dispositions, masks, waiting, the alternate stack, sending, the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from struct import pack, unpack
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.errno import (
+    EAGAIN,
+    EINTR,
+    EINVAL,
+    ENOMEM,
+    EPERM,
+    ERESTARTNOHAND,
+    ESRCH,
+    KernelError,
+)
+from sandbox.kernel.abi.siginfo import SIGINFO_BYTES, SigInfo
+from sandbox.kernel.abi.signals import (
+    MINSIGSTKSZ,
+    NSIG,
+    SA_NODEFER,
+    SA_RESETHAND,
+    SI_KERNEL,
+    SI_TKILL,
+    SI_USER,
+    SIG_BLOCK,
+    SIG_SETMASK,
+    SIG_UNBLOCK,
+    SIGSEGV,
+    SS_ONSTACK,
+    UNBLOCKABLE,
+)
+from sandbox.kernel.abi.structs import SigAction, unpack_timespec, unpack_timespec64
+from sandbox.kernel.sigframe import (
+    SS_AUTODISARM,
+    BadFrame,
+    normalized,
+    restore_old_frame,
+    restore_rt_frame,
+    stack_is_valid,
+)
+from sandbox.kernel.signal import force_info, is_ignored, recalculate, send_signal, set_blocked
+from sandbox.kernel.sigqueue import AltStack, bit_of
+from sandbox.kernel.task import State, Task
+from sandbox.kernel.usercopy import get_user, get_word, put_user
+from sandbox.kernel.wait import signal_pending
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+SIGSET_BYTES = 8
+LOW = 0xFFFFFFFF
+OLD_SIGACTION_BYTES, SIGACTION_BYTES, STACK_BYTES = 16, 20, 12
+
+
+# -- dispositions ------------------------------------------------------------------------------------------------
+
+
+def _set_action(task: Task, number: int, wanted: SigAction | None) -> SigAction:
+    """The old disposition.  Raises KernelError(EINVAL)."""
+    if not 0 < number <= NSIG or (wanted is not None and bit_of(number) & UNBLOCKABLE):
+        raise KernelError(EINVAL)
+    state = task.signals
+    before = state.hand.actions[number]
+    if wanted is not None:
+        state.hand.actions[number] = replace(wanted, mask=wanted.mask & ~UNBLOCKABLE)
+        blocked, state.blocked = state.blocked, 0
+        if is_ignored(task, number):
+            state.discard(bit_of(number))
+        state.blocked = blocked
+        recalculate(task)
+    return before
+
+
+def sys_sigaction(kernel: Kernel, task: Task, number: int, new: int, old: int, *_: int) -> int:
+    wanted = SigAction.unpack_old(get_user(kernel, task, new, OLD_SIGACTION_BYTES)) if new else None
+    before = _set_action(task, number, wanted)
+    if old:
+        put_user(kernel, task, old, before.pack_old())
+    return 0
+
+
+def sys_rt_sigaction(kernel: Kernel, task: Task, number: int, new: int, old: int, size: int, *_: int) -> int:
+    if size != SIGSET_BYTES:
+        raise KernelError(EINVAL)
+    wanted = SigAction.unpack(get_user(kernel, task, new, SIGACTION_BYTES)) if new else None
+    before = _set_action(task, number, wanted)
+    if old:
+        put_user(kernel, task, old, before.pack())
+    return 0
+
+
+def sys_signal(kernel: Kernel, task: Task, number: int, handler: int, *_: int) -> int:
+    return _set_action(task, number, SigAction(handler, SA_RESETHAND | SA_NODEFER)).handler
+
+
+# -- masks -------------------------------------------------------------------------------------------------------
+
+
+def _change_mask(task: Task, how: int, bits: int, kept: int) -> None:
+    """``kept`` are the bits that SIG_SETMASK leaves alone.  Raises KernelError(EINVAL)."""
+    blocked = task.signals.blocked
+    if how == SIG_BLOCK:
+        blocked |= bits
+    elif how == SIG_UNBLOCK:
+        blocked &= ~bits
+    elif how == SIG_SETMASK:
+        blocked = blocked & kept | bits
+    else:
+        raise KernelError(EINVAL)
+    set_blocked(task, blocked)
+
+
+def sys_rt_sigprocmask(kernel: Kernel, task: Task, how: int, new: int, old: int, size: int, *_: int) -> int:
+    if size != SIGSET_BYTES:
+        raise KernelError(EINVAL)
+    before = task.signals.blocked
+    if new:
+        _change_mask(task, how, int.from_bytes(get_user(kernel, task, new, SIGSET_BYTES), "little"), 0)
+    if old:
+        put_user(kernel, task, old, before.to_bytes(SIGSET_BYTES, "little"))
+    return 0
+
+
+def sys_sigprocmask(kernel: Kernel, task: Task, how: int, new: int, old: int, *_: int) -> int:
+    """The old form, which knows the first 32 signals."""
+    before = task.signals.blocked
+    if new:
+        _change_mask(task, how, get_word(kernel, task, new), ~LOW)
+    if old:
+        put_user(kernel, task, old, (before & LOW).to_bytes(4, "little"))
+    return 0
+
+
+def sys_sgetmask(kernel: Kernel, task: Task, *_: int) -> int:
+    return task.signals.blocked & LOW
+
+
+def sys_ssetmask(kernel: Kernel, task: Task, mask: int, *_: int) -> int:
+    before = task.signals.blocked & LOW
+    set_blocked(task, mask)
+    return before
+
+
+def sys_rt_sigpending(kernel: Kernel, task: Task, pointer: int, size: int, *_: int) -> int:
+    if size > SIGSET_BYTES:
+        raise KernelError(EINVAL)
+    state = task.signals
+    put_user(kernel, task, pointer, (state.waiting & state.blocked).to_bytes(8, "little")[:size])
+    return 0
+
+
+def sys_sigpending(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
+    return sys_rt_sigpending(kernel, task, pointer, 4)
+
+
+# -- waiting -----------------------------------------------------------------------------------------------------
+
+
+def _suspend(kernel: Kernel, task: Task) -> int:
+    while not signal_pending(task):
+        kernel.sched.sleep(task, "a signal")
+    raise KernelError(ERESTARTNOHAND)
+
+
+def sys_pause(kernel: Kernel, task: Task, *_: int) -> int:
+    return _suspend(kernel, task)
+
+
+def _suspend_with(kernel: Kernel, task: Task, mask: int) -> int:
+    task.signals.saved_mask = task.signals.blocked
+    set_blocked(task, mask)
+    return _suspend(kernel, task)
+
+
+def sys_rt_sigsuspend(kernel: Kernel, task: Task, pointer: int, size: int, *_: int) -> int:
+    if size != SIGSET_BYTES:
+        raise KernelError(EINVAL)
+    return _suspend_with(kernel, task, int.from_bytes(get_user(kernel, task, pointer, SIGSET_BYTES), "little"))
+
+
+def sys_sigsuspend(kernel: Kernel, task: Task, _history: int, _size: int, mask: int, *_: int) -> int:
+    return _suspend_with(kernel, task, mask)
+
+
+def _timed_wait(kernel: Kernel, task: Task, mask: int, found: int, nanoseconds: int | None) -> int:
+    state = task.signals
+    until = -1 if nanoseconds is None else kernel.sched.now + nanoseconds
+    mask &= ~UNBLOCKABLE
+    while True:
+        info = state.dequeue(mask)
+        if info is not None:
+            recalculate(task)
+            if found:
+                put_user(kernel, task, found, info.pack())
+            return info.signo
+        if nanoseconds is not None and kernel.sched.now >= until:
+            raise KernelError(EAGAIN)
+        if signal_pending(task):
+            raise KernelError(EINTR)
+        state.awaited = mask
+        kernel.sched.sleep(task, "a signal", until)
+        state.awaited = 0
+
+
+def _sigtimedwait(kernel: Kernel, task: Task, pointer: int, info: int, timeout: int, size: int, wide: bool) -> int:
+    if size != SIGSET_BYTES:
+        raise KernelError(EINVAL)
+    mask = int.from_bytes(get_user(kernel, task, pointer, SIGSET_BYTES), "little")
+    nanoseconds = None
+    if timeout:
+        data = get_user(kernel, task, timeout, 16 if wide else 8)
+        nanoseconds = unpack_timespec64(data) if wide else unpack_timespec(data)
+    return _timed_wait(kernel, task, mask, info, nanoseconds)
+
+
+def sys_rt_sigtimedwait(kernel: Kernel, task: Task, pointer: int, info: int, timeout: int, size: int, *_: int) -> int:
+    return _sigtimedwait(kernel, task, pointer, info, timeout, size, False)
+
+
+def sys_rt_sigtimedwait_time64(
+    kernel: Kernel, task: Task, pointer: int, info: int, timeout: int, size: int, *_: int
+) -> int:
+    return _sigtimedwait(kernel, task, pointer, info, timeout, size, True)
+
+
+# -- the alternate stack and the way back --------------------------------------------------------------------------
+
+
+def sys_sigaltstack(kernel: Kernel, task: Task, new: int, old: int, *_: int) -> int:
+    state = task.signals
+    stack = state.altstack
+    on_it = stack.holds(task.context.esp) and not stack.flags & SS_AUTODISARM
+    before = pack("<3I", stack.base, stack.flags | (SS_ONSTACK if on_it else 0), stack.size)
+    if new:
+        base, flags, size = unpack("<3I", get_user(kernel, task, new, STACK_BYTES))
+        wanted = AltStack(base, size, flags)
+        if on_it:
+            raise KernelError(EPERM)
+        if not stack_is_valid(wanted):
+            small = flags & ~SS_AUTODISARM in (0, SS_ONSTACK) and size < MINSIGSTKSZ
+            raise KernelError(ENOMEM if small else EINVAL)
+        state.altstack = normalized(wanted)
+    if old:
+        put_user(kernel, task, old, before)
+    return 0
+
+
+def _bad_frame(kernel: Kernel, task: Task) -> int:
+    said = f"sigreturn found no frame at esp {task.context.esp:#010x}"
+    force_info(kernel, task, SigInfo.sent(SIGSEGV, SI_KERNEL, 0), lambda: said)
+    return 0
+
+
+def sys_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
+    try:
+        return restore_old_frame(kernel, task)
+    except BadFrame:
+        return _bad_frame(kernel, task)
+    finally:
+        recalculate(task)
+
+
+def sys_rt_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
+    try:
+        return restore_rt_frame(kernel, task)
+    except BadFrame:
+        return _bad_frame(kernel, task)
+    finally:
+        recalculate(task)
+
+
+def sys_restart_syscall(kernel: Kernel, task: Task, *_: int) -> int:
+    restart, task.signals.restart = task.signals.restart, None
+    if restart is None:
+        raise KernelError(EINTR)
+    return restart(kernel, task)
+
+
+# -- sending -----------------------------------------------------------------------------------------------------
+
+
+def _check(number: int) -> None:
+    if number > NSIG:
+        raise KernelError(EINVAL)
+
+
+def _alive(tasks: Iterable[Task]) -> list[Task]:
+    return [each for each in tasks if each.state is not State.DEAD]
+
+
+def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
+    _check(number)
+    signed = pid - (1 << 32) if pid >> 31 else pid
+    everybody = kernel.tasks.values()
+    if signed > 0:
+        targets = _alive(each for each in everybody if each.pid == signed)
+    elif signed == -1:
+        targets = _alive(each for each in everybody if each.pid > 1 and each is not task)
+    else:
+        group = -signed or task.pgid
+        targets = _alive(each for each in everybody if each.pgid == group)
+    if not targets:
+        raise KernelError(ESRCH)
+    for each in targets:
+        send_signal(kernel, each, number, SigInfo.sent(number, SI_USER, task.pid) if number else None)
+    return 0
+
+
+def sys_tgkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, *_: int) -> int:
+    _check(number)
+    if not 0 < tgid < 1 << 31 or not 0 < tid < 1 << 31:
+        raise KernelError(EINVAL)
+    target = kernel.tasks.get(tid)
+    if target is None or tgid != tid:
+        raise KernelError(ESRCH)
+    send_signal(kernel, target, number, SigInfo.sent(number, SI_TKILL, task.pid) if number else None)
+    return 0
+
+
+def sys_tkill(kernel: Kernel, task: Task, tid: int, number: int, *_: int) -> int:
+    return sys_tgkill(kernel, task, tid, tid, number)
+
+
+def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: int, number: int, pointer: int, *_: int) -> int:
+    data = get_user(kernel, task, pointer, SIGINFO_BYTES)
+    _check(number)
+    info = replace(SigInfo.unpack(data), signo=number)
+    target = kernel.tasks.get(pid)
+    if target is None:
+        raise KernelError(ESRCH)
+    if (info.code >= 0 or info.code == SI_TKILL) and target is not task:
+        raise KernelError(EPERM)
+    if number and not send_signal(kernel, target, number, info):
+        raise KernelError(EAGAIN)
+    return 0
+
+
+def sys_rt_tgsigqueueinfo(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, pointer: int, *_: int) -> int:
+    if tgid != tid:
+        raise KernelError(ESRCH)
+    return sys_rt_sigqueueinfo(kernel, task, tid, number, pointer)
