@@ -85,6 +85,8 @@ def _shared(mm: Mm) -> Mm:
 
 def wait_for_vfork(kernel: Kernel, parent: Task, child: Task) -> None:
     """The parent goes on when the child has executed a program or ended."""
+    if kernel.leaves_out("no-vfork-wait"):
+        return
     child.vfork_parent = parent
     while child.vfork_parent is parent and not parent.signals.waiting & KILL:
         kernel.sched.sleep(parent, "a vfork child")

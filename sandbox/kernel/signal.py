@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NoReturn
 from sandbox.kernel.abi.errno import (
     EINTR,
     ERESTART_RESTARTBLOCK,
-    ERESTARTNOHAND,
     ERESTARTNOINTR,
     ERESTARTSYS,
 )
@@ -82,6 +81,8 @@ def send_signal(kernel: Kernel, task: Task, number: int, info: SigInfo | None = 
             state.discard(STOPPING)
         _resume(kernel, task, number)
     if is_ignored(task, number):
+        return True
+    if kernel.leaves_out("no-sigqueue") and state.waiting & bit:
         return True
     if not state.enqueue(info or SigInfo.sent(number, SI_USER, 0)):
         return False
@@ -186,7 +187,7 @@ def deliver(kernel: Kernel, task: Task) -> None:
             else:
                 _default(kernel, task, info.signo)
             continue
-        _restart(task)
+        _restart(kernel, task)
         if state.saved_mask is not None:
             state.blocked, state.saved_mask = state.saved_mask, None
         if not state.deliverable:
@@ -198,7 +199,7 @@ def _handle(kernel: Kernel, task: Task, info: SigInfo, action: SigAction) -> Non
     state, number = task.signals, info.signo
     if action.flags & SA_RESETHAND:
         state.hand.actions[number] = replace(action, handler=SIG_DFL)
-    _restart(task, action)
+    _restart(kernel, task, action)
     if not setup_frame(kernel, task, info, action):
         segv = SigInfo.sent(SIGSEGV, SI_KERNEL, 0)
         esp = task.context.esp
@@ -209,6 +210,8 @@ def _handle(kernel: Kernel, task: Task, info: SigInfo, action: SigAction) -> Non
         force_info(kernel, task, segv, lambda: said, fatal=number == SIGSEGV)
         return
     state.saved_mask = None
+    if kernel.leaves_out("no-sigmask"):
+        return
     added = action.mask | (0 if action.flags & SA_NODEFER else bit_of(number))
     state.blocked = (state.blocked | added) & ~UNBLOCKABLE
 
@@ -220,6 +223,8 @@ def _default(kernel: Kernel, task: Task, number: int) -> None:
     if what is Action.STOP:
         from sandbox.kernel.jobcontrol import is_orphaned
 
+        if kernel.leaves_out("no-stop"):
+            return
         if number == SIGSTOP or not is_orphaned(kernel, task.pgid):
             _stop(kernel, task, number)
         return
@@ -235,7 +240,7 @@ def _stop(kernel: Kernel, task: Task, number: int) -> None:
     kernel.sched.stop(task)
 
 
-def _restart(task: Task, action: SigAction | None = None) -> None:
+def _restart(kernel: Kernel, task: Task, action: SigAction | None = None) -> None:
     """An interrupted system call fails with EINTR or is made again: EIP goes back over INT 0x80."""
     state, context = task.signals, task.context
     number, state.interrupted = state.interrupted, -1
@@ -243,7 +248,8 @@ def _restart(task: Task, action: SigAction | None = None) -> None:
         return
     error = -context.eax & 0xFFFFFFFF
     if action is not None:
-        again = error == ERESTARTNOINTR or (error == ERESTARTSYS and bool(action.flags & SA_RESTART))
+        flags = 0 if kernel.leaves_out("no-sa-restart") else action.flags
+        again = error == ERESTARTNOINTR or (error == ERESTARTSYS and bool(flags & SA_RESTART))
         if not again:
             context.eax = -EINTR
             return
@@ -252,11 +258,6 @@ def _restart(task: Task, action: SigAction | None = None) -> None:
     context.eax = number
     context.eip -= _INT_80_BYTES
     context.resumes_at = context.passes = -1
-
-
-RESTARTING = range(ERESTARTSYS, ERESTART_RESTARTBLOCK + 1)
-"""Errors that no program sees: at the return to ring 3 they become EINTR or another try."""
-assert ERESTARTNOHAND in RESTARTING
 
 
 def die(kernel: Kernel, task: Task, number: int) -> NoReturn:

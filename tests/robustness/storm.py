@@ -10,7 +10,10 @@ from sandbox.kernel.abi.numbers import NUMBERS
 TABLE, SIZE, STRINGS, COUNT = 0x3000_0000, 0x80000, 0x3007_0000, 0x3010_0000
 ENDINGS = 200
 """Rows at the end that exit: each process of the storm takes one."""
-_RARE = "exit exit_group pause rt_sigsuspend sigsuspend rt_sigtimedwait rt_sigtimedwait_time64 kill tkill tgkill execve nanosleep fork vfork clone"
+_RARE = (
+    "exit exit_group pause rt_sigsuspend sigsuspend rt_sigtimedwait rt_sigtimedwait_time64 "
+    "kill tkill tgkill execve nanosleep fork vfork clone"
+)
 RARE = frozenset(NUMBERS[name] for name in _RARE.split())
 """Calls that end a process, put it to sleep or make another: some, or there would be no storm."""
 BASES = (COUNT, COUNT, 0x804_8000, 0xBFFF_F000, 0xBFFF_D000, 0x5000_0000, 0xBFFF_FFFC, 0xC000_0000, 0)
