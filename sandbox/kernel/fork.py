@@ -42,7 +42,7 @@ def new_task(kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, file
         task.pgid, task.sid, task.umask = parent.pgid, parent.sid, parent.umask
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
         task.cwd, task.root = parent.cwd, parent.root
-        task.limits = list(parent.limits)
+        task.limits, task.nice = list(parent.limits), parent.nice
     else:
         task.limits = default_limits(kernel.config.stack_limit)
         task.pgid = task.sid = task.pid
@@ -103,6 +103,7 @@ def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
     child.start_code, child.end_code = parent.start_code, parent.end_code
     child.start_data, child.end_data = parent.start_data, parent.end_data
     child.start_stack, child.read_implies_exec = parent.start_stack, parent.read_implies_exec
+    child.vdso = parent.vdso
     child.run_from(parent.exe)
     tables, memmap = kernel.tables, kernel.memmap
     protect = not kernel.leaves_out("no-cow")

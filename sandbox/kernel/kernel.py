@@ -35,6 +35,7 @@ from sandbox.kernel.symbols import KernelImage, kernel_image
 from sandbox.kernel.syscalls.table import SystemCalls
 from sandbox.kernel.task import GDT_ENTRY_TLS_MIN, State, Task
 from sandbox.kernel.trap import KernelTraps
+from sandbox.kernel.vdso import Vdso
 from sandbox.kernel.vma import VmaTree
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
@@ -113,6 +114,7 @@ class Kernel:
         self.random = random.Random(config.seed)
         """What programs get from the kernel's random devices: the same for the same seed."""
         self._symbols: dict[Inode, SymbolTable] = {}
+        self.vdso = Vdso()
         self.tty: Tty | None = None
         """The terminal, if the machine has one."""
         self.pipes = 0

@@ -4,6 +4,8 @@ From low addresses to high; the FPU's state is aligned so that FXSAVE's image li
 
     old form   return address, number, sigcontext, 624 unused bytes, second mask word, trampoline | FPU
     rt form    return address, number, &siginfo, &ucontext, siginfo, ucontext, trampoline         | FPU
+
+The trampolines on the stack are for debuggers, which know a frame by them; handlers return through the vDSO's.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from sandbox.kernel.abi.structs import SigAction
 from sandbox.kernel.segments import USER_CS, USER_DS, load_code, load_data, load_stack
 from sandbox.kernel.sigqueue import AltStack
 from sandbox.kernel.usercopy import copy_to_user, get_user
+from sandbox.kernel.vdso import RT_SIGRETURN, RT_SIGRETURN_AT, SIGRETURN, SIGRETURN_AT, map_vdso
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
@@ -48,10 +51,6 @@ UNUSED_FPSTATE_BYTES = 624
 OLD_FRAME_BYTES = 4 + 4 + SIGCONTEXT_BYTES + UNUSED_FPSTATE_BYTES + 4 + 8
 UCONTEXT_BYTES = 4 + 4 + 12 + SIGCONTEXT_BYTES + 8
 RT_FRAME_BYTES = 16 + SIGINFO_BYTES + UCONTEXT_BYTES + 8
-OLD_TRAMPOLINE = bytes.fromhex("58 b8 77000000 cd80")
-"""POP EAX; MOV EAX, 119; INT 0x80."""
-RT_TRAMPOLINE = bytes.fromhex("b8 ad000000 cd80 00")
-"""MOV EAX, 173; INT 0x80."""
 NO_FRAME = 0xFFFFFFFF
 SS_AUTODISARM = 1 << 31
 
@@ -71,16 +70,19 @@ def setup_frame(kernel: Kernel, task: Task, info: SigInfo, action: SigAction) ->
         return False
     mask = state.blocked if state.saved_mask is None else state.saved_mask
     saved = _sigcontext(kernel, task, fpstate, mask & 0xFFFFFFFF).pack()
-    trampoline = frame + size - 8
-    restorer = action.restorer if action.flags & SA_RESTORER else trampoline
+    if action.flags & SA_RESTORER:
+        restorer = action.restorer
+    else:
+        page = map_vdso(kernel, task)
+        restorer = page + (RT_SIGRETURN_AT if rt else SIGRETURN_AT) if page else frame + size - 8
     if rt:
         at_info, at_context = frame + 16, frame + 16 + SIGINFO_BYTES
         head = pack("<4I", restorer, info.signo, at_info, at_context) + info.pack()
-        head += pack("<5I", 0, 0, *state.altstack.words) + saved + pack("<Q", mask) + RT_TRAMPOLINE
+        head += pack("<5I", 0, 0, *state.altstack.words) + saved + pack("<Q", mask) + RT_SIGRETURN
     else:
         at_info = at_context = 0
         head = pack("<2I", restorer, info.signo) + saved + bytes(UNUSED_FPSTATE_BYTES)
-        head += pack("<I", mask >> 32) + OLD_TRAMPOLINE
+        head += pack("<I", mask >> 32) + SIGRETURN
     image = context.fxsave()
     data = head.ljust(fpstate - frame, b"\0") + fsave_image(image) + image
     if copy_to_user(kernel, task, frame, data):
@@ -178,7 +180,7 @@ def _restore(kernel: Kernel, task: Task, saved: SigContext) -> int:
     context = task.context
     context.ebx, context.ecx, context.edx = saved.ebx, saved.ecx, saved.edx
     context.esi, context.edi, context.ebp, context.esp = saved.esi, saved.edi, saved.ebp, saved.esp
-    context.eip = saved.eip
+    context.eax, context.eip = saved.eax, saved.eip
     context.resumes_at = context.passes = -1
     restored = RESTORED_FLAGS & ~TF if kernel.leaves_out("no-trap-flag") else RESTORED_FLAGS
     context.eflags = context.eflags & ~RESTORED_FLAGS | saved.eflags & restored

@@ -23,6 +23,8 @@ from sandbox.kernel.abi.signals import (
     SA_RESETHAND,
     SA_RESTART,
     SI_KERNEL,
+    SI_QUEUE,
+    SI_TKILL,
     SI_USER,
     SIG_DFL,
     SIG_IGN,
@@ -185,7 +187,7 @@ def deliver(kernel: Kernel, task: Task) -> None:
             if action.handler != SIG_DFL:
                 _handle(kernel, task, info, action)
             else:
-                _default(kernel, task, info.signo)
+                _default(kernel, task, info)
             continue
         _restart(kernel, task)
         if state.saved_mask is not None:
@@ -216,7 +218,8 @@ def _handle(kernel: Kernel, task: Task, info: SigInfo, action: SigAction) -> Non
     state.blocked = (state.blocked | added) & ~UNBLOCKABLE
 
 
-def _default(kernel: Kernel, task: Task, number: int) -> None:
+def _default(kernel: Kernel, task: Task, info: SigInfo) -> None:
+    number = info.signo
     what = default_action(number)
     if what in (Action.IGNORE, Action.CONTINUE):
         return
@@ -228,7 +231,15 @@ def _default(kernel: Kernel, task: Task, number: int) -> None:
         if number == SIGSTOP or not is_orphaned(kernel, task.pgid):
             _stop(kernel, task, number)
         return
+    task.report = task.report or _sender(kernel, info)
     die(kernel, task, number)
+
+
+def _sender(kernel: Kernel, info: SigInfo) -> str:
+    if info.code not in (SI_USER, SI_TKILL, SI_QUEUE):
+        return "sent by the kernel"
+    sender = kernel.tasks.get(info.pid)
+    return f"sent by task {info.pid}" + (f" ({sender.comm})" if sender is not None else "")
 
 
 def _stop(kernel: Kernel, task: Task, number: int) -> None:

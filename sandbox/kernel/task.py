@@ -61,6 +61,7 @@ class Task:
     pgid: int = 0
     sid: int = 0
     umask: int = 0o022
+    nice: int = 0
     state: State = State.RUNNING
     status: int = 0
     waits_for: str = ""

@@ -35,6 +35,11 @@ class SigInfo:
         """By a child's end, stop or continuation; ``user`` is its time in nanoseconds."""
         return cls(signo, code, pack("<2I3i", pid, uid, status, user // CLOCK_TICK & 0x7FFFFFFF, 0))
 
+    @property
+    def pid(self) -> int:
+        """Of who sent it, if a process did."""
+        return int.from_bytes(self.union[:4], "little")
+
     @classmethod
     def unpack(cls, data: bytes) -> SigInfo:
         signo, errno, code = unpack_from("<3i", data)

@@ -29,6 +29,8 @@ class Mm:
     exe: Inode | None = None
     """The file that it runs, which nobody may write meanwhile (ETXTBSY)."""
 
+    vdso: int = 0
+    """Linear address of the page with the signal trampolines, 0 before it was needed."""
     ldt: int = 0
     """The frame of the local descriptor table, 0 for none."""
     ldt_entries: int = 0
