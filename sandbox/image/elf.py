@@ -24,6 +24,7 @@ STB_LOCAL, STT_SECTION, STT_FILE, STT_TLS = 0, 3, 4, 6
 TASK_SIZE = 0xC0000000
 MMAP_MIN_ADDR = 0x10000
 MAXIMUM_HEADERS = 128
+PATH_MAX = 4096
 PAGE = 4096
 
 
@@ -62,7 +63,7 @@ class TlsTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Executable:
-    """What exec needs of a static program."""
+    """What exec needs of a program.  Addresses of a position-independent one count from where it is loaded."""
 
     entry: int
     segments: tuple[Segment, ...]
@@ -72,6 +73,17 @@ class Executable:
     """Linear address at which the program headers are mapped, if a segment holds them."""
     phnum: int
     tls: TlsTemplate | None = None
+    position_independent: bool = False
+    interpreter: tuple[int, int] | None = None
+    """Offset and size in the file of the path that PT_INTERP names."""
+    stack_header: bool = True
+    """It has a PT_GNU_STACK entry."""
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first and the end address of its pages."""
+        last = self.segments[-1]
+        return self.segments[0].vaddr & -PAGE, -(-(last.vaddr + last.memsz) // PAGE) * PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,50 +131,63 @@ def _header(data: bytes, name: str) -> _Header:
     return _Header(kind, entry, phoff, shoff, phnum, shnum if shentsize == SHDR.size else 0)
 
 
-def parse_executable(data: bytes, name: str) -> Executable:
-    """Check a static program's headers.
+def headers_end(data: bytes, name: str) -> int:
+    """The file offset at which the program headers end.  Raises ImageError."""
+    header = _header(data, name)
+    return header.phoff + header.phnum * PHDR.size
+
+
+def parse_executable(data: bytes, name: str, size: int | None = None) -> Executable:
+    """Check a program's headers; ``data`` may be a beginning that holds them of a file of ``size`` bytes.
 
     Raises ImageError, with the field's place in the file, for whatever exec could not map (System V ABI, chapter 5,
     and Linux's load_elf_binary, which is as strict about what it maps).
     """
     header = _header(data, name)
-    if header.type == ET_DYN:
-        raise ImageError(name, "position-independent (ET_DYN); link with -static -no-pie", 16)
-    if header.type != ET_EXEC:
+    size = len(data) if size is None else size
+    if header.type not in (ET_EXEC, ET_DYN):
         what = "a relocatable file, not a program" if header.type == ET_REL else f"type {header.type}, not a program"
         raise ImageError(name, what, 16)
     if not 0 < header.phnum <= MAXIMUM_HEADERS:
         raise ImageError(name, f"{header.phnum} program headers: 1 to {MAXIMUM_HEADERS} are possible", 44)
-    headers_end = header.phoff + header.phnum * PHDR.size
-    if headers_end > len(data):
+    table_end = header.phoff + header.phnum * PHDR.size
+    if table_end > len(data):
         raise ImageError(name, "truncated: program headers lie beyond the end of the file", 28)
     segments: list[Segment] = []
-    stack_executable = True
+    stack_executable, stack_header = True, False
     phdr_vaddr = None
     tls = None
-    for at in range(header.phoff, headers_end, PHDR.size):
+    interpreter = None
+    lowest = MMAP_MIN_ADDR if header.type == ET_EXEC else 0
+    for at in range(header.phoff, table_end, PHDR.size):
         kind, offset, vaddr, _, filesz, memsz, flags, align = PHDR.unpack_from(data, at)
         if kind == PT_INTERP:
-            raise ImageError(name, "dynamically linked (it names an interpreter); link with -static", at)
+            if not 2 <= filesz <= PATH_MAX or offset + filesz > size:
+                raise ImageError(name, f"PT_INTERP of {filesz} bytes at offset {offset:#x}", at)
+            interpreter = interpreter or (offset, filesz)
         if kind == PT_GNU_STACK:
-            stack_executable = bool(flags & PF_X)
+            stack_executable, stack_header = bool(flags & PF_X), True
         if kind == PT_TLS:
             tls = _tls(TlsTemplate(vaddr, filesz, memsz, align), name, at)
         if kind != PT_LOAD or not (memsz or filesz):
             continue
         segment = Segment(offset, filesz, vaddr, memsz, flags & 7, align)
-        _check_segment(segment, segments, len(data), name, at)
+        _check_segment(segment, segments, size, lowest, name, at)
         segments.append(segment)
-        if offset <= header.phoff and headers_end <= offset + filesz:
+        if offset <= header.phoff and table_end <= offset + filesz:
             phdr_vaddr = vaddr + header.phoff - offset
     if not segments:
         raise ImageError(name, "no PT_LOAD segment: there is nothing to run")
-    if not any(each.vaddr <= header.entry < each.vaddr + each.memsz for each in segments):
+    inside = any(each.vaddr <= header.entry < each.vaddr + each.memsz for each in segments)
+    if not inside and (header.type == ET_EXEC or header.entry):
         raise ImageError(name, f"the entry point {header.entry:#x} is in no segment", 24)
-    return Executable(header.entry, tuple(segments), stack_executable, phdr_vaddr, header.phnum, tls)
+    return Executable(
+        header.entry, tuple(segments), stack_executable, phdr_vaddr, header.phnum, tls,
+        header.type == ET_DYN, interpreter, stack_header,
+    )  # fmt: skip
 
 
-def _check_segment(segment: Segment, before: list[Segment], size: int, name: str, at: int) -> None:
+def _check_segment(segment: Segment, before: list[Segment], size: int, lowest: int, name: str, at: int) -> None:
     """``at`` is the file offset of the program header: offset +4, vaddr +8, filesz +16, memsz +20, align +28."""
     end = segment.vaddr + segment.memsz
     if segment.filesz > segment.memsz:
@@ -174,8 +199,8 @@ def _check_segment(segment: Segment, before: list[Segment], size: int, name: str
         raise ImageError(name, f"segment at {segment.vaddr:#x} wraps around the end of the address space", at + 20)
     if end > TASK_SIZE:
         raise ImageError(name, f"segment at {segment.vaddr:#x} reaches beyond {TASK_SIZE:#x}, into the kernel", at + 8)
-    if segment.vaddr < MMAP_MIN_ADDR:
-        raise ImageError(name, f"segment at {segment.vaddr:#x}: nothing is mapped below {MMAP_MIN_ADDR:#x}", at + 8)
+    if segment.vaddr < lowest:
+        raise ImageError(name, f"segment at {segment.vaddr:#x}: nothing is mapped below {lowest:#x}", at + 8)
     if segment.align & (segment.align - 1):
         raise ImageError(name, f"alignment {segment.align:#x} is no power of two", at + 28)
     if segment.filesz and (segment.offset - segment.vaddr) % max(segment.align, PAGE):
@@ -213,13 +238,13 @@ def code_ranges(data: bytes, name: str) -> list[tuple[int, bytes]]:
             found.append((address, data[offset : offset + size]))
     if found:
         return sorted(found)
-    headers_end = header.phoff + header.phnum * PHDR.size
-    if headers_end > len(data):
+    table_end = header.phoff + header.phnum * PHDR.size
+    if table_end > len(data):
         raise ImageError(name, "truncated: program headers lie beyond the end of the file", 28)
-    for at in range(header.phoff, headers_end, PHDR.size):
+    for at in range(header.phoff, table_end, PHDR.size):
         kind, offset, vaddr, _, filesz, _, flags, _ = PHDR.unpack_from(data, at)
         if kind == PT_LOAD and flags & PF_X:
-            skipped = headers_end - offset if offset <= header.phoff and headers_end <= offset + filesz else 0
+            skipped = table_end - offset if offset <= header.phoff and table_end <= offset + filesz else 0
             found.append((vaddr + skipped, data[offset + skipped : offset + filesz]))
     return sorted(found)
 

@@ -1,17 +1,18 @@
-"""exec: a static ELF becomes an address space, demand-loaded through the page cache."""
+"""exec: an ELF program and the loader that it names become an address space, demand-loaded through the page cache."""
 
 from __future__ import annotations
 
 import random
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.image.elf import Executable, parse_executable
-from sandbox.kernel.abi.errno import E2BIG, EFAULT, ENOEXEC, ENOMEM, KernelError
+from sandbox.image.elf import Executable
+from sandbox.kernel.abi.errno import E2BIG, EFAULT, ENOMEM, KernelError
+from sandbox.kernel.binfmt import Binary, find_binary
 from sandbox.kernel.events import TaskChange
 from sandbox.kernel.fs.inode import Inode
-from sandbox.kernel.fs.mount import read_all
 from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.task import Task
@@ -26,7 +27,6 @@ from sandbox.kernel.vma import (
     VmaTree,
     page_align,
 )
-from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
@@ -43,39 +43,46 @@ AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK, AT_SECURE = 
 AT_RANDOM, AT_EXECFN = 25, 31
 
 
-def read_executable(inode: Inode, path: str) -> Executable:
-    """Parse a program's headers.  Raises KernelError(ENOEXEC), with the reason as its cause."""
-    try:
-        return parse_executable(read_all(inode), path)
-    except SandboxError as error:
-        raise KernelError(ENOEXEC) from error
+PIE_BASE = 0x56555000
+"""Where a position-independent program goes that has a loader: two thirds of its 3 GB (ELF_ET_DYN_BASE)."""
 
 
 def do_execve(
-    kernel: Kernel, task: Task, inode: Inode, path: str, argv: Sequence[bytes], envp: Sequence[bytes]
+    kernel: Kernel,
+    task: Task,
+    inode: Inode,
+    path: str,
+    argv: Sequence[bytes],
+    envp: Sequence[bytes],
+    name: bytes | None = None,
 ) -> None:
     """Replace a task's program.  Afterwards its context starts at ``start_thread``, which enters ring 3.
 
+    ``path`` is where the file is, ``name`` how the caller called it.
+
     Raises KernelError before anything was changed; OutOfMemory later, when the old program is gone.
     """
-    program = read_executable(inode, path)
+    called = path.encode("utf-8", "surrogateescape") if name is None else name
+    binary = find_binary(kernel, task, inode, path, called, list(argv))
+    argv, program = binary.argv, binary.program
     if sum(len(each) + 5 for each in (*argv, *envp)) > ARGUMENT_BYTES:
         raise KernelError(E2BIG)
     slot = task.cpu
     mm = kernel.new_mm()
     mm.vmas = VmaTree(stack_limit=kernel.config.stack_limit)
-    mm.read_implies_exec = program.stack_executable
+    mm.read_implies_exec = not program.stack_header
+    mm.run_from(binary.inode)
     old, task.mm = task.mm, mm
     kernel.activate(slot, mm)
     if old is not None:
         kernel.release_mm(slot, old)
     task.comm = path.rsplit("/", 1)[-1][:15]
-    task.exe, task.exe_inode, task.has_execed = path, inode, True
+    task.exe, task.exe_inode, task.has_execed = binary.path, binary.inode, True
     task.tls = [0] * len(task.tls)
     kernel.load_tls(slot, task)
     try:
-        _map_segments(kernel, task, mm, program, inode)
-        sp = _build_stack(kernel, task, mm, program, path, argv, envp)
+        loaded = _load(kernel, task, mm, binary)
+        sp = _build_stack(kernel, task, mm, program, called, loaded, argv, envp)
     except KernelError as error:
         kernel.kill_now(task, f"exec of {path} failed after the old program was gone: {error}")
     context = task.context
@@ -84,21 +91,60 @@ def do_execve(
     context.cr3 = slot.cr3
     context.esp = task.flow.stack_top
     context.eip = kernel.routines.start_thread
-    context.eax, context.edx = program.entry, sp
+    context.eax, context.edx = loaded.start, sp
     if kernel.bus.active:
         kernel.bus.emit(TaskChange(kernel.sched.now, slot.index, task.pid, "exec", path))
 
 
-def _map_segments(kernel: Kernel, task: Task, mm: Mm, program: Executable, inode: Inode) -> None:
-    brk = 0
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """Linear addresses: how far the program was moved, where its loader begins (0 for none), the first instruction."""
+
+    bias: int
+    loader_base: int
+    start: int
+
+
+def _load(kernel: Kernel, task: Task, mm: Mm, binary: Binary) -> _Loaded:
+    """Map a program and its loader, and place the heap."""
     if kernel.leaves_out("null-mapped"):
         mm.vmas.insert(Vma(0, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, VM_MAYWRITE))
+    program, loader = binary.program, binary.loader
+    bias = 0
+    if program.position_independent:
+        bias = PIE_BASE - program.span[0] if loader is not None else _place(mm, program)
+    brk = _map_segments(kernel, task, mm, program, binary.inode, bias)
+    start, base = program.entry + bias, 0
+    if loader is not None and binary.interpreter is not None:
+        base = _place(mm, loader) if loader.position_independent else 0
+        _map_segments(kernel, task, mm, loader, binary.interpreter, base)
+        start = loader.entry + base
+    elif program.position_independent:
+        brk = PIE_BASE
+    mm.vmas.start_brk = mm.vmas.brk = brk
+    return _Loaded(bias, base + (loader.span[0] if loader is not None else 0), start)
+
+
+def _place(mm: Mm, program: Executable) -> int:
+    """How far a position-independent file moves to the highest gap that is large enough for all of it."""
+    first, end = program.span
+    align = max(PAGE_SIZE, *(segment.align for segment in program.segments))
+    found = mm.vmas.get_unmapped_area(end - first + align - PAGE_SIZE, 0)
+    if found is None:
+        raise KernelError(ENOMEM)
+    return -(-found // align) * align - first
+
+
+def _map_segments(kernel: Kernel, task: Task, mm: Mm, program: Executable, inode: Inode, bias: int) -> int:
+    """Map a file's segments; the end of the last (linear)."""
+    brk = 0
     for segment in program.segments:
         prot = sum(bit for flag, bit in _FLAG_PROT if segment.flags & flag)
-        start = segment.vaddr & PAGE_MASK
-        file_end = segment.vaddr + segment.filesz
+        vaddr = segment.vaddr + bias
+        start = vaddr & PAGE_MASK
+        file_end = vaddr + segment.filesz
         mapped_end = page_align(file_end) if segment.filesz else start
-        end = page_align(segment.vaddr + segment.memsz)
+        end = page_align(vaddr + segment.memsz)
         try:
             if mapped_end > start:
                 pgoff = (segment.offset & PAGE_MASK) // PAGE_SIZE
@@ -110,11 +156,11 @@ def _map_segments(kernel: Kernel, task: Task, mm: Mm, program: Executable, inode
         if segment.memsz > segment.filesz and file_end & ~PAGE_MASK and prot & PROT_WRITE:
             _clear_tail(kernel, task, file_end)
         if prot & PROT_EXEC:
-            mm.start_code, mm.end_code = mm.start_code or segment.vaddr, file_end
+            mm.start_code, mm.end_code = mm.start_code or vaddr, file_end
         else:
-            mm.start_data, mm.end_data = mm.start_data or segment.vaddr, file_end
+            mm.start_data, mm.end_data = mm.start_data or vaddr, file_end
         brk = max(brk, end)
-    mm.vmas.start_brk = mm.vmas.brk = brk
+    return brk
 
 
 def _clear_tail(kernel: Kernel, task: Task, address: int) -> None:
@@ -132,7 +178,8 @@ def _build_stack(
     task: Task,
     mm: Mm,
     program: Executable,
-    path: str,
+    name: bytes,
+    loaded: _Loaded,
     argv: Sequence[bytes],
     envp: Sequence[bytes],
 ) -> int:
@@ -146,15 +193,16 @@ def _build_stack(
         strings[:0] = data
         return base - len(strings)
 
-    name_at = place(path.encode() + b"\0")
+    name_at = place(name + b"\0")
     env_at = [place(each + b"\0") for each in reversed(envp)][::-1]
     arg_at = [place(each + b"\0") for each in reversed(argv)][::-1]
     platform_at = place(b"i686\0")
     random_at = place(noise)
     place(bytes(-(len(strings) + 4) % 16))
     auxv = [
-        (AT_HWCAP, HWCAP), (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, 100), (AT_PHDR, program.phdr_vaddr or 0),
-        (AT_PHENT, 32), (AT_PHNUM, program.phnum), (AT_BASE, 0), (AT_FLAGS, 0), (AT_ENTRY, program.entry),
+        (AT_HWCAP, HWCAP), (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, 100), (AT_PHDR, _phdr(program, loaded.bias)),
+        (AT_PHENT, 32), (AT_PHNUM, program.phnum), (AT_BASE, loaded.loader_base), (AT_FLAGS, 0),
+        (AT_ENTRY, program.entry + loaded.bias),
         (AT_UID, 0), (AT_EUID, 0), (AT_GID, 0), (AT_EGID, 0), (AT_SECURE, 0), (AT_RANDOM, random_at),
         (AT_EXECFN, name_at), (AT_PLATFORM, platform_at), (AT_NULL, 0),
     ]  # fmt: skip
@@ -176,3 +224,7 @@ def _build_stack(
     if copy_to_user(kernel, task, sp, image):
         raise KernelError(EFAULT)
     return sp
+
+
+def _phdr(program: Executable, bias: int) -> int:
+    return 0 if program.phdr_vaddr is None else program.phdr_vaddr + bias

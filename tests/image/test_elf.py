@@ -40,7 +40,6 @@ BAD = [
     ("type none", Elf(type=0).pack(), "type 0", 16),
     ("type core", Elf(type=4).pack(), "type 4", 16),
     ("object", Elf(type=1).pack(), "relocatable", 16),
-    ("PIE", Elf(type=3).pack(), "position-independent", 16),
     ("no headers", Elf(headers=[], phnum=0).pack(), "0 program headers", 44),
     ("too many headers", Elf(phnum=129).pack(), "129 program headers", 44),
     ("PN_XNUM", Elf(phnum=0xFFFF).pack(), "65535 program headers", 44),
@@ -48,7 +47,7 @@ BAD = [
     ("headers far beyond", Elf(phoff=0xFFFFFFFF).pack(), "beyond the end", 28),
     ("no load", Elf(headers=[Entry(kind=PT_GNU_STACK)]).pack(), "nothing to run", None),
     ("empty load", Elf(headers=[Entry(filesz=0, memsz=0)]).pack(), "nothing to run", None),
-    ("interp", Elf(headers=[Entry(), Entry(kind=PT_INTERP)]).pack(), "dynamically linked", 84),
+    ("interp", Elf(headers=[Entry(), Entry(kind=PT_INTERP, filesz=1)]).pack(), "PT_INTERP of 1 byte", 84),
     ("filesz > memsz", Elf(headers=[Entry(memsz=0x1FF)]).pack(), "512 bytes in the file but only 511", 52 + 16),
     ("filesz, no memsz", Elf(headers=[Entry(memsz=0)]).pack(), "512 bytes in the file but only 0", 52 + 16),
     ("cut", Elf(headers=[Entry(filesz=0x201, memsz=0x201)]).pack(), "truncated", 52 + 4),
@@ -198,3 +197,15 @@ def test_damage_is_reported_or_harmless(changes: list[tuple[int, int]], cut: int
         assert not segment.filesz or segment.offset + segment.filesz <= len(data) - cut
         last = segment.vaddr + segment.memsz
     symbols(bytes(data))
+
+
+def test_position_independent() -> None:
+    program = parse_executable(Elf(type=3, headers=[Entry(vaddr=0, memsz=0x3000)], entry=0x10).pack(), "a")
+    assert program.position_independent
+    assert program.span == (0, 0x3000)
+    assert program.interpreter is None
+
+
+def test_interpreter_is_named_by_its_place() -> None:
+    headers = [Entry(), Entry(kind=PT_INTERP, offset=0x80, filesz=14)]
+    assert parse_executable(Elf(headers=headers).pack(), "a").interpreter == (0x80, 14)

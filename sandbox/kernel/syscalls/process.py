@@ -82,7 +82,7 @@ def sys_execve(kernel: Kernel, task: Task, path: int, argv: int, envp: int, *_: 
     name = get_string(kernel, task, path)
     arguments, environment = _strings(kernel, task, argv), _strings(kernel, task, envp)
     inode, found = kernel.files.open_exec(task, name)
-    do_execve(kernel, task, inode, found, arguments, environment)
+    do_execve(kernel, task, inode, found, arguments, environment, name)
     task.files.close_on_exec()
     task.signals.hand, task.signals.altstack = task.signals.hand.exec(), AltStack()
     release_vfork(kernel, task)
