@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test check bench images docs setup clean
+.PHONY: run test check bench images docs programs libc setup clean
 
 run: setup
 	@$(BIN)/sandbox run images/cow-fork --trace faults
@@ -29,6 +29,12 @@ images: setup
 
 docs: setup
 	$(BIN)/sphinx-build -W -q -b html docs build/docs
+
+programs: setup
+	@$(BIN)/python -m tests.programs.fetch
+
+libc:
+	@sh asm/images/libc/fetch.sh
 
 setup: $(STAMP)
 

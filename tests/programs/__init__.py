@@ -1,0 +1,1 @@
+"""Programs that nobody here wrote: Debian's, for i386."""
