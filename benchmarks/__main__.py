@@ -6,10 +6,16 @@ import argparse
 import json
 import sys
 
-from benchmarks import faults, loops, memory, startup
+from benchmarks import faults, linux, loops, memory, startup
 from benchmarks.measure import Row, table
 
-SECTIONS = {"loops": loops.rows, "faults": faults.rows, "startup": startup.rows, "memory": memory.rows}
+SECTIONS = {
+    "loops": loops.rows,
+    "faults": faults.rows,
+    "startup": startup.rows,
+    "memory": memory.rows,
+    "linux": linux.rows,
+}
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,54 +20,61 @@ Handler = Callable[["Kernel", Task, int, int, int, int, int, int], int]
 """EBX, ECX, EDX, ESI, EDI and EBP as they came, unsigned; the result may be negative."""
 
 
+@functools.cache
+def handlers() -> tuple[Handler | None, ...]:
+    """The functions by number, None for calls that are not there."""
+    from sandbox.kernel.syscalls import (
+        epoll,
+        fcntl,
+        files,
+        io,
+        ioctl,
+        ldt,
+        madvise,
+        memory,
+        misc,
+        names,
+        poll,
+        process,
+        signals,
+        socket,
+        stat,
+        timers,
+        transfer,
+    )
+
+    found: list[Handler | None] = [None] * (max(NUMBERS.values()) + 1)
+    for module in (
+        process,
+        signals,
+        timers,
+        memory,
+        madvise,
+        ldt,
+        files,
+        fcntl,
+        stat,
+        names,
+        transfer,
+        io,
+        ioctl,
+        misc,
+        poll,
+        epoll,
+        socket,
+    ):
+        for name in dir(module):
+            if name.startswith("sys_"):
+                found[NUMBERS[name[4:]]] = getattr(module, name)
+    return tuple(found)
+
+
 class SystemCalls:
     """The dispatch table of one kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
-        from sandbox.kernel.syscalls import (
-            epoll,
-            fcntl,
-            files,
-            io,
-            ioctl,
-            ldt,
-            madvise,
-            memory,
-            misc,
-            names,
-            poll,
-            process,
-            signals,
-            socket,
-            stat,
-            timers,
-            transfer,
-        )
-
         self._kernel = kernel
-        self._handlers: list[Handler | None] = [None] * (max(NUMBERS.values()) + 1)
-        for module in (
-            process,
-            signals,
-            timers,
-            memory,
-            madvise,
-            ldt,
-            files,
-            fcntl,
-            stat,
-            names,
-            transfer,
-            io,
-            ioctl,
-            misc,
-            poll,
-            epoll,
-            socket,
-        ):
-            for name in dir(module):
-                if name.startswith("sys_"):
-                    self._handlers[NUMBERS[name[4:]]] = getattr(module, name)
+        self._handlers = handlers()
 
     def dispatch(self, task: Task) -> None:
         """Carry out the call that a task made with INT 0x80."""

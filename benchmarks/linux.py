@@ -1,0 +1,133 @@
+"""Ordinary Linux programs: against this host, and where their time goes; system calls and faults a second."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import programs
+from benchmarks.kernelrun import marked_seconds
+from benchmarks.measure import Row, interleaved, seconds
+from sandbox.engine.cpu import Cpu
+from sandbox.kernel.config import KernelConfig
+from sandbox.runner.run import Session
+
+ROOT = Path(__file__).resolve().parents[1] / "build" / "programs"
+ENVIRONMENT = ("PATH=/bin:/usr/bin:/sbin", "TZ=UTC")
+CALLS = 200_000
+PROGRAMS = {
+    "busybox echo": ("/bin/busybox", "echo", "hello"),
+    "busybox pipeline": ("/bin/busybox", "sh", "-c", "seq 1 500 | grep 7 | sort -r | head -n 3"),
+    "seq 1 100000 | md5sum": ("/bin/busybox", "sh", "-c", "seq 1 100000 | md5sum"),
+    "bash, 10 subshells": ("/bin/bash-static", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do (exit $i); done"),
+    "tcc -run": ("/usr/bin/tcc", "-run", "/etc/hello.c", "x"),
+}
+
+
+@dataclass
+class Shares:
+    """Host seconds of a run by who used them."""
+
+    ring3: float = 0.0
+    ring0: float = 0.0
+    whole: float = 0.0
+
+    def __str__(self) -> str:
+        parts = {"guest": self.ring3, "kernel routines": self.ring0, "Python": self.whole - self.ring3 - self.ring0}
+        return ", ".join(f"{name} {100 * part / self.whole:.0f} %" for name, part in parts.items())
+
+
+def rows() -> Iterator[Row]:
+    yield Row("system calls: getpid", CALLS / _getpid_seconds() / 1000, "k/s")
+    zero = programs.demand_zero()
+    fault = statistics.median(statistics.median(marked_seconds(zero)[1:]) for _ in range(3)) / programs.PAGES
+    yield Row("page faults: demand-zero", 1e-3 / fault, "k/s")
+    for name, argv in PROGRAMS.items():
+        if not (ROOT / argv[0].lstrip("/")).exists():
+            print(f"{name}: not measured, `make programs` brings it", file=sys.stderr)
+            continue
+        took = interleaved({"sandbox": lambda argv=argv: _run(argv), "host": lambda argv=argv: _native(argv)}, 5)  # type: ignore[misc]
+        shares = _shares(argv)
+        yield Row(f"{name}: against this host", took["sandbox"] / took["host"], "x", note=_times(took))
+        yield Row(f"{name}: against its engine time", shares.whole / shares.ring3, "x", note=str(shares))
+
+
+def _times(took: dict[str, float]) -> str:
+    return f"{1e3 * took['sandbox']:.1f} ms against {1e3 * took['host']:.1f} ms"
+
+
+def _getpid_seconds() -> float:
+    body = f"mov esi, {CALLS}\n1: mov eax, 20\nint 0x80\ndec esi\njnz 1b\n"
+    program = programs.build(body)
+    return interleaved({"calls": lambda: seconds(lambda: _session(("getpid",), program).finish())}, 3)["calls"]
+
+
+def _session(argv: Sequence[str], program: bytes) -> Session:
+    config = KernelConfig(root=ROOT if ROOT.exists() else None, environment=ENVIRONMENT, time_limit=0)
+    return Session(argv[0], program, tuple(argv[1:]), config)
+
+
+def _run(argv: Sequence[str]) -> float:
+    """Seconds in process, from machine creation to the result."""
+    program = (ROOT / argv[0].lstrip("/")).read_bytes()
+    began = time.perf_counter()
+    with _session(argv, program) as session:
+        result = session.finish()
+    took = time.perf_counter() - began
+    if result.error or result.signal:
+        raise RuntimeError(f"{argv[0]}: {result.headline()}")
+    return took
+
+
+def _native(argv: Sequence[str]) -> float:
+    """Seconds of the same command on this host: in the root directory if this user may, else as it lies there."""
+    enter = ["/usr/sbin/chroot", str(ROOT)]
+    command = [*enter, *argv]
+    return (
+        seconds(
+            lambda: subprocess.run(
+                command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        )
+        - _empty()
+    )
+
+
+def _empty() -> float:
+    """Seconds that starting a process from here takes."""
+    return seconds(lambda: subprocess.run(["/bin/true"], check=False))
+
+
+def _shares(argv: Sequence[str]) -> Shares:
+    """One run with a clock around the engine."""
+    shares = Shares()
+    program = (ROOT / argv[0].lstrip("/")).read_bytes()
+    began = time.perf_counter()
+    with _session(argv, program) as session:
+        for slot in session.kernel.cpus:
+            _clock(slot.cpu, shares)
+        session.finish()
+    shares.whole = time.perf_counter() - began
+    return shares
+
+
+def _clock(cpu: Cpu, shares: Shares) -> None:
+    inner = cpu._trip
+
+    def trip(pad: int) -> int:
+        user = cpu.context.cpl == 3
+        began = time.perf_counter()
+        result = inner(pad)
+        took = time.perf_counter() - began
+        if user:
+            shares.ring3 += took
+        else:
+            shares.ring0 += took
+        return result
+
+    cpu._trip = trip
