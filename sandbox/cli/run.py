@@ -22,6 +22,7 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
     add_guest_arguments(parser)
     parser.add_argument("--trace", metavar="KINDS", help=f"comma-separated: {', '.join(TRACE_KINDS)}")
+    parser.add_argument("--strace", action="store_true", help="system calls and signals, as strace shows them")
     parser.add_argument("--stats", action="store_true", help="counts and times at the end")
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.add_argument("--status", action="store_true", help="exit with the guest's own status (128 + signal)")
@@ -52,8 +53,7 @@ def run(options: argparse.Namespace) -> int:
         streams.source = BytesSource(target.manifest.stdin.encode())
     recorded: list[dict[str, Any]] = []
     with Session(target.name, target.data, target.arguments, config, streams) as session:
-        if kinds:
-            _subscribe(session, kinds, recorded if options.json else None)
+        _subscribe(session, kinds, options.strace, recorded if options.json else None)
         sched = session.kernel.sched
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: setattr(sched, "interrupted", True))
@@ -62,7 +62,11 @@ def run(options: argparse.Namespace) -> int:
             signal.signal(signal.SIGCONT, lambda *_: terminal.enter())
         result = session.finish()
     if options.json:
-        print(json.dumps({**result.to_dict(), "events": recorded} if kinds else result.to_dict(), indent=2))
+        print(
+            json.dumps(
+                {**result.to_dict(), "events": recorded} if kinds or options.strace else result.to_dict(), indent=2
+            )
+        )
     else:
         _narrate(result, options.stats)
     if options.status:
@@ -80,18 +84,38 @@ def _trace_kinds(text: str | None) -> tuple[str, ...]:
     return kinds
 
 
-def _subscribe(session: Any, kinds: tuple[str, ...], recorded: list[dict[str, Any]] | None) -> None:
+def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: list[dict[str, Any]] | None) -> None:
     from sandbox.cli.colour import Colour
     from sandbox.report.trace import KINDS, event_line, fault_header
 
+    bus = session.kernel.bus
+    calls = None
+    if strace:
+        from sandbox.report.strace import Strace
+
+        def line(text: str) -> None:
+            if recorded is None:
+                print(text, file=sys.stderr)
+            else:
+                recorded.append({"event": "strace", "time": session.kernel.sched.now, "line": text})
+
+        calls = Strace(session.kernel, line)
+    if not kinds:
+        return
     wanted = tuple({each for kind in kinds for each in KINDS[kind]})
     if recorded is not None:
-        session.kernel.bus.subscribe(lambda event: recorded.append(event.to_dict()), *wanted)
+        bus.subscribe(lambda event: recorded.append(event.to_dict()), *wanted)
         return
     paint = Colour(sys.stderr)
     if "faults" in kinds:
         print(paint("bold", fault_header()), file=sys.stderr)
-    session.kernel.bus.subscribe(lambda event: print(event_line(event, paint), file=sys.stderr), *wanted)
+
+    def show(event: Any) -> None:
+        if calls is not None:
+            calls.interrupt()
+        print(event_line(event, paint), file=sys.stderr)
+
+    bus.subscribe(show, *wanted)
 
 
 def _narrate(result: Result, stats: bool) -> None:

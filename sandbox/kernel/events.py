@@ -57,6 +57,26 @@ class SystemCall(Event):
 
 
 @dataclass(slots=True)
+class CallEntered(Event):
+    """A task makes a system call; what its arguments point to is as the program left it."""
+
+    pid: int
+    number: int
+    name: str
+    arguments: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class SignalDelivered(Event):
+    """A signal is about to reach its handler, to stop its task or to end it."""
+
+    pid: int
+    signal: int
+    code: int
+    union: bytes
+
+
+@dataclass(slots=True)
 class TaskChange(Event):
     """fork, exec, exit, sleep, wake."""
 

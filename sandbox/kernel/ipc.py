@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
+from sandbox.kernel.abi.siginfo import SigInfo
+from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
 from sandbox.kernel.fs.fifo import Fifo
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.inode import Inode
 from sandbox.kernel.fs.pipe import Pipe, PipeInode, Sleep, WaitQueue, make_pipe
 from sandbox.kernel.fs.socket import SocketEnd
-from sandbox.kernel.signal import SIGPIPE, send_signal
+from sandbox.kernel.signal import send_signal
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import copy_frame_from_user, copy_frame_to_user
 from sandbox.kernel.wait import signal_pending, wait_on, wake_up
@@ -78,7 +80,7 @@ def pipe_from_user(
         return pipe.write(count, move, sleeper(kernel, task), nonblock)
     finally:
         if not pipe.readers and not quiet:
-            send_signal(kernel, task, SIGPIPE)
+            send_signal(kernel, task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid))
 
 
 def sleeper(kernel: Kernel, task: Task) -> Sleep:

@@ -47,7 +47,7 @@ from sandbox.kernel.abi.signals import (
     name_of,
 )
 from sandbox.kernel.abi.structs import SigAction
-from sandbox.kernel.events import Killed
+from sandbox.kernel.events import Killed, SignalDelivered
 from sandbox.kernel.limits import RLIMIT_CORE
 from sandbox.kernel.sigframe import setup_frame
 from sandbox.kernel.sigqueue import bit_of
@@ -182,6 +182,10 @@ def deliver(kernel: Kernel, task: Task) -> None:
         info = state.dequeue(~state.blocked)
         if info is not None:
             action = state.hand.actions[info.signo]
+            if kernel.bus.active:
+                kernel.bus.emit(
+                    SignalDelivered(kernel.sched.now, task.cpu.index, task.pid, info.signo, info.code, info.union)
+                )
             if action.handler == SIG_IGN and not bit_of(info.signo) & UNBLOCKABLE:
                 continue
             if action.handler != SIG_DFL:

@@ -144,6 +144,7 @@ class Console(CharDevice, Stream):
     ) -> None:
         super().__init__(ino, 0 if terminal is None else makedev(136, 0), name)
         self.kind = S_IFIFO if terminal is None else S_IFCHR
+        self.mode = 0o600 if terminal is None else 0o620
         self._source = source
         self._sink = sink
         self._terminal = terminal

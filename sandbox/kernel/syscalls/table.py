@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
 from sandbox.kernel.abi.errno import ENOMEM, ENOSYS, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.numbers import NUMBERS, name_of
-from sandbox.kernel.events import SystemCall
+from sandbox.kernel.events import CallEntered, SystemCall
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.task import Task
 
@@ -92,6 +92,8 @@ class SystemCalls:
         )
         handler = self._handlers[number] if number < len(self._handlers) else None
         before = task.context.eip
+        if kernel.bus.active:
+            kernel.bus.emit(CallEntered(kernel.sched.now, task.cpu.index, task.pid, number, name_of(number), arguments))
         try:
             result = -ENOSYS if handler is None else handler(kernel, task, *arguments)
         except KernelError as error:

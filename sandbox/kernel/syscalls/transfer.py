@@ -16,6 +16,8 @@ from sandbox.kernel.abi.errno import (
     KernelError,
 )
 from sandbox.kernel.abi.flags import O_APPEND, O_NONBLOCK, O_PATH, S_IFDIR, S_IFIFO, S_IFREG
+from sandbox.kernel.abi.siginfo import SigInfo
+from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
 from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.inode import Inode
@@ -24,7 +26,7 @@ from sandbox.kernel.ipc import sleeper
 from sandbox.kernel.layout import PAGE_SIZE
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.writeback import drop_range, sync_inode
-from sandbox.kernel.signal import SIGPIPE, send_signal
+from sandbox.kernel.signal import send_signal
 from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, MAXIMUM_POSITION, room, write_page
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task import Task
@@ -60,7 +62,7 @@ def _put(kernel: Kernel, task: Task, out: File, at: int | None, pfn: int, offset
             return inode.pipe.write(size, move, sleeper(kernel, task), bool(out.flags & O_NONBLOCK))
         finally:
             if not inode.pipe.readers:
-                send_signal(kernel, task, SIGPIPE)
+                send_signal(kernel, task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid))
     if isinstance(inode, CharDevice):
         start = kernel.memory.host_index(pfn << 12) + offset
         return inode.write(bytes(kernel.memory.bytes[start : start + size]))

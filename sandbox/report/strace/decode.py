@@ -1,0 +1,365 @@
+"""One argument as text: a decoder for each kind that the signatures name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from struct import iter_unpack, unpack
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi import flags as abi
+from sandbox.kernel.abi import signals
+from sandbox.kernel.abi.structs import SigAction
+from sandbox.report.strace import structures, words
+from sandbox.report.strace.memory import read_string, read_user
+from sandbox.report.strace.words import bits, choice, pointer, quoted, signed, table
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task import Task
+
+
+@dataclass(slots=True)
+class Call:
+    """A system call while its line is made; ``result`` is negative for an errno, None on the way in."""
+
+    kernel: Kernel
+    task: Task
+    arguments: tuple[int, ...]
+    result: int | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.result is not None and self.result < 0
+
+    def bytes_at(self, address: int, size: int) -> bytes | None:
+        """All of them, or None."""
+        data = read_user(self.kernel, self.task, address, size)
+        return data if len(data) == size else None
+
+
+Decoder = Callable[[Call, int], str]
+"""The call and the index of the argument."""
+
+
+WIDE = frozenset({"llong", "hilo"})
+"""Kinds that take two registers."""
+
+
+def _structure(size: int, show: Callable[[bytes], str]) -> Decoder:
+    """A pointer to a structure that goes in."""
+
+    def decode(call: Call, index: int) -> str:
+        address = call.arguments[index]
+        data = call.bytes_at(address, size) if address else None
+        return pointer(address) if data is None else show(data)
+
+    return decode
+
+
+def _filled(decoder: Decoder) -> Decoder:
+    """What the kernel stores: shown as an address when the call failed."""
+
+    def decode(call: Call, index: int) -> str:
+        return pointer(call.arguments[index]) if call.failed else decoder(call, index)
+
+    return decode
+
+
+def _flags(prefix: str, zero: str = "0", *leave_out: str) -> Decoder:
+    names = table(prefix, *leave_out)
+    return lambda call, index: bits(call.arguments[index], names, zero)
+
+
+def _choice(names: dict[int, str]) -> Decoder:
+    return lambda call, index: choice(call.arguments[index], names)
+
+
+def _path(call: Call, index: int) -> str:
+    address = call.arguments[index]
+    text = read_string(call.kernel, call.task, address) if address else None
+    return pointer(address) if text is None else quoted(text, None)
+
+
+def _in_buffer(call: Call, index: int) -> str:
+    address, size = call.arguments[index], call.arguments[index + 1]
+    data = read_user(call.kernel, call.task, address, min(size, words.STRING_LIMIT))
+    return pointer(address) if len(data) < min(size, words.STRING_LIMIT) else quoted(data, more=len(data) < size)
+
+
+def _out_buffer(call: Call, index: int) -> str:
+    address, size = call.arguments[index], call.result or 0
+    if size < 0:
+        return pointer(address)
+    data = read_user(call.kernel, call.task, address, min(size, words.STRING_LIMIT))
+    return quoted(data, more=len(data) < size)
+
+
+def _random_buffer(call: Call, index: int) -> str:
+    address, size = call.arguments[index], call.result or 0
+    return pointer(address) if size < 0 else words.hexed(read_user(call.kernel, call.task, address, size))
+
+
+def _out_string(call: Call, index: int) -> str:
+    """A name that the kernel stores, of which the result counts the NUL too."""
+    data = None if call.failed else call.bytes_at(call.arguments[index], max(0, (call.result or 1) - 1))
+    return pointer(call.arguments[index]) if data is None else quoted(data, None)
+
+
+def _comm(call: Call, index: int) -> str:
+    text = read_string(call.kernel, call.task, call.arguments[index], 16)
+    return pointer(call.arguments[index]) if text is None else quoted(text, None)
+
+
+def _pointers(call: Call, address: int) -> list[int] | None:
+    found: list[int] = []
+    while len(found) < 4096:
+        data = call.bytes_at(address + 4 * len(found), 4)
+        if data is None:
+            return None
+        word = int.from_bytes(data, "little")
+        if not word:
+            break
+        found.append(word)
+    return found
+
+
+def _argv(call: Call, index: int) -> str:
+    address = call.arguments[index]
+    found = _pointers(call, address) if address else None
+    if found is None:
+        return pointer(address)
+    shown = []
+    for each in found[: words.STRING_LIMIT]:
+        text = read_string(call.kernel, call.task, each)
+        shown.append(pointer(each) if text is None else quoted(text))
+    return "[" + ", ".join(shown) + (", ..." if len(found) > words.STRING_LIMIT else "") + "]"
+
+
+def _envp(call: Call, index: int) -> str:
+    address = call.arguments[index]
+    found = _pointers(call, address) if address else None
+    if found is None:
+        return pointer(address)
+    return f"{address:#x} /* {len(found)} var{'' if len(found) == 1 else 's'} */"
+
+
+def _dirfd(call: Call, index: int) -> str:
+    value = signed(call.arguments[index])
+    return "AT_FDCWD" if value == abi.AT_FDCWD else str(value)
+
+
+def _wait_out(call: Call, index: int) -> str:
+    """Stored only when there was a child."""
+    if not call.result or call.result < 0:
+        return pointer(call.arguments[index])
+    return _structure(4, structures.wait_status)(call, index)
+
+
+def _iovec(call: Call, index: int, left: int) -> str:
+    address, count = call.arguments[index], call.arguments[index + 1]
+    data = call.bytes_at(address, 8 * count) if count <= abi.UIO_MAXIOV else None
+    if data is None:
+        return pointer(address)
+    shown = []
+    for base, size in iter_unpack("<2I", data):
+        seen = min(size, words.STRING_LIMIT, left)
+        text = quoted(read_user(call.kernel, call.task, base, seen), more=seen < min(size, left))
+        shown.append(f"{{iov_base={text if base else 'NULL'}, iov_len={size}}}")
+        left -= min(left, size)
+    return "[" + ", ".join(shown) + "]"
+
+
+def _iovec_out(call: Call, index: int) -> str:
+    return pointer(call.arguments[index]) if call.failed else _iovec(call, index, call.result or 0)
+
+
+_POLL = {1: "POLLIN", 2: "POLLPRI", 4: "POLLOUT", 8: "POLLERR", 16: "POLLHUP", 32: "POLLNVAL",
+         0x40: "POLLRDNORM", 0x80: "POLLRDBAND", 0x100: "POLLWRNORM",
+         0x200: "POLLWRBAND", 0x400: "POLLMSG", 0x2000: "POLLRDHUP"}  # fmt: skip
+
+
+def poll_events(mask: int) -> str:
+    return bits(mask, _POLL)
+
+
+def _pollfds(call: Call, index: int) -> str:
+    address, count = call.arguments[index], call.arguments[index + 1]
+    data = call.bytes_at(address, 8 * count) if count <= 1024 else None
+    if data is None:
+        return pointer(address)
+    shown = (f"{{fd={fd}, events={poll_events(events)}}}" for fd, events, _ in iter_unpack("<ihH", data))
+    return "[" + ", ".join(shown) + "]"
+
+
+def _fd_set(call: Call, index: int) -> str:
+    address, count = call.arguments[index], min(call.arguments[0], 1024)
+    data = call.bytes_at(address, (count + 31) // 32 * 4) if address else None
+    if data is None:
+        return pointer(address)
+    mask = int.from_bytes(data, "little")
+    return "[" + " ".join(str(fd) for fd in range(count) if mask >> fd & 1) + "]"
+
+
+def _dirents(call: Call, index: int) -> str:
+    address, size = call.arguments[index], call.result or 0
+    data = call.bytes_at(address, size) if size >= 0 else None
+    if data is None:
+        return pointer(address)
+    at = count = 0
+    while at + 18 <= size:
+        at += max(1, int.from_bytes(data[at + 16 : at + 18], "little"))
+        count += 1
+    return f"{address:#x} /* {count} entr{'y' if count == 1 else 'ies'} */"
+
+
+def _clone_flags(call: Call, index: int) -> str:
+    value = call.arguments[index]
+    names = bits(value & ~0xFF, table("CLONE_"), "")
+    number = value & 0xFF
+    sent = words.signal_name(number) if number else ""
+    return "|".join(each for each in (names, sent) if each) or "0"
+
+
+def _umode(call: Call, index: int) -> str:
+    return words.mode(call.arguments[index])
+
+
+_CLOCKS = table("CLOCK_")
+_WHENCE = table("SEEK_")
+_LIMITS = table("RLIMIT_")
+_HOW = {signals.SIG_BLOCK: "SIG_BLOCK", signals.SIG_UNBLOCK: "SIG_UNBLOCK", signals.SIG_SETMASK: "SIG_SETMASK"}
+_ADVICE = table("MADV_")
+_WAIT = {
+    1: "WNOHANG",
+    2: "WSTOPPED",
+    8: "WCONTINUED",
+    0x20000000: "__WNOTHREAD",
+    0x40000000: "__WALL",
+    0x80000000: "__WCLONE",
+}
+_WAITID = {**_WAIT, 4: "WEXITED", 0x01000000: "WNOWAIT"}
+_PROT = {1: "PROT_READ", 2: "PROT_WRITE", 4: "PROT_EXEC", 0x01000000: "PROT_GROWSDOWN", 0x02000000: "PROT_GROWSUP"}
+
+
+def _map_flags(call: Call, index: int) -> str:
+    value = call.arguments[index]
+    kind = {1: "MAP_SHARED", 2: "MAP_PRIVATE", 3: "MAP_SHARED_VALIDATE"}.get(value & 0xF)
+    rest = bits(value & ~0xF, {bit: name for bit, name in table("MAP_", "MAP_TYPE").items() if bit > 3}, "")
+    return "|".join(each for each in (kind or (f"{value & 0xF:#x}"), rest) if each)
+
+
+def _register_mask(call: Call, index: int) -> str:
+    return words.sigset(call.arguments[index])
+
+
+_sigaction_in = _structure(20, structures.sigaction(SigAction.unpack))
+_old_sigaction_in = _structure(16, structures.sigaction(SigAction.unpack_old))
+_PRINT_INT: Decoder = lambda call, index: str(signed(call.arguments[index]))  # noqa: E731
+
+IN: dict[str, Decoder] = {
+    "int": _PRINT_INT,
+    "fd": _PRINT_INT,
+    "uint": lambda call, index: str(call.arguments[index]),
+    "hex": lambda call, index: f"{call.arguments[index]:#x}".replace("0x0", "0") if not call.arguments[index]
+    else f"{call.arguments[index]:#x}",
+    "ptr": lambda call, index: pointer(call.arguments[index]),
+    "dirfd": _dirfd,
+    "path": _path,
+    "buf": _in_buffer,
+    "argv": _argv,
+    "envp": _envp,
+    "oflags": lambda call, index: words.open_flags(call.arguments[index]),
+    "mode": _umode,
+    "access": lambda call, index: bits(call.arguments[index], {4: "R_OK", 2: "W_OK", 1: "X_OK"}, "F_OK"),
+    "atflags": _flags("AT_", "0", *(name for name in vars(abi) if name.startswith("AT_") and name not in (
+        "AT_SYMLINK_NOFOLLOW", "AT_SYMLINK_FOLLOW", "AT_NO_AUTOMOUNT", "AT_EMPTY_PATH"))),
+    "unlinkflags": lambda call, index: bits(call.arguments[index], {0x200: "AT_REMOVEDIR"}),
+    "statxflags": lambda call, index: "AT_STATX_SYNC_AS_STAT" + (
+        f"|{rest}" if (rest := bits(call.arguments[index], {0x100: "AT_SYMLINK_NOFOLLOW", 0x800: "AT_NO_AUTOMOUNT",
+                                                          0x1000: "AT_EMPTY_PATH"}, "")) else ""),
+    "statxmask": lambda call, index: structures.statx_mask(call.arguments[index]),
+    "whence": _choice(_WHENCE),
+    "prot": lambda call, index: bits(call.arguments[index], _PROT, "PROT_NONE"),
+    "map": _map_flags,
+    "mremap": _flags("MREMAP_"),
+    "msync": _flags("MS_"),
+    "advice": _choice(_ADVICE),
+    "clock": _choice(_CLOCKS),
+    "timerflags": lambda call, index: bits(call.arguments[index], {1: "TIMER_ABSTIME"}),
+    "itimer": _choice({0: "ITIMER_REAL", 1: "ITIMER_VIRTUAL", 2: "ITIMER_PROF"}),
+    "limit": _choice(_LIMITS),
+    "who": _choice({0: "RUSAGE_SELF", 0xFFFFFFFF: "RUSAGE_CHILDREN", 1: "RUSAGE_THREAD"}),
+    "signal": lambda call, index: words.signal_name(call.arguments[index]),
+    "how": _choice(_HOW),
+    "wait": lambda call, index: bits(call.arguments[index], _WAIT),
+    "waitid": lambda call, index: bits(call.arguments[index], _WAITID),
+    "idtype": _choice({0: "P_ALL", 1: "P_PID", 2: "P_PGID"}),
+    "clone": _clone_flags,
+    "random": lambda call, index: bits(call.arguments[index], {1: "GRND_NONBLOCK", 2: "GRND_RANDOM"}),
+    "poll": _pollfds,
+    "fdset": _fd_set,
+    "iovec": lambda call, index: _iovec(call, index, 1 << 32),
+    "timespec": _structure(8, structures.timespec),
+    "timespec64": _structure(16, structures.timespec64),
+    "timeval": _structure(8, structures.timeval),
+    "itimerval": _structure(16, structures.itimerval),
+    "rlimit": _structure(8, structures.rlimit),
+    "rlimit64": _structure(16, structures.rlimit64),
+    "sigaction": _sigaction_in,
+    "oldsigaction": _old_sigaction_in,
+    "sigset": _structure(8, structures.sigset),
+    "oldsigset": _structure(4, structures.sigset),
+    "mask": _register_mask,
+    "user_desc": _structure(16, structures.user_desc),
+    "comm": _comm,
+    "llong": lambda call, index: str(call.arguments[index] | signed(call.arguments[index + 1]) << 32),
+    "hilo": lambda call, index: str(call.arguments[index + 1] | signed(call.arguments[index]) << 32),
+    "pages": lambda call, index: f"{call.arguments[index] << 12:#x}" if call.arguments[index] else "0",
+    "fdflags": lambda call, index: bits(call.arguments[index], {1: "FD_CLOEXEC"}),
+    "fcntl": _choice(table("F_", "F_OK")),
+    "ioctl": _choice({
+        0x5401: "TCGETS", 0x5402: "TCSETS", 0x5403: "TCSETSW", 0x5404: "TCSETSF", 0x5405: "TCGETA", 0x540A: "TIOCSTI",
+        0x540B: "TCFLSH", 0x540E: "TIOCSCTTY", 0x540F: "TIOCGPGRP", 0x5410: "TIOCSPGRP", 0x5411: "TIOCOUTQ",
+        0x5413: "TIOCGWINSZ", 0x5414: "TIOCSWINSZ", 0x541B: "FIONREAD", 0x5421: "FIONBIO", 0x5422: "TIOCNOTTY",
+        0x5429: "TIOCGSID", 0x5450: "FIONCLEX", 0x5451: "FIOCLEX", 0x5452: "FIOASYNC",
+    }),
+    "prctl": _choice({15: "PR_SET_NAME", 16: "PR_GET_NAME"}),
+    "in_int": _structure(4, lambda data: "[{}]".format(*unpack("<i", data))),
+    "winsize": _structure(8, structures.winsize),
+    "child_stack": lambda call, index: pointer(call.arguments[index]),
+    "parent_tid": lambda call, index: pointer(call.arguments[index]),
+    "tls": _structure(16, structures.user_desc),
+    "child_tidptr": lambda call, index: pointer(call.arguments[index]),
+}  # fmt: skip
+
+OUT: dict[str, Decoder] = {
+    "out_buf": _out_buffer,
+    "out_comm": _comm,
+    "out_mask": lambda call, index: f"{{mask={words.sigset(call.task.signals.blocked)}}}",
+    "out_winsize": _filled(_structure(8, structures.winsize)),
+    "out_random": _random_buffer,
+    "out_string": _out_string,
+    "out_link": _out_buffer,
+    "out_stat64": _filled(_structure(96, structures.stat64)),
+    "out_statx": _filled(_structure(256, structures.statx)),
+    "out_timespec": _filled(_structure(8, structures.timespec)),
+    "out_timespec64": _filled(_structure(16, structures.timespec64)),
+    "out_timeval": _filled(_structure(8, structures.timeval)),
+    "out_itimerval": _filled(_structure(16, structures.itimerval)),
+    "out_rlimit": _filled(_structure(8, structures.rlimit)),
+    "out_rlimit64": _filled(_structure(16, structures.rlimit64)),
+    "out_utsname": _filled(_structure(390, structures.utsname)),
+    "out_sigaction": _filled(_sigaction_in),
+    "out_oldsigaction": _filled(_old_sigaction_in),
+    "out_sigset": _filled(_structure(8, structures.sigset)),
+    "out_oldsigset": _filled(_structure(4, structures.sigset)),
+    "out_fds": _filled(_structure(8, structures.pair)),
+    "out_wait": _wait_out,
+    "out_iovec": _iovec_out,
+    "out_dirents": _dirents,
+    "out_int": _filled(_structure(4, lambda data: "[{}]".format(*unpack("<i", data)))),
+    "out_llong": _filled(_structure(8, lambda data: "[{}]".format(*unpack("<q", data)))),
+    "out_ptr": lambda call, index: pointer(call.arguments[index]),
+}
+"""Decoders that have to wait for the call's result."""

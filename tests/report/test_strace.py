@@ -1,0 +1,212 @@
+"""System calls as strace shows them: against strace's own output, and without an effect on the run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sandbox.kernel.abi.numbers import name_of
+from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.events import PageFault
+from sandbox.kernel.syscalls.table import handlers
+from sandbox.report.strace import Strace
+from sandbox.report.strace.decode import IN, OUT
+from sandbox.report.strace.signatures import SIGNATURES
+from sandbox.runner.run import Session
+from tests.conftest import Program
+from tests.programs.table import ENVIRONMENT, ROOT, unpacked
+
+
+def trace(name: str, program: bytes, arguments: tuple[str, ...] = (), **config: object) -> list[str]:
+    config.setdefault("time_limit", 30.0)
+    with Session(name, program, arguments, KernelConfig(**config)) as session:  # type: ignore[arg-type]
+        lines: list[str] = []
+        Strace(session.kernel, lines.append)
+        session.finish()
+        return lines
+
+
+def test_every_call_of_the_kernel_has_a_signature() -> None:
+    made = {name_of(number) for number, handler in enumerate(handlers()) if handler is not None}
+    assert not made - SIGNATURES.keys()
+    kinds = {kind for signature in SIGNATURES.values() for kind in signature}
+    assert not kinds - IN.keys() - OUT.keys()
+
+
+LINES = [
+    (
+        'sys open, "offset name", 0x8241, 0x1a4',
+        'open("/tmp/a\\tb\\33", O_WRONLY|O_CREAT|O_TRUNC|O_LARGEFILE, 0644) = 3',
+    ),
+    (
+        'sys open, "offset name", 0',
+        'open("/tmp/a\\tb\\33", O_RDONLY)          = -1 ENOENT (No such file or directory)',
+    ),
+    (
+        'sys write, 1, "offset name", 5',
+        'write(1, "/tmp/", 5)                    = 5',
+    ),
+    (
+        'sys write, 1, "offset long", 40',
+        'write(1, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"..., 40) = 40',
+    ),
+    (
+        "sys write, 1, 0x10, 40",
+        "write(1, 0x10, 40)                      = -1 EFAULT (Bad address)",
+    ),
+    (
+        "sys write, 77, 0, 0",
+        'write(77, "", 0)                        = -1 EBADF (Bad file descriptor)',
+    ),
+    (
+        "sys mmap2, 0, 8192, 3, 0x22, -1, 0",
+        "mmap2(NULL, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0xb7ffe000",
+    ),
+    (
+        "sys mprotect, 0x10000, 4096, 5",
+        "mprotect(0x10000, 4096, PROT_READ|PROT_EXEC) = -1 ENOMEM (Cannot allocate memory)",
+    ),
+    (
+        'sys pipe, "offset room"',
+        "pipe([3, 4])                            = 0",
+    ),
+    (
+        "sys dup2, 1, 9",
+        "dup2(1, 9)                              = 9",
+    ),
+    (
+        "sys getpid",
+        "getpid()                                = 1",
+    ),
+    (
+        "mov eax, 60\nmov ebx, 0x1c\nint 0x80",
+        "umask(034)                              = 022",
+    ),
+    (
+        "mov eax, 37\nmov ebx, 1\nmov ecx, 0\nint 0x80",
+        "kill(1, 0)                              = 0",
+    ),
+    (
+        "mov eax, 9999\nint 0x80",
+        "= -1 ENOSYS (Function not implemented)",
+    ),
+    (
+        'sys wait4, -1, "offset room", 1, 0',
+        "wait4(-1, 0x804a000, WNOHANG, NULL)     = -1 ECHILD (No child processes)",
+    ),
+    (
+        "mov eax, 55\nmov ebx, 1\nmov ecx, 1\nint 0x80",
+        "fcntl(1, F_GETFD)                       = 0",
+    ),
+    (
+        "mov eax, 55\nmov ebx, 1\nmov ecx, 2\nmov edx, 1\nint 0x80",
+        "fcntl(1, F_SETFD, FD_CLOEXEC)           = 0",
+    ),
+    (
+        "mov eax, 54\nmov ebx, 1\nmov ecx, 0x5401\nmov edx, 0\nint 0x80",
+        "ioctl(1, TCGETS, NULL)                  = -1 ENOTTY",
+    ),
+    (
+        "mov eax, 140\nmov ebx, 1\nmov ecx, 1\nmov edx, 2\nmov esi, 0\nmov edi, 2\nint 0x80",
+        "_llseek(1, 4294967298, NULL, SEEK_END)  = -1 ESPIPE (Illegal seek)",
+    ),
+    (
+        "mov eax, 162\nmov ebx, offset second\nmov ecx, 0\nint 0x80",
+        "nanosleep({tv_sec=0, tv_nsec=500}, NULL) = 0",
+    ),
+]
+DATA = (
+    '\n.section .rodata\nname: .asciz "/tmp/a\\tb\\033"\nlong: .fill 64, 1, 97\nsecond: .long 0, 500\n'
+    ".bss\nroom: .skip 64\n"
+)
+
+
+@pytest.mark.parametrize(("body", "line"), LINES)
+def test_line(program: Program, body: str, line: str) -> None:
+    seen = trace("t", program(f"_start: {body}\npass\n{DATA}"))
+    assert line in seen[0]
+    assert seen[1:] == ["exit(0)                                 = ?", "+++ exited with 0 +++"]
+
+
+def test_signals_and_ends(program: Program) -> None:
+    text = "_start: fork_to child\nsys waitpid, -1, esp, 0\nmov eax, [0x123]\nchild: sys exit, 3\n"
+    lines = trace("t", program(text))
+    assert [line.removeprefix("[pid     1] ").removeprefix("[pid     2] ") for line in lines] == [
+        "fork()                      = 2",
+        "waitpid(-1,  <unfinished ...>",
+        "exit(3)                     = ?",
+        "+++ exited with 3 +++",
+        "<... waitpid resumed>[{WIFEXITED(s) && WEXITSTATUS(s) == 3}], 0) = 2",
+        "--- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=0x123} ---",
+        "+++ killed by SIGSEGV +++",
+    ]
+
+
+def test_looking_changes_nothing(program: Program) -> None:
+    text = f'_start: sys open, "offset name", 0\nsys write, 1, "offset long", 5\npass\n{DATA}'
+    runs = []
+    for strace in (True, False):
+        with Session("t", program(text), (), KernelConfig(time_limit=30.0)) as session:
+            if strace:
+                Strace(session.kernel, lambda line: None)
+            faults: list[tuple[int, int, str]] = []
+            session.kernel.bus.subscribe(
+                lambda event, faults=faults: faults.append((event.time, event.address, event.resolution)), PageFault
+            )
+            result = session.finish()
+            runs.append((faults, result.summary.blocks, result.summary.frames_allocated))
+    assert runs[0] == runs[1]
+
+
+def _comparable(lines: list[str]) -> list[str]:
+    """Without what the two kernels may answer differently: pids, addresses, clocks, the vDSO, what they offer."""
+    kept = []
+    for line in lines:
+        line = re.sub(r"^(\[pid +\d+\]|\d+) +", "", line)
+        line = re.sub(r"0x[0-9a-f]{5,}", "ADDRESS", line)
+        line = re.sub(r" += ", " = ", line).replace("|STATX_MNT_ID", "")
+        line = re.sub(r'getrandom\("[^"]*"', "getrandom(", line)
+        line = re.sub(r"(si_pid=|kill\(|set_tid_address\(ADDRESS\) = |getp?pid\(\) = |entry_number=)\d+", r"\1N", line)
+        line = re.sub(r"(wait4\(.*|clone\(.*) = \d+$", r"\1 = N", line)
+        line = line.replace("SA_RESTORER|", "").replace("SA_RESTORER", "0").replace(", sa_restorer=ADDRESS", "")
+        if not re.match(r"(rseq|uname|clock_gettime|readlink\(\"/proc)", line):
+            kept.append(line)
+    return kept
+
+
+@pytest.mark.skipif(
+    not {"busybox-static"} <= unpacked() or shutil.which("strace") is None or os.geteuid() != 0,
+    reason="needs strace, `make programs`, and a user who may chroot",
+)
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("/bin/busybox", "echo", "hello"),
+        ("/bin/busybox", "cat", "/etc/passwd", "/nonesuch"),
+        ("/bin/busybox", "wc", "/etc/group"),
+        ("/bin/busybox", "mkdir", "-p", "/etc/passwd/x"),
+        ("/bin/busybox", "sh", "-c", "cd /etc; pwd; echo text > /tmp/s; umask 7; exit 4"),
+    ],
+)
+def test_as_strace_itself(argv: tuple[str, ...], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    env = {**ENVIRONMENT, "PATH": os.environ["PATH"] + ":/usr/sbin"}
+    subprocess.run(
+        ["strace", "-f", "-o", str(out), "chroot", str(ROOT), "/bin/busybox", "env", "-i",
+         *(f"{name}={value}" for name, value in ENVIRONMENT.items()), *argv],
+        env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    theirs = out.read_text().splitlines()
+    start = next(
+        at
+        for at, line in enumerate(theirs)
+        if f'execve("{argv[0]}", ["{argv[0]}", "{argv[1]}"' in line and '"env"' not in line
+    )
+    environment = tuple(f"{name}={value}" for name, value in ENVIRONMENT.items())
+    mine = trace(argv[0], (ROOT / argv[0].lstrip("/")).read_bytes(), argv[1:], root=ROOT, environment=environment)
+    assert _comparable(mine) == _comparable(theirs[start + 1 :])
