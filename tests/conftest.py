@@ -12,6 +12,7 @@ from sandbox.kernel.config import KernelConfig
 from sandbox.machine.memory import PhysicalMemory
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session, run_program
+from tests.programs.summary import pytest_terminal_summary as pytest_terminal_summary
 
 PhysicalMemory.audit_by_default = True
 """Every store of host bytes is checked against what the kernel has declared its frames to be."""

@@ -12,16 +12,23 @@ import sys
 from tests.programs.table import PROJECT, ROOT, read, unpacked
 
 UNPACK = PROJECT / "asm" / "images" / "libc" / "unpack.sh"
+WANTED = ROOT / ".wanted"
+"""The packages, versions and sums that the root was made from: another table makes another root."""
 FOLDERS = ("bin", "dev", "etc", "tmp", "usr/bin")
+
+
+def _made_from() -> str:
+    return WANTED.read_text() if WANTED.exists() else ""
 
 
 def main() -> int:
     """Unpack, link, write; always successful, for a missing archive is no fault of ours."""
     table = read()
-    if unpacked() != {package.name for package in table.packages}:
+    wanted = "".join(f"{each.name} {each.version} {each.sha256}\n" for each in table.packages)
+    if unpacked() != {package.name for package in table.packages} or _made_from() != wanted:
         shutil.rmtree(ROOT, ignore_errors=True)
         ROOT.mkdir(parents=True)
-        wanted = "".join(f"{each.name} {each.version} {each.sha256}\n" for each in table.packages)
+        WANTED.write_text(wanted)
         subprocess.run([str(UNPACK), str(ROOT)], input=wanted, text=True, check=False)
     for folder in FOLDERS:
         (ROOT / folder).mkdir(parents=True, exist_ok=True)

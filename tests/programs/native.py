@@ -49,16 +49,19 @@ def runs_here(root: Path) -> str:
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace") or f"status {done.returncode}"
 
 
-def run_native(root: Path, program: Program) -> tuple[int, bytes]:
-    """Status as a shell shows it, and standard output."""
+def run_native(root: Path, program: Program) -> tuple[int, str, str]:
+    """Status as a shell shows it, standard output and standard error."""
+    for name, text in program.files.items():
+        (root / name.lstrip("/")).write_text(text)
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     done = subprocess.run(
         ["env", "-i", f"PATH={path}", *_enter(root, ("/bin/busybox", "env", "-i", *_assignments(), *program.argv))],
         input=program.stdin.encode(), capture_output=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     for each in (root / "tmp").iterdir():
-        shutil.rmtree(each) if each.is_dir() else each.unlink()
-    return done.returncode if done.returncode >= 0 else 128 - done.returncode, done.stdout
+        shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+    status = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    return status, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
 
 def _assignments() -> list[str]:

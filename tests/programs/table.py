@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,11 @@ class Package:
 
 @dataclass(frozen=True)
 class Program:
-    """One row: a command line and what comes of it.  ``status`` is as a shell shows it, 128 + signal."""
+    """One row: a command line and what comes of it.
+
+    ``status`` is as a shell shows it, 128 + signal.  ``files`` are texts by path for this row alone, below /tmp;
+    ``cpus`` asks for one more run, on so many.
+    """
 
     name: str
     packages: tuple[str, ...]
@@ -32,6 +36,9 @@ class Program:
     status: int
     stdout: str
     stdin: str = ""
+    stderr: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    cpus: int = 1
 
     @property
     def missing(self) -> list[str]:

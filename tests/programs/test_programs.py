@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from sandbox.kernel.config import KernelConfig
@@ -9,14 +12,14 @@ from sandbox.kernel.fs.console import BytesSource
 from sandbox.runner.result import Result
 from sandbox.runner.run import Streams, run_program
 from tests.programs.native import native_root, run_native, runs_here
-from tests.programs.table import ENVIRONMENT, ROOT, Program, read, unpacked
+from tests.programs.table import ENVIRONMENT, ROOT, Program, read
 
 TABLE = read()
 PROGRAMS = {program.name: program for program in TABLE.programs}
-SEVERAL = ("sh: pipes", "sh: deep fork tree", "bash: subshells", "sh: background", "bzip2: from a pipe")
-"""Rows that also run on three CPUs."""
-
-fetched = pytest.mark.skipif(not unpacked(), reason="no packages: `make programs` fetches them")
+SECONDS = 60
+SEVERAL = [program.name for program in TABLE.programs if program.cpus > 1]
+Record = Callable[[str, object], None]
+"""Pytest's record_property: the summary at the end of the tests is made of it."""
 
 
 def run(program: Program, paging: str, cpus: int = 1) -> Result:
@@ -24,7 +27,8 @@ def run(program: Program, paging: str, cpus: int = 1) -> Result:
         pytest.skip(f"not fetched: {', '.join(program.missing)}")
     path, *arguments = program.argv
     environment = tuple(f"{name}={value}" for name, value in ENVIRONMENT.items())
-    config = KernelConfig(paging=paging, cpus=cpus, root=ROOT, environment=environment, time_limit=60)
+    files: dict[str, bytes | Path] = {name: text.encode() for name, text in program.files.items()}
+    config = KernelConfig(paging=paging, cpus=cpus, root=ROOT, environment=environment, files=files, time_limit=SECONDS)
     streams = Streams(BytesSource(program.stdin.encode()))
     return run_program(path, (ROOT / path.lstrip("/")).read_bytes(), tuple(arguments), config, streams)
 
@@ -32,37 +36,40 @@ def run(program: Program, paging: str, cpus: int = 1) -> Result:
 def check(program: Program, result: Result) -> None:
     assert not result.error, (result.error, result.detail)
     status = 128 + result.signal if result.signal else result.status
-    assert (status, result.stdout.decode(errors="replace")) == (program.status, program.stdout), result.stderr
+    output, errors = (text.decode(errors="replace") for text in (result.stdout, result.stderr))
+    assert (status, output, errors) == (program.status, program.stdout, program.stderr)
 
 
-@fetched
 @pytest.mark.parametrize("paging", ["pae", "legacy"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_in_the_sandbox(name: str, paging: str) -> None:
+def test_in_the_sandbox(name: str, paging: str, record_property: Record) -> None:
+    record_property("program", (name, "not fetched" if PROGRAMS[name].missing else "failed"))
     check(PROGRAMS[name], run(PROGRAMS[name], paging))
+    record_property("program", (name, "passed"))
 
 
-@fetched
 @pytest.mark.parametrize("name", SEVERAL)
-def test_on_three_cpus(name: str) -> None:
-    check(PROGRAMS[name], run(PROGRAMS[name], "pae", 3))
+def test_on_several_cpus(name: str) -> None:
+    check(PROGRAMS[name], run(PROGRAMS[name], "pae", PROGRAMS[name].cpus))
 
 
-@fetched
-def test_on_this_host(capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_this_host(record_property: Record) -> None:
     ready = [program for program in TABLE.programs if not program.missing]
+    record_property("natively", (0, "none is here"))
+    if not ready:
+        pytest.skip("no packages: `make programs` fetches them")
     with native_root() as root:
         why_not = runs_here(root)
         if why_not:
+            record_property("natively", (0, why_not))
             pytest.skip(f"i386 programs do not run here: {why_not}")
         seen = {program.name: run_native(root, program) for program in ready}
     differ = {
         program.name: seen[program.name]
         for program in ready
-        if seen[program.name] != (program.status, program.stdout.encode())
+        if seen[program.name] != (program.status, program.stdout, program.stderr)
     }
-    with capsys.disabled():
-        print(f"\n{len(ready) - len(differ)} of {len(TABLE.programs)} Debian programs match natively")
+    record_property("natively", (len(ready) - len(differ), ""))
     assert not differ
 
 
