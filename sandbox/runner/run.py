@@ -47,6 +47,8 @@ class Streams:
 class Session:
     """One program on one fresh machine.
 
+    The program is put at ``name``, under /bin if that is no absolute path.
+
     Building it boots the machine and loads the program; ``finish`` runs it to its end.  Between the two, readers
     may subscribe to ``kernel.bus``, and the machine may be looked at.
     Raises ConfigurationError for an impossible machine and BadProgram for a file that cannot be executed.
@@ -60,7 +62,7 @@ class Session:
         self._streams = streams if streams is not None else Streams()
         self._captured = CaptureSink(), CaptureSink()
         self.machine = Machine(config.ram, config.cpus, config.holes)
-        path = f"{PROGRAM_FOLDER}/{name}"
+        path = name if name.startswith("/") else f"{PROGRAM_FOLDER}/{name}"
         files = FileSystem(config.root, writable=config.writable, files=config.files, seed=config.seed)
         inode = files.add(path, program)
         self.kernel = Kernel(self.machine, config, files)

@@ -48,6 +48,12 @@ def test_streams(program: Program) -> None:
     assert (result.stdout, result.stderr) == (b"", b"in")
 
 
+@pytest.mark.parametrize(("name", "path"), [("echo", "/bin/echo"), ("/usr/lib/x/echo", "/usr/lib/x/echo")])
+def test_where_the_program_is(program: Program, name: str, path: str) -> None:
+    shown = program(f"_start: mov ecx, [esp + 4]\n sys write, 1, ecx, {len(path)}\n pass")
+    assert run_program(name, shown, (), KernelConfig()).stdout == path.encode()
+
+
 def test_only_the_first_tasks_end_counts(run: Run) -> None:
     result = run("_start: fork_to child\n sys waitpid, -1, 0, 0\n sys exit, 4\nchild: ud2")
     assert (result.status, result.signal) == (4, 0)
