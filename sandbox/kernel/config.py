@@ -55,6 +55,7 @@ SWITCHES = {
     "no-vfork-wait": "the parent goes on beside a vfork child",
     "no-stop": "signals that stop a task are ignored",
     "no-sigqueue": "a real-time signal that waits already is not queued again",
+    "no-itimer": "alarm and the interval timers never end",
     "no-trap-flag": "EFLAGS.TF is left out when a program sets it through a frame",
     "no-shared": "a shared mapping is copied on write, as a private one is",
 }

@@ -86,7 +86,7 @@ def send_signal(kernel: Kernel, task: Task, number: int, info: SigInfo | None = 
         return True
     if kernel.leaves_out("no-sigqueue") and state.waiting & bit:
         return True
-    if not state.enqueue(info or SigInfo.sent(number, SI_USER, 0)):
+    if not state.enqueue(info or SigInfo.sent(number, SI_KERNEL, 0)):
         return False
     if bit & ~state.blocked or bit & state.awaited:
         task.pending = int(bool(state.deliverable))

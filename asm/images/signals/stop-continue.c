@@ -1,0 +1,72 @@
+/* stop-continue: a parent watches its child stop, go on and die.
+ *
+ * wait4 tells of stops and continuations to who asks for them, SIGCHLD carries the same in its siginfo.  A signal that would
+ * end a stopped process waits until it goes on. */
+
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static pid_t child;
+static sigset_t told;
+
+/* What SIGCHLD says, which is blocked and taken from the queue. */
+static void hear(void)
+{
+    siginfo_t info;
+
+    sigwaitinfo(&told, &info);
+    printf("SIGCHLD: code %d, status %d, from the child %d\n", info.si_code, info.si_status, info.si_pid == child);
+}
+
+static void await(int options)
+{
+    int status = 0;
+
+    if (waitpid(child, &status, options) != child)
+        printf("?\n");
+    if (WIFSTOPPED(status))
+        printf("stopped by %d\n", WSTOPSIG(status));
+    else if (WIFCONTINUED(status))
+        printf("continued\n");
+    else if (WIFSIGNALED(status))
+        printf("killed by %d\n", WTERMSIG(status));
+    else
+        printf("ended with %d\n", WEXITSTATUS(status));
+}
+
+int main(void)
+{
+    siginfo_t info = { 0 };
+
+    sigemptyset(&told);
+    sigaddset(&told, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &told, 0);
+    setvbuf(stdout, 0, _IONBF, 0);
+    child = fork();
+    if (!child) {
+        setpgid(0, 0);
+        for (;;)
+            pause();
+    }
+    setpgid(child, child);
+    kill(child, SIGSTOP);
+    hear();
+    await(WUNTRACED);
+    printf("nothing new: %d\n", (int)waitpid(child, 0, WNOHANG | WUNTRACED | WCONTINUED));
+    kill(child, SIGCONT);
+    hear();
+    await(WCONTINUED);
+    kill(-child, SIGTSTP);
+    hear();
+    await(WUNTRACED);
+    kill(child, SIGTERM);
+    printf("it cannot die while it is stopped: %d\n", (int)waitpid(child, 0, WNOHANG));
+    kill(child, SIGCONT);
+    waitid(P_PID, child, &info, WEXITED | WNOWAIT);
+    printf("waitid: code %d status %d, mine %d\n", info.si_code, info.si_status, info.si_pid == child);
+    await(0);
+    return 0;
+}
