@@ -17,6 +17,7 @@ from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.fs.mount import FileSystem, read_all
+from sandbox.kernel.futex import Futexes
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.fault import clear_frame
@@ -107,6 +108,7 @@ class Kernel:
         self.pagecache = PageCache(self)
         self.sched = Scheduler(self)
         self.syscalls = SystemCalls(self)
+        self.futexes = Futexes(self)
         self.tasks: dict[int, Task] = {}
         self.deaths: list[tuple[int, str, int, str]] = []
         """(pid, command, signal, report) of every task that a signal ended."""

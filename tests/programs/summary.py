@@ -16,7 +16,7 @@ Recorded = list[tuple[str, Any]]
 def lines(reports: Iterable[Recorded]) -> list[str]:
     """``reports``: what each test recorded.  Nothing if no program was asked for."""
     worst: dict[str, str] = {}
-    natively: tuple[int, str] | None = None
+    natively: tuple[int, int, str] | None = None
     order = ("passed", "not fetched", "failed")
     for recorded in reports:
         last = dict(recorded)
@@ -30,8 +30,8 @@ def lines(reports: Iterable[Recorded]) -> list[str]:
     ran = len(worst) - absent
     said = [f"programs: {ran} of {len(worst)} run in the sandbox, {failed} of them not as the table says"]
     if natively is not None:
-        matched, why_not = natively
-        said.append(f"programs: {matched} of {len(worst)} match natively" + (f": {why_not}" if why_not else ""))
+        matched, rows, why_not = natively
+        said.append(f"programs: {matched} of {rows} match natively" + (f": {why_not}" if why_not else ""))
     if absent:
         said.append(f"programs: {absent} OF {len(worst)} NOT RUN, their packages are not here: see `make programs`")
     return said

@@ -16,7 +16,7 @@ def test_one_failure_in_either_mode_counts() -> None:
 
 
 def test_what_was_not_fetched_is_counted_aloud() -> None:
-    reports = [[("program", ("a", "not fetched"))], [("program", ("b", "passed"))], [("natively", (1, ""))]]
+    reports = [[("program", ("a", "not fetched"))], [("program", ("b", "passed"))], [("natively", (1, 2, ""))]]
     said = lines(reports)
     assert said[0].startswith("programs: 1 of 2 run")
     assert said[1] == "programs: 1 of 2 match natively"
@@ -24,5 +24,5 @@ def test_what_was_not_fetched_is_counted_aloud() -> None:
 
 
 def test_why_nothing_ran_natively() -> None:
-    reports = [[("program", ("a", "passed"))], [("natively", (0, "no such host"))]]
+    reports = [[("program", ("a", "passed"))], [("natively", (0, 1, "no such host"))]]
     assert lines(reports)[1] == "programs: 0 of 1 match natively: no such host"

@@ -47,7 +47,8 @@ def _now(kernel: Kernel) -> int:
     return kernel.sched.now * BLOCK_NANOSECONDS
 
 
-def _clock(kernel: Kernel, number: int) -> int:
+def clock_nanoseconds(kernel: Kernel, number: int) -> int:
+    """What one of clock_gettime's clocks shows.  Raises KernelError(EINVAL) for a number that is none."""
     if number > 11:
         raise KernelError(EINVAL)
     return _now(kernel) + (EPOCH_SECONDS * SECOND if number in (CLOCK_REALTIME, CLOCK_COARSE) else 0)
@@ -67,24 +68,24 @@ def sys_time(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
 
 def sys_gettimeofday(kernel: Kernel, task: Task, tv: int, tz: int, *_: int) -> int:
     if tv:
-        put_user(kernel, task, tv, pack_timeval(_clock(kernel, CLOCK_REALTIME)))
+        put_user(kernel, task, tv, pack_timeval(clock_nanoseconds(kernel, CLOCK_REALTIME)))
     if tz:
         put_user(kernel, task, tz, bytes(8))
     return 0
 
 
 def sys_clock_gettime(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
-    put_user(kernel, task, pointer, pack_timespec(_clock(kernel, clock)))
+    put_user(kernel, task, pointer, pack_timespec(clock_nanoseconds(kernel, clock)))
     return 0
 
 
 def sys_clock_gettime64(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
-    put_user(kernel, task, pointer, pack_timespec64(_clock(kernel, clock)))
+    put_user(kernel, task, pointer, pack_timespec64(clock_nanoseconds(kernel, clock)))
     return 0
 
 
 def sys_clock_getres(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
-    _clock(kernel, clock)
+    clock_nanoseconds(kernel, clock)
     if pointer:
         put_user(kernel, task, pointer, pack_timespec(BLOCK_NANOSECONDS))
     return 0
@@ -107,7 +108,7 @@ def _clock_sleep(
     kernel: Kernel, task: Task, clock: int, flags: int, wanted: int, remaining: int, wide: bool = False
 ) -> int:
     if flags & TIMER_ABSTIME:
-        wanted, remaining = wanted - _clock(kernel, clock), 0
+        wanted, remaining = wanted - clock_nanoseconds(kernel, clock), 0
     try:
         return _sleep(kernel, task, kernel.sched.now + wanted // BLOCK_NANOSECONDS, remaining, wide)
     except KernelError as error:

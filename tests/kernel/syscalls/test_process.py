@@ -21,6 +21,25 @@ def test_identity(run: Run) -> None:
     assert got == [1, 1, 0, 0, 0, 0, 1, 1, ESRCH, 1, EPERM, 1]
 
 
+def test_groups(run: Run) -> None:
+    assert results(run, [("getgroups32", -1, 0), ("getgroups", 0, 0), ("getgroups32", 9, "offset buf")])[0] == [
+        EINVAL,
+        0,
+        0,
+    ]
+
+
+def test_affinity_names_every_cpu(run: Run) -> None:
+    calls = [
+        ("sched_getaffinity", 0, 4, "offset buf"), ("sched_getaffinity", 1, 128, "offset buf + 8"),
+        ("sched_getaffinity", 0, 3, "offset buf"), ("sched_getaffinity", 0, 0, "offset buf"),
+        ("sched_getaffinity", 999, 4, "offset buf"), ("sched_getaffinity", 0, 4, 0x10),
+    ]  # fmt: skip
+    got, buf = results(run, calls, cpus=3)
+    assert got == [4, 4, EINVAL, EINVAL, ESRCH, EFAULT]
+    assert (buf[:8], buf[8:16]) == (b"\7" + bytes(7), b"\7" + bytes(7))
+
+
 def test_kill(run: Run) -> None:
     got, _ = results(
         run, [("kill", 1, 0), ("kill", 1, 65), ("kill", 99, 0), ("kill", 99, 9), ("kill", 1, 17), ("kill", -99, 0)]
