@@ -287,6 +287,10 @@ IN: dict[str, Decoder] = {
     "advice": _choice(_ADVICE),
     "clock": _choice(_CLOCKS),
     "timerflags": lambda call, index: bits(call.arguments[index], {1: "TIMER_ABSTIME"}),
+    "futex": _choice({
+        code | private: f"FUTEX_{name}{'_PRIVATE' * bool(private)}"
+        for code, name in ((0, "WAIT"), (1, "WAKE"), (9, "WAIT_BITSET"), (10, "WAKE_BITSET")) for private in (0, 128)
+    }),
     "itimer": _choice({0: "ITIMER_REAL", 1: "ITIMER_VIRTUAL", 2: "ITIMER_PROF"}),
     "limit": _choice(_LIMITS),
     "who": _choice({0: "RUSAGE_SELF", 0xFFFFFFFF: "RUSAGE_CHILDREN", 1: "RUSAGE_THREAD"}),

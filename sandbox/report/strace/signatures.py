@@ -148,6 +148,11 @@ lstat64             path out_stat64
 fstat64             fd out_stat64
 lchown32            path int int
 getuid32
+getgroups           int ptr
+getgroups32         int ptr
+sched_getaffinity   int uint ptr
+futex               ptr futex uint ptr
+futex_time64        ptr futex uint ptr
 getgid32
 geteuid32
 getegid32
