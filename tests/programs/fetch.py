@@ -30,6 +30,7 @@ def main() -> int:
         ROOT.mkdir(parents=True)
         WANTED.write_text(wanted)
         subprocess.run([str(UNPACK), str(ROOT)], input=wanted, text=True, check=False)
+    shutil.rmtree(ROOT / "tmp", ignore_errors=True)
     for folder in FOLDERS:
         (ROOT / folder).mkdir(parents=True, exist_ok=True)
     for name in table.links:

@@ -19,6 +19,7 @@ from sandbox.report.strace.decode import IN, OUT
 from sandbox.report.strace.signatures import SIGNATURES
 from sandbox.runner.run import Session
 from tests.conftest import Program
+from tests.programs.native import native_root
 from tests.programs.table import ENVIRONMENT, ROOT, unpacked
 
 
@@ -196,11 +197,12 @@ def _comparable(lines: list[str]) -> list[str]:
 def test_as_strace_itself(argv: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / "out"
     env = {**ENVIRONMENT, "PATH": os.environ["PATH"] + ":/usr/sbin"}
-    subprocess.run(
-        ["strace", "-f", "-o", str(out), "chroot", str(ROOT), "/bin/busybox", "env", "-i",
-         *(f"{name}={value}" for name, value in ENVIRONMENT.items()), *argv],
-        env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
+    with native_root() as root:  # what it writes must not stay in the root that other tests read
+        subprocess.run(
+            ["strace", "-f", "-o", str(out), "chroot", str(root), "/bin/busybox", "env", "-i",
+             *(f"{name}={value}" for name, value in ENVIRONMENT.items()), *argv],
+            env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
     theirs = out.read_text().splitlines()
     start = next(
         at
