@@ -53,6 +53,10 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="leave out one step of the kernel on purpose: " + ", ".join(sorted(SWITCHES)),
     )  # fmt: skip
     group.add_argument("--root", type=Path, metavar="DIR", help="host directory that the program sees as /")
+    group.add_argument(
+        "--file", dest="files", action="append", default=[], metavar="HOST:GUEST",
+        help="a host file at a path of the program's tree; what the program writes to it stays in memory",
+    )  # fmt: skip
     group.add_argument("--write", action="store_true", help="let the program change files below --root")
     group.add_argument("--limit", metavar="BLOCKS", help="end the run after so many blocks (1M, 50k)")
     group.add_argument("--time-limit", type=float, metavar="SECONDS", help="of host time (default: 60; 0 for none)")
@@ -69,9 +73,20 @@ def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
         switches=frozenset(options.switches) or None,
         root=options.root,
         writable=options.write or None,
+        files=_files(options.files),
         block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )
+
+
+def _files(pairs: list[str]) -> dict[str, bytes | Path] | None:
+    found: dict[str, bytes | Path] = {}
+    for pair in pairs:
+        host, colon, guest = pair.rpartition(":")
+        if not colon or not host or not guest.startswith("/"):
+            raise ConfigurationError(f"--file {pair}: give HOST:GUEST, with an absolute path of the program's tree")
+        found[guest] = Path(host)
+    return found or None
 
 
 def parse_count(text: str | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK, AT_SECURE = 
 AT_RANDOM, AT_EXECFN = 25, 31
 
 
+COMM_BYTES = 15
 PIE_BASE = 0x56555000
 """Where a position-independent program goes that has a loader: two thirds of its 3 GB (ELF_ET_DYN_BASE)."""
 
@@ -76,7 +78,7 @@ def do_execve(
     kernel.activate(slot, mm)
     if old is not None:
         kernel.release_mm(slot, old)
-    task.comm = path.rsplit("/", 1)[-1][:15]
+    task.comm = os.fsdecode(called.rsplit(b"/", 1)[-1][:COMM_BYTES])
     task.exe, task.exe_inode, task.has_execed = binary.path, binary.inode, True
     task.tls = [0] * len(task.tls)
     kernel.load_tls(slot, task)
@@ -196,6 +198,8 @@ def _build_stack(
     name_at = place(name + b"\0")
     env_at = [place(each + b"\0") for each in reversed(envp)][::-1]
     arg_at = [place(each + b"\0") for each in reversed(argv)][::-1]
+    mm.env_start = mm.arg_end = env_at[0] if env_at else name_at
+    mm.arg_start, mm.env_end = arg_at[0] if arg_at else mm.arg_end, name_at
     platform_at = place(b"i686\0")
     random_at = place(noise)
     place(bytes(-(len(strings) + 4) % 16))

@@ -104,6 +104,8 @@ def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
     child.start_data, child.end_data = parent.start_data, parent.end_data
     child.start_stack, child.read_implies_exec = parent.start_stack, parent.read_implies_exec
     child.vdso = parent.vdso
+    child.arg_start, child.arg_end = parent.arg_start, parent.arg_end
+    child.env_start, child.env_end = parent.env_start, parent.env_end
     child.run_from(parent.exe)
     tables, memmap = kernel.tables, kernel.memmap
     protect = not kernel.leaves_out("no-cow")

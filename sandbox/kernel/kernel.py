@@ -18,6 +18,7 @@ from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.fs.mount import FileSystem, read_all
 from sandbox.kernel.futex import Futexes
+from sandbox.kernel.fs.proc import ProcRoot
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.fault import clear_frame
@@ -38,6 +39,7 @@ from sandbox.kernel.task import GDT_ENTRY_TLS_MIN, State, Task
 from sandbox.kernel.trap import KernelTraps
 from sandbox.kernel.vdso import Vdso
 from sandbox.kernel.vma import VmaTree
+from sandbox.kernel.wallclock import BLOCK_NANOSECONDS, EPOCH
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.x86.errors import SandboxError
@@ -117,6 +119,9 @@ class Kernel:
         """What programs get from the kernel's random devices: the same for the same seed."""
         self._symbols: dict[Inode, SymbolTable] = {}
         self.vdso = Vdso()
+        files.now = lambda: EPOCH + self.sched.now * BLOCK_NANOSECONDS
+        if files.standard:
+            files.mount("proc", "/proc", "proc", ProcRoot(self))
         self.tty: Tty | None = None
         """The terminal, if the machine has one."""
         self.pipes = 0
@@ -213,6 +218,11 @@ class Kernel:
         self.pagecache.reap()
 
     # -- tasks ---------------------------------------------------------------------------------------------------
+
+    @property
+    def last_pid(self) -> int:
+        """The number of the youngest task so far."""
+        return self._next_pid - 1
 
     def new_pid(self) -> int:
         pid = self._next_pid

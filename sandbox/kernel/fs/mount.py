@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EACCES, EBADF, ENODEV, ENOENT, EOVERFLOW, KernelError
+from sandbox.kernel.abi.errno import EACCES, EBADF, EIO, ENODEV, ENOENT, EOVERFLOW, KernelError
 from sandbox.kernel.abi.flags import (
     O_CREAT,
     O_EXCL,
@@ -24,7 +24,6 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
     X_OK,
 )
-from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.fs import namei
 from sandbox.kernel.fs.chardev import DEV_DEVICE, memory_devices
 from sandbox.kernel.fs.file import File
@@ -33,13 +32,14 @@ from sandbox.kernel.fs.inode import BLOCK_SIZE, Directory, Inode, as_directory
 from sandbox.kernel.fs.namei import Dentry
 from sandbox.kernel.fs.overlay import Overlay
 from sandbox.kernel.fs.pipe import PIPE_DEVICE
+from sandbox.kernel.fs.proc.nodes import PROC_DEVICE, Text
 from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
+from sandbox.kernel.wallclock import EPOCH
 from sandbox.x86.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sandbox.kernel.task import Task
 
-PROC_DEVICE = makedev(0, 21)
 OPEN_ONLY = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC
 """Flags that open(2) uses up: F_GETFL does not show them."""
 LARGEST_SMALL = (1 << 31) - 1
@@ -67,7 +67,7 @@ class FileSystem:
         files: Mapping[str, bytes | Path] | None = None,
         devices: bool = True,
         seed: int = 0,
-        now: Callable[[], int] = lambda: 0,
+        now: Callable[[], int] = lambda: EPOCH,
     ) -> None:
         self.now = now
         numbers = InodeNumbers()
@@ -89,6 +89,8 @@ class FileSystem:
         """Owners of file locks that sleep, and whose lock each waits for."""
         self._pinned: list[Directory] = []
         """Directories with something laid over them: they must not be forgotten while nobody uses them."""
+        self.standard = devices
+        """It has /dev and /tmp, and the kernel adds /proc."""
         if devices:
             self._make_dev(seed)
             self._make_tmp()
@@ -214,7 +216,7 @@ class FileSystem:
     def mappable(self, task: Task, fd: int) -> tuple[Inode, bool]:
         """The inode that mmap(2) maps, and whether a shared mapping may be written.
 
-        Raises KernelError: EBADF, EACCES (not open for reading), ENODEV (cannot be mapped).
+        Raises KernelError: EBADF, EACCES (not open for reading), ENODEV or EIO (cannot be mapped).
         """
         file = task.files.get(fd)
         if file.flags & O_PATH:
@@ -223,6 +225,8 @@ class FileSystem:
             raise KernelError(EACCES)
         if file.inode.kind != S_IFREG:
             raise KernelError(ENODEV)
+        if isinstance(file.inode, Text):
+            raise KernelError(EIO)
         return file.inode, file.writable
 
     def usage(self, inode: Inode) -> tuple[int, int, int]:

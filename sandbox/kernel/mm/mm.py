@@ -29,6 +29,11 @@ class Mm:
     exe: Inode | None = None
     """The file that it runs, which nobody may write meanwhile (ETXTBSY)."""
 
+    arg_start: int = 0
+    arg_end: int = 0
+    env_start: int = 0
+    env_end: int = 0
+    """Where exec laid the strings of arguments and environment."""
     vdso: int = 0
     """Linear address of the page with the signal trampolines, 0 before it was needed."""
     ldt: int = 0

@@ -27,6 +27,7 @@ from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.inode import Inode
 from sandbox.kernel.fs.mount import LARGEST_SMALL
 from sandbox.kernel.fs.pipe import PipeInode
+from sandbox.kernel.fs.proc.nodes import Text
 from sandbox.kernel.fs.stream import Stream
 from sandbox.kernel.ipc import read_pipe, write_pipe
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
@@ -39,6 +40,7 @@ from sandbox.kernel.usercopy import (
     copy_frame_to_user,
     copy_from_user,
     get_user,
+    put_device_bytes,
     put_user,
 )
 from sandbox.machine.memory import Reason
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 MAXIMUM_COUNT = 0x7FFFF000
 MAXIMUM_POSITION = (1 << 63) - 1
 UIO_MAXIOV = 1024
+LARGEST_TEXT = 1 << 16
+"""Bytes that one read of a file of /proc gives at most."""
 RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_NOWAIT, RWF_APPEND = 1, 2, 4, 8, 16
 Transfer = Callable[["Kernel", Task, File, int, int, int | None], int]
 
@@ -74,6 +78,11 @@ def _read(kernel: Kernel, task: Task, file: File, address: int, count: int, posi
     if inode.kind != S_IFREG:
         raise KernelError(EINVAL)
     at = file.position if position is None else position
+    if isinstance(inode, Text):
+        done = put_device_bytes(kernel, task, address, inode.read_at(at, min(count, LARGEST_TEXT)))
+        if position is None:
+            file.position = at + done
+        return done
     if at + count > MAXIMUM_POSITION:
         raise KernelError(EINVAL)
     done = _read_pages(kernel, task, inode, address, count, at)

@@ -5,6 +5,7 @@ Time is virtual: one translated block is a nanosecond of it, and what a sleeping
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, EPERM, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ESRCH, KernelError
@@ -27,15 +28,13 @@ from sandbox.kernel.layout import PAGE_SIZE
 from sandbox.kernel.limits import NR_OPEN, RLIMIT_NOFILE, RLIMITS
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import copy_to_user, get_user, put_user
+from sandbox.kernel.uts import HOSTNAME, MACHINE, OSRELEASE, OSTYPE, VERSION
 from sandbox.kernel.wait import signal_pending
+from sandbox.kernel.wallclock import BLOCK_NANOSECONDS, EPOCH_SECONDS, SECOND
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
-BLOCK_NANOSECONDS = 1
-EPOCH_SECONDS = 915_148_800
-"""1 January 1999, the month of post 001: what the clock shows when the machine starts."""
-SECOND = 1_000_000_000
 OLD_INFINITY = 0x7FFFFFFF
 CLOCK_REALTIME, CLOCK_COARSE = 0, 5
 TIMER_ABSTIME = 1
@@ -55,7 +54,7 @@ def clock_nanoseconds(kernel: Kernel, number: int) -> int:
 
 
 def sys_uname(kernel: Kernel, task: Task, buffer: int, *_: int) -> int:
-    put_user(kernel, task, buffer, pack_utsname("Linux", "sandbox", "6.1.0", "#1", "i686"))
+    put_user(kernel, task, buffer, pack_utsname(OSTYPE, HOSTNAME, OSRELEASE, VERSION, MACHINE))
     return 0
 
 
@@ -231,10 +230,10 @@ def sys_getrandom(kernel: Kernel, task: Task, buffer: int, size: int, flags: int
 
 def sys_prctl(kernel: Kernel, task: Task, option: int, argument: int, *_: int) -> int:
     if option == PR_SET_NAME:
-        task.comm = get_user(kernel, task, argument, 16).split(b"\0")[0].decode("latin-1")
+        task.comm = os.fsdecode(get_user(kernel, task, argument, 16).split(b"\0")[0][:15])
         return 0
     if option == PR_GET_NAME:
-        put_user(kernel, task, argument, task.comm.encode("latin-1")[:15].ljust(16, b"\0"))
+        put_user(kernel, task, argument, os.fsencode(task.comm)[:15].ljust(16, b"\0"))
         return 0
     raise KernelError(EINVAL)
 

@@ -22,6 +22,7 @@ from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.inode import Inode
 from sandbox.kernel.fs.pipe import PipeInode
+from sandbox.kernel.fs.proc.nodes import Text
 from sandbox.kernel.ipc import sleeper
 from sandbox.kernel.layout import PAGE_SIZE
 from sandbox.kernel.mm.frames import OutOfMemory
@@ -116,7 +117,7 @@ def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int,
     out = task.files.get_writable(out_fd)
     if source.inode.kind == S_IFIFO and pointer:
         raise KernelError(ESPIPE)
-    if source.inode.kind != S_IFREG or at < 0 or count >> 31 or out.flags & O_APPEND:
+    if source.inode.kind != S_IFREG or isinstance(source.inode, Text) or at < 0 or count >> 31 or out.flags & O_APPEND:
         raise KernelError(EINVAL)
     largest = LARGEST_OFFSET if pointer and size == 4 else MAXIMUM_POSITION
     if at + count > largest:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from sandbox.kernel.abi import flags as abi
 from sandbox.kernel.abi import signals
 from sandbox.kernel.abi.structs import SigAction
+from sandbox.kernel.peek import read_string, read_user
 from sandbox.report.strace import structures, words
-from sandbox.report.strace.memory import read_string, read_user
 from sandbox.report.strace.words import bits, choice, pointer, quoted, signed, table
 
 if TYPE_CHECKING:
