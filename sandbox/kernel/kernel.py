@@ -17,8 +17,8 @@ from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.fs.mount import FileSystem, read_all
-from sandbox.kernel.futex import Futexes
 from sandbox.kernel.fs.proc import ProcRoot
+from sandbox.kernel.futex import Futexes
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.fault import clear_frame

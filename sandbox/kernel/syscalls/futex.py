@@ -19,9 +19,10 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.abi.structs import unpack_timespec, unpack_timespec64
 from sandbox.kernel.futex import ANY
-from sandbox.kernel.syscalls.misc import BLOCK_NANOSECONDS, clock_nanoseconds
+from sandbox.kernel.syscalls.misc import clock_nanoseconds
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import access_ok, get_user
+from sandbox.kernel.wallclock import BLOCK_NANOSECONDS
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
