@@ -7,15 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import programs
 from benchmarks.kernelrun import marked_seconds
 from benchmarks.measure import Row, interleaved, seconds
-from sandbox.engine.cpu import Cpu
 from sandbox.kernel.config import KernelConfig
 from sandbox.runner.run import Session
+from sandbox.runner.shares import Shares, measure
 
 ROOT = Path(__file__).resolve().parents[1] / "build" / "programs"
 ENVIRONMENT = ("PATH=/bin:/usr/bin:/sbin", "TZ=UTC")
@@ -27,19 +26,6 @@ PROGRAMS = {
     "bash, 10 subshells": ("/bin/bash-static", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do (exit $i); done"),
     "tcc -run": ("/usr/bin/tcc", "-run", "/etc/hello.c", "x"),
 }
-
-
-@dataclass
-class Shares:
-    """Host seconds of a run by who used them."""
-
-    ring3: float = 0.0
-    ring0: float = 0.0
-    whole: float = 0.0
-
-    def __str__(self) -> str:
-        parts = {"guest": self.ring3, "kernel routines": self.ring0, "Python": self.whole - self.ring3 - self.ring0}
-        return ", ".join(f"{name} {100 * part / self.whole:.0f} %" for name, part in parts.items())
 
 
 def rows() -> Iterator[Row]:
@@ -109,25 +95,7 @@ def _shares(argv: Sequence[str]) -> Shares:
     program = (ROOT / argv[0].lstrip("/")).read_bytes()
     began = time.perf_counter()
     with _session(argv, program) as session:
-        for slot in session.kernel.cpus:
-            _clock(slot.cpu, shares)
+        measure(session.kernel, shares)
         session.finish()
     shares.whole = time.perf_counter() - began
     return shares
-
-
-def _clock(cpu: Cpu, shares: Shares) -> None:
-    inner = cpu._trip
-
-    def trip(pad: int) -> int:
-        user = cpu.context.cpl == 3
-        began = time.perf_counter()
-        result = inner(pad)
-        took = time.perf_counter() - began
-        if user:
-            shares.ring3 += took
-        else:
-            shares.ring0 += took
-        return result
-
-    cpu._trip = trip

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox.cli.machine_options import add_guest_arguments, add_machine_options, machine_config
 
 if TYPE_CHECKING:
-    from sandbox.runner.result import Result
+    from sandbox.runner.result import Result, Summary
 
 TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "map")
 
@@ -54,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
     recorded: list[dict[str, Any]] = []
     with Session(target.name, target.data, target.arguments, config, streams) as session:
         _subscribe(session, kinds, options.strace, recorded if options.json else None)
+        if options.stats:
+            session.measure()
         sched = session.kernel.sched
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: setattr(sched, "interrupted", True))
@@ -139,11 +141,10 @@ def _narrate(result: Result, stats: bool) -> None:
         summary = result.summary
         rows = [
             ("time", f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"),
-            (
-                "page faults",
-                f"{summary.page_faults:,}: {summary.cow_copies:,} COW copies, {summary.cow_reuses:,} reuses",
-            ),
-            ("system calls", f"{summary.system_calls:,}"),
+            ("", _shares(summary)),
+            ("page faults", f"{summary.page_faults:,}: {_counts(summary.faults_by_kind)}"),
+            ("copy on write", f"{summary.cow_copies:,} copies, {summary.cow_reuses:,} reuses"),
+            ("system calls", f"{summary.system_calls:,}: {_counts(summary.calls_by_name)}"),
             ("task switches", f"{summary.switches:,}"),
             (
                 "frames",
@@ -157,4 +158,19 @@ def _narrate(result: Result, stats: bool) -> None:
             ),
         ]
         for name, value in rows:
-            print(f"{paint('bold', f'{name:14}')} {value}", file=sys.stderr)
+            if value:
+                print(f"{paint('bold', f'{name:14}')} {value}", file=sys.stderr)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """The largest ten."""
+    shown = [f"{count:,} {name}" for name, count in list(counts.items())[:10]]
+    return ", ".join(shown + (["…"] if len(counts) > 10 else []))
+
+
+def _shares(summary: Summary) -> str:
+    """What the time went to."""
+    if not summary.engine_seconds or not summary.seconds:
+        return ""
+    parts = {**summary.engine_seconds, "Python": summary.seconds - sum(summary.engine_seconds.values())}
+    return ", ".join(f"{100 * part / summary.seconds:.0f} % {name}" for name, part in parts.items())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from greenlet import GreenletExit, getcurrent
@@ -69,6 +70,10 @@ class Counters:
     cow_reuses: int = 0
     system_calls: int = 0
     frames_allocated: int = 0
+    faults: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Page faults by resolution."""
+    calls: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+    """System calls by number."""
 
 
 class Kernel:

@@ -112,6 +112,7 @@ class KernelTraps:
             else:
                 how = BAD_AREA
         except OutOfMemory as error:
+            kernel.counters.faults["oom-kill"] += 1
             self._report_fault(task, slot, trap, "oom-kill", started)
             force_signal(kernel, task, SIGKILL, error.summary + "\n" + error.detail)
             return
@@ -120,6 +121,7 @@ class KernelTraps:
                 context.quads[EIP] += kernel.instruction_length(task.mm, trap.eip)
             else:
                 force_fault(kernel, task, fault_info(kernel, task, trap, how), lambda: fatal_report(kernel, task, trap))
+        kernel.counters.faults[how] += 1
         if kernel.bus.active:
             self._report_fault(task, slot, trap, how, started)
 
@@ -219,6 +221,7 @@ class KernelTraps:
                 return
             context.quads[EIP] = fixup
             how = "fixup"
+        kernel.counters.faults[how] += 1
         if task is not None and kernel.bus.active:
             self._report_fault(task, slot, exit_, how, started)
 

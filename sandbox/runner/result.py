@@ -15,9 +15,11 @@ class Summary:
 
     blocks: int = 0
     page_faults: int = 0
+    faults_by_kind: dict[str, int] = field(default_factory=dict)
     cow_copies: int = 0
     cow_reuses: int = 0
     system_calls: int = 0
+    calls_by_name: dict[str, int] = field(default_factory=dict)
     switches: int = 0
     frames_allocated: int = 0
     frames_free: int = 0
@@ -27,6 +29,8 @@ class Summary:
     bytes_by_guest: int = 0
     bytes_by_host: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    engine_seconds: dict[str, float] = field(default_factory=dict)
+    """Of these, the engine's, for the program (``guest``) and for kernel routines; empty when not measured."""
 
 
 @dataclass(slots=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from sandbox.kernel.abi.errno import KernelError
+from sandbox.kernel.abi.numbers import name_of
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.events import PageFault
 from sandbox.kernel.exec import do_execve
@@ -21,6 +22,7 @@ from sandbox.kernel.task import Task, TaskExit
 from sandbox.machine.events import Event
 from sandbox.machine.machine import Machine
 from sandbox.runner.result import Result, Summary
+from sandbox.runner.shares import Shares, measure
 from sandbox.x86.errors import SandboxError
 
 PROGRAM_FOLDER = "/bin"
@@ -57,6 +59,7 @@ class Session:
     def __init__(
         self, name: str, program: bytes, arguments: Sequence[str], config: KernelConfig, streams: Streams | None = None
     ) -> None:
+        self._shares: Shares | None = None
         self._began = time.perf_counter()
         self.config = config
         self._streams = streams if streams is not None else Streams()
@@ -126,9 +129,11 @@ class Session:
         return Summary(
             blocks=kernel.sched.now,
             page_faults=kernel.traps.faults,
+            faults_by_kind=_falling(kernel.counters.faults),
             cow_copies=kernel.counters.cow_copies,
             cow_reuses=kernel.counters.cow_reuses,
             system_calls=kernel.counters.system_calls,
+            calls_by_name=_falling({name_of(number): count for number, count in kernel.counters.calls.items()}),
             switches=kernel.sched.switches,
             frames_allocated=kernel.counters.frames_allocated,
             frames_free=kernel.frames.free_frames,
@@ -138,7 +143,17 @@ class Session:
             bytes_by_guest=kernel.counters.bytes_by_guest,
             bytes_by_host=kernel.memory.host_bytes(),
             seconds=time.perf_counter() - self._began,
+            engine_seconds=self._engine_seconds(),
         )
+
+    def measure(self) -> None:
+        """Let the summary tell what of the time is the engine's."""
+        self._shares = Shares()
+        measure(self.kernel, self._shares)
+
+    def _engine_seconds(self) -> dict[str, float]:
+        shares = self._shares
+        return {} if shares is None else {"guest": shares.ring3, "kernel routines": shares.ring0}
 
     def close(self) -> None:
         """Release the machine and what its tasks hold."""
@@ -150,6 +165,10 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _falling(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
 
 
 def run_program(

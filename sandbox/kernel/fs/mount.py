@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EACCES, EBADF, EIO, ENODEV, ENOENT, EOVERFLOW, KernelError
+from sandbox.kernel.abi.errno import EACCES, ENOENT, EOVERFLOW, KernelError
 from sandbox.kernel.abi.flags import (
     O_CREAT,
     O_EXCL,
@@ -32,7 +32,7 @@ from sandbox.kernel.fs.inode import BLOCK_SIZE, Directory, Inode, as_directory
 from sandbox.kernel.fs.namei import Dentry
 from sandbox.kernel.fs.overlay import Overlay
 from sandbox.kernel.fs.pipe import PIPE_DEVICE
-from sandbox.kernel.fs.proc.nodes import PROC_DEVICE, Text
+from sandbox.kernel.fs.proc.nodes import PROC_DEVICE
 from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
 from sandbox.kernel.wallclock import EPOCH
 from sandbox.x86.errors import ConfigurationError
@@ -212,22 +212,6 @@ class FileSystem:
         inode.check_access(R_OK | X_OK)
         inode.check_open(False)
         return inode, os.fsdecode(dentry.label(self.root_of(task)))
-
-    def mappable(self, task: Task, fd: int) -> tuple[Inode, bool]:
-        """The inode that mmap(2) maps, and whether a shared mapping may be written.
-
-        Raises KernelError: EBADF, EACCES (not open for reading), ENODEV or EIO (cannot be mapped).
-        """
-        file = task.files.get(fd)
-        if file.flags & O_PATH:
-            raise KernelError(EBADF)
-        if not file.readable:
-            raise KernelError(EACCES)
-        if file.inode.kind != S_IFREG:
-            raise KernelError(ENODEV)
-        if isinstance(file.inode, Text):
-            raise KernelError(EIO)
-        return file.inode, file.writable
 
     def usage(self, inode: Inode) -> tuple[int, int, int]:
         """statfs(2): the file system's magic number, its blocks of 4096 bytes, the free ones."""

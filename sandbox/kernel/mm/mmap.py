@@ -9,6 +9,7 @@ from sandbox.kernel.abi.errno import (
     EACCES,
     EEXIST,
     EINVAL,
+    EIO,
     ENODEV,
     ENOMEM,
     EOPNOTSUPP,
@@ -18,6 +19,7 @@ from sandbox.kernel.abi.errno import (
 )
 from sandbox.kernel.abi.flags import S_IFREG
 from sandbox.kernel.events import MapChange
+from sandbox.kernel.fs.proc.nodes import Text
 from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.limits import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, may_expand
 from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, handle_mm_fault
@@ -131,7 +133,7 @@ def _place(mm: Mm, address: int, length: int, flags: int) -> int:
 
 
 def _vm_flags(flags: int, prot: int, inode: Inode | None, writable: bool, readable: bool) -> int:
-    """The area's flags.  Raises KernelError (EINVAL, EACCES, ENODEV, EOPNOTSUPP)."""
+    """The area's flags.  Raises KernelError (EINVAL, EACCES, ENODEV, EIO, EOPNOTSUPP)."""
     kind = flags & MAP_TYPE
     if kind not in (MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE) or (kind == MAP_SHARED_VALIDATE and inode is None):
         raise KernelError(EINVAL)
@@ -154,6 +156,8 @@ def _vm_flags(flags: int, prot: int, inode: Inode | None, writable: bool, readab
             raise KernelError(EACCES)
         if inode.kind != S_IFREG:
             raise KernelError(ENODEV)
+        if isinstance(inode, Text):
+            raise KernelError(EIO)
         if flags & MAP_GROWSDOWN:
             raise KernelError(EINVAL)
     return found

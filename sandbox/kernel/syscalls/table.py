@@ -83,9 +83,11 @@ class SystemCalls:
     def dispatch(self, task: Task) -> None:
         """Carry out the call that a task made with INT 0x80."""
         kernel = self._kernel
-        kernel.counters.system_calls += 1
+        counters = kernel.counters
+        counters.system_calls += 1
         quads = task.context.quads
         number = quads[EAX] & 0xFFFFFFFF
+        counters.calls[number] += 1
         arguments = (
             quads[EBX] & 0xFFFFFFFF,
             quads[ECX] & 0xFFFFFFFF,

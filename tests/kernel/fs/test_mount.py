@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.kernel.abi import errno
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.abi.flags import O_CREAT, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
+from sandbox.kernel.abi.flags import O_CREAT, O_PATH, O_RDWR, O_TRUNC, O_WRONLY
 from sandbox.kernel.fs import namei
 from sandbox.kernel.fs.console import BytesSource, CaptureSink, standard_streams
 from sandbox.kernel.fs.file import FdTable
@@ -94,28 +94,6 @@ def test_what_cannot_be_executed(path: bytes, error: int) -> None:
     with pytest.raises(KernelError) as caught:
         files.open_exec(task(files), path)
     assert caught.value.errno == error
-
-
-def test_what_can_be_mapped() -> None:
-    files = FileSystem(files={"/f": b"data"})
-    here = task(files)
-    files_of: FdTable = here.files
-
-    def fd(path: bytes, flags: int) -> int:
-        return files_of.install(files.open(here, files.root, path, flags))
-
-    inode, writable = files.mappable(here, fd(b"/f", O_RDWR))
-    assert (inode.size, writable) == (4, True)
-    assert files.mappable(here, fd(b"/f", O_RDONLY))[1] is False
-    for number, error in (
-        (fd(b"/f", O_WRONLY), errno.EACCES),
-        (fd(b"/f", O_PATH), errno.EBADF),
-        (fd(b"/dev/null", O_RDWR), errno.ENODEV),
-        (99, errno.EBADF),
-    ):
-        with pytest.raises(KernelError) as caught:
-            files.mappable(here, number)
-        assert caught.value.errno == error
 
 
 def test_no_two_inodes_have_one_identity(tmp_path: Path) -> None:
