@@ -23,6 +23,7 @@ VERBS = {
     "disasm": "disassemble a file or bytes",
     "doctor": "check the engine, the tools and this host",
 }
+BAD_INPUT = 2
 OUR_FAULT = 3
 INTERRUPTED = 130
 
@@ -48,6 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sandbox: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "sandbox" or os.environ.get("SANDBOX_TRACEBACK"):
+            raise
+        print(f"sandbox: the package {error.name} is not installed for {sys.executable}", file=sys.stderr)
+        print(
+            "`make setup` installs all that is needed into .venv; `sandbox doctor` looks at the rest", file=sys.stderr
+        )
+        return BAD_INPUT
     except Exception as error:
         if os.environ.get("SANDBOX_TRACEBACK"):
             raise

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         )
     else:
         _narrate(result, options.stats)
-    if options.status:
+    if options.status and not result.error:
         return 128 + result.signal if result.signal else result.status
     return 0 if result.passed else 1
 

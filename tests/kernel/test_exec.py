@@ -243,3 +243,23 @@ def test_damaged_headers_never_harm_us(program: Program) -> None:
             assert error.exit_status in (1, 2), (error.summary, error.detail)
 
     damage()
+
+
+def test_a_running_program_cannot_be_written(run: Run) -> None:
+    text = """
+_start: sys open, "offset itself", 1
+        expect eax, -26, 1
+        sys open, "offset other", 0x41, 0x1ed
+        expect eax, 3, 2
+        mov eax, 11
+        mov ebx, offset other
+        xor ecx, ecx
+        xor edx, edx
+        int 0x80
+        expect eax, -26, 3
+        pass
+        .section .rodata
+itself: .asciz "/proc/self/exe"
+other:  .asciz "/tmp/other"
+"""
+    assert run(text).status == 0

@@ -127,6 +127,8 @@ class FdTable:
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
         self._files: dict[int, File] = {}
+        self._first_free = 0
+        """No descriptor below is free."""
         self._close_on_exec: set[int] = set()
 
     def __iter__(self) -> Iterator[tuple[int, File]]:
@@ -166,9 +168,11 @@ class FdTable:
         """
         if not 0 <= lowest < self.limit:
             raise KernelError(EINVAL if lowest else EMFILE)
-        fd = lowest
+        fd = max(lowest, self._first_free)
         while fd in self._files:
             fd += 1
+        if lowest <= self._first_free:
+            self._first_free = fd
         if fd >= self.limit:
             raise KernelError(EMFILE)
         self._put(fd, file, close_on_exec)
@@ -197,6 +201,7 @@ class FdTable:
         if file is None:
             raise KernelError(EBADF)
         self._close_on_exec.discard(fd)
+        self._first_free = min(self._first_free, fd)
         if file.inode.locks is not None:
             file.inode.locks.closed(self)
         file.put()
@@ -219,6 +224,7 @@ class FdTable:
         child = FdTable(self.limit)
         for fd, file in self._files.items():
             child._files[fd] = file.get()
+        child._first_free = self._first_free
         child._close_on_exec = set(self._close_on_exec)
         return child
 
