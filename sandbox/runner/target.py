@@ -66,7 +66,8 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     if on_disk(path) and path.is_dir():
         path = path / "manifest.toml"
     if not on_disk(path):
-        raise NoSuchImage(f"{image}: no such file", _suggest(str(image)))
+        what = "a folder without a manifest.toml" if path != Path(image) else "no such file"
+        raise NoSuchImage(f"{image}: {what}", _suggest(str(image)))
     if path.suffix == ".toml":
         return _from_manifest(load(path), arguments)
     if path.suffix in SOURCE_SUFFIXES:
