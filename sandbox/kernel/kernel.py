@@ -18,7 +18,7 @@ from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.fs.mount import FileSystem, read_all
-from sandbox.kernel.fs.proc import ProcRoot
+from sandbox.kernel.fs.proc import proc_root
 from sandbox.kernel.futex import Futexes
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.codecache import CodeCache
@@ -126,7 +126,7 @@ class Kernel:
         self.vdso = Vdso()
         files.now = lambda: EPOCH + self.sched.now * BLOCK_NANOSECONDS
         if files.standard:
-            files.mount("proc", "/proc", "proc", ProcRoot(self))
+            files.mount("proc", "/proc", "proc", proc_root(self))
         self.tty: Tty | None = None
         """The terminal, if the machine has one."""
         self.pipes = 0

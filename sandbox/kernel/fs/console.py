@@ -30,6 +30,7 @@ from sandbox.kernel.abi.poll import POLLRDNORM, POLLWRNORM
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.abi.termios import Termios
 from sandbox.kernel.fs.chardev import CharDevice
+from sandbox.kernel.fs.controlling import ControllingTty
 from sandbox.kernel.fs.file import FdTable, File
 from sandbox.kernel.fs.stream import Ready, Stream
 from sandbox.kernel.host import InputEvents, TerminalEvents
@@ -254,14 +255,14 @@ def connect(kernel: Kernel, streams: tuple[Console, Console, Console], terminal:
 
     The tree gets /dev/tty, and /dev/pts/0 when there is a terminal.
     """
-    from sandbox.kernel.fs.tty import ControllingTty, Tty
-
     kernel.files.add_device("/dev/tty", ControllingTty(kernel))
     if terminal is None:
         waits_on = streams[0].descriptor
         if waits_on is not None:
             kernel.sched.host = streams[0].input = InputEvents(kernel, waits_on)
         return standard_files(streams)
+    from sandbox.kernel.fs.tty import Tty
+
     tty = kernel.tty = Tty(kernel, terminal.write, post=False)
     tty.discipline.termios = _host_termios(terminal)
     kernel.sched.host = TerminalEvents(kernel, tty, terminal)

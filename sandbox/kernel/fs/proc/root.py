@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.fs.inode import Inode
-from sandbox.kernel.fs.proc.nodes import Folder, Link
+from sandbox.kernel.fs.proc.nodes import Link
 from sandbox.kernel.fs.proc.system import system_files
 from sandbox.kernel.fs.proc.task import task_folder
 from sandbox.kernel.task import State
@@ -13,14 +13,13 @@ from sandbox.kernel.task import State
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
-ROOT_INO, SELF_INO = 1, 2
+SELF_INO = 2
 
 
-class ProcRoot(Folder):
-    """The root of /proc of one kernel."""
+class ProcTree:
+    """What is in /proc of one kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
-        super().__init__(ROOT_INO, self._all, self._one)
         self._kernel = kernel
         self._files = system_files(kernel)
         self._files[b"self"] = Link(SELF_INO, self._current)
@@ -30,11 +29,13 @@ class ProcRoot(Folder):
         task = self._kernel.here.current
         return b"%d" % task.pid if task is not None else b""
 
-    def _all(self) -> list[bytes]:
+    def names(self) -> list[bytes]:
+        """Files about the machine, and the tasks."""
         tasks = [b"%d" % pid for pid, task in self._kernel.tasks.items() if task.state is not State.DEAD]
         return [*self._files, *tasks]
 
-    def _one(self, name: bytes) -> Inode | None:
+    def find(self, name: bytes) -> Inode | None:
+        """The inode of a name, None for none."""
         if name in self._files:
             return self._files[name]
         if not name.isdigit() or name.startswith(b"0"):
