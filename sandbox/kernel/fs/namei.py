@@ -131,12 +131,19 @@ class Found:
 
 
 def walk(
-    root: Dentry, at: Dentry, path: bytes, follow: bool, slash_follows: bool = True, creates: bool = False
+    root: Dentry,
+    at: Dentry,
+    path: bytes,
+    follow: bool,
+    slash_follows: bool = True,
+    creates: bool = False,
+    long_last: bool = False,
 ) -> Found:
     """Walk a path from ``root`` if it is absolute, else from ``at``.
 
     A link at its very end is walked if ``follow``, or if a slash comes after it and ``slash_follows``; with
-    ``creates`` a name with a slash after it is not even looked up (EISDIR).
+    ``creates`` a name with a slash after it is not even looked up (EISDIR).  With ``long_last`` the last name may be
+    too long: it is looked up by nobody yet.
     Raises KernelError: ENOENT (empty, or a directory on the way is missing), ENOTDIR, ELOOP (more than 40
     links), ENAMETOOLONG, and what a directory's lookup raises.
     """
@@ -162,7 +169,10 @@ def walk(
             found.name = name
             continue
         if len(name) > NAME_MAX:
-            raise KernelError(ENAMETOOLONG)
+            if not long_last or todo:
+                raise KernelError(ENAMETOOLONG)
+            found = Found(here, name, None)
+            continue
         if creates and slashed and not todo:
             raise KernelError(EISDIR)
         try:
@@ -291,15 +301,19 @@ def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
 
 def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, flags: int = 0) -> None:
     """renameat2(2).  Raises KernelError(ENOENT, EEXIST, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …)."""
-    source = walk(root, at, old, follow=False, slash_follows=False)
-    target = walk(root, new_at, new, follow=False, slash_follows=False)
+    source = walk(root, at, old, follow=False, slash_follows=False, long_last=True)
+    target = walk(root, new_at, new, follow=False, slash_follows=False, long_last=True)
     if source.name in _DOTS:
         raise KernelError(EBUSY)
     if target.name in _DOTS:
         raise KernelError(EEXIST if flags & RENAME_NOREPLACE else EBUSY)
     moved, there = source.dentry, target.dentry
-    if moved is None:
-        raise KernelError(ENOENT)
+    for found, missing in ((source, moved is None), (target, False)):
+        if len(found.name) > NAME_MAX:
+            raise KernelError(ENAMETOOLONG)
+        if missing:
+            raise KernelError(ENOENT)
+    assert moved is not None
     if there is not None and flags & RENAME_NOREPLACE:
         raise KernelError(EEXIST)
     if there is None and flags & RENAME_EXCHANGE:

@@ -154,6 +154,8 @@ def _write(kernel: Kernel, task: Task, file: File, address: int, count: int, pos
         return _write_device(kernel, task, inode, address, count)
     if inode.kind != S_IFREG:
         raise KernelError(EINVAL)
+    if not count:
+        return 0
     at = inode.size if file.flags & O_APPEND else file.position if position is None else position
     count = room(file, at, count)
     done = _write_pages(kernel, task, inode, address, count, at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EBADF, EINVAL, EISDIR, ENOTDIR, EOPNOTSUPP, EPERM, KernelError
+from sandbox.kernel.abi.errno import EBADF, EINVAL, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM, KernelError
 from sandbox.kernel.abi.flags import (
     AT_EMPTY_PATH,
     AT_REMOVEDIR,
@@ -62,6 +62,8 @@ def sys_symlink(kernel: Kernel, task: Task, target: int, path: int, *_: int) -> 
 
 def sys_symlinkat(kernel: Kernel, task: Task, target: int, fd: int, path: int, *_: int) -> int:
     text = get_string(kernel, task, target)
+    if not text:
+        raise KernelError(ENOENT)
     root, at, name = user_path(kernel, task, fd, path)
     namei.symlink(root, at, text, name)
     return 0
