@@ -85,6 +85,8 @@ class KernelConfig:
     time_limit: float = 60.0
     """Seconds of host time after which the run is ended, 0 for none."""
     direct_map: int = 800 * MEGABYTE
+    vmalloc_sync: str = "lazy"
+    """When other directories learn of a vmalloc area: ``lazy``, at a fault, or ``eager``, when it is made."""
     stack_limit: int = 8 * MEGABYTE
     root: Path | None = None
     writable: bool = False
@@ -114,5 +116,7 @@ class KernelConfig:
             )
         if self.quantum < 10_000:
             raise ConfigurationError(f"a quantum of {self.quantum} blocks: it is at least 10,000")
+        if self.vmalloc_sync not in ("lazy", "eager"):
+            raise ConfigurationError(f"vmalloc_sync {self.vmalloc_sync!r}: it is 'lazy' or 'eager'")
         if self.direct_map not in (800 * MEGABYTE, 896 * MEGABYTE):
             raise ConfigurationError("the direct map is 800 MB (post 001) or 896 MB (2.3 and later)")

@@ -31,6 +31,7 @@ from sandbox.kernel.mm.pagecache import PageCache
 from sandbox.kernel.mm.pagetable import MAPPED
 from sandbox.kernel.mm.reclaim import shrink
 from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.kernel.mm.writeback import release_dirty
 from sandbox.kernel.sched import Scheduler
 from sandbox.kernel.smp import ContextStack, KernelCpu
@@ -110,6 +111,7 @@ class Kernel:
         self.reserved = booted.reserved
         self.tables.alloc_table, self.tables.free_table = self._alloc_table, self._free_table
         self.tlb = Tlb(self.cpus, self.routines, self.bus, config.switches)
+        self.vmalloc = Vmalloc(self)
         self.kmap = Kmap(self.tables, self.kernel_pgd, self.layout, self.tlb, len(self.cpus))
         self.code = CodeCache(self.memory, machine.cpus, not self.leaves_out("no-code-drop"))
         self.pagecache = PageCache(self)

@@ -206,6 +206,11 @@ class KernelTraps:
         task = slot.current
         mm = slot.active_mm
         how = BAD_AREA
+        if exit_.address >= TASK_SIZE and kernel.vmalloc.fault(context, exit_.address, exit_.error_code):
+            kernel.counters.faults["vmalloc-sync"] += 1
+            if task is not None:
+                self._report_fault(task, slot, exit_, "vmalloc-sync", started)
+            return
         if kernel.probe is not None and task is not None:
             kernel.probe(task, context, exit_)
         if exit_.address < TASK_SIZE and mm is not None:

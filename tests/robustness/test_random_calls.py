@@ -55,6 +55,7 @@ def test_storm(part: int, program: bytes, tmp_path: Path) -> None:
     root, outside = _world(tmp_path / "kept")
     written, beyond = _world(tmp_path / "written")
     before = _tree(root), _tree(outside), _tree(beyond)
+    gc.collect()
     descriptors = _descriptors()
     calls = 0
     for seed in range(part * TABLES // 8, (part + 1) * TABLES // 8):

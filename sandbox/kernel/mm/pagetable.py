@@ -83,6 +83,10 @@ class PageTables:
         """Store a large-page entry (4 MB or 2 MB) at an empty directory slot."""
         raise NotImplementedError
 
+    def sync_directory(self, pgd: int, reference: int, linear: int) -> bool:
+        """Copy the kernel directory's entry over a linear address; False when there is nothing to copy."""
+        raise NotImplementedError
+
     def clear_directory(self, pgd: int, linear: int) -> None:
         """Empty the directory slot over a linear address; the table stays its owner's."""
         raise NotImplementedError
@@ -161,6 +165,14 @@ class LegacyTables(PageTables):
         if self._words[at] & P:
             raise TableError(f"the directory entry of {linear:#010x} is in use")
         self._words[at] = entry | PSE
+
+    def sync_directory(self, pgd: int, reference: int, linear: int) -> bool:
+        slot = linear >> 22
+        entry = self._words[(reference << 10) + slot]
+        if not entry & P or self._words[(pgd << 10) + slot] == entry:
+            return False
+        self._words[(pgd << 10) + slot] = entry
+        return True
 
     def clear_directory(self, pgd: int, linear: int) -> None:
         self._words[(pgd << 10) + (linear >> 22)] = 0
@@ -269,6 +281,9 @@ class PaeTables(PageTables):
         if self._quads[slot] & P:
             raise TableError(f"the directory entry of {linear:#010x} is in use")
         self._quads[slot] = entry | PSE
+
+    def sync_directory(self, pgd: int, reference: int, linear: int) -> bool:
+        return False
 
     def clear_directory(self, pgd: int, linear: int) -> None:
         self._quads[self._slot(pgd, linear)] = 0
