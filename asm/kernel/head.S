@@ -8,7 +8,9 @@
 
         .intel_syntax noprefix
         .include "kernel.inc"
-        .text
+
+# Needed once: these pages go back to the allocator when every CPU has come up.
+        .section .init.text, "ax"
 
         .globl  startup_32
 startup_32:
@@ -40,6 +42,13 @@ high:
 1:      ltr     bp
         hlt
 
+# A module's call into it after boot must fault.
+        .globl  init_only
+init_only:
+        ret
+
+        .text
+
 # Where cpu.call enters: ebx is the routine, the other registers are its arguments.  The HLT hands the CPU back.
         .globl  call_stub, call_done
 call_stub:
@@ -55,6 +64,21 @@ call_cdecl:
         push    eax
         call    ebx
         add     esp, 12
+        hlt
+
+# A module's function: eax, edx, ecx, esi are its arguments.  FS is the user's, as 2.0 enters the kernel.
+        .globl  call_module
+call_module:
+        push    esi
+        push    ecx
+        push    edx
+        push    eax
+        mov     eax, USER_DS
+        mov     fs, ax
+        cld
+        sti
+        call    ebx
+        add     esp, 16
         hlt
 
 # A new program's first steps: eax is its entry, edx its stack pointer.
@@ -79,7 +103,15 @@ start_thread:
         xor     ebp, ebp
         iretd
 
-# Guest kernel code enters the mini-kernel here: eax is the number of the exported symbol.
+# The 2 MB or 4 MB pages that hold init code are split before this: eax is 0xCC four times, ecx words, edi where.
+        .globl  poison
+poison:
+        cld
+        rep stosd
+        ret
+
+# Guest kernel code enters the mini-kernel here: eax is the number of the exported symbol, the caller's return address
+# and C arguments are on the stack.
         .globl  kernel_gate
 kernel_gate:
         int     0xF0

@@ -54,6 +54,10 @@ class Wiring:
         """Back a physical range (bytes, page-aligned) with host memory that outlives this CPU."""
         self.handle.map_ram(physical, size, host_address)
 
+    def unmap_ram(self, physical: int, size: int) -> None:
+        """Take back what ``map_ram`` gave, with the same bounds."""
+        self.handle.unmap_ram(physical, size)
+
     def map_mmio(
         self, physical: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]
     ) -> None:

@@ -6,7 +6,7 @@ The order is 2.0's: everything below ``memory_start`` stays reserved for ever; w
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sandbox.engine.exits import Halt
 from sandbox.kernel.config import KernelConfig
@@ -20,8 +20,16 @@ from sandbox.kernel.layout import (
     Layout,
     plan,
 )
+from sandbox.kernel.mm.bootmem import (
+    BootMemory,
+    BootOptions,
+    limit_memory,
+    lowmem_limit,
+    parse_boot,
+    without,
+)
 from sandbox.kernel.mm.frames import FrameAllocator
-from sandbox.kernel.mm.memmap import MemMap
+from sandbox.kernel.mm.memmodel import SECTION_BITS, FlatMem, MemoryModel, SparseMem, VirtualMemMap, vmemmap_bytes
 from sandbox.kernel.mm.pagetable import NX, RW, US, A, D, G, LegacyTables, P, PaeTables, PageTables
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.symbols import KernelImage
@@ -49,52 +57,34 @@ class BootFailed(SandboxError):
 
 
 @dataclass(slots=True)
-class BootMemory:
-    """Frames handed out at boot, contiguous and for ever: ``memory_start`` moves up (physical address)."""
-
-    memory_start: int
-    limit: int
-    ranges: list[tuple[int, int]]
-    """RAM as (physical, bytes): what is taken lies in one of these."""
-    taken: list[tuple[str, int, int]] = field(default_factory=list)
-
-    def take(self, name: str, size: int, align: int = PAGE_SIZE) -> int:
-        """Physical address of ``size`` bytes.  Raises ConfigurationError when RAM is too small."""
-        for first, length in self.ranges:
-            start = -(-max(first, self.memory_start) // align) * align
-            end = start + -(-size // PAGE_SIZE) * PAGE_SIZE
-            if end <= min(first + length, self.limit):
-                break
-        else:
-            raise ConfigurationError(
-                f"RAM is too small: {name} needs {size} bytes in one piece between {self.memory_start:#x} and the end "
-                f"of lowmem at {self.limit:#x}"
-            )
-        self.memory_start = end
-        self.taken.append((name, start, end))
-        return start
-
-
-@dataclass(slots=True)
 class Booted:
     """What boot hands to the kernel."""
 
     layout: Layout
     tables: PageTables
     kernel_pgd: int
-    memmap: MemMap
+    model: MemoryModel
     frames: FrameAllocator
     zero_page: int
     reserved: list[tuple[str, int, int]]
+    options: BootOptions
+    ranges: list[tuple[int, int]]
+    """RAM that the kernel was told of: (physical, bytes)."""
 
 
 def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, image: KernelImage) -> Booted:
     """Bring the kernel up on every CPU.  Raises ConfigurationError and BootFailed."""
-    ranges = limit_memory(memory.ranges, config.boot)
+    options = parse_boot(config.boot)
+    ranges = limit_memory(list(memory.ranges), BootOptions() if "no-mem-limit" in config.switches else options)
     low_end = max(start + size for start, size in ranges if start < 1 << 32)
-    layout = plan(low_end, config.direct_map)
+    end = max(start + size for start, size in ranges)
+    virtual = vmemmap_bytes(memory.end) if config.policies["mem_model"] == "vmemmap" else 0
+    layout = plan(low_end, lowmem_limit(options, low_end, end, config.direct_map), virtual)
     lowmem = min(low_end, layout.direct_frames * PAGE_SIZE)
-    start = BootMemory(KERNEL_LOAD, lowmem, ranges)
+    if options.highmem == 0:
+        ranges = limit_memory([(*each, 0) for each in ranges], BootOptions(limit=lowmem))
+    usable = without(ranges, options.excluded)
+    start = BootMemory(KERNEL_LOAD, lowmem, usable)
     if start.take("kernel image", len(image.text)) != KERNEL_LOAD:
         raise ConfigurationError(f"the kernel is loaded at {KERNEL_LOAD:#x}, where this machine has a hole")
     memory.declare(Reason.IMAGE, KERNEL_LOAD, len(image.text))
@@ -104,47 +94,74 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
 
     tables = _tables(memory, start, config)
     kernel_pgd = tables.new_pgd(None)
-    _direct_map(tables, kernel_pgd, lowmem, config)
+    _direct_map(tables, kernel_pgd, lowmem, config, image, options.large_pages)
     tables.pte_alloc(kernel_pgd, PKMAP_BASE, user=False)
     for linear in range(FIXADDR_START, FIXADDR_END, tables.large_page):
         tables.pte_alloc(kernel_pgd, linear, user=False)
 
-    max_pfn = max(first + size for first, size in ranges) // PAGE_SIZE
-    memmap = MemMap(memory, start.take("mem_map", MemMap.bytes_for(max_pfn)), max_pfn)
+    model = _memory_model(memory, start, ranges, tables, kernel_pgd, layout, config)
     zero_page = start.take("zero page", PAGE_SIZE) // PAGE_SIZE
     stacks = [_cpu_page(memory, start, slot) for slot in cpus]
+    for name, size in options.reservations:
+        start.take(name, size)
     for slot, stack in zip(cpus, stacks, strict=True):
         _start(slot, tables, kernel_pgd, stack, config, image)
     tables.clear_directory(kernel_pgd, 0)
+    words = {
+        **model.guest_words(),
+        "swapper_pg_dir": kernel_pgd << 12,
+        "high_memory": PAGE_OFFSET + lowmem,
+        "addr_limit": 0xFFFFFFFF if "no-access-check" in config.switches else PAGE_OFFSET,
+    }
+    for name, word in words.items():
+        memory.host_write(image.symbols[name] - PAGE_OFFSET, struct.pack("<I", word), Reason.IMAGE)
+    freed = _free_initmem(memory, cpus, tables, kernel_pgd, image, start)
+    low, high = _zones(usable, start.memory_start, lowmem)
+    allocator = FrameAllocator(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus))
+    return Booted(layout, tables, kernel_pgd, model, allocator, zero_page, start.taken, options, ranges)
+
+
+def _memory_model(
+    memory: PhysicalMemory,
+    start: BootMemory,
+    ranges: list[tuple[int, int]],
+    tables: PageTables,
+    kernel_pgd: int,
+    layout: Layout,
+    config: KernelConfig,
+) -> MemoryModel:
+    kind = config.policies["mem_model"]
+    if kind == "sparsemem":
+        return SparseMem(memory, start, ranges, SECTION_BITS[config.policies["section"]])
+    if kind == "vmemmap":
+        return VirtualMemMap(memory, start, ranges, tables, kernel_pgd, layout.vmemmap.start)
+    return FlatMem(memory, start, max(first + size for first, size in ranges) // PAGE_SIZE)
+
+
+def _free_initmem(
+    memory: PhysicalMemory,
+    cpus: list[KernelCpu],
+    tables: PageTables,
+    pgd: int,
+    image: KernelImage,
+    start: BootMemory,
+) -> list[tuple[int, int]]:
+    """Fill the code that only boot needed with INT3, take its right to be executed, and give its frames away.
+
+    Under two-level paging there is no such right: the fill has to do.
+    """
+    first, end = image.routines.init_start, image.routines.init_end
+    cpus[0].call(image.routines.poison, eax=0xCCCCCCCC, ecx=(end - first) // 4, edi=first)
+    for linear in range(first, end, PAGE_SIZE):
+        place = tables.pte_alloc(pgd, linear, user=False)
+        tables.store(place, tables.read(place) | tables.nx)
     for slot in cpus:
         slot.call(slot.routines.flush_tlb_all)
-
-    low, high = _zones(ranges, start.memory_start, lowmem, _text_end(tables))
-    return Booted(layout, tables, kernel_pgd, memmap, FrameAllocator(memmap, low, high), zero_page, start.taken)
-
-
-def limit_memory(ranges: list[tuple[int, int, int]], command_line: str) -> list[tuple[int, int]]:
-    """RAM as (physical, bytes) that the kernel is told of: ``mem=nn[kKmMgG]`` cuts it off.
-
-    Raises ConfigurationError for a size that is none.
-    """
-    limit = None
-    for word in command_line.split():
-        if word.startswith("mem="):
-            text = word[4:]
-            shift = {"k": 10, "m": 20, "g": 30}.get(text[-1:].lower(), 0)
-            try:
-                limit = int(text[:-1] if shift else text, 0) << shift
-            except ValueError:
-                raise ConfigurationError(f"boot option {word!r}: not a size") from None
-            if limit < KERNEL_LOAD + (1 << 20):
-                raise ConfigurationError(f"boot option {word!r}: the kernel needs 2 MB")
-    kept = []
-    for start, size, _ in ranges:
-        end = start + size if limit is None else min(start + size, limit)
-        if end > start:
-            kept.append((start, end - start & ~(PAGE_SIZE - 1)))
-    return kept
+        slot.cpu.drop_all_code()
+    memory.withdraw(first - PAGE_OFFSET, end - first)
+    name, kernel_start, _ = start.taken[0]
+    start.taken[0] = (name, kernel_start, first - PAGE_OFFSET)
+    return [((first - PAGE_OFFSET) // PAGE_SIZE, (end - first) // PAGE_SIZE)]
 
 
 def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> PageTables:
@@ -160,23 +177,29 @@ def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> 
         return LegacyTables(memory, alloc, free)
     made = PaeTables(memory, alloc, free)
     made.nx = 0 if "no-nx" in config.switches else NX
+    made.own_kernel_pmd = config.policies["kernel_pmd"] == "process"
     return made
 
 
-def _text_end(tables: PageTables) -> int:
-    """The physical address behind the large pages of the direct map that are executable, for the kernel's text."""
-    return -(-2 * KERNEL_LOAD // tables.large_page) * tables.large_page
+def _direct_map(
+    tables: PageTables, pgd: int, lowmem: int, config: KernelConfig, image: KernelImage, large_pages: bool
+) -> None:
+    """Large pages over whole ones of RAM, small pages where the kernel's image is and over the rest.
 
-
-def _direct_map(tables: PageTables, pgd: int, lowmem: int, config: KernelConfig) -> None:
-    """Large pages over whole ones of RAM, small pages over the rest; the first megabytes at 0 too, until high."""
+    The first megabytes are at 0 too, until the CPUs are high.
+    """
     flags = P | RW | A | D | G | (US if "no-supervisor" in config.switches else 0)
     large = tables.large_page
-    for physical in range(0, lowmem - large + 1, large):
-        nx = 0 if physical < _text_end(tables) else tables.nx
-        tables.set_large(pgd, PAGE_OFFSET + physical, physical | flags | nx)
-    for physical in range(lowmem // large * large, lowmem, PAGE_SIZE):
-        tables.set_pte(pgd, PAGE_OFFSET + physical, physical | flags | tables.nx, user=False)
+    text = range(image.start - PAGE_OFFSET, image.routines.text_end - PAGE_OFFSET)
+    init = range(image.routines.init_start - PAGE_OFFSET, image.routines.init_end - PAGE_OFFSET)
+    small_end = -(-(KERNEL_LOAD + len(image.text)) // large) * large
+    for physical in range(0, lowmem, large):
+        if physical < small_end or physical + large > lowmem or not large_pages:
+            run = range(physical, min(physical + large, lowmem), PAGE_SIZE)
+            entries = [at | flags | (0 if at in text or at in init else tables.nx) for at in run]
+            tables.store_run(tables.pte_alloc(pgd, PAGE_OFFSET + physical, user=False), entries)
+        else:
+            tables.set_large(pgd, PAGE_OFFSET + physical, physical | flags | tables.nx)
     tables.set_large(pgd, 0, P | RW | A | D)
 
 
@@ -226,12 +249,9 @@ def _start(slot: KernelCpu, tables: PageTables, pgd: int, stack: int, config: Ke
 
 
 def _zones(
-    ranges: list[tuple[int, int]], memory_start: int, lowmem: int, text_end: int
+    ranges: list[tuple[int, int]], memory_start: int, lowmem: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Frame ranges (first, count) of low and high memory for the allocator, highmem from above 4 GB first.
-
-    Lowmem below ``text_end`` comes last: the engine stores 18 times slower through an executable mapping.
-    """
+    """Frame ranges (first, count) of low and high memory for the allocator, highmem from above 4 GB first."""
     low, high = [], []
     for start, size in ranges:
         end = start + size
@@ -243,10 +263,7 @@ def _zones(
         first = max(start, memory_start)
         if first < min(end, lowmem):
             low.append((first // PAGE_SIZE, (min(end, lowmem) - first) // PAGE_SIZE))
-        if end > lowmem:
+        if end > max(lowmem, start):
             first = max(start, lowmem)
             high.append((first // PAGE_SIZE, (end - first) // PAGE_SIZE))
-    edge = text_end // PAGE_SIZE
-    below = [(first, min(count, edge - first)) for first, count in low if first < edge]
-    above = [(max(first, edge), first + count - max(first, edge)) for first, count in low if first + count > edge]
-    return above + below, high[::-1]
+    return low, high[::-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandbox.kernel.policies import complete
 from sandbox.x86.errors import ConfigurationError
 
 PAGE_SIZE = 4096
@@ -58,6 +59,27 @@ SWITCHES = {
     "no-itimer": "alarm and the interval timers never end",
     "no-trap-flag": "EFLAGS.TF is left out when a program sets it through a frame",
     "no-shared": "a shared mapping is copied on write, as a private one is",
+    "no-mem-limit": "the boot option mem= is not obeyed",
+    "no-reserve": "what boot reserves goes to the allocator all the same",
+    "no-init-free": "the code that only boot needed stays",
+    "no-page-clear": "get_free_page leaves in a page what was in it",
+    "no-dma-limit": "DMA requests are served from any zone",
+    "no-watermark": "ordinary requests may take the reserve",
+    "no-hot-list": "single frames are served by the zones, not by the CPU's list",
+    "no-buddy-join": "freed blocks are not joined with their buddies",
+    "no-hole-check": "blocks are joined across what has no struct page",
+    "no-kfree-check": "kfree believes every pointer",
+    "no-guard": "the page behind an area is mapped",
+    "no-vmalloc-sync": "other page directories never learn of a new area",
+    "no-ram-check": "RAM is mapped as if it were a device's",
+    "no-verify-area": "verify_area says yes to everything",
+    "no-hole-clear": "the ISA hole is opened without moving what lies in it",
+    "no-use-count": "a module that is in use is unloaded",
+    "no-extable-sort": "a module's exception table stays in the order of its object file",
+    "no-extable-unload": "a module's exception table is left behind",
+    "no-add-check": "memory that is added is given to the allocator without structures",
+    "no-daemon-check": "a call waits for a daemon that is gone",
+    "swap-kernel": "reclaim picks frames that belong to the kernel",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""
 
@@ -85,8 +107,10 @@ class KernelConfig:
     time_limit: float = 60.0
     """Seconds of host time after which the run is ended, 0 for none."""
     direct_map: int = 800 * MEGABYTE
-    vmalloc_sync: str = "lazy"
-    """When other directories learn of a vmalloc area: ``lazy``, at a fault, or ``eager``, when it is made."""
+    policies: dict[str, str] = field(default_factory=dict)
+    """Choices between kernel versions by name (``policies.py``); what is left out gets its default."""
+    fail_allocation: int = 0
+    """The request for frames that fails on purpose, counted from 1 after boot; 0 for none."""
     stack_limit: int = 8 * MEGABYTE
     root: Path | None = None
     writable: bool = False
@@ -116,7 +140,8 @@ class KernelConfig:
             )
         if self.quantum < 10_000:
             raise ConfigurationError(f"a quantum of {self.quantum} blocks: it is at least 10,000")
-        if self.vmalloc_sync not in ("lazy", "eager"):
-            raise ConfigurationError(f"vmalloc_sync {self.vmalloc_sync!r}: it is 'lazy' or 'eager'")
+        if self.fail_allocation < 0:
+            raise ConfigurationError(f"allocation {self.fail_allocation} is to fail: they are counted from 1")
+        self.policies = complete(self.policies)
         if self.direct_map not in (800 * MEGABYTE, 896 * MEGABYTE):
             raise ConfigurationError("the direct map is 800 MB (post 001) or 896 MB (2.3 and later)")

@@ -46,6 +46,26 @@ class MapChange(Event):
 
 
 @dataclass(slots=True)
+class PageAlloc(Event):
+    """2^order frames from ``pfn`` on were allocated or freed; ``gfp`` is the request's word."""
+
+    what: str
+    pfn: int
+    order: int
+    gfp: int
+
+
+@dataclass(slots=True)
+class ModuleChange(Event):
+    """A module was loaded or unloaded: linear [base, base + size)."""
+
+    what: str
+    name: str
+    base: int
+    size: int
+
+
+@dataclass(slots=True)
 class SystemCall(Event):
     """A system call when it returns; ``result`` is negative for an errno."""
 

@@ -17,6 +17,7 @@ from sandbox.kernel import signal
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.exports import make_gate
 from sandbox.kernel.fs.mount import FileSystem, read_all
 from sandbox.kernel.fs.proc import proc_root
 from sandbox.kernel.futex import Futexes
@@ -24,15 +25,20 @@ from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.fault import clear_frame
 from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.mm.ioremap import IoRemap
+from sandbox.kernel.mm.kmalloc import Kmalloc
 from sandbox.kernel.mm.kmap import Kmap
 from sandbox.kernel.mm.memmap import PG_TABLE
 from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.page_alloc import PageAllocator, WrongContext
 from sandbox.kernel.mm.pagecache import PageCache
 from sandbox.kernel.mm.pagetable import MAPPED
 from sandbox.kernel.mm.reclaim import shrink
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.kernel.mm.writeback import release_dirty
+from sandbox.kernel.module import Modules
+from sandbox.kernel.printk import Log
 from sandbox.kernel.sched import Scheduler
 from sandbox.kernel.smp import ContextStack, KernelCpu
 from sandbox.kernel.symbols import KernelImage, kernel_image
@@ -48,7 +54,9 @@ from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.image.symbols import SymbolTable
+    from sandbox.kernel.chrdev import ModuleDevice
     from sandbox.kernel.fs.inode import Inode
+    from sandbox.kernel.fs.pipe import WaitQueue
     from sandbox.kernel.fs.tty import Tty
 
 _LDT_SELECTOR, _LDT_FLAGS = 0x88, 0x8200
@@ -107,11 +115,15 @@ class Kernel:
             slot.traps = self.traps
         booted = boot(self.memory, self.cpus, config, self.image)
         self.layout, self.tables, self.kernel_pgd = booted.layout, booted.tables, booted.kernel_pgd
-        self.memmap, self.frames, self.zero_page = booted.memmap, booted.frames, booted.zero_page
-        self.reserved = booted.reserved
+        self.model, self.memmap = booted.model, booted.model.memmap
+        self.frames, self.zero_page = booted.frames, booted.zero_page
+        self.reserved, self.boot_options, self.ram = booted.reserved, booted.options, booted.ranges
         self.tables.alloc_table, self.tables.free_table = self._alloc_table, self._free_table
         self.tlb = Tlb(self.cpus, self.routines, self.bus, config.switches)
+        self.page_alloc = PageAllocator(self)
         self.vmalloc = Vmalloc(self)
+        self.kmalloc = Kmalloc(self)
+        self.ioremap = IoRemap(self)
         self.kmap = Kmap(self.tables, self.kernel_pgd, self.layout, self.tlb, len(self.cpus))
         self.code = CodeCache(self.memory, machine.cpus, not self.leaves_out("no-code-drop"))
         self.pagecache = PageCache(self)
@@ -121,7 +133,20 @@ class Kernel:
         self.tasks: dict[int, Task] = {}
         self.deaths: list[tuple[int, str, int, str]] = []
         """(pid, command, signal, report) of every task that a signal ended."""
-        self.gates: list[Callable[[KernelCpu, CpuContext], None]] = []
+        self.gate_table = make_gate(self)
+        self.modules = Modules(self)
+        self.log = Log()
+        self.devices: dict[str, ModuleDevice] = {}
+        """Character devices of modules, by name."""
+        self.wait_queues: dict[int, WaitQueue] = {}
+        """Of modules, by the linear address of the word that names one."""
+        self.irq_handlers: dict[int, int] = {}
+        """Linear addresses of modules' handlers, by vector."""
+        self.in_interrupt = False
+        self.allocations = 0
+        """Requests for frames since ``fail_at`` was set."""
+        self.fail_at = config.fail_allocation
+        """The request for frames that fails, counted from 1; 0 for none."""
         self.random = random.Random(config.seed)
         """What programs get from the kernel's random devices: the same for the same seed."""
         self._symbols: dict[Inode, SymbolTable] = {}
@@ -145,30 +170,51 @@ class Kernel:
     # -- frames --------------------------------------------------------------------------------------------------
 
     def alloc_frame(self, highmem: bool = False) -> int:
-        """A frame with count 1 and old contents; what ``shrink`` finds gives way when none is free.
+        """A frame with count 1 and old contents; what ``shrink`` finds gives way when the reserve is reached.
 
-        Raises OutOfMemory.
+        Raises OutOfMemory.  It never sleeps: who calls may hold what others need.
         """
+        if self.fail_at:
+            self.inject_failure()
+        frames = self.frames
         while True:
-            try:
-                pfn = self.frames.alloc_frame(highmem)
-                break
-            except OutOfMemory:
-                if not shrink(self):
-                    raise
+            if frames.free_frames > self.page_alloc.min_free:
+                try:
+                    pfn = frames.alloc_frame(highmem, self.here.index)
+                    break
+                except OutOfMemory:
+                    if not shrink(self):
+                        raise
+            elif not shrink(self):
+                raise self.page_alloc.shortage()
         self.code.reused(pfn)
         self.counters.frames_allocated += 1
         return pfn
 
+    def inject_failure(self) -> None:
+        """Count a request for frames.  Raises OutOfMemory when it is the one that was chosen to fail."""
+        self.allocations += 1
+        if self.allocations == self.fail_at:
+            self.page_alloc.pressure.injected += 1
+            raise OutOfMemory(f"out of memory: request {self.allocations} for frames fails, as asked for")
+
     def put_page(self, pfn: int) -> None:
         """Drop a reference on a frame; the last one frees it."""
-        if self.frames.put_page(pfn):
+        if self.frames.put_page(pfn, self.here.index):
             self.code.freed(pfn)
+
+    def clear_page(self, pfn: int) -> None:
+        """Let the CPU clear a frame of lowmem or highmem."""
+        if pfn < self.layout.direct_frames:
+            self.here.call(self.routines.clear_page, edi=PAGE_OFFSET + (pfn << 12))
+        else:
+            window = self.kmap.kmap(self.here, pfn)
+            self.here.call(self.routines.clear_page, edi=window)
+            self.kmap.kunmap(self.here, window)
 
     def _alloc_table(self) -> int:
         pfn = self.alloc_frame()
-        slot = self.here
-        slot.call(self.routines.clear_page, edi=PAGE_OFFSET + (pfn << 12))
+        self.clear_page(pfn)
         self.memmap.set_flags(pfn, self.memmap.flags(pfn) | PG_TABLE)
         self.memory.declare(Reason.TABLE, pfn << 12, 1 << 12)
         return pfn
@@ -275,8 +321,8 @@ class Kernel:
         context = task.context
         for each in (context, *task.flow.contexts):
             each.copy_system_from(slot.template)
-        self.activate(slot, task.mm)
-        context.cr3 = slot.cr3
+        self.activate(slot, task.borrowed[-1] if task.borrowed else task.mm)
+        context.cr3 = slot.cr3 if task.mm is None else task.mm.cr3
         for each in task.flow.contexts:
             each.cr3 = slot.cr3
         self._table_words[(slot.tss + 4) >> 2] = task.flow.stack_top
@@ -321,12 +367,48 @@ class Kernel:
         """Carry out what is to be done about signals before ring 3 goes on.  Raises TaskExit."""
         signal.deliver(self, task)
 
-    def gate(self, slot: KernelCpu, context: CpuContext) -> None:
-        """``int 0xF0``: guest kernel code calls the exported symbol whose number is in EAX."""
-        number = context.eax
-        if number >= len(self.gates):
-            raise UnexpectedExit(f"int 0xF0 with export number {number}: {len(self.gates)} symbols are exported")
-        self.gates[number](slot, context)
+    # -- guest kernel code ---------------------------------------------------------------------------------------
+
+    def printk(self, text: str) -> None:
+        """The kernel says something of its own."""
+        self.log.add(text.encode())
+
+    def may_sleep(self, what: str) -> None:
+        """Raises WrongContext in an interrupt."""
+        if self.in_interrupt:
+            raise WrongContext(f"{what} in an interrupt: nothing may sleep there")
+
+    def let_others_run(self) -> bool:
+        """Give the CPU to the tasks that wait for it; False when there is none, or nobody who could come back."""
+        task = self.here.current
+        if task is None or task.greenlet is not getcurrent() or self.in_interrupt or not task.cpu.runqueue:
+            return False
+        self.sched.yield_cpu(task)
+        return True
+
+    def kernel_string(self, linear: int, limit: int = 4096) -> bytes:
+        """The string at a kernel address, without its NUL; as far as it is mapped, ``limit`` bytes at most."""
+        found = b""
+        while len(found) < limit:
+            size = min(PAGE_SIZE - (linear & PAGE_SIZE - 1), limit - len(found))
+            piece = self.peek(None, linear, size)
+            text, nul, _ = piece.partition(b"\0")
+            found += text
+            if nul or len(piece) < size:
+                break
+            linear += size
+        return found
+
+    def kernel_symbol(self, linear: int) -> str:
+        """``name+0x10 [module]`` for an address of the kernel's image or of a module, else the address."""
+        module = self.modules.at(linear)
+        table = self.image_symbols if module is None else self.modules.symbols_of(module)
+        name = table.find(linear) if module is not None or linear >= PAGE_OFFSET else None
+        if name is None:
+            return f"{linear:#010x}"
+        return name if module is None else f"{name} [{module.name}]"
+
+    # -- stops ---------------------------------------------------------------------------------------------------
 
     def stopped(self, slot: KernelCpu, exit_: Exit) -> None:
         """A CPU stopped for no reason of the guest's: a debugger's, or one that cannot be."""

@@ -5,6 +5,7 @@ memory directly, 100 MB for dynamic mappings, the rest for vmalloc::
 
     C0000000  direct map         RAM from 0 on, in large pages; 800 MB at most (896 MB as 2.3 and later had it)
        ...    kva pool           100 MB of 4 KB slots
+       ...    virtual mem_map   only where the memory model has one
        ...    (8 MB gap)
        ...    vmalloc            what is left
     FF000000  pkmap              4 MB: the kmap pool (1024 slots, PAE uses the first 512)
@@ -17,6 +18,8 @@ less RAM have a smaller direct map and kva pool; the order stays.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from sandbox.x86.errors import ConfigurationError
 
 PAGE_SIZE = 4096
 PAGE_OFFSET = 0xC0000000
@@ -52,13 +55,15 @@ class Layout:
 
     direct: Region
     kva: Region
+    vmemmap: Region
     vmalloc: Region
     pkmap: Region
     fixmap: Region
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        return self.direct, self.kva, self.vmalloc, self.pkmap, self.fixmap
+        every = self.direct, self.kva, self.vmemmap, self.vmalloc, self.pkmap, self.fixmap
+        return tuple(region for region in every if region.size)
 
     @property
     def direct_frames(self) -> int:
@@ -77,16 +82,27 @@ def _round_up(value: int) -> int:
     return (value + REGION - 1) // REGION * REGION
 
 
-def plan(low_ram: int, direct_limit: int) -> Layout:
-    """Lay the regions out for ``low_ram`` bytes of RAM below 4 GB and a direct map of at most ``direct_limit``."""
+def plan(low_ram: int, direct_limit: int, vmemmap: int = 0) -> Layout:
+    """Lay the regions out for ``low_ram`` bytes of RAM below 4 GB and a direct map of at most ``direct_limit``.
+
+    ``vmemmap`` is the size of the virtual mem_map.  Raises ConfigurationError when the gigabyte is too small.
+    """
     direct = min(_round_up(low_ram), direct_limit)
     kva_start = PAGE_OFFSET + direct
-    room = PKMAP_BASE - 2 * VMALLOC_GAP - kva_start - VMALLOC_RESERVE
+    room = PKMAP_BASE - 2 * VMALLOC_GAP - kva_start - VMALLOC_RESERVE - vmemmap
+    if room < REGION:
+        raise ConfigurationError(
+            f"the kernel's gigabyte is too small: a direct map of {direct >> 20} MB and a virtual mem_map of "
+            f"{vmemmap >> 20} MB leave no room for vmalloc",
+            "take less RAM, another memory model, or move lowmem to highmem with the boot option highmem=SIZE",
+        )
     kva = min(KVA_BYTES, _round_up(low_ram // 8), room)
-    vmalloc_start = kva_start + kva + VMALLOC_GAP
+    vmemmap_start = kva_start + kva
+    vmalloc_start = vmemmap_start + vmemmap + VMALLOC_GAP
     return Layout(
         Region("direct map", PAGE_OFFSET, kva_start),
-        Region("kva pool", kva_start, kva_start + kva),
+        Region("kva pool", kva_start, vmemmap_start),
+        Region("virtual mem_map", vmemmap_start, vmemmap_start + vmemmap),
         Region("vmalloc", vmalloc_start, PKMAP_BASE - VMALLOC_GAP),
         Region("pkmap", PKMAP_BASE, PKMAP_END),
         Region("fixmap", FIXADDR_START, FIXADDR_END),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
@@ -57,6 +59,8 @@ class KernelCpu:
         self.traps: KernelTraps
         self.current: Task | None = None
         self.active_mm: Mm | None = None
+        self.pretended: Mm | None = None
+        """Whose areas answer faults of kernel code, when somebody changed ``current`` and nothing else."""
         self.runqueue: deque[Task] = deque()
         self.idle = ContextStack(0)
         self.ipi = ContextStack(0)
@@ -68,6 +72,8 @@ class KernelCpu:
         self.calls = 0
         self.ipis = 0
         self.slice_left = 0
+        self.module_calls = 0
+        """Calls of C functions that have not returned: guest kernel code may be at work."""
 
     def call(self, routine: int, eax: int = 0, edx: int = 0, ecx: int = 0, esi: int = 0, edi: int = 0) -> int:
         """Run the routine at a linear address; its EAX.
@@ -80,6 +86,20 @@ class KernelCpu:
         quads[EBX] = routine
         quads[EAX], quads[ECX], quads[EDX], quads[ESI], quads[EDI] = eax, ecx, edx, esi, edi
         self._finish(context)
+        return quads[EAX] & 0xFFFFFFFF
+
+    def call_c(self, routine: int, *arguments: int) -> int:
+        """The same for a function with up to four C arguments, of the kernel or of a module."""
+        context = self._enter(self.flow)
+        quads = context.quads
+        quads[EIP] = self.routines.call_module
+        quads[EBX] = routine
+        quads[EAX], quads[EDX], quads[ECX], quads[ESI] = (*arguments, 0, 0, 0, 0)[:4]
+        self.module_calls += 1
+        try:
+            self._finish(context)
+        finally:
+            self.module_calls -= 1
         return quads[EAX] & 0xFFFFFFFF
 
     def store(self, linear: int, data: bytes) -> None:
@@ -102,10 +122,17 @@ class KernelCpu:
     def interrupt(self, routine: int, eax: int = 0) -> None:
         """Run a routine here on behalf of another CPU: an inter-processor interrupt."""
         self.ipis += 1
-        flow, self.flow = self.flow, self.ipi
-        outer = self.cpu.context
-        try:
+        with self.borrowed_flow():
             self.call(routine, eax=eax)
+
+    @contextmanager
+    def borrowed_flow(self, borrow: bool = True) -> Iterator[None]:
+        """Calls inside run on the stack for interrupts, whatever this CPU was doing; without ``borrow``, as usual."""
+        flow, outer = self.flow, self.cpu.context
+        if borrow:
+            self.flow = self.ipi
+        try:
+            yield
         finally:
             self.flow = flow
             self.cpu.context = outer
@@ -142,6 +169,9 @@ class KernelCpu:
             cpu.context = outer
 
     def _trapped(self, exit_: Exit, context: CpuContext) -> None:
-        if type(exit_) is BudgetSpent:
+        if type(exit_) is not BudgetSpent:
+            self.traps.kernel_trap(self, context, exit_)
+        elif self.module_calls:
+            self.traps.check_limits()
+        else:
             raise RoutineLost(f"kernel routine at {context.eip:#010x} ran {CALL_BUDGET} blocks without returning")
-        self.traps.kernel_trap(self, context, exit_)

@@ -26,6 +26,8 @@ class Routines:
     startup_32: int
     call_stub: int
     call_cdecl: int
+    call_module: int
+    poison: int
     start_thread: int
     kernel_gate: int
     invlpg: int
@@ -42,8 +44,15 @@ class Routines:
     get_user_4: int
     put_user_4: int
     store_window: int
+    kmalloc: int
+    kfree: int
+    kmalloc_format: int
+    memcpy: int
     ex_table_start: int
     ex_table_end: int
+    text_end: int
+    init_start: int
+    init_end: int
     kernel_end: int
 
 

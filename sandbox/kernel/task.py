@@ -97,6 +97,8 @@ class Task:
     """It runs another program than the one that it was forked from."""
     limits: Limits = field(default_factory=lambda: default_limits(8 << 20))
     """Resource limits of the process."""
+    borrowed: list[Mm] = field(default_factory=list)
+    """Address spaces that kernel code has loaded for itself (use_mm), the present one last."""
     scratch: int = 0
     """Linear address of a lowmem page for data between Python and user memory."""
 

@@ -6,29 +6,27 @@ import time
 from typing import TYPE_CHECKING
 
 from sandbox.engine.context import EIP, ESP, CpuContext
-from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, PortDenied, Stepped, Trap
+from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, PortDenied, Stepped, Stopped, Trap
+from sandbox.kernel.chrdev import do_irq
 from sandbox.kernel.events import PageFault
+from sandbox.kernel.gate import GuestKernelBug
 from sandbox.kernel.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, do_user_fault
 from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.oops import oops
 from sandbox.kernel.report import fatal_report
 from sandbox.kernel.sigfault import exception_info, fault_info
 from sandbox.kernel.signal import SIGBUS, SIGKILL, force_fault, force_signal
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.task import Task
-from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 PAGE_FAULT, SYSTEM_CALL, KERNEL_GATE = 14, 0x80, 0xF0
 _RDTSC = b"\x0f\x31"
-
-
-class KernelOops(SandboxError):
-    """Kernel code on the CPU faulted where neither a VMA nor the exception table has an answer."""
-
-    exit_status = 3
+SPURIOUS_FAULTS = 16
+"""Faults of one kernel instruction at one address, each of them answered, after which it will never get through."""
 
 
 class KernelTraps:
@@ -43,6 +41,8 @@ class KernelTraps:
         first = (image.routines.ex_table_start - PAGE_OFFSET) // 4
         self._fixups = first, (image.routines.ex_table_end - image.routines.ex_table_start) // 8
         self._words = table
+        self._stuck = (0, 0, 0)
+        """EIP and address of the last spurious fault in kernel code, and how often it came."""
 
     # -- from ring 3 ---------------------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class KernelTraps:
         started = slot.cpu.clock
         assert task.mm is not None
         if trap.cpl == 0:
-            self._oops(slot, context, trap)
+            oops(kernel, slot, context, trap)
         if kernel.probe is not None:
             kernel.probe(task, context, trap)
         try:
@@ -149,7 +149,7 @@ class KernelTraps:
     def _exception(self, task: Task, context: CpuContext, trap: Trap) -> None:
         kernel = self._kernel
         if trap.cpl == 0:
-            self._oops(task.cpu, context, trap)
+            oops(kernel, task.cpu, context, trap)
         assert task.mm is not None
         vector = trap.vector
         if trap.software and vector not in (3, 4):
@@ -193,18 +193,21 @@ class KernelTraps:
         if isinstance(exit_, BreakpointHit | Stepped):
             kernel.stopped(slot, exit_)
             return
-        if not isinstance(exit_, Trap):
-            self._oops(slot, context, exit_)
+        if isinstance(exit_, Stopped):
+            do_irq(kernel, context)
             return
+        if not isinstance(exit_, Trap):
+            oops(kernel, slot, context, exit_)
         if exit_.vector == KERNEL_GATE and exit_.software:
-            kernel.gate(slot, context)
+            kernel.gate_table.call(slot, context)
+            do_irq(kernel, context)
             return
         if exit_.vector != PAGE_FAULT:
-            self._oops(slot, context, exit_)
+            oops(kernel, slot, context, exit_)
         self.faults += 1
         started = slot.cpu.clock
         task = slot.current
-        mm = slot.active_mm
+        mm = slot.active_mm if slot.pretended is None else slot.pretended
         how = BAD_AREA
         if exit_.address >= TASK_SIZE and kernel.vmalloc.fault(context, exit_.address, exit_.error_code):
             kernel.counters.faults["vmalloc-sync"] += 1
@@ -213,27 +216,58 @@ class KernelTraps:
             return
         if kernel.probe is not None and task is not None:
             kernel.probe(task, context, exit_)
-        if exit_.address < TASK_SIZE and mm is not None:
+        if exit_.address < TASK_SIZE and mm is not None and not kernel.in_interrupt:
             try:
                 how = do_user_fault(kernel, slot, mm, exit_.address, exit_.error_code, 0)
+                if how == "spurious":
+                    self._count_spurious(slot, exit_)
             except OutOfMemory as error:
                 if task is not None:
                     force_signal(kernel, task, SIGKILL, error.summary + "\n" + error.detail)
         if how is BAD_AREA or how is BUS_ERROR:
             fixup = self.search_exception_table(exit_.eip)
             if fixup is None:
-                self._oops(slot, context, exit_)
-                return
+                oops(kernel, slot, context, exit_)
             context.quads[EIP] = fixup
             how = "fixup"
         kernel.counters.faults[how] += 1
         if task is not None and kernel.bus.active:
             self._report_fault(task, slot, exit_, how, started)
 
+    def check_limits(self) -> None:
+        """Guest kernel code has run for a while: raises LimitReached or Interrupted when it has run too long."""
+        self._kernel.sched.check_limits()
+
+    def _count_spurious(self, slot: KernelCpu, trap: Trap) -> None:
+        """Kernel code faulted where a page is.  Raises GuestKernelBug when that goes on for ever."""
+        eip, address, count = self._stuck
+        count = count + 1 if (eip, address) == (trap.eip, trap.address) else 1
+        self._stuck = (trap.eip, trap.address, count)
+        if count < SPURIOUS_FAULTS:
+            return
+        kernel = self._kernel
+        detail = ""
+        if slot.pretended is not None:
+            detail = (
+                f"The page is in the directory {slot.pretended.cr3:#010x}, of the task that current was set to; "
+                f"the CPU walks {slot.cr3:#010x}, which CR3 holds.  use_mm() changes both."
+            )
+        raise GuestKernelBug(
+            f"endless fault: {kernel.kernel_symbol(trap.eip)} finds no page at {trap.address:#010x}, however often one "
+            "is brought in",
+            detail,
+        )
+
     def search_exception_table(self, eip: int) -> int | None:
-        """The fixup's linear address for an instruction that may fault, by binary search in guest memory."""
+        """The fixup's linear address for an instruction that may fault: modules' tables first, then the kernel's.
+
+        By binary search in guest memory.
+        """
         if self._kernel.leaves_out("no-fixup"):
             return None
+        found = self._kernel.modules.search_fixup(eip)
+        if found is not None:
+            return found
         first, count = self._fixups
         low, high = 0, count
         while low < high:
@@ -245,18 +279,3 @@ class KernelTraps:
         if low < count and self._words[first + 2 * low] == eip:
             return self._words[first + 2 * low + 1]
         return None
-
-    def _oops(self, slot: KernelCpu, context: CpuContext, exit_: Exit) -> None:
-        kernel = self._kernel
-        name = kernel.image_symbols.find(exit_.eip) or f"{exit_.eip:#010x}"
-        what = "kernel fault"
-        if isinstance(exit_, Trap):
-            what = (
-                f"kernel page fault at {exit_.address:#010x} (error {exit_.error_code:#x})"
-                if exit_.vector == PAGE_FAULT
-                else f"exception {exit_.vector} in kernel code"
-            )
-        elif isinstance(exit_, BusError):
-            what = f"nothing answers at physical address {exit_.physical:#x}"
-        registers = " ".join(f"{name}={value:08x}" for name, value in context.general().items())
-        raise KernelOops(f"{what}, in {name} on CPU {slot.index}", registers)

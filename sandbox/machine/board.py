@@ -75,6 +75,10 @@ class Board:
         for start, length, who in taken:
             if start < physical + size and physical < start + length:
                 raise ConfigurationError(f"{device.name}: {physical:#x}-{physical + size - 1:#x} meets {who}")
+        self.cover_window(physical, device)
+
+    def cover_window(self, physical: int, device: WindowDevice) -> None:
+        """The same where RAM was: the CPUs must have given it up."""
         self.windows.append((physical, device))
         for cpu in self._cpus:
             self._open_window(cpu, physical, device)

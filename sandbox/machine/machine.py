@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sandbox.engine.cpu import Cpu
 from sandbox.machine.board import Board
+from sandbox.machine.devices.device import WindowDevice
 from sandbox.machine.events import EventBus
-from sandbox.machine.memory import PhysicalMemory
+from sandbox.machine.memory import PhysicalMemory, pieces_without
 
 
 class Machine:
@@ -19,6 +20,32 @@ class Machine:
         for cpu in self.cpus:
             self.memory.map_into(cpu)
             self.board.connect(cpu)
+        self.hole_device: WindowDevice | None = None
+        """A card that would answer from 14 to 16 MB if the chipset let it."""
+
+    def cover(self, physical: int, device: WindowDevice) -> None:
+        """Let a device answer where RAM is: CPUs see the device, the RAM behind it is still there for the host.
+
+        Raises OutsideRam when the window is not RAM throughout.
+        """
+        size = device.window_bytes
+        host = self.memory.host_base + self.memory.host_index(physical)
+        self.memory.read(physical, size)
+        for cpu in self.cpus:
+            start, length, base = next(each for each in cpu.handle.ram if each[0] <= physical < each[0] + each[1])
+            cpu.unmap_ram(start, length)
+            for piece, left, offset in pieces_without([(start, length, 0)], physical, size):
+                cpu.map_ram(piece, left, base + offset)
+            assert base + physical - start == host
+        self.board.cover_window(physical, device)
+        for cpu in self.cpus:
+            cpu.flush_tlb()
+            cpu.drop_all_code()
+
+    def open_hole(self, physical: int, device: WindowDevice) -> None:
+        """The chipset gives a range to the bus for good: a device answers there, and the range is RAM no more."""
+        self.cover(physical, device)
+        self.memory.cut(physical, device.window_bytes)
 
     def close(self) -> None:
         """Release the engine's handles; the memory goes when nobody looks at it any more."""

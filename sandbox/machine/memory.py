@@ -150,6 +150,11 @@ class PhysicalMemory:
         for start, length, _ in self.ranges:
             yield start // PAGE_SIZE, length // PAGE_SIZE
 
+    def cut(self, physical: int, size: int) -> None:
+        """A range is RAM no more: the chipset gives its addresses to somebody else.  Raises OutsideRam."""
+        self._checked(physical, size, "cut")
+        self.ranges = pieces_without(self.ranges, physical, size)
+
     @property
     def end(self) -> int:
         """The physical address behind the last byte of RAM."""
@@ -324,6 +329,18 @@ class _AuditedView:
 
 WordView: TypeAlias = "memoryview[int] | _AuditedView"
 """Words to load and store."""
+
+
+def pieces_without(ranges: list[tuple[int, int, int]], physical: int, size: int) -> list[tuple[int, int, int]]:
+    """(physical, size, offset) of ranges less one that lies inside a single one of them."""
+    kept = []
+    for start, length, offset in ranges:
+        if start <= physical < start + length:
+            end, behind = start + length, physical + size
+            kept += [(start, physical - start, offset), (behind, end - behind, offset + behind - start)]
+        else:
+            kept.append((start, length, offset))
+    return [each for each in kept if each[1]]
 
 
 def _ranges(ram: int, holes: tuple[tuple[int, int], ...]) -> list[tuple[int, int, int]]:

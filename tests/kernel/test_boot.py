@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.kernel.boot import limit_memory
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.layout import PAGE_OFFSET
+from sandbox.kernel.mm.bootmem import limit_memory, parse_boot
 from sandbox.kernel.walktext import walk_address
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.walk import Access, Reason
@@ -85,9 +85,9 @@ def test_mem_option(session: MakeSession, paging: str, text: str, limit: int) ->
 
 def test_mem_option_last_one_counts_and_more_than_there_is() -> None:
     ranges = [(0, 0xA0000, 0), (MB, 63 * MB, MB)]
-    assert limit_memory(ranges, "mem=1g") == [(0, 0xA0000), (MB, 63 * MB)]
-    assert limit_memory(ranges, "") == [(0, 0xA0000), (MB, 63 * MB)]
-    assert limit_memory(ranges, "mem=4m") == [(0, 0xA0000), (MB, 3 * MB)]
+    assert limit_memory(ranges, parse_boot("mem=1g")) == [(0, 0xA0000), (MB, 63 * MB)]
+    assert limit_memory(ranges, parse_boot("")) == [(0, 0xA0000), (MB, 63 * MB)]
+    assert limit_memory(ranges, parse_boot("mem=4m")) == [(0, 0xA0000), (MB, 3 * MB)]
 
 
 @pytest.mark.parametrize(

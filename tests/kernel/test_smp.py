@@ -7,9 +7,9 @@ import pytest
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.layout import PAGE_OFFSET
 from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, do_mprotect
+from sandbox.kernel.oops import KernelOops
 from sandbox.kernel.smp import CALL_DEPTH, RoutineLost
 from sandbox.kernel.task import Task
-from sandbox.kernel.trap import KernelOops
 from sandbox.kernel.usercopy import copy_from_user, copy_to_user, get_string
 from sandbox.machine.memory import Reason
 from tests.conftest import MakeSession

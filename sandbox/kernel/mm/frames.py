@@ -1,18 +1,38 @@
-"""The first frame allocator: single frames, two zones, a narrow door.
+"""Frames by number: three zones behind one door, and lists of single frames for each CPU (MM 2, post 000).
 
-``alloc_frame`` and ``put_page`` are all that the rest of the kernel knows; zones, orders and watermarks come behind
-them.  Highmem is used first for what may live there (post 001: anonymous pages and the page cache).
+Nine requests in ten are for one page (post 000), so these are served from a list of the CPU that asks, without the
+zone's lock; the list is filled and emptied a batch at a time.  Larger blocks come from the zones.  Requests go down
+from the zone that they prefer: HIGHMEM, NORMAL (16 MB and up), DMA.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from sandbox.kernel.mm.memmap import COUNT, PG_HIGHMEM, PG_OPEN, STRUCT_PAGE_WORDS, BadPage, MemMap
+from sandbox.kernel.mm.memmap import (
+    COUNT,
+    INDEX,
+    PG_BUDDY,
+    PG_DMA,
+    PG_HEAD,
+    PG_HIGHMEM,
+    PG_OPEN,
+    STRUCT_PAGE_WORDS,
+    BadPage,
+    MemMap,
+)
+from sandbox.kernel.mm.zone import Zone
 from sandbox.x86.errors import SandboxError
 
-OPEN_BLOCK = 4096
-"""Frames opened at a time (16 MB)."""
+DMA_END = 16 << 20 >> 12
+"""Frames below this number are within reach of an ISA card."""
+BATCH_ORDER = 4
+"""A CPU's list is filled with a block of 2^4 frames."""
+HOT_CEILING = 48
+"""A longer list gives a batch back."""
+ORDERS = 6
+"""2.0's NR_MEM_LISTS: blocks of up to 32 frames (128 KB), as post 002 says."""
 
 
 class OutOfMemory(SandboxError):
@@ -21,89 +41,240 @@ class OutOfMemory(SandboxError):
     exit_status = 1
 
 
-class Zone:
-    """A LIFO of free frames over ranges that have not been opened yet."""
+@dataclass(slots=True)
+class Requests:
+    """How the per-CPU lists do: counts of requests."""
 
-    def __init__(self, name: str, ranges: Iterable[tuple[int, int]], flags: int) -> None:
-        self.name = name
-        self.flags = flags
-        self.free: list[int] = []
-        self.unopened = [(first, count) for first, count in ranges if count > 0]
-        self.unopened.reverse()
-        self.total = sum(count for _, count in self.unopened)
+    singles: int = 0
+    blocks: int = 0
+    refills: int = 0
+    drains: int = 0
 
     @property
-    def free_frames(self) -> int:
-        return len(self.free) + sum(count for _, count in self.unopened)
+    def hit_rate(self) -> float:
+        """Single-frame requests that needed no zone."""
+        return 1 - self.refills / self.singles if self.singles else 0.0
+
+    @property
+    def single_share(self) -> float:
+        """Requests for one frame among all."""
+        return self.singles / (self.singles + self.blocks) if self.singles else 0.0
 
 
 class FrameAllocator:
-    """Frames by number, counted in mem_map."""
+    """Zones over ranges of ``low`` and ``high`` frames, counted in mem_map; ``cpus`` lists of single frames."""
 
-    def __init__(self, memmap: MemMap, low: Iterable[tuple[int, int]], high: Iterable[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        memmap: MemMap,
+        low: Iterable[tuple[int, int]],
+        high: Iterable[tuple[int, int]],
+        orders: int = ORDERS,
+        cpus: int = 1,
+    ) -> None:
         self.memmap = memmap
-        self.low = Zone("low", low, 0)
-        self.high = Zone("high", high, PG_HIGHMEM)
-        self._words, self._base = memmap.words, memmap.base
+        self.orders = orders
+        low = list(low)
+        dma = [(first, min(count, DMA_END - first)) for first, count in low]
+        normal = [(max(first, DMA_END), count - max(0, DMA_END - first)) for first, count in low]
+        self.dma = Zone("DMA", 0, dma, PG_DMA, memmap, orders)
+        self.normal = Zone("NORMAL", 1, normal, 0, memmap, orders)
+        self.high = Zone("HIGHMEM", 2, high, PG_HIGHMEM, memmap, orders)
+        self.zones = (self.dma, self.normal, self.high)
+        self._hot: list[tuple[list[int], list[int], list[int]]] = [([], [], []) for _ in range(cpus)]
+        self.requests = Requests()
+        self.free_frames = sum(zone.total for zone in self.zones)
+        """Frames that nobody holds: on the lists of zones and CPUs, or not opened yet."""
+        self.total_frames = self.free_frames
 
-    def alloc_frame(self, highmem: bool = False) -> int:
+    # -- single frames -------------------------------------------------------------------------------------------
+
+    def alloc_frame(self, highmem: bool = False, cpu: int = 0) -> int:
         """A frame number with count 1; its contents are whatever was left in it.
 
         Raises OutOfMemory.  ``highmem`` says that the caller reaches it through kmap only.
         """
-        zone = self.high if highmem and (self.high.free or self.high.unopened) else self.low
-        if not zone.free and not self._open(zone):
-            raise OutOfMemory("out of memory: no free frame", self.report())
-        pfn = zone.free.pop()
-        at = self._base + pfn * STRUCT_PAGE_WORDS
-        if self._words[at + COUNT]:
-            raise BadPage(f"frame {pfn:#x} is on the free list with count {self._words[at + COUNT]}")
-        self._words[at + COUNT] = 1
+        hot = self._hot[cpu][2 if highmem else 1]
+        if not hot:
+            hot = self._refill(cpu, highmem)
+        pfn = hot.pop()
+        memmap = self.memmap
+        at = memmap.bases[pfn >> memmap.shift] + pfn * STRUCT_PAGE_WORDS + COUNT
+        words = memmap.words
+        if words[at]:
+            raise BadPage(f"frame {pfn:#x} is on the free list with count {words[at]}")
+        words[at] = 1
+        self.free_frames -= 1
+        self.requests.singles += 1
         return pfn
 
-    def put_page(self, pfn: int) -> bool:
+    def put_page(self, pfn: int, cpu: int = 0) -> bool:
         """Drop a reference; True when it was the last and the frame is free again.
 
-        Reserved frames are ignored, as in every kernel of the posts.  Raises BadPage for a count below zero.
+        Reserved frames are ignored, as in every kernel of the posts.  Raises BadPage for a count below zero, and for
+        a block of several frames, which ``free_pages`` takes.
         """
-        at = self._base + pfn * STRUCT_PAGE_WORDS
-        words = self._words
+        memmap = self.memmap
+        if pfn >= memmap.max_pfn:
+            return False
+        at = memmap.bases[pfn >> memmap.shift] + pfn * STRUCT_PAGE_WORDS
+        words = memmap.words
         flags = words[at]
         if not flags & PG_OPEN:
             return False
         count = words[at + COUNT]
+        if count == 1:
+            if flags & PG_HEAD:
+                raise BadPage(
+                    f"frame {pfn:#x} begins a block of order {words[at + INDEX]} and is freed as a single one"
+                )
+            zone = 2 if flags & PG_HIGHMEM else 0 if flags & PG_DMA else 1
+            words[at] = flags & (PG_OPEN | PG_HIGHMEM | PG_DMA)
+            words[at + COUNT] = 0
+            hot = self._hot[cpu][zone]
+            hot.append(pfn)
+            self.free_frames += 1
+            if len(hot) > HOT_CEILING:
+                self._drain(zone, hot, 1 << BATCH_ORDER)
+            return True
         if count == 0:
-            raise BadPage(f"frame {pfn:#x} is freed twice")
+            raise BadPage(f"frame {pfn:#x} is freed and has no user: freed twice, or inside a block")
         words[at + COUNT] = count - 1
-        if count > 1:
+        return False
+
+    def _refill(self, cpu: int, highmem: bool) -> list[int]:
+        """A list of this CPU with frames in it, of the first zone that has some.  Raises OutOfMemory."""
+        self.requests.refills += 1
+        lists = self._hot[cpu]
+        for _ in range(2):
+            for zone in (self.zones if highmem else self.zones[:2])[::-1]:
+                hot = lists[zone.index]
+                if not hot:
+                    hot.extend(zone.take_some(BATCH_ORDER))
+                if hot:
+                    return hot
+            if len(self._hot) == 1:
+                break
+            self.drain()
+        raise OutOfMemory("out of memory: no free frame", self.report())
+
+    def _drain(self, zone: int, hot: list[int], count: int) -> None:
+        """Give the oldest of a list back to its zone."""
+        self.requests.drains += 1
+        give = self.zones[zone].give
+        for pfn in hot[:count]:
+            give(pfn, 0)
+        del hot[:count]
+
+    def drain(self) -> None:
+        """Give every CPU's list back to the zones, so that blocks can join."""
+        for lists in self._hot:
+            for zone, hot in enumerate(lists):
+                if hot:
+                    self._drain(zone, hot, len(hot))
+
+    # -- blocks --------------------------------------------------------------------------------------------------
+
+    def alloc_block(self, order: int, zones: Iterable[Zone], cpu: int = 0) -> int:
+        """The first frame, with count 1, of 2^order frames in a row, from the first zone that has them.
+
+        Raises OutOfMemory, also for an order that no list has.
+        """
+        self.requests.blocks += bool(order)
+        if not 0 <= order < self.orders:
+            raise OutOfMemory(f"out of memory: order {order}, where blocks have 0 to {self.orders - 1}", self.report())
+        zones = list(zones)
+        for attempt in range(2):
+            for zone in zones:
+                hot = self._hot[cpu][zone.index]
+                pfn = hot.pop() if order == 0 and hot else zone.take(order)
+                if pfn is not None:
+                    at = self.memmap.at(pfn)
+                    words = self.memmap.words
+                    if order:
+                        words[at] |= PG_HEAD
+                        words[at + INDEX] = order
+                    else:
+                        self.requests.singles += 1
+                    words[at + COUNT] = 1
+                    self.free_frames -= 1 << order
+                    return pfn
+            if not attempt:
+                self.drain()
+        raise OutOfMemory(f"out of memory: no {1 << order} free frames in a row", self.report())
+
+    def free_block(self, pfn: int, order: int, cpu: int = 0) -> bool:
+        """Drop a reference on a block; True when it was the last.
+
+        Reserved frames are ignored.  Raises BadPage: freed twice, another order than it was allocated with, or not
+        the first frame of a block.
+        """
+        memmap = self.memmap
+        if memmap.reserved(pfn):
             return False
-        zone = self.high if flags & PG_HIGHMEM else self.low
-        words[at] = PG_OPEN | zone.flags
-        zone.free.append(pfn)
+        at = memmap.at(pfn)
+        flags, words = memmap.words[at], memmap.words
+        if flags & PG_BUDDY or not words[at + COUNT]:
+            raise BadPage(f"frame {pfn:#x} is freed and has no user: freed twice, or inside a block")
+        was = words[at + INDEX] if flags & PG_HEAD else 0
+        if was != order:
+            raise BadPage(f"frame {pfn:#x} is freed with order {order}; it was allocated with order {was}")
+        if order == 0:
+            return self.put_page(pfn, cpu)
+        words[at + COUNT] -= 1
+        if words[at + COUNT]:
+            return False
+        words[at] = flags & (PG_OPEN | PG_HIGHMEM | PG_DMA)
+        self.zone_of(pfn).give(pfn, order)
+        self.free_frames += 1 << order
         return True
 
-    @property
-    def free_frames(self) -> int:
-        """Frames in both zones that nobody holds."""
-        return self.low.free_frames + self.high.free_frames
+    def zone_of(self, pfn: int) -> Zone:
+        """The zone of an opened frame, by its flags."""
+        flags = self.memmap.flags(pfn)
+        return self.high if flags & PG_HIGHMEM else self.dma if flags & PG_DMA else self.normal
 
-    @property
-    def total_frames(self) -> int:
-        return self.low.total + self.high.total
+    # -- ranges that come and go ---------------------------------------------------------------------------------
+
+    def add_range(self, zone: Zone, first: int, count: int) -> None:
+        """Frames join a zone at run time; their structures are there and say that they are reserved."""
+        zone.add(first, count)
+        self.total_frames += count
+        self.free_frames += count
+
+    def isolate(self, pfn: int) -> bool:
+        """Take one free frame out of whatever list holds it; False when somebody has it."""
+        for lists in self._hot:
+            for hot in lists:
+                if pfn in hot:
+                    hot.remove(pfn)
+                    self.free_frames -= 1
+                    return True
+        if any(zone.remove(pfn) for zone in self.zones):
+            self.free_frames -= 1
+            return True
+        return False
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def zone_free(self, zone: Zone) -> int:
+        """Free frames of a zone, those on the CPUs' lists too."""
+        return zone.listed + zone.waiting + sum(len(lists[zone.index]) for lists in self._hot)
+
+    def hot_frames(self, zone: Zone) -> list[list[int]]:
+        """The frames of a zone on each CPU's list."""
+        return [lists[zone.index] for lists in self._hot]
+
+    def free_list(self) -> Iterator[int]:
+        """Every opened frame that nobody holds."""
+        for zone in self.zones:
+            for pfn, order in zone.blocks():
+                yield from range(pfn, pfn + (1 << order))
+            for hot in self.hot_frames(zone):
+                yield from hot
 
     def report(self) -> str:
         """One line a zone, for errors."""
         return "\n".join(
-            f"zone {zone.name}: {zone.free_frames} of {zone.total} frames free" for zone in (self.low, self.high)
+            f"zone {zone.name}: {self.zone_free(zone)} of {zone.total} frames free" for zone in self.zones if zone.total
         )
-
-    def _open(self, zone: Zone) -> bool:
-        if not zone.unopened:
-            return False
-        first, count = zone.unopened.pop()
-        take = min(count, OPEN_BLOCK)
-        if take < count:
-            zone.unopened.append((first + take, count - take))
-        self.memmap.open(first, take, zone.flags)
-        zone.free.extend(range(first + take - 1, first - 1, -1))
-        return True

@@ -8,6 +8,9 @@ Eight words of 32 bits each::
 An all-zero ``struct page`` is a reserved frame (as 2.0's ``free_area_init`` leaves them all): a hole costs no store.
 Frames are opened, that is their flags set and their frame handed to the allocator, a block at a time when the
 allocator asks for more, so that the cost of booting does not grow with RAM.
+
+Where the structures are is the business of a memory model (``memmodel.py``): in one array, or in pieces of one page
+each, which hold the structures of ``PIECE`` frames.
 """
 
 from __future__ import annotations
@@ -18,10 +21,20 @@ from sandbox.x86.errors import SandboxError
 STRUCT_PAGE_BYTES = 32
 STRUCT_PAGE_WORDS = STRUCT_PAGE_BYTES // 4
 FLAGS, COUNT, MAPPING, INDEX, LRU_NEXT, LRU_PREV, AGE, VIRTUAL = range(STRUCT_PAGE_WORDS)
+PIECE_SHIFT = 7
+PIECE = 1 << PIECE_SHIFT
+"""Frames whose structures fill one page."""
 
 PG_LOCKED, PG_REFERENCED, PG_DIRTY = 1 << 0, 1 << 2, 1 << 4
+PG_DMA = 1 << 7
 PG_TABLE, PG_CACHE = 1 << 8, 1 << 9
 PG_HIGHMEM = 1 << 11
+PG_BUDDY = 1 << 12
+"""First frame of a free block; the index word is its order."""
+PG_HEAD = 1 << 13
+"""First frame of an allocated block of more than one; the index word is its order."""
+PG_SLAB = 1 << 14
+"""First frame of a kmalloc area."""
 PG_OPEN = 1 << 31
 """Set on every frame that the allocator may own; clear means reserved."""
 
@@ -29,9 +42,13 @@ _FLAG_NAMES = {
     PG_LOCKED: "locked",
     PG_REFERENCED: "referenced",
     PG_DIRTY: "dirty",
+    PG_DMA: "dma",
     PG_TABLE: "table",
     PG_CACHE: "cache",
     PG_HIGHMEM: "highmem",
+    PG_BUDDY: "buddy",
+    PG_HEAD: "head",
+    PG_SLAB: "kmalloc",
 }
 
 
@@ -41,50 +58,117 @@ class BadPage(SandboxError):
     exit_status = 3
 
 
-class MemMap:
-    """The array at a physical address, for frame numbers [0, max_pfn)."""
+class NoStructPage(SandboxError):
+    """A frame number without a ``struct page`` was looked up: ``pfn_valid`` comes first."""
 
-    def __init__(self, memory: PhysicalMemory, physical: int, max_pfn: int) -> None:
-        self.physical = physical
+    exit_status = 3
+
+
+class MemMap:
+    """The structures of frame numbers [0, max_pfn).
+
+    ``pieces`` lists physical addresses: of the whole array (one element), or of each page with the structures of
+    ``PIECE`` frames, None where there is none.  Word ``bases[pfn >> shift] + pfn * STRUCT_PAGE_WORDS`` of ``words``
+    is the first of a frame's.
+    """
+
+    def __init__(self, memory: PhysicalMemory, pieces: int | list[int | None], max_pfn: int) -> None:
         self.max_pfn = max_pfn
         self.words = memory.mutable_words(Reason.STRUCT_PAGE)
-        self.base = memory.host_index(physical) // 4
         self._memory = memory
-        memory.declare(Reason.STRUCT_PAGE, physical, self.bytes_for(max_pfn))
+        self.bases: list[int] = []
+        self._pieces: list[int | None] = []
+        if isinstance(pieces, int):
+            self.shift = 60
+            self._pieces = [pieces]
+            self.bases = [memory.host_index(pieces) // 4]
+            memory.declare(Reason.STRUCT_PAGE, pieces, self.bytes_for(max_pfn))
+        else:
+            self.shift = PIECE_SHIFT
+            for number, physical in enumerate(pieces):
+                self.bases.append(_ABSENT)
+                self._pieces.append(None)
+                if physical is not None:
+                    self.add_piece(number, physical)
 
     @staticmethod
-    def bytes_for(max_pfn: int) -> int:
-        """Bytes of the whole array, rounded up to pages."""
-        return -(-max_pfn * STRUCT_PAGE_BYTES // 4096) * 4096
+    def bytes_for(frames: int) -> int:
+        """Bytes of the structures of so many frames, rounded up to pages."""
+        return -(-frames * STRUCT_PAGE_BYTES // 4096) * 4096
+
+    def add_piece(self, number: int, physical: int) -> None:
+        """Frames [number * PIECE, …) have their structures in the page at ``physical`` from now on."""
+        while len(self._pieces) <= number:
+            self._pieces.append(None)
+            self.bases.append(_ABSENT)
+        self._pieces[number] = physical
+        first = number << PIECE_SHIFT
+        self.bases[number] = self._memory.host_index(physical) // 4 - first * STRUCT_PAGE_WORDS
+        self.max_pfn = max(self.max_pfn, first + PIECE)
+        self._memory.declare(Reason.STRUCT_PAGE, physical, 4096)
+
+    def has_page(self, pfn: int) -> bool:
+        """The frame number has a structure."""
+        number = pfn >> self.shift
+        return 0 <= pfn < self.max_pfn and number < len(self._pieces) and self._pieces[number] is not None
+
+    def physical(self, pfn: int) -> int:
+        """Physical address of a frame's structure.  Raises NoStructPage."""
+        if not self.has_page(pfn):
+            raise NoStructPage(f"frame {pfn:#x} has no struct page")
+        start = self._pieces[pfn >> self.shift]
+        assert start is not None
+        return start + (pfn - (pfn >> self.shift << self.shift)) * STRUCT_PAGE_BYTES
 
     def open(self, first: int, count: int, flags: int) -> None:
         """Give frames [first, first + count) their flags: they belong to the allocator from now on."""
         page = (PG_OPEN | flags).to_bytes(4, "little") + bytes(STRUCT_PAGE_BYTES - 4)
-        self._memory.host_write(self.physical + first * STRUCT_PAGE_BYTES, page * count, Reason.STRUCT_PAGE)
+        self._store(first, count, page)
+
+    def close(self, first: int, count: int) -> None:
+        """Reserve frames again: they left the allocator."""
+        self._store(first, count, bytes(STRUCT_PAGE_BYTES))
+
+    def _store(self, first: int, count: int, page: bytes) -> None:
+        while count:
+            take = min(count, PIECE - first % PIECE) if self.shift == PIECE_SHIFT else count
+            self._memory.host_write(self.physical(first), page * take, Reason.STRUCT_PAGE)
+            first += take
+            count -= take
+
+    def at(self, pfn: int) -> int:
+        """Index in ``words`` of a frame's structure; its frame number is not checked."""
+        return self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS
 
     def flags(self, pfn: int) -> int:
-        return self.words[self.base + pfn * STRUCT_PAGE_WORDS]
+        return self.words[self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS]
 
     def set_flags(self, pfn: int, flags: int) -> None:
-        self.words[self.base + pfn * STRUCT_PAGE_WORDS] = flags
+        self.words[self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS] = flags
 
     def reserved(self, pfn: int) -> bool:
         """True for holes, the kernel's own frames, and everything that the allocator was never given."""
-        return pfn >= self.max_pfn or not self.flags(pfn) & PG_OPEN
+        return not self.has_page(pfn) or not self.flags(pfn) & PG_OPEN
 
     def count(self, pfn: int) -> int:
-        return self.words[self.base + pfn * STRUCT_PAGE_WORDS + COUNT]
+        return self.words[self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS + COUNT]
 
     def get_page(self, pfn: int) -> None:
         """Take a reference.  Reserved frames keep no count, as 2.4's fork does."""
-        at = self.base + pfn * STRUCT_PAGE_WORDS
+        at = self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS
         if self.words[at] & PG_OPEN:
             self.words[at + COUNT] += 1
 
     def describe(self, pfn: int) -> str:
         """The flags in words."""
+        if not self.has_page(pfn):
+            return "no struct page"
         flags = self.flags(pfn)
         if not flags & PG_OPEN:
             return "reserved"
         names = [name for bit, name in _FLAG_NAMES.items() if flags & bit]
         return " ".join(names) if names else "plain"
+
+
+_ABSENT = -(1 << 62)
+"""Far outside of every view: an index made of it raises."""

@@ -14,7 +14,7 @@ from weakref import ref
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.fs.inode import Inode
 from sandbox.kernel.mm.fault import clear_frame
-from sandbox.kernel.mm.memmap import INDEX, MAPPING, PG_CACHE, STRUCT_PAGE_WORDS
+from sandbox.kernel.mm.memmap import INDEX, MAPPING, PG_CACHE
 from sandbox.machine.memory import Reason
 
 if TYPE_CHECKING:
@@ -87,6 +87,17 @@ class PageCache:
         """The frames of all pages in the cache."""
         for space in (*self._spaces.values(), *self._orphans):
             yield from space.pages.values()
+
+    def replace(self, pfn: int, new: int) -> None:
+        """A page of the cache has moved to another frame; who calls moves the cache's reference."""
+        for space in (*self._spaces.values(), *self._orphans):
+            for index, frame in space.pages.items():
+                if frame == pfn:
+                    space.pages[index] = new
+                    memmap = self._kernel.memmap
+                    at = memmap.at(new)
+                    memmap.words[at + MAPPING], memmap.words[at + INDEX] = space.number, index
+                    return
 
     def write_out(self, inode: Inode, index: int) -> None:
         """Write a cached page to the file, as far as the file reaches.  Raises KernelError (EIO, ENOSPC)."""
@@ -170,7 +181,7 @@ class PageCache:
             self.reads += 1
         memmap = kernel.memmap
         memmap.set_flags(pfn, memmap.flags(pfn) | PG_CACHE)
-        at = memmap.base + pfn * STRUCT_PAGE_WORDS
+        at = memmap.at(pfn)
         memmap.words[at + MAPPING], memmap.words[at + INDEX] = space.number, index
         space.pages[index] = pfn
         return pfn

@@ -13,7 +13,8 @@ that the four entries, which hardware caches at a CR3 load, never change while l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 
 from sandbox.kernel.layout import PAGE_OFFSET
 from sandbox.machine.memory import PhysicalMemory, Reason
@@ -73,6 +74,10 @@ class PageTables:
 
     def store(self, ptep: int, entry: int) -> None:
         """Store an entry at a place, in the order of words that hardware needs."""
+        raise NotImplementedError
+
+    def store_run(self, ptep: int, entries: Sequence[int]) -> None:
+        """Store entries from a place on, inside one table that nobody uses yet."""
         raise NotImplementedError
 
     def set_pte(self, pgd: int, linear: int, entry: int, user: bool = True) -> None:
@@ -160,6 +165,9 @@ class LegacyTables(PageTables):
     def store(self, ptep: int, entry: int) -> None:
         self._words[ptep] = entry
 
+    def store_run(self, ptep: int, entries: Sequence[int]) -> None:
+        self._words[ptep : ptep + len(entries)] = memoryview(array("I", entries))
+
     def set_large(self, pgd: int, linear: int, entry: int) -> None:
         at = (pgd << 10) + (linear >> 22)
         if self._words[at] & P:
@@ -216,6 +224,8 @@ class PaeTables(PageTables):
         self._quads = memory.mutable_quads(Reason.TABLE)
         self._words = memory.mutable_words(Reason.TABLE)
         self.kernel_pmd = 0
+        self.own_kernel_pmd = False
+        """Every directory but the kernel's gets a kernel pmd of its own."""
 
     def new_pgd(self, kernel_pgd: int | None) -> int:
         quads = self._quads
@@ -224,11 +234,15 @@ class PaeTables(PageTables):
             self.kernel_pmd = self.alloc_table()
         else:
             try:
-                for gigabyte in range(3):
+                for gigabyte in range(3 + self.own_kernel_pmd):
                     quads[(pgd << 9) + gigabyte] = self.alloc_table() << 12 | P
             except BaseException:
                 self.free_user_tables(pgd)
                 raise
+            if self.own_kernel_pmd:
+                own, shared = (quads[(pgd << 9) + 3] & 0xFFFFFF000) >> 3, self.kernel_pmd << 9
+                quads[own : own + 512] = quads[shared : shared + 512]
+                return pgd
         quads[(pgd << 9) + 3] = self.kernel_pmd << 12 | P
         return pgd
 
@@ -276,6 +290,9 @@ class PaeTables(PageTables):
             words[2 * ptep + 1] = entry >> 32
             words[2 * ptep] = entry & 0xFFFFFFFF
 
+    def store_run(self, ptep: int, entries: Sequence[int]) -> None:
+        self._quads[ptep : ptep + len(entries)] = memoryview(array("Q", entries))
+
     def set_large(self, pgd: int, linear: int, entry: int) -> None:
         slot = self._slot(pgd, linear)
         if self._quads[slot] & P:
@@ -283,7 +300,14 @@ class PaeTables(PageTables):
         self._quads[slot] = entry | PSE
 
     def sync_directory(self, pgd: int, reference: int, linear: int) -> bool:
-        return False
+        if not self.own_kernel_pmd or pgd == reference:
+            return False
+        ours, theirs = self._slot(pgd, linear), self._slot(reference, linear)
+        entry = self._quads[theirs]
+        if not entry & P or self._quads[ours] == entry:
+            return False
+        self._quads[ours] = entry
+        return True
 
     def clear_directory(self, pgd: int, linear: int) -> None:
         self._quads[self._slot(pgd, linear)] = 0
@@ -320,6 +344,10 @@ class PaeTables(PageTables):
                     self.free_table((entry & 0xFFFFFF000) >> 12)
                     freed += 1
             self.free_table((top & 0xFFFFFF000) >> 12)
+            freed += 1
+        own = (quads[(pgd << 9) + 3] & 0xFFFFFF000) >> 12
+        if own and own != self.kernel_pmd:
+            self.free_table(own)
             freed += 1
         self.free_table(pgd)
         return freed

@@ -54,6 +54,7 @@ from sandbox.kernel.abi.termios import (
     pack_winsize,
     unpack_winsize,
 )
+from sandbox.kernel.chrdev import ModuleDevice
 from sandbox.kernel.fs.console import Console
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.pipe import PipeInode
@@ -88,6 +89,8 @@ def sys_ioctl(kernel: Kernel, task: Task, fd: int, request: int, argument: int, 
         wanted = get_word(kernel, task, argument)
         file.flags = file.flags | flag if wanted else file.flags & ~flag
         return 0
+    if isinstance(inode, ModuleDevice):
+        return inode.ioctl(file, request, argument)
     if isinstance(inode, Tty):
         return _tty_ioctl(kernel, task, inode, request, argument)
     if request == FIONREAD:

@@ -212,7 +212,7 @@ def sys_sysinfo(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
             total=frames.total_frames * PAGE_SIZE,
             free=frames.free_frames * PAGE_SIZE,
             total_high=frames.high.total * PAGE_SIZE,
-            free_high=frames.high.free_frames * PAGE_SIZE,
+            free_high=frames.zone_free(frames.high) * PAGE_SIZE,
             processes=len(kernel.tasks),
         ),
     )

@@ -202,7 +202,7 @@ class History(RuleBasedStateMachine):
         kernel, found = self.kernel, self.references()
         for pfn, references in found.items():
             assert kernel.memmap.count(pfn) == references, f"frame {pfn:#x}"
-        free = {*kernel.frames.low.free, *kernel.frames.high.free}
+        free = set(kernel.frames.free_list())
         assert not free & found.keys()
         assert len(found) == kernel.frames.total_frames - kernel.frames.free_frames
 

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.kernel.mm import frames
+from sandbox.kernel.mm import zone
 from sandbox.kernel.mm.frames import FrameAllocator, OutOfMemory
 from sandbox.kernel.mm.memmap import PG_HIGHMEM, PG_TABLE, BadPage, MemMap
 from sandbox.machine.memory import PhysicalMemory
@@ -71,7 +71,7 @@ class Machine(RuleBasedStateMachine):
         every = self.allocator
         assert every.total_frames == len(OWNED) + len(HIGH_OWNED)
         assert every.free_frames + len(self.held) == every.total_frames
-        free = [*every.low.free, *every.high.free]
+        free = list(every.free_list())
         assert len(free) == len(set(free))
         assert not self.held.keys() & set(free)
         assert all(every.memmap.count(pfn) == count for pfn, count in self.held.items())
@@ -82,7 +82,7 @@ TestFrames.settings = settings(max_examples=40, stateful_step_count=60, deadline
 
 
 def test_frames_are_opened_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "OPEN_BLOCK", 8)
+    monkeypatch.setattr(zone, "OPEN_BLOCK", 8)
     every = allocator([(600, 20)], [])
     assert every.memmap.reserved(600)
     assert every.alloc_frame() == 600
@@ -106,7 +106,8 @@ def test_freeing_forgets_flags_but_not_the_zone() -> None:
     every.put_page(pfn)
     assert every.memmap.flags(pfn) & PG_HIGHMEM
     assert not every.memmap.flags(pfn) & PG_TABLE
-    assert pfn in every.high.free
+    assert pfn in every.free_list()
+    assert every.zone_of(pfn) is every.high
 
 
 def test_a_free_frame_with_a_count_is_noticed() -> None:

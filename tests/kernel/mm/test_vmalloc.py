@@ -11,7 +11,7 @@ from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.fs.mount import FileSystem
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.vmalloc import GUARD, BadVfree
-from sandbox.kernel.trap import KernelOops
+from sandbox.kernel.oops import KernelOops
 from sandbox.machine.machine import Machine
 from tests.kernel.mm.conftest import PAGE, MakeSpace
 
@@ -136,7 +136,7 @@ def crossing(kernel: Kernel) -> int:
 
 @pytest.mark.parametrize("sync", ["lazy", "eager"])
 def test_another_directory_learns(space: MakeSpace, paging: str, sync: str) -> None:
-    made = space(paging=paging, vmalloc_sync=sync)
+    made = space(paging=paging, policies={"vmalloc_sync": sync})
     kernel = made.kernel
     area = crossing(kernel)
     last = area + 2 * PAGE

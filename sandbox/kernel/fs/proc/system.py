@@ -94,8 +94,9 @@ def _meminfo(kernel: Kernel) -> bytes:
     rows = {
         "MemTotal": total, "MemFree": free, "MemAvailable": free + cached, "Buffers": 0, "Cached": cached,
         "SwapCached": 0,
-        "HighTotal": frames.high.total * kilobytes, "HighFree": frames.high.free_frames * kilobytes,
-        "LowTotal": frames.low.total * kilobytes, "LowFree": frames.low.free_frames * kilobytes,
+        "HighTotal": frames.high.total * kilobytes, "HighFree": frames.zone_free(frames.high) * kilobytes,
+        "LowTotal": (frames.total_frames - frames.high.total) * kilobytes,
+        "LowFree": (frames.free_frames - frames.zone_free(frames.high)) * kilobytes,
         "SwapTotal": 0, "SwapFree": 0,
     }  # fmt: skip
     return "".join(f"{name + ':':15} {value:8} kB\n" for name, value in rows.items()).encode()

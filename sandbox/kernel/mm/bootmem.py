@@ -1,0 +1,176 @@
+"""Memory before the allocator: what the command line says of RAM, and what boot keeps for ever (MM 5).
+
+Options are words of the command line, sizes end in k, m or g:
+
+``mem=SIZE``            RAM above SIZE does not exist for the kernel
+``mem=SIZE@START``      RAM is there; the first such option discards the machine's own map (2.3)
+``mem=SIZE$START``      reserved: never allocated (2.4)
+``mem=nopentium``       no large pages
+``memexclude=START-END``  the option that post 002 wants: reserved
+``highmem=SIZE``        so much of RAM is highmem; 0 for no highmem at all
+``bootmem=NAME:SIZE``   memory_start moves up by SIZE: contiguous, at a known address, never freed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sandbox.kernel.layout import KERNEL_LOAD, PAGE_SIZE, REGION
+from sandbox.x86.errors import ConfigurationError
+
+MEGABYTE = 1 << 20
+_SHIFTS = {"k": 10, "m": 20, "g": 30}
+
+
+@dataclass(slots=True)
+class BootOptions:
+    """What the command line says of memory.  Bytes and physical addresses."""
+
+    limit: int | None = None
+    given: list[tuple[int, int]] = field(default_factory=list)
+    """(start, size) of RAM; when there is one, the machine's own map does not count."""
+    excluded: list[tuple[int, int]] = field(default_factory=list)
+    """(start, end)."""
+    highmem: int | None = None
+    large_pages: bool = True
+    reservations: list[tuple[str, int]] = field(default_factory=list)
+
+
+def parse_boot(command_line: str) -> BootOptions:
+    """Read the options; words that mean nothing here are left alone.  Raises ConfigurationError."""
+    options = BootOptions()
+    for word in command_line.split(" "):
+        name, equals, value = word.partition("=")
+        if not equals:
+            continue
+        if name == "mem":
+            _mem(options, word, value)
+        elif name == "memexclude":
+            start, dash, end = value.partition("-")
+            first, last = _size(start, word), _size(end if dash else "", word)
+            if last <= first:
+                raise ConfigurationError(f"boot option {word!r}: the range is empty")
+            options.excluded.append((first, last))
+        elif name == "highmem":
+            options.highmem = _size(value, word)
+        elif name == "bootmem":
+            what, colon, size = value.partition(":")
+            if not colon or not what:
+                raise ConfigurationError(f"boot option {word!r}: give NAME:SIZE")
+            if not _size(size, word):
+                raise ConfigurationError(f"boot option {word!r}: nothing to reserve")
+            options.reservations.append((what, _size(size, word)))
+    return options
+
+
+def _mem(options: BootOptions, word: str, value: str) -> None:
+    if value == "nopentium":
+        options.large_pages = False
+        return
+    for sign in "@$":
+        size, found, start = value.partition(sign)
+        if found:
+            first, length = _size(start, word), _size(size, word)
+            if sign == "@":
+                options.given.append((first, length))
+            else:
+                options.excluded.append((first, first + length))
+            return
+    options.limit = _size(value, word)
+    if options.limit < KERNEL_LOAD + MEGABYTE:
+        raise ConfigurationError(f"boot option {word!r}: the kernel needs 2 MB")
+
+
+def _size(text: str, word: str) -> int:
+    shift = _SHIFTS.get(text[-1:].lower(), 0)
+    try:
+        value = int(text[:-1] if shift else text, 0) << shift
+    except ValueError:
+        raise ConfigurationError(f"boot option {word!r}: not a size") from None
+    if value < 0:
+        raise ConfigurationError(f"boot option {word!r}: not a size")
+    return value
+
+
+def limit_memory(ranges: list[tuple[int, int, int]], options: BootOptions) -> list[tuple[int, int]]:
+    """RAM as (physical, bytes) that the kernel is told of, whole pages.
+
+    Raises ConfigurationError when an option names RAM that the machine does not have, or nothing is left.
+    """
+    known = [(start, start + size) for start, size, _ in ranges]
+    if options.given:
+        for start, size in options.given:
+            for first, end in known:
+                if first <= start and start + size <= end:
+                    break
+            else:
+                raise ConfigurationError(f"boot option mem={size:#x}@{start:#x}: the machine has no such RAM")
+        known = sorted((start, start + size) for start, size in options.given)
+    kept = []
+    for start, end in known:
+        if options.limit is not None:
+            end = min(end, options.limit)
+        end &= -PAGE_SIZE
+        start = -(-start // PAGE_SIZE) * PAGE_SIZE
+        if start < end:
+            kept.append((start, end - start))
+    if not kept:
+        raise ConfigurationError("the boot options leave no RAM")
+    return kept
+
+
+def lowmem_limit(options: BootOptions, low_end: int, end: int, direct_map: int) -> int:
+    """Bytes of RAM that the direct map shall cover at most.  Raises ConfigurationError."""
+    if not options.highmem:
+        return direct_map
+    wanted = (min(end, low_end) - options.highmem) // REGION * REGION if end <= low_end else direct_map
+    if end > low_end:
+        # RAM above 4 GB is highmem whatever is said; only what is missing is cut off below.
+        missing = options.highmem - (end - (1 << 32))
+        wanted = (low_end - missing) // REGION * REGION if missing > 0 else direct_map
+    if wanted < 2 * REGION:
+        raise ConfigurationError(
+            f"boot option highmem={options.highmem >> 20}m: {max(wanted, 0) >> 20} MB of lowmem would be left"
+        )
+    return min(wanted, direct_map)
+
+
+def without(ranges: list[tuple[int, int]], holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(start, bytes) of ranges less the (start, end) of holes, whole pages."""
+    pieces = [(start, start + size) for start, size in ranges]
+    for first, end in holes:
+        first, end = first & -PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE
+        pieces = [
+            piece
+            for start, stop in pieces
+            for piece in ((start, min(stop, first)), (max(start, end), stop))
+            if piece[0] < piece[1]
+        ]
+    return [(start, stop - start) for start, stop in pieces]
+
+
+@dataclass(slots=True)
+class BootMemory:
+    """Frames handed out at boot, contiguous and for ever: ``memory_start`` moves up (physical address)."""
+
+    memory_start: int
+    limit: int
+    ranges: list[tuple[int, int]]
+    """RAM as (physical, bytes): what is taken lies in one of these."""
+    taken: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def take(self, name: str, size: int, align: int = PAGE_SIZE) -> int:
+        """Physical address of ``size`` bytes.  Raises ConfigurationError when RAM is too small."""
+        for first, length in self.ranges:
+            start = -(-max(first, self.memory_start) // align) * align
+            end = start + -(-size // PAGE_SIZE) * PAGE_SIZE
+            if end <= min(first + length, self.limit):
+                break
+        else:
+            raise ConfigurationError(
+                f"RAM is too small: {name} needs {size} bytes in one piece between {self.memory_start:#x} and the end "
+                f"of lowmem at {self.limit:#x}"
+            )
+        self.memory_start = end
+        self.taken.append((name, start, end))
+        return start

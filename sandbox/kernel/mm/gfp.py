@@ -1,0 +1,43 @@
+"""What a request for memory may do when memory is short: the levels of 2.0 (MM 2).
+
+========  =====  ==========================================================================================
+level     value  when free frames are at the reserve
+========  =====  ==========================================================================================
+BUFFER        0  post 002: gives cached pages up; 1.0 to 2.0 (policy ``gfp_buffer=fail``): fails
+ATOMIC        1  takes from the reserve; never reclaims, never sleeps: the only one for interrupts
+USER          2  reclaims, then lets other tasks run, then fails
+KERNEL        3  the same
+NOBUFFER      4  the same
+NFS           5  goes down to 5 frames, then as KERNEL
+IO            6  has a discount on the reserve, then as KERNEL
+========  =====  ==========================================================================================
+
+``DMA`` (0x80, or'ed in) wants frames below 16 MB.  ``HIGHMEM`` (0x100) is ours: the caller reaches them through kmap.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+DMA = 0x80
+HIGHMEM = 0x100
+LEVEL_MASK = 0x7F
+
+
+class Gfp(IntEnum):
+    """Levels, as 2.0 numbers them."""
+
+    BUFFER = 0
+    ATOMIC = 1
+    USER = 2
+    KERNEL = 3
+    NOBUFFER = 4
+    NFS = 5
+    IO = 6
+
+
+def describe(gfp: int) -> str:
+    """``GFP_KERNEL | GFP_DMA``."""
+    level = gfp & LEVEL_MASK
+    name = f"GFP_{Gfp(level).name}" if level in Gfp._value2member_map_ else f"{level:#x}"
+    return name + (" | GFP_DMA" if gfp & DMA else "") + (" | HIGHMEM" if gfp & HIGHMEM else "")

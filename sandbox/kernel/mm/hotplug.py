@@ -1,0 +1,59 @@
+"""Memory that is added while the kernel runs (MM 16, post 003): structures first, then mappings, then the allocator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.mm.memmodel import CannotAddMemory
+from sandbox.kernel.mm.pagetable import RW, A, D, G, P
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+
+def add_memory(kernel: Kernel, physical: int, size: int) -> None:
+    """Give a range of RAM that boot was not told of to the allocator; bytes, whole pages.
+
+    Frames inside the direct map's region are mapped there, the rest becomes highmem.  Raises CannotAddMemory,
+    OutOfMemory.
+    """
+    if size <= 0 or physical % PAGE_SIZE or size % PAGE_SIZE:
+        raise CannotAddMemory(f"{size:#x} bytes at {physical:#x} are not whole pages")
+    end = physical + size
+    if not kernel.memory.is_ram(physical, size):
+        raise CannotAddMemory(f"{physical:#x}-{end:#x} is not RAM throughout")
+    if any(start < end and physical < start + length for start, length in kernel.ram):
+        raise CannotAddMemory(f"{physical:#x}-{end:#x} meets RAM that is there already")
+    first, count = physical >> 12, size >> 12
+    kernel.model.populate(kernel, first, count)
+    if kernel.config.policies["vmalloc_sync"] == "eager":
+        vmemmap = kernel.layout.vmemmap
+        if vmemmap.size:
+            kernel.vmalloc.sync_all(vmemmap.start, vmemmap.end)
+    edge = kernel.layout.direct_frames
+    low = max(0, min(count, edge - first))
+    frames = kernel.frames
+    if low:
+        _map_directly(kernel, first, low)
+        split = max(0, min(low, (16 << 20 >> 12) - first))
+        if split:
+            frames.add_range(frames.dma, first, split)
+        if low > split:
+            frames.add_range(frames.normal, first + split, low - split)
+    if count > low:
+        frames.add_range(frames.high, first + low, count - low)
+    kernel.ram.append((physical, size))
+
+
+def _map_directly(kernel: Kernel, first: int, count: int) -> None:
+    """Small pages in the direct map; where a large page covers a frame already, it stays."""
+    tables, flags = kernel.tables, P | RW | A | D | G | kernel.tables.nx
+    for pfn in range(first, first + count):
+        linear = PAGE_OFFSET + (pfn << 12)
+        if not tables.get_pte(kernel.kernel_pgd, linear) & P:
+            tables.set_pte(kernel.kernel_pgd, linear, tables.make(pfn, flags), user=False)
+    spaces = {task.mm.pgd for task in kernel.tasks.values() if task.mm is not None}
+    for pgd in sorted(spaces):
+        for linear in range(PAGE_OFFSET + (first << 12), PAGE_OFFSET + (first + count << 12), tables.large_page):
+            tables.sync_directory(pgd, kernel.kernel_pgd, linear)

@@ -1,0 +1,89 @@
+"""Device memory in kernel addresses: vremap of 1.3 and 2.0, ioremap of 2.1 and later (MM 6, post 002).
+
+Both give a linear address that differs from the physical one.  What lies from 640 KB to 1 MB is in the direct map
+already: 2.0 used it by its address, ioremap returns that one.  RAM that may belong to somebody is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.mm.pagetable import PCD
+from sandbox.kernel.mm.vmalloc import BadVfree
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+ISA_START, ISA_END = 0xA0000, 0x100000
+HIGHEST = 1 << 32
+PAGE_MASK = -PAGE_SIZE
+
+
+class IoRemap:
+    """Mappings of device memory on one kernel; they are vmalloc areas that own no frame."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._version = kernel.config.policies["ioremap"]
+
+    def vremap(self, offset: int, size: int) -> int:
+        """Linear address of ``size`` bytes at physical address ``offset``; 0 when it is refused.
+
+        Refused are addresses below the end of lowmem, bases inside a page, nothing, and what wraps around.
+        """
+        end = offset + size
+        live = self._ram_below(offset) and not self._kernel.leaves_out("no-ram-check")
+        if live or offset % PAGE_SIZE or not size or end > HIGHEST:
+            return 0
+        return self._kernel.vmalloc.vmap_device(offset, -(-size // PAGE_SIZE) * PAGE_SIZE, "vremap")
+
+    def ioremap(self, physical: int, size: int, nocache: bool = False) -> int:
+        """The same for any alignment: base plus offset in the page; ``nocache`` sets PCD."""
+        last = physical + size - 1
+        if not size or last >= HIGHEST or last < physical:
+            return 0
+        if self._version == "2.1":
+            if self._ram_below(physical):
+                return PAGE_OFFSET + physical
+            if physical % PAGE_SIZE:
+                return 0
+        if physical >= ISA_START and last < ISA_END:
+            return PAGE_OFFSET + physical
+        if not self._all_reserved(physical, last):
+            return 0
+        start = physical & PAGE_MASK
+        # 2.2.26 and 2.4.22 round the last byte's address up, so that a page of which only its first byte is asked
+        # for is lost.
+        end = -(-last // PAGE_SIZE) * PAGE_SIZE if self._version == "2.4" else (last | PAGE_SIZE - 1) + 1
+        if end <= start:
+            return 0
+        linear = self._kernel.vmalloc.vmap_device(start, end - start, "ioremap", PCD if nocache else 0)
+        return linear + physical % PAGE_SIZE if linear else 0
+
+    def iounmap(self, address: int) -> None:
+        """Give a mapping back; addresses of the direct map are nobody's.  Raises BadVfree."""
+        kernel = self._kernel
+        if not address or PAGE_OFFSET <= address < kernel.layout.direct.end:
+            return
+        area = kernel.vmalloc.find(address)
+        if area is None or area.owned or area.start != address & PAGE_MASK:
+            what = "memory, not a device's" if area is not None and area.owned else "no mapping begins there"
+            raise BadVfree(f"iounmap({address:#010x}): {what}", kernel.vmalloc.report())
+        kernel.vmalloc.vfree(area.start)
+
+    def _ram_below(self, physical: int) -> bool:
+        """Below ``high_memory``, the end of the direct map."""
+        kernel = self._kernel
+        low = max(start + size for start, size in kernel.ram if start < kernel.layout.direct.size)
+        return physical < min(low, kernel.layout.direct.size)
+
+    def _all_reserved(self, first: int, last: int) -> bool:
+        """No frame of the range is the allocator's."""
+        if self._kernel.leaves_out("no-ram-check"):
+            return True
+        return not any(self._owned(pfn) for pfn in range(first >> 12, (last >> 12) + 1))
+
+    def _owned(self, pfn: int) -> bool:
+        """The allocator has the frame, opened or not."""
+        return any(zone.has(pfn) for zone in self._kernel.frames.zones)

@@ -1,0 +1,313 @@
+"""Modules: relocatable ELF objects, loaded into vmalloc space and run there (MM 8, post 002).
+
+The loader lays the allocated sections out in one area, code first, finds every undefined symbol among the exports and
+the symbols of modules that are there already, and relocates.  ``init_module`` runs on the CPU; when it gives 0, the
+module stays until ``cleanup_module``.  Its exception table counts as long as it is there.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sandbox.image.relocatable import R_386_NONE, Relocatable, relocatable
+from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM, KernelError
+from sandbox.kernel.chrdev import run_in_task
+from sandbox.kernel.events import ModuleChange
+from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.machine.memory import Reason
+from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.image.symbols import SymbolTable
+    from sandbox.kernel.kernel import Kernel
+
+USE_COUNT = "mod_use_count_"
+"""A word that a module may define; otherwise the kernel counts."""
+_WORD = 0xFFFFFFFF
+
+
+class ModuleError(SandboxError):
+    """A module that cannot be loaded, or unloaded now.  ``errno`` is what the system call gives."""
+
+    exit_status = 2
+
+    def __init__(self, summary: str, errno: int = ENOEXEC, detail: str = "") -> None:
+        super().__init__(summary, detail)
+        self.errno = errno
+
+
+@dataclass(slots=True)
+class Module:
+    """A module in memory.  Addresses are linear, ``size`` is of the whole area in bytes."""
+
+    name: str
+    base: int
+    size: int
+    symbols: dict[str, int]
+    exported: dict[str, int]
+    ex_table: tuple[int, int] = (0, 0)
+    """Linear address and entries of its exception table."""
+    uses: int = 0
+    needs: list[Module] = field(default_factory=list)
+    sections: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """(linear address, bytes) by name."""
+
+    def holds(self, address: int) -> bool:
+        return self.base <= address < self.base + self.size
+
+
+class Modules:
+    """What is loaded, in the order of loading."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.loaded: list[Module] = []
+        self._left_tables: list[tuple[int, list[tuple[int, int]]]] = []
+        """Exception tables that were left behind on purpose."""
+
+    # -- loading and unloading -----------------------------------------------------------------------------------
+
+    def load(self, name: str, data: bytes) -> Module:
+        """Load an object file and run its ``init_module``.
+
+        Raises ImageError for a bad file, ModuleError for one that cannot be linked or whose init failed.
+        """
+        kernel = self._kernel
+        if self.find(name) is not None:
+            raise ModuleError(f"{name}: a module of that name is loaded", EEXIST)
+        file = relocatable(data, name)
+        module, image = self._lay_out(name, file)
+        try:
+            self._relocate(module, file, image)
+        except BaseException:
+            kernel.vmalloc.vfree(module.base)
+            raise
+        self._store(module, image)
+        self.loaded.append(module)
+        for each in module.needs:
+            each.uses += 1
+        self._tell("load", module)
+        status = run_in_task(kernel, module.symbols["init_module"])
+        if status:
+            self._forget(module)
+            value = status - (1 << 32) if status >> 31 else status
+            raise ModuleError(f"{name}: init_module gave {value}", -value if value < 0 else EINVAL)
+        return module
+
+    def unload(self, name: str) -> None:
+        """Run ``cleanup_module`` and give the memory back.  Raises ModuleError: not loaded, or in use."""
+        module = self.find(name)
+        if module is None:
+            raise ModuleError(f"{name}: no such module", ENOENT)
+        uses = self.use_count(module)
+        if uses and not self._kernel.leaves_out("no-use-count"):
+            raise ModuleError(f"{name}: in use, count {uses}", EBUSY)
+        if "cleanup_module" in module.symbols:
+            run_in_task(self._kernel, module.symbols["cleanup_module"])
+        self._forget(module)
+
+    def use_count(self, module: Module) -> int:
+        """Its own word if it has one, and who needs it."""
+        if USE_COUNT in module.symbols:
+            raw = self._kernel.peek(None, module.symbols[USE_COUNT], 4)
+            return module.uses + int.from_bytes(raw, "little")
+        return module.uses
+
+    def use(self, address: int, change: int) -> None:
+        """The module that holds an address is in use once more or once less."""
+        module = self.at(address)
+        if module is not None:
+            module.uses = max(0, module.uses + change)
+
+    def _forget(self, module: Module) -> None:
+        kernel = self._kernel
+        if kernel.leaves_out("no-extable-unload"):
+            self._left_tables.append((module.base, self._entries(module)))
+        self.loaded.remove(module)
+        for each in module.needs:
+            each.uses -= 1
+        self._tell("unload", module)
+        kernel.vmalloc.vfree(module.base)
+
+    # -- linking -------------------------------------------------------------------------------------------------
+
+    def _lay_out(self, name: str, file: Relocatable) -> tuple[Module, dict[int, tuple[int, bytearray]]]:
+        """Give every allocated section its place: executable ones first, then a new page for the rest."""
+        kernel = self._kernel
+        for needed in ("init_module",):
+            symbol = file.symbol(needed)
+            if symbol is None or symbol.undefined or symbol.section is None:
+                raise ModuleError(f"{name}: it has no {needed}")
+        places: dict[int, int] = {}
+        at = 0
+        boundary = 0
+        for executable in (True, False):
+            for section in file.sections:
+                if section.allocated and section.executable is executable and section.size:
+                    at = -(-at // section.align) * section.align
+                    places[section.index] = at
+                    at += section.size
+            if executable:
+                at = boundary = -(-at // PAGE_SIZE) * PAGE_SIZE
+        commons: dict[str, int] = {}
+        for symbol in file.symbols:
+            if symbol.common and symbol.name not in commons:
+                align = max(symbol.value, 1)
+                at = -(-at // align) * align
+                commons[symbol.name] = at
+                at += symbol.size
+        size = max(PAGE_SIZE, -(-at // PAGE_SIZE) * PAGE_SIZE)
+        runs = [page * PAGE_SIZE < boundary for page in range(size // PAGE_SIZE)]
+        base = kernel.vmalloc.vmalloc(size, "module", runs)
+        if not base:
+            raise ModuleError(f"{name}: no memory for {size} bytes", ENOMEM)
+        image = {
+            index: (base + place, bytearray(file.sections[index].data.ljust(file.sections[index].size, b"\0")))
+            for index, place in places.items()
+        }
+        symbols: dict[str, int] = {}
+        exported: dict[str, int] = {}
+        for symbol in file.symbols:
+            address = self._defined(symbol, places, commons, base)
+            if address is not None and symbol.name:
+                if symbol.is_global or symbol.name not in symbols:
+                    symbols[symbol.name] = address
+                if symbol.is_global:
+                    exported[symbol.name] = address
+        module = Module(name, base, size, symbols, exported)
+        for index, place in places.items():
+            section = file.sections[index]
+            module.sections[section.name] = (base + place, section.size)
+            if section.name == "__ex_table":
+                module.ex_table = (base + place, section.size // 8)
+        return module, image
+
+    @staticmethod
+    def _defined(symbol: object, places: dict[int, int], commons: dict[str, int], base: int) -> int | None:
+        from sandbox.image.relocatable import Symbol
+
+        assert isinstance(symbol, Symbol)
+        if symbol.absolute:
+            return symbol.value
+        if symbol.common:
+            return base + commons[symbol.name]
+        if symbol.section is not None and symbol.section in places:
+            return base + places[symbol.section] + symbol.value
+        return None
+
+    def _relocate(self, module: Module, file: Relocatable, image: dict[int, tuple[int, bytearray]]) -> None:
+        places = {index: linear - module.base for index, (linear, _) in image.items()}
+        missing: list[str] = []
+        for relocation in file.relocations:
+            if relocation.section not in image or relocation.type == R_386_NONE:
+                continue
+            symbol = file.symbols[relocation.symbol]
+            value = self._value(module, file, relocation.symbol, places)
+            if value is None:
+                if symbol.name not in missing:
+                    missing.append(symbol.name)
+                continue
+            linear, data = image[relocation.section]
+            offset, width = relocation.offset, relocation.width
+            addend = int.from_bytes(data[offset : offset + width], "little", signed=True)
+            found = value + addend - (linear + offset if relocation.relative else 0)
+            if width < 4 and not -(1 << 8 * width - 1) <= found < 1 << 8 * width:
+                raise ModuleError(f"{module.name}: {symbol.name!r} does not fit in {width} bytes")
+            data[offset : offset + width] = (found & (1 << 8 * width) - 1).to_bytes(width, "little")
+        if missing:
+            raise ModuleError(
+                f"{module.name}: unresolved symbol{'s' * (len(missing) > 1)} {', '.join(missing)}", ENOENT
+            )
+
+    def _value(self, module: Module, file: Relocatable, number: int, places: dict[int, int]) -> int | None:
+        """The address that a symbol of the object stands for, None for one that nobody has."""
+        symbol = file.symbols[number]
+        if symbol.absolute:
+            return symbol.value
+        if symbol.section is not None:
+            if symbol.section not in places:
+                raise ModuleError(f"{module.name}: a relocation to {symbol.name!r}, which is not loaded")
+            return module.base + places[symbol.section] + symbol.value
+        if symbol.common:
+            return module.symbols[symbol.name]
+        found = self._kernel.gate_table.symbols.get(symbol.name)
+        if found is not None:
+            return found
+        for other in reversed(self.loaded):
+            if symbol.name in other.exported:
+                if other not in module.needs:
+                    module.needs.append(other)
+                return other.exported[symbol.name]
+        return 0 if symbol.weak else None
+
+    def _store(self, module: Module, image: dict[int, tuple[int, bytearray]]) -> None:
+        """Bring the bytes in, page by page, as a loader's image; the exception table is sorted on the way."""
+        kernel = self._kernel
+        whole = bytearray(module.size)
+        for linear, data in image.values():
+            whole[linear - module.base : linear - module.base + len(data)] = data
+        start, count = module.ex_table
+        if count and not kernel.leaves_out("no-extable-sort"):
+            at = start - module.base
+            pairs = sorted(struct.iter_unpack("<II", whole[at : at + 8 * count]))
+            whole[at : at + 8 * count] = b"".join(struct.pack("<II", *pair) for pair in pairs)
+        area = kernel.vmalloc.find(module.base)
+        assert area is not None
+        for number, pfn in enumerate(area.frames):
+            kernel.memory.host_write(pfn << 12, whole[number * PAGE_SIZE : (number + 1) * PAGE_SIZE], Reason.IMAGE)
+            kernel.code.host_wrote(pfn)
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Module | None:
+        return next((module for module in self.loaded if module.name == name), None)
+
+    def at(self, address: int) -> Module | None:
+        """The module that holds a linear address."""
+        return next((module for module in self.loaded if module.holds(address)), None)
+
+    def symbols_of(self, module: Module) -> SymbolTable:
+        from sandbox.image.symbols import SymbolTable
+
+        return SymbolTable({name: at for name, at in module.symbols.items() if module.holds(at)})
+
+    def search_fixup(self, eip: int) -> int | None:
+        """The fixup for an instruction of a module that may fault, by binary search in the module's table."""
+        for module in self.loaded:
+            if module.ex_table[1] and module.holds(eip):
+                return _search(self._entries(module), eip)
+        for _, entries in self._left_tables:
+            found = _search(entries, eip)
+            if found is not None:
+                return found
+        return None
+
+    def _entries(self, module: Module) -> list[tuple[int, int]]:
+        start, count = module.ex_table
+        return list(struct.iter_unpack("<II", self._kernel.peek(None, start, 8 * count)))
+
+    def _tell(self, what: str, module: Module) -> None:
+        kernel = self._kernel
+        if kernel.bus.active:
+            kernel.bus.emit(
+                ModuleChange(kernel.sched.now, kernel.here.index, what, module.name, module.base, module.size)
+            )
+
+
+def _search(entries: list[tuple[int, int]], eip: int) -> int | None:
+    """Binary search, which finds nothing reliably in a table that is not sorted."""
+    low, high = 0, len(entries)
+    while low < high:
+        middle = (low + high) // 2
+        if entries[middle][0] < eip:
+            low = middle + 1
+        else:
+            high = middle
+    return entries[low][1] if low < len(entries) and entries[low][0] == eip else None
+
+
+def errno_of(error: SandboxError) -> KernelError:
+    """What init_module(2) and delete_module(2) give for a failure."""
+    return KernelError(error.errno if isinstance(error, ModuleError) else ENOEXEC)

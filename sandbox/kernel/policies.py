@@ -1,0 +1,87 @@
+"""Choices between what the posts and the kernels did: a name, its values with their meaning, the default first.
+
+Posts count before kernels where the two disagree; the other behaviour is a choice here.  Version numbers are those of
+the kernel that did it that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sandbox.x86.errors import ConfigurationError
+
+POLICIES: dict[str, dict[str, str]] = {
+    "gfp_buffer": {
+        "reclaim": "GFP_BUFFER gives cached pages up to get memory (post 002)",
+        "fail": "GFP_BUFFER never reclaims: it fails when pages are short (1.0 to 2.0)",
+    },
+    "watermarks": {
+        "2.0": "one reserve for the machine: max(frames / 128, 24) + 24",
+        "2.2": "one reserve for the machine: frames / 128, at least 10 and at most 256",
+        "2.4": "a reserve for each zone, added up over the zones that were passed; frames / 128, 20 to 255",
+    },
+    "orders": {
+        "6": "blocks of up to 32 frames, 128 KB (1.2 to 2.0, and post 002)",
+        "10": "of up to 512 frames, 2 MB (2.2 and 2.4)",
+        "11": "of up to 1024 frames, 4 MB (2.6)",
+    },
+    "dma": {
+        "zones": "DMA requests take from the DMA zone (2.2 and later)",
+        "park": "allocate anywhere, park what lies too high, free it afterwards (1.2)",
+    },
+    "kmalloc": {
+        "1.3": "buckets of 32 to 131056 bytes with 8 bytes of header each (post 002)",
+        "1.0": "no bucket above 4080 bytes",
+        "1.2": "as 1.3; an area for DMA that empties and is used again joins the list for all",
+        "2.0": "as 1.3, and keeps one free area of 4, 8 and 16 KB; the list is filled by order and read by bucket",
+        "2.1": "powers of two from 32 to 131072 bytes, nothing in front of a block (slab)",
+    },
+    "vmalloc_sync": {
+        "lazy": "other directories learn of an area by the fault of the first access (2.4.0-test10 and later)",
+        "eager": "every directory gets the entries when the area is made (1.2 to 2.4.0-test9)",
+    },
+    "kernel_pmd": {
+        "shared": "PAE: one kernel pmd for all page directories (2.4)",
+        "process": "PAE: a kernel pmd for every page directory, so that there is something to propagate",
+    },
+    "ioremap": {
+        "2.6": "any alignment; RAM is refused unless its frames are reserved",
+        "2.4": "as 2.6, but a last page of which only the first byte is asked for is left out (2.2.26, 2.4.22)",
+        "2.1": "what lies below the end of RAM is returned at its direct address; the rest must be aligned (2.1.0)",
+    },
+    "mem_model": {
+        "flatmem": "one array of struct page up to the highest frame, holes included",
+        "sparsemem": "an array for each section that has memory",
+        "vmemmap": "a virtual array; pages of it that no frame needs are not there",
+    },
+    "section": {
+        "64M": "sections of 2^26 bytes (2.6, two-level)",
+        "512M": "of 2^29 bytes (2.6.37, PAE)",
+        "1G": "of 2^30 bytes (2.6.24, PAE)",
+    },
+    "isa_hole": {
+        "ram": "RAM from 14 to 16 MB; a card there is not seen (outcome a of post 002)",
+        "card": "the card answers, the RAM behind it is lost, the kernel knows (b)",
+        "remap": "the card answers, the chipset moves the RAM above the rest (c)",
+        "conflict": "the card answers and nobody told the kernel (d)",
+    },
+    "bugs": {
+        "stop": "a wrong free or call ends the run with an error",
+        "report": "the kernel says so and goes on, as 1.x and 2.0 did",
+    },
+}
+
+DEFAULTS = {name: next(iter(values)) for name, values in POLICIES.items()}
+
+
+def complete(chosen: Mapping[str, str]) -> dict[str, str]:
+    """Every policy with its value.  Raises ConfigurationError for unknown names and values."""
+    for name, value in chosen.items():
+        if name not in POLICIES:
+            raise ConfigurationError(f"no policy is called {name!r}", "policies: " + ", ".join(POLICIES))
+        if value not in POLICIES[name]:
+            raise ConfigurationError(
+                f"policy {name}: {value!r}; known are {', '.join(POLICIES[name])}",
+                "\n".join(f"{each}: {meaning}" for each, meaning in POLICIES[name].items()),
+            )
+    return {**DEFAULTS, **chosen}

@@ -1,0 +1,92 @@
+"""printk: C's formats over arguments that lie on a stack in guest memory, and the log that keeps what was said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+_DIRECTIVE = re.compile(rb"%([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+)?)?(hh|h|ll|l|z)?([diuxXopcs%])")
+_LEVEL = re.compile(rb"^<[0-7]>")
+LONGEST_STRING = 1024
+LOG_BYTES = 1 << 16
+"""What the log keeps, as 2.0's ring of 8 KB does on a smaller scale; older text goes first."""
+
+
+def format_text(text: bytes, words: Iterator[int], string: Callable[[int], bytes]) -> bytes:
+    """The text with its directives filled in.
+
+    ``words`` gives one argument of 32 bits after the other, ``string`` the bytes at a linear address.  A directive
+    that is none stays as it is.
+    """
+
+    def fill(match: re.Match[bytes]) -> bytes:
+        flags, width_text, precision_text, length, kind = match.groups()
+        if kind == b"%":
+            return b"%"
+        width = _number(width_text, words)
+        if width < 0:
+            flags, width = flags + b"-", -width
+        has_precision = b"." in match.group(0)
+        precision = _number(precision_text, words) if has_precision else -1
+        value = next(words)
+        if length == b"ll":
+            value |= next(words) << 32
+        body = _body(kind, flags, value, 64 if length == b"ll" else 32, precision, string)
+        pad = b" "
+        if b"0" in flags and b"-" not in flags and kind not in b"cs" and precision < 0:
+            sign = body[:1] if body[:1] in (b"-", b"+", b" ") else b""
+            prefix = body[len(sign) : len(sign) + 2] if body[len(sign) : len(sign) + 2] in (b"0x", b"0X") else b""
+            return sign + prefix + body[len(sign) + len(prefix) :].rjust(width - len(sign) - len(prefix), b"0")
+        return body.ljust(width, pad) if b"-" in flags else body.rjust(width, pad)
+
+    return _DIRECTIVE.sub(fill, text)
+
+
+def _number(text: bytes | None, words: Iterator[int]) -> int:
+    if text == b"*":
+        value = next(words)
+        return value - (1 << 32) if value >> 31 else value
+    return int(text or b"0")
+
+
+def _body(kind: bytes, flags: bytes, value: int, bits: int, precision: int, string: Callable[[int], bytes]) -> bytes:
+    if kind == b"c":
+        return bytes((value & 0xFF,))
+    if kind == b"s":
+        found = string(value) if value else b"<NULL>"
+        return found if precision < 0 else found[:precision]
+    if kind == b"p":
+        return b"%08x" % value
+    sign = b""
+    if kind in b"di":
+        if value >> (bits - 1):
+            sign, value = b"-", (1 << bits) - value
+        elif b"+" in flags:
+            sign = b"+"
+        elif b" " in flags:
+            sign = b" "
+    digits = {b"x": b"%x", b"X": b"%X", b"o": b"%o"}.get(kind, b"%d") % value
+    digits = b"" if precision == 0 and not value else digits.rjust(precision, b"0")
+    if b"#" in flags and value and kind in b"xX":
+        sign += b"0" + kind
+    elif b"#" in flags and kind == b"o" and not digits.startswith(b"0"):
+        digits = b"0" + digits
+    return sign + digits
+
+
+class Log:
+    """What the kernel said.  ``console`` gets every text; levels (``<3>``) are taken off."""
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+        self.console: Callable[[bytes], object] | None = None
+
+    def add(self, text: bytes) -> int:
+        """Take a text; its length in bytes without the level."""
+        text = _LEVEL.sub(b"", text)
+        self.text += text
+        if len(self.text) > LOG_BYTES:
+            del self.text[: len(self.text) - LOG_BYTES]
+        if self.console is not None:
+            self.console(text)
+        return len(text)
