@@ -197,7 +197,7 @@ def _direct_map(
         if physical < small_end or physical + large > lowmem or not large_pages:
             run = range(physical, min(physical + large, lowmem), PAGE_SIZE)
             entries = [at | flags | (0 if at in text or at in init else tables.nx) for at in run]
-            tables.store_run(tables.pte_alloc(pgd, PAGE_OFFSET + physical, user=False), entries)
+            tables.store_run(tables.pte_alloc(pgd, PAGE_OFFSET + physical, user=bool(flags & US)), entries)
         else:
             tables.set_large(pgd, PAGE_OFFSET + physical, physical | flags | tables.nx)
     tables.set_large(pgd, 0, P | RW | A | D)
