@@ -27,7 +27,8 @@ def add_parser(commands: Any, title: str) -> None:
 def run(options: argparse.Namespace) -> int:
     from sandbox.debug.debugger import Debugger
     from sandbox.kernel.fs.console import HostSink
-    from sandbox.runner.run import Session, Streams
+    from sandbox.runner.run import Session
+    from sandbox.runner.session import Streams
     from sandbox.runner.target import resolve
     from sandbox.x86.errors import ConfigurationError
 

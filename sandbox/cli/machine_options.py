@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 
 from sandbox.kernel.config import SWITCHES, KernelConfig
+from sandbox.kernel.policies import POLICIES
 from sandbox.machine.breakage import SWITCHES as BARE_SWITCHES
-from sandbox.runner.target import Target
+from sandbox.runner.machine import DEVICES
+from sandbox.runner.target import Target, module_file
 from sandbox.x86.errors import ConfigurationError
 
 
@@ -46,6 +48,19 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ram", metavar="SIZE", help="for example 16M or 4G (default: 64M)")
     group.add_argument("--cpus", type=int, metavar="N", help="1 to 8 (default: 1)")
     group.add_argument("--boot", metavar="LINE", help='kernel command line, for example "mem=16m"')
+    group.add_argument(
+        "--policy", dest="policies", action="append", default=[], metavar="NAME=VALUE",
+        help="what one kernel version did and another did not: " + ", ".join(POLICIES),
+    )  # fmt: skip
+    group.add_argument(
+        "--device", dest="devices", action="append", default=[], metavar="NAME[@ADDRESS]",
+        help="plug a device in: " + ", ".join(DEVICES),
+    )  # fmt: skip
+    group.add_argument(
+        "--module", dest="modules", action="append", default=[], metavar="IMAGE",
+        help="load a module first: an object file, a source, or an image of kind module",
+    )  # fmt: skip
+    group.add_argument("--fail-allocation", type=int, metavar="N", help="let the Nth request for frames fail")
     group.add_argument("--seed", type=int, metavar="N", help="of the scheduler and of random numbers (default: 0)")
     group.add_argument(
         "--break", dest="switches", action="append", default=[], metavar="SWITCH",
@@ -63,13 +78,20 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
-    """The KernelConfig for an image and these options.  Raises ConfigurationError."""
+    """The KernelConfig for an image and these options; the modules that these name join the image's.
+
+    Raises ConfigurationError, and for modules what ``resolve`` raises.
+    """
+    target.modules += [module_file(name) for name in options.modules]
     return target.config(
         paging=options.paging,
         ram=parse_count(options.ram),
         cpus=options.cpus,
         boot=options.boot,
         seed=options.seed,
+        policies={**(target.manifest.policies if target.manifest else {}), **_pairs(options.policies)},
+        devices=(*(target.manifest.devices if target.manifest else ()), *options.devices),
+        fail_allocation=options.fail_allocation,
         switches=frozenset(options.switches) or None,
         root=options.root,
         writable=options.write or None,
@@ -77,6 +99,17 @@ def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
         block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            known = "\n".join(f"{each}: {', '.join(values)}" for each, values in POLICIES.items())
+            raise ConfigurationError(f"--policy {text}: give NAME=VALUE", known)
+        found[name] = value
+    return found
 
 
 def _files(pairs: list[str]) -> dict[str, bytes | Path] | None:

@@ -14,7 +14,7 @@ from sandbox.cli.machine_options import add_guest_arguments, add_machine_options
 if TYPE_CHECKING:
     from sandbox.runner.result import Result, Summary
 
-TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "map")
+TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "map", "alloc", "modules")
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -33,7 +33,8 @@ def add_parser(commands: Any, title: str) -> None:
 def run(options: argparse.Namespace) -> int:
     from sandbox.kernel.fs.console import BytesSource, HostSink, HostSource
     from sandbox.kernel.hostterm import HostTerminal
-    from sandbox.runner.run import Session, Streams
+    from sandbox.runner.run import open_session
+    from sandbox.runner.session import Streams
     from sandbox.runner.target import resolve
 
     kinds = _trace_kinds(options.trace)
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if target.manifest is not None and target.manifest.stdin:
         streams.source = BytesSource(target.manifest.stdin.encode())
     recorded: list[dict[str, Any]] = []
-    with Session(target.name, target.data, target.arguments, config, streams) as session:
+    with open_session(target, config, streams) as session:
         _subscribe(session, kinds, options.strace, recorded if options.json else None)
         if options.stats:
             session.measure()
@@ -149,6 +150,11 @@ def _narrate(result: Result, stats: bool) -> None:
             (
                 "frames",
                 f"{summary.frames_allocated:,} allocated, {summary.frames_free:,} of {summary.frames_total:,} free",
+            ),
+            (
+                "allocator",
+                f"{summary.single_share} % of requests for one frame, {summary.list_hits} % of these from the CPU's "
+                f"list; {summary.zone_locks:,} times a zone's lock",
             ),
             ("TLB", f"{summary.tlb_flushes:,} invalidations, {summary.shootdowns:,} interrupts to other CPUs"),
             ("bytes moved", f"{summary.bytes_by_guest:,} by guest code"),

@@ -36,8 +36,6 @@ def run(options: argparse.Namespace) -> int:
     verdicts: list[Verdict] = []
     for manifest in _manifests(options.paths):
         target = resolve(manifest.path)
-        if manifest.kind not in ("program", "rom"):
-            continue
         for paging in manifest.paging:
             switches = [""] if options.whole or not manifest.switch else ["", manifest.switch]
             for switch in switches:

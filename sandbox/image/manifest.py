@@ -51,6 +51,8 @@ class Manifest:
     arguments: list[str] = field(default_factory=list)
     stdin: str = ""
     files: list[str] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)
+    """Names of other images, of modules, that are loaded first."""
     native: bool = True
     tool: str = ""
     sha256: str = ""
@@ -60,6 +62,9 @@ class Manifest:
     cpus: int = 1
     paging: list[str] = field(default_factory=lambda: ["pae", "legacy"])
     boot: str = ""
+    policies: dict[str, str] = field(default_factory=dict)
+    devices: list[str] = field(default_factory=list)
+    fail_allocation: int = 0
     seed: int = 0
     quantum: int = 100_000
     time_limit: float = 60.0
@@ -84,11 +89,11 @@ class Manifest:
 _SECTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "image": {
         "kind": str, "title": str, "source": str, "libc": str, "file": str, "arguments": list, "stdin": str,
-        "files": list, "native": bool, "tool": str, "sha256": str, "load": int, "entry": int,
+        "files": list, "modules": list, "native": bool, "tool": str, "sha256": str, "load": int, "entry": int,
     },
     "machine": {
         "ram": (str, int), "cpus": int, "paging": (list, str), "boot": str, "seed": int, "quantum": int,
-        "time_limit": (int, float),
+        "time_limit": (int, float), "policies": dict, "devices": list, "fail_allocation": int,
     },
     "expect": {"status": int, "signal": str, "stdout": str, "faults": list, "counters": dict},
     "broken": {"switch": str},
@@ -155,7 +160,9 @@ def _convert(path: Path, where: str, key: str, value: Any) -> Any:
         if not modes or any(mode not in ("pae", "legacy") for mode in modes):
             raise ManifestError(path, where, f"{value!r}: 'pae', 'legacy', or a list of them")
         return modes
-    if key in ("arguments", "files"):
+    if key == "policies" and not all(isinstance(each, str) for each in value.values()):
+        raise ManifestError(path, where, "every policy is a string")
+    if key in ("arguments", "files", "modules", "devices"):
         return [str(each) for each in value]
     if key == "faults":
         return [_fault(path, number, each) for number, each in enumerate(value, 1)]

@@ -107,6 +107,8 @@ class KernelConfig:
     time_limit: float = 60.0
     """Seconds of host time after which the run is ended, 0 for none."""
     direct_map: int = 800 * MEGABYTE
+    devices: tuple[str, ...] = ()
+    """Devices besides those of every PC: ``NAME`` or ``NAME@PHYSICAL``."""
     policies: dict[str, str] = field(default_factory=dict)
     """Choices between kernel versions by name (``policies.py``); what is left out gets its default."""
     fail_allocation: int = 0

@@ -27,13 +27,17 @@ MAX_TASKS = 4096
 KILL = bit_of(SIGKILL)
 
 
-def new_task(kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, files: FdTable) -> Task:
-    """A task with its kernel stack and greenlet, not yet runnable.  Raises OutOfMemory."""
+def new_task(
+    kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, files: FdTable, pid: int | None = None
+) -> Task:
+    """A task with its kernel stack and greenlet, not yet runnable; the next ``pid`` unless one is given.
+
+    Raises OutOfMemory.
+    """
     slot = _least_loaded(kernel)
     flow, frames = kernel.new_flow()
-    task = Task(
-        kernel.new_pid(), comm, kernel.new_context(slot), flow, frames, mm, files, parent, slot, kernel.files.root
-    )
+    number = kernel.new_pid() if pid is None else pid
+    task = Task(number, comm, kernel.new_context(slot), flow, frames, mm, files, parent, slot, kernel.files.root)
     task.scratch = 0xC0000000 + (frames[1] << 12)
     task.greenlet = greenlet(lambda: task_main(kernel, task))
     kernel.tasks[task.pid] = task

@@ -160,6 +160,12 @@ class Kernel:
         """Pipes made so far; each has this in its inode number."""
         self._next_pid = 1
         self._table_words = self.memory.mutable_words(Reason.TABLE)
+        self.table_frames = 0
+        """Frames of page tables that were made since boot."""
+        self.dma_stored: list[tuple[int, int]] = []
+        """(physical address, bytes) that devices have stored since a CPU came back last."""
+        machine.board.dma_done = lambda physical, size: self.dma_stored.append((physical, size))
+        machine.board.clock = lambda: self.sched.now
         self._spare_contexts: list[CpuContext] = []
         self._spare_flows: list[tuple[ContextStack, tuple[int, ...]]] = []
 
@@ -191,6 +197,13 @@ class Kernel:
         self.counters.frames_allocated += 1
         return pfn
 
+    def after_dma(self) -> None:
+        """Devices have stored into frames: translations of what was in them are stale."""
+        for physical, size in self.dma_stored:
+            for pfn in range(physical >> 12, (physical + size - 1 >> 12) + 1):
+                self.code.host_wrote(pfn)
+        self.dma_stored.clear()
+
     def inject_failure(self) -> None:
         """Count a request for frames.  Raises OutOfMemory when it is the one that was chosen to fail."""
         self.allocations += 1
@@ -214,6 +227,7 @@ class Kernel:
 
     def _alloc_table(self) -> int:
         pfn = self.alloc_frame()
+        self.table_frames += 1
         self.clear_page(pfn)
         self.memmap.set_flags(pfn, self.memmap.flags(pfn) | PG_TABLE)
         self.memory.declare(Reason.TABLE, pfn << 12, 1 << 12)
@@ -221,6 +235,7 @@ class Kernel:
 
     def _free_table(self, pfn: int) -> None:
         self.memory.withdraw(pfn << 12, 1 << 12)
+        self.table_frames -= 1
         self.put_page(pfn)
 
     # -- address spaces ------------------------------------------------------------------------------------------
@@ -305,6 +320,11 @@ class Kernel:
         """A task is gone: keep its stack and contexts for the next."""
         self._spare_contexts.append(task.context)
         self._spare_flows.append((task.flow, task.stack_frames))
+
+    @property
+    def spare_stack_frames(self) -> int:
+        """Frames of the stacks that ``reclaim_task`` keeps."""
+        return sum(len(frames) for _, frames in self._spare_flows)
 
     def drop_spare_stacks(self) -> int:
         """Free the stacks that ``reclaim_task`` has kept; the number of frames."""
@@ -443,7 +463,9 @@ class Kernel:
         lines = []
         for slot in self.cpus:
             task = slot.current
-            if task is not None:
+            if slot.module_calls:
+                lines.append(f"CPU {slot.index}: guest kernel code at {self.kernel_symbol(slot.cpu.context.eip)}")
+            elif task is not None:
                 lines.append(
                     f"CPU {slot.index}: task {task.pid} ({task.comm}) at eip {task.context.eip:#010x}"
                     f"{self.user_symbol(task, task.context.eip)}"

@@ -8,11 +8,12 @@ module stays until ``cleanup_module``.  Its exception table counts as long as it
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sandbox.image.relocatable import R_386_NONE, Relocatable, relocatable
-from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM, KernelError
+from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM
 from sandbox.kernel.chrdev import run_in_task
 from sandbox.kernel.events import ModuleChange
 from sandbox.kernel.layout import PAGE_SIZE
@@ -36,6 +37,16 @@ class ModuleError(SandboxError):
     def __init__(self, summary: str, errno: int = ENOEXEC, detail: str = "") -> None:
         super().__init__(summary, detail)
         self.errno = errno
+
+
+class InitFailed(ModuleError):
+    """``init_module`` gave ``value``, which is not 0."""
+
+    exit_status = 1
+
+    def __init__(self, name: str, value: int) -> None:
+        super().__init__(f"{name}: init_module gave {value}", -value if value < 0 else EINVAL)
+        self.value = value
 
 
 @dataclass(slots=True)
@@ -69,10 +80,11 @@ class Modules:
 
     # -- loading and unloading -----------------------------------------------------------------------------------
 
-    def load(self, name: str, data: bytes) -> Module:
+    def load(self, name: str, data: bytes, options: Sequence[str] = ()) -> Module:
         """Load an object file and run its ``init_module``.
 
-        Raises ImageError for a bad file, ModuleError for one that cannot be linked or whose init failed.
+        ``options`` set words of the module, as insmod does: ``irq=5``, ``io=0x300,0x320``.  Raises ImageError for a
+        bad file, ModuleError for one that cannot be linked, InitFailed when its init says so.
         """
         kernel = self._kernel
         if self.find(name) is not None:
@@ -81,6 +93,7 @@ class Modules:
         module, image = self._lay_out(name, file)
         try:
             self._relocate(module, file, image)
+            _set_options(module, options, image)
         except BaseException:
             kernel.vmalloc.vfree(module.base)
             raise
@@ -92,8 +105,7 @@ class Modules:
         status = run_in_task(kernel, module.symbols["init_module"])
         if status:
             self._forget(module)
-            value = status - (1 << 32) if status >> 31 else status
-            raise ModuleError(f"{name}: init_module gave {value}", -value if value < 0 else EINVAL)
+            raise InitFailed(name, status - (1 << 32) if status >> 31 else status)
         return module
 
     def unload(self, name: str) -> None:
@@ -296,6 +308,36 @@ class Modules:
             )
 
 
+def _set_options(module: Module, options: Sequence[str], image: dict[int, tuple[int, bytearray]]) -> None:
+    """Store ``name=number,number`` into the module's words of that name.  Raises ModuleError."""
+    for option in options:
+        name, equals, text = option.partition("=")
+        at = module.symbols.get(name)
+        if not equals or at is None or not module.holds(at):
+            raise ModuleError(f"{module.name}: no parameter is called {name!r}", EINVAL)
+        try:
+            values = [int(each, 0) & _WORD for each in text.split(",")]
+        except ValueError:
+            raise ModuleError(f"{module.name}: {option!r}: not a number", EINVAL) from None
+        data = struct.pack(f"<{len(values)}I", *values)
+        for linear, section in image.values():
+            if linear <= at and at + len(data) <= linear + len(section):
+                section[at - linear : at - linear + len(data)] = data
+                break
+        else:
+            raise ModuleError(f"{module.name}: {option!r} is more than the parameter's section holds", EINVAL)
+
+
+def modinfo_name(data: bytes) -> str:
+    """``name=`` of the section .modinfo, empty when there is none.  Raises ImageError."""
+    for section in relocatable(data, "module").sections:
+        if section.name == ".modinfo":
+            for line in section.data.split(b"\0"):
+                if line.startswith(b"name="):
+                    return line[5:].decode("latin-1")
+    return ""
+
+
 def _search(entries: list[tuple[int, int]], eip: int) -> int | None:
     """Binary search, which finds nothing reliably in a table that is not sorted."""
     low, high = 0, len(entries)
@@ -306,8 +348,3 @@ def _search(entries: list[tuple[int, int]], eip: int) -> int | None:
         else:
             high = middle
     return entries[low][1] if low < len(entries) and entries[low][0] == eip else None
-
-
-def errno_of(error: SandboxError) -> KernelError:
-    """What init_module(2) and delete_module(2) give for a failure."""
-    return KernelError(error.errno if isinstance(error, ModuleError) else ENOEXEC)

@@ -313,6 +313,8 @@ class Scheduler:
 
     def _check_limits(self) -> None:
         config = self._kernel.config
+        if not self._started:
+            self._started = time.monotonic()
         if self.host is not None and self.host.polls:
             self.host.poll()
         if self.interrupted:

@@ -190,6 +190,8 @@ class KernelTraps:
     def kernel_trap(self, slot: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         """A routine of ``cpu.call`` stopped: resolve the fault, take the exception table's way out, or give up."""
         kernel = self._kernel
+        if kernel.dma_stored:
+            kernel.after_dma()
         if isinstance(exit_, BreakpointHit | Stepped):
             kernel.stopped(slot, exit_)
             return

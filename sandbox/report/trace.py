@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sandbox.image.disassemble import text_of
 from sandbox.kernel import events
+from sandbox.kernel.mm.gfp import describe
 from sandbox.kernel.signal import signal_name
 from sandbox.machine.events import Event
 from sandbox.x86.error_code import PageFaultCode
@@ -15,7 +16,9 @@ KINDS: dict[str, tuple[type[Event], ...]] = {
     "calls": (events.SystemCall,),
     "tasks": (events.TaskChange, events.TaskSwitch, events.Killed),
     "tlb": (events.TlbFlush,),
-    "map": (events.MapChange,),
+    "map": (events.MapChange, events.ModuleChange),
+    "alloc": (events.PageAlloc,),
+    "modules": (events.ModuleChange,),
 }
 """What ``--trace`` takes."""
 
@@ -59,4 +62,11 @@ def event_line(event: Event, paint: Paint) -> str:
     if isinstance(event, events.MapChange):
         letters = "".join(letter if event.prot & bit else "-" for letter, bit in (("r", 1), ("w", 2), ("x", 4)))
         return f"{event.time:>9}  {event.pid:>3}  {event.what} {event.start:08x}-{event.end:08x} {letters}"
+    if isinstance(event, events.PageAlloc):
+        what = f"{event.what:5} {1 << event.order} frame{'s' * (event.order > 0)}"
+        level = f"  {describe(event.gfp)}" if event.what == "alloc" else ""
+        return f"{event.time:>9}       {what} from {event.pfn:#x}{level}"
+    if isinstance(event, events.ModuleChange):
+        where = f"{event.base:08x}-{event.base + event.size:08x}"
+        return f"{event.time:>9}       {event.what} module {event.name} {where}"
     return f"{event.time:>9}  {event}"

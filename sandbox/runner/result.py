@@ -24,6 +24,13 @@ class Summary:
     frames_allocated: int = 0
     frames_free: int = 0
     frames_total: int = 0
+    single_share: int = 0
+    """Requests for one frame, percent of all (post 000 claims 90)."""
+    list_hits: int = 0
+    """Of these, percent that the CPU's own list served, without a zone's lock."""
+    zone_locks: int = 0
+    gate_calls: int = 0
+    """Calls of exported symbols that Python answered."""
     tlb_flushes: int = 0
     shootdowns: int = 0
     bytes_by_guest: int = 0

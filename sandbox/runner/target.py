@@ -1,4 +1,4 @@
-"""What IMAGE on the command line names: a manifest, an ELF program, or a source to be assembled first."""
+"""What IMAGE on the command line names: a manifest, an ELF program or module, or a source to be assembled first."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox.image.elf import is_elf
+from sandbox.image.elf import is_elf, is_relocatable
 from sandbox.image.manifest import Manifest, load
 from sandbox.kernel.config import KernelConfig
 from sandbox.x86.errors import SandboxError
 
 SOURCE_SUFFIXES = (".S", ".s", ".asm", ".c")
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFile:
+    """An object file to be loaded, and what insmod would be told: ``irq=5``."""
+
+    name: str
+    data: bytes
+    options: tuple[str, ...] = ()
 
 
 class NoSuchImage(SandboxError):
@@ -30,6 +39,8 @@ class Target:
     data: bytes
     arguments: list[str] = field(default_factory=list)
     manifest: Manifest | None = None
+    modules: list[ModuleFile] = field(default_factory=list)
+    """Modules that are loaded before it."""
 
     def config(self, **changes: object) -> KernelConfig:
         """The machine that the manifest asks for, or the default one, with changes."""
@@ -41,6 +52,9 @@ class Target:
                 "cpus": manifest.cpus,
                 "paging": manifest.paging[0],
                 "boot": manifest.boot,
+                "policies": dict(manifest.policies),
+                "devices": tuple(manifest.devices),
+                "fail_allocation": manifest.fail_allocation,
                 "seed": manifest.seed,
                 "quantum": manifest.quantum,
                 "time_limit": manifest.time_limit,
@@ -71,16 +85,13 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     if path.suffix == ".toml":
         return _from_manifest(load(path), arguments)
     if path.suffix in SOURCE_SUFFIXES:
-        from sandbox.image.assemble import assemble_source
-
-        with tempfile.TemporaryDirectory() as folder:
-            built = Path(folder) / path.stem
-            assemble_source(path, built)
-            return Target(path.stem, "program", built.read_bytes(), list(arguments))
+        return _from_source(path, arguments)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise NoSuchImage(f"{image}: {error.strerror}") from error
+    if is_relocatable(data):
+        return Target(path.stem, "module", data, list(arguments))
     if is_elf(data):
         return Target(path.name, "program", data, list(arguments))
     raise NoSuchImage(
@@ -89,11 +100,41 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     )
 
 
+def _from_source(path: Path, arguments: Sequence[str]) -> Target:
+    """A source that defines ``init_module`` is a module's, any other one a program's."""
+    from sandbox.image.assemble import assemble_source
+    from sandbox.image.relocatable import relocatable
+
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder) / path.stem
+        assemble_source(path, built, "module")
+        data = built.read_bytes()
+        entry = relocatable(data, path.name).symbol("init_module")
+        if entry is not None and not entry.undefined:
+            return Target(path.stem, "module", data, list(arguments))
+        assemble_source(path, built)
+        return Target(path.stem, "program", built.read_bytes(), list(arguments))
+
+
+def module_file(image: str | Path, options: Sequence[str] = ()) -> ModuleFile:
+    """A module to be loaded beside something else.  Raises NoSuchImage, and what ``resolve`` raises."""
+    target = resolve(image)
+    if target.kind != "module":
+        raise NoSuchImage(f"{image}: a {target.kind}, not a module", "a module is an object file with init_module")
+    return ModuleFile(target.name, target.data, (*target.arguments, *options))
+
+
 def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
     if not manifest.image.is_file():
         raise NoSuchImage(f"{manifest.path}: image.file: {manifest.file} is not built", "run `make images`")
+    modules = [module_file(manifest.path.parents[1] / name) for name in manifest.modules]
     return Target(
-        manifest.name, manifest.kind, manifest.image.read_bytes(), [*manifest.arguments, *arguments], manifest
+        manifest.name,
+        manifest.kind,
+        manifest.image.read_bytes(),
+        [*manifest.arguments, *arguments],
+        manifest,
+        modules,
     )
 
 

@@ -12,7 +12,8 @@ from sandbox.kernel.fs.console import BytesSource
 from sandbox.kernel.signal import signal_name
 from sandbox.runner.result import Result
 from sandbox.runner.rom import rom_config, run_rom
-from sandbox.runner.run import Streams, run_program
+from sandbox.runner.run import run_target
+from sandbox.runner.session import Streams
 from sandbox.runner.target import Target
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.errors import SandboxError
@@ -50,7 +51,7 @@ def check_image(target: Target, paging: str, switch: str = "") -> Verdict:
         else:
             config = target.config(paging=paging, switches=switches, block_limit=limit)
             streams = Streams(BytesSource(manifest.stdin.encode()))
-            result = run_program(target.name, target.data, target.arguments, config, streams, record_faults=True)
+            result = run_target(target, config, streams)
     except SandboxError as error:
         verdict.failures.append(error.summary)
         return verdict

@@ -24,7 +24,7 @@ def rows(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, obje
 def test_the_kernel_is_readable_although_no_program(capsys):
     first = rows(capsys, str(IMAGES / "kernel" / "kernel.elf"))[0]
     assert first["address"] == 0xC0100000
-    assert "startup_32" in first["labels"]
+    assert "call_stub" in first["labels"]
 
 
 def test_labels_and_targets_are_shown(capsys):

@@ -90,8 +90,12 @@ class Kmalloc:
     @property
     def pages(self) -> int:
         """Frames of all areas."""
-        spare = sum(1 << order for order, area in enumerate(self._spare) if area is not None)
-        return sum(1 << area.order for area in self.areas.values()) + spare
+        return sum(1 << area.order for area in self.areas.values()) + self.spare_pages
+
+    @property
+    def spare_pages(self) -> int:
+        """Frames of empty areas that 2.0 does not give back."""
+        return sum(1 << order for order, area in enumerate(self._spare) if area is not None)
 
     @property
     def live(self) -> int:

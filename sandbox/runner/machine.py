@@ -1,0 +1,67 @@
+"""The machine that a configuration asks for: RAM, holes, CPUs, and devices plugged in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sandbox.kernel.config import KernelConfig
+from sandbox.machine.devices.card import CARD_ADDRESS, Card
+from sandbox.machine.devices.device import WindowDevice
+from sandbox.machine.devices.framebuffer import FRAME_BUFFER_ADDRESS, FrameBuffer
+from sandbox.machine.devices.isacard import HOLE_ADDRESS, HOLE_BYTES, ISA_ADDRESS, IsaMemory
+from sandbox.machine.machine import Machine
+from sandbox.x86.errors import ConfigurationError
+
+DEVICES: dict[str, tuple[int, str]] = {
+    "card": (CARD_ADDRESS, "registers, 1 MB of memory, ISA DMA, interrupts"),
+    "framebuffer": (FRAME_BUFFER_ADDRESS, "320 by 200 pixels of one byte"),
+    "isa": (ISA_ADDRESS, "an ISA card's 16 KB of shared memory"),
+    "holecard": (HOLE_ADDRESS, "2 MB of a card's memory, seen when the hole from 14 to 16 MB is opened"),
+}
+"""Name, usual physical address, what it is."""
+
+
+def build_machine(config: KernelConfig) -> Machine:
+    """Raises ConfigurationError for devices and holes that cannot be."""
+    hole = config.policies["isa_hole"]
+    ram, holes = config.ram, config.holes
+    if hole in ("card", "remap"):
+        holes = (*holes, (HOLE_ADDRESS, HOLE_BYTES))
+        if hole == "remap" and ram > HOLE_ADDRESS:
+            ram += HOLE_BYTES
+    if hole == "conflict" and ram < HOLE_ADDRESS + HOLE_BYTES:
+        raise ConfigurationError(
+            f"isa_hole=conflict: {ram >> 20} MB of RAM do not reach 16 MB, where a card could be in their way"
+        )
+    machine = Machine(ram, config.cpus, holes)
+    if hole in ("card", "remap"):
+        machine.board.add_window(HOLE_ADDRESS, _hole_card())
+    elif hole == "conflict":
+        machine.cover(HOLE_ADDRESS, _hole_card())
+    for text in config.devices:
+        _plug(machine, text)
+    return machine
+
+
+def _hole_card() -> IsaMemory:
+    return IsaMemory("hole card", HOLE_BYTES)
+
+
+def _plug(machine: Machine, text: str) -> None:
+    name, at, place = text.partition("@")
+    if name not in DEVICES:
+        known = "\n".join(f"{each:12} at {address:#010x}: {what}" for each, (address, what) in DEVICES.items())
+        raise ConfigurationError(f"no device is called {name!r}", known)
+    try:
+        address = int(place, 0) if at else DEVICES[name][0]
+    except ValueError:
+        raise ConfigurationError(f"device {text!r}: give NAME@ADDRESS") from None
+    makers: dict[str, Callable[[], WindowDevice]] = {
+        "card": lambda: Card(machine.board),
+        "framebuffer": FrameBuffer,
+        "isa": IsaMemory,
+    }
+    if name == "holecard":
+        machine.hole_device = _hole_card()
+    else:
+        machine.board.add_window(address, makers[name]())

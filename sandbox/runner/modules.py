@@ -1,0 +1,59 @@
+"""A module by itself: loaded, unloaded, and nothing of it left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.fs.mount import FileSystem
+from sandbox.runner.result import Result
+from sandbox.runner.session import MachineSession, Streams
+from sandbox.runner.target import ModuleFile
+
+
+class ModuleSession(MachineSession):
+    """One module (after those that it needs) on one fresh machine; what it says by printk is standard output.
+
+    ``finish`` loads it, which runs ``init_module``, and unloads it.  A frame, a piece of kmalloc or an area that is
+    still held then makes the run fail.  Raises ConfigurationError for an impossible machine.
+    """
+
+    def __init__(
+        self,
+        module: ModuleFile,
+        config: KernelConfig,
+        streams: Streams | None = None,
+        needs: Sequence[ModuleFile] = (),
+    ) -> None:
+        files = FileSystem(config.root, writable=config.writable, files=config.files, seed=config.seed)
+        super().__init__(config, files, streams, [*needs, module])
+        self.kernel.log.console = self.streams.stdout or self.captured[0]
+        self._loaded = False
+
+    def load(self) -> None:
+        """Load and initialize it.  Raises ImageError, ModuleError, and what its code comes to."""
+        if not self._loaded:
+            self._loaded = True
+            self.load_modules()
+
+    def finish(self) -> Result:
+        """Run it to its end.  Raises SandboxError only for bad files and faults of our own."""
+        result = Result()
+        before = self._held()
+        if self.guard(result, self.load) and self.guard(result, self.unload_modules):
+            after = self._held()
+            left = [f"{after[what] - count} {what}" for what, count in before.items() if after[what] > count]
+            if left:
+                result.error = f"{self.modules[-1].name}: left behind: {', '.join(left)}"
+                result.detail = self.kernel.vmalloc.report()
+        return self.complete(result)
+
+    def _held(self) -> dict[str, int]:
+        """What somebody holds now; tables and stacks that are kept for the next are nobody's."""
+        kernel = self.kernel
+        kept = kernel.table_frames + kernel.spare_stack_frames + kernel.kmalloc.spare_pages
+        return {
+            "frames": kernel.frames.total_frames - kernel.frames.free_frames - kept,
+            "pieces of kmalloc": kernel.kmalloc.live,
+            "areas": len(kernel.vmalloc.areas),
+        }

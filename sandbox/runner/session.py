@@ -1,0 +1,152 @@
+"""A kernel on a fresh machine, for as long as something runs on it, and what a run comes to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from sandbox.kernel.abi.errno import EBUSY
+from sandbox.kernel.abi.numbers import name_of
+from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.fs.console import BytesSource, CaptureSink, Sink, Source
+from sandbox.kernel.fs.mount import FileSystem
+from sandbox.kernel.gate import GuestKernelBug, NoSuchExport
+from sandbox.kernel.hostterm import HostTerminal
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.kthread import run_kthread
+from sandbox.kernel.module import InitFailed, ModuleError
+from sandbox.kernel.sched import Deadlock, Interrupted, LimitReached
+from sandbox.runner.machine import build_machine
+from sandbox.runner.result import Result, Summary
+from sandbox.runner.shares import Shares, measure
+from sandbox.runner.target import ModuleFile
+
+GUEST_ENDS = (Deadlock, LimitReached, Interrupted, GuestKernelBug, NoSuchExport)
+"""What ends a run for the guest's own sake; the result tells of it."""
+
+
+@dataclass(slots=True)
+class Streams:
+    """Where standard input comes from and output goes; captured when no sink is given."""
+
+    source: Source = field(default_factory=BytesSource)
+    stdout: Sink | None = None
+    stderr: Sink | None = None
+    terminals: tuple[int | None, ...] = (None, None, None)
+    terminal: HostTerminal | None = None
+    """A terminal that the machine gets for itself while it runs, for the streams that ``terminals`` names."""
+
+
+class MachineSession:
+    """Building it boots the machine.  ``modules`` are loaded by ``load_modules``, in order.
+
+    Raises ConfigurationError for an impossible machine.
+    """
+
+    def __init__(
+        self, config: KernelConfig, files: FileSystem, streams: Streams | None, modules: Sequence[ModuleFile] = ()
+    ) -> None:
+        self._shares: Shares | None = None
+        self._began = time.perf_counter()
+        self.config = config
+        self.streams = streams if streams is not None else Streams()
+        self.captured = CaptureSink(), CaptureSink()
+        self.modules = list(modules)
+        self.machine = build_machine(config)
+        try:
+            self.kernel = Kernel(self.machine, config, files)
+        except BaseException:
+            self.machine.close()
+            raise
+
+    def load_modules(self) -> None:
+        """Load what is to be loaded.  Raises ImageError, ModuleError, and what a module's code comes to."""
+        load = self.kernel.modules.load
+        for each in self.modules:
+            run_kthread(self.kernel, "insmod", partial(load, each.name, each.data, each.options))
+
+    def unload_modules(self) -> None:
+        """Unload what ``load_modules`` brought, the last one first.  Raises ModuleError for one that is in use."""
+        for each in reversed(self.modules):
+            if self.kernel.modules.find(each.name) is not None:
+                run_kthread(self.kernel, "rmmod", partial(self.kernel.modules.unload, each.name))
+
+    def guard(self, result: Result, work: Callable[[], object]) -> bool:
+        """Run a part of the guest's life; False when it ended there, and the result says why."""
+        try:
+            work()
+        except InitFailed as error:
+            result.error, result.status = error.summary, abs(error.value) & 0xFF or 1
+        except GUEST_ENDS as error:
+            result.error, result.detail = error.summary, error.detail
+        except ModuleError as error:
+            if error.errno != EBUSY:
+                raise
+            result.error, result.detail = error.summary, error.detail
+        else:
+            return True
+        return False
+
+    def complete(self, result: Result) -> Result:
+        """Put what was captured and counted into a result."""
+        result.stdout, result.stderr = bytes(self.captured[0].data), bytes(self.captured[1].data)
+        result.deaths = list(self.kernel.deaths)
+        result.summary = self.summary()
+        return result
+
+    def summary(self) -> Summary:
+        """Counts so far."""
+        kernel = self.kernel
+        return Summary(
+            blocks=kernel.sched.now,
+            page_faults=kernel.traps.faults,
+            faults_by_kind=_falling(kernel.counters.faults),
+            cow_copies=kernel.counters.cow_copies,
+            cow_reuses=kernel.counters.cow_reuses,
+            system_calls=kernel.counters.system_calls,
+            calls_by_name=_falling({name_of(number): count for number, count in kernel.counters.calls.items()}),
+            switches=kernel.sched.switches,
+            frames_allocated=kernel.counters.frames_allocated,
+            frames_free=kernel.frames.free_frames,
+            frames_total=kernel.frames.total_frames,
+            single_share=round(100 * kernel.frames.requests.single_share),
+            list_hits=round(100 * kernel.frames.requests.hit_rate),
+            zone_locks=sum(zone.locks for zone in kernel.frames.zones),
+            gate_calls=kernel.gate_table.calls,
+            tlb_flushes=kernel.tlb.counters.pages + kernel.tlb.counters.spaces + kernel.tlb.counters.everything,
+            shootdowns=kernel.tlb.counters.interrupts,
+            bytes_by_guest=kernel.counters.bytes_by_guest,
+            bytes_by_host=kernel.memory.host_bytes(),
+            seconds=time.perf_counter() - self._began,
+            engine_seconds=self._engine_seconds(),
+        )
+
+    def measure(self) -> None:
+        """Let the summary tell what of the time is the engine's."""
+        self._shares = Shares()
+        measure(self.kernel, self._shares)
+
+    def _engine_seconds(self) -> dict[str, float]:
+        shares = self._shares
+        return {} if shares is None else {"guest": shares.ring3, "kernel routines": shares.ring0}
+
+    def close(self) -> None:
+        """Release the machine and what its tasks hold."""
+        self.kernel.close()
+        self.machine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _falling(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
