@@ -95,7 +95,7 @@ def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
         switches=frozenset(options.switches) or None,
         root=options.root,
         writable=options.write or None,
-        files=_files(options.files),
+        files={**target.config().files, **_files(options.files)},
         block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )
@@ -112,14 +112,14 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def _files(pairs: list[str]) -> dict[str, bytes | Path] | None:
+def _files(pairs: list[str]) -> dict[str, bytes | Path]:
     found: dict[str, bytes | Path] = {}
     for pair in pairs:
         host, colon, guest = pair.rpartition(":")
         if not colon or not host or not guest.startswith("/"):
             raise ConfigurationError(f"--file {pair}: give HOST:GUEST, with an absolute path of the program's tree")
         found[guest] = Path(host)
-    return found or None
+    return found
 
 
 def parse_count(text: str | None) -> int | None:

@@ -143,9 +143,9 @@ def _narrate(result: Result, stats: bool) -> None:
         rows = [
             ("time", f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"),
             ("", _shares(summary)),
-            ("page faults", f"{summary.page_faults:,}: {_counts(summary.faults_by_kind)}"),
+            ("page faults", f"{summary.page_faults:,}{_counts(summary.faults_by_kind)}"),
             ("copy on write", f"{summary.cow_copies:,} copies, {summary.cow_reuses:,} reuses"),
-            ("system calls", f"{summary.system_calls:,}: {_counts(summary.calls_by_name)}"),
+            ("system calls", f"{summary.system_calls:,}{_counts(summary.calls_by_name)}"),
             ("task switches", f"{summary.switches:,}"),
             (
                 "frames",
@@ -169,9 +169,9 @@ def _narrate(result: Result, stats: bool) -> None:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    """The largest ten."""
+    """The largest ten behind a colon; nothing for none."""
     shown = [f"{count:,} {name}" for name, count in list(counts.items())[:10]]
-    return ", ".join(shown + (["…"] if len(counts) > 10 else []))
+    return ": " + ", ".join(shown + (["…"] if len(counts) > 10 else [])) if shown else ""
 
 
 def _shares(summary: Summary) -> str:

@@ -35,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     paint = Colour(sys.stdout)
     verdicts: list[Verdict] = []
     for manifest in _manifests(options.paths):
+        if manifest.helper:
+            continue
         target = resolve(manifest.path)
         for paging in manifest.paging:
             switches = [""] if options.whole or not manifest.switch else ["", manifest.switch]

@@ -13,8 +13,9 @@ KINDS = ("program", "module", "rom")
 LIBCS = ("musl", "klibc")
 RESOLUTIONS = (
     "demand-zero", "zero-page", "cow-copy", "cow-reuse", "file-read", "file-private", "shared-write", "stack-growth",
-    "sigsegv", "sigbus", "fixup", "spurious", "oom-kill", "handled",
+    "sigsegv", "sigbus", "fixup", "spurious", "oom-kill", "handled", "vmalloc-sync",
 )  # fmt: skip
+_BOUND = re.compile(r">=[0-9]{1,12}")
 _SUFFIXES = {"": 0, "k": 10, "m": 20, "g": 30}
 
 
@@ -53,6 +54,8 @@ class Manifest:
     files: list[str] = field(default_factory=list)
     modules: list[str] = field(default_factory=list)
     """Names of other images, of modules, that are loaded first."""
+    helper: bool = False
+    """A module for other images: built, and not run by itself."""
     native: bool = True
     tool: str = ""
     sha256: str = ""
@@ -70,9 +73,12 @@ class Manifest:
     time_limit: float = 60.0
     status: int = 0
     signal: str = ""
+    error: str = ""
+    """The run is to end with an error that has this in it."""
     stdout: str | None = None
     faults: list[ExpectedFault] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int | str] = field(default_factory=dict)
+    """Numbers of the summary: a value, or ``>=90``."""
     switch: str = ""
 
     @property
@@ -89,13 +95,14 @@ class Manifest:
 _SECTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "image": {
         "kind": str, "title": str, "source": str, "libc": str, "file": str, "arguments": list, "stdin": str,
-        "files": list, "modules": list, "native": bool, "tool": str, "sha256": str, "load": int, "entry": int,
+        "files": list, "modules": list, "helper": bool, "native": bool, "tool": str, "sha256": str,
+        "load": int, "entry": int,
     },
     "machine": {
         "ram": (str, int), "cpus": int, "paging": (list, str), "boot": str, "seed": int, "quantum": int,
         "time_limit": (int, float), "policies": dict, "devices": list, "fail_allocation": int,
     },
-    "expect": {"status": int, "signal": str, "stdout": str, "faults": list, "counters": dict},
+    "expect": {"status": int, "signal": str, "error": str, "stdout": str, "faults": list, "counters": dict},
     "broken": {"switch": str},
 }  # fmt: skip
 
@@ -151,8 +158,8 @@ def _convert(path: Path, where: str, key: str, value: Any) -> Any:
         raise ManifestError(path, where, f"{value!r}: must be more than 0")
     if key in ("load", "entry") and not 0 <= value <= 0xFFFFFFFF:
         raise ManifestError(path, where, f"{value!r}: not a 32-bit address")
-    if key == "counters" and not all(type(each) is int for each in value.values()):
-        raise ManifestError(path, where, "every counter is an integer")
+    if key == "counters" and not all(type(each) is int or _BOUND.fullmatch(str(each)) for each in value.values()):
+        raise ManifestError(path, where, "every counter is an integer or a bound like '>=90'")
     if key == "paging":
         modes = [value] if isinstance(value, str) else value
         if modes == ["both"]:

@@ -102,6 +102,7 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
     model = _memory_model(memory, start, ranges, tables, kernel_pgd, layout, config)
     zero_page = start.take("zero page", PAGE_SIZE) // PAGE_SIZE
     stacks = [_cpu_page(memory, start, slot) for slot in cpus]
+    unreserved = start.memory_start
     for name, size in options.reservations:
         start.take(name, size)
     for slot, stack in zip(cpus, stacks, strict=True):
@@ -115,9 +116,14 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
     }
     for name, word in words.items():
         memory.host_write(image.symbols[name] - PAGE_OFFSET, struct.pack("<I", word), Reason.IMAGE)
-    freed = _free_initmem(memory, cpus, tables, kernel_pgd, image, start)
+    freed = [] if "no-init-free" in config.switches else _free_initmem(memory, cpus, tables, kernel_pgd, image, start)
     low, high = _zones(usable, start.memory_start, lowmem)
-    allocator = FrameAllocator(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus))
+    if "no-reserve" in config.switches:
+        holes = [(0, KERNEL_LOAD), (KERNEL_LOAD, lowmem - KERNEL_LOAD)] if isinstance(model, FlatMem) else ranges
+        low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
+    allocator = FrameAllocator(
+        model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), config.switches
+    )
     return Booted(layout, tables, kernel_pgd, model, allocator, zero_page, start.taken, options, ranges)
 
 
@@ -249,14 +255,14 @@ def _start(slot: KernelCpu, tables: PageTables, pgd: int, stack: int, config: Ke
 
 
 def _zones(
-    ranges: list[tuple[int, int]], memory_start: int, lowmem: int
+    ranges: list[tuple[int, int]], memory_start: int, lowmem: int, low_end: int = LOW_END
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Frame ranges (first, count) of low and high memory for the allocator, highmem from above 4 GB first."""
     low, high = [], []
     for start, size in ranges:
         end = start + size
         if start < KERNEL_LOAD:
-            first, last = max(start, LOW_FIRST), min(end, LOW_END)
+            first, last = max(start, LOW_FIRST), min(end, low_end)
             if first < last:
                 low.append((first // PAGE_SIZE, (last - first) // PAGE_SIZE))
             continue

@@ -62,7 +62,7 @@ class ModuleDevice(CharDevice, Stream):
 
     def released(self, file: File) -> None:
         number = self._files.pop(id(file), 0)
-        if number and self.operations:
+        if number and self.operations and not self._kernel.leaves_out("no-release"):
             with suppress(KernelError):
                 self.call("release", number)
 

@@ -74,11 +74,13 @@ SWITCHES = {
     "no-ram-check": "RAM is mapped as if it were a device's",
     "no-verify-area": "verify_area says yes to everything",
     "no-hole-clear": "the ISA hole is opened without moving what lies in it",
+    "no-relocate": "modules are loaded and not relocated",
     "no-use-count": "a module that is in use is unloaded",
     "no-extable-sort": "a module's exception table stays in the order of its object file",
     "no-extable-unload": "a module's exception table is left behind",
-    "no-add-check": "memory that is added is given to the allocator without structures",
-    "no-daemon-check": "a call waits for a daemon that is gone",
+    "no-add-check": "memory that is added gets no structures",
+    "no-release": "a module is not told that a file of its device was closed",
+    "no-mm-switch": "use_mm changes whose areas answer faults and leaves CR3",
     "swap-kernel": "reclaim picks frames that belong to the kernel",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""

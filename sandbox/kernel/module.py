@@ -98,6 +98,9 @@ class Modules:
             kernel.vmalloc.vfree(module.base)
             raise
         self._store(module, image)
+        for zone in kernel.frames.zones:
+            # Guest code may read mem_map: no frame may look reserved only because nobody has needed it yet.
+            zone.open_all()
         self.loaded.append(module)
         for each in module.needs:
             each.uses += 1
@@ -212,8 +215,9 @@ class Modules:
     def _relocate(self, module: Module, file: Relocatable, image: dict[int, tuple[int, bytearray]]) -> None:
         places = {index: linear - module.base for index, (linear, _) in image.items()}
         missing: list[str] = []
+        left_out = self._kernel.leaves_out("no-relocate")
         for relocation in file.relocations:
-            if relocation.section not in image or relocation.type == R_386_NONE:
+            if relocation.section not in image or relocation.type == R_386_NONE or left_out:
                 continue
             symbol = file.symbols[relocation.symbol]
             value = self._value(module, file, relocation.symbol, places)
@@ -286,10 +290,11 @@ class Modules:
         return SymbolTable({name: at for name, at in module.symbols.items() if module.holds(at)})
 
     def search_fixup(self, eip: int) -> int | None:
-        """The fixup for an instruction of a module that may fault, by binary search in the module's table."""
+        """The fixup that some module has for an instruction that may fault, by binary search in its table."""
         for module in self.loaded:
-            if module.ex_table[1] and module.holds(eip):
-                return _search(self._entries(module), eip)
+            found = _search(self._entries(module), eip) if module.ex_table[1] else None
+            if found is not None:
+                return found
         for _, entries in self._left_tables:
             found = _search(entries, eip)
             if found is not None:

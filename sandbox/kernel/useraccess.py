@@ -77,6 +77,9 @@ def use_mm(kernel: Kernel, a: tuple[int, ...]) -> int:
     task, borrower = kernel.tasks.get(a[0]), slot.current
     if task is None or task.mm is None or borrower is None:
         return -ESRCH
+    if kernel.leaves_out("no-mm-switch"):
+        slot.pretended = task.mm
+        return 0
     task.mm.users += 1
     borrower.borrowed.append(task.mm)
     kernel.activate(slot, task.mm)
@@ -89,6 +92,7 @@ def unuse_mm(kernel: Kernel, a: tuple[int, ...]) -> None:
     slot = kernel.here
     task = slot.current
     if task is None or not task.borrowed:
+        slot.pretended = None
         return
     mm = task.borrowed.pop()
     own = task.borrowed[-1] if task.borrowed else task.mm

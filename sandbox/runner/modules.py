@@ -49,11 +49,11 @@ class ModuleSession(MachineSession):
         return self.complete(result)
 
     def _held(self) -> dict[str, int]:
-        """What somebody holds now; tables and stacks that are kept for the next are nobody's."""
+        """What somebody holds now; tables, mem_map, and stacks that are kept for the next are nobody's."""
         kernel = self.kernel
-        kept = kernel.table_frames + kernel.spare_stack_frames + kernel.kmalloc.spare_pages
+        kept = kernel.table_frames + kernel.spare_stack_frames + kernel.kmalloc.spare_pages + kernel.model.added_frames
         return {
             "frames": kernel.frames.total_frames - kernel.frames.free_frames - kept,
             "pieces of kmalloc": kernel.kmalloc.live,
-            "areas": len(kernel.vmalloc.areas),
+            "areas": sum(area.kind != "mem_map" for area in kernel.vmalloc.areas),
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.image.elf import is_elf, is_relocatable
-from sandbox.image.manifest import Manifest, load
+from sandbox.image.manifest import Manifest, ManifestError, load
 from sandbox.kernel.config import KernelConfig
 from sandbox.x86.errors import SandboxError
 
@@ -55,12 +55,24 @@ class Target:
                 "policies": dict(manifest.policies),
                 "devices": tuple(manifest.devices),
                 "fail_allocation": manifest.fail_allocation,
+                "files": _files(manifest),
                 "seed": manifest.seed,
                 "quantum": manifest.quantum,
                 "time_limit": manifest.time_limit,
             }
         values.update({key: value for key, value in changes.items() if value is not None})
         return KernelConfig(**values)  # type: ignore[arg-type]
+
+
+def _files(manifest: Manifest) -> dict[str, bytes | Path]:
+    """``HOST:GUEST`` of a manifest, where HOST counts from the manifest's folder."""
+    found: dict[str, bytes | Path] = {}
+    for pair in manifest.files:
+        host, colon, guest = pair.rpartition(":")
+        if not colon or not host or not guest.startswith("/"):
+            raise ManifestError(manifest.path, "image.files", f"{pair!r}: give HOST:GUEST")
+        found[guest] = manifest.path.parent / host
+    return found
 
 
 def on_disk(path: Path) -> bool:

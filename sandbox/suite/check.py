@@ -63,13 +63,16 @@ def check_image(target: Target, paging: str, switch: str = "") -> Verdict:
 def compare(manifest: Manifest, result: Result, paging: str, table: SymbolTable) -> list[str]:
     """Every expectation that was missed, one line each."""
     missed = []
-    if result.error:
+    if manifest.error:
+        if manifest.error not in result.error:
+            missed.append(f"ended with {result.error or 'no error'!r}, expected {manifest.error!r}")
+    elif result.error:
         missed.append(result.error)
     wanted_signal = manifest.signal
     got_signal = signal_name(result.signal) if result.signal else ""
     if got_signal != wanted_signal:
         missed.append(f"ended by {got_signal or 'exit'}, expected {wanted_signal or 'exit'}")
-    if not result.signal and result.status != manifest.status:
+    if not result.signal and not result.error and result.status != manifest.status:
         missed.append(f"exit status {result.status}, expected {manifest.status}")
     if manifest.stdout is not None and result.stdout != manifest.stdout.encode():
         missed.append(f"standard output {_clip(result.stdout)}, expected {_clip(manifest.stdout.encode())}")
@@ -80,7 +83,7 @@ def compare(manifest: Manifest, result: Result, paging: str, table: SymbolTable)
         got = getattr(summary, name, None)
         if got is None:
             missed.append(f"no counter is called {name!r}")
-        elif got != value:
+        elif got < int(value[2:]) if isinstance(value, str) else got != value:
             missed.append(f"{name} is {got}, expected {value}")
     return missed
 

@@ -15,7 +15,9 @@ from sandbox.machine.events import Event
 from sandbox.runner.run import Session
 
 IMAGES = sorted(path for path in (SOURCES / "images").glob("*/*") if path.suffix in (".S", ".asm"))
-PROGRAMS = [path for path in IMAGES if path.parent.name not in ("rom", "libc", "include") and path.stem != "oom"]
+PROGRAMS = [
+    path for path in IMAGES if path.parent.name not in ("rom", "modules", "libc", "include") and path.stem != "oom"
+]
 STRIDES = (1, 3, 7, 50)
 STEP_LIMIT = 60_000
 

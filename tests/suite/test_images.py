@@ -9,7 +9,7 @@ from sandbox.image.manifest import Manifest
 from sandbox.runner.target import resolve
 from sandbox.suite.check import check_image
 
-RUNS = [(each, paging) for each in manifests() if each.kind != "module" for paging in each.paging]
+RUNS = [(each, paging) for each in manifests() if not each.helper for paging in each.paging]
 IDS = [f"{each.name}-{paging}" for each, paging in RUNS]
 
 

@@ -99,13 +99,13 @@ def limit_memory(ranges: list[tuple[int, int, int]], options: BootOptions) -> li
     """
     known = [(start, start + size) for start, size, _ in ranges]
     if options.given:
-        for start, size in options.given:
-            for first, end in known:
-                if first <= start and start + size <= end:
-                    break
-            else:
-                raise ConfigurationError(f"boot option mem={size:#x}@{start:#x}: the machine has no such RAM")
-        known = sorted((start, start + size) for start, size in options.given)
+        present, known = known, []
+        for start, size in sorted(options.given):
+            met = [(max(start, first), min(start + size, end)) for first, end in present]
+            found = [each for each in met if each[0] < each[1]]
+            if not found:
+                raise ConfigurationError(f"boot option mem={size:#x}@{start:#x}: the machine has no RAM there")
+            known += found
     kept = []
     for start, end in known:
         if options.limit is not None:

@@ -7,7 +7,7 @@ from the zone that they prefer: HIGHMEM, NORMAL (16 MB and up), DMA.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from sandbox.kernel.mm.memmap import (
@@ -71,9 +71,11 @@ class FrameAllocator:
         high: Iterable[tuple[int, int]],
         orders: int = ORDERS,
         cpus: int = 1,
+        switches: Collection[str] = (),
     ) -> None:
         self.memmap = memmap
         self.orders = orders
+        self._batch_order, self._ceiling = (0, 0) if "no-hot-list" in switches else (BATCH_ORDER, HOT_CEILING)
         low = list(low)
         dma = [(first, min(count, DMA_END - first)) for first, count in low]
         normal = [(max(first, DMA_END), count - max(0, DMA_END - first)) for first, count in low]
@@ -81,6 +83,9 @@ class FrameAllocator:
         self.normal = Zone("NORMAL", 1, normal, 0, memmap, orders)
         self.high = Zone("HIGHMEM", 2, high, PG_HIGHMEM, memmap, orders)
         self.zones = (self.dma, self.normal, self.high)
+        for zone in self.zones:
+            zone.joins = "no-buddy-join" not in switches
+            zone.checks_holes = "no-hole-check" not in switches
         self._hot: list[tuple[list[int], list[int], list[int]]] = [([], [], []) for _ in range(cpus)]
         self.requests = Requests()
         self.free_frames = sum(zone.total for zone in self.zones)
@@ -134,8 +139,8 @@ class FrameAllocator:
             hot = self._hot[cpu][zone]
             hot.append(pfn)
             self.free_frames += 1
-            if len(hot) > HOT_CEILING:
-                self._drain(zone, hot, 1 << BATCH_ORDER)
+            if len(hot) > self._ceiling:
+                self._drain(zone, hot, 1 << self._batch_order)
             return True
         if count == 0:
             raise BadPage(f"frame {pfn:#x} is freed and has no user: freed twice, or inside a block")
@@ -150,7 +155,7 @@ class FrameAllocator:
             for zone in (self.zones if highmem else self.zones[:2])[::-1]:
                 hot = lists[zone.index]
                 if not hot:
-                    hot.extend(zone.take_some(BATCH_ORDER))
+                    hot.extend(zone.take_some(self._batch_order))
                 if hot:
                     return hot
             if len(self._hot) == 1:
@@ -186,8 +191,7 @@ class FrameAllocator:
         zones = list(zones)
         for attempt in range(2):
             for zone in zones:
-                hot = self._hot[cpu][zone.index]
-                pfn = hot.pop() if order == 0 and hot else zone.take(order)
+                pfn = zone.take(order) if order else self._take_one(zone, self._hot[cpu][zone.index])
                 if pfn is not None:
                     at = self.memmap.at(pfn)
                     words = self.memmap.words
@@ -202,6 +206,12 @@ class FrameAllocator:
             if not attempt:
                 self.drain()
         raise OutOfMemory(f"out of memory: no {1 << order} free frames in a row", self.report())
+
+    def _take_one(self, zone: Zone, hot: list[int]) -> int | None:
+        if not hot:
+            self.requests.refills += 1
+            hot.extend(zone.take_some(self._batch_order))
+        return hot.pop() if hot else None
 
     def free_block(self, pfn: int, order: int, cpu: int = 0) -> bool:
         """Drop a reference on a block; True when it was the last.

@@ -26,7 +26,8 @@ def add_memory(kernel: Kernel, physical: int, size: int) -> None:
     if any(start < end and physical < start + length for start, length in kernel.ram):
         raise CannotAddMemory(f"{physical:#x}-{end:#x} meets RAM that is there already")
     first, count = physical >> 12, size >> 12
-    kernel.model.populate(kernel, first, count)
+    if not kernel.leaves_out("no-add-check"):
+        kernel.model.populate(kernel, first, count)
     if kernel.config.policies["vmalloc_sync"] == "eager":
         vmemmap = kernel.layout.vmemmap
         if vmemmap.size:
@@ -43,6 +44,8 @@ def add_memory(kernel: Kernel, physical: int, size: int) -> None:
             frames.add_range(frames.normal, first + split, low - split)
     if count > low:
         frames.add_range(frames.high, first + low, count - low)
+    for zone in frames.zones:
+        zone.open_all()
     kernel.ram.append((physical, size))
 
 

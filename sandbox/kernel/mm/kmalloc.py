@@ -148,12 +148,17 @@ class Kmalloc:
             return 0
         start = self._area_of(address)
         area = self.areas.get(start)
+        believed = self._kernel.leaves_out("no-kfree-check")
         if area is None:
+            if believed:
+                return 0
             raise BadKfree(f"kfree of non-kmalloced memory: {address:#010x}, flag word {flag:#010x}")
         bucket = self.buckets[area.bucket]
         if area.free is not None:
             return self._slab_free(start, area, bucket, address)
         offset = address - HEADER - DESCRIPTOR - start
+        if believed:
+            return start
         if offset % bucket.size or not 0 <= offset < bucket.size * bucket.pieces:
             raise BadKfree(f"kfree({address:#010x}): inside a piece of {bucket.size} bytes, not at its start")
         if flag == FREE:

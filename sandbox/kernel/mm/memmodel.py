@@ -47,6 +47,8 @@ class MemoryModel:
 
     def __init__(self, memmap: MemMap) -> None:
         self.memmap = memmap
+        self.added_frames = 0
+        """Frames that hold structures made at run time."""
 
     def struct_page(self, pfn: int) -> int:
         """Linear address of a frame's structure."""
@@ -83,6 +85,10 @@ class FlatMem(MemoryModel):
 
     def pfn_of(self, linear: int) -> int:
         return (linear - self.mem_map) // STRUCT_PAGE_BYTES
+
+    def populate(self, kernel: Kernel, first: int, count: int) -> None:
+        if first + count > self.memmap.max_pfn:
+            super().populate(kernel, first, count)
 
     def guest_words(self) -> dict[str, int]:
         return {"mem_model": 0, "mem_map": self.mem_map, "max_pfn": self.memmap.max_pfn}
@@ -144,6 +150,7 @@ class SparseMem(MemoryModel):
             if number in self._maps:
                 continue
             linear, frames = kernel.vmalloc.reserve("mem_map", size)
+            self.added_frames += len(frames)
             self._attach(number, linear, [pfn << 12 for pfn in frames])
 
 
@@ -195,6 +202,7 @@ class VirtualMemMap(MemoryModel):
             if not self.memmap.has_page(number << PIECE_SHIFT):
                 pfn = kernel.alloc_frame()
                 kernel.clear_page(pfn)
+                self.added_frames += 1
                 self._map(number, pfn)
 
 

@@ -58,9 +58,12 @@ class PageAllocator:
         policies = kernel.config.policies
         self._marks = policies["watermarks"]
         self._park = policies["dma"] == "park"
+        self._any_zone = kernel.leaves_out("no-dma-limit")
         self._buffer_fails = policies["gfp_buffer"] == "fail"
         self.min_free = self._reserve(kernel.frames.total_frames)
         """Frames that only GFP_ATOMIC and those below may take."""
+        if kernel.leaves_out("no-watermark"):
+            self.min_free = 0
         self.pressure = Pressure()
 
     def _reserve(self, frames: int) -> int:
@@ -140,7 +143,7 @@ class PageAllocator:
             raise self.shortage(level)
         if level == Gfp.ATOMIC and frames.free_frames <= self.min_free:
             self.pressure.from_reserve += 1
-        if gfp & DMA and self._park:
+        if gfp & DMA and self._park and not self._any_zone:
             return self._parking(order)
         return frames.alloc_block(order, zones, self._kernel.here.index)
 
@@ -164,7 +167,7 @@ class PageAllocator:
 
     def _zones(self, gfp: int) -> list[Zone]:
         frames = self._frames
-        if gfp & DMA:
+        if gfp & DMA and not self._any_zone:
             return [frames.normal, frames.dma] if self._park else [frames.dma]
         return [*([frames.high] if gfp & HIGHMEM else []), frames.normal, frames.dma]
 

@@ -34,6 +34,9 @@ class Zone:
         """Frames on the free lists."""
         self.locks = 0
         """Times that the lists were taken: 2.0 turned interrupts off for each."""
+        self.joins = True
+        self.checks_holes = True
+        """Without it a buddy is believed to have a structure (2.6's pfn_valid_within without HOLES_IN_ZONE)."""
 
     @property
     def waiting(self) -> int:
@@ -72,10 +75,12 @@ class Zone:
         memmap, words = self.memmap, self.memmap.words
         self.listed += 1 << order
         wanted = PG_OPEN | self.flags | PG_BUDDY
-        while order < self.orders - 1:
+        while order < self.orders - 1 and self.joins:
             buddy = pfn ^ 1 << order
             if not memmap.has_page(buddy):
-                break
+                if self.checks_holes:
+                    break
+                memmap.physical(buddy)
             at = memmap.at(buddy)
             if words[at] != wanted or words[at + INDEX] != order:
                 break

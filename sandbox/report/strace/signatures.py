@@ -116,6 +116,9 @@ readv               fd out_iovec uint
 writev              fd iovec uint
 getsid              int
 fdatasync           fd
+init_module         ptr uint path
+finit_module        fd path int
+delete_module       path hex
 mlock               ptr uint
 munlock             ptr uint
 mlockall            hex

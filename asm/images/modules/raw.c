@@ -1,0 +1,22 @@
+/*
+ * /dev/raw: laid out as /dev/busy is, instruction for instruction, without the exception table.
+ */
+#include "module.h"
+
+static int open(int file) { mod_inc_use_count(); return 0; }
+static int release(int file) { mod_dec_use_count(); return 0; }
+
+static int ioctl(int file, u32 request, u32 argument)
+{
+        int value;
+
+        asm volatile("1: mov (%1), %0\n2:\n\t"
+                     ".pushsection .fixup, \"ax\"\n3: mov $-14, %0\n\tjmp 2b\n\t.popsection"
+                     : "=r"(value) : "r"(argument));
+        return value;
+}
+
+static const struct file_operations operations = { open, release, 0, 0, ioctl };
+
+int init_module(void) { return register_chrdev("raw", &operations) < 0; }
+void cleanup_module(void) { unregister_chrdev("raw"); }

@@ -1,0 +1,35 @@
+/*
+ * An area is made on behalf of one process, in page tables that nobody had before; another process, which was there
+ * already, uses it.  Its directory learns of the table by the fault of the first access, and not again by the second.
+ */
+#include "user.h"
+
+#define MAKE 0
+#define LOAD 1
+#define FREE 2
+#define PAGES 1500
+
+int main(void)
+{
+        int fd = open("/dev/areas", O_RDWR), child, status, to[2], from[2];
+        u32 area, last;
+        char byte;
+
+        CHECK(1, fd >= 0 && pipe(to) == 0 && pipe(from) == 0);
+        child = fork();
+        if (child == 0) {
+                CHECK(2, read(to[0], &area, 4) == 4);
+                last = area + PAGES * PAGE - 4;
+                CHECK(3, ioctl(fd, LOAD, last) == PAGES);
+                CHECK(4, ioctl(fd, LOAD, last) == PAGES);
+                write(from[1], &byte, 1);
+                exit(0);
+        }
+        area = (u32)ioctl(fd, MAKE, PAGES) << 12;
+        CHECK(5, area > 0xC0000000u && area < 0xFF000000u);
+        write(to[1], &area, 4);
+        CHECK(6, waitpid(child, &status, 0) == child && status == 0);
+        CHECK(7, ioctl(fd, FREE, area) == 0);
+        say("vmalloc-sync: another directory learned of the area\n");
+        return 0;
+}
