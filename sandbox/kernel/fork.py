@@ -66,9 +66,11 @@ def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
         mm = _shared(parent.mm) if share_mm else dup_mm(kernel, slot, parent.mm)
     except OutOfMemory as error:
         raise KernelError(ENOMEM) from error
+    files = parent.files.copy()
     try:
-        child = new_task(kernel, parent, parent.comm, mm, parent.files.copy())
+        child = new_task(kernel, parent, parent.comm, mm, files)
     except OutOfMemory as error:
+        files.close_all()
         kernel.release_mm(slot, mm)
         raise KernelError(ENOMEM) from error
     child.context.copy_from(parent.context)

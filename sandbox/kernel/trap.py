@@ -22,6 +22,7 @@ from sandbox.kernel.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.mm.mm import Mm
 
 PAGE_FAULT, SYSTEM_CALL, KERNEL_GATE = 14, 0x80, 0xF0
 _RDTSC = b"\x0f\x31"
@@ -226,6 +227,8 @@ class KernelTraps:
             except OutOfMemory as error:
                 if task is not None:
                     force_signal(kernel, task, SIGKILL, error.summary + "\n" + error.detail)
+                if self.search_exception_table(exit_.eip) is None:
+                    how = self._fault_from_reserve(slot, mm, exit_)
         if how is BAD_AREA or how is BUS_ERROR:
             fixup = self.search_exception_table(exit_.eip)
             if fixup is None:
@@ -235,6 +238,17 @@ class KernelTraps:
         kernel.counters.faults[how] += 1
         if task is not None and kernel.bus.active:
             self._report_fault(task, slot, exit_, how, started)
+
+    def _fault_from_reserve(self, slot: KernelCpu, mm: Mm, trap: Trap) -> str:
+        """A task that is to die must get out of a copy that nothing catches: it may take from the reserve."""
+        kernel = self._kernel
+        kept, kernel.page_alloc.min_free = kernel.page_alloc.min_free, 0
+        try:
+            return do_user_fault(kernel, slot, mm, trap.address, trap.error_code, 0)
+        except OutOfMemory:
+            return BAD_AREA
+        finally:
+            kernel.page_alloc.min_free = kept
 
     def check_limits(self) -> None:
         """Guest kernel code has run for a while: raises LimitReached or Interrupted when it has run too long."""

@@ -15,7 +15,8 @@ from sandbox.machine.events import Event
 from sandbox.runner.run import Session
 
 IMAGES = sorted(path for path in (SOURCES / "images").glob("*/*") if path.suffix in (".S", ".asm"))
-PROGRAMS = [
+OTHERS = ("rom", "modules", "libc", "include")
+PROGRAMS = [path for path in IMAGES if path.parent.name not in OTHERS and path.stem != "oom"]
     path for path in IMAGES if path.parent.name not in ("rom", "modules", "libc", "include") and path.stem != "oom"
 ]
 STRIDES = (1, 3, 7, 50)

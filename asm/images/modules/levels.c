@@ -38,4 +38,8 @@ static int ioctl(int file, u32 request, u32 level)
 static const struct file_operations operations = { 0, 0, 0, 0, ioctl };
 
 int init_module(void) { return register_chrdev("levels", &operations) < 0; }
-void cleanup_module(void) { unregister_chrdev("levels"); }
+void cleanup_module(void)
+{
+        unregister_chrdev("levels");
+        ioctl(0, 1, 0);
+}

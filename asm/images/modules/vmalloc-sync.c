@@ -18,6 +18,7 @@ int main(void)
         CHECK(1, fd >= 0 && pipe(to) == 0 && pipe(from) == 0);
         child = fork();
         if (child == 0) {
+                close(to[1]);
                 CHECK(2, read(to[0], &area, 4) == 4);
                 last = area + PAGES * PAGE - 4;
                 CHECK(3, ioctl(fd, LOAD, last) == PAGES);
