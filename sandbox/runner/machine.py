@@ -9,7 +9,9 @@ from sandbox.machine.devices.card import CARD_ADDRESS, Card
 from sandbox.machine.devices.device import WindowDevice
 from sandbox.machine.devices.framebuffer import FRAME_BUFFER_ADDRESS, FrameBuffer
 from sandbox.machine.devices.isacard import HOLE_ADDRESS, HOLE_BYTES, ISA_ADDRESS, IsaMemory
+from sandbox.machine.devices.openbus import OpenBus
 from sandbox.machine.machine import Machine
+from sandbox.machine.memory import HIGH_START, LOW_END
 from sandbox.x86.errors import ConfigurationError
 
 DEVICES: dict[str, tuple[int, str]] = {
@@ -40,7 +42,18 @@ def build_machine(config: KernelConfig) -> Machine:
         machine.cover(HOLE_ADDRESS, _hole_card())
     for text in config.devices:
         _plug(machine, text)
+    _open_bus(machine)
     return machine
+
+
+def _open_bus(machine: Machine) -> None:
+    """Let the gaps from 640 KB to 1 MB read as ones: drivers look for cards there."""
+    at = LOW_END
+    windows = sorted((start, start + device.window_bytes) for start, device in machine.board.windows)
+    for start, end in [*windows, (HIGH_START, HIGH_START)]:
+        if at < start <= HIGH_START:
+            machine.board.add_window(at, OpenBus(start - at))
+        at = max(at, end)
 
 
 def _hole_card() -> IsaMemory:

@@ -17,8 +17,6 @@ from sandbox.runner.run import Session
 IMAGES = sorted(path for path in (SOURCES / "images").glob("*/*") if path.suffix in (".S", ".asm"))
 OTHERS = ("rom", "modules", "libc", "include")
 PROGRAMS = [path for path in IMAGES if path.parent.name not in OTHERS and path.stem != "oom"]
-    path for path in IMAGES if path.parent.name not in ("rom", "modules", "libc", "include") and path.stem != "oom"
-]
 STRIDES = (1, 3, 7, 50)
 STEP_LIMIT = 60_000
 

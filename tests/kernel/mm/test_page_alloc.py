@@ -1,0 +1,214 @@
+"""Requests by level, order and zone on a booted kernel: reserves, reclaim, clearing, DMA, failures (MM 2, post 002)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from sandbox.kernel.layout import PAGE_OFFSET
+from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.mm.gfp import DMA, HIGHMEM, Gfp, describe
+from sandbox.kernel.mm.memmap import BadPage
+from sandbox.kernel.mm.page_alloc import COMPLAINTS, dma_crosses
+from tests.kernel.mm.conftest import MakeSpace
+from tests.kernel.mm.machines import PAGE, boot, load, physical, store
+
+ATOMIC, KERNEL, BUFFER, NFS, IO = (int(each) for each in (Gfp.ATOMIC, Gfp.KERNEL, Gfp.BUFFER, Gfp.NFS, Gfp.IO))
+
+
+class Requests(RuleBasedStateMachine):
+    """Random requests of guest kernel code's kind on 5 MB, so that memory runs short."""
+
+    watermarks = "2.0"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = boot(ram=5 << 20, policies={"watermarks": self.watermarks})
+        self.held: dict[int, int] = {}
+        self.total = self.kernel.frames.free_frames
+
+    @rule(level=st.sampled_from(list(Gfp)), order=st.integers(0, 6), dma=st.booleans(), clear=st.booleans())
+    def get(self, level: Gfp, order: int, dma: bool, clear: bool) -> None:
+        pages = self.kernel.page_alloc
+        before = self.kernel.frames.free_frames
+        ask = pages.get_free_pages if clear else pages.get_free_pages_unclear
+        address = ask(level | (DMA if dma else 0), order)
+        if not address:
+            assert self.kernel.frames.free_frames == before
+            return
+        assert order < 6
+        assert (address - PAGE_OFFSET) % (PAGE << order) == 0
+        assert physical(self.kernel, address) == address - PAGE_OFFSET
+        if level != Gfp.ATOMIC and self.watermarks == "2.0":
+            assert before > (5 if level == Gfp.NFS else 0)
+        if level == Gfp.KERNEL and self.watermarks != "2.4":
+            assert before > pages.min_free, "an ordinary request leaves the reserve alone"
+        if clear:
+            assert load(self.kernel, address) == load(self.kernel, address + (PAGE << order) - 4) == 0
+        store(self.kernel, address, address)
+        store(self.kernel, address + (PAGE << order) - 4, address)
+        self.held[address] = order
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def free(self, data: st.DataObject) -> None:
+        address = data.draw(st.sampled_from(sorted(self.held)))
+        order = self.held.pop(address)
+        assert load(self.kernel, address) == address, "nobody else wrote to it"
+        self.kernel.page_alloc.free_linear(address, order)
+        with pytest.raises(BadPage):
+            self.kernel.page_alloc.free_linear(address, order)
+
+    @rule(address=st.sampled_from([0, 0x1000, 0xBFFFF000, PAGE_OFFSET, PAGE_OFFSET + 0xA0000, 0xFFFFF000]))
+    def free_what_is_nobodys(self, address: int) -> None:
+        self.kernel.page_alloc.free_linear(address, 0)
+
+    @invariant()
+    def totals(self) -> None:
+        held = sum(1 << order for order in self.held.values())
+        assert self.kernel.frames.free_frames == self.total - held
+
+
+class Requests24(Requests):
+    watermarks = "2.4"
+
+
+TestRequests = Requests.TestCase
+TestRequests.settings = settings(max_examples=8, stateful_step_count=60, deadline=None)
+TestRequests24 = Requests24.TestCase
+TestRequests24.settings = settings(max_examples=6, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "frames", "least"),
+    [("2.0", 4096, 56), ("2.0", 1000, 48), ("2.2", 1000, 10), ("2.2", 100_000, 256), ("2.4", 1000, 20), ("2.4", 1 << 20, 255)],
+)
+def test_the_reserve(policy: str, frames: int, least: int) -> None:
+    """MM 2: 2.0 max(n/128, 24) + 24; 2.2 n/128 from 10 to 256; 2.4 from 20 to 255."""
+    kernel = boot(policies={"watermarks": policy})
+    assert kernel.page_alloc._reserve(frames) == least
+    low, high = (1.5, 2) if policy == "2.0" else (2, 3)
+    mine = kernel.page_alloc.min_free
+    assert kernel.page_alloc.marks == (mine, int(mine * low), mine * high)
+
+
+def exhaust(space: MakeSpace, level: int, **config: object) -> int:
+    """Frames that are free when a level gives up."""
+    kernel = space(ram=16 << 20, **config).kernel
+    with pytest.raises(OutOfMemory):
+        while True:
+            kernel.page_alloc.alloc_pages(level)
+    return kernel.frames.free_frames
+
+
+def test_levels_stop_at_their_marks(space: MakeSpace) -> None:
+    """2.0: ATOMIC goes to nothing, NFS to 5, IO (and BUFFER) have 12 + reserve/8 off, KERNEL keeps the reserve."""
+    kernel = space(ram=16 << 20).kernel
+    least = kernel.page_alloc.min_free
+    assert least >= 48
+    assert exhaust(space, KERNEL) == least
+    assert exhaust(space, IO) == least - 12 - least // 8
+    assert exhaust(space, NFS) == 5
+    assert exhaust(space, ATOMIC) == 0
+    assert exhaust(space, KERNEL, switches=frozenset(["no-watermark"])) == 0
+
+
+def test_buffer_reclaims_or_fails(space: MakeSpace) -> None:
+    """Post 002 says that GFP_BUFFER will swap; in 1.0 to 2.0 it is the one that never reclaims (MM 0)."""
+    for policy, freed in (("reclaim", True), ("fail", False)):
+        made = space(ram=8 << 20, policies={"gfp_buffer": policy})
+        kernel = made.kernel
+        kernel.pagecache.find_page(made.session._inode, 0)
+        cached = len(kernel.pagecache)
+        with pytest.raises(OutOfMemory):
+            while True:
+                kernel.page_alloc.alloc_pages(BUFFER)
+        assert (len(kernel.pagecache) < cached) == freed
+        assert bool(kernel.page_alloc.pressure.reclaims) == freed
+
+
+def test_zones_keep_their_marks_in_2_4() -> None:
+    kernel = boot(ram=20 << 20, policies={"watermarks": "2.4"})
+    frames = kernel.frames
+    with pytest.raises(OutOfMemory, match="every zone is at its mark"):
+        while True:
+            kernel.page_alloc.alloc_pages(KERNEL)
+    assert frames.zone_free(frames.normal) > 0
+    assert frames.zone_free(frames.dma) > 0
+    pfn = kernel.page_alloc.alloc_pages(ATOMIC)
+    assert pfn
+
+
+@pytest.mark.parametrize("policy", ["zones", "park"])
+def test_dma_lies_low(policy: str) -> None:
+    kernel = boot(ram=24 << 20, policies={"dma": policy})
+    free = kernel.frames.free_frames
+    for order in range(6):
+        pfn = kernel.page_alloc.alloc_pages(KERNEL | DMA, order)
+        assert pfn + (1 << order) <= 4096
+        kernel.page_alloc.free_pages(pfn, order)
+    assert kernel.frames.free_frames == free, "what was parked came back"
+    assert bool(kernel.page_alloc.pressure.parked) == (policy == "park")
+
+
+def test_highmem_has_no_address() -> None:
+    kernel = boot(ram=32 << 20, boot="highmem=8m")
+    assert kernel.page_alloc.alloc_pages(KERNEL | HIGHMEM) >= 6144
+    address = kernel.page_alloc.get_free_pages_unclear(KERNEL | HIGHMEM, 0)
+    assert address - PAGE_OFFSET < 24 << 20, "a call that returns an address never returns a highmem page"
+
+
+def test_orders_are_the_versions() -> None:
+    for orders in ("6", "10", "11"):
+        kernel = boot(ram=24 << 20, policies={"orders": orders})
+        most = int(orders) - 1
+        assert kernel.page_alloc.get_free_pages_unclear(KERNEL, most)
+        assert not kernel.page_alloc.get_free_pages_unclear(KERNEL, most + 1)
+
+
+def test_interrupts_get_atomic_and_complaints() -> None:
+    kernel = boot()
+    kernel.in_interrupt = True
+    for _ in range(COMPLAINTS + 3):
+        kernel.page_alloc.alloc_pages(KERNEL)
+    assert kernel.log.text.count(b"gfp called nonatomically from interrupt") == COMPLAINTS
+    assert kernel.page_alloc.pressure.downgraded == COMPLAINTS + 3
+    kernel.page_alloc.alloc_pages(ATOMIC)
+    assert kernel.page_alloc.pressure.downgraded == COMPLAINTS + 3
+
+
+def test_faults_keep_the_reserve(space: MakeSpace) -> None:
+    made = space(ram=8 << 20)
+    made.map(4096)
+    at = 0x50000000
+    while made.write(at, 1):
+        at += PAGE
+    assert made.kernel.frames.free_frames >= made.kernel.page_alloc.min_free - 1
+    assert made.kernel.page_alloc.get_free_pages_unclear(ATOMIC, 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "size", "boundary", "crosses"),
+    [(0, 0x10000, 0x10000, False), (1, 0x10000, 0x10000, True), (0xFFFF, 1, 0x10000, False), (0xFFFF, 2, 0x10000, True),
+     (0x10000, 0x10000, 0x20000, False), (0x1FFFF, 2, 0x20000, True), (0xFFFF, 0, 0x10000, False)],
+)  # fmt: skip
+def test_isa_boundaries(start: int, size: int, boundary: int, crosses: bool) -> None:
+    assert dma_crosses(start, size, boundary) == crosses
+
+
+def test_the_nth_request_fails() -> None:
+    kernel = boot()
+    kernel.fail_at = 3
+    kernel.alloc_frame()
+    kernel.page_alloc.alloc_pages(KERNEL, 2)
+    with pytest.raises(OutOfMemory, match="request 3 for frames fails, as asked for"):
+        kernel.page_alloc.alloc_pages(ATOMIC)
+    kernel.alloc_frame()
+    assert kernel.page_alloc.pressure.injected == 1
+
+
+def test_words_for_levels() -> None:
+    assert describe(KERNEL | DMA) == "GFP_KERNEL | GFP_DMA"
+    assert describe(0x33) == "0x33"
