@@ -12,6 +12,7 @@ from sandbox.kernel.mm.page_alloc import WrongContext
 from sandbox.kernel.mm.pagetable import PCD
 from sandbox.kernel.mm.vmalloc import GUARD, BadVfree
 from tests.kernel.mm.machines import PAGE, boot, load, physical, store
+import itertools
 
 CARD, RAM = 0x80000000, 16 << 20
 
@@ -85,7 +86,7 @@ class Mappings(RuleBasedStateMachine):
         assert len(areas) == len(self.live)
         for area in areas:
             assert physical(self.kernel, area.end) is None
-        for one, other in zip(areas, areas[1:], strict=False):
+        for one, other in itertools.pairwise(areas):
             assert one.end + GUARD <= other.start
 
     def tables(self) -> int:

@@ -83,7 +83,14 @@ TestRequests24.settings = settings(max_examples=6, stateful_step_count=60, deadl
 
 @pytest.mark.parametrize(
     ("policy", "frames", "least"),
-    [("2.0", 4096, 56), ("2.0", 1000, 48), ("2.2", 1000, 10), ("2.2", 100_000, 256), ("2.4", 1000, 20), ("2.4", 1 << 20, 255)],
+    [
+        ("2.0", 4096, 56),
+        ("2.0", 1000, 48),
+        ("2.2", 1000, 10),
+        ("2.2", 100_000, 256),
+        ("2.4", 1000, 20),
+        ("2.4", 1 << 20, 255),
+    ],
 )
 def test_the_reserve(policy: str, frames: int, least: int) -> None:
     """MM 2: 2.0 max(n/128, 24) + 24; 2.2 n/128 from 10 to 256; 2.4 from 20 to 255."""

@@ -1,4 +1,4 @@
-"""Zones and the buddy system: blocks of every order, single frames by the lists of two CPUs, ranges that join (MM 2, 16)."""
+"""Zones and the buddy system: blocks of every order, single frames by two CPUs' lists, ranges that join (MM 2, 16)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,153 @@
+"""14 to 16 MB: four outcomes, and clearing the range of what lies in it (MM 5, post 002)."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.kernel.abi.errno import EBUSY, ENODEV, ENOMEM, KernelError
+from sandbox.kernel.layout import PAGE_OFFSET
+from sandbox.kernel.mm.gfp import DMA
+from sandbox.kernel.mm.isahole import HOLE, open_hole
+from sandbox.kernel.mm.mmap import do_munmap
+from sandbox.machine.devices.isacard import HOLE_ADDRESS, SIGNATURE
+from sandbox.x86.errors import ConfigurationError, SandboxError
+from tests.conftest import MakeSession
+from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace
+from tests.kernel.mm.machines import boot, load
+
+CARD = int.from_bytes(SIGNATURE[:4], "little")
+AT_HOLE = PAGE_OFFSET + HOLE_ADDRESS
+
+
+def test_outcomes(paging: str) -> None:
+    """a: plain RAM; b: the card, 2 MB less; c: the card, the RAM moved up; d: the card, and nobody knows."""
+    frames = {}
+    for outcome in ("ram", "card", "remap", "conflict"):
+        kernel = boot(paging, ram=32 << 20, policies={"isa_hole": outcome})
+        assert (load(kernel, AT_HOLE) == CARD) == (outcome != "ram")
+        frames[outcome] = kernel.frames.total_frames
+        owned = any(zone.has(pfn) for zone in kernel.frames.zones for pfn in HOLE)
+        assert owned == (outcome in ("ram", "conflict"))
+    assert frames["ram"] == frames["conflict"]
+    assert frames["card"] == frames["ram"] - 512
+    assert frames["remap"] in range(frames["ram"] - 8, frames["ram"]), "but for a longer mem_map"
+
+
+def test_a_conflict_needs_ram_there() -> None:
+    with pytest.raises(ConfigurationError, match="do not reach 16 MB"):
+        boot(ram=15 << 20, policies={"isa_hole": "conflict"})
+
+
+def test_bad_things(session: MakeSession) -> None:
+    """d: what the kernel believes to be RAM is the card's; programs meet each other's leftovers or die, we do not."""
+    made = session(
+        "_start: map_pages 3000\n mov edi, eax\n mov ecx, 3000\n1: mov [edi], edi\n add edi, 4096\n loop 1b\n"
+        " sys fork\n sub edi, 3000*4096\n mov ecx, 3000\n2: cmp [edi], edi\n jne 3f\n add edi, 4096\n loop 2b\n pass\n"
+        "3: sys exit, 9",
+        ram=17 << 20,
+        policies={"isa_hole": "conflict"},
+    )
+    try:
+        result = made.finish()
+    except SandboxError as error:
+        assert error.summary
+    else:
+        assert not result.passed or result.deaths or result.error or result.summary.page_faults > 3000
+
+
+def test_clearing_needs_a_card() -> None:
+    with pytest.raises(KernelError) as caught:
+        open_hole(boot(ram=32 << 20))
+    assert caught.value.errno == ENODEV
+
+
+def test_clearing_an_empty_range() -> None:
+    kernel = boot(ram=32 << 20, devices=("holecard",))
+    total, free = kernel.frames.total_frames, kernel.frames.free_frames
+    assert open_hole(kernel) == 0
+    assert load(kernel, AT_HOLE) == CARD
+    assert (kernel.frames.total_frames, kernel.frames.free_frames) == (total - 512, free - 512)
+    assert all(kernel.memmap.reserved(pfn) for pfn in HOLE)
+    taken = {kernel.page_alloc.alloc_pages(1) for _ in range(kernel.frames.free_frames)}
+    assert not taken & set(HOLE)
+    assert not kernel.memory.is_ram(HOLE_ADDRESS)
+
+
+def test_what_the_kernel_holds_cannot_move() -> None:
+    kernel = boot(ram=16 << 20, devices=("holecard",))
+    free = kernel.frames.free_frames
+    held = []
+    while True:
+        pfn = kernel.page_alloc.alloc_pages(1 | DMA)
+        held.append(pfn)
+        if pfn in HOLE:
+            break
+    with pytest.raises(KernelError) as caught:
+        open_hole(kernel)
+    assert caught.value.errno == EBUSY
+    for pfn in held:
+        kernel.page_alloc.free_pages(pfn)
+    assert kernel.frames.free_frames == free, "nothing has changed"
+    assert open_hole(kernel) == 0
+
+
+def test_pages_move_with_their_contents(space: MakeSpace, paging: str) -> None:
+    made = space(ram=16 << 20, paging=paging, devices=("holecard",))
+    pages = 3560
+    made.map(pages)
+    where = {}
+    for number in range(pages):
+        at = AREA + number * PAGE
+        assert made.write(at, at ^ 0xABCD)
+        where[at] = made.frame(at)
+    inside = [at for at, pfn in where.items() if pfn in HOLE]
+    assert inside
+    kernel = made.kernel
+    do_munmap(kernel, made.task, AREA, 1000 * PAGE)
+    for number in range(1000):
+        assert where.pop(AREA + number * PAGE) not in HOLE
+    free, total = kernel.frames.free_frames, kernel.frames.total_frames
+    cached = [pfn for pfn in kernel.pagecache.frames() if pfn in HOLE]
+    assert open_hole(kernel) == len(inside) + len(cached)
+    assert kernel.frames.total_frames == total - 512
+    assert kernel.frames.free_frames == free - 512, "as many are held as before"
+    for at, pfn in where.items():
+        assert made.read(at) == at ^ 0xABCD
+        assert made.count(at) == 1
+        assert (made.frame(at) == pfn) == (pfn not in HOLE)
+
+
+def test_no_room(space: MakeSpace) -> None:
+    made = space(ram=16 << 20, devices=("holecard",))
+    made.map(4096)
+    number = 0
+    while made.kernel.page_alloc.may_take():
+        if not made.write(AREA + number * PAGE, number):
+            break
+        number += 1
+    with pytest.raises(KernelError) as caught:
+        open_hole(made.kernel)
+    assert caught.value.errno in (ENOMEM, EBUSY)
+    for each in range(0, number, 50):
+        assert made.read(AREA + each * PAGE) == each
+
+
+def test_file_pages_move_too(session: MakeSession) -> None:
+    """A program's own code is moved in the page cache, and then run."""
+    made = session("_start: pass", ram=16 << 20, devices=("holecard",))
+    made.load()
+    kernel = made.kernel
+    held = []
+    while kernel.frames.free_frames > 300:
+        held.append(kernel.page_alloc.alloc_pages(1))
+    inode = made._inode
+    pfn = kernel.pagecache.find_page(inode, 0)
+    assert pfn in HOLE
+    before = kernel.peek(None, PAGE_OFFSET + (pfn << 12), PAGE)
+    for frame in held:
+        kernel.page_alloc.free_pages(frame)
+    assert open_hole(kernel) >= 1
+    new = kernel.pagecache.find_page(inode, 0)
+    assert new not in HOLE
+    assert kernel.peek(None, PAGE_OFFSET + (new << 12), PAGE) == before
+    assert made.finish().passed

@@ -1,0 +1,99 @@
+"""Exported symbols: every one is declared for C and documented; wrong calls are told, not believed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sandbox.image.assemble import INCLUDES
+from sandbox.kernel.exports import DATA, ROUTINES, answered
+from sandbox.kernel.gate import GuestKernelBug, NoSuchExport
+from sandbox.kernel.layout import PAGE_OFFSET
+from tests.conftest import Run
+from tests.kernel.mm.machines import boot
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = {each.name for each in answered()} | ROUTINES.keys() | set(DATA)
+INTERNAL = {"__kmalloc_corrupted", "nr_sections", "init_only"}
+
+
+def test_the_header_has_every_symbol() -> None:
+    header = (INCLUDES / "module.h").read_text()
+    declared = set(re.findall(r"\b(\w+)\((?=[^;]*\)[^;]*;)", header)) | set(re.findall(r"\b(\w+)(?=[,;])", header))
+    assert declared >= NAMES - INTERNAL
+
+
+def test_the_page_has_every_call() -> None:
+    page = (ROOT / "docs" / "modules.md").read_text()
+    named = set(re.findall(r"`(\w+)[`(]", page))
+    assert {each.name for each in answered()} | ROUTINES.keys() <= named | INTERNAL
+
+
+def test_stubs_are_enough() -> None:
+    kernel = boot()
+    stubs = kernel.image.symbols["export_stubs"]
+    assert stubs % 16 == 0
+    assert len(answered()) <= 128
+    for number, each in enumerate(answered()):
+        assert kernel.peek(None, stubs + 16 * number, 5) == b"\xb8" + number.to_bytes(4, "little"), each.name
+
+
+def test_the_numbers_in_assembly_are_right() -> None:
+    text = (ROOT / "asm" / "kernel" / "kernel.inc").read_text()
+    names = [each.name for each in answered()]
+    for symbol, name in (
+        ("GATE_KMALLOC", "kmalloc"),
+        ("GATE_KFREE", "kfree"),
+        ("GATE_CORRUPTED", "__kmalloc_corrupted"),
+    ):
+        assert f".set    {symbol}, {names.index(name)}\n" in text
+
+
+def test_a_number_that_nobody_has() -> None:
+    kernel = boot()
+    kernel.here.cpu.context.eax = 0
+    gate = kernel.image.symbols["kernel_gate"]
+    with pytest.raises(NoSuchExport, match="int 0xF0 with number 4096"):
+        kernel.here.call(gate, eax=4096)
+
+
+def test_from_ring_3_it_is_a_general_protection_fault(run: Run) -> None:
+    result = run("_start: mov eax, 0\n int 0xF0\n pass")
+    assert result.signal == 11
+
+
+def test_bugs_can_be_reported_instead() -> None:
+    kernel = boot(policies={"bugs": "report"})
+    symbols = kernel.gate_table.symbols
+    assert kernel.here.call_c(symbols["vfree"], 0xC5000000) == 0
+    assert kernel.here.call_c(symbols["free_page"], PAGE_OFFSET) == 0
+    assert b"no area begins there" in kernel.log.text
+    with pytest.raises(GuestKernelBug, match=r"vfree\(0xc5000000\).*called from call_module"):
+        boot().here.call_c(symbols["vfree"], 0xC5000000)
+
+
+def test_panic() -> None:
+    kernel = boot()
+    with pytest.raises(GuestKernelBug, match="Kernel panic"):
+        kernel.here.call_c(kernel.gate_table.symbols["panic"], PAGE_OFFSET + 0x100000)
+
+
+def test_arguments_on_a_stack_in_vmalloc_space() -> None:
+    """A module may switch to a stack of its own; the words are found wherever it lies."""
+    kernel = boot()
+    area = kernel.vmalloc.vmalloc(4096)
+    for number, word in enumerate((0xAAAA, 5, 6, 7)):
+        kernel.here.call_c(kernel.image.symbols["writel"], word, area + 4 * number)
+    assert kernel.gate_table.arguments(area, 3) == (5, 6, 7)
+    assert kernel.gate_table.caller(area) == 0xAAAA
+    assert kernel.gate_table.arguments(0x1000, 2) == (0, 0)
+
+
+def test_where_nothing_may_sleep() -> None:
+    kernel = boot()
+    kernel.in_interrupt = True
+    for name in ("schedule", "sleep_on", "interruptible_sleep_on", "vmalloc"):
+        with pytest.raises(GuestKernelBug, match="in an interrupt"):
+            kernel.here.call_c(kernel.gate_table.symbols[name], 4096)

@@ -1,0 +1,275 @@
+"""Modules: loaded, linked, used, unloaded; damaged files are refused with a word (MM 8)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from sandbox.image.assemble import assemble_source
+from sandbox.image.build import IMAGES
+from sandbox.image.elf import ImageError
+from sandbox.kernel.abi.errno import EBUSY, EEXIST, ENOENT, ENOEXEC, ENOMEM
+from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.gate import GuestKernelBug
+from sandbox.kernel.module import InitFailed, ModuleError, modinfo_name
+from sandbox.kernel.sched import LimitReached
+from sandbox.runner.modules import ModuleSession
+from sandbox.runner.target import ModuleFile, resolve
+from sandbox.x86.errors import SandboxError
+from tests.conftest import Run
+from tests.kernel.calls import results
+from tests.kernel.mm.machines import boot, physical
+
+Build = Callable[..., bytes]
+ADDER = """
+        .globl init_module, {name}_add
+init_module: xor eax, eax
+        ret
+{name}_add: mov eax, [esp+4]
+        add eax, [value]
+        {extra}
+        ret
+        .data
+value:  .long {value}
+pointer: .long {name}_add
+"""
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """``build(text)``: the object file of an assembly source in Intel syntax."""
+    folder: Path = tmp_path_factory.mktemp("modules")
+    made: dict[str, bytes] = {}
+
+    def make(text: str) -> bytes:
+        if text not in made:
+            source, target = folder / f"m{len(made)}.S", folder / f"m{len(made)}.o"
+            source.write_text("        .intel_syntax noprefix\n        .text\n" + text + "\n")
+            assemble_source(source, target, "module")
+            made[text] = target.read_bytes()
+        return made[text]
+
+    return make
+
+
+GOOD = ".globl init_module\ninit_module: xor eax, eax\n ret\n"
+
+
+class Linked(RuleBasedStateMachine):
+    """Four modules; the later ones may need the earlier ones."""
+
+    objects: ClassVar[dict[str, tuple[bytes, tuple[str, ...]]]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = boot()
+        self.present: list[str] = []
+        self.kernel.vmalloc.vfree(self.kernel.vmalloc.vmalloc(20 * 4096))
+        self.free = self.kernel.frames.free_frames
+
+    @rule(name=st.sampled_from("abcd"))
+    def load(self, name: str) -> None:
+        data, needs = self.objects[name]
+        if name in self.present:
+            with pytest.raises(ModuleError) as caught:
+                self.kernel.modules.load(name, data)
+            assert caught.value.errno == EEXIST
+        elif set(needs) <= set(self.present):
+            module = self.kernel.modules.load(name, data)
+            self.present.append(name)
+            assert physical(self.kernel, module.base) is not None
+            assert {each.name for each in module.needs} == set(needs)
+        else:
+            with pytest.raises(ModuleError, match="unresolved symbol") as caught:
+                self.kernel.modules.load(name, data)
+            assert caught.value.errno == ENOENT
+
+    @rule(name=st.sampled_from("abcd"))
+    def unload(self, name: str) -> None:
+        users = [other for other in self.present if name in self.objects[other][1]]
+        if name not in self.present or users:
+            with pytest.raises(ModuleError) as caught:
+                self.kernel.modules.unload(name)
+            assert caught.value.errno == (EBUSY if users else ENOENT)
+            return
+        base = self.kernel.modules.find(name).base  # type: ignore[union-attr]
+        self.kernel.modules.unload(name)
+        self.present.remove(name)
+        assert physical(self.kernel, base) is None, "after unload there are no entries"
+
+    @precondition(lambda self: self.present)
+    @rule(data=st.data(), word=st.integers(0, 1000))
+    def call(self, data: st.DataObject, word: int) -> None:
+        name = data.draw(st.sampled_from(self.present))
+        module = self.kernel.modules.find(name)
+        assert module is not None
+        depth = {"a": 1, "b": 12, "c": 123, "d": 1000}[name]
+        assert self.kernel.here.call_c(module.symbols[f"{name}_add"], word) == word + depth
+
+    @invariant()
+    def books_balance(self) -> None:
+        kernel = self.kernel
+        assert [module.name for module in kernel.modules.loaded] == self.present
+        assert len(kernel.vmalloc.areas) == len(self.present)
+        pages = sum(len(area.frames) for area in kernel.vmalloc.areas)
+        assert kernel.frames.free_frames == self.free - pages
+        for module in kernel.modules.loaded:
+            users = sum(module.name in self.objects[other][1] for other in self.present)
+            assert module.uses == users
+
+
+def test_modules_that_need_each_other(build: Build) -> None:
+    """a is alone; b adds a's; c calls b's and reads it through a pointer; d is alone."""
+    add = "push eax\n call {0}\n add esp, 4"
+    Linked.objects = {
+        "a": (build(ADDER.format(name="a", value=1, extra="")), ()),
+        "b": (build(ADDER.format(name="b", value=11, extra=add.format("a_add"))), ("a",)),
+        "c": (build(ADDER.format(name="c", value=111, extra=add.format("b_add")) + ".long a_add\n"), ("b", "a")),
+        "d": (build(ADDER.format(name="d", value=1000, extra="")), ()),
+    }
+    case = Linked.TestCase
+    case.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+    case().runTest()
+
+
+@pytest.mark.parametrize("name", ["module-asm", "module-nasm", "kmalloc", "busy"])
+def test_damaged_files(name: str) -> None:
+    """Bytes are changed or cut anywhere: loaded or refused, never our fault, and nothing is left behind."""
+    data = resolve(IMAGES / name).data
+    chance = random.Random(name)
+    for _ in range(150):
+        damaged = bytearray(data)
+        for _ in range(chance.randint(1, 6)):
+            damaged[chance.randrange(len(damaged))] = chance.choice((0, 1, 0x7F, 0xFF, chance.randrange(256)))
+        if chance.random() < 0.3:
+            del damaged[chance.randrange(len(damaged)) :]
+        config = KernelConfig(ram=8 << 20, time_limit=5)
+        with ModuleSession(ModuleFile(name, bytes(damaged)), config) as session:
+            try:
+                session.finish()
+            except SandboxError as error:
+                assert error.exit_status != 3, error.summary
+                assert isinstance(error, ImageError | ModuleError)
+                assert session.kernel.vmalloc.areas == []
+
+
+def load(data: bytes, *options: str, **config: object) -> ModuleSession:
+    made = KernelConfig(ram=8 << 20, **config)  # type: ignore[arg-type]
+    session = ModuleSession(ModuleFile("m", data, options), made)
+    session.load()
+    return session
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("nothing: ret", "it has no init_module"),
+        (".globl init_module\n.extern init_module\n call init_module", "it has no init_module"),
+        (GOOD + "call nobody\n call nothing", "unresolved symbols nobody, nothing"),
+        (GOOD + ".data\n.byte printk", "does not fit in 1 bytes"),
+        (GOOD + ".data\n.long hidden\n.section .elsewhere\nhidden: .long 1", "which is not loaded"),
+    ],
+)
+def test_what_cannot_be_linked(build: Build, text: str, why: str) -> None:
+    with pytest.raises(ModuleError, match=why):
+        load(build(text))
+
+
+def test_a_weak_symbol_may_be_missing(build: Build) -> None:
+    text = ".globl init_module\n.weak nobody\ninit_module: mov eax, offset nobody\n ret"
+    with load(build(text)) as session:
+        assert session.kernel.modules.loaded
+
+
+def test_init_may_say_no(build: Build) -> None:
+    for value, errno in ((-12, ENOMEM), (5, 22)):
+        with pytest.raises(InitFailed) as caught:
+            load(build(f".globl init_module\ninit_module: mov eax, {value}\n ret"))
+        assert (caught.value.value, caught.value.errno) == (value, errno)
+
+
+def test_parameters(build: Build) -> None:
+    text = (
+        ".globl init_module\ninit_module: mov eax, [irq]\n sub eax, [io+4]\n ret\n.data\nirq: .long 1\nio: .long 2, 3\n"
+    )
+    data = build(text)
+    load(data, "irq=0x10", "io=1,16").close()
+    for option, why in (
+        ("irq", "no parameter"), ("nobody=1", "no parameter"), ("printk=1", "no parameter"), ("irq=x", "not a number"),
+        ("io=1,2,3", "more than"),
+    ):  # fmt: skip
+        with pytest.raises(ModuleError, match=why):
+            load(data, option)
+
+
+def test_code_runs_and_data_does_not(build: Build) -> None:
+    """Under PAE the pages of data carry NX; a jump there is a bug with a name."""
+    text = ".globl init_module\ninit_module: call there\n ret\n.data\nthere: ret\n"
+    with pytest.raises(GuestKernelBug, match=r"kernel fetch protection.*in there \[m\]"):
+        load(build(text))
+    with pytest.raises(ModuleError):
+        load(build(text), paging="legacy")
+
+
+def test_a_call_into_freed_text(build: Build) -> None:
+    with load(build(GOOD)) as session:
+        kernel = session.kernel
+        init = kernel.modules.loaded[0].symbols["init_module"]
+        session.unload_modules()
+        with pytest.raises(GuestKernelBug, match=r"kernel (fetch|read) not-present"):
+            kernel.here.call_c(init)
+
+
+def test_endless_init(build: Build) -> None:
+    with pytest.raises(LimitReached, match="1000000 blocks"):
+        load(build(".globl init_module\ninit_module: jmp init_module"), block_limit=1_000_000)
+
+
+def test_names() -> None:
+    assert modinfo_name(resolve(IMAGES / "busy").data) == ""
+
+
+def test_from_a_program(run: Run, build: Build) -> None:
+    """init_module(2), finit_module(2) and delete_module(2), with their errors."""
+    data = build(GOOD + '.section .modinfo, "a"\n.asciz "name=fine"\n')
+    calls = [
+        ("init_module", "offset object", len(data), "offset empty"),
+        ("init_module", "offset object", len(data), "offset empty"),
+        ("delete_module", "offset fine", 0),
+        ("delete_module", "offset fine", 0),
+        ("init_module", "offset object", 20, "offset empty"),
+        ("init_module", "offset object", 0, "offset empty"),
+        ("init_module", 0x10, 100, "offset empty"),
+        ("init_module", "offset object", len(data), 0x10),
+        ("open", "offset path", 0, 0),
+        ("finit_module", "r8", "offset empty", 0),
+        ("finit_module", 77, "offset empty", 0),
+        ("finit_module", "r8", "offset empty", 64),
+    ]
+    text = f'object: .byte {",".join(map(str, data))}\nempty: .byte 0\nfine: .asciz "fine"\npath: .asciz "/m.o"\n'
+    found, _ = results(run, calls, text, files={"/m.o": data})
+    assert found[:8] == [0, -EEXIST, 0, -ENOENT, -ENOEXEC, -ENOEXEC, -14, -14]
+    assert found[8] >= 3
+    assert found[9:] == [0, -9, -22]
+
+
+def test_devices_come_and_go(run: Run) -> None:
+    data = resolve(IMAGES / "busy").data
+    found, _ = results(
+        run,
+        [("open", "offset o", 0, 0), ("finit_module", "r0", "offset e", 0), ("open", "offset dev", 2, 0),
+         ("ioctl", "r2", 1, 0x10), ("read", "r2", "offset buf", 4), ("write", "r2", "offset buf", 4),
+         ("delete_module", "offset name", 0), ("close", "r2"), ("delete_module", "offset name", 0),
+         ("open", "offset dev", 2, 0)],
+        'o: .asciz "/busy.o"\ne: .byte 0\ndev: .asciz "/dev/busy"\nname: .asciz "busy"\n',
+        files={"/busy.o": data},
+    )  # fmt: skip
+    assert found[1] == 0
+    assert found[3:] == [-14, -22, -22, -EBUSY, 0, 0, -19]

@@ -1,0 +1,64 @@
+"""The nth request for frames fails, for every n that matters: an error, a signal or success, and nothing leaks."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.image.build import IMAGES
+from sandbox.runner.modules import ModuleSession
+from sandbox.runner.run import Session, open_session
+from sandbox.runner.target import resolve
+from sandbox.x86.errors import SandboxError
+
+MODULES = ("boot-mem", "buddy", "kmalloc", "vmalloc", "card", "page-clear", "module-asm", "module-nasm", "module-user")
+PROGRAMS = (
+    "user-access",
+    "use-mm",
+    "verify-area",
+    "module-busy",
+    "vmalloc-sync",
+    "swap-daemon",
+    "cow-fork",
+    "fork-tree",
+)
+MOST = 400
+
+
+def held(session: Session | ModuleSession) -> int:
+    """Frames that somebody holds when everything has ended, but for what is kept for the next."""
+    kernel = session.kernel
+    kept = kernel.table_frames + kernel.spare_stack_frames + len(kernel.pagecache) + kernel.kmalloc.pages
+    kept += sum(len(area.frames) for area in kernel.vmalloc.areas)
+    return kernel.frames.total_frames - kernel.frames.free_frames - kept
+
+
+def run_with_failure(name: str, number: int) -> bool:
+    """False when the image has fewer requests."""
+    target = resolve(IMAGES / name)
+    paging = target.manifest.paging[0] if target.manifest else "pae"
+    config = target.config(paging=paging, fail_allocation=number, time_limit=20.0, block_limit=3_000_000)
+    with open_session(target, config) as session:
+        kernel = session.kernel
+        areas = len(kernel.vmalloc.areas)
+        try:
+            result = session.finish()
+        except SandboxError as error:
+            assert error.exit_status != 3, f"request {number}: {error.summary}"
+            assert held(session) <= 2, f"request {number}: {error.summary}"
+            return True
+        failed = bool(kernel.page_alloc.pressure.injected)
+        assert failed or result.passed or result.error, f"nothing failed and yet: {result.headline()}"
+        if not result.error:
+            assert held(session) == 0, f"request {number} ({result.headline()}): frames were left"
+            assert not kernel.modules.loaded
+            assert all(area.kind == "vmalloc" for area in kernel.vmalloc.areas[areas:])
+        return failed
+
+
+@pytest.mark.parametrize("name", MODULES + PROGRAMS)
+def test_every_failure(name: str) -> None:
+    number = step = 1
+    while number < MOST and run_with_failure(name, number):
+        step = max(1, number // 12)
+        number += step
+    assert number > 4, "the first few requests are the loader's own"
