@@ -16,6 +16,7 @@ VERBS = {
     "explain": "why it faulted: instruction, operands, walk, who resolved it and how",
     "walk": "the page walk of an address",
     "maps": "areas and regions of a stopped machine",
+    "frames": "physical memory of a stopped machine",
     "debug": "step, break, catch faults",
     "test": "images against their manifests, whole and broken",
     "images": "list the committed images, build them again, compare",

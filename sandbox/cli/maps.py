@@ -1,18 +1,28 @@
-"""``sandbox maps``: areas of the program, regions of the kernel."""
+"""``sandbox maps``: areas of the program, regions of the kernel and what lies in them."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from sandbox.cli.stopped import add_stop_options, look, parser_for
+from sandbox.cli.machine_options import add_machine_options
+from sandbox.cli.stopped import look, parser_for, stopped_session
 
 
 def add_parser(commands: Any, title: str) -> None:
     parser = parser_for(commands, "maps", title)
-    add_stop_options(parser)
-    parser.set_defaults(run=run)
+    parser.add_argument("image", nargs="?", help="what runs on the machine (default: nothing, the kernel alone)")
+    parser.add_argument("--at", metavar="WHERE", help="symbol or address to stop at (default: the first instruction)")
+    add_machine_options(parser)
+    parser.set_defaults(run=run, end=False)
 
 
 def run(options: argparse.Namespace) -> int:
-    return look(options, "maps")
+    from sandbox.debug.view import map_lines
+    from sandbox.runner.target import resolve
+
+    if options.image is not None and resolve(options.image).kind == "program":
+        return look(options, "maps")
+    with stopped_session(options) as kernel:
+        print("\n".join(map_lines(kernel, None)))
+    return 0

@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.machine_options import add_guest_arguments, add_machine_options, machine_config
 
 if TYPE_CHECKING:
+    from sandbox.machine.machine import Machine
     from sandbox.runner.result import Result, Summary
 
 TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "map", "alloc", "modules")
@@ -23,6 +25,9 @@ def add_parser(commands: Any, title: str) -> None:
     add_guest_arguments(parser)
     parser.add_argument("--trace", metavar="KINDS", help=f"comma-separated: {', '.join(TRACE_KINDS)}")
     parser.add_argument("--strace", action="store_true", help="system calls and signals, as strace shows them")
+    parser.add_argument(
+        "--screen", metavar="FILE", help="the picture in the frame buffer at the end, as PGM; - for letters"
+    )
     parser.add_argument("--stats", action="store_true", help="counts and times at the end")
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.add_argument("--status", action="store_true", help="exit with the guest's own status (128 + signal)")
@@ -64,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
         if terminal is not None:
             signal.signal(signal.SIGCONT, lambda *_: terminal.enter())
         result = session.finish()
+        if options.screen:
+            _show_screen(session.machine, options.screen)
     if options.json:
         print(
             json.dumps(
@@ -75,6 +82,22 @@ def run(options: argparse.Namespace) -> int:
     if options.status and not result.error:
         return 128 + result.signal if result.signal else result.status
     return 0 if result.passed else 1
+
+
+def _show_screen(machine: Machine, place: str) -> None:
+    from sandbox.machine.devices.framebuffer import FrameBuffer
+    from sandbox.x86.errors import ConfigurationError
+
+    found = [device for _, device in machine.board.windows if isinstance(device, FrameBuffer)]
+    if not found:
+        raise ConfigurationError("--screen: the machine has no frame buffer", "plug one in with --device framebuffer")
+    if place == "-":
+        print(found[0].text())
+        return
+    try:
+        Path(place).write_bytes(found[0].pgm())
+    except OSError as error:
+        raise ConfigurationError(f"--screen {place}: {error.strerror}") from error
 
 
 def _trace_kinds(text: str | None) -> tuple[str, ...]:

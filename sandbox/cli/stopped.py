@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.machine_options import add_machine_options, machine_config
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
 
 
 def add_stop_options(parser: argparse.ArgumentParser) -> None:
@@ -16,27 +21,63 @@ def add_stop_options(parser: argparse.ArgumentParser) -> None:
 
 
 def look(options: argparse.Namespace, command: str) -> int:
-    """Stop the image at the place asked for and print one debugger command's answer."""
-    from sandbox.debug.debugger import Debugger
+    """Stop the program at the place asked for and print one debugger command's answer."""
     from sandbox.runner.run import Session
     from sandbox.runner.target import resolve
     from sandbox.x86.errors import ConfigurationError
 
     target = resolve(options.image)
+    if target.kind != "program":
+        raise ConfigurationError(f"{options.image}: a {target.kind}; a place to stop at is in a program")
+    config = machine_config(options, target)
+    with Session(target.name, target.data, target.arguments, config, None, target.modules) as session:
+        print("\n".join(_stop(session, options, command)))
+    return 0
+
+
+@contextmanager
+def stopped_session(options: argparse.Namespace) -> Iterator[Kernel]:
+    """A kernel as it is when a program has come to ``--at`` or its end, a module is loaded, or nothing runs."""
+    from sandbox.runner.modules import ModuleSession
+    from sandbox.runner.run import open_session
+    from sandbox.runner.session import MachineSession
+    from sandbox.runner.target import Target, resolve
+    from sandbox.x86.errors import ConfigurationError
+
+    if options.image is None:
+        config = machine_config(options, Target("none", "program", b""))
+        with MachineSession.idle(config) as bare:
+            yield bare.kernel
+        return
+    target = resolve(options.image)
+    if target.kind == "rom":
+        raise ConfigurationError(f"{options.image}: a ROM image has no kernel under it")
+    with open_session(target, machine_config(options, target)) as session:
+        if options.end:
+            session.finish()
+        elif isinstance(session, ModuleSession) or options.at is None:
+            session.load()
+        else:
+            _stop(session, options, "tasks")
+        yield session.kernel
+
+
+def _stop(session: Any, options: argparse.Namespace, command: str) -> list[str]:
+    from sandbox.debug.debugger import Debugger
+    from sandbox.x86.errors import ConfigurationError
+
     told: list[str] = []
     commands = [command]
     if options.at is not None:
         commands = [f"break {options.at}", "continue", command]
-    with Session(target.name, target.data, target.arguments, machine_config(options, target)) as session:
-        result = Debugger(session, commands, told.append).run()
+    result = Debugger(session, commands, told.append).run()
     errors = [line for line in told if line.startswith("error: ")]
     if errors:
         raise ConfigurationError(errors[0].removeprefix("error: "))
     if result is not None:
         raise ConfigurationError(f"{options.image} ended ({result.headline()}) before it came to {options.at}")
     start = max(number for number, line in enumerate(told) if line.startswith("->"))
-    print("\n".join(told[start + 1 :]))
-    return 0
+    return told[start + 1 :]
 
 
 def parser_for(commands: Any, name: str, title: str) -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ from sandbox.engine.context import CpuContext
 from sandbox.image.disassemble import disassemble
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.vmalloc import Area
 from sandbox.kernel.task import Task
 from sandbox.kernel.walktext import walk_address
 from sandbox.x86.walk import Access
@@ -69,4 +70,14 @@ def map_lines(kernel: Kernel, mm: Mm | None) -> list[str]:
         lines.append("")
     for region in kernel.layout.regions:
         lines.append(f"{region.start:08x}-{region.end:08x}  {region.size >> 20:>4} MB  {region.name}")
+        lines += [area_line(kernel, area) for area in kernel.vmalloc.areas if region.start <= area.start < region.end]
     return lines
+
+
+def area_line(kernel: Kernel, area: Area) -> str:
+    """An area of vmalloc space; behind each lies a page that is never there."""
+    module = kernel.modules.at(area.start)
+    what = f"module {module.name}, in use {kernel.modules.use_count(module)}" if module is not None else area.kind
+    if not area.owned:
+        what += f"  physical {area.frames[0] << 12:08x}"
+    return f"  {area.start:08x}-{area.end:08x}  {len(area.frames):>5} pages  {what}"

@@ -17,6 +17,7 @@ from sandbox.kernel import signal
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.events import PageAlloc
 from sandbox.kernel.exports import make_gate
 from sandbox.kernel.fs.mount import FileSystem, read_all
 from sandbox.kernel.fs.proc import proc_root
@@ -25,6 +26,7 @@ from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.fault import clear_frame
 from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.mm.gfp import HIGHMEM, Gfp
 from sandbox.kernel.mm.ioremap import IoRemap
 from sandbox.kernel.mm.kmalloc import Kmalloc
 from sandbox.kernel.mm.kmap import Kmap
@@ -195,6 +197,9 @@ class Kernel:
                 raise self.page_alloc.shortage()
         self.code.reused(pfn)
         self.counters.frames_allocated += 1
+        if self.bus.active:
+            gfp = Gfp.USER | (HIGHMEM if highmem else 0)
+            self.bus.emit(PageAlloc(self.sched.now, self.here.index, "alloc", pfn, 0, gfp))
         return pfn
 
     def after_dma(self) -> None:
@@ -215,6 +220,8 @@ class Kernel:
         """Drop a reference on a frame; the last one frees it."""
         if self.frames.put_page(pfn, self.here.index):
             self.code.freed(pfn)
+            if self.bus.active:
+                self.bus.emit(PageAlloc(self.sched.now, self.here.index, "free", pfn, 0, 0))
 
     def clear_page(self, pfn: int) -> None:
         """Let the CPU clear a frame of lowmem or highmem."""

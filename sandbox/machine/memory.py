@@ -331,6 +331,11 @@ WordView: TypeAlias = "memoryview[int] | _AuditedView"
 """Words to load and store."""
 
 
+def ram_ranges(ram: int) -> list[tuple[int, int]]:
+    """(physical, bytes) of so much RAM on a machine without holes of its own."""
+    return [(start, size) for start, size, _ in _ranges(ram, ())]
+
+
 def pieces_without(ranges: list[tuple[int, int, int]], physical: int, size: int) -> list[tuple[int, int, int]]:
     """(physical, size, offset) of ranges less one that lies inside a single one of them."""
     kept = []

@@ -63,6 +63,11 @@ class MachineSession:
             self.machine.close()
             raise
 
+    @classmethod
+    def idle(cls, config: KernelConfig) -> Self:
+        """A kernel that runs nothing."""
+        return cls(config, FileSystem(config.root, files=config.files, seed=config.seed), None)
+
     def load_modules(self) -> None:
         """Load what is to be loaded.  Raises ImageError, ModuleError, and what a module's code comes to."""
         load = self.kernel.modules.load

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,7 +14,6 @@ from sandbox.kernel.mm.page_alloc import WrongContext
 from sandbox.kernel.mm.pagetable import PCD
 from sandbox.kernel.mm.vmalloc import GUARD, BadVfree
 from tests.kernel.mm.machines import PAGE, boot, load, physical, store
-import itertools
 
 CARD, RAM = 0x80000000, 16 << 20
 

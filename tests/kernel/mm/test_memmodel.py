@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,6 @@ from sandbox.kernel.mm.hotplug import add_memory
 from sandbox.kernel.mm.memmap import PIECE, STRUCT_PAGE_BYTES, NoStructPage
 from sandbox.kernel.mm.memmodel import CannotAddMemory, model_costs, sections_of, vmemmap_bytes
 from tests.kernel.mm.machines import PAGE, boot, load, physical
-import itertools
 
 MEGABYTE = 1 << 20
 MODELS = ("flatmem", "sparsemem", "vmemmap")

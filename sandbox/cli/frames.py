@@ -1,0 +1,35 @@
+"""``sandbox frames``: physical memory of a machine: zones, free lists, who has what."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from sandbox.cli.machine_options import add_machine_options
+from sandbox.cli.stopped import parser_for, stopped_session
+
+
+def add_parser(commands: Any, title: str) -> None:
+    parser = parser_for(commands, "frames", title)
+    parser.add_argument("image", nargs="?", help="what runs on the machine (default: nothing)")
+    parser.add_argument("--at", metavar="WHERE", help="symbol or address to stop at (default: the first instruction)")
+    parser.add_argument("--end", action="store_true", help="look when everything has ended")
+    parser.add_argument("--models", action="store_true", help="what each memory model costs, by size of RAM")
+    add_machine_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from sandbox.debug.physical import frame_lines, model_lines
+
+    if options.models:
+        from sandbox.cli.machine_options import machine_config
+        from sandbox.runner.target import Target
+
+        config = machine_config(options, Target("none", "program", b""))
+        sizes = (config.ram,) if options.ram is not None else ()
+        print("\n".join(model_lines(config.paging, config.policies["section"], *([sizes] if sizes else []))))
+        return 0
+    with stopped_session(options) as kernel:
+        print("\n".join(frame_lines(kernel)))
+    return 0

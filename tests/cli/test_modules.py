@@ -1,0 +1,119 @@
+"""The command line of kernel memory: modules, policies, devices, frames, maps, the screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox.cli import main
+from sandbox.image.build import IMAGES
+
+GOOD = """#include "module.h"
+int value = 3;
+int init_module(void) { printk("value %d\\n", value); return value == 9 ? -12 : 0; }
+void cleanup_module(void) { printk("bye\\n"); }
+"""
+LEAKS = '#include "module.h"\nint init_module(void) { kmalloc(32, GFP_KERNEL); return 0; }\n'
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.c"
+    path.write_text(GOOD)
+    return path
+
+
+def test_a_source_with_init_module_is_a_module(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(source)]) == 0
+    assert capfd.readouterr().out == "value 3\nbye\n"
+    assert main(["run", str(source), "value=5"]) == 0
+    assert capfd.readouterr().out == "value 5\nbye\n"
+    assert main(["run", str(source), "value=9"]) == 1
+    assert "init_module gave -12" in capfd.readouterr().err
+    assert main(["run", str(source), "nobody=1"]) == 2
+    assert "no parameter is called 'nobody'" in capfd.readouterr().err
+
+
+def test_what_is_left_behind_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "leaks.c"
+    path.write_text(LEAKS)
+    assert main(["run", str(path)]) == 1
+    assert "leaks: left behind: 1 frames, 1 pieces of kmalloc" in capfd.readouterr().err
+
+
+def test_modules_beside_a_program(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(IMAGES / "cow-fork"), "--module", str(source), "--stats"]) == 0
+    told = capfd.readouterr()
+    assert "the child wrote 8" in told.out
+    assert "value 3\nbye\n" in told.err
+    assert "% of requests for one frame" in told.err
+    assert main(["run", str(IMAGES / "cow-fork"), "--module", str(IMAGES / "cow-fork")]) == 2
+    assert "a program, not a module" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--policy", "orders"], "give NAME=VALUE"),
+        (["--policy", "orders=5"], "known are 6, 10, 11"),
+        (["--policy", "nobody=5"], "no policy is called"),
+        (["--device", "toaster"], "no device is called"),
+        (["--device", "card@here"], "give NAME@ADDRESS"),
+        (["--device", "card@0x100000"], "meets RAM"),
+        (["--fail-allocation", "-3"], "counted from 1"),
+        (["--screen", "-"], "no frame buffer"),
+        (["--boot", "mem=lots"], "not a size"),
+    ],
+)
+def test_nonsense(words: list[str], why: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(IMAGES / "cow-fork"), *words]) == 2
+    assert why in capfd.readouterr().err
+
+
+def test_fail_allocation(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(IMAGES / "cow-fork"), "--fail-allocation", "1"]) == 1
+    assert "request 1 for frames fails, as asked for" in capfd.readouterr().err
+
+
+def test_frames(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["frames", "--ram", "16M"]) == 0
+    assert "reserved at boot" in capfd.readouterr().out
+    for extra in ([], ["--at", "main"], ["--end"]):
+        assert main(["frames", str(IMAGES / "gfp-levels"), *extra]) == 0
+        assert "physical memory" in capfd.readouterr().out
+    assert main(["frames", str(IMAGES / "kmalloc")]) == 0
+    assert main(["frames", "--models", "--ram", "1G"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1].split()[:2] == ["1", "GB"]
+    assert main(["frames", str(IMAGES / "rom-gate-types")]) == 2
+    assert main(["frames", str(IMAGES / "gfp-levels"), "--at", "nowhere"]) == 2
+
+
+def test_maps(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["maps"]) == 0
+    assert "direct map" in capfd.readouterr().out
+    assert main(["maps", str(IMAGES / "uaccess")]) == 0
+    told = capfd.readouterr().out
+    assert "module uaccess, in use 0" in told
+    assert "16 pages  vmalloc" in told
+    assert main(["maps", str(IMAGES / "user-access")]) == 0
+    assert "r-xp" in capfd.readouterr().out
+
+
+def test_trace_alloc(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(IMAGES / "buddy"), "--trace", "alloc,map"]) == 0
+    told = capfd.readouterr().err
+    assert "alloc 32 frames from" in told
+    assert "free  32 frames from" in told
+    assert "GFP_KERNEL" in told
+    assert "load module buddy" in told
+    assert "unload module buddy" in told
+
+
+def test_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "out.pgm"
+    assert main(["run", str(IMAGES / "framebuffer"), "--screen", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"P5 320 200 255\n")
+    assert main(["run", str(IMAGES / "framebuffer"), "--screen", "-"]) == 0
+    assert "@@@@" in capfd.readouterr().out
+    assert main(["run", str(IMAGES / "framebuffer"), "--screen", "/nonexistent/x"]) == 2
