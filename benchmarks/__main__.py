@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import faults, linux, loops, memory, startup
+from benchmarks import faults, kernelmemory, linux, loops, memory, startup
 from benchmarks.measure import Row, table
 
 SECTIONS = {
@@ -14,6 +14,7 @@ SECTIONS = {
     "faults": faults.rows,
     "startup": startup.rows,
     "memory": memory.rows,
+    "kernelmemory": kernelmemory.rows,
     "linux": linux.rows,
 }
 

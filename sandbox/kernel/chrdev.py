@@ -195,6 +195,7 @@ def do_irq(kernel: Kernel, interrupted: CpuContext) -> None:
     """
     board = kernel.machine.board
     target = kernel.cpus[board.interrupt_cpu]
+    board.asked = not interrupted.eflags & EFLAGS_IF
     while board.pending(target.index) is not None and not kernel.in_interrupt and interrupted.eflags & EFLAGS_IF:
         vector = board.acknowledge(target.index)
         handler = kernel.irq_handlers.get(vector)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sandbox.image.relocatable import R_386_NONE, Relocatable, relocatable
 from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM
 from sandbox.kernel.chrdev import run_in_task
 from sandbox.kernel.events import ModuleChange
@@ -21,6 +20,7 @@ from sandbox.machine.memory import Reason
 from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
+    from sandbox.image.relocatable import Relocatable, Symbol
     from sandbox.image.symbols import SymbolTable
     from sandbox.kernel.kernel import Kernel
 
@@ -86,6 +86,8 @@ class Modules:
         ``options`` set words of the module, as insmod does: ``irq=5``, ``io=0x300,0x320``.  Raises ImageError for a
         bad file, ModuleError for one that cannot be linked, InitFailed when its init says so.
         """
+        from sandbox.image.relocatable import relocatable
+
         kernel = self._kernel
         if self.find(name) is not None:
             raise ModuleError(f"{name}: a module of that name is loaded", EEXIST)
@@ -200,10 +202,7 @@ class Modules:
         return module, image
 
     @staticmethod
-    def _defined(symbol: object, places: dict[int, int], commons: dict[str, int], base: int) -> int | None:
-        from sandbox.image.relocatable import Symbol
-
-        assert isinstance(symbol, Symbol)
+    def _defined(symbol: Symbol, places: dict[int, int], commons: dict[str, int], base: int) -> int | None:
         if symbol.absolute:
             return symbol.value
         if symbol.common:
@@ -217,7 +216,7 @@ class Modules:
         missing: list[str] = []
         left_out = self._kernel.leaves_out("no-relocate")
         for relocation in file.relocations:
-            if relocation.section not in image or relocation.type == R_386_NONE or left_out:
+            if relocation.section not in image or left_out:
                 continue
             symbol = file.symbols[relocation.symbol]
             value = self._value(module, file, relocation.symbol, places)
@@ -335,6 +334,8 @@ def _set_options(module: Module, options: Sequence[str], image: dict[int, tuple[
 
 def modinfo_name(data: bytes) -> str:
     """``name=`` of the section .modinfo, empty when there is none.  Raises ImageError."""
+    from sandbox.image.relocatable import relocatable
+
     for section in relocatable(data, "module").sections:
         if section.name == ".modinfo":
             for line in section.data.split(b"\0"):

@@ -193,6 +193,11 @@ class KernelTraps:
         kernel = self._kernel
         if kernel.dma_stored:
             kernel.after_dma()
+        if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:
+            kernel.gate_table.call(slot, context)
+            if kernel.machine.board.asked:
+                do_irq(kernel, context)
+            return
         if isinstance(exit_, BreakpointHit | Stepped):
             kernel.stopped(slot, exit_)
             return
@@ -201,10 +206,6 @@ class KernelTraps:
             return
         if not isinstance(exit_, Trap):
             oops(kernel, slot, context, exit_)
-        if exit_.vector == KERNEL_GATE and exit_.software:
-            kernel.gate_table.call(slot, context)
-            do_irq(kernel, context)
-            return
         if exit_.vector != PAGE_FAULT:
             oops(kernel, slot, context, exit_)
         self.faults += 1

@@ -53,6 +53,8 @@ class Board:
         self.dma_done: Callable[[int, int], None] = lambda physical, size: None
         self.interrupt_cpu = 0
         """The CPU that devices' interrupts go to."""
+        self.asked = False
+        """A vector has been made pending since who answers them last looked."""
         self._pending: dict[int, set[int]] = {}
         self._accessing: BoardCpu | None = None
 
@@ -95,6 +97,7 @@ class Board:
     def post(self, cpu: int, vector: int) -> None:
         """Make a vector pending for a CPU."""
         self._pending.setdefault(cpu, set()).add(vector)
+        self.asked = True
 
     def pending(self, cpu: int) -> int | None:
         """The vector that the CPU shall take next, or None."""
