@@ -408,10 +408,9 @@ class Kernel:
     def let_others_run(self) -> bool:
         """Give the CPU to the tasks that wait for it; False when there is none, or nobody who could come back."""
         task = self.here.current
-        if task is None or task.greenlet is not getcurrent() or self.in_interrupt or not task.cpu.runqueue:
+        if task is None or task.greenlet is not getcurrent() or self.in_interrupt:
             return False
-        self.sched.yield_cpu(task)
-        return True
+        return self.sched.let_others_run(task)
 
     def kernel_string(self, linear: int, limit: int = 4096) -> bytes:
         """The string at a kernel address, without its NUL; as far as it is mapped, ``limit`` bytes at most."""

@@ -217,6 +217,16 @@ class Scheduler:
             self.enqueue(task)
             self._leave(task)
 
+    def let_others_run(self, task: Task) -> bool:
+        """Somebody else goes on, on this CPU or another; False when nobody can."""
+        if task.cpu.runqueue:
+            self.yield_cpu(task)
+            return True
+        if self.is_alone(task):
+            return False
+        self._to_hub()
+        return True
+
     def leave_for_ever(self, task: Task) -> None:
         """The task is a zombie or dead; its greenlet ends after this."""
         task.cpu.current = None

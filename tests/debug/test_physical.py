@@ -59,8 +59,6 @@ def test_zones() -> None:
     assert "blocks of     1     2     4     8    16    32 frames" in header
     waiting = f"{kernel.frames.dma.waiting:,}"
     assert dma.split()[:4] == ["DMA", *[f"{kernel.frames.dma.total:,}"] * 2, waiting]
-        f"{kernel.frames.dma.waiting:,}"
-    ]
     assert normal.split()[2] == f"{4096 - 32:,}"
     assert pfn >= 4096
     assert f"reserve {kernel.page_alloc.min_free} frames" in reserve

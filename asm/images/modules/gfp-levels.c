@@ -46,7 +46,8 @@ int main(void)
                 for (at = 0; at < 64; at++)
                         area[at * PAGE] = 1;
                 write(ready[1], page, 1);
-                sched_yield();                                  /* it comes back when somebody else has to wait */
+                while (ioctl(fd, FREE, 0) > 0)                  /* until somebody has to wait for memory */
+                        sched_yield();
                 exit(0);
         }
         read(ready[0], page, 1);

@@ -104,14 +104,21 @@ class FrameAllocator:
             hot = self._refill(cpu, highmem)
         pfn = hot.pop()
         memmap = self.memmap
-        at = memmap.bases[pfn >> memmap.shift] + pfn * STRUCT_PAGE_WORDS + COUNT
+        at = memmap.bases[pfn >> memmap.shift] + pfn * STRUCT_PAGE_WORDS
         words = memmap.words
-        if words[at]:
-            raise BadPage(f"frame {pfn:#x} is on the free list with count {words[at]}")
-        words[at] = 1
+        if words[at + COUNT] or not words[at] & PG_OPEN:
+            raise self._bad_free(pfn)
+        words[at + COUNT] = 1
         self.free_frames -= 1
         self.requests.singles += 1
         return pfn
+
+    def _bad_free(self, pfn: int) -> BadPage:
+        """A frame that is listed as free is not: mem_map was written to by somebody else."""
+        count = self.memmap.count(pfn)
+        if self.memmap.reserved(pfn):
+            return BadPage(f"frame {pfn:#x} was marked as reserved when it was on the free list already")
+        return BadPage(f"frame {pfn:#x} is on the free list with count {count}")
 
     def put_page(self, pfn: int, cpu: int = 0) -> bool:
         """Drop a reference; True when it was the last and the frame is free again.
@@ -195,6 +202,8 @@ class FrameAllocator:
                 if pfn is not None:
                     at = self.memmap.at(pfn)
                     words = self.memmap.words
+                    if words[at + COUNT] or not words[at] & PG_OPEN:
+                        raise self._bad_free(pfn)
                     if order:
                         words[at] |= PG_HEAD
                         words[at + INDEX] = order

@@ -89,7 +89,10 @@ class PageTables:
         raise NotImplementedError
 
     def sync_directory(self, pgd: int, reference: int, linear: int) -> bool:
-        """Copy the kernel directory's entry over a linear address; False when there is nothing to copy."""
+        """Copy the kernel directory's entry over a linear address; False when there is nothing to copy.
+
+        Raises TableError when the directory has another table there.
+        """
         raise NotImplementedError
 
     def clear_directory(self, pgd: int, linear: int) -> None:
@@ -117,6 +120,15 @@ class PageTables:
     def make(self, pfn: int, flags: int) -> int:
         """An entry for a frame."""
         return pfn << 12 | flags
+
+
+def _check_conflict(present: int, entry: int, linear: int) -> None:
+    """Tables of kernel addresses are never replaced: a directory that has another one is damaged (2.6's BUG)."""
+    if present & P and (present ^ entry) & 0xFFFFFF000:
+        raise TableError(
+            f"the directory entry of {linear:#010x} names table {present >> 12 & 0xFFFFFF:#x}, the kernel's own names "
+            f"{entry >> 12 & 0xFFFFFF:#x}"
+        )
 
 
 class LegacyTables(PageTables):
@@ -176,9 +188,10 @@ class LegacyTables(PageTables):
 
     def sync_directory(self, pgd: int, reference: int, linear: int) -> bool:
         slot = linear >> 22
-        entry = self._words[(reference << 10) + slot]
-        if not entry & P or self._words[(pgd << 10) + slot] == entry:
+        entry, present = self._words[(reference << 10) + slot], self._words[(pgd << 10) + slot]
+        if not entry & P or present == entry:
             return False
+        _check_conflict(present, entry, linear)
         self._words[(pgd << 10) + slot] = entry
         return True
 
@@ -306,6 +319,7 @@ class PaeTables(PageTables):
         entry = self._quads[theirs]
         if not entry & P or self._quads[ours] == entry:
             return False
+        _check_conflict(self._quads[ours], entry, linear)
         self._quads[ours] = entry
         return True
 

@@ -48,6 +48,8 @@ class Area:
     frames: tuple[int, ...]
     kind: str = "vmalloc"
     owned: bool = True
+    cache_bits: int = 0
+    """PCD and PWT of its entries."""
 
 
 class Vmalloc:
@@ -104,6 +106,7 @@ class Vmalloc:
         if not start:
             return 0
         flags = P | RW | A | D | kernel.tables.nx | cache_bits
+        self._warn_of_alias(physical, size, cache_bits)
         frames = tuple(range(physical >> 12, physical + size >> 12))
         done: list[int] = []
         try:
@@ -114,8 +117,20 @@ class Vmalloc:
         except OutOfMemory:
             self._unmap(start, done, owned=False)
             return 0
-        self._enter(at, Area(start, start + size, frames, kind, owned=False))
+        self._enter(at, Area(start, start + size, frames, kind, owned=False, cache_bits=cache_bits))
         return start
+
+    def _warn_of_alias(self, physical: int, size: int, cache_bits: int) -> None:
+        """One physical page, cached in one mapping and not in another: what a CPU does then is undefined."""
+        for area in self.areas:
+            if area.owned or area.cache_bits == cache_bits or not area.frames:
+                continue
+            first = area.frames[0] << 12
+            if first < physical + size and physical < first + area.end - area.start:
+                kinds = ("", "un") if area.cache_bits else ("un", "")
+                self._kernel.printk(
+                    f"{physical:#010x} is mapped {kinds[0]}cached here and {kinds[1]}cached at {area.start:#010x}\n"
+                )
 
     def reserve(self, kind: str, size: int) -> tuple[int, tuple[int, ...]]:
         """An area of cleared frames that is never freed: linear address and frames.  Raises OutOfMemory."""

@@ -180,3 +180,11 @@ def test_addresses_run_out() -> None:
     assert kernel.ioremap.vremap(CARD, size - GUARD)
     assert not kernel.ioremap.vremap(CARD, PAGE)
     assert not kernel.vmalloc.vmalloc(PAGE)
+
+
+def test_cache_attributes_that_disagree() -> None:
+    kernel = boot(devices=("card",))
+    kernel.ioremap.ioremap(CARD, 2 * PAGE)
+    assert not kernel.log.text
+    kernel.ioremap.ioremap(CARD + PAGE, 4, nocache=True)
+    assert b"0x80001000 is mapped uncached here and cached at" in kernel.log.text

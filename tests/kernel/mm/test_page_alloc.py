@@ -219,3 +219,15 @@ def test_the_nth_request_fails() -> None:
 def test_words_for_levels() -> None:
     assert describe(KERNEL | DMA) == "GFP_KERNEL | GFP_DMA"
     assert describe(0x33) == "0x33"
+
+
+@pytest.mark.parametrize("order", [0, 2])
+def test_reserved_too_late(order: int) -> None:
+    """MM 5: a page that is marked as reserved when it is on the free list already."""
+    kernel = boot()
+    address = kernel.page_alloc.get_free_pages_unclear(KERNEL, order)
+    kernel.page_alloc.free_linear(address, order)
+    store(kernel, kernel.model.struct_page(address - PAGE_OFFSET >> 12), 0)
+    with pytest.raises(BadPage, match="marked as reserved when it was on the free list already"):
+        for _ in range(4096):
+            kernel.page_alloc.alloc_pages(KERNEL, order)

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.fs.mount import FileSystem
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.pagetable import TableError
 from sandbox.kernel.mm.vmalloc import GUARD, BadVfree
 from sandbox.kernel.oops import KernelOops
 from sandbox.machine.machine import Machine
@@ -186,3 +187,14 @@ def test_ring_3_reaches_none_of_it(space: MakeSpace, paging: str) -> None:
     clear(made.kernel, area)
     entry = made.kernel.tables.get_pte(made.kernel.kernel_pgd, area)
     assert not entry & 4
+
+
+@pytest.mark.parametrize("paging", ["pae", "legacy"])
+def test_a_directory_with_another_table(paging: str) -> None:
+    """2.6 stops when a directory and the reference name different tables for the same kernel addresses."""
+    kernel = boot(paging, policies={"kernel_pmd": "process"})
+    mm = kernel.new_mm()
+    kernel.tables.set_pte(mm.pgd, kernel.layout.vmalloc.start, kernel.tables.make(5, 1), user=False)
+    kernel.vmalloc.vmalloc(PAGE)
+    with pytest.raises(TableError, match="the kernel's own names"):
+        kernel.tables.sync_directory(mm.pgd, kernel.kernel_pgd, kernel.layout.vmalloc.start)
