@@ -46,7 +46,7 @@ int main(void)
                 for (at = 0; at < 64; at++)
                         area[at * PAGE] = 1;
                 write(ready[1], page, 1);
-                while (ioctl(fd, FREE, 0) > 0)                  /* until somebody has to wait for memory */
+                while (ioctl(fd, FREE, 0) > 40)                 /* until somebody has to wait for memory */
                         sched_yield();
                 exit(0);
         }
