@@ -55,12 +55,20 @@ def _alloc_pages(kernel: Kernel, a: Arguments) -> int:
         return 0
 
 
+def _pfn(kernel: Kernel, page: int) -> int:
+    """The frame whose structure guest code names.  Raises GuestKernelBug for an address of none."""
+    pfn = kernel.model.pfn_of(page)
+    if pfn < 0 or not kernel.memmap.has_page(pfn) or kernel.model.struct_page(pfn) != page:
+        raise GuestKernelBug(f"{page:#010x} is no struct page")
+    return pfn
+
+
 def _free_pages_of(kernel: Kernel, a: Arguments) -> None:
-    kernel.page_alloc.free_pages(kernel.model.pfn_of(a[0]), a[1])
+    kernel.page_alloc.free_pages(_pfn(kernel, a[0]), a[1])
 
 
 def _page_address(kernel: Kernel, a: Arguments) -> int:
-    pfn = kernel.model.pfn_of(a[0])
+    pfn = _pfn(kernel, a[0])
     if pfn < kernel.layout.direct_frames:
         return PAGE_OFFSET + (pfn << 12)
     return kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL]
@@ -166,7 +174,7 @@ def answered() -> list[Export]:
         Export("ioremap", 2, lambda k, a: k.ioremap.ioremap(a[0], a[1]), "physical address, size"),
         Export("ioremap_nocache", 2, lambda k, a: k.ioremap.ioremap(a[0], a[1], True), "the same with PCD"),
         Export("iounmap", 1, lambda k, a: k.ioremap.iounmap(a[0]), "address"),
-        Export("dma_crosses", 3, lambda k, a: dma_crosses(a[0], a[1], a[2]), "physical address, size, boundary"),
+        Export("dma_crosses", 3, lambda k, a: dma_crosses(a[0], a[1], a[2] or 1), "physical address, size, boundary"),
         Export("boot_reservation", 2, _boot_reservation, "name, pointer to its size: address of a boot reservation"),
         Export("add_memory", 2, _add_memory, "first frame, frames: RAM that boot was not told of"),
         Export("isa_hole_clear", 0, _isa_hole_clear, "move what lies from 14 to 16 MB, give the range to the card"),

@@ -75,6 +75,8 @@ class Modules:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.loaded: list[Module] = []
+        self.tainted: list[str] = []
+        """Names of all that have run: what they did to the kernel's memory is anybody's guess."""
         self._left_tables: list[tuple[int, list[tuple[int, int]]]] = []
         """Exception tables that were left behind on purpose."""
 
@@ -104,6 +106,8 @@ class Modules:
             # Guest code may read mem_map: no frame may look reserved only because nobody has needed it yet.
             zone.open_all()
         self.loaded.append(module)
+        if name not in self.tainted:
+            self.tainted.append(name)
         for each in module.needs:
             each.uses += 1
         self._tell("load", module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +25,10 @@ from sandbox.runner.machine import build_machine
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.shares import Shares, measure
 from sandbox.runner.target import ModuleFile
+from sandbox.x86.errors import SandboxError
 
+OUR_FAULT = 3
+TAINTED = "A module has run in ring 0"
 GUEST_ENDS = (Deadlock, LimitReached, Interrupted, GuestKernelBug, NoSuchExport)
 """What ends a run for the guest's own sake; the result tells of it."""
 
@@ -92,9 +96,23 @@ class MachineSession:
             if error.errno != EBUSY:
                 raise
             result.error, result.detail = error.summary, error.detail
+        except SandboxError as error:
+            if error.exit_status != OUR_FAULT or not self.kernel.modules.tainted:
+                raise
+            result.error, result.detail = error.summary, self._taint(error.detail)
+        except IndexError as error:
+            # A table or structure that points out of RAM: only guest kernel code could have written that.
+            if not self.kernel.modules.tainted:
+                raise
+            result.error = "kernel structures point to memory that is not there"
+            result.detail = self._taint("".join(traceback.format_exception(error)[-3:]).rstrip())
         else:
             return True
         return False
+
+    def _taint(self, detail: str) -> str:
+        names = ", ".join(self.kernel.modules.tainted)
+        return f"{detail}\n{TAINTED} ({names}); it may have damaged what the kernel relies on.".lstrip()
 
     def complete(self, result: Result) -> Result:
         """Put what was captured and counted into a result."""

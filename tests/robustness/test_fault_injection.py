@@ -7,6 +7,7 @@ import pytest
 from sandbox.image.build import IMAGES
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.run import Session, open_session
+from sandbox.runner.session import TAINTED
 from sandbox.runner.target import resolve
 from sandbox.x86.errors import SandboxError
 
@@ -47,6 +48,7 @@ def run_with_failure(name: str, number: int) -> bool:
             assert held(session) <= 2, f"request {number}: {error.summary}"
             return True
         failed = bool(kernel.page_alloc.pressure.injected)
+        assert TAINTED not in result.detail, f"request {number}: {result.error}\n{result.detail}"
         assert failed or result.passed or result.error, f"nothing failed and yet: {result.headline()}"
         if not result.error:
             assert held(session) == 0, f"request {number} ({result.headline()}): frames were left"

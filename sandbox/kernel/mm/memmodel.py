@@ -55,7 +55,7 @@ class MemoryModel:
         raise NotImplementedError
 
     def pfn_of(self, linear: int) -> int:
-        """The frame whose structure is at a linear address."""
+        """The frame whose structure is at a linear address; -1 where no section's array is."""
         raise NotImplementedError
 
     def guest_words(self) -> dict[str, int]:
@@ -134,7 +134,7 @@ class SparseMem(MemoryModel):
         for number, start in self._maps.items():
             if start <= linear < start + size:
                 return (number << self._shift) + (linear - start) // STRUCT_PAGE_BYTES
-        raise CannotAddMemory(f"no section's array holds {linear:#010x}")
+        return -1
 
     def guest_words(self) -> dict[str, int]:
         return {
