@@ -71,6 +71,7 @@ def rows() -> Iterator[Row]:
         module = kernel.modules.load("calls", data)
         yield from _calls(kernel, module)
         yield from _areas(kernel)
+    yield from _growth()
 
 
 def _calls(kernel: Kernel, module: Module) -> Iterator[Row]:
@@ -154,6 +155,26 @@ def _areas(kernel: Kernel) -> Iterator[Row]:
             False,
             f"{took / pages * 1e6:.2f} µs a page",
         )
+
+
+def _growth() -> Iterator[Row]:
+    """A thousand blocks of mixed sizes and back, on a small machine and on a large one."""
+    with (
+        MachineSession.idle(KernelConfig(ram=64 << 20)) as small,
+        MachineSession.idle(KernelConfig(ram=4 << 30)) as large,
+    ):
+
+        def work(kernel: Kernel) -> None:
+            take, give = kernel.page_alloc.alloc_pages, kernel.page_alloc.free_pages
+            held = [(take(GFP_KERNEL, number % 4), number % 4) for number in range(1000)]
+            for pfn, order in held:
+                give(pfn, order)
+
+        found = interleaved(
+            {"small": lambda: seconds(lambda: work(small.kernel)), "large": lambda: seconds(lambda: work(large.kernel))}
+        )
+        note = f"{found['large'] * 1e3:.1f} ms against {found['small'] * 1e3:.1f} ms"
+        yield Row("1,000 blocks: 4 GB against 64 MB", found["large"] / found["small"], "x", 1.5, False, note)
 
 
 def _against(name: str, took: float, bare: float, bar: float | None = None) -> Row:

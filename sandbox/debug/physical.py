@@ -35,14 +35,14 @@ def zone_lines(kernel: Kernel) -> list[str]:
     """A line a zone: totals, blocks by order, and how much of what is free is in blocks too small for the largest."""
     frames = kernel.frames
     heads = "".join(f"{1 << order:>6}" for order in range(frames.orders))
-    lines = [f"{'zone':8}{'frames':>9}{'free':>9}{'unopened':>9}{'CPUs':>6}   blocks of{heads} frames   fragmented"]
+    lines = [f"{'zone':8}{'frames':>11}{'free':>11}{'unopened':>11}{'CPUs':>6}  blocks of{heads} frames   fragmented"]
     for zone in frames.zones:
         if zone.total:
             blocks = "".join(f"{len(listed):>6}" for listed in zone.lists)
             hot = sum(len(each) for each in frames.hot_frames(zone))
             lines.append(
-                f"{zone.name:8}{zone.total:>9,}{frames.zone_free(zone):>9,}{zone.waiting:>9,}{hot:>6}"
-                f"            {blocks}          {_fragmented(zone, hot):>7}"
+                f"{zone.name:8}{zone.total:>11,}{frames.zone_free(zone):>11,}{zone.waiting:>11,}{hot:>6}"
+                f"           {blocks}          {_fragmented(zone, hot):>7}"
             )
     pages = kernel.page_alloc
     least, low, high = pages.marks
