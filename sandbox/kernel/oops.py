@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.smp import KernelCpu
 
 PAGE_FAULT = 14
+STACK_BYTES = PAGE_SIZE
 STACK_WORDS, TRACE_LINES = 256, 8
 
 
@@ -38,6 +39,9 @@ def oops(kernel: Kernel, slot: KernelCpu, context: CpuContext, exit_: Exit) -> N
         what = f"{describe(exit_.vector)} in kernel code"
     elif isinstance(exit_, BusError):
         what = f"nothing answers at physical address {exit_.physical:#x}"
+    below = slot.flow.stack_top - (context.esp & 0xFFFFFFFF)
+    if slot.module_calls and STACK_BYTES < below < 16 << 20:
+        what = f"kernel stack overflow, {below >> 10} KB deep where there are {STACK_BYTES >> 10}: {what}"
     summary = f"{what}, in {kernel.kernel_symbol(exit_.eip)} on CPU {slot.index}"
     detail = "\n".join(_lines(kernel, slot, context, exit_))
     if slot.module_calls:

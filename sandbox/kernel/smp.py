@@ -161,12 +161,16 @@ class KernelCpu:
             while True:
                 cpu.context = context
                 exit_ = cpu.run(CALL_BUDGET)
-                if type(exit_) is Halt:
+                if type(exit_) is Halt and (not self.module_calls or self._is_the_end(exit_)):
                     return
                 self._trapped(exit_, context)
         finally:
             flow.depth -= 1
             cpu.context = outer
+
+    def _is_the_end(self, exit_: Exit) -> bool:
+        """The HLT is the one behind a call, not guest kernel code's own."""
+        return self.routines.call_stub <= exit_.eip <= self.routines.start_thread
 
     def _trapped(self, exit_: Exit, context: CpuContext) -> None:
         if type(exit_) is not BudgetSpent:

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from sandbox.engine.context import EIP, ESP, CpuContext
-from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, PortDenied, Stepped, Stopped, Trap
-from sandbox.kernel.chrdev import do_irq
+from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.kernel.chrdev import EFLAGS_IF, do_irq
 from sandbox.kernel.events import PageFault
 from sandbox.kernel.gate import GuestKernelBug
 from sandbox.kernel.layout import PAGE_OFFSET, TASK_SIZE
@@ -202,6 +202,11 @@ class KernelTraps:
             kernel.stopped(slot, exit_)
             return
         if isinstance(exit_, Stopped):
+            do_irq(kernel, context)
+            return
+        if isinstance(exit_, Halt):
+            if not kernel.machine.board.asked or not context.eflags & EFLAGS_IF:
+                raise GuestKernelBug(f"hlt, and no interrupt will come, in {kernel.kernel_symbol(exit_.eip - 1)}")
             do_irq(kernel, context)
             return
         if not isinstance(exit_, Trap):

@@ -273,3 +273,14 @@ def test_devices_come_and_go(run: Run) -> None:
     )  # fmt: skip
     assert found[1] == 0
     assert found[3:] == [-14, -22, -22, -EBUSY, 0, 0, -19]
+
+
+def test_a_stack_that_overflows(build: Build) -> None:
+    text = ".globl init_module\ninit_module: sub esp, 500\n call init_module\n"
+    with pytest.raises(GuestKernelBug, match=r"kernel stack overflow, \d+ KB deep where there are 4"):
+        load(build(text))
+
+
+def test_hlt_is_no_way_to_return(build: Build) -> None:
+    with pytest.raises(GuestKernelBug, match=r"hlt, and no interrupt will come, in init_module.*\[m\]"):
+        load(build(".globl init_module\ninit_module: xor eax, eax\n hlt\n ret"))

@@ -194,4 +194,4 @@ class EverythingElse(Everything):
 
 
 TestEverything, TestEverythingElse = Everything.TestCase, EverythingElse.TestCase
-TestEverything.settings = TestEverythingElse.settings = settings(max_examples=12, stateful_step_count=50, deadline=None)
+TestEverything.settings = TestEverythingElse.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
