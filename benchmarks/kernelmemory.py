@@ -10,8 +10,8 @@ from benchmarks.measure import Row, interleaved, seconds
 from sandbox.engine.exits import Halt, Trap
 from sandbox.image.assemble import assemble_source
 from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.guest.module import Module
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.module import Module
 from sandbox.runner.session import MachineSession
 
 CALLS = 2000

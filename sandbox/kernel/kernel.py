@@ -18,10 +18,12 @@ from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.events import PageAlloc
-from sandbox.kernel.exports import make_gate
 from sandbox.kernel.fs.mount import FileSystem, read_all
 from sandbox.kernel.fs.proc import proc_root
 from sandbox.kernel.futex import Futexes
+from sandbox.kernel.guest.exports import make_gate
+from sandbox.kernel.guest.module import Modules
+from sandbox.kernel.guest.printk import Log
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.fault import clear_frame
@@ -39,8 +41,6 @@ from sandbox.kernel.mm.reclaim import shrink
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.kernel.mm.writeback import release_dirty
-from sandbox.kernel.module import Modules
-from sandbox.kernel.printk import Log
 from sandbox.kernel.sched import Scheduler
 from sandbox.kernel.smp import ContextStack, KernelCpu
 from sandbox.kernel.symbols import KernelImage, kernel_image
@@ -56,10 +56,10 @@ from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.image.symbols import SymbolTable
-    from sandbox.kernel.chrdev import ModuleDevice
     from sandbox.kernel.fs.inode import Inode
     from sandbox.kernel.fs.pipe import WaitQueue
     from sandbox.kernel.fs.tty import Tty
+    from sandbox.kernel.guest.chrdev import ModuleDevice
 
 _LDT_SELECTOR, _LDT_FLAGS = 0x88, 0x8200
 """As Linux has it; the selector is never looked up."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import BusError, Exit, Trap
-from sandbox.kernel.gate import GuestKernelBug
+from sandbox.kernel.guest.gate import GuestKernelBug
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.errors import SandboxError

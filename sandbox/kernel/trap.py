@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sandbox.engine.context import EIP, ESP, CpuContext
 from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
-from sandbox.kernel.chrdev import EFLAGS_IF, do_irq
 from sandbox.kernel.events import PageFault
-from sandbox.kernel.gate import GuestKernelBug
+from sandbox.kernel.guest.gate import GuestKernelBug
+from sandbox.kernel.guest.irq import EFLAGS_IF, do_irq
 from sandbox.kernel.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, do_user_fault
 from sandbox.kernel.mm.frames import OutOfMemory

@@ -15,11 +15,11 @@ from sandbox.kernel.abi.numbers import name_of
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.fs.console import BytesSource, CaptureSink, Sink, Source
 from sandbox.kernel.fs.mount import FileSystem
-from sandbox.kernel.gate import GuestKernelBug, NoSuchExport
+from sandbox.kernel.guest.gate import GuestKernelBug, NoSuchExport
+from sandbox.kernel.guest.module import InitFailed, ModuleError
 from sandbox.kernel.hostterm import HostTerminal
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.kthread import run_kthread
-from sandbox.kernel.module import InitFailed, ModuleError
 from sandbox.kernel.sched import Deadlock, Interrupted, LimitReached
 from sandbox.runner.machine import build_machine
 from sandbox.runner.result import Result, Summary

@@ -54,12 +54,12 @@ from sandbox.kernel.abi.termios import (
     pack_winsize,
     unpack_winsize,
 )
-from sandbox.kernel.chrdev import ModuleDevice
 from sandbox.kernel.fs.console import Console
 from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.pipe import PipeInode
 from sandbox.kernel.fs.socket import SocketEnd
 from sandbox.kernel.fs.tty import Tty
+from sandbox.kernel.guest.chrdev import ModuleDevice
 from sandbox.kernel.jobcontrol import check_change, kill_pgrp
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import get_user, get_word, put_user

@@ -8,7 +8,7 @@ from sandbox.image.elf import ImageError
 from sandbox.kernel.abi.errno import E2BIG, EBADF, EFAULT, EINVAL, ENOEXEC, KernelError
 from sandbox.kernel.abi.flags import O_PATH, S_IFREG
 from sandbox.kernel.fs.mount import read_all
-from sandbox.kernel.module import ModuleError, modinfo_name
+from sandbox.kernel.guest.module import ModuleError, modinfo_name
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import get_string, get_user
 

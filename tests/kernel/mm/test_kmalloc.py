@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.kernel.gate import GuestKernelBug
+from sandbox.kernel.guest.gate import GuestKernelBug
 from sandbox.kernel.layout import PAGE_OFFSET
 from sandbox.kernel.mm.gfp import DMA, Gfp
 from sandbox.kernel.mm.kmalloc import BUCKETS, DESCRIPTOR, FREE, HEADER, SLAB_SIZES, USED, USED_DMA

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING
 
-from sandbox.kernel import chrdev, useraccess
 from sandbox.kernel.abi.errno import EINVAL, ENOMEM, KernelError
-from sandbox.kernel.gate import Export, Gate, GuestKernelBug
+from sandbox.kernel.guest import chrdev, irq, useraccess, waitqueue
+from sandbox.kernel.guest.gate import Export, Gate, GuestKernelBug
+from sandbox.kernel.guest.printk import LONGEST_STRING, format_text
 from sandbox.kernel.layout import PAGE_OFFSET
 from sandbox.kernel.mm import hotplug, isahole
 from sandbox.kernel.mm.frames import OutOfMemory
@@ -21,7 +22,6 @@ from sandbox.kernel.mm.memmap import VIRTUAL
 from sandbox.kernel.mm.memmodel import CannotAddMemory
 from sandbox.kernel.mm.page_alloc import dma_crosses
 from sandbox.kernel.mm.pagetable import PSE, P
-from sandbox.kernel.printk import LONGEST_STRING, format_text
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
@@ -186,13 +186,13 @@ def answered() -> list[Export]:
         Export("printk", 1, _printk, "format, …"),
         Export("panic", 1, _panic, "text"),
         Export("schedule", 0, _schedule, "let other tasks run"),
-        Export("sleep_on", 1, chrdev.sleep_on, "address of a word: sleep until wake_up"),
-        Export("interruptible_sleep_on", 1, chrdev.interruptible_sleep_on, "the same; -ERESTARTSYS for a signal"),
-        Export("wake_up", 1, chrdev.wake_up_queue, "address of a word"),
+        Export("sleep_on", 1, waitqueue.sleep_on, "address of a word: sleep until wake_up"),
+        Export("interruptible_sleep_on", 1, waitqueue.interruptible_sleep_on, "the same; -ERESTARTSYS for a signal"),
+        Export("wake_up", 1, waitqueue.wake_up_queue, "address of a word"),
         Export("register_chrdev", 2, chrdev.register_chrdev, "name, struct file_operations: /dev/name"),
         Export("unregister_chrdev", 1, chrdev.unregister_chrdev, "name"),
-        Export("request_irq", 2, chrdev.request_irq, "vector, handler(vector)"),
-        Export("free_irq", 1, chrdev.free_irq, "vector"),
+        Export("request_irq", 2, irq.request_irq, "vector, handler(vector)"),
+        Export("free_irq", 1, irq.free_irq, "vector"),
         Export("in_interrupt", 0, lambda k, a: k.in_interrupt, "1 inside a handler"),
         Export("mod_inc_use_count", 0, _module_use(1), "the caller's module is in use"),  # type: ignore[arg-type]
         Export("mod_dec_use_count", 0, _module_use(-1), "once less"),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Character devices, interrupts and wait queues of modules: how programs and devices reach guest kernel code.
+"""Character devices of modules: how programs reach guest kernel code.
 
 ``struct file_operations`` has five words, each a function or 0::
 
@@ -21,13 +21,10 @@ from sandbox.kernel.abi.flags import POLLIN, POLLOUT
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.pipe import WaitQueue
 from sandbox.kernel.fs.stream import Ready, Stream
-from sandbox.kernel.useraccess import unuse_mm
-from sandbox.kernel.wait import signal_pending, wait_on, wake_up
+from sandbox.kernel.guest.entry import run_in_task
 
 if TYPE_CHECKING:
-    from sandbox.engine.context import CpuContext
     from sandbox.kernel.kernel import Kernel
     from sandbox.kernel.task import Task
 
@@ -35,7 +32,6 @@ OPERATIONS = ("open", "release", "read", "write", "ioctl")
 FIRST_INO, FIRST_MAJOR = 60, 240
 """Majors from here on are for local use."""
 LARGEST_ERRNO = 4095
-EFLAGS_IF = 1 << 9
 
 
 class ModuleDevice(CharDevice, Stream):
@@ -97,18 +93,6 @@ class ModuleDevice(CharDevice, Stream):
         return result
 
 
-def run_in_task(kernel: Kernel, function: int, *arguments: int) -> int:
-    """Call a module's function for the current task; what it borrowed and did not give back is given back."""
-    try:
-        return kernel.here.call_c(function, *arguments)
-    finally:
-        kernel.here.pretended = None
-        task = kernel.here.current
-        while task is not None and task.borrowed:
-            kernel.printk("a module left without unuse_mm\n")
-            unuse_mm(kernel, ())
-
-
 def register_chrdev(kernel: Kernel, a: tuple[int, ...]) -> int:
     """The device's number, or -EBUSY for a name that is taken."""
     name = kernel.kernel_string(a[0]).decode("latin-1")
@@ -133,80 +117,3 @@ def unregister_chrdev(kernel: Kernel, a: tuple[int, ...]) -> int:
         return -EINVAL
     device.operations = 0
     return 0
-
-
-# -- wait queues: any word of memory is one --------------------------------------------------------------------------
-
-
-def _queue(kernel: Kernel, address: int) -> WaitQueue:
-    return kernel.wait_queues.setdefault(address, WaitQueue("a module"))
-
-
-def sleep_on(kernel: Kernel, a: tuple[int, ...]) -> int:
-    """Sleep until ``wake_up`` of the same address; signals wait."""
-    kernel.may_sleep("sleep_on")
-    task = kernel.here.current
-    if task is None:
-        return -EINVAL
-    queue = _queue(kernel, a[0])
-    before = queue.wakes
-    while queue.wakes == before:
-        wait_on(kernel, task, (queue,), "a module")
-    return 0
-
-
-def interruptible_sleep_on(kernel: Kernel, a: tuple[int, ...]) -> int:
-    """The same; a signal ends it."""
-    kernel.may_sleep("interruptible_sleep_on")
-    task = kernel.here.current
-    if task is None:
-        return -EINVAL
-    if not signal_pending(task):
-        wait_on(kernel, task, (_queue(kernel, a[0]),), "a module")
-    return -ERESTARTSYS if signal_pending(task) else 0
-
-
-def wake_up_queue(kernel: Kernel, a: tuple[int, ...]) -> None:
-    """Everybody who sleeps on the word goes on."""
-    wake_up(kernel, _queue(kernel, a[0]))
-
-
-# -- interrupts ------------------------------------------------------------------------------------------------------
-
-
-def request_irq(kernel: Kernel, a: tuple[int, ...]) -> int:
-    """Let a function answer a device's vector; -EBUSY when one does."""
-    if not 0x20 <= a[0] <= 0xFF:
-        return -EINVAL
-    if a[0] in kernel.irq_handlers:
-        return -EBUSY
-    kernel.irq_handlers[a[0]] = a[1]
-    return 0
-
-
-def free_irq(kernel: Kernel, a: tuple[int, ...]) -> None:
-    kernel.irq_handlers.pop(a[0], None)
-
-
-def do_irq(kernel: Kernel, interrupted: CpuContext) -> None:
-    """Answer what devices asked for, unless interrupts are off: a handler runs at once, and may not sleep.
-
-    Devices' interrupts go to one CPU; where that is another one than the present, it is interrupted there.
-    """
-    board = kernel.machine.board
-    target = kernel.cpus[board.interrupt_cpu]
-    board.asked = not interrupted.eflags & EFLAGS_IF
-    while board.pending(target.index) is not None and not kernel.in_interrupt and interrupted.eflags & EFLAGS_IF:
-        vector = board.acknowledge(target.index)
-        handler = kernel.irq_handlers.get(vector)
-        if handler is None:
-            kernel.printk(f"unexpected interrupt: vector {vector:#x}\n")
-            continue
-        here, kernel.here = kernel.here, target
-        kernel.in_interrupt = True
-        try:
-            with target.borrowed_flow(target is not here):
-                target.call_c(handler, vector)
-        finally:
-            kernel.in_interrupt = False
-            kernel.here = here

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox.kernel.gate import GuestKernelBug
+from sandbox.kernel.guest.gate import GuestKernelBug
+from sandbox.kernel.guest.useraccess import KERNEL_DS, VERIFY_READ, VERIFY_WRITE
 from sandbox.kernel.mm.mmap import do_munmap
-from sandbox.kernel.useraccess import KERNEL_DS, VERIFY_READ, VERIFY_WRITE
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
 from tests.kernel.mm.conftest import space as space
 
@@ -145,7 +145,7 @@ def test_no_faults_are_answered_in_an_interrupt(space: MakeSpace) -> None:
 
 def test_borrowing_ends_with_the_call(space: MakeSpace) -> None:
     """A module that leaves without unuse_mm: the kernel says so and gives the memory back."""
-    from sandbox.kernel.chrdev import run_in_task
+    from sandbox.kernel.guest.entry import run_in_task
 
     made = space()
     kernel = made.kernel

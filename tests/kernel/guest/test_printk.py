@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.kernel.printk import LOG_BYTES, Log, format_text
+from sandbox.kernel.guest.printk import LOG_BYTES, Log, format_text
 from tests.kernel.mm.machines import boot
 
 LIBC = ctypes.CDLL(None)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM
-from sandbox.kernel.chrdev import run_in_task
 from sandbox.kernel.events import ModuleChange
+from sandbox.kernel.guest.entry import run_in_task
 from sandbox.kernel.layout import PAGE_SIZE
 from sandbox.machine.memory import Reason
 from sandbox.x86.errors import SandboxError

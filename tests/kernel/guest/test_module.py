@@ -17,8 +17,8 @@ from sandbox.image.build import IMAGES
 from sandbox.image.elf import ImageError
 from sandbox.kernel.abi.errno import EBUSY, EEXIST, ENOENT, ENOEXEC, ENOMEM
 from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.gate import GuestKernelBug
-from sandbox.kernel.module import InitFailed, ModuleError, modinfo_name
+from sandbox.kernel.guest.gate import GuestKernelBug
+from sandbox.kernel.guest.module import InitFailed, ModuleError, modinfo_name
 from sandbox.kernel.sched import LimitReached
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.target import ModuleFile, resolve

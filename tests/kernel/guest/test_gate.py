@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from sandbox.image.assemble import INCLUDES
-from sandbox.kernel.exports import DATA, ROUTINES, answered
-from sandbox.kernel.gate import GuestKernelBug, NoSuchExport
+from sandbox.kernel.guest.exports import DATA, ROUTINES, answered
+from sandbox.kernel.guest.gate import GuestKernelBug, NoSuchExport
 from sandbox.kernel.layout import PAGE_OFFSET
 from tests.conftest import Run
 from tests.kernel.mm.machines import boot
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = {each.name for each in answered()} | ROUTINES.keys() | set(DATA)
 INTERNAL = {"__kmalloc_corrupted", "nr_sections", "init_only"}
 

@@ -1,0 +1,22 @@
+"""The way into guest kernel code, for whoever calls a module's function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.guest.useraccess import unuse_mm
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+
+def run_in_task(kernel: Kernel, function: int, *arguments: int) -> int:
+    """Call a module's function for the current task; what it borrowed and did not give back is given back."""
+    try:
+        return kernel.here.call_c(function, *arguments)
+    finally:
+        kernel.here.pretended = None
+        task = kernel.here.current
+        while task is not None and task.borrowed:
+            kernel.printk("a module left without unuse_mm\n")
+            unuse_mm(kernel, ())
