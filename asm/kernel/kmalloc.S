@@ -13,9 +13,11 @@
         .set    MF_DMA,  0xFF00AA55
 
 # void *kmalloc(size, priority).  Python answers in eax: 0 for none, 1 for the slab policy (edx is the object),
-# else the area; edx is 1 for DMA.
+# else the area; edx is 1 for DMA.  Interrupts are off while an area is looked at and changed.
         .globl  kmalloc
 kmalloc:
+        pushfd
+        cli
         mov     eax, GATE_KMALLOC
         int     0xF0
         cmp     eax, 1
@@ -32,38 +34,44 @@ kmalloc:
         test    edx, edx
         jz      1f
         mov     dword ptr [ebx], MF_DMA
-1:      mov     ecx, [esp+8]
+1:      mov     ecx, [esp+12]
         mov     [ebx+4], ecx
         lea     eax, [ebx+8]
         pop     ebx
-9:      ret
+9:      popfd
+        ret
 8:      mov     eax, edx
+        popfd
         ret
 # The free list leads to a block that is not free: somebody wrote over its header.
 7:      mov     edx, ebx
         pop     ebx
         mov     eax, GATE_CORRUPTED
         int     0xF0
+        popfd
         ret
 
 # void kfree(ptr).  Python gets the flag word in ecx (0 where there is none to read) and answers in eax: 0 to leave
 # everything as it is, else the area that the block goes back to.
         .globl  kfree
 kfree:
-        mov     edx, [esp+4]
+        pushfd
+        cli
+        mov     edx, [esp+8]
         xor     ecx, ecx
 1:      mov     ecx, [edx-8]
 2:      mov     eax, GATE_KFREE
         int     0xF0
         test    eax, eax
         jz      9b
-        mov     edx, [esp+4]
+        mov     edx, [esp+8]
         sub     edx, 8
         mov     ecx, [eax+4]
         mov     dword ptr [edx], MF_FREE
         mov     [edx+4], ecx
         mov     [eax+4], edx
         inc     dword ptr [eax+12]
+        popfd
         ret
         ex_table 1b, 2b
 

@@ -5,7 +5,18 @@
 
         .data
         .globl  addr_limit
-addr_limit:     .long PAGE_OFFSET       # user addresses lie below; set_fs(KERNEL_DS) opens it
+addr_limit:     .long PAGE_OFFSET       # user addresses lie below
+
+# Go to \bad unless an end of a range is a user address, or FS is the kernel's.  It changes \scratch.
+        .macro  check_limit end, scratch, bad
+        cmp     \end, [addr_limit]
+        jbe     .Lfine\@
+        mov     \scratch, fs
+        and     \scratch, 0xFFFC
+        cmp     \scratch, KERNEL_DS
+        jne     \bad
+.Lfine\@:
+        .endm
 
         .text
 
@@ -21,11 +32,6 @@ get_ds:
 set_fs:
         mov     eax, [esp+4]
         mov     fs, ax
-        mov     edx, PAGE_OFFSET
-        cmp     eax, KERNEL_DS
-        jne     1f
-        mov     edx, 0xFFFFFFFF
-1:      mov     [addr_limit], edx
         ret
 
 # 2.0: memcpy_tofs(user, kernel, count), memcpy_fromfs(kernel, user, count).  Whoever did not ask verify_area first,
@@ -94,8 +100,7 @@ copy_to_user:
         mov     ecx, [esp+12]
         add     eax, ecx
         jc      1f
-        cmp     eax, [addr_limit]
-        ja      1f
+        check_limit eax, edx, 1f
         push    esi
         push    edi
         mov     edi, [esp+12]
@@ -115,8 +120,7 @@ copy_from_user:
         mov     eax, esi
         add     eax, ecx
         jc      2f
-        cmp     eax, [addr_limit]
-        ja      2f
+        check_limit eax, edx, 2f
         call    copy_user
 1:      mov     ecx, eax
         mov     edx, eax
@@ -134,9 +138,10 @@ copy_from_user:
 __get_user:
         mov     edx, [esp+8]
         mov     ecx, [esp+12]
-        lea     eax, [edx+ecx]
-        cmp     eax, [addr_limit]
-        ja      9f
+        mov     eax, edx
+        add     eax, ecx
+        jc      9f
+        check_limit eax, eax, 9f
         cmp     ecx, 2
         ja      4f
         je      2f
@@ -157,9 +162,10 @@ __get_user:
 __put_user:
         mov     edx, [esp+8]
         mov     ecx, [esp+12]
-        lea     eax, [edx+ecx]
-        cmp     eax, [addr_limit]
-        ja      9f
+        mov     eax, edx
+        add     eax, ecx
+        jc      9f
+        check_limit eax, eax, 9f
         mov     eax, [esp+4]
         cmp     ecx, 2
         ja      4f
@@ -184,8 +190,7 @@ clear_user_c:
         mov     ecx, [esp+8]
         add     eax, ecx
         jc      1f
-        cmp     eax, [addr_limit]
-        ja      1f
+        check_limit eax, edx, 1f
         push    edi
         mov     edi, [esp+8]
         call    clear_user

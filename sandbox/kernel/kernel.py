@@ -140,6 +140,8 @@ class Kernel:
         self.log = Log()
         self.devices: dict[str, ModuleDevice] = {}
         """Character devices of modules, by name."""
+        self.device_number = 0
+        """Of the last device that a module has registered."""
         self.wait_queues: dict[int, WaitQueue] = {}
         """Of modules, by the linear address of the word that names one."""
         self.irq_handlers: dict[int, int] = {}

@@ -30,7 +30,7 @@ class KernelOops(SandboxError):
 def oops(kernel: Kernel, slot: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
     """Raises GuestKernelBug when a module's call is at work, else KernelOops."""
     what = str(exit_)
-    if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT:
+    if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
         error = PageFaultCode(exit_.error_code).describe()
         what = f"kernel page fault at {exit_.address:#010x} ({error})"
         if exit_.address < PAGE_SIZE:
@@ -56,7 +56,7 @@ def _lines(kernel: Kernel, slot: KernelCpu, context: CpuContext, exit_: Exit) ->
     lines = [f"  {exit_.eip:08x}  {text_of(code, exit_.eip) if code else 'no code is mapped here'}"]
     registers = [f"{name}={value:08x}" for name, value in context.general().items()]
     lines += ["  " + " ".join(registers[at : at + 8]) for at in range(0, len(registers), 8)]
-    if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT:
+    if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
         from sandbox.kernel.walktext import walk_lines
 
         lines += ["  " + line for line in walk_lines(kernel, slot.cr3, exit_.address, exit_.error_code)]

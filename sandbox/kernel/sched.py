@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from greenlet import getcurrent, greenlet
 
 from sandbox.kernel.events import TaskSwitch
+from sandbox.kernel.guest.irq import do_irq
 from sandbox.kernel.itimer import tick
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.task import State, Task
@@ -105,8 +106,10 @@ class Scheduler:
         self._hub = getcurrent()
         if not self._started:
             self._started = time.monotonic()
-        cpus = self._kernel.cpus
+        cpus, board = self._kernel.cpus, self._kernel.machine.board
         while not finished():
+            if board.asked:
+                do_irq(self._kernel)
             ready = [slot for slot in cpus if slot.current is not None or slot.runqueue]
             if not ready:
                 if self.host is None or not self.host.idle():
@@ -286,6 +289,8 @@ class Scheduler:
         A debugger's stop is none: it may lie inside the last block of a slice, which is to be finished first.
         """
         self._check_limits()
+        if self._kernel.machine.board.asked:
+            do_irq(self._kernel)
         if self._next_timer is not None:
             self._wake_sleepers()
         slot = task.cpu

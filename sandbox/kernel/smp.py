@@ -35,11 +35,13 @@ class RoutineLost(SandboxError):
 class ContextStack:
     """The ring-0 contexts of one flow of control: one a nested call, made when first needed."""
 
-    __slots__ = ("contexts", "depth", "stack_top")
+    __slots__ = ("contexts", "depth", "module_calls", "stack_top")
 
     def __init__(self, stack_top: int) -> None:
         self.contexts: list[CpuContext] = []
         self.depth = 0
+        self.module_calls = 0
+        """Calls of C functions that have not returned: guest kernel code may be at work."""
         self.stack_top = stack_top
 
 
@@ -59,8 +61,6 @@ class KernelCpu:
         self.traps: KernelTraps
         self.current: Task | None = None
         self.active_mm: Mm | None = None
-        self.pretended: Mm | None = None
-        """Whose areas answer faults of kernel code, when somebody changed ``current`` and nothing else."""
         self.runqueue: deque[Task] = deque()
         self.idle = ContextStack(0)
         self.ipi = ContextStack(0)
@@ -72,8 +72,11 @@ class KernelCpu:
         self.calls = 0
         self.ipis = 0
         self.slice_left = 0
-        self.module_calls = 0
-        """Calls of C functions that have not returned: guest kernel code may be at work."""
+
+    @property
+    def module_calls(self) -> int:
+        """Not 0: guest kernel code may be at work on this CPU."""
+        return self.flow.module_calls
 
     def call(self, routine: int, eax: int = 0, edx: int = 0, ecx: int = 0, esi: int = 0, edi: int = 0) -> int:
         """Run the routine at a linear address; its EAX.
@@ -90,16 +93,17 @@ class KernelCpu:
 
     def call_c(self, routine: int, *arguments: int) -> int:
         """The same for a function with up to four C arguments, of the kernel or of a module."""
-        context = self._enter(self.flow)
+        flow = self.flow
+        context = self._enter(flow)
         quads = context.quads
         quads[EIP] = self.routines.call_module
         quads[EBX] = routine
         quads[EAX], quads[EDX], quads[ECX], quads[ESI] = (*arguments, 0, 0, 0, 0)[:4]
-        self.module_calls += 1
+        flow.module_calls += 1
         try:
             self._finish(context)
         finally:
-            self.module_calls -= 1
+            flow.module_calls -= 1
         return quads[EAX] & 0xFFFFFFFF
 
     def store(self, linear: int, data: bytes) -> None:
@@ -161,7 +165,7 @@ class KernelCpu:
             while True:
                 cpu.context = context
                 exit_ = cpu.run(CALL_BUDGET)
-                if type(exit_) is Halt and (not self.module_calls or self._is_the_end(exit_)):
+                if type(exit_) is Halt and (not flow.module_calls or self._is_the_end(exit_)):
                     return
                 self._trapped(exit_, context)
         finally:

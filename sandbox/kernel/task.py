@@ -99,6 +99,8 @@ class Task:
     """Resource limits of the process."""
     borrowed: list[Mm] = field(default_factory=list)
     """Address spaces that kernel code has loaded for itself (use_mm), the present one last."""
+    pretended: Mm | None = None
+    """Whose areas answer its faults in kernel code, when somebody changed ``current`` and nothing else."""
     scratch: int = 0
     """Linear address of a lowmem page for data between Python and user memory."""
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PAGE_FAULT, SYSTEM_CALL, KERNEL_GATE = 14, 0x80, 0xF0
 _RDTSC = b"\x0f\x31"
+CALLS_BETWEEN_LOOKS = 1024
+"""Calls of exported symbols after which a run's limits are looked at."""
 SPURIOUS_FAULTS = 16
 """Faults of one kernel instruction at one address, each of them answered, after which it will never get through."""
 
@@ -197,6 +199,8 @@ class KernelTraps:
             kernel.gate_table.call(slot, context)
             if kernel.machine.board.asked:
                 do_irq(kernel, context)
+            if not kernel.gate_table.calls % CALLS_BETWEEN_LOOKS:
+                self.check_limits()
             return
         if isinstance(exit_, BreakpointHit | Stepped):
             kernel.stopped(slot, exit_)
@@ -211,12 +215,12 @@ class KernelTraps:
             return
         if not isinstance(exit_, Trap):
             oops(kernel, slot, context, exit_)
-        if exit_.vector != PAGE_FAULT:
+        if exit_.vector != PAGE_FAULT or exit_.software:
             oops(kernel, slot, context, exit_)
         self.faults += 1
         started = slot.cpu.clock
         task = slot.current
-        mm = slot.active_mm if slot.pretended is None else slot.pretended
+        mm = slot.active_mm if task is None or task.pretended is None else task.pretended
         how = BAD_AREA
         if exit_.address >= TASK_SIZE and kernel.vmalloc.fault(context, exit_.address, exit_.error_code):
             kernel.counters.faults["vmalloc-sync"] += 1
@@ -269,9 +273,10 @@ class KernelTraps:
             return
         kernel = self._kernel
         detail = ""
-        if slot.pretended is not None:
+        task = slot.current
+        if task is not None and task.pretended is not None:
             detail = (
-                f"The page is in the directory {slot.pretended.cr3:#010x}, of the task that current was set to; "
+                f"The page is in the directory {task.pretended.cr3:#010x}, of the task that current was set to; "
                 f"the CPU walks {slot.cr3:#010x}, which CR3 holds.  use_mm() changes both."
             )
         raise GuestKernelBug(

@@ -75,6 +75,12 @@ def _plug(machine: Machine, text: str) -> None:
         "isa": IsaMemory,
     }
     if name == "holecard":
+        taken = any(start == HOLE_ADDRESS for start, _ in machine.board.windows)
+        if taken or not machine.memory.is_ram(HOLE_ADDRESS, HOLE_BYTES):
+            raise ConfigurationError(
+                "holecard: it waits behind RAM from 14 to 16 MB, which this machine does not have",
+                "take at least 16 MB of RAM; --policy isa_hole=card has the card there at once",
+            )
         machine.hole_device = _hole_card()
     else:
         machine.board.add_window(address, makers[name]())

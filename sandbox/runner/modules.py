@@ -46,6 +46,8 @@ class ModuleSession(MachineSession):
             if left:
                 result.error = f"{self.modules[-1].name}: left behind: {', '.join(left)}"
                 result.detail = self.kernel.vmalloc.report()
+        if self.kernel.log.refused and not result.error:
+            result.error = f"{self.modules[-1].name}: what it says cannot be written: {self.kernel.log.refused}"
         return self.complete(result)
 
     def _held(self) -> dict[str, int]:

@@ -136,6 +136,14 @@ class FileSystem:
         """Put a device's node into the tree.  Raises ConfigurationError."""
         self._pin(path, inode)
 
+    def exists(self, path: str) -> bool:
+        """Something is at an absolute path."""
+        try:
+            namei.lookup(self.root, self.root, os.fsencode(path))
+        except KernelError:
+            return False
+        return True
+
     def _pin(self, path: str, inode: Inode) -> None:
         """Put an inode into the tree, with the directories that are missing on the way to it.
 

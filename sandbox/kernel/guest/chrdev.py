@@ -13,11 +13,12 @@ Pointers from the program arrive as they are: the module copies, with the routin
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EBUSY, EINVAL, ENODEV, ENOTTY, ERESTARTSYS, KernelError
-from sandbox.kernel.abi.flags import POLLIN, POLLOUT
+from sandbox.kernel.abi.errno import EBUSY, EINTR, EINVAL, ENODEV, ENOTTY, ERESTARTSYS, KernelError
+from sandbox.kernel.abi.flags import O_PATH, POLLIN, POLLOUT
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.fs.chardev import CharDevice
 from sandbox.kernel.fs.file import File
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 OPERATIONS = ("open", "release", "read", "write", "ioctl")
 FIRST_INO, FIRST_MAJOR = 60, 240
+LONGEST_NAME = 64
 """Majors from here on are for local use."""
-LARGEST_ERRNO = 4095
 
 
 class ModuleDevice(CharDevice, Stream):
@@ -48,6 +49,8 @@ class ModuleDevice(CharDevice, Stream):
         self._next = 1
 
     def opened(self, file: File) -> None:
+        if file.flags & O_PATH:
+            return
         number = self._files[id(file)] = self._next
         self._next += 1
         try:
@@ -88,26 +91,28 @@ class ModuleDevice(CharDevice, Stream):
             raise KernelError(ENOTTY if what == "ioctl" else EINVAL)
         result = run_in_task(kernel, function, *arguments)
         if result >= 1 << 31:
-            errno = (1 << 32) - result
-            raise KernelError(errno if errno <= LARGEST_ERRNO or errno == ERESTARTSYS else EINVAL)
+            errno, task = (1 << 32) - result, kernel.here.current
+            if errno == ERESTARTSYS and task is not None and not task.pending:
+                errno = EINTR
+            raise KernelError(errno if errno <= ERESTARTSYS else EINVAL)
         return result
 
 
 def register_chrdev(kernel: Kernel, a: tuple[int, ...]) -> int:
     """The device's number, or -EBUSY for a name that is taken."""
-    name = kernel.kernel_string(a[0]).decode("latin-1")
-    if not name or "/" in name:
+    name = kernel.kernel_string(a[0], LONGEST_NAME).decode("latin-1")
+    if not re.fullmatch(r"[!-.0-~]+", name) or name in (".", "..") or len(name) == LONGEST_NAME:
         return -EINVAL
     known = kernel.devices.get(name)
+    if known is None and kernel.files.exists(f"/dev/{name}"):
+        return -EBUSY
     if known is not None and known.operations:
         return -EBUSY
-    if known is not None:
-        known.operations = a[1]
-        return known.ino - FIRST_INO
-    device = ModuleDevice(kernel, len(kernel.devices), name, a[1])
+    kernel.device_number += 1
+    device = ModuleDevice(kernel, kernel.device_number, name, a[1])
     kernel.files.add_device(f"/dev/{name}", device)
     kernel.devices[name] = device
-    return device.ino - FIRST_INO
+    return kernel.device_number
 
 
 def unregister_chrdev(kernel: Kernel, a: tuple[int, ...]) -> int:

@@ -15,8 +15,9 @@ def run_in_task(kernel: Kernel, function: int, *arguments: int) -> int:
     try:
         return kernel.here.call_c(function, *arguments)
     finally:
-        kernel.here.pretended = None
         task = kernel.here.current
+        if task is not None:
+            task.pretended = None
         while task is not None and task.borrowed:
             kernel.printk("a module left without unuse_mm\n")
             unuse_mm(kernel, ())

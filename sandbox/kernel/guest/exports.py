@@ -18,7 +18,7 @@ from sandbox.kernel.layout import PAGE_OFFSET
 from sandbox.kernel.mm import hotplug, isahole
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.gfp import DMA
-from sandbox.kernel.mm.memmap import VIRTUAL
+from sandbox.kernel.mm.memmap import VIRTUAL, BadPage
 from sandbox.kernel.mm.memmodel import CannotAddMemory
 from sandbox.kernel.mm.page_alloc import dma_crosses
 from sandbox.kernel.mm.pagetable import PSE, P
@@ -56,10 +56,10 @@ def _alloc_pages(kernel: Kernel, a: Arguments) -> int:
 
 
 def _pfn(kernel: Kernel, page: int) -> int:
-    """The frame whose structure guest code names.  Raises GuestKernelBug for an address of none."""
+    """The frame whose structure guest code names.  Raises BadPage for an address of none."""
     pfn = kernel.model.pfn_of(page)
     if pfn < 0 or not kernel.memmap.has_page(pfn) or kernel.model.struct_page(pfn) != page:
-        raise GuestKernelBug(f"{page:#010x} is no struct page")
+        raise BadPage(f"{page:#010x} is no struct page")
     return pfn
 
 
@@ -148,9 +148,9 @@ def _module_use(change: int) -> object:
 def answered() -> list[Export]:
     """The symbols that Python answers; a symbol's place is its number, and the first three are in ``kernel.inc``."""
     return [
-        Export("kmalloc", 2, _kmalloc, "size, priority: bytes of contiguous lowmem, 0 for none"),
-        Export("kfree", 1, _kfree, "pointer"),
-        Export("__kmalloc_corrupted", 0, _kmalloc_corrupted),
+        Export("kmalloc", 2, _kmalloc, "size, priority: bytes of contiguous lowmem, 0 for none", saved=1),
+        Export("kfree", 1, _kfree, "pointer", saved=1),
+        Export("__kmalloc_corrupted", 0, _kmalloc_corrupted, saved=1),
         Export("__get_free_pages", 2, lambda k, a: k.page_alloc.get_free_pages_unclear(a[0], a[1]), "priority, order"),
         Export("__get_free_page", 1, lambda k, a: k.page_alloc.get_free_pages_unclear(a[0], 0), "priority"),
         Export("get_free_pages", 2, lambda k, a: k.page_alloc.get_free_pages(a[0], a[1]), "priority, order; cleared"),

@@ -38,7 +38,7 @@ class NoSuchExport(SandboxError):
     exit_status = 1
 
 
-_BUGS = (BadPage, BadVfree, BadKfree, WrongContext, GuestKernelBug)
+_BUGS = (BadPage, BadVfree, BadKfree, WrongContext)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Export:
     arguments: int
     function: Function
     doc: str = ""
+    saved: int = 0
+    """Words that the caller's routine has pushed above its return address."""
 
 
 class Gate:
@@ -58,7 +60,7 @@ class Gate:
         self._kernel = kernel
         self._words = kernel.memory.words
         self._exports = answered
-        self._low = kernel.layout.direct.size
+        self._low = min(kernel.layout.direct.size, kernel.memory.ram)
         symbols = kernel.image.symbols
         first = symbols["export_stubs"]
         self.symbols = {each.name: first + STUB_BYTES * number for number, each in enumerate(answered)}
@@ -83,9 +85,9 @@ class Gate:
         export = self._exports[number]
         esp = quads[ESP] & 0xFFFFFFFF
         try:
-            result = export.function(self._kernel, self.arguments(esp, export.arguments))
+            result = export.function(self._kernel, self.arguments(esp + 4 * export.saved, export.arguments))
         except _BUGS as error:
-            result = self._bug(error, esp)
+            result = self._bug(error, esp + 4 * export.saved)
         quads[EAX] = (result or 0) & 0xFFFFFFFF
 
     def arguments(self, esp: int, count: int) -> tuple[int, ...]:

@@ -27,15 +27,18 @@ def free_irq(kernel: Kernel, a: tuple[int, ...]) -> None:
     kernel.irq_handlers.pop(a[0], None)
 
 
-def do_irq(kernel: Kernel, interrupted: CpuContext) -> None:
-    """Answer what devices asked for, unless interrupts are off: a handler runs at once, and may not sleep.
+def do_irq(kernel: Kernel, interrupted: CpuContext | None = None) -> None:
+    """Answer what devices asked for, unless the interrupted code has interrupts off; None is code that never has.
 
-    Devices' interrupts go to one CPU; where that is another one than the present, it is interrupted there.
+    A handler runs at once and may not sleep.  Devices' interrupts go to one CPU; where that is another one than the
+    present, it is interrupted there.  Raises LimitReached and Interrupted when they never end.
     """
+    if kernel.in_interrupt or (interrupted is not None and not interrupted.eflags & EFLAGS_IF):
+        return
     board = kernel.machine.board
     target = kernel.cpus[board.interrupt_cpu]
-    board.asked = not interrupted.eflags & EFLAGS_IF
-    while board.pending(target.index) is not None and not kernel.in_interrupt and interrupted.eflags & EFLAGS_IF:
+    board.asked = False
+    while board.pending(target.index) is not None:
         vector = board.acknowledge(target.index)
         handler = kernel.irq_handlers.get(vector)
         if handler is None:
@@ -44,8 +47,9 @@ def do_irq(kernel: Kernel, interrupted: CpuContext) -> None:
         here, kernel.here = kernel.here, target
         kernel.in_interrupt = True
         try:
-            with target.borrowed_flow(target is not here):
+            with target.borrowed_flow(interrupted is None or target is not here):
                 target.call_c(handler, vector)
         finally:
             kernel.in_interrupt = False
             kernel.here = here
+        kernel.sched.check_limits()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM
+from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM, ERESTARTSYS
 from sandbox.kernel.events import ModuleChange
 from sandbox.kernel.guest.entry import run_in_task
 from sandbox.kernel.layout import PAGE_SIZE
@@ -45,7 +45,7 @@ class InitFailed(ModuleError):
     exit_status = 1
 
     def __init__(self, name: str, value: int) -> None:
-        super().__init__(f"{name}: init_module gave {value}", -value if value < 0 else EINVAL)
+        super().__init__(f"{name}: init_module gave {value}", -value if 0 < -value < ERESTARTSYS else EINVAL)
         self.value = value
 
 
@@ -61,6 +61,9 @@ class Module:
     ex_table: tuple[int, int] = (0, 0)
     """Linear address and entries of its exception table."""
     uses: int = 0
+    """What ``mod_inc_use_count`` has added up."""
+    live: bool = False
+    """Its init has succeeded and its cleanup has not begun."""
     needs: list[Module] = field(default_factory=list)
     sections: dict[str, tuple[int, int]] = field(default_factory=dict)
     """(linear address, bytes) by name."""
@@ -108,13 +111,12 @@ class Modules:
         self.loaded.append(module)
         if name not in self.tainted:
             self.tainted.append(name)
-        for each in module.needs:
-            each.uses += 1
         self._tell("load", module)
         status = run_in_task(kernel, module.symbols["init_module"])
         if status:
             self._forget(module)
             raise InitFailed(name, status - (1 << 32) if status >> 31 else status)
+        module.live = True
         return module
 
     def unload(self, name: str) -> None:
@@ -122,19 +124,22 @@ class Modules:
         module = self.find(name)
         if module is None:
             raise ModuleError(f"{name}: no such module", ENOENT)
+        if not module.live:
+            raise ModuleError(f"{name}: its init or its cleanup has not ended", EBUSY)
         uses = self.use_count(module)
         if uses and not self._kernel.leaves_out("no-use-count"):
             raise ModuleError(f"{name}: in use, count {uses}", EBUSY)
+        module.live = False
         if "cleanup_module" in module.symbols:
             run_in_task(self._kernel, module.symbols["cleanup_module"])
         self._forget(module)
 
     def use_count(self, module: Module) -> int:
-        """Its own word if it has one, and who needs it."""
+        """Its own word if it has one, what it has counted, and the modules that need it."""
+        own = 0
         if USE_COUNT in module.symbols:
-            raw = self._kernel.peek(None, module.symbols[USE_COUNT], 4)
-            return module.uses + int.from_bytes(raw, "little")
-        return module.uses
+            own = int.from_bytes(self._kernel.peek(None, module.symbols[USE_COUNT], 4), "little")
+        return own + module.uses + sum(module in other.needs for other in self.loaded)
 
     def use(self, address: int, change: int) -> None:
         """The module that holds an address is in use once more or once less."""
@@ -147,8 +152,6 @@ class Modules:
         if kernel.leaves_out("no-extable-unload"):
             self._left_tables.append((module.base, self._entries(module)))
         self.loaded.remove(module)
-        for each in module.needs:
-            each.uses -= 1
         self._tell("unload", module)
         kernel.vmalloc.vfree(module.base)
 
@@ -157,10 +160,9 @@ class Modules:
     def _lay_out(self, name: str, file: Relocatable) -> tuple[Module, dict[int, tuple[int, bytearray]]]:
         """Give every allocated section its place: executable ones first, then a new page for the rest."""
         kernel = self._kernel
-        for needed in ("init_module",):
-            symbol = file.symbol(needed)
-            if symbol is None or symbol.undefined or symbol.section is None:
-                raise ModuleError(f"{name}: it has no {needed}")
+        entry = file.symbol("init_module")
+        if entry is None or entry.undefined or entry.section is None:
+            raise ModuleError(f"{name}: it has no init_module")
         places: dict[int, int] = {}
         at = 0
         boundary = 0
@@ -179,7 +181,11 @@ class Modules:
                 at = -(-at // align) * align
                 commons[symbol.name] = at
                 at += symbol.size
+        if entry.section not in places:
+            raise ModuleError(f"{name}: its init_module is in no section that is loaded")
         size = max(PAGE_SIZE, -(-at // PAGE_SIZE) * PAGE_SIZE)
+        if size > kernel.frames.total_frames * PAGE_SIZE:
+            raise ModuleError(f"{name}: no memory for {size} bytes", ENOMEM)
         runs = [page * PAGE_SIZE < boundary for page in range(size // PAGE_SIZE)]
         base = kernel.vmalloc.vmalloc(size, "module", runs)
         if not base:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 _DIRECTIVE = re.compile(rb"%([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+)?)?(hh|h|ll|l|z)?([diuxXopcs%])")
 _LEVEL = re.compile(rb"^<[0-7]>")
-LONGEST_STRING = 1024
+LONGEST_STRING = WIDEST = 1024
 LOG_BYTES = 1 << 16
 """What the log keeps, as 2.0's ring of 8 KB does on a smaller scale; older text goes first."""
 
@@ -45,8 +45,10 @@ def format_text(text: bytes, words: Iterator[int], string: Callable[[int], bytes
 def _number(text: bytes | None, words: Iterator[int]) -> int:
     if text == b"*":
         value = next(words)
-        return value - (1 << 32) if value >> 31 else value
-    return int(text or b"0")
+        value = value - (1 << 32) if value >> 31 else value
+    else:
+        value = int(text or b"0")
+    return max(-WIDEST, min(value, WIDEST))
 
 
 def _body(kind: bytes, flags: bytes, value: int, bits: int, precision: int, string: Callable[[int], bytes]) -> bytes:
@@ -80,6 +82,8 @@ class Log:
     def __init__(self) -> None:
         self.text = bytearray()
         self.console: Callable[[bytes], object] | None = None
+        self.refused = ""
+        """Why the console takes no more."""
 
     def add(self, text: bytes) -> int:
         """Take a text; its length in bytes without the level."""
@@ -88,5 +92,10 @@ class Log:
         if len(self.text) > LOG_BYTES:
             del self.text[: len(self.text) - LOG_BYTES]
         if self.console is not None:
-            self.console(text)
+            try:
+                self.console(text)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                self.console, self.refused = None, str(error)
         return len(text)

@@ -72,13 +72,14 @@ def _break_sharing(kernel: Kernel, address: int, end: int) -> int:
 
 
 def use_mm(kernel: Kernel, a: tuple[int, ...]) -> int:
-    """Load another task's address space until ``unuse_mm``; 0, or -ESRCH."""
+    """Load another task's address space until ``unuse_mm``; 0, or -ESRCH.  Raises WrongContext in an interrupt."""
+    kernel.may_sleep("use_mm")
     slot = kernel.here
     task, borrower = kernel.tasks.get(a[0]), slot.current
     if task is None or task.mm is None or borrower is None:
         return -ESRCH
     if kernel.leaves_out("no-mm-switch"):
-        slot.pretended = task.mm
+        borrower.pretended = task.mm
         return 0
     task.mm.users += 1
     borrower.borrowed.append(task.mm)
@@ -89,10 +90,13 @@ def use_mm(kernel: Kernel, a: tuple[int, ...]) -> int:
 
 def unuse_mm(kernel: Kernel, a: tuple[int, ...]) -> None:
     """Back to one's own address space."""
+    kernel.may_sleep("unuse_mm")
     slot = kernel.here
     task = slot.current
-    if task is None or not task.borrowed:
-        slot.pretended = None
+    if task is None:
+        return
+    if not task.borrowed:
+        task.pretended = None
         return
     mm = task.borrowed.pop()
     own = task.borrowed[-1] if task.borrowed else task.mm
@@ -103,12 +107,14 @@ def unuse_mm(kernel: Kernel, a: tuple[int, ...]) -> None:
 
 def set_current(kernel: Kernel, a: tuple[int, ...]) -> int:
     """From now on faults in kernel code are answered with another task's areas; 0 puts one's own back."""
-    slot = kernel.here
+    current = kernel.here.current
+    if current is None:
+        return -ESRCH
     if not a[0]:
-        slot.pretended = None
+        current.pretended = None
         return 0
     task = kernel.tasks.get(a[0])
     if task is None or task.mm is None:
         return -ESRCH
-    slot.pretended = task.mm
+    current.pretended = task.mm
     return 0

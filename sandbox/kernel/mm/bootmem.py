@@ -106,6 +106,7 @@ def limit_memory(ranges: list[tuple[int, int, int]], options: BootOptions) -> li
             if not found:
                 raise ConfigurationError(f"boot option mem={size:#x}@{start:#x}: the machine has no RAM there")
             known += found
+        known = _joined(known)
     kept = []
     for start, end in known:
         if options.limit is not None:
@@ -117,6 +118,17 @@ def limit_memory(ranges: list[tuple[int, int, int]], options: BootOptions) -> li
     if not kept:
         raise ConfigurationError("the boot options leave no RAM")
     return kept
+
+
+def _joined(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(start, end) in order, those that meet or touch as one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(pieces):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def lowmem_limit(options: BootOptions, low_end: int, end: int, direct_map: int) -> int:

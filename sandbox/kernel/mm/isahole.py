@@ -92,10 +92,13 @@ def _move(kernel: Kernel, pfn: int, places: list[Place], window: range) -> None:
     held = len(places) + bool(flags & PG_CACHE)
     if held == 0 or memmap.count(pfn) != held:
         raise KernelError(EBUSY)
+    memmap.get_page(pfn)  # or reclaim might take the very page
     try:
         new = _frame_outside(kernel, window)
     except OutOfMemory as error:
         raise KernelError(ENOMEM) from error
+    finally:
+        kernel.put_page(pfn)
     entries = [tables.read(ptep) for _, _, ptep in places]
     for (mm, linear, ptep), entry in zip(places, entries, strict=True):
         tables.store(ptep, entry & ~P)

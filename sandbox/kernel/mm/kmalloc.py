@@ -15,7 +15,7 @@ from sandbox.engine.context import CpuContext
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.gfp import DMA, LEVEL_MASK
-from sandbox.kernel.mm.memmap import PG_SLAB
+from sandbox.kernel.mm.memmap import INDEX, PG_HEAD, PG_SLAB
 from sandbox.kernel.smp import KernelCpu
 from sandbox.x86.errors import SandboxError
 
@@ -81,6 +81,8 @@ class Kmalloc:
         """By linear address."""
         self._spare: list[int | None] = [None] * 3
         """2.0: one area each of 4, 8 and 16 KB that was not given back."""
+        self.lost = 0
+        """Frames that 2.0 has lost by freeing an area with another order than its own."""
 
     @property
     def largest(self) -> int:
@@ -214,7 +216,15 @@ class Kmalloc:
             self._spare[area.order] = start
             return
         pfn = start - PAGE_OFFSET >> 12
-        kernel.memmap.set_flags(pfn, kernel.memmap.flags(pfn) & ~PG_SLAB)
+        memmap = kernel.memmap
+        memmap.set_flags(pfn, memmap.flags(pfn) & ~PG_SLAB)
+        at = memmap.at(pfn)
+        if self._version == "2.0" and memmap.flags(pfn) & PG_HEAD and memmap.words[at + INDEX] != area.order:
+            # An area that was kept by its order and taken by its bucket: what is more than the bucket's is lost.
+            self.lost += (1 << memmap.words[at + INDEX]) - (1 << area.order)
+            memmap.words[at + INDEX] = area.order
+            if not area.order:
+                memmap.set_flags(pfn, memmap.flags(pfn) & ~PG_HEAD)
         kernel.page_alloc.free_pages(pfn, area.order)
 
     def _list_of(self, bucket: Bucket, area: KmallocArea) -> list[int]:

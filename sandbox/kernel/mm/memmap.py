@@ -157,7 +157,7 @@ class MemMap:
         """Take a reference.  Reserved frames keep no count, as 2.4's fork does."""
         at = self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS
         if self.words[at] & PG_OPEN:
-            self.words[at + COUNT] += 1
+            self.words[at + COUNT] = self.words[at + COUNT] + 1 & 0xFFFFFFFF
 
     def describe(self, pfn: int) -> str:
         """The flags in words."""

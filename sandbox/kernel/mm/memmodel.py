@@ -202,8 +202,12 @@ class VirtualMemMap(MemoryModel):
             if not self.memmap.has_page(number << PIECE_SHIFT):
                 pfn = kernel.alloc_frame()
                 kernel.clear_page(pfn)
+                try:
+                    self._map(number, pfn)
+                except BaseException:
+                    kernel.put_page(pfn)
+                    raise
                 self.added_frames += 1
-                self._map(number, pfn)
 
 
 def sections_of(ranges: list[tuple[int, int]], bits: int) -> list[int]:

@@ -87,6 +87,8 @@ class PageAllocator:
         Raises OutOfMemory.
         """
         kernel = self._kernel
+        if not 0 <= order < self._frames.orders:
+            raise OutOfMemory(f"order {order}: blocks have 0 to {self._frames.orders - 1}")
         level = gfp & LEVEL_MASK
         if kernel.in_interrupt and level != Gfp.ATOMIC:
             gfp, level = self._downgrade(gfp), Gfp.ATOMIC
@@ -123,6 +125,8 @@ class PageAllocator:
     def free_pages(self, pfn: int, order: int = 0) -> None:
         """Give a block back.  Reserved frames are ignored.  Raises BadPage."""
         kernel = self._kernel
+        if not 0 <= order < self._frames.orders:
+            raise BadPage(f"frame {pfn:#x} is freed with order {order}: blocks have 0 to {self._frames.orders - 1}")
         if self._frames.memmap.has_page(pfn) and self._frames.memmap.flags(pfn) & PG_SLAB:
             raise BadPage(f"frame {pfn:#x} is freed as pages; it is a kmalloc area")
         if self._frames.free_block(pfn, order, kernel.here.index):

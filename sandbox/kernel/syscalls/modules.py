@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 from sandbox.image.elf import ImageError
@@ -54,7 +55,9 @@ def _options(kernel: Kernel, task: Task, address: int) -> list[str]:
 
 def _load(kernel: Kernel, name: str, data: bytes, options: list[str]) -> int:
     try:
-        name = modinfo_name(data) or name or f"module{len(kernel.modules.loaded)}"
+        name = modinfo_name(data) or name
+        if not name:
+            name = next(name for name in (f"module{n}" for n in count()) if kernel.modules.find(name) is None)
         kernel.modules.load(name, data, options)
     except ImageError as error:
         raise KernelError(ENOEXEC) from error

@@ -80,6 +80,17 @@ def test_panic() -> None:
         kernel.here.call_c(kernel.gate_table.symbols["panic"], PAGE_OFFSET + 0x100000)
 
 
+def test_panic_ends_the_run_under_every_policy() -> None:
+    kernel = boot(policies={"bugs": "report"})
+    with pytest.raises(GuestKernelBug, match="Kernel panic"):
+        kernel.here.call_c(kernel.gate_table.symbols["panic"], PAGE_OFFSET + 0x100000)
+
+
+def test_a_stack_behind_the_end_of_memory() -> None:
+    kernel = boot(ram=6 << 20)
+    assert kernel.gate_table.arguments(PAGE_OFFSET + 0x700000, 3) == (0, 0, 0)
+
+
 def test_arguments_on_a_stack_in_vmalloc_space() -> None:
     """A module may switch to a stack of its own; the words are found wherever it lies."""
     kernel = boot()

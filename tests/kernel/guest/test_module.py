@@ -122,7 +122,7 @@ class Linked(RuleBasedStateMachine):
         assert kernel.frames.free_frames == self.free - pages
         for module in kernel.modules.loaded:
             users = sum(module.name in self.objects[other][1] for other in self.present)
-            assert module.uses == users
+            assert kernel.modules.use_count(module) == users
 
 
 def test_modules_that_need_each_other(build: Build) -> None:
@@ -172,6 +172,7 @@ def load(data: bytes, *options: str, **config: object) -> ModuleSession:
     [
         ("nothing: ret", "it has no init_module"),
         (".globl init_module\n.extern init_module\n call init_module", "it has no init_module"),
+        ('.globl init_module\n.section .nowhere, ""\ninit_module: ret', "in no section that is loaded"),
         (GOOD + "call nobody\n call nothing", "unresolved symbols nobody, nothing"),
         (GOOD + ".data\n.byte printk", "does not fit in 1 bytes"),
         (GOOD + ".data\n.long hidden\n.section .elsewhere\nhidden: .long 1", "which is not loaded"),
@@ -284,3 +285,47 @@ def test_a_stack_that_overflows(build: Build) -> None:
 def test_hlt_is_no_way_to_return(build: Build) -> None:
     with pytest.raises(GuestKernelBug, match=r"hlt, and no interrupt will come, in init_module.*\[m\]"):
         load(build(".globl init_module\ninit_module: xor eax, eax\n hlt\n ret"))
+
+
+def test_absurd_sizes_are_refused_before_they_are_laid_out(build: Build) -> None:
+    commons = "".join(f".comm c{number}, 0xFFFFFF00, 4\n" for number in range(60))
+    with pytest.raises(ModuleError, match="no memory for") as caught:
+        load(build(GOOD + commons))
+    assert caught.value.errno == ENOMEM
+
+
+@pytest.mark.parametrize("body", ["call current_pid", "call schedule", "push 0\n call kfree\n pop eax"])
+def test_endless_calls(build: Build, body: str) -> None:
+    """A loop that calls the kernel each time round is ended by the limits too."""
+    with pytest.raises(LimitReached):
+        load(build(f".globl init_module\ninit_module: {body}\n jmp init_module"), time_limit=0.5)
+
+
+def test_a_count_that_others_lowered(build: Build) -> None:
+    one = build(".globl init_module, lower\ninit_module: xor eax, eax\n ret\nlower: jmp mod_dec_use_count")
+    two = build(".globl init_module\ninit_module: call lower\n call lower\n xor eax, eax\n ret")
+    with load(one) as session:
+        session.kernel.modules.load("two", two)
+        session.kernel.modules.unload("two")
+        session.kernel.modules.unload("m")
+
+
+def test_nameless_modules(run: Run, build: Build) -> None:
+    data = build(GOOD)
+    load_it = ("init_module", "offset object", len(data), "offset empty")
+    text = f'object: .byte {",".join(map(str, data))}\nempty: .byte 0\nzero: .asciz "module0"\n'
+    found, _ = results(run, [load_it, load_it, ("delete_module", "offset zero", 0), load_it], text)
+    assert found == [0, 0, 0, 0]
+
+
+def test_init_gives_what_is_no_errno(run: Run, build: Build) -> None:
+    for value in (-1000, -512, -(1 << 31)):
+        data = build(f".globl init_module\ninit_module: mov eax, {value}\n ret")
+        text = f"object: .byte {','.join(map(str, data))}\nempty: .byte 0\n"
+        found, _ = results(run, [("init_module", "offset object", len(data), "offset empty")], text)
+        assert found == [-22]
+
+
+def test_int_14_is_no_page_fault(build: Build) -> None:
+    with pytest.raises(GuestKernelBug, match="#PF page fault in kernel code"):
+        load(build(".globl init_module\ninit_module: int 14\n ret"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.kernel.guest.printk import LOG_BYTES, Log, format_text
+from sandbox.kernel.guest.printk import LOG_BYTES, WIDEST, Log, format_text
 from tests.kernel.mm.machines import boot
 
 LIBC = ctypes.CDLL(None)
@@ -92,3 +92,20 @@ def test_from_guest_code() -> None:
     assert pfn
     assert kernel.here.call_c(kernel.gate_table.symbols["printk"], address, address + 21, 5, 0xFF) == 20
     assert bytes(kernel.log.text) == b"frame has 5 of 0xff\n"
+
+
+@pytest.mark.parametrize("text", [b"%99999999999999999999d", b"%.99999999999999d", b"%*d", b"%-*d", b"%.*d"])
+def test_absurd_widths(text: bytes) -> None:
+    assert len(ours(text, 1_000_000_000, 1)) <= WIDEST + 1
+
+
+def test_a_console_that_takes_no_more() -> None:
+    def full(text: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = Log()
+    log.console = full
+    log.add(b"one")
+    log.add(b"two")
+    assert bytes(log.text) == b"onetwo"
+    assert "No space left" in log.refused

@@ -130,3 +130,12 @@ def test_policies_and_devices_are_checked() -> None:
         KernelConfig(policies={"orders": "7"})
     with pytest.raises(ConfigurationError, match="counted from 1"):
         KernelConfig(fail_allocation=-1)
+
+
+@pytest.mark.parametrize("line", ["mem=16m@0 mem=16m@8m", "mem=16m@0 mem=16m@0", "mem=8m@8m mem=8m@0 mem=4m@2m"])
+def test_ranges_that_overlap_are_one(line: str) -> None:
+    kernel = boot(ram=24 << 20, boot=line)
+    for zone in kernel.frames.zones:
+        zone.open_all()
+    free = list(kernel.frames.free_list())
+    assert len(free) == len(set(free)) == kernel.frames.free_frames

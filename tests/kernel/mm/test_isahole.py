@@ -151,3 +151,34 @@ def test_file_pages_move_too(session: MakeSession) -> None:
     assert new not in HOLE
     assert kernel.peek(None, PAGE_OFFSET + (new << 12), PAGE) == before
     assert made.finish().passed
+
+
+def test_reclaim_does_not_take_the_page_that_is_moved(session: MakeSession) -> None:
+    """The frame for the copy is found by reclaim; the page itself is clean and cached, and must not be it."""
+    made = session("_start: pass", ram=16 << 20, devices=("holecard",))
+    made.load()
+    kernel = made.kernel
+    held = []
+    while kernel.frames.free_frames > kernel.page_alloc.min_free + 120:
+        held.append(kernel.page_alloc.alloc_pages(1))
+    inode = made._inode
+    pfn = kernel.pagecache.find_page(inode, 0)
+    assert pfn in HOLE
+    outside = [frame for frame in held if frame not in HOLE]
+    for frame in held:
+        if frame in HOLE:
+            kernel.page_alloc.free_pages(frame)
+    with pytest.raises(KernelError) as caught:
+        open_hole(kernel)
+    assert caught.value.errno == ENOMEM
+    assert kernel.pagecache.find_page(inode, 0) == pfn
+    assert kernel.memmap.count(pfn) == 1
+    for frame in outside:
+        kernel.page_alloc.free_pages(frame)
+    assert open_hole(kernel) >= 1
+
+
+@pytest.mark.parametrize(("ram", "hole"), [(15, "ram"), (32, "card"), (32, "conflict"), (32, "remap")])
+def test_a_card_behind_ram_needs_ram(ram: int, hole: str) -> None:
+    with pytest.raises(ConfigurationError, match="it waits behind RAM"):
+        boot(ram=ram << 20, devices=("holecard",), policies={"isa_hole": hole})

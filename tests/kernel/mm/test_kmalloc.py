@@ -200,6 +200,10 @@ def test_spare_areas_are_read_by_bucket_in_2_0() -> None:
     small = kernel.kmalloc.kmalloc(50, KERNEL)
     assert small & -PAGE == large & -PAGE
     assert kernel.kmalloc.spare_pages == 0
+    again = kernel.kmalloc.kmalloc(4000, KERNEL)
+    kernel.kmalloc.kfree(again)
+    kernel.kmalloc.kfree(small)
+    assert kernel.kmalloc.lost == 1, "the second page of the 8 KB is nobody's now"
 
 
 def test_nothing_is_left_when_memory_runs_out() -> None:

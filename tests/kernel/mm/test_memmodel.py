@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.layout import PAGE_OFFSET
+from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.hotplug import add_memory
 from sandbox.kernel.mm.memmap import PIECE, STRUCT_PAGE_BYTES, NoStructPage
 from sandbox.kernel.mm.memmodel import CannotAddMemory, model_costs, sections_of, vmemmap_bytes
@@ -181,3 +182,13 @@ def test_costs() -> None:
     assert costs["vmemmap"].ram == 2 * frames * 32 + 4 * PAGE, "two tables of 2 MB for 4 MB each"
     assert costs["vmemmap"].addresses == costs["vmemmap"].direct + costs["vmemmap"].reserved
     assert sections_of(ranges, 29) == [0, 6]
+
+
+def test_a_failed_addition_loses_nothing() -> None:
+    kernel = boot(ram=192 * MEGABYTE, boot=HOLED, policies={"mem_model": "vmemmap"})
+    held = kernel.frames.free_frames + kernel.table_frames
+    for nth in (1, 2, 3):
+        kernel.allocations, kernel.fail_at = 0, nth
+        with pytest.raises(OutOfMemory):
+            add_memory(kernel, 64 * MEGABYTE, 8 * MEGABYTE)
+        assert kernel.frames.free_frames + kernel.table_frames + kernel.model.added_frames == held

@@ -231,3 +231,14 @@ def test_reserved_too_late(order: int) -> None:
     with pytest.raises(BadPage, match="marked as reserved when it was on the free list already"):
         for _ in range(4096):
             kernel.page_alloc.alloc_pages(KERNEL, order)
+
+
+@pytest.mark.parametrize("marks", ["2.0", "2.4"])
+def test_absurd_orders(marks: str) -> None:
+    """Refused at once: nothing is reclaimed, and no number of 2^32 bits is made."""
+    kernel = boot(policies={"watermarks": marks})
+    for order in (6, 31, 0xFFFFFFFF):
+        assert kernel.page_alloc.get_free_pages_unclear(KERNEL, order) == 0
+        with pytest.raises(BadPage, match="blocks have 0 to 5"):
+            kernel.page_alloc.free_pages(0x800, order)
+    assert kernel.page_alloc.pressure.reclaims == 0
