@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sandbox.kernel.config import SWITCHES, KernelConfig
 from sandbox.kernel.policies import POLICIES
-from sandbox.machine.breakage import SWITCHES as BARE_SWITCHES
+from sandbox.machine.switches import SWITCHES as BARE_SWITCHES
 from sandbox.runner.machine import DEVICES
 from sandbox.runner.target import Target, module_file
 from sandbox.x86.errors import ConfigurationError

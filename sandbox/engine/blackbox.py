@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from sandbox.engine import context as ctx
 from sandbox.engine import stubs
 from sandbox.engine.library import NO_ADDRESS
-from sandbox.x86.walk import ENGINE, Access, walk
 
 if TYPE_CHECKING:
     from sandbox.engine.handle import Handle
@@ -121,6 +120,7 @@ def _guest_bytes(
     host: Callable[[int, int], bytes], state: bytes, ram: list[tuple[int, int, int]], linear: int, size: int
 ) -> bytes:
     """Guest memory from a linear address on, as far as it can be read."""
+    from sandbox.x86.walk import ENGINE, Access, walk
 
     def physical(address: int, width: int) -> int:
         for first, length, at in ram:

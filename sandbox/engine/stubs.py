@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
-import platform
+import os
 import signal
 import sys
 
@@ -151,7 +151,7 @@ class _SigAction(ctypes.Structure):
 
 def native_host() -> bool:
     """True where the stubs' machine code and the offsets of ``internals`` are the host's."""
-    return platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux"
+    return sys.platform == "linux" and os.uname().machine == "x86_64"
 
 
 @functools.cache

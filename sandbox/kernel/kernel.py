@@ -28,7 +28,7 @@ from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.fault import clear_frame
 from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.gfp import HIGHMEM, Gfp
+from sandbox.kernel.mm.gfp import GFP_USER, HIGHMEM
 from sandbox.kernel.mm.ioremap import IoRemap
 from sandbox.kernel.mm.kmalloc import Kmalloc
 from sandbox.kernel.mm.kmap import Kmap
@@ -200,7 +200,7 @@ class Kernel:
         self.code.reused(pfn)
         self.counters.frames_allocated += 1
         if self.bus.active:
-            gfp = Gfp.USER | (HIGHMEM if highmem else 0)
+            gfp = GFP_USER | (HIGHMEM if highmem else 0)
             self.bus.emit(PageAlloc(self.sched.now, self.here.index, "alloc", pfn, 0, gfp))
         return pfn
 

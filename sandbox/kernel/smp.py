@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BudgetSpent, Exit, Halt
+from sandbox.engine.exits import BudgetSpent, Exit, Halt, Trap
 from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.task import Task
     from sandbox.kernel.trap import KernelTraps
 
+KERNEL_GATE = 0xF0
 CALL_BUDGET = 1 << 22
 """Blocks that a kernel routine may run; the longest copies a few pages."""
 CALL_DEPTH = 8
@@ -167,7 +168,10 @@ class KernelCpu:
                 exit_ = cpu.run(CALL_BUDGET)
                 if type(exit_) is Halt and (not flow.module_calls or self._is_the_end(exit_)):
                     return
-                self._trapped(exit_, context)
+                if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:
+                    self.traps.kernel_gate(self, context)
+                else:
+                    self._trapped(exit_, context)
         finally:
             flow.depth -= 1
             cpu.context = outer

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
     from sandbox.kernel.mm.mm import Mm
 
-PAGE_FAULT, SYSTEM_CALL, KERNEL_GATE = 14, 0x80, 0xF0
+PAGE_FAULT, SYSTEM_CALL = 14, 0x80
 _RDTSC = b"\x0f\x31"
 CALLS_BETWEEN_LOOKS = 1024
 """Calls of exported symbols after which a run's limits are looked at."""
@@ -190,18 +190,23 @@ class KernelTraps:
 
     # -- from ring 0 ---------------------------------------------------------------------------------------------
 
+    def kernel_gate(self, slot: KernelCpu, context: CpuContext) -> None:
+        """Guest kernel code called an exported symbol."""
+        kernel = self._kernel
+        if kernel.dma_stored:
+            kernel.after_dma()
+        gate = kernel.gate_table
+        gate.call(slot, context)
+        if kernel.machine.board.asked:
+            do_irq(kernel, context)
+        if not gate.calls % CALLS_BETWEEN_LOOKS:
+            self.check_limits()
+
     def kernel_trap(self, slot: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         """A routine of ``cpu.call`` stopped: resolve the fault, take the exception table's way out, or give up."""
         kernel = self._kernel
         if kernel.dma_stored:
             kernel.after_dma()
-        if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:
-            kernel.gate_table.call(slot, context)
-            if kernel.machine.board.asked:
-                do_irq(kernel, context)
-            if not kernel.gate_table.calls % CALLS_BETWEEN_LOOKS:
-                self.check_limits()
-            return
         if isinstance(exit_, BreakpointHit | Stepped):
             kernel.stopped(slot, exit_)
             return

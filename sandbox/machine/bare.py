@@ -32,6 +32,7 @@ from sandbox.machine.linear import Linear, ProcessorFault
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.machine.outcome import AtBreakpoint, Exited, Halted, LimitReached, NobodyAnswers, Outcome, TripleFault
+from sandbox.machine.switches import checked
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.tss import io_allowed
 from sandbox.x86.vectors import Vector, has_error_code
@@ -71,7 +72,7 @@ class BareMachine:
     """An image on a machine with nothing else on it.
 
     ``sink`` gets what the guest sends to the serial port; without one it collects in ``serial.sent``.  ``switches``
-    leave out steps on purpose (``sandbox.machine.breakage``).  The same image, seed and machine give the same run.
+    leave out steps on purpose (``sandbox.machine.switches``).  The same image, seed and machine give the same run.
     Raises ConfigurationError for an unknown switch, and for an image that does not fit into RAM.
     """
 
@@ -88,7 +89,7 @@ class BareMachine:
     ) -> None:
         self.machine = machine
         self.memory, self.bus = machine.memory, machine.bus
-        self.switches = breakage.checked(switches)
+        self.switches = checked(switches)
         if not self.memory.is_ram(load, max(len(image), 1)):
             raise ConfigurationError(f"the image's {len(image)} bytes at {load:#x} do not fit into RAM")
         self.cpus = [BareCpu(cpu, Run.WAITING if cpu.index else Run.RUNNING) for cpu in machine.cpus]

@@ -101,7 +101,7 @@ def deliver(
 ) -> Delivered:
     """Enter the guest's handler, or the one for the fault that this causes (SDM 3A, 6.15, table 6-5).
 
-    ``switches`` leave out steps: see ``sandbox.machine.breakage``.
+    ``switches`` leave out steps: see ``sandbox.machine.switches``.
     Raises Shutdown for a triple fault and NotModelled for a task gate.
     """
     chain = [first]

@@ -6,13 +6,14 @@ import pytest
 
 from sandbox.image.assemble import assemble_text
 from sandbox.machine import breakage
+from sandbox.machine.switches import checked
 from sandbox.x86.errors import ConfigurationError
 
 
 def test_unknown_switches_are_refused_with_the_list() -> None:
-    assert breakage.checked(["no-wp"]) == {"no-wp"}
+    assert checked(["no-wp"]) == {"no-wp"}
     with pytest.raises(ConfigurationError, match="no-such") as caught:
-        breakage.checked(["no-wp", "no-such"])
+        checked(["no-wp", "no-such"])
     assert "no-invlpg" in caught.value.detail
 
 

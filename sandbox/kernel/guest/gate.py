@@ -60,7 +60,7 @@ class Gate:
         self._kernel = kernel
         self._words = kernel.memory.words
         self._exports = answered
-        self._low = min(kernel.layout.direct.size, kernel.memory.ram)
+        self._low = min(kernel.layout.direct.size, kernel.memory.ram) - 64
         symbols = kernel.image.symbols
         first = symbols["export_stubs"]
         self.symbols = {each.name: first + STUB_BYTES * number for number, each in enumerate(answered)}
@@ -92,10 +92,16 @@ class Gate:
 
     def arguments(self, esp: int, count: int) -> tuple[int, ...]:
         """The words above the return address."""
+        if not count:
+            return ()
         at = esp - PAGE_OFFSET
-        if 0 <= at < self._low - 64 and not at & 3:
-            first = (at >> 2) + 1
-            return tuple(self._words[first : first + count])
+        if 0 <= at < self._low and not at & 3:
+            words, first = self._words, (at >> 2) + 1
+            if count == 1:
+                return (words[first],)
+            if count == 2:
+                return (words[first], words[first + 1])
+            return tuple(words[first : first + count])
         raw = self._kernel.peek(None, esp + 4, 4 * count).ljust(4 * count, b"\0")
         return tuple(int.from_bytes(raw[n : n + 4], "little") for n in range(0, 4 * count, 4))
 

@@ -17,27 +17,15 @@ IO            6  has a discount on the reserve, then as KERNEL
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 DMA = 0x80
 HIGHMEM = 0x100
 LEVEL_MASK = 0x7F
-
-
-class Gfp(IntEnum):
-    """Levels, as 2.0 numbers them."""
-
-    BUFFER = 0
-    ATOMIC = 1
-    USER = 2
-    KERNEL = 3
-    NOBUFFER = 4
-    NFS = 5
-    IO = 6
+LEVELS = ("BUFFER", "ATOMIC", "USER", "KERNEL", "NOBUFFER", "NFS", "IO")
+GFP_BUFFER, GFP_ATOMIC, GFP_USER, GFP_KERNEL, GFP_NOBUFFER, GFP_NFS, GFP_IO = range(len(LEVELS))
 
 
 def describe(gfp: int) -> str:
     """``GFP_KERNEL | GFP_DMA``."""
     level = gfp & LEVEL_MASK
-    name = f"GFP_{Gfp(level).name}" if level in Gfp._value2member_map_ else f"{level:#x}"
+    name = f"GFP_{LEVELS[level]}" if level < len(LEVELS) else f"{level:#x}"
     return name + (" | GFP_DMA" if gfp & DMA else "") + (" | HIGHMEM" if gfp & HIGHMEM else "")

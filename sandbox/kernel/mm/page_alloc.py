@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 from sandbox.kernel.events import PageAlloc
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.gfp import DMA, HIGHMEM, LEVEL_MASK, Gfp, describe
+from sandbox.kernel.mm.gfp import (
+    DMA,
+    GFP_ATOMIC,
+    GFP_BUFFER,
+    GFP_IO,
+    GFP_KERNEL,
+    GFP_NFS,
+    HIGHMEM,
+    LEVEL_MASK,
+    describe,
+)
 from sandbox.kernel.mm.memmap import PG_SLAB, BadPage
 from sandbox.kernel.mm.reclaim import shrink
 from sandbox.x86.errors import SandboxError
@@ -90,8 +100,8 @@ class PageAllocator:
         if not 0 <= order < self._frames.orders:
             raise OutOfMemory(f"order {order}: blocks have 0 to {self._frames.orders - 1}")
         level = gfp & LEVEL_MASK
-        if kernel.in_interrupt and level != Gfp.ATOMIC:
-            gfp, level = self._downgrade(gfp), Gfp.ATOMIC
+        if kernel.in_interrupt and level != GFP_ATOMIC:
+            gfp, level = self._downgrade(gfp), GFP_ATOMIC
         if kernel.fail_at:
             try:
                 kernel.inject_failure()
@@ -145,13 +155,13 @@ class PageAllocator:
             zones = self._above_marks(zones, level, order)
         elif frames.free_frames <= self._floor(level):
             raise self.shortage(level)
-        if level == Gfp.ATOMIC and frames.free_frames <= self.min_free:
+        if level == GFP_ATOMIC and frames.free_frames <= self.min_free:
             self.pressure.from_reserve += 1
         if gfp & DMA and self._park and not self._any_zone:
             return self._parking(order)
         return frames.alloc_block(order, zones, self._kernel.here.index)
 
-    def shortage(self, level: int = Gfp.KERNEL) -> OutOfMemory:
+    def shortage(self, level: int = GFP_KERNEL) -> OutOfMemory:
         """The error for a request that may not go below its reserve."""
         frames = self._frames
         return OutOfMemory(
@@ -161,11 +171,11 @@ class PageAllocator:
 
     def _floor(self, level: int) -> int:
         """Frames that must stay free."""
-        if level == Gfp.ATOMIC:
+        if level == GFP_ATOMIC:
             return 0
-        if level == Gfp.NFS:
+        if level == GFP_NFS:
             return NFS_RESERVE
-        if level in (Gfp.BUFFER, Gfp.IO) and self.min_free >= 48:
+        if level in (GFP_BUFFER, GFP_IO) and self.min_free >= 48:
             return self.min_free - (12 + self.min_free // 8)
         return self.min_free
 
@@ -177,9 +187,9 @@ class PageAllocator:
 
     def _above_marks(self, zones: list[Zone], level: int, order: int) -> list[Zone]:
         """2.4.22: a zone must have more than the block and the marks of the zones so far; then at a quarter."""
-        if level == Gfp.ATOMIC:
+        if level == GFP_ATOMIC:
             divisor = 4
-        elif level == Gfp.NFS:
+        elif level == GFP_NFS:
             divisor = 2
         else:
             divisor = 1
@@ -190,7 +200,7 @@ class PageAllocator:
                 below += self._reserve(zone.total) // divisor
                 if self._frames.zone_free(zone) > below:
                     kept.append(zone)
-        if not kept and not (level == Gfp.ATOMIC and order == 0):
+        if not kept and not (level == GFP_ATOMIC and order == 0):
             raise OutOfMemory("out of memory: every zone is at its mark", self._frames.report())
         return kept or zones
 
@@ -210,13 +220,13 @@ class PageAllocator:
                 frames.free_block(pfn, order, cpu)
 
     def _may_reclaim(self, level: int) -> bool:
-        return not (level == Gfp.ATOMIC or (level == Gfp.BUFFER and self._buffer_fails))
+        return not (level == GFP_ATOMIC or (level == GFP_BUFFER and self._buffer_fails))
 
     def _downgrade(self, gfp: int) -> int:
         self.pressure.downgraded += 1
         if self.pressure.downgraded <= COMPLAINTS:
             self._kernel.printk(f"gfp called nonatomically from interrupt: {describe(gfp)}\n")
-        return gfp & ~LEVEL_MASK | Gfp.ATOMIC
+        return gfp & ~LEVEL_MASK | GFP_ATOMIC
 
     def _tell(self, what: str, pfn: int, order: int, gfp: int) -> None:
         kernel = self._kernel

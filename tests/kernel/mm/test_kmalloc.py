@@ -9,12 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sandbox.kernel.guest.gate import GuestKernelBug
 from sandbox.kernel.layout import PAGE_OFFSET
-from sandbox.kernel.mm.gfp import DMA, Gfp
+from sandbox.kernel.mm.gfp import DMA, GFP_ATOMIC, GFP_KERNEL
 from sandbox.kernel.mm.kmalloc import BUCKETS, DESCRIPTOR, FREE, HEADER, SLAB_SIZES, USED, USED_DMA
 from sandbox.kernel.mm.memmap import PG_SLAB, BadPage
 from tests.kernel.mm.machines import PAGE, boot, load, store
 
-KERNEL, ATOMIC = int(Gfp.KERNEL), int(Gfp.ATOMIC)
+KERNEL, ATOMIC = GFP_KERNEL, GFP_ATOMIC
 LARGEST = 131048
 
 

@@ -9,13 +9,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sandbox.kernel.layout import PAGE_OFFSET
 from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.gfp import DMA, HIGHMEM, Gfp, describe
+from sandbox.kernel.mm.gfp import DMA, GFP_ATOMIC, GFP_BUFFER, GFP_IO, GFP_KERNEL, GFP_NFS, HIGHMEM, LEVELS, describe
 from sandbox.kernel.mm.memmap import BadPage
 from sandbox.kernel.mm.page_alloc import COMPLAINTS, dma_crosses
 from tests.kernel.mm.conftest import MakeSpace
 from tests.kernel.mm.machines import PAGE, boot, load, physical, store
 
-ATOMIC, KERNEL, BUFFER, NFS, IO = (int(each) for each in (Gfp.ATOMIC, Gfp.KERNEL, Gfp.BUFFER, Gfp.NFS, Gfp.IO))
+ATOMIC, KERNEL, BUFFER, NFS, IO = GFP_ATOMIC, GFP_KERNEL, GFP_BUFFER, GFP_NFS, GFP_IO
 
 
 class Requests(RuleBasedStateMachine):
@@ -29,8 +29,8 @@ class Requests(RuleBasedStateMachine):
         self.held: dict[int, int] = {}
         self.total = self.kernel.frames.free_frames
 
-    @rule(level=st.sampled_from(list(Gfp)), order=st.integers(0, 6), dma=st.booleans(), clear=st.booleans())
-    def get(self, level: Gfp, order: int, dma: bool, clear: bool) -> None:
+    @rule(level=st.sampled_from(range(len(LEVELS))), order=st.integers(0, 6), dma=st.booleans(), clear=st.booleans())
+    def get(self, level: int, order: int, dma: bool, clear: bool) -> None:
         pages = self.kernel.page_alloc
         before = self.kernel.frames.free_frames
         ask = pages.get_free_pages if clear else pages.get_free_pages_unclear
@@ -41,9 +41,9 @@ class Requests(RuleBasedStateMachine):
         assert order < 6
         assert (address - PAGE_OFFSET) % (PAGE << order) == 0
         assert physical(self.kernel, address) == address - PAGE_OFFSET
-        if level != Gfp.ATOMIC and self.watermarks == "2.0":
-            assert before > (5 if level == Gfp.NFS else 0)
-        if level == Gfp.KERNEL and self.watermarks != "2.4":
+        if level != GFP_ATOMIC and self.watermarks == "2.0":
+            assert before > (5 if level == GFP_NFS else 0)
+        if level == GFP_KERNEL and self.watermarks != "2.4":
             assert before > pages.min_free, "an ordinary request leaves the reserve alone"
         if clear:
             assert load(self.kernel, address) == load(self.kernel, address + (PAGE << order) - 4) == 0
