@@ -7,6 +7,7 @@
         .globl  memcpy_fromio, memcpy_toio, memcpy
 memcpy_fromio:
 memcpy_toio:
+        cld
 memcpy:
         push    esi
         push    edi
@@ -27,6 +28,7 @@ memcpy:
 # void *memset_io(to, byte, count)
         .globl  memset_io, memset
 memset_io:
+        cld
 memset:
         push    edi
         mov     edi, [esp+8]

@@ -52,6 +52,8 @@ def stopped_session(options: argparse.Namespace) -> Iterator[Kernel]:
     target = resolve(options.image)
     if target.kind == "rom":
         raise ConfigurationError(f"{options.image}: a ROM image has no kernel under it")
+    if target.kind == "module" and options.at is not None:
+        raise ConfigurationError(f"{options.image}: a module is looked at when it is loaded; --at is for programs")
     with open_session(target, machine_config(options, target)) as session:
         if options.end:
             session.finish()

@@ -90,6 +90,7 @@ def map_lines(kernel: Kernel) -> list[str]:
     shown = [f"{letter} {meaning}" for letter, meaning in LEGEND.items() if letter in seen and letter != " "]
     for number in range(0, len(shown), 4):
         lines.append("  " + "   ".join(shown[number : number + 4]))
+    lines.append("  a small letter: the most of several kinds")
     return lines
 
 

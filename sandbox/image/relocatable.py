@@ -113,7 +113,9 @@ def relocatable(data: bytes, name: str) -> Relocatable:
     try:
         file = ELFFile(io.BytesIO(data))
         if file.elfclass != 32 or not file.little_endian or file.header["e_machine"] != "EM_386":
-            raise ImageError(name, f"not for the 386 (machine {EM_386}, 32-bit, little-endian)", 4)
+            raise ImageError(
+                name, f"not for this machine: it takes 32-bit little-endian objects for the 386 ({EM_386})", 4
+            )
         raw = list(file.iter_sections())
         sections = tuple(_section(index, each, len(data), name) for index, each in enumerate(raw))
         table = file.get_section_by_name(".symtab")

@@ -144,6 +144,10 @@ class KernelConfig:
             )
         if self.quantum < 10_000:
             raise ConfigurationError(f"a quantum of {self.quantum} blocks: it is at least 10,000")
+        if not self.time_limit >= 0 or self.block_limit < 0:
+            raise ConfigurationError(
+                f"limits of {self.time_limit} seconds and {self.block_limit} blocks: 0 is for none"
+            )
         if self.fail_allocation < 0:
             raise ConfigurationError(f"allocation {self.fail_allocation} is to fail: they are counted from 1")
         self.policies = complete(self.policies)

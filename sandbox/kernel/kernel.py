@@ -22,6 +22,7 @@ from sandbox.kernel.fs.mount import FileSystem, read_all
 from sandbox.kernel.fs.proc import proc_root
 from sandbox.kernel.futex import Futexes
 from sandbox.kernel.guest.exports import make_gate
+from sandbox.kernel.guest.gate import BadPointer
 from sandbox.kernel.guest.module import Modules
 from sandbox.kernel.guest.printk import Log
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
@@ -415,7 +416,12 @@ class Kernel:
         return self.sched.let_others_run(task)
 
     def kernel_string(self, linear: int, limit: int = 4096) -> bytes:
-        """The string at a kernel address, without its NUL; as far as it is mapped, ``limit`` bytes at most."""
+        """The string at a kernel address, without its NUL; as far as it is mapped, ``limit`` bytes at most.
+
+        Raises BadPointer where nothing is.
+        """
+        if not self.peek(None, linear, 1):
+            raise BadPointer(f"a string at {linear:#010x}, where nothing is mapped")
         found = b""
         while len(found) < limit:
             size = min(PAGE_SIZE - (linear & PAGE_SIZE - 1), limit - len(found))

@@ -59,11 +59,18 @@ def _lines(kernel: Kernel, slot: KernelCpu, context: CpuContext, exit_: Exit) ->
     if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
         from sandbox.kernel.walktext import walk_lines
 
-        lines += ["  " + line for line in walk_lines(kernel, slot.cr3, exit_.address, exit_.error_code)]
+        lines += ["  " + line for line in walk_lines(kernel, context.cr3, exit_.address, exit_.error_code)]
     trace = _call_trace(kernel, context.esp & 0xFFFFFFFF)
     if trace:
         lines.append("  called from " + ", ".join(trace))
     return lines
+
+
+def _behind_a_call(code: bytes) -> bool:
+    """The 7 bytes in front of an address end with CALL: E8 with its distance, or FF /2 with any operand."""
+    if len(code) < 7:
+        return False
+    return code[-5] == 0xE8 or any(code[-n] == 0xFF and code[1 - n] >> 3 & 7 == 2 for n in (2, 3, 6, 7))
 
 
 def _call_trace(kernel: Kernel, esp: int) -> list[str]:
@@ -73,6 +80,7 @@ def _call_trace(kernel: Kernel, esp: int) -> list[str]:
     first, end = kernel.image.start, kernel.image.routines.text_end
     for at in range(0, len(raw) - 3, 4):
         word = int.from_bytes(raw[at : at + 4], "little")
-        if len(found) < TRACE_LINES and word >= PAGE_OFFSET and (first <= word < end or kernel.modules.at(word)):
+        inside = word >= PAGE_OFFSET and (first <= word < end or kernel.modules.at(word) is not None)
+        if len(found) < TRACE_LINES and inside and _behind_a_call(kernel.peek(None, word - 7, 7)):
             found.append(kernel.kernel_symbol(word))
     return found

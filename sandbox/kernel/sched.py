@@ -74,6 +74,7 @@ class Scheduler:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._board = kernel.machine.board
         self._random = random.Random(kernel.config.seed)
         self._hub: greenlet | None = None
         self._idle_blocks = 0
@@ -106,7 +107,7 @@ class Scheduler:
         self._hub = getcurrent()
         if not self._started:
             self._started = time.monotonic()
-        cpus, board = self._kernel.cpus, self._kernel.machine.board
+        cpus, board = self._kernel.cpus, self._board
         while not finished():
             if board.asked:
                 do_irq(self._kernel)
@@ -289,7 +290,7 @@ class Scheduler:
         A debugger's stop is none: it may lie inside the last block of a slice, which is to be finished first.
         """
         self._check_limits()
-        if self._kernel.machine.board.asked:
+        if self._board.asked:
             do_irq(self._kernel)
         if self._next_timer is not None:
             self._wake_sleepers()

@@ -153,7 +153,7 @@ class KernelCpu:
         context = flow.contexts[depth]
         quads = context.quads
         quads[CR3] = self.cr3
-        quads[ESP] = flow.contexts[depth - 1].quads[ESP] - STACK_GAP if depth else flow.stack_top
+        quads[ESP] = flow.contexts[depth - 1].quads[ESP] - STACK_GAP & 0xFFFFFFFF if depth else flow.stack_top
         flow.depth = depth + 1
         return context
 
@@ -165,7 +165,7 @@ class KernelCpu:
         try:
             while True:
                 cpu.context = context
-                exit_ = cpu.run(CALL_BUDGET)
+                exit_ = cpu.run(self.traps.call_budget() if flow.module_calls else CALL_BUDGET)
                 if type(exit_) is Halt and (not flow.module_calls or self._is_the_end(exit_)):
                     return
                 if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:

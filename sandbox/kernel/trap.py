@@ -17,7 +17,7 @@ from sandbox.kernel.oops import oops
 from sandbox.kernel.report import fatal_report
 from sandbox.kernel.sigfault import exception_info, fault_info
 from sandbox.kernel.signal import SIGBUS, SIGKILL, force_fault, force_signal
-from sandbox.kernel.smp import KernelCpu
+from sandbox.kernel.smp import CALL_BUDGET, KernelCpu
 from sandbox.kernel.task import Task
 
 if TYPE_CHECKING:
@@ -264,6 +264,11 @@ class KernelTraps:
             return BAD_AREA
         finally:
             kernel.page_alloc.min_free = kept
+
+    def call_budget(self) -> int:
+        """Blocks that guest kernel code may run before somebody looks at the limits."""
+        limit = self._kernel.config.block_limit
+        return min(CALL_BUDGET, max(1, limit - self._kernel.sched.now)) if limit else CALL_BUDGET
 
     def check_limits(self) -> None:
         """Guest kernel code has run for a while: raises LimitReached or Interrupted when it has run too long."""

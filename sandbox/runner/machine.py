@@ -66,9 +66,11 @@ def _plug(machine: Machine, text: str) -> None:
         known = "\n".join(f"{each:12} at {address:#010x}: {what}" for each, (address, what) in DEVICES.items())
         raise ConfigurationError(f"no device is called {name!r}", known)
     try:
-        address = int(place, 0) if at else DEVICES[name][0]
+        address = int(place, 16) if at else DEVICES[name][0]
     except ValueError:
-        raise ConfigurationError(f"device {text!r}: give NAME@ADDRESS") from None
+        address = -1
+    if not 0 <= address < 1 << 36:
+        raise ConfigurationError(f"device {text!r}: give NAME@ADDRESS, a physical address in hexadecimal")
     makers: dict[str, Callable[[], WindowDevice]] = {
         "card": lambda: Card(machine.board),
         "framebuffer": FrameBuffer,

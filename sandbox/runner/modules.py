@@ -39,23 +39,16 @@ class ModuleSession(MachineSession):
     def finish(self) -> Result:
         """Run it to its end.  Raises SandboxError only for bad files and faults of our own."""
         result = Result()
-        before = self._held()
+        before = self.held()
         if self.guard(result, self.load) and self.guard(result, self.unload_modules):
-            after = self._held()
-            left = [f"{after[what] - count} {what}" for what, count in before.items() if after[what] > count]
-            if left:
-                result.error = f"{self.modules[-1].name}: left behind: {', '.join(left)}"
-                result.detail = self.kernel.vmalloc.report()
+            self.tell_leaks(result, before, self.held())
         if self.kernel.log.refused and not result.error:
             result.error = f"{self.modules[-1].name}: what it says cannot be written: {self.kernel.log.refused}"
         return self.complete(result)
 
-    def _held(self) -> dict[str, int]:
-        """What somebody holds now; tables, mem_map, and stacks that are kept for the next are nobody's."""
+    def held(self) -> dict[str, int]:
         kernel = self.kernel
         kept = kernel.table_frames + kernel.spare_stack_frames + kernel.kmalloc.spare_pages + kernel.model.added_frames
-        return {
-            "frames": kernel.frames.total_frames - kernel.frames.free_frames - kept,
-            "pieces of kmalloc": kernel.kmalloc.live,
-            "areas": sum(area.kind != "mem_map" for area in kernel.vmalloc.areas),
-        }
+        kept += kernel.kmalloc.lost
+        frames = kernel.frames.total_frames - kernel.frames.free_frames - kept
+        return {"frames": frames, **super().held()}

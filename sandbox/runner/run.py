@@ -94,6 +94,7 @@ class Session(MachineSession):
     def finish(self) -> Result:
         """Run to the end, whatever that is.  Raises SandboxError only for bad files and faults of our own."""
         result = Result()
+        before = self.held()
         if not self.guard(result, self.load):
             return self.complete(result)
         task = self.load()
@@ -102,8 +103,8 @@ class Session(MachineSession):
         result.status, result.signal = task.status >> 8 & 0xFF, task.status & 0x7F
         if task.mm is not None and not result.error:
             result.error = "the program did not end"
-        elif ended:
-            self.guard(result, self.unload_modules)
+        elif ended and self.guard(result, self.unload_modules) and self.modules:
+            self.tell_leaks(result, before, self.held())
         return self.complete(result)
 
 

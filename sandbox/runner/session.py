@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from sandbox.kernel.abi.errno import EBUSY
+from sandbox.kernel.abi.errno import EBUSY, ENOMEM
 from sandbox.kernel.abi.numbers import name_of
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.fs.console import BytesSource, CaptureSink, Sink, Source
@@ -28,6 +28,7 @@ from sandbox.runner.target import ModuleFile
 from sandbox.x86.errors import SandboxError
 
 OUR_FAULT = 3
+LEAK_LINES = 8
 TAINTED = "A module has run in ring 0"
 GUEST_ENDS = (Deadlock, LimitReached, Interrupted, GuestKernelBug, NoSuchExport)
 """What ends a run for the guest's own sake; the result tells of it."""
@@ -93,7 +94,7 @@ class MachineSession:
         except GUEST_ENDS as error:
             result.error, result.detail = error.summary, error.detail
         except ModuleError as error:
-            if error.errno != EBUSY:
+            if error.errno not in (EBUSY, ENOMEM):
                 raise
             result.error, result.detail = error.summary, error.detail
         except SandboxError as error:
@@ -113,6 +114,24 @@ class MachineSession:
     def _taint(self, detail: str) -> str:
         names = ", ".join(self.kernel.modules.tainted)
         return f"{detail}\n{TAINTED} ({names}); it may have damaged what the kernel relies on.".lstrip()
+
+    def held(self) -> dict[str, int]:
+        """What modules hold now; tables, mem_map, and stacks that are kept for the next are nobody's."""
+        kernel = self.kernel
+        return {
+            "pieces of kmalloc": kernel.kmalloc.live,
+            "areas": sum(area.kind != "mem_map" for area in kernel.vmalloc.areas),
+            "devices": sum(device.operations != 0 for device in kernel.devices.values()),
+            "interrupt handlers": len(kernel.irq_handlers),
+        }
+
+    def tell_leaks(self, result: Result, before: dict[str, int], after: dict[str, int]) -> None:
+        """Modules are gone and something of theirs is not: the result's error."""
+        left = [f"{after[what] - count} {what}" for what, count in before.items() if after[what] > count]
+        if left:
+            result.error = f"{self.modules[-1].name}: left behind: {', '.join(left)}"
+            lines = self.kernel.vmalloc.report().splitlines()
+            result.detail = "\n".join(lines[:LEAK_LINES] + ["…"] * (len(lines) > LEAK_LINES))
 
     def complete(self, result: Result) -> Result:
         """Put what was captured and counted into a result."""

@@ -42,6 +42,17 @@ def test_what_is_left_behind_is_told(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert "leaks: left behind: 1 frames, 1 pieces of kmalloc" in capfd.readouterr().err
 
 
+def test_what_a_module_beside_a_program_leaves_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "leaks.c"
+    path.write_text(
+        LEAKS.replace(
+            "return 0", 'vmalloc(5); register_chrdev("x", (void *)init_module); request_irq(70, NULL); return 0'
+        )
+    )
+    assert main(["run", str(IMAGES / "cow-fork"), "--module", str(path)]) == 1
+    assert "left behind: 1 pieces of kmalloc, 1 areas, 1 devices, 1 interrupt handlers" in capfd.readouterr().err
+
+
 def test_modules_beside_a_program(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(IMAGES / "cow-fork"), "--module", str(source), "--stats"]) == 0
     told = capfd.readouterr()
@@ -59,7 +70,10 @@ def test_modules_beside_a_program(source: Path, capfd: pytest.CaptureFixture[str
         (["--policy", "orders=5"], "known are 6, 10, 11"),
         (["--policy", "nobody=5"], "no policy is called"),
         (["--device", "toaster"], "no device is called"),
-        (["--device", "card@here"], "give NAME@ADDRESS"),
+        (["--device", "card@here"], "a physical address in hexadecimal"),
+        (["--device", "card@-1"], "a physical address in hexadecimal"),
+        (["--time-limit", "nan"], "0 is for none"),
+        (["--time-limit", "-1"], "0 is for none"),
         (["--device", "card@0x100000"], "meets RAM"),
         (["--fail-allocation", "-3"], "counted from 1"),
         (["--screen", "-"], "no frame buffer"),

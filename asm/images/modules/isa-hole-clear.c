@@ -45,6 +45,8 @@ int main(void)
         fd = open("/dev/hole", O_RDWR);
         area = mmap(0, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         CHECK(1, fd >= 0 && pipe(go) == 0);
+        for (at = 0; at < PAGES; at += 256)             /* page tables first: they are the kernel's and cannot move */
+                area[at * 1024] = at + 1;
         for (at = 0; at < PAGES; at++)
                 area[at * 1024] = at + 1, area[at * 1024 + 1023] = ~at;
         for (at = 0; at < PAGES; at++) {                /* room for what is to be moved */

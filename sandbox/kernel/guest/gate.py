@@ -32,13 +32,19 @@ class GuestKernelBug(SandboxError):
     exit_status = 1
 
 
+class BadPointer(SandboxError):
+    """A call was given an address where nothing is."""
+
+    exit_status = 1
+
+
 class NoSuchExport(SandboxError):
     """``int 0xF0`` with a number that no symbol has."""
 
     exit_status = 1
 
 
-_BUGS = (BadPage, BadVfree, BadKfree, WrongContext)
+_BUGS = (BadPage, BadVfree, BadKfree, WrongContext, BadPointer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 USE_COUNT = "mod_use_count_"
 """A word that a module may define; otherwise the kernel counts."""
-_WORD = 0xFFFFFFFF
 
 
 class ModuleError(SandboxError):
@@ -100,7 +99,7 @@ class Modules:
         module, image = self._lay_out(name, file)
         try:
             self._relocate(module, file, image)
-            _set_options(module, options, image)
+            _set_options(module, file, options, image)
         except BaseException:
             kernel.vmalloc.vfree(module.base)
             raise
@@ -322,24 +321,31 @@ class Modules:
             )
 
 
-def _set_options(module: Module, options: Sequence[str], image: dict[int, tuple[int, bytearray]]) -> None:
-    """Store ``name=number,number`` into the module's words of that name.  Raises ModuleError."""
+def _set_options(
+    module: Module, file: Relocatable, options: Sequence[str], image: dict[int, tuple[int, bytearray]]
+) -> None:
+    """Store ``name=number,number`` into the module's variable of that name.  Raises ModuleError."""
     for option in options:
         name, equals, text = option.partition("=")
-        at = module.symbols.get(name)
-        if not equals or at is None or not module.holds(at):
-            raise ModuleError(f"{module.name}: no parameter is called {name!r}", EINVAL)
+        symbol = file.symbol(name)
+        if not equals or symbol is None or symbol.section not in image or file.sections[symbol.section].executable:
+            what = "; options of ours stand in front of the parameters" if name.startswith("--") else ""
+            raise ModuleError(f"{module.name}: no parameter is called {name!r}{what}", EINVAL)
+        values = text.split(",")
+        size = symbol.size or 4 * len(values)
+        width = size if size < 4 else 4
+        linear, section = image[symbol.section]
+        at = module.symbols[name] - linear
+        if len(values) * width > size or at + size > len(section):
+            raise ModuleError(f"{module.name}: {option!r} is more than the parameter holds ({size} bytes)", EINVAL)
         try:
-            values = [int(each, 0) & _WORD for each in text.split(",")]
+            numbers = [int(each, 0) for each in values]
         except ValueError:
             raise ModuleError(f"{module.name}: {option!r}: not a number", EINVAL) from None
-        data = struct.pack(f"<{len(values)}I", *values)
-        for linear, section in image.values():
-            if linear <= at and at + len(data) <= linear + len(section):
-                section[at - linear : at - linear + len(data)] = data
-                break
-        else:
-            raise ModuleError(f"{module.name}: {option!r} is more than the parameter's section holds", EINVAL)
+        if not all(-(1 << 8 * width - 1) <= number < 1 << 8 * width for number in numbers):
+            raise ModuleError(f"{module.name}: {option!r}: a parameter of {width} bytes does not hold it", EINVAL)
+        data = b"".join((number & (1 << 8 * width) - 1).to_bytes(width, "little") for number in numbers)
+        section[at : at + len(data)] = data
 
 
 def modinfo_name(data: bytes) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-_DIRECTIVE = re.compile(rb"%([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+)?)?(hh|h|ll|l|z)?([diuxXopcs%])")
+_DIRECTIVE = re.compile(rb"%([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+)?)?(hh|h|ll|l|z|t|j)?([diuxXopcs%])")
+_BITS = {b"hh": 8, b"h": 16, b"ll": 64, b"j": 64}
 _LEVEL = re.compile(rb"^<[0-7]>")
 LONGEST_STRING = WIDEST = 1024
 LOG_BYTES = 1 << 16
@@ -29,9 +30,10 @@ def format_text(text: bytes, words: Iterator[int], string: Callable[[int], bytes
         has_precision = b"." in match.group(0)
         precision = _number(precision_text, words) if has_precision else -1
         value = next(words)
-        if length == b"ll":
+        bits = _BITS.get(length, 32) if kind not in b"csp" else 32
+        if bits == 64:
             value |= next(words) << 32
-        body = _body(kind, flags, value, 64 if length == b"ll" else 32, precision, string)
+        body = _body(kind, flags, value & (1 << bits) - 1, bits, precision, string)
         pad = b" "
         if b"0" in flags and b"-" not in flags and kind not in b"cs" and precision < 0:
             sign = body[:1] if body[:1] in (b"-", b"+", b" ") else b""

@@ -27,9 +27,9 @@ from sandbox.x86.errors import SandboxError
 
 DMA_END = 16 << 20 >> 12
 """Frames below this number are within reach of an ISA card."""
-BATCH_ORDER = 4
-"""A CPU's list is filled with a block of 2^4 frames."""
-HOT_CEILING = 48
+BATCH_ORDER = 5
+"""A CPU's list is filled with a block of 2^5 frames: 2.0's largest, which need not be cut."""
+HOT_CEILING = 96
 """A longer list gives a batch back."""
 ORDERS = 6
 """2.0's NR_MEM_LISTS: blocks of up to 32 frames (128 KB), as post 002 says."""
@@ -106,7 +106,7 @@ class FrameAllocator:
         memmap = self.memmap
         at = memmap.bases[pfn >> memmap.shift] + pfn * STRUCT_PAGE_WORDS
         words = memmap.words
-        if words[at + COUNT] or not words[at] & PG_OPEN:
+        if words[at + COUNT] or words[at] < PG_OPEN:
             raise self._bad_free(pfn)
         words[at + COUNT] = 1
         self.free_frames -= 1

@@ -154,7 +154,10 @@ class Kmalloc:
         if area is None:
             if believed:
                 return 0
-            raise BadKfree(f"kfree of non-kmalloced memory: {address:#010x}, flag word {flag:#010x}")
+            what = "non-kmalloced memory"
+            if flag in (USED, USED_DMA) and not self._slab:
+                what = "memory that kmalloc has given back, freed twice"
+            raise BadKfree(f"kfree of {what}: {address:#010x}, flag word {flag:#010x}")
         bucket = self.buckets[area.bucket]
         if area.free is not None:
             return self._slab_free(start, area, bucket, address)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 GUARD = PAGE_SIZE
-PROT_KERNEL = 3
+PROT_KERNEL, PROT_RUN = 3, 4
 
 
 class BadVfree(SandboxError):
@@ -91,7 +91,8 @@ class Vmalloc:
         except OutOfMemory:
             self._unmap(start, frames, owned=True)
             return 0
-        self._enter(at, Area(start, start + pages * PAGE_SIZE, tuple(frames), kind))
+        prot = PROT_KERNEL | (PROT_RUN if any(executable) else 0)
+        self._enter(at, Area(start, start + pages * PAGE_SIZE, tuple(frames), kind), prot)
         return start
 
     def vmap_device(self, physical: int, size: int, kind: str, cache_bits: int = 0) -> int:
@@ -203,7 +204,7 @@ class Vmalloc:
                 kernel.tables.sync_directory(pgd, kernel.kernel_pgd, linear)
             kernel.tables.sync_directory(pgd, kernel.kernel_pgd, end - 1)
 
-    def _enter(self, at: int, area: Area) -> None:
+    def _enter(self, at: int, area: Area, prot: int = PROT_KERNEL) -> None:
         kernel = self._kernel
         self.areas.insert(at, area)
         if self._eager:
@@ -212,9 +213,7 @@ class Vmalloc:
             place = kernel.tables.pte_alloc(kernel.kernel_pgd, area.end, user=False)
             kernel.tables.store(place, kernel.tables.make(kernel.zero_page, P | RW | A | D | kernel.tables.nx))
         if kernel.bus.active:
-            kernel.bus.emit(
-                MapChange(kernel.sched.now, kernel.here.index, 0, area.kind, area.start, area.end, PROT_KERNEL)
-            )
+            kernel.bus.emit(MapChange(kernel.sched.now, kernel.here.index, 0, area.kind, area.start, area.end, prot))
 
     def _first_fit(self, size: int) -> tuple[int, int]:
         """Where in the list and at which address ``size`` bytes are free; address 0 for nowhere."""

@@ -108,3 +108,9 @@ def test_where_nothing_may_sleep() -> None:
     for name in ("schedule", "sleep_on", "interruptible_sleep_on", "vmalloc"):
         with pytest.raises(GuestKernelBug, match="in an interrupt"):
             kernel.here.call_c(kernel.gate_table.symbols[name], 4096)
+
+
+def test_a_bad_format_is_a_bug() -> None:
+    kernel = boot()
+    with pytest.raises(GuestKernelBug, match="a string at 0x00000010, where nothing is mapped"):
+        kernel.here.call_c(kernel.gate_table.symbols["printk"], 0x10)

@@ -204,7 +204,8 @@ def test_parameters(build: Build) -> None:
     load(data, "irq=0x10", "io=1,16").close()
     for option, why in (
         ("irq", "no parameter"), ("nobody=1", "no parameter"), ("printk=1", "no parameter"), ("irq=x", "not a number"),
-        ("io=1,2,3", "more than"),
+        ("io=1,2,3", "more than"), ("--cpus", "stand in front of the parameters"), ("init_module=1", "no parameter"),
+        ("irq=99999999999", "does not hold"),
     ):  # fmt: skip
         with pytest.raises(ModuleError, match=why):
             load(data, option)
@@ -329,3 +330,63 @@ def test_init_gives_what_is_no_errno(run: Run, build: Build) -> None:
 def test_int_14_is_no_page_fault(build: Build) -> None:
     with pytest.raises(GuestKernelBug, match="#PF page fault in kernel code"):
         load(build(".globl init_module\ninit_module: int 14\n ret"))
+
+
+def test_parameters_of_other_sizes(build: Build) -> None:
+    """A short and a char take what fits into them, and their neighbours stay."""
+    text = """.globl init_module, one, two, three
+init_module: movzx eax, word ptr [one]
+ sub eax, 7
+ movzx ecx, byte ptr [two]
+ lea eax, [eax+ecx-9]
+ movzx ecx, byte ptr [three]
+ lea eax, [eax+ecx-3]
+ ret
+.data
+one: .word 1
+two: .byte 2
+three: .byte 3
+.size one, 2
+.size two, 1
+.size three, 1
+"""
+    load(build(text), "one=7", "two=9").close()
+    for option in ("two=256", "one=70000"):
+        with pytest.raises(ModuleError, match="does not hold"):
+            load(build(text), option)
+
+
+def test_a_stack_pointer_of_nothing(build: Build) -> None:
+    with pytest.raises(GuestKernelBug):
+        load(build(".globl init_module\ninit_module: mov esp, 0\n mov eax, 5\n int 0xF0\n ret"))
+
+
+def test_a_limit_of_blocks_is_kept(build: Build) -> None:
+    with pytest.raises(LimitReached, match="limit reached: 2000 blocks"):
+        load(
+            build(".globl init_module\ninit_module: mov ecx, 100000\n1: loop 1b\n xor eax, eax\n ret"), block_limit=2000
+        )
+
+
+def test_the_call_trace_names_callers_only(build: Build) -> None:
+    text = """.globl init_module
+init_module: push offset table
+ push offset helper
+ call helper
+ ret
+helper: push offset init_module
+ mov eax, [16]
+ ret
+.data
+table: .long init_module
+"""
+    with pytest.raises(GuestKernelBug) as caught:
+        load(build(text))
+    trace = caught.value.detail.splitlines()[-1]
+    assert trace.strip() == "called from init_module+0xf [m], call_module+0xf"
+
+
+def test_the_walk_is_of_the_directory_that_cr3_holds(build: Build) -> None:
+    with pytest.raises(GuestKernelBug) as caught:
+        load(build(".globl init_module\ninit_module: xor eax, eax\n mov cr3, eax\n mov eax, [0xC0000000]\n ret"))
+    assert "not present" in caught.value.detail

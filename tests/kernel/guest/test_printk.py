@@ -53,7 +53,8 @@ def test_strings(width: int, precision: int, word: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "arguments", "shown"),
     [(b"%c%c", (65, 66), b"AB"), (b"100%%", (), b"100%"), (b"%p", (0x1234,), b"00001234"), (b"%s", (0,), b"<NULL>"),
-     (b"%lx %hd", (7, 8), b"7 8"), (b"%llu", (1, 1), b"4294967297"), (b"%q %d", (9,), b"%q 9")],
+     (b"%lx %hd", (7, 8), b"7 8"), (b"%llu", (1, 1), b"4294967297"), (b"%q %d", (9,), b"%q 9"),
+     (b"%hd %hhu %td", (0x1FFFF, 0x1FF, 5), b"-1 255 5"), (b"%jx", (1, 2), b"200000001")],
 )  # fmt: skip
 def test_single_forms(text: bytes, arguments: tuple[int, ...], shown: bytes) -> None:
     assert ours(text, *arguments) == shown

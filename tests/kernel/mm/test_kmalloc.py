@@ -161,6 +161,14 @@ def test_twice() -> None:
         kernel.kmalloc.kfree(address)
 
 
+def test_twice_with_the_area_gone() -> None:
+    kernel = boot()
+    address = kernel.kmalloc.kmalloc(40, KERNEL)
+    kernel.kmalloc.kfree(address)
+    with pytest.raises(GuestKernelBug, match="has given back, freed twice"):
+        kernel.kmalloc.kfree(address)
+
+
 def test_a_header_that_was_overwritten() -> None:
     kernel = boot()
     address, other = kernel.kmalloc.kmalloc(40, KERNEL), kernel.kmalloc.kmalloc(40, KERNEL)
