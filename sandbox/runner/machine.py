@@ -49,7 +49,9 @@ def build_machine(config: KernelConfig) -> Machine:
 def _open_bus(machine: Machine) -> None:
     """Let the gaps from 640 KB to 1 MB read as ones: drivers look for cards there."""
     at = LOW_END
-    windows = sorted((start, start + device.window_bytes) for start, device in machine.board.windows)
+    windows = sorted(
+        (start, start + device.window_bytes) for start, device in machine.board.windows if start < HIGH_START
+    )
     for start, end in [*windows, (HIGH_START, HIGH_START)]:
         if at < start <= HIGH_START:
             machine.board.add_window(at, OpenBus(start - at))

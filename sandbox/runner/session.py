@@ -106,7 +106,8 @@ class MachineSession:
             if not self.kernel.modules.tainted:
                 raise
             result.error = "kernel structures point to memory that is not there"
-            result.detail = self._taint("".join(traceback.format_exception(error)[-3:]).rstrip())
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            result.detail = self._taint(f"noticed by {place.name}, {place.filename}:{place.lineno}")
         else:
             return True
         return False

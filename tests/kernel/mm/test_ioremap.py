@@ -188,3 +188,13 @@ def test_cache_attributes_that_disagree() -> None:
     assert not kernel.log.text
     kernel.ioremap.ioremap(CARD + PAGE, 4, nocache=True)
     assert b"0x80001000 is mapped uncached here and cached at" in kernel.log.text
+
+
+@pytest.mark.parametrize("devices", [(), ("card",), ("isa",), ("isa@c8000", "card")])
+def test_the_isa_bus_is_open_where_no_card_is(devices: tuple[str, ...]) -> None:
+    kernel = boot(devices=devices)
+    cards = {0xD0000 if each == "isa" else 0xC8000 for each in devices if "isa" in each}
+    for at in (0xA0000, 0xC8000, 0xD0000, 0xFFFFC):
+        seen = load(kernel, PAGE_OFFSET + at)
+        assert seen == (0x20415349 if at in cards else 0xFFFFFFFF)
+        store(kernel, PAGE_OFFSET + at, 0)
