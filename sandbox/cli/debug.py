@@ -46,7 +46,11 @@ def run(options: argparse.Namespace) -> int:
     streams = Streams(stdout=HostSink(1), stderr=HostSink(2))
     config = machine_config(options, target)
     config.time_limit = options.time_limit or 0
-    with Session(target.name, target.data, target.arguments, config, streams) as session:
+    if target.kind != "program":
+        raise ConfigurationError(
+            f"{options.image}: a {target.kind}; the debugger runs programs, with --module beside them"
+        )
+    with Session(target.name, target.data, target.arguments, config, streams, target.modules) as session:
         result = Debugger(session, lines, lambda line: print(line, flush=True)).run()
     if result is not None:
         print(result.headline())

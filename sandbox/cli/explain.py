@@ -23,11 +23,11 @@ def add_parser(commands: Any, title: str) -> None:
 def run(options: argparse.Namespace) -> int:
     from sandbox.cli.colour import Colour
     from sandbox.debug.explain import explain
-    from sandbox.runner.run import Session
+    from sandbox.runner.run import open_session
     from sandbox.runner.target import resolve
 
     target = resolve(options.image, options.arguments)
-    with Session(target.name, target.data, target.arguments, machine_config(options, target)) as session:
+    with open_session(target, machine_config(options, target)) as session:
         found = explain(session, options.fault)
     if options.json:
         print(json.dumps(found.to_dict(), indent=2))

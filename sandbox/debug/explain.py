@@ -11,7 +11,9 @@ from sandbox.image.disassemble import disassemble
 from sandbox.kernel.events import PageFault
 from sandbox.kernel.task import Task
 from sandbox.kernel.walktext import walk_address
+from sandbox.runner.modules import ModuleSession
 from sandbox.runner.run import Session
+from sandbox.runner.session import MachineSession
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.walk import Access
@@ -30,6 +32,8 @@ RESOLUTIONS = {
     "sigsegv": "no area allows the access: SIGSEGV",
     "sigbus": "the mapping reaches beyond the end of its file: SIGBUS",
     "oom-kill": "no frame was left: SIGKILL",
+    "vmalloc-sync": "the directory in CR3 did not know the area's page table; the kernel's own entry was copied",
+    "oops": "nothing answers this fault of kernel code: the run ends",
 }
 
 
@@ -90,8 +94,8 @@ class Explanation:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def explain(session: Session, number: int) -> Explanation:
-    """Run a loaded session up to its ``number``-th page fault (from 1).
+def explain(session: Session | ModuleSession, number: int) -> Explanation:
+    """Run a session up to its ``number``-th page fault (from 1), a program's loading not counted.
 
     Raises NoSuchFault when the run ends before, and what ``Session.finish`` raises.
     """
@@ -109,31 +113,33 @@ def explain(session: Session, number: int) -> Explanation:
         if seen == number:
             found.resolution, found.blocks = event.resolution, event.blocks
             task = kernel.tasks.get(event.pid)
-            if task is not None and task.mm is not None and event.pte & 1:
+            if task is not None and task.mm is not None and (event.pte & 1 or event.resolution == "vmalloc-sync"):
                 access = Access.of_error_code(event.error_code)
                 found.after = walk_address(kernel, task.mm.cr3, event.address, access).lines()
             raise _Enough
 
-    session.load()
+    if isinstance(session, Session):
+        session.load()
     kernel.probe = before
     kernel.bus.subscribe(after, PageFault)
     try:
         session.finish()
     except _Enough:
         return found
+    if seen == number - 1 and found.before:
+        found.resolution = "oops"
+        return found
     raise NoSuchFault(f"there is no fault {number}: the run had {seen}")
 
 
-def _capture(session: Session, found: Explanation, task: Task, context: CpuContext, trap: Trap) -> None:
+def _capture(session: MachineSession, found: Explanation, task: Task, context: CpuContext, trap: Trap) -> None:
     kernel = session.kernel
-    assert task.mm is not None
     found.pid, found.eip, found.address, found.error_code = task.pid, trap.eip, trap.address, trap.error_code
     found.cpl = trap.cpl
     if trap.cpl == 3:
         found.place = kernel.user_symbol(task, trap.eip)
     else:
-        name = kernel.image_symbols.find(trap.eip)
-        found.place = f" <{name}>" if name else ""
+        found.place = f" <{kernel.kernel_symbol(trap.eip)}>"
     code = kernel.peek(task.mm, trap.eip, 15)
     decoded = disassemble(code, trap.eip, 1)
     found.instruction = decoded[0].text if decoded else "(the instruction itself is not mapped)"
@@ -144,12 +150,15 @@ def _capture(session: Session, found: Explanation, task: Task, context: CpuConte
         verb = " and ".join(word for word, on in (("read", operand.read), ("written", operand.write)) if on)
         mark = "  <- faults" if linear <= trap.address < linear + max(operand.size, 1) else ""
         found.operands.append(f"{operand.text()} = {linear:08x}, {operand.size} bytes {verb}{mark}")
-    vma = task.mm.vmas.find(trap.address)
-    if vma is None:
+    vma = task.mm.vmas.find(trap.address) if task.mm is not None else None
+    region = kernel.layout.region_of(trap.address)
+    if region is not None:
+        found.area = f"in the kernel's {region.name}"
+    elif vma is None:
         found.area = "in no area, and none lies above it"
     elif vma.start <= trap.address:
         found.area = f"in {vma.describe()}"
     else:
         found.area = f"in no area; the next is {vma.describe()}"
     access = Access.of_error_code(trap.error_code)
-    found.before = walk_address(kernel, task.mm.cr3, trap.address, access).lines()
+    found.before = walk_address(kernel, context.cr3, trap.address, access).lines()

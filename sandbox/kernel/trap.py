@@ -227,13 +227,13 @@ class KernelTraps:
         task = slot.current
         mm = slot.active_mm if task is None or task.pretended is None else task.pretended
         how = BAD_AREA
+        if kernel.probe is not None and task is not None:
+            kernel.probe(task, context, exit_)
         if exit_.address >= TASK_SIZE and kernel.vmalloc.fault(context, exit_.address, exit_.error_code):
             kernel.counters.faults["vmalloc-sync"] += 1
             if task is not None:
                 self._report_fault(task, slot, exit_, "vmalloc-sync", started)
             return
-        if kernel.probe is not None and task is not None:
-            kernel.probe(task, context, exit_)
         if exit_.address < TASK_SIZE and mm is not None and not kernel.in_interrupt:
             try:
                 how = do_user_fault(kernel, slot, mm, exit_.address, exit_.error_code, 0)

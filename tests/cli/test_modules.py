@@ -131,3 +131,29 @@ def test_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(IMAGES / "framebuffer"), "--screen", "-"]) == 0
     assert "@@@@" in capfd.readouterr().out
     assert main(["run", str(IMAGES / "framebuffer"), "--screen", "/nonexistent/x"]) == 2
+
+
+def test_explain_faults_of_kernel_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "null.c"
+    path.write_text('#include "module.h"\nint init_module(void) { return *(volatile int *)8; }\n')
+    assert main(["explain", str(path), "--fault", "1"]) == 0
+    told = capfd.readouterr().out
+    assert "kernel code at" in told
+    assert "<init_module" in told
+    assert "answer    oops" in told
+    assert main(["explain", str(path), "--fault", "2"]) == 2
+    capfd.readouterr()
+    shown = ""
+    for number in range(1, 12):
+        assert main(["explain", str(IMAGES / "vmalloc-sync"), "--paging", "legacy", "--fault", str(number)]) == 0
+        shown = capfd.readouterr().out
+        if "answer    vmalloc-sync" in shown:
+            break
+    assert "in the kernel's vmalloc" in shown
+    assert "the walk afterwards" in shown
+
+
+def test_debug_with_modules(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["debug", str(IMAGES / "verify-area"), "-e", "break main", "-e", "continue", "-e", "continue"]) == 0
+    assert "exit status 0" in capfd.readouterr().out
+    assert main(["debug", str(IMAGES / "kmalloc"), "-e", "continue"]) == 2
