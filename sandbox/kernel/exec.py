@@ -16,6 +16,7 @@ from sandbox.kernel.events import TaskChange
 from sandbox.kernel.fs.inode import Inode
 from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.segments import load_tls
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import copy_to_user
 from sandbox.kernel.vma import (
@@ -81,7 +82,7 @@ def do_execve(
     task.comm = os.fsdecode(called.rsplit(b"/", 1)[-1][:COMM_BYTES])
     task.exe, task.exe_inode, task.has_execed = binary.path, binary.inode, True
     task.tls = [0] * len(task.tls)
-    kernel.load_tls(slot, task)
+    load_tls(kernel, slot, task)
     try:
         loaded = _load(kernel, task, mm, binary)
         sp = _build_stack(kernel, task, mm, program, called, loaded, argv, envp)

@@ -15,6 +15,7 @@ from sandbox.kernel.limits import default_limits
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pagetable import MAPPED, RW, A, D
+from sandbox.kernel.segments import copy_ldt
 from sandbox.kernel.sigqueue import bit_of
 from sandbox.kernel.smp import KernelCpu
 from sandbox.kernel.task import Task
@@ -117,7 +118,7 @@ def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
     protect = not kernel.leaves_out("no-cow")
     changed = False
     try:
-        kernel.copy_ldt(parent, child)
+        copy_ldt(kernel, parent, child)
         for vma in child.vmas:
             if vma.flags & VM_WIPEONFORK:
                 continue

@@ -18,16 +18,15 @@ from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.boot import boot
 from sandbox.kernel.config import KernelConfig
 from sandbox.kernel.events import PageAlloc
-from sandbox.kernel.fs.mount import FileSystem, read_all
+from sandbox.kernel.fs.mount import FileSystem
 from sandbox.kernel.fs.proc import proc_root
 from sandbox.kernel.futex import Futexes
 from sandbox.kernel.guest.exports import make_gate
-from sandbox.kernel.guest.gate import BadPointer
 from sandbox.kernel.guest.module import Modules
 from sandbox.kernel.guest.printk import Log
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.looking import Looking
 from sandbox.kernel.mm.codecache import CodeCache
-from sandbox.kernel.mm.fault import clear_frame
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.gfp import GFP_USER, HIGHMEM
 from sandbox.kernel.mm.ioremap import IoRemap
@@ -43,10 +42,11 @@ from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.kernel.mm.writeback import release_dirty
 from sandbox.kernel.sched import Scheduler
+from sandbox.kernel.segments import load_ldt, load_tls
 from sandbox.kernel.smp import ContextStack, KernelCpu
 from sandbox.kernel.symbols import KernelImage, kernel_image
 from sandbox.kernel.syscalls.table import SystemCalls
-from sandbox.kernel.task import GDT_ENTRY_TLS_MIN, State, Task
+from sandbox.kernel.task import State, Task
 from sandbox.kernel.trap import KernelTraps
 from sandbox.kernel.vdso import Vdso
 from sandbox.kernel.vma import VmaTree
@@ -56,14 +56,10 @@ from sandbox.machine.memory import Reason
 from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
-    from sandbox.image.symbols import SymbolTable
-    from sandbox.kernel.fs.inode import Inode
     from sandbox.kernel.fs.pipe import WaitQueue
     from sandbox.kernel.fs.tty import Tty
     from sandbox.kernel.guest.chrdev import ModuleDevice
 
-_LDT_SELECTOR, _LDT_FLAGS = 0x88, 0x8200
-"""As Linux has it; the selector is never looked up."""
 _FPU_FIRST, _FPU_END = FPU_TOP, XMM + 8 * XMM_STRIDE
 
 
@@ -88,13 +84,14 @@ class Counters:
     """System calls by number."""
 
 
-class Kernel:
+class Kernel(Looking):
     """One kernel on one machine.  Building it boots it.
 
     Raises ConfigurationError when the machine cannot hold it.
     """
 
     def __init__(self, machine: Machine, config: KernelConfig, files: FileSystem) -> None:
+        super().__init__()
         self.machine = machine
         self.memory = machine.memory
         self.bus = machine.bus
@@ -154,7 +151,6 @@ class Kernel:
         """The request for frames that fails, counted from 1; 0 for none."""
         self.random = random.Random(config.seed)
         """What programs get from the kernel's random devices: the same for the same seed."""
-        self._symbols: dict[Inode, SymbolTable] = {}
         self.vdso = Vdso()
         files.now = lambda: EPOCH + self.sched.now * BLOCK_NANOSECONDS
         if files.standard:
@@ -164,7 +160,8 @@ class Kernel:
         self.pipes = 0
         """Pipes made so far; each has this in its inode number."""
         self._next_pid = 1
-        self._table_words = self.memory.mutable_words(Reason.TABLE)
+        self.table_words = self.memory.mutable_words(Reason.TABLE)
+        """For who stores descriptors."""
         self.table_frames = 0
         """Frames of page tables that were made since boot."""
         self.dma_stored: list[tuple[int, int]] = []
@@ -355,43 +352,14 @@ class Kernel:
         context.cr3 = slot.cr3 if task.mm is None else task.mm.cr3
         for each in task.flow.contexts:
             each.cr3 = slot.cr3
-        self._table_words[(slot.tss + 4) >> 2] = task.flow.stack_top
+        self.table_words[(slot.tss + 4) >> 2] = task.flow.stack_top
         if not self.leaves_out("no-tls-switch"):
-            self.load_tls(slot, task)
+            load_tls(self, slot, task)
         if task.mm is not None and task.mm.ldt:
-            self.load_ldt(task)
+            load_ldt(task)
         if self.leaves_out("no-fpu-switch"):
             last = slot.cpu.context
             context.data[_FPU_FIRST:_FPU_END] = last.data[_FPU_FIRST:_FPU_END]
-
-    def load_tls(self, slot: KernelCpu, task: Task) -> None:
-        """Put a task's thread-local descriptors into the CPU's GDT."""
-        at = (slot.gdt >> 2) + 2 * GDT_ENTRY_TLS_MIN
-        words = self._table_words
-        for descriptor in task.tls:
-            words[at], words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
-            at += 2
-
-    def load_ldt(self, task: Task) -> None:
-        """Point a task's LDTR to its address space's table."""
-        mm = task.mm
-        assert mm is not None
-        limit = mm.ldt_entries * 8 - 1
-        task.context.set_segment("ldtr", _LDT_SELECTOR, PAGE_OFFSET + (mm.ldt << 12), limit, _LDT_FLAGS)
-
-    def set_ldt_entry(self, mm: Mm, number: int, descriptor: int) -> None:
-        """Store a descriptor in an address space's table."""
-        at = (mm.ldt << 10) + 2 * number
-        self._table_words[at], self._table_words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
-        mm.ldt_entries = max(mm.ldt_entries, number + 1)
-
-    def copy_ldt(self, source: Mm, target: Mm) -> None:
-        """Give a forked address space the same descriptors.  Raises OutOfMemory."""
-        if source.ldt:
-            target.ldt = self.tables.alloc_table()
-            first, at, count = source.ldt << 10, target.ldt << 10, 2 * source.ldt_entries
-            self._table_words[at : at + count] = self._table_words[first : first + count]
-            target.ldt_entries = source.ldt_entries
 
     def deliver_signal(self, task: Task) -> None:
         """Carry out what is to be done about signals before ring 3 goes on.  Raises TaskExit."""
@@ -414,33 +382,6 @@ class Kernel:
         if task is None or task.greenlet is not getcurrent() or self.in_interrupt:
             return False
         return self.sched.let_others_run(task)
-
-    def kernel_string(self, linear: int, limit: int = 4096) -> bytes:
-        """The string at a kernel address, without its NUL; as far as it is mapped, ``limit`` bytes at most.
-
-        Raises BadPointer where nothing is.
-        """
-        if not self.peek(None, linear, 1):
-            raise BadPointer(f"a string at {linear:#010x}, where nothing is mapped")
-        found = b""
-        while len(found) < limit:
-            size = min(PAGE_SIZE - (linear & PAGE_SIZE - 1), limit - len(found))
-            piece = self.peek(None, linear, size)
-            text, nul, _ = piece.partition(b"\0")
-            found += text
-            if nul or len(piece) < size:
-                break
-            linear += size
-        return found
-
-    def kernel_symbol(self, linear: int) -> str:
-        """``name+0x10 [module]`` for an address of the kernel's image or of a module, else the address."""
-        module = self.modules.at(linear)
-        table = self.image_symbols if module is None else self.modules.symbols_of(module)
-        name = table.find(linear) if module is not None or linear >= PAGE_OFFSET else None
-        if name is None:
-            return f"{linear:#010x}"
-        return name if module is None else f"{name} [{module.name}]"
 
     # -- stops ---------------------------------------------------------------------------------------------------
 
@@ -471,80 +412,3 @@ class Kernel:
                     task.greenlet.throw(GreenletExit)
             task.greenlet = None
         self.tasks.clear()
-
-    def where(self) -> str:
-        """One line a task that could run, for reports of limits."""
-        lines = []
-        for slot in self.cpus:
-            task = slot.current
-            if slot.module_calls:
-                lines.append(f"CPU {slot.index}: guest kernel code at {self.kernel_symbol(slot.cpu.context.eip)}")
-            elif task is not None:
-                lines.append(
-                    f"CPU {slot.index}: task {task.pid} ({task.comm}) at eip {task.context.eip:#010x}"
-                    f"{self.user_symbol(task, task.context.eip)}"
-                )
-        return "\n".join(lines)
-
-    # -- looking (no side effects) -------------------------------------------------------------------------------
-
-    def peek(self, mm: Mm | None, linear: int, size: int) -> bytes:
-        """Bytes at a linear address through the tables, by no access of the CPU; short where nothing is mapped."""
-        tables, memory = self.tables, self.memory
-        pgd = self.kernel_pgd if mm is None else mm.pgd
-        found = b""
-        while size:
-            entry = tables.get_pte(pgd, linear & 0xFFFFFFFF)
-            if not entry & 1:
-                break
-            offset = linear & 0xFFF
-            if entry & 0x80 and linear >= PAGE_OFFSET:
-                physical = (entry & tables.entry_mask & -tables.large_page) + (linear & tables.large_page - 1)
-            else:
-                physical = (tables.pfn(entry) << 12) + offset
-            take = min(size, PAGE_SIZE - offset)
-            at = memory.host_index(physical)
-            found += bytes(memory.bytes[at : at + take])
-            linear += take
-            size -= take
-        return found
-
-    def instruction_length(self, mm: Mm, linear: int) -> int:
-        """Bytes of the instruction at a linear address, 1 when there is none."""
-        from sandbox.image.disassemble import disassemble
-
-        decoded = disassemble(self.peek(mm, linear, 15), linear, 1)
-        return len(decoded[0].raw) if decoded else 1
-
-    def walk_text(self, mm: Mm, linear: int, error_code: int) -> str:
-        """The walk of an address, level by level, as lines."""
-        from sandbox.kernel.walktext import walk_lines
-
-        return "\n".join("  " + line for line in walk_lines(self, mm.cr3, linear, error_code))
-
-    def user_symbol(self, task: Task, linear: int) -> str:
-        """`` <name+0x10>`` when the program's symbols know the address, else nothing."""
-        table = self.program_symbols(task)
-        name = table.find(linear) if table is not None else None
-        return f" <{name}>" if name else ""
-
-    def program_symbols(self, task: Task) -> SymbolTable | None:
-        """The symbols of the program that a task runs, if its file has any."""
-        from sandbox.image.elf import symbols
-
-        if task.exe_inode is None:
-            return None
-        found = self._symbols.get(task.exe_inode)
-        if found is None:
-            found = self._symbols[task.exe_inode] = symbols(read_all(task.exe_inode))
-        return found
-
-    @property
-    def image_symbols(self) -> SymbolTable:
-        """The kernel's own symbols."""
-        from sandbox.image.symbols import SymbolTable
-
-        return SymbolTable(self.image.symbols)
-
-
-__all__ = ["Counters", "Kernel", "UnexpectedExit", "clear_frame"]

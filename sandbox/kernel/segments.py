@@ -1,17 +1,22 @@
-"""Segment registers of a program, loaded by Python as the CPU would from GDT and LDT."""
+"""A program's segments: its descriptors in GDT and LDT, and registers loaded by Python as the CPU would."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sandbox.kernel.layout import PAGE_OFFSET
 from sandbox.kernel.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN
 
 if TYPE_CHECKING:
     from sandbox.engine.context import CpuContext
     from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.mm.mm import Mm
+    from sandbox.kernel.smp import KernelCpu
     from sandbox.kernel.task import Task
 
 USER_CS, USER_DS = 0x23, 0x2B
+_LDT_SELECTOR, _LDT_FLAGS = 0x88, 0x8200
+"""As Linux has it; the selector is never looked up."""
 _FLAT = {USER_CS >> 3: 0x00CFFB000000FFFF, USER_DS >> 3: 0x00CFF3000000FFFF}
 _PRESENT, _SEGMENT, _CODE, _WRITABLE = 1 << 47, 1 << 44, 1 << 43, 1 << 41
 """Bit 41 is: writable for data, readable for code."""
@@ -71,3 +76,36 @@ def load_stack(kernel: Kernel, task: Task, selector: int) -> bool:
         return False
     _set(task.context, "ss", selector, descriptor)
     return True
+
+
+def load_tls(kernel: Kernel, slot: KernelCpu, task: Task) -> None:
+    """Put a task's thread-local descriptors into the CPU's GDT."""
+    at = (slot.gdt >> 2) + 2 * GDT_ENTRY_TLS_MIN
+    words = kernel.table_words
+    for descriptor in task.tls:
+        words[at], words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
+        at += 2
+
+
+def load_ldt(task: Task) -> None:
+    """Point a task's LDTR to its address space's table."""
+    mm = task.mm
+    assert mm is not None
+    limit = mm.ldt_entries * 8 - 1
+    task.context.set_segment("ldtr", _LDT_SELECTOR, PAGE_OFFSET + (mm.ldt << 12), limit, _LDT_FLAGS)
+
+
+def set_ldt_entry(kernel: Kernel, mm: Mm, number: int, descriptor: int) -> None:
+    """Store a descriptor in an address space's table."""
+    at = (mm.ldt << 10) + 2 * number
+    kernel.table_words[at], kernel.table_words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
+    mm.ldt_entries = max(mm.ldt_entries, number + 1)
+
+
+def copy_ldt(kernel: Kernel, source: Mm, target: Mm) -> None:
+    """Give a forked address space the same descriptors.  Raises OutOfMemory."""
+    if source.ldt:
+        target.ldt = kernel.tables.alloc_table()
+        first, at, count = source.ldt << 10, target.ldt << 10, 2 * source.ldt_entries
+        kernel.table_words[at : at + count] = kernel.table_words[first : first + count]
+        target.ldt_entries = source.ldt_entries

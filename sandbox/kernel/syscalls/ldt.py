@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sandbox.kernel.abi.errno import EINVAL, ENOMEM, ENOSYS, KernelError
 from sandbox.kernel.abi.structs import UserDesc
 from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.segments import load_ldt, set_ldt_entry
 from sandbox.kernel.task import Task
 from sandbox.kernel.usercopy import get_user, put_user
 
@@ -67,5 +68,5 @@ def _write(kernel: Kernel, task: Task, desc: UserDesc, old_mode: bool) -> None:
         descriptor |= (desc.limit >> 16 & 0xF) << 48 | granularity << 52 | (desc.base >> 24) << 56
     if not mm.ldt:
         mm.ldt = kernel.tables.alloc_table()
-    kernel.set_ldt_entry(mm, number, descriptor)
-    kernel.load_ldt(task)
+    set_ldt_entry(kernel, mm, number, descriptor)
+    load_ldt(task)

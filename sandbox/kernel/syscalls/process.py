@@ -23,6 +23,7 @@ from sandbox.kernel.abi.structs import UserDesc, pack_rusage
 from sandbox.kernel.exec import do_execve
 from sandbox.kernel.exit import WCONTINUED, WEXITED, WNOWAIT, WUNTRACED, do_wait, release_vfork
 from sandbox.kernel.fork import do_fork, wait_for_vfork
+from sandbox.kernel.segments import load_tls
 from sandbox.kernel.sigqueue import AltStack
 from sandbox.kernel.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
 from sandbox.kernel.usercopy import get_string, get_user, get_word, put_user
@@ -209,7 +210,7 @@ def sys_set_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> in
         desc.entry_number = free[0] + GDT_ENTRY_TLS_MIN
         put_user(kernel, task, pointer, desc.entry_number.to_bytes(4, "little"))
     _set_tls(task, desc)
-    kernel.load_tls(task.cpu, task)
+    load_tls(kernel, task.cpu, task)
     return 0
 
 
