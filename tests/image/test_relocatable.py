@@ -157,7 +157,7 @@ def test_not_an_object(built: Path) -> None:
     for bad, words in (
         (b"", "not an ELF file"),
         (data[:16] + b"\x02\x00" + data[18:], "not a relocatable file"),
-        (data[:18] + b"\x28\x00" + data[20:], "not for the 386"),
+        (data[:18] + b"\x28\x00" + data[20:], "not for this machine"),
         (data[:4] + b"\x02" + data[5:], "m.o: "),
         (data[:60], "m.o: "),
     ):
