@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.layout import PAGE_OFFSET
 from sandbox.kernel.mm.memmap import PG_CACHE, PG_OPEN, PG_SLAB, PG_TABLE
 from sandbox.kernel.mm.memmodel import SECTION_BITS, model_costs
+from sandbox.kernel.mm.pagetable import MAPPED
 from sandbox.kernel.mm.zone import Zone
 from sandbox.machine.memory import ram_ranges
 
@@ -74,19 +76,18 @@ def map_lines(kernel: Kernel) -> list[str]:
     while ram > cell * COLUMNS * ROWS:
         cell *= 2
     lines = [f"physical memory, {cell * 4} KB a letter" if cell < 256 else f"physical memory, {cell >> 8} MB a letter"]
-    row, skipped, seen = cell * COLUMNS, 0, set()
-    at = 0
+    row, seen = cell * COLUMNS, set()
+    at = shown_to = 0
     while at < last:
         text = "".join(kinds.letter(first, first + cell) for first in range(at, at + row, cell))
-        if text.strip():
-            if skipped:
-                lines.append(f"           … {_size(skipped * _PAGE)} of nothing")
-            lines.append(f"  {at << 12:09x}  {text.rstrip()}")
-            seen |= set(text.upper())
-            skipped = 0
-        else:
-            skipped += row
-        at = kinds.next_start(at + row, row) if not text.strip() else at + row
+        if not text.strip():
+            at = kinds.next_start(at + row, row)
+            continue
+        if at > shown_to:
+            lines.append(f"           … {_size((at - shown_to) * _PAGE)} of nothing")
+        lines.append(f"  {at << 12:09x}  {text.rstrip()}")
+        seen |= set(text.upper())
+        at = shown_to = at + row
     shown = [f"{letter} {meaning}" for letter, meaning in LEGEND.items() if letter in seen and letter != " "]
     for number in range(0, len(shown), 4):
         lines.append("  " + "   ".join(shown[number : number + 4]))
@@ -117,15 +118,15 @@ class _Kinds:
         self._known = dict.fromkeys(kernel.frames.free_list(), ".")
         self._known.update((pfn, "V") for area in kernel.vmalloc.areas if area.owned for pfn in area.frames)
         for start, area in kernel.kmalloc.areas.items():
-            first = start - 0xC0000000 >> 12
+            first = start - PAGE_OFFSET >> 12
             self._known.update((pfn, "S") for pfn in range(first, first + (1 << area.order)))
         spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.mm is not None}
         tables = kernel.tables
         self._known.update(
             (tables.pfn(entry), "U")
             for mm in spaces.values()
-            for _, entry in tables.user_ptes(mm.pgd, 0, 0xC0000000)
-            if entry & 0x81 and not kernel.memmap.reserved(tables.pfn(entry))
+            for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET)
+            if entry & MAPPED and not kernel.memmap.reserved(tables.pfn(entry))
         )
 
     def letter(self, first: int, end: int) -> str:
@@ -151,7 +152,7 @@ class _Kinds:
     def next_start(self, at: int, row: int) -> int:
         """The row, not before ``at``, in which something begins or goes on."""
         ahead = [max(first, at) for first, end in (*self._ram, *self.devices) if end > at]
-        return min(ahead, default=at) // row * row if ahead and min(ahead) >= at else at
+        return min(ahead, default=at) // row * row
 
     def _bulk(self, at: int, end: int) -> tuple[str, int] | None:
         """What a run of frames is that needs no look at each."""

@@ -43,6 +43,16 @@ def test_every_kind_is_where_it_is(space: MakeSpace) -> None:
     assert any("nothing" in line for line in map_lines(kernel))
 
 
+def test_the_size_of_a_gap_is_what_is_not_there() -> None:
+    """The card's row is 256 MB from 80000000, and the next RAM is at 4 GB."""
+    kernel = boot(ram=4 << 30, devices=("card",))
+    lines = map_lines(kernel)
+    at = next(number for number, line in enumerate(lines) if "nothing" in line)
+    assert lines[at - 1].split()[0] == "080000000"
+    assert lines[at].strip() == "… 1.75 GB of nothing"
+    assert lines[at + 1].split()[0] == "100000000"
+
+
 @pytest.mark.parametrize("ram", [4 << 20, 64 << 20, 3 << 30, 16 << 30])
 def test_a_person_can_read_it(ram: int) -> None:
     lines = frame_lines(boot(ram=ram))
