@@ -20,6 +20,7 @@ from sandbox.kernel.guest.module import InitFailed, ModuleError
 from sandbox.kernel.hostterm import HostTerminal
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.kthread import run_kthread
+from sandbox.kernel.mm.isahole import HOLE
 from sandbox.kernel.sched import Deadlock, Interrupted, LimitReached
 from sandbox.runner.machine import build_machine
 from sandbox.runner.result import Result, Summary
@@ -30,6 +31,7 @@ from sandbox.x86.errors import SandboxError
 OUR_FAULT = 3
 LEAK_LINES = 8
 TAINTED = "A module has run in ring 0"
+CONFLICT = "A card answers from 14 to 16 MB where the kernel believes in RAM (isa_hole=conflict): memexclude=14m-16m."
 GUEST_ENDS = (Deadlock, LimitReached, Interrupted, GuestKernelBug, NoSuchExport)
 """What ends a run for the guest's own sake; the result tells of it."""
 
@@ -98,23 +100,29 @@ class MachineSession:
                 raise
             result.error, result.detail = error.summary, error.detail
         except SandboxError as error:
-            if error.exit_status != OUR_FAULT or not self.kernel.modules.tainted:
+            if error.exit_status != OUR_FAULT or not self._excuse():
                 raise
-            result.error, result.detail = error.summary, self._taint(error.detail)
+            result.error, result.detail = error.summary, f"{error.detail}\n{self._excuse()}".lstrip()
         except IndexError as error:
-            # A table or structure that points out of RAM: only guest kernel code could have written that.
-            if not self.kernel.modules.tainted:
+            # A table or structure that points out of RAM: nothing of ours writes that.
+            if not self._excuse():
                 raise
             result.error = "kernel structures point to memory that is not there"
             place = traceback.extract_tb(error.__traceback__)[-1]
-            result.detail = self._taint(f"noticed by {place.name}, {place.filename}:{place.lineno}")
+            result.detail = f"noticed by {place.name}, {place.filename}:{place.lineno}\n{self._excuse()}"
         else:
             return True
         return False
 
-    def _taint(self, detail: str) -> str:
-        names = ", ".join(self.kernel.modules.tainted)
-        return f"{detail}\n{TAINTED} ({names}); it may have damaged what the kernel relies on.".lstrip()
+    def _excuse(self) -> str:
+        """Why what the kernel relies on may be damaged through no fault of ours; empty when nothing explains it."""
+        kernel = self.kernel
+        if kernel.modules.tainted:
+            return f"{TAINTED} ({', '.join(kernel.modules.tainted)}); it may have damaged what the kernel relies on."
+        hole = self.config.policies["isa_hole"] == "conflict"
+        if hole and any(zone.has(pfn) for zone in kernel.frames.zones for pfn in HOLE):
+            return CONFLICT
+        return ""
 
     def held(self) -> dict[str, int]:
         """What modules hold now; tables, mem_map, and stacks that are kept for the next are nobody's."""

@@ -58,6 +58,9 @@ def clear_range(kernel: Kernel, window: range) -> int:
     try:
         places = _places(kernel, set(wanted) - set(taken))
         for pfn in sorted(set(wanted) - set(taken)):
+            if frames.isolate(pfn):  # reclaim freed it, for the copy of an earlier one
+                taken.append(pfn)
+                continue
             _move(kernel, pfn, places[pfn], window)
             frames.isolate(pfn)
             taken.append(pfn)
