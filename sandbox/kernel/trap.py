@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.engine.context import EIP, ESP, CpuContext
 from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.kernel import extable
 from sandbox.kernel.events import PageFault
 from sandbox.kernel.guest.gate import GuestKernelBug
 from sandbox.kernel.guest.irq import EFLAGS_IF, do_irq
@@ -39,11 +40,8 @@ class KernelTraps:
         self._kernel = kernel
         self.faults = 0
         """Page faults so far; each has this number in its event."""
-        image = kernel.image
-        table = kernel.memory.words
-        first = (image.routines.ex_table_start - PAGE_OFFSET) // 4
-        self._fixups = first, (image.routines.ex_table_end - image.routines.ex_table_start) // 8
-        self._words = table
+        table = kernel.image.routines.ex_table_start, kernel.image.routines.ex_table_end
+        self._fixups = kernel.memory.words[slice(*((linear - PAGE_OFFSET) // 4 for linear in table))]
         self._stuck = (0, 0, 0)
         """EIP and address of the last spurious fault in kernel code, and how often it came."""
 
@@ -305,14 +303,4 @@ class KernelTraps:
         found = self._kernel.modules.search_fixup(eip)
         if found is not None:
             return found
-        first, count = self._fixups
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) // 2
-            if self._words[first + 2 * middle] < eip:
-                low = middle + 1
-            else:
-                high = middle
-        if low < count and self._words[first + 2 * low] == eip:
-            return self._words[first + 2 * low + 1]
-        return None
+        return extable.search(self._fixups, eip)

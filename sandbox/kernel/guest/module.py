@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sandbox.kernel import extable
 from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM, ERESTARTSYS
 from sandbox.kernel.events import ModuleChange
 from sandbox.kernel.guest.entry import run_in_task
@@ -79,7 +80,7 @@ class Modules:
         self.loaded: list[Module] = []
         self.tainted: list[str] = []
         """Names of all that have run: what they did to the kernel's memory is anybody's guess."""
-        self._left_tables: list[tuple[int, list[tuple[int, int]]]] = []
+        self._left_tables: list[tuple[int, tuple[int, ...]]] = []
         """Exception tables that were left behind on purpose."""
 
     # -- loading and unloading -----------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ class Modules:
     def _forget(self, module: Module) -> None:
         kernel = self._kernel
         if kernel.leaves_out("no-extable-unload"):
-            self._left_tables.append((module.base, self._entries(module)))
+            self._left_tables.append((module.base, self._fixups(module)))
         self.loaded.remove(module)
         self._tell("unload", module)
         kernel.vmalloc.vfree(module.base)
@@ -300,18 +301,18 @@ class Modules:
     def search_fixup(self, eip: int) -> int | None:
         """The fixup that some module has for an instruction that may fault, by binary search in its table."""
         for module in self.loaded:
-            found = _search(self._entries(module), eip) if module.ex_table[1] else None
+            found = extable.search(self._fixups(module), eip) if module.ex_table[1] else None
             if found is not None:
                 return found
-        for _, entries in self._left_tables:
-            found = _search(entries, eip)
+        for _, words in self._left_tables:
+            found = extable.search(words, eip)
             if found is not None:
                 return found
         return None
 
-    def _entries(self, module: Module) -> list[tuple[int, int]]:
+    def _fixups(self, module: Module) -> tuple[int, ...]:
         start, count = module.ex_table
-        return list(struct.iter_unpack("<II", self._kernel.peek(None, start, 8 * count)))
+        return struct.unpack(f"<{2 * count}I", self._kernel.peek(None, start, 8 * count))
 
     def _tell(self, what: str, module: Module) -> None:
         kernel = self._kernel
@@ -358,15 +359,3 @@ def modinfo_name(data: bytes) -> str:
                 if line.startswith(b"name="):
                     return line[5:].decode("latin-1")
     return ""
-
-
-def _search(entries: list[tuple[int, int]], eip: int) -> int | None:
-    """Binary search, which finds nothing reliably in a table that is not sorted."""
-    low, high = 0, len(entries)
-    while low < high:
-        middle = (low + high) // 2
-        if entries[middle][0] < eip:
-            low = middle + 1
-        else:
-            high = middle
-    return entries[low][1] if low < len(entries) and entries[low][0] == eip else None
