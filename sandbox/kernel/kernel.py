@@ -225,12 +225,9 @@ class Kernel(Looking):
 
     def clear_page(self, pfn: int) -> None:
         """Let the CPU clear a frame of lowmem or highmem."""
-        if pfn < self.layout.direct_frames:
-            self.here.call(self.routines.clear_page, edi=PAGE_OFFSET + (pfn << 12))
-        else:
-            window = self.kmap.kmap(self.here, pfn)
-            self.here.call(self.routines.clear_page, edi=window)
-            self.kmap.kunmap(self.here, window)
+        window = self.kmap.kmap(self.here, pfn)
+        self.here.call(self.routines.clear_page, edi=window)
+        self.kmap.kunmap(self.here, window)
 
     def _alloc_table(self) -> int:
         pfn = self.alloc_frame()

@@ -6,7 +6,7 @@ from sandbox.engine.cpu import Cpu
 from sandbox.machine.board import Board
 from sandbox.machine.devices.device import WindowDevice
 from sandbox.machine.events import EventBus
-from sandbox.machine.memory import PhysicalMemory, pieces_without
+from sandbox.machine.memory import OutsideRam, PhysicalMemory, pieces_without
 
 
 class Machine:
@@ -29,14 +29,13 @@ class Machine:
         Raises OutsideRam when the window is not RAM throughout.
         """
         size = device.window_bytes
-        host = self.memory.host_base + self.memory.host_index(physical)
-        self.memory.read(physical, size)
+        if not self.memory.is_ram(physical, size):
+            raise OutsideRam(physical, size, f"no place for {device.name}")
         for cpu in self.cpus:
             start, length, base = next(each for each in cpu.handle.ram if each[0] <= physical < each[0] + each[1])
             cpu.unmap_ram(start, length)
             for piece, left, offset in pieces_without([(start, length, 0)], physical, size):
                 cpu.map_ram(piece, left, base + offset)
-            assert base + physical - start == host
         self.board.cover_window(physical, device)
         for cpu in self.cpus:
             cpu.flush_tlb()

@@ -49,7 +49,7 @@ def run_with_failure(name: str, number: int) -> bool:
             return True
         failed = bool(kernel.page_alloc.pressure.injected)
         assert TAINTED not in result.detail, f"request {number}: {result.error}\n{result.detail}"
-        assert failed or result.passed or result.error, f"nothing failed and yet: {result.headline()}"
+        assert failed or result.passed, f"nothing failed and yet: {result.headline()}"
         if not result.error:
             assert held(session) == 0, f"request {number} ({result.headline()}): frames were left"
             assert not kernel.modules.loaded

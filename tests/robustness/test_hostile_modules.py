@@ -125,4 +125,4 @@ def test_scribbling(built: tuple[bytes, bytes], seed: int) -> None:
     )
     with Session("user", built[1], [], config, None, [ModuleFile("wild", built[0], options)]) as session:
         result = session.finish()
-        assert result.error or result.passed or result.signal or result.status
+        assert result.error or session.kernel.modules.tainted == ["wild"], "the module was loaded, or something is said"

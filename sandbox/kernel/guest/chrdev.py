@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from sandbox.kernel.task import Task
 
 OPERATIONS = ("open", "release", "read", "write", "ioctl")
-FIRST_INO, FIRST_MAJOR = 60, 240
-LONGEST_NAME = 64
+FIRST_INO, LONGEST_NAME = 60, 64
+FIRST_MAJOR = 240
 """Majors from here on are for local use."""
 
 

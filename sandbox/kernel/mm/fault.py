@@ -86,7 +86,7 @@ def handle_mm_fault(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, address: 
     if not pte & P:
         mm.minor_faults += 1
         if vma.inode is None:
-            return do_anonymous_page(kernel, slot, mm, vma, ptep, write)
+            return do_anonymous_page(kernel, mm, vma, ptep, write)
         return do_no_page(kernel, slot, mm, vma, vma.inode, page, ptep, write)
     if write and not pte & RW:
         return do_wp_page(kernel, slot, mm, vma, page, ptep, pte)
@@ -125,24 +125,22 @@ def do_no_page(
     return "file-read"
 
 
-def do_anonymous_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, ptep: int, write: bool) -> str:
+def do_anonymous_page(kernel: Kernel, mm: Mm, vma: Vma, ptep: int, write: bool) -> str:
     """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU."""
     if not write:
         kernel.tables.store(ptep, user_entry(kernel, vma, kernel.zero_page, False))
         return "zero-page"
     pfn = kernel.alloc_frame(highmem=True)
-    clear_frame(kernel, slot, pfn)
+    clear_frame(kernel, pfn)
     kernel.tables.store(ptep, user_entry(kernel, vma, pfn, True) | D)
     return "demand-zero"
 
 
-def clear_frame(kernel: Kernel, slot: KernelCpu, pfn: int) -> None:
-    """Let the CPU clear a frame through its kernel address."""
+def clear_frame(kernel: Kernel, pfn: int) -> None:
+    """Let the CPU clear a frame that a program will see."""
     if kernel.leaves_out("no-zero"):
         return
-    window = kernel.kmap.kmap(slot, pfn)
-    slot.call(kernel.routines.clear_page, edi=window)
-    kernel.kmap.kunmap(slot, window)
+    kernel.clear_page(pfn)
     kernel.counters.bytes_by_guest += PAGE_SIZE
 
 
@@ -172,7 +170,7 @@ def do_wp_page(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, pte
         kernel.put_page(old)
         raise
     if old == kernel.zero_page:
-        clear_frame(kernel, slot, new)
+        clear_frame(kernel, new)
         resolution = "demand-zero"
     else:
         window = kernel.kmap.kmap(slot, new)

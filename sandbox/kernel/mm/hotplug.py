@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.mm.frames import DMA_END
 from sandbox.kernel.mm.memmodel import CannotAddMemory
 from sandbox.kernel.mm.pagetable import RW, A, D, G, P
 
@@ -37,7 +38,7 @@ def add_memory(kernel: Kernel, physical: int, size: int) -> None:
     frames = kernel.frames
     if low:
         _map_directly(kernel, first, low)
-        split = max(0, min(low, (16 << 20 >> 12) - first))
+        split = max(0, min(low, DMA_END - first))
         if split:
             frames.add_range(frames.dma, first, split)
         if low > split:
@@ -56,7 +57,4 @@ def _map_directly(kernel: Kernel, first: int, count: int) -> None:
         linear = PAGE_OFFSET + (pfn << 12)
         if not tables.get_pte(kernel.kernel_pgd, linear) & P:
             tables.set_pte(kernel.kernel_pgd, linear, tables.make(pfn, flags), user=False)
-    spaces = {task.mm.pgd for task in kernel.tasks.values() if task.mm is not None}
-    for pgd in sorted(spaces):
-        for linear in range(PAGE_OFFSET + (first << 12), PAGE_OFFSET + (first + count << 12), tables.large_page):
-            tables.sync_directory(pgd, kernel.kernel_pgd, linear)
+    kernel.vmalloc.sync_all(PAGE_OFFSET + (first << 12), PAGE_OFFSET + (first + count << 12))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.kernel.events import PageAlloc
 from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
-from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.mm.frames import DMA_END, OutOfMemory
 from sandbox.kernel.mm.gfp import (
     DMA,
     GFP_ATOMIC,
@@ -36,7 +36,7 @@ COMPLAINTS = 4
 """2.0 lowers a request from an interrupt to GFP_ATOMIC so many times before it stops saying so."""
 YIELDS = 8
 """Times that a request lets other tasks run before it fails."""
-ISA_BYTE_BOUNDARY, ISA_WORD_BOUNDARY = 64 << 10, 128 << 10
+ISA_BYTE_BOUNDARY = 64 << 10
 
 
 class WrongContext(SandboxError):
@@ -211,7 +211,7 @@ class PageAllocator:
         try:
             while True:
                 pfn = frames.alloc_block(order, [frames.normal, frames.dma], cpu)
-                if pfn + (1 << order) <= 1 << 12:
+                if pfn + (1 << order) <= DMA_END:
                     return pfn
                 parked.append(pfn)
         finally:

@@ -170,7 +170,7 @@ class PageCache:
         kernel = self._kernel
         pfn = kernel.alloc_frame(highmem=True)
         if space.kept:
-            clear_frame(kernel, kernel.here, pfn)
+            clear_frame(kernel, pfn)
         else:
             try:
                 data = inode.read_block(index)
