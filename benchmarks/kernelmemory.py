@@ -9,9 +9,9 @@ from pathlib import Path
 from benchmarks.measure import Row, interleaved, seconds
 from sandbox.engine.exits import Halt, Trap
 from sandbox.image.assemble import assemble_source
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.guest.module import Module
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.module.loader import Module
 from sandbox.runner.session import MachineSession
 
 CALLS = 2000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from sandbox.engine.exits import BudgetSpent, Trap
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.task import Task
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.task.task import Task
 from sandbox.runner.run import Session, run_program
 
 GETPID = 20

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import programs
 from benchmarks.kernelrun import marked_seconds
 from benchmarks.measure import Row, interleaved, seconds
-from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import Session
 from sandbox.runner.shares import Shares, measure
 

@@ -16,7 +16,7 @@ MANY = 4
 REPETITIONS = 3
 _CHILD = """
 import os, sys
-from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import Session
 session = Session("benchmark", open(sys.argv[1], "rb").read(), (), KernelConfig(cpus=int(sys.argv[2])))
 assert session.finish().passed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.image.assemble import assemble_source
-from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.machine.memory import PhysicalMemory
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session, run_program

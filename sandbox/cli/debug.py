@@ -26,7 +26,7 @@ def add_parser(commands: Any, title: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from sandbox.debug.debugger import Debugger
-    from sandbox.kernel.fs.console import HostSink
+    from sandbox.kernel.drivers.console import HostSink
     from sandbox.runner.run import Session
     from sandbox.runner.session import Streams
     from sandbox.runner.target import resolve

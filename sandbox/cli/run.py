@@ -36,8 +36,8 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.kernel.fs.console import BytesSource, HostSink, HostSource
-    from sandbox.kernel.hostterm import HostTerminal
+    from sandbox.kernel.drivers.console import BytesSource, HostSink, HostSource
+    from sandbox.kernel.drivers.hostterm import HostTerminal
     from sandbox.runner.run import open_session
     from sandbox.runner.session import Streams
     from sandbox.runner.target import resolve
@@ -147,7 +147,7 @@ def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: lis
 def _narrate(result: Result, stats: bool) -> None:
     """What a person wants to know and the program did not print."""
     from sandbox.cli.colour import Colour
-    from sandbox.kernel.signal import signal_name
+    from sandbox.kernel.task.signal import signal_name
 
     paint = Colour(sys.stderr)
     sys.stdout.flush()

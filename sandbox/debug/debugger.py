@@ -8,10 +8,10 @@ from typing import NoReturn
 from sandbox.debug import view
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Exit, Stepped, Trap
-from sandbox.kernel.events import PageFault
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.smp import KernelCpu
-from sandbox.kernel.task import Task
+from sandbox.kernel.task.task import Task
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session
 from sandbox.x86.error_code import PageFaultCode

@@ -8,9 +8,9 @@ from typing import Any
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Trap
 from sandbox.image.disassemble import disassemble
-from sandbox.kernel.events import PageFault
-from sandbox.kernel.task import Task
-from sandbox.kernel.walktext import walk_address
+from sandbox.kernel.base.events import PageFault
+from sandbox.kernel.inspect.ptdump import walk_address
+from sandbox.kernel.task.task import Task
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.run import Session
 from sandbox.runner.session import MachineSession

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.layout import PAGE_OFFSET
-from sandbox.kernel.mm.memmap import PG_CACHE, PG_OPEN, PG_SLAB, PG_TABLE
-from sandbox.kernel.mm.memmodel import SECTION_BITS, model_costs
-from sandbox.kernel.mm.pagetable import MAPPED
-from sandbox.kernel.mm.zone import Zone
+from sandbox.kernel.mm.mmzone import Zone
+from sandbox.kernel.mm.page import PG_CACHE, PG_OPEN, PG_SLAB, PG_TABLE
+from sandbox.kernel.mm.pgtable import MAPPED
+from sandbox.kernel.mm.sparse import SECTION_BITS, model_costs
 from sandbox.machine.memory import ram_ranges
 
 COLUMNS, ROWS = 64, 24

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sandbox.engine.context import CpuContext
 from sandbox.image.disassemble import disassemble
+from sandbox.kernel.inspect.ptdump import walk_address
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.vmalloc import Area
-from sandbox.kernel.task import Task
-from sandbox.kernel.walktext import walk_address
+from sandbox.kernel.task.task import Task
 from sandbox.x86.walk import Access
 
 _FLAGS = ((0, "CF"), (2, "PF"), (4, "AF"), (6, "ZF"), (7, "SF"), (8, "TF"), (9, "IF"), (10, "DF"), (11, "OF"))

@@ -13,52 +13,52 @@ from greenlet import GreenletExit, getcurrent
 
 from sandbox.engine.context import FPU_TOP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.exits import BreakpointHit, Exit, Stepped, Trap
-from sandbox.kernel import signal
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.boot import boot
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.events import PageAlloc
-from sandbox.kernel.fs.mount import FileSystem
-from sandbox.kernel.fs.proc import proc_root
-from sandbox.kernel.futex import Futexes
-from sandbox.kernel.guest.exports import make_gate
-from sandbox.kernel.guest.module import Modules
-from sandbox.kernel.guest.printk import Log
-from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
-from sandbox.kernel.looking import Looking
+from sandbox.kernel.arch.cpu import ContextStack, KernelCpu
+from sandbox.kernel.arch.vmlinux import KernelImage, kernel_image
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.events import PageAlloc
+from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.base.time import BLOCK_NANOSECONDS, EPOCH
+from sandbox.kernel.fs.namespace import FileSystem
+from sandbox.kernel.inspect.symbolize import Looking
 from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.gfp import GFP_USER, HIGHMEM
+from sandbox.kernel.mm.highmem import Kmap
 from sandbox.kernel.mm.ioremap import IoRemap
 from sandbox.kernel.mm.kmalloc import Kmalloc
-from sandbox.kernel.mm.kmap import Kmap
-from sandbox.kernel.mm.memmap import PG_TABLE
 from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.msync import release_dirty
+from sandbox.kernel.mm.page import PG_TABLE
 from sandbox.kernel.mm.page_alloc import PageAllocator, WrongContext
-from sandbox.kernel.mm.pagecache import PageCache
-from sandbox.kernel.mm.pagetable import MAPPED
-from sandbox.kernel.mm.reclaim import shrink
+from sandbox.kernel.mm.pgtable import MAPPED
 from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.mm.vma import VmaTree
 from sandbox.kernel.mm.vmalloc import Vmalloc
-from sandbox.kernel.mm.writeback import release_dirty
-from sandbox.kernel.sched import Scheduler
-from sandbox.kernel.segments import load_ldt, load_tls
-from sandbox.kernel.smp import ContextStack, KernelCpu
-from sandbox.kernel.symbols import KernelImage, kernel_image
+from sandbox.kernel.mm.vmscan import shrink
+from sandbox.kernel.module.ksyms import make_gate
+from sandbox.kernel.module.loader import Modules
+from sandbox.kernel.module.printk import Log
+from sandbox.kernel.procfs import proc_root
+from sandbox.kernel.setup import boot
 from sandbox.kernel.syscalls.table import SystemCalls
-from sandbox.kernel.task import State, Task
-from sandbox.kernel.trap import KernelTraps
-from sandbox.kernel.vdso import Vdso
-from sandbox.kernel.vma import VmaTree
-from sandbox.kernel.wallclock import BLOCK_NANOSECONDS, EPOCH
+from sandbox.kernel.task import signal
+from sandbox.kernel.task.desc import load_ldt, load_tls
+from sandbox.kernel.task.futex import Futexes
+from sandbox.kernel.task.sched import Scheduler
+from sandbox.kernel.task.task import State, Task
+from sandbox.kernel.task.vdso import Vdso
+from sandbox.kernel.traps import KernelTraps
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
+    from sandbox.kernel.drivers.tty import Tty
     from sandbox.kernel.fs.pipe import WaitQueue
-    from sandbox.kernel.fs.tty import Tty
-    from sandbox.kernel.guest.chrdev import ModuleDevice
+    from sandbox.kernel.module.chrdev import ModuleDevice
 
 _FPU_FIRST, _FPU_END = FPU_TOP, XMM + 8 * XMM_STRIDE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.machine.devices.card import CARD_ADDRESS, Card
 from sandbox.machine.devices.device import WindowDevice
 from sandbox.machine.devices.framebuffer import FRAME_BUFFER_ADDRESS, FrameBuffer

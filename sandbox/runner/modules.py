@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fs.mount import FileSystem
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.runner.result import Result
 from sandbox.runner.session import MachineSession, Streams
 from sandbox.runner.target import ModuleFile

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.events import PageFault
-from sandbox.kernel.exec import do_execve
-from sandbox.kernel.fork import new_task
-from sandbox.kernel.fs.console import connect, standard_streams
-from sandbox.kernel.fs.mount import FileSystem
-from sandbox.kernel.task import Task, TaskExit
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.events import PageFault
+from sandbox.kernel.drivers.console import connect, standard_streams
+from sandbox.kernel.fs.namespace import FileSystem
+from sandbox.kernel.process.exec import do_execve
+from sandbox.kernel.process.fork import new_task
+from sandbox.kernel.task.task import Task, TaskExit
 from sandbox.machine.events import Event
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.result import Result

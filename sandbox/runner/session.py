@@ -12,16 +12,16 @@ from typing import Self
 
 from sandbox.kernel.abi.errno import EBUSY, ENOMEM
 from sandbox.kernel.abi.numbers import name_of
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fs.console import BytesSource, CaptureSink, Sink, Source
-from sandbox.kernel.fs.mount import FileSystem
-from sandbox.kernel.guest.gate import GuestKernelBug, NoSuchExport
-from sandbox.kernel.guest.module import InitFailed, ModuleError
-from sandbox.kernel.hostterm import HostTerminal
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.drivers.console import BytesSource, CaptureSink, Sink, Source
+from sandbox.kernel.drivers.hostterm import HostTerminal
+from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.kthread import run_kthread
 from sandbox.kernel.mm.isahole import HOLE
-from sandbox.kernel.sched import Deadlock, Interrupted, LimitReached
+from sandbox.kernel.module.hypercall import GuestKernelBug, NoSuchExport
+from sandbox.kernel.module.loader import InitFailed, ModuleError
+from sandbox.kernel.process.kthread import run_kthread
+from sandbox.kernel.task.sched import Deadlock, Interrupted, LimitReached
 from sandbox.runner.machine import build_machine
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.shares import Shares, measure

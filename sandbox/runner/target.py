@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sandbox.image.elf import is_elf, is_relocatable
 from sandbox.image.manifest import Manifest, ManifestError, load
-from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.x86.errors import SandboxError
 
 SOURCE_SUFFIXES = (".S", ".s", ".asm", ".c")

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import programs
 from benchmarks.bare import BareCpu
-from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import run_program
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from sandbox.debug.debugger import Debugger
-from sandbox.kernel.events import PageFault, SystemCall
+from sandbox.kernel.base.events import PageFault, SystemCall
 from sandbox.machine.events import Event
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session

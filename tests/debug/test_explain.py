@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.debug.explain import RESOLUTIONS, NoSuchFault, explain
-from sandbox.kernel.events import PageFault
+from sandbox.kernel.base.events import PageFault
 from tests.conftest import MakeSession, Run
 
 TEXT = """

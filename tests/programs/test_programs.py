@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fs.console import BytesSource
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.drivers.console import BytesSource
 from sandbox.runner.result import Result
 from sandbox.runner.run import Streams, run_program
 from tests.programs.native import native_root, run_native, runs_here

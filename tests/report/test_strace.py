@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.kernel.abi.numbers import name_of
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.events import PageFault
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.syscalls.table import handlers
 from sandbox.report.strace import Strace
 from sandbox.report.strace.decode import IN, OUT

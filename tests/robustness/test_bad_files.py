@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.image.assemble import assemble_source
-from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import Session
 from sandbox.x86.errors import SandboxError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.image.assemble import assemble_source
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.signal import SIGILL, SIGKILL, SIGSEGV
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.task.signal import SIGILL, SIGKILL, SIGSEGV
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session
 

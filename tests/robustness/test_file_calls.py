@@ -17,8 +17,8 @@ import pytest
 
 from sandbox.image.assemble import assemble_source
 from sandbox.kernel.abi.numbers import NUMBERS
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fs.console import BytesSource
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.drivers.console import BytesSource
 from sandbox.runner.run import Streams, run_program
 
 TABLE, ROOM, SCRATCH = 0x30000000, 0x40000, 0x30200000

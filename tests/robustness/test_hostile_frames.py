@@ -7,11 +7,11 @@ import struct
 
 import pytest
 
-from sandbox.kernel import sigframe
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fs.console import BytesSource
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.drivers.console import BytesSource
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.task import Task
+from sandbox.kernel.task import sigframe
+from sandbox.kernel.task.task import Task
 from sandbox.runner.run import Session, Streams
 from tests.conftest import Program
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.image.assemble import INCLUDES, assemble_source
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.guest.exports import ROUTINES, answered
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.module.ksyms import ROUTINES, answered
 from sandbox.runner.run import Session
 from sandbox.runner.session import MachineSession
 from sandbox.runner.target import ModuleFile

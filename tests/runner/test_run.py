@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.events import PageFault, SystemCall
-from sandbox.kernel.fs.console import BytesSource
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.events import PageFault, SystemCall
+from sandbox.kernel.drivers.console import BytesSource
 from sandbox.machine.events import Event
 from sandbox.runner.run import BadProgram, Session, Streams, run_program
 from tests.conftest import MakeSession, Program, Run

@@ -9,8 +9,8 @@ import pytest
 from sandbox.engine.exits import Exit
 from sandbox.image.assemble import SOURCES, assemble_source
 from sandbox.image.elf import symbols
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.smp import KernelCpu
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.machine.events import Event
 from sandbox.runner.run import Session
 

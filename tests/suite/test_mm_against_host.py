@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.image.assemble import assemble_source
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fs.console import BytesSource
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.drivers.console import BytesSource
 from sandbox.runner.run import Streams, run_program
 from sandbox.x86.errors import SandboxError
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from sandbox.kernel.abi.errno import ENXIO, KernelError
 from sandbox.kernel.abi.flags import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from sandbox.kernel.abi.structs import Stat
-from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.inode import Inode
-from sandbox.kernel.fs.namei import Dentry
 from sandbox.kernel.fs.pipe import Pipe, PipeInode, Sleep, WaitQueue
+from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.inode import Inode
+from sandbox.kernel.vfs.namei import Dentry
 
 
 class Fifo(PipeInode):

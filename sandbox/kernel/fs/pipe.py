@@ -32,8 +32,8 @@ from sandbox.kernel.abi.flags import (
     S_IFIFO,
 )
 from sandbox.kernel.abi.structs import Stat, makedev
-from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.inode import GUEST_GID, GUEST_UID, Inode
+from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Inode
 
 PAGE_SIZE = 4096
 SLOTS = 16

@@ -23,7 +23,7 @@ from sandbox.kernel.abi.errno import (
 )
 from sandbox.kernel.abi.flags import S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, S_ISGID, S_ISUID
 from sandbox.kernel.abi.structs import Stat, dirent_type, makedev
-from sandbox.kernel.fs.inode import BLOCK_SIZE, GUEST_GID, GUEST_UID, Directory, Entry, Inode, Symlink
+from sandbox.kernel.vfs.inode import BLOCK_SIZE, GUEST_GID, GUEST_UID, Directory, Entry, Inode, Symlink
 
 RAM_DEVICE = makedev(0, 20)
 RAM_LIMIT = 256 << 20

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sandbox.kernel.layout import KERNEL_LOAD, PAGE_SIZE, REGION
+from sandbox.kernel.base.layout import KERNEL_LOAD, PAGE_SIZE, REGION
 from sandbox.x86.errors import ConfigurationError
 
 MEGABYTE = 1 << 20

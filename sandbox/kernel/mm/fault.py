@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.fs.inode import Inode
-from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
-from sandbox.kernel.limits import RLIMIT_STACK, may_expand
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pagetable import NX, RW, US, A, D, P
-from sandbox.kernel.smp import KernelCpu
-from sandbox.kernel.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
+from sandbox.kernel.mm.pgtable import NX, RW, US, A, D, P
+from sandbox.kernel.mm.rlimit import RLIMIT_STACK, may_expand
+from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
+from sandbox.kernel.vfs.inode import Inode
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

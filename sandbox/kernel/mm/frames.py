@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from sandbox.kernel.mm.memmap import (
+from sandbox.kernel.mm.mmzone import Zone
+from sandbox.kernel.mm.page import (
     COUNT,
     INDEX,
     PG_BUDDY,
@@ -22,7 +23,6 @@ from sandbox.kernel.mm.memmap import (
     BadPage,
     MemMap,
 )
-from sandbox.kernel.mm.zone import Zone
 from sandbox.x86.errors import SandboxError
 
 DMA_END = 16 << 20 >> 12

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.frames import DMA_END
-from sandbox.kernel.mm.memmodel import CannotAddMemory
-from sandbox.kernel.mm.pagetable import RW, A, D, G, P
+from sandbox.kernel.mm.pgtable import RW, A, D, G, P
+from sandbox.kernel.mm.sparse import CannotAddMemory
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

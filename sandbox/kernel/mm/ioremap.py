@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
-from sandbox.kernel.mm.pagetable import PCD
+from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.mm.pgtable import PCD
 from sandbox.kernel.mm.vmalloc import BadVfree
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBUSY, ENODEV, ENOMEM, KernelError
-from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.memmap import PG_CACHE, PG_DIRTY
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pagetable import MAPPED, P
+from sandbox.kernel.mm.page import PG_CACHE, PG_DIRTY
+from sandbox.kernel.mm.pgtable import MAPPED, P
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

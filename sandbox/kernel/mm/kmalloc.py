@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandbox.engine.context import CpuContext
-from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.gfp import DMA, LEVEL_MASK
-from sandbox.kernel.mm.memmap import INDEX, PG_HEAD, PG_SLAB
-from sandbox.kernel.smp import KernelCpu
+from sandbox.kernel.mm.page import INDEX, PG_HEAD, PG_SLAB
 from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:

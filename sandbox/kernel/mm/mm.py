@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sandbox.kernel.fs.inode import Inode
-from sandbox.kernel.vma import VmaTree
+from sandbox.kernel.mm.vma import VmaTree
+from sandbox.kernel.vfs.inode import Inode
 
 
 @dataclass(slots=True, eq=False)

@@ -18,19 +18,17 @@ from sandbox.kernel.abi.errno import (
     KernelError,
 )
 from sandbox.kernel.abi.flags import S_IFREG
-from sandbox.kernel.events import MapChange
-from sandbox.kernel.fs.proc.nodes import Text
-from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
-from sandbox.kernel.limits import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, may_expand
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.events import MapChange
+from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, handle_mm_fault
+from sandbox.kernel.mm.filemap import SharedMemory
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pagecache import SharedMemory
-from sandbox.kernel.mm.pagetable import MAPPED, NX, PROTNONE, RW, D, P
-from sandbox.kernel.mm.writeback import DirtyPage, write_out, writes_back
-from sandbox.kernel.smp import KernelCpu
-from sandbox.kernel.task import Task
-from sandbox.kernel.vma import (
+from sandbox.kernel.mm.msync import DirtyPage, write_out, writes_back
+from sandbox.kernel.mm.pgtable import MAPPED, NX, PROTNONE, RW, D, P
+from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, may_expand
+from sandbox.kernel.mm.vma import (
     MMAP_MIN_ADDR,
     PROT_EXEC,
     PROT_READ,
@@ -42,10 +40,12 @@ from sandbox.kernel.vma import (
     Vma,
     page_align,
 )
+from sandbox.kernel.procfs.nodes import Text
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
-    from sandbox.kernel.fs.inode import Inode
     from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.vfs.inode import Inode
 
 MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_TYPE = 1, 2, 3, 0xF
 MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_LOCKED = 0x10, 0x20, 0x100, 0x2000

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
-from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
-from sandbox.kernel.limits import may_expand
+from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import MAX_MAP_COUNT, PAGE_MASK, do_munmap, populate, report
-from sandbox.kernel.task import Task
-from sandbox.kernel.vma import MMAP_MIN_ADDR, VM_LOCKED, Vma, page_align
+from sandbox.kernel.mm.rlimit import may_expand
+from sandbox.kernel.mm.vma import MMAP_MIN_ADDR, VM_LOCKED, Vma, page_align
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

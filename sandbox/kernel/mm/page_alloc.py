@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.events import PageAlloc
-from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.base.events import PageAlloc
+from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
 from sandbox.kernel.mm.frames import DMA_END, OutOfMemory
 from sandbox.kernel.mm.gfp import (
     DMA,
@@ -23,13 +23,13 @@ from sandbox.kernel.mm.gfp import (
     LEVEL_MASK,
     describe,
 )
-from sandbox.kernel.mm.memmap import PG_SLAB, BadPage
-from sandbox.kernel.mm.reclaim import shrink
+from sandbox.kernel.mm.page import PG_SLAB, BadPage
+from sandbox.kernel.mm.vmscan import shrink
 from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.mm.zone import Zone
+    from sandbox.kernel.mm.mmzone import Zone
 
 NFS_RESERVE = 5
 COMPLAINTS = 4

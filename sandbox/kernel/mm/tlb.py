@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sandbox.kernel.events import TlbFlush
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.vmlinux import Routines
+from sandbox.kernel.base.events import TlbFlush
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.smp import KernelCpu
-from sandbox.kernel.symbols import Routines
 from sandbox.machine.events import EventBus
 
 RANGE_CEILING = 32

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.events import MapChange
-from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.base.events import MapChange
+from sandbox.kernel.base.layout import PAGE_SIZE
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.page_alloc import WrongContext
-from sandbox.kernel.mm.pagetable import RW, A, D, P
+from sandbox.kernel.mm.pgtable import RW, A, D, P
 from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:

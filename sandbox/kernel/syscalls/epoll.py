@@ -36,14 +36,14 @@ from sandbox.kernel.abi.poll import (
     unpack_epoll_event,
 )
 from sandbox.kernel.abi.structs import unpack_timespec64
-from sandbox.kernel.fs.eventfd import AnonStream, EventFd
-from sandbox.kernel.fs.file import File
 from sandbox.kernel.fs.pipe import WaitQueue
-from sandbox.kernel.fs.stream import Ready
+from sandbox.kernel.ipc.eventfd import AnonStream, EventFd
+from sandbox.kernel.ipc.stream import Ready
+from sandbox.kernel.mm.uaccess import access_ok, copy_to_user, get_user
 from sandbox.kernel.syscalls.poll import MILLISECOND, deadline, masked, poll_file, wait_until_ready
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import access_ok, copy_to_user, get_user
-from sandbox.kernel.wait import wake_up
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.wait import wake_up
+from sandbox.kernel.vfs.file import File
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -29,14 +29,14 @@ from sandbox.kernel.abi.flags import (
     SEEK_SET,
 )
 from sandbox.kernel.abi.structs import pack_flock, pack_flock64, unpack_flock, unpack_flock64
-from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.locks import F_RDLCK, F_UNLCK, F_WRLCK, LAST_BYTE, FileLocks, Lock, LockList
 from sandbox.kernel.fs.pipe import PipeInode
-from sandbox.kernel.ipc import sleeper
+from sandbox.kernel.ipc.pipe_io import sleeper
+from sandbox.kernel.mm.uaccess import get_user, put_user
 from sandbox.kernel.syscalls.paths import signed
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_user, put_user
-from sandbox.kernel.wait import wake_up
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.wait import wake_up
+from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.locks import F_RDLCK, F_UNLCK, F_WRLCK, LAST_BYTE, FileLocks, Lock, LockList
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -18,19 +18,19 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
 )
 from sandbox.kernel.abi.structs import pack_termios, pack_winsize
-from sandbox.kernel.fs import namei
-from sandbox.kernel.fs.chardev import CharDevice
-from sandbox.kernel.fs.console import Console
+from sandbox.kernel.drivers.chrdev import CharDevice
+from sandbox.kernel.drivers.console import Console
 from sandbox.kernel.fs.fifo import Fifo
-from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.mount import OPEN_ONLY
-from sandbox.kernel.fs.namei import Dentry
+from sandbox.kernel.fs.namespace import OPEN_ONLY
 from sandbox.kernel.fs.pipe import PipeInode
-from sandbox.kernel.ipc import new_fifo, new_pipe, sleeper
-from sandbox.kernel.mm.writeback import truncated
+from sandbox.kernel.ipc.pipe_io import new_fifo, new_pipe, sleeper
+from sandbox.kernel.mm.msync import truncated
+from sandbox.kernel.mm.uaccess import get_string, put_user
 from sandbox.kernel.syscalls.paths import CWD, refuse_other, user_path
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_string, put_user
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.namei import Dentry
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -18,11 +18,11 @@ from sandbox.kernel.abi.flags import (
     FUTEX_WAKE,
 )
 from sandbox.kernel.abi.structs import unpack_timespec, unpack_timespec64
-from sandbox.kernel.futex import ANY
+from sandbox.kernel.base.time import BLOCK_NANOSECONDS
+from sandbox.kernel.mm.uaccess import access_ok, get_user
 from sandbox.kernel.syscalls.misc import clock_nanoseconds
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import access_ok, get_user
-from sandbox.kernel.wallclock import BLOCK_NANOSECONDS
+from sandbox.kernel.task.futex import ANY
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EINVAL, ESRCH, KernelError
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import put_user
+from sandbox.kernel.mm.uaccess import put_user
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

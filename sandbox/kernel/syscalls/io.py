@@ -22,19 +22,14 @@ from sandbox.kernel.abi.errno import (
 )
 from sandbox.kernel.abi.flags import O_APPEND, O_LARGEFILE, O_NONBLOCK, O_PATH, POLLIN, S_IFDIR, S_IFREG
 from sandbox.kernel.abi.structs import unpack_iovec
-from sandbox.kernel.fs.chardev import CharDevice
-from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.inode import Inode
-from sandbox.kernel.fs.mount import LARGEST_SMALL
+from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.drivers.chrdev import CharDevice
+from sandbox.kernel.fs.namespace import LARGEST_SMALL
 from sandbox.kernel.fs.pipe import PipeInode
-from sandbox.kernel.fs.proc.nodes import Text
-from sandbox.kernel.fs.stream import Stream
-from sandbox.kernel.ipc import read_pipe, write_pipe
-from sandbox.kernel.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.ipc.pipe_io import read_pipe, write_pipe
+from sandbox.kernel.ipc.stream import Stream
 from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.syscalls.paths import signed
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import (
+from sandbox.kernel.mm.uaccess import (
     access_ok,
     copy_frame_from_user,
     copy_frame_to_user,
@@ -43,6 +38,11 @@ from sandbox.kernel.usercopy import (
     put_device_bytes,
     put_user,
 )
+from sandbox.kernel.procfs.nodes import Text
+from sandbox.kernel.syscalls.paths import signed
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.inode import Inode
 from sandbox.machine.memory import Reason
 
 if TYPE_CHECKING:

@@ -54,16 +54,16 @@ from sandbox.kernel.abi.termios import (
     pack_winsize,
     unpack_winsize,
 )
-from sandbox.kernel.fs.console import Console
-from sandbox.kernel.fs.file import File
+from sandbox.kernel.drivers.console import Console
+from sandbox.kernel.drivers.jobctl import check_change, kill_pgrp
+from sandbox.kernel.drivers.tty import Tty
 from sandbox.kernel.fs.pipe import PipeInode
-from sandbox.kernel.fs.socket import SocketEnd
-from sandbox.kernel.fs.tty import Tty
-from sandbox.kernel.guest.chrdev import ModuleDevice
-from sandbox.kernel.jobcontrol import check_change, kill_pgrp
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_user, get_word, put_user
-from sandbox.kernel.wait import wake_up
+from sandbox.kernel.ipc.socketpair import SocketEnd
+from sandbox.kernel.mm.uaccess import get_user, get_word, put_user
+from sandbox.kernel.module.chrdev import ModuleDevice
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.wait import wake_up
+from sandbox.kernel.vfs.file import File
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EINVAL, ENOMEM, ENOSYS, KernelError
 from sandbox.kernel.abi.structs import UserDesc
-from sandbox.kernel.layout import PAGE_SIZE
-from sandbox.kernel.segments import load_ldt, set_ldt_entry
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_user, put_user
+from sandbox.kernel.base.layout import PAGE_SIZE
+from sandbox.kernel.mm.uaccess import get_user, put_user
+from sandbox.kernel.task.desc import load_ldt, set_ldt_entry
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

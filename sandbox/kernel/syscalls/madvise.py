@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EACCES, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, KernelError
 from sandbox.kernel.abi.flags import S_IFREG
-from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.base.layout import PAGE_SIZE
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import PAGE_MASK, touch, zap_areas
-from sandbox.kernel.task import Task
-from sandbox.kernel.vma import PROT_WRITE, VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, Vma, page_align
+from sandbox.kernel.mm.vma import PROT_WRITE, VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, Vma, page_align
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, KernelError
 from sandbox.kernel.abi.flags import O_PATH
-from sandbox.kernel.fs.chardev import CharDevice
-from sandbox.kernel.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import (
     MAP_ANONYMOUS,
@@ -20,11 +20,11 @@ from sandbox.kernel.mm.mmap import (
     populate,
 )
 from sandbox.kernel.mm.mremap import do_mremap
-from sandbox.kernel.mm.pagetable import MAPPED
-from sandbox.kernel.mm.writeback import sync_mm
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import access_ok, get_user, put_user
-from sandbox.kernel.vma import VM_LOCKED, page_align
+from sandbox.kernel.mm.msync import sync_mm
+from sandbox.kernel.mm.pgtable import MAPPED
+from sandbox.kernel.mm.uaccess import access_ok, get_user, put_user
+from sandbox.kernel.mm.vma import VM_LOCKED, page_align
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

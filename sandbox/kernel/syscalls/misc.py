@@ -24,13 +24,13 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec,
     unpack_timespec64,
 )
-from sandbox.kernel.layout import PAGE_SIZE
-from sandbox.kernel.limits import NR_OPEN, RLIMIT_NOFILE, RLIMITS
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import copy_to_user, get_user, put_user
-from sandbox.kernel.uts import HOSTNAME, MACHINE, OSRELEASE, OSTYPE, VERSION
-from sandbox.kernel.wait import signal_pending
-from sandbox.kernel.wallclock import BLOCK_NANOSECONDS, EPOCH_SECONDS, SECOND
+from sandbox.kernel.abi.uts import HOSTNAME, MACHINE, OSRELEASE, OSTYPE, VERSION
+from sandbox.kernel.base.layout import PAGE_SIZE
+from sandbox.kernel.base.time import BLOCK_NANOSECONDS, EPOCH_SECONDS, SECOND
+from sandbox.kernel.mm.rlimit import NR_OPEN, RLIMIT_NOFILE, RLIMITS
+from sandbox.kernel.mm.uaccess import copy_to_user, get_user, put_user
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.wait import signal_pending
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from sandbox.image.elf import ImageError
 from sandbox.kernel.abi.errno import E2BIG, EBADF, EFAULT, EINVAL, ENOEXEC, KernelError
 from sandbox.kernel.abi.flags import O_PATH, S_IFREG
-from sandbox.kernel.fs.mount import read_all
-from sandbox.kernel.guest.module import ModuleError, modinfo_name
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_string, get_user
+from sandbox.kernel.fs.namespace import read_all
+from sandbox.kernel.mm.uaccess import get_string, get_user
+from sandbox.kernel.module.loader import ModuleError, modinfo_name
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

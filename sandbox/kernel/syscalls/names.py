@@ -27,12 +27,12 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec_pair,
     unpack_timeval_pair,
 )
-from sandbox.kernel.fs import namei
-from sandbox.kernel.fs.inode import Inode, as_directory
-from sandbox.kernel.mm.writeback import vmtruncate
+from sandbox.kernel.mm.msync import vmtruncate
+from sandbox.kernel.mm.uaccess import get_string, get_user
 from sandbox.kernel.syscalls.paths import CWD, dentry_of, refuse_other, signed, user_dentry, user_inode, user_path
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_string, get_user
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.inode import Inode, as_directory
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EINVAL, ENOENT, KernelError
 from sandbox.kernel.abi.flags import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
-from sandbox.kernel.fs import namei
-from sandbox.kernel.fs.inode import Inode
-from sandbox.kernel.fs.namei import Dentry
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_string
+from sandbox.kernel.mm.uaccess import get_string
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.inode import Inode
+from sandbox.kernel.vfs.namei import Dentry
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

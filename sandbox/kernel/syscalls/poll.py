@@ -24,14 +24,14 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec,
     unpack_timespec64,
 )
-from sandbox.kernel.fs.chardev import CharDevice
-from sandbox.kernel.fs.file import File
+from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.fs.pipe import PipeInode, WaitQueue
-from sandbox.kernel.fs.stream import Ready, Stream
-from sandbox.kernel.signal import set_blocked
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import copy_to_user, get_user, get_word, put_user
-from sandbox.kernel.wait import signal_pending, wait_on
+from sandbox.kernel.ipc.stream import Ready, Stream
+from sandbox.kernel.mm.uaccess import copy_to_user, get_user, get_word, put_user
+from sandbox.kernel.task.signal import set_blocked
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.wait import signal_pending, wait_on
+from sandbox.kernel.vfs.file import File
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

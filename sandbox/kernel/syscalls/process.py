@@ -20,13 +20,13 @@ from sandbox.kernel.abi.flags import (
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG
 from sandbox.kernel.abi.structs import UserDesc, pack_rusage
-from sandbox.kernel.exec import do_execve
-from sandbox.kernel.exit import WCONTINUED, WEXITED, WNOWAIT, WUNTRACED, do_wait, release_vfork
-from sandbox.kernel.fork import do_fork, wait_for_vfork
-from sandbox.kernel.segments import load_tls
-from sandbox.kernel.sigqueue import AltStack
-from sandbox.kernel.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
-from sandbox.kernel.usercopy import get_string, get_user, get_word, put_user
+from sandbox.kernel.mm.uaccess import get_string, get_user, get_word, put_user
+from sandbox.kernel.process.exec import do_execve
+from sandbox.kernel.process.exit import WCONTINUED, WEXITED, WNOWAIT, WUNTRACED, do_wait, release_vfork
+from sandbox.kernel.process.fork import do_fork, wait_for_vfork
+from sandbox.kernel.task.desc import load_tls
+from sandbox.kernel.task.sigqueue import AltStack
+from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

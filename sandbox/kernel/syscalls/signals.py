@@ -34,7 +34,8 @@ from sandbox.kernel.abi.signals import (
     UNBLOCKABLE,
 )
 from sandbox.kernel.abi.structs import SigAction, unpack_timespec, unpack_timespec64
-from sandbox.kernel.sigframe import (
+from sandbox.kernel.mm.uaccess import get_user, get_word, put_user
+from sandbox.kernel.task.sigframe import (
     SS_AUTODISARM,
     BadFrame,
     normalized,
@@ -42,11 +43,10 @@ from sandbox.kernel.sigframe import (
     restore_rt_frame,
     stack_is_valid,
 )
-from sandbox.kernel.signal import force_info, is_ignored, recalculate, send_signal, set_blocked
-from sandbox.kernel.sigqueue import AltStack, bit_of
-from sandbox.kernel.task import State, Task
-from sandbox.kernel.usercopy import get_user, get_word, put_user
-from sandbox.kernel.wait import signal_pending
+from sandbox.kernel.task.signal import force_info, is_ignored, recalculate, send_signal, set_blocked
+from sandbox.kernel.task.sigqueue import AltStack, bit_of
+from sandbox.kernel.task.task import State, Task
+from sandbox.kernel.task.wait import signal_pending
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -15,11 +15,11 @@ from sandbox.kernel.abi.errno import (
     KernelError,
 )
 from sandbox.kernel.abi.flags import O_CLOEXEC, O_NONBLOCK, O_RDWR
-from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.socket import SocketEnd
-from sandbox.kernel.ipc import new_socket_pair
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_user, put_user
+from sandbox.kernel.ipc.pipe_io import new_socket_pair
+from sandbox.kernel.ipc.socketpair import SocketEnd
+from sandbox.kernel.mm.uaccess import get_user, put_user
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.file import File
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -27,11 +27,11 @@ from sandbox.kernel.abi.structs import (
     pack_statfs64,
     pack_statx,
 )
-from sandbox.kernel.fs.inode import Entry, Inode, Symlink
-from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.base.layout import PAGE_SIZE
+from sandbox.kernel.mm.uaccess import copy_to_user, get_string, put_user
 from sandbox.kernel.syscalls.paths import CWD, refuse_other, user_dentry, user_inode
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import copy_to_user, get_string, put_user
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.inode import Entry, Inode, Symlink
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

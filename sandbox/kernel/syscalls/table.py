@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
 from sandbox.kernel.abi.errno import ENOMEM, ENOSYS, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.numbers import NUMBERS, name_of
-from sandbox.kernel.events import CallEntered, SystemCall
+from sandbox.kernel.base.events import CallEntered, SystemCall
 from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.task import Task
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

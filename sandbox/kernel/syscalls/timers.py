@@ -6,9 +6,9 @@ from struct import pack, unpack
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EINVAL, KernelError
-from sandbox.kernel.itimer import ITIMER_PROF, ITIMER_REAL, get_timer, set_timer
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import get_user, put_user
+from sandbox.kernel.mm.uaccess import get_user, put_user
+from sandbox.kernel.task.itimer import ITIMER_PROF, ITIMER_REAL, get_timer, set_timer
+from sandbox.kernel.task.task import Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -18,20 +18,20 @@ from sandbox.kernel.abi.errno import (
 from sandbox.kernel.abi.flags import O_APPEND, O_NONBLOCK, O_PATH, S_IFDIR, S_IFIFO, S_IFREG
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
-from sandbox.kernel.fs.chardev import CharDevice
-from sandbox.kernel.fs.file import File
-from sandbox.kernel.fs.inode import Inode
+from sandbox.kernel.base.layout import PAGE_SIZE
+from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.fs.pipe import PipeInode
-from sandbox.kernel.fs.proc.nodes import Text
-from sandbox.kernel.ipc import sleeper
-from sandbox.kernel.layout import PAGE_SIZE
+from sandbox.kernel.ipc.pipe_io import sleeper
 from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.writeback import drop_range, sync_inode
-from sandbox.kernel.signal import send_signal
+from sandbox.kernel.mm.msync import drop_range, sync_inode
+from sandbox.kernel.mm.uaccess import copy_frame, get_user, put_user
+from sandbox.kernel.procfs.nodes import Text
 from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, MAXIMUM_POSITION, room, write_page
 from sandbox.kernel.syscalls.paths import refuse_other
-from sandbox.kernel.task import Task
-from sandbox.kernel.usercopy import copy_frame, get_user, put_user
+from sandbox.kernel.task.signal import send_signal
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.inode import Inode
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from sandbox.kernel.abi import flags as abi
 from sandbox.kernel.abi import signals
 from sandbox.kernel.abi.structs import SigAction
-from sandbox.kernel.peek import read_string, read_user
+from sandbox.kernel.mm.access import read_string, read_user
 from sandbox.report.strace import structures, words
 from sandbox.report.strace.words import bits, choice, pointer, quoted, signed, table
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task import Task
+    from sandbox.kernel.task.task import Task
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from struct import unpack_from
 from typing import TYPE_CHECKING
 
-from sandbox.kernel import events
 from sandbox.kernel.abi import errno, signals
+from sandbox.kernel.base import events
 from sandbox.machine.events import Event
 from sandbox.report.strace import words
 from sandbox.report.strace.decode import IN, OUT, WIDE, Call, poll_events

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from sandbox.kernel.events import PageFault
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap
-from sandbox.kernel.smp import KernelCpu
 from tests.conftest import MakeSession
 
 AREA, PAGE = 0x50000000, 4096

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fs.mount import FileSystem
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.fs.namespace import FileSystem
+from sandbox.kernel.inspect.ptdump import walk_address
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.walktext import walk_address
 from sandbox.runner.machine import build_machine
 from sandbox.x86.walk import Access
 

@@ -18,10 +18,8 @@ from hypothesis.stateful import (
 
 from sandbox.image.assemble import assemble_source
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fork import dup_mm
-from sandbox.kernel.layout import PAGE_OFFSET
-from sandbox.kernel.mm.memmap import BadPage
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import (
     MAP_ANONYMOUS,
@@ -32,8 +30,10 @@ from sandbox.kernel.mm.mmap import (
     do_mprotect,
     do_munmap,
 )
-from sandbox.kernel.mm.pagetable import MAPPED, NX, PROTNONE, RW, US, P
-from sandbox.kernel.vma import PROT_EXEC, PROT_WRITE
+from sandbox.kernel.mm.page import BadPage
+from sandbox.kernel.mm.pgtable import MAPPED, NX, PROTNONE, RW, US, P
+from sandbox.kernel.mm.vma import PROT_EXEC, PROT_WRITE
+from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
 
 PAGE, AREA, PAGES = 4096, 0x50000000 - 8 * 4096, 16

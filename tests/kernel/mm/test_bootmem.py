@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.kernel.config import KernelConfig
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.mm.bootmem import BootMemory, BootOptions, limit_memory, parse_boot, without
 from sandbox.x86.errors import ConfigurationError
 from tests.kernel.mm.machines import boot, physical

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sandbox.image.build import IMAGES
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.guest.module import InitFailed, ModuleError
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, do_munmap
-from sandbox.kernel.mm.reclaim import shrink
+from sandbox.kernel.mm.vmscan import shrink
+from sandbox.kernel.module.loader import InitFailed, ModuleError
 from sandbox.runner.run import Session
 from sandbox.runner.target import resolve
 from tests.kernel.mm.machines import load, physical, store

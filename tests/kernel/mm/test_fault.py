@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.kernel.fork import dup_mm
 from sandbox.kernel.mm.mmap import MAP_FIXED, MAP_PRIVATE, do_mmap, do_mprotect
-from sandbox.kernel.mm.pagetable import NX, RW, US, D, P
+from sandbox.kernel.mm.pgtable import NX, RW, US, D, P
+from sandbox.kernel.process.fork import dup_mm
 from tests.conftest import Run
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace
 

@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.kernel.mm import zone
+from sandbox.kernel.mm import mmzone as zone
 from sandbox.kernel.mm.frames import FrameAllocator, OutOfMemory
-from sandbox.kernel.mm.memmap import PG_HIGHMEM, PG_TABLE, BadPage, MemMap
+from sandbox.kernel.mm.page import PG_HIGHMEM, PG_TABLE, BadPage, MemMap
 from sandbox.machine.memory import PhysicalMemory
 
 LOW, HIGH = [(1, 15), (600, 20)], [(1000, 30)]

@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.kernel.layout import PAGE_OFFSET
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.page_alloc import WrongContext
-from sandbox.kernel.mm.pagetable import PCD
+from sandbox.kernel.mm.pgtable import PCD
 from sandbox.kernel.mm.vmalloc import GUARD, BadVfree
 from tests.kernel.mm.machines import PAGE, boot, load, physical, store
 

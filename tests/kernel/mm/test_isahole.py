@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandbox.kernel.abi.errno import EBUSY, ENODEV, ENOMEM, KernelError
-from sandbox.kernel.layout import PAGE_OFFSET
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm import isahole
 from sandbox.kernel.mm.gfp import DMA
 from sandbox.kernel.mm.isahole import HOLE, open_hole

@@ -8,12 +8,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sandbox.image.build import IMAGES
 from sandbox.kernel.abi.errno import EBUSY, ENOMEM, KernelError
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fork import dup_mm
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.isahole import HOLE, clear_range
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap
+from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
 from sandbox.runner.target import resolve
 

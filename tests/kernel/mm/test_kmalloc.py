@@ -7,11 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.kernel.guest.gate import GuestKernelBug
-from sandbox.kernel.layout import PAGE_OFFSET
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.gfp import DMA, GFP_ATOMIC, GFP_KERNEL
 from sandbox.kernel.mm.kmalloc import BUCKETS, DESCRIPTOR, FREE, HEADER, SLAB_SIZES, USED, USED_DMA
-from sandbox.kernel.mm.memmap import PG_SLAB, BadPage
+from sandbox.kernel.mm.page import PG_SLAB, BadPage
+from sandbox.kernel.module.hypercall import GuestKernelBug
 from tests.kernel.mm.machines import PAGE, boot, load, store
 
 KERNEL, ATOMIC = GFP_KERNEL, GFP_ATOMIC

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.kernel.abi.errno import EACCES, EEXIST, EINVAL, ENOMEM, KernelError
-from sandbox.kernel.layout import TASK_SIZE
+from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.mm.mmap import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -17,7 +17,7 @@ from sandbox.kernel.mm.mmap import (
     do_mprotect,
     do_munmap,
 )
-from sandbox.kernel.mm.pagetable import NX, P
+from sandbox.kernel.mm.pgtable import NX, P
 from tests.conftest import Run
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
 

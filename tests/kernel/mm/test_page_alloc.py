@@ -7,10 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.kernel.layout import PAGE_OFFSET
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.gfp import DMA, GFP_ATOMIC, GFP_BUFFER, GFP_IO, GFP_KERNEL, GFP_NFS, HIGHMEM, LEVELS, describe
-from sandbox.kernel.mm.memmap import BadPage
+from sandbox.kernel.mm.page import BadPage
 from sandbox.kernel.mm.page_alloc import COMPLAINTS, dma_crosses
 from tests.kernel.mm.conftest import MakeSpace
 from tests.kernel.mm.machines import PAGE, boot, load, physical, store

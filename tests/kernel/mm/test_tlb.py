@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.kernel.fork import dup_mm
 from sandbox.kernel.mm.mmap import do_mprotect, do_munmap
 from sandbox.kernel.mm.tlb import RANGE_CEILING
+from sandbox.kernel.process.fork import dup_mm
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
 
 

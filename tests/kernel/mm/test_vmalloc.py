@@ -7,12 +7,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.kernel.config import KernelConfig
-from sandbox.kernel.fs.mount import FileSystem
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.fs.namespace import FileSystem
+from sandbox.kernel.inspect.oops import KernelOops
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.pagetable import TableError
+from sandbox.kernel.mm.pgtable import TableError
 from sandbox.kernel.mm.vmalloc import GUARD, BadVfree
-from sandbox.kernel.oops import KernelOops
 from sandbox.machine.machine import Machine
 from tests.kernel.mm.conftest import PAGE, MakeSpace
 

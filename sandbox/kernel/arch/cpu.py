@@ -1,0 +1,189 @@
+"""Per-CPU kernel state, and how Python runs a kernel routine on a CPU."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
+from sandbox.engine.cpu import Cpu
+from sandbox.engine.exits import BudgetSpent, Exit, Halt, Trap
+from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.kernel.arch.vmlinux import Routines
+    from sandbox.kernel.mm.mm import Mm
+    from sandbox.kernel.task.task import Task
+    from sandbox.kernel.traps import KernelTraps
+
+KERNEL_GATE = 0xF0
+CALL_BUDGET = 1 << 22
+"""Blocks that a kernel routine may run; the longest copies a few pages."""
+CALL_DEPTH = 8
+WINDOW_BYTES = 128
+STACK_GAP = 64
+"""Bytes left alone under the stack pointer of an interrupted routine."""
+
+
+class RoutineLost(SandboxError):
+    """A kernel routine did not come back: it ran out of its budget, or calls nest without end."""
+
+    exit_status = 3
+
+
+class ContextStack:
+    """The ring-0 contexts of one flow of control: one a nested call, made when first needed."""
+
+    __slots__ = ("contexts", "depth", "module_calls", "stack_top")
+
+    def __init__(self, stack_top: int) -> None:
+        self.contexts: list[CpuContext] = []
+        self.depth = 0
+        self.module_calls = 0
+        """Calls of C functions that have not returned: guest kernel code may be at work."""
+        self.stack_top = stack_top
+
+
+class KernelCpu:
+    """One CPU as the kernel sees it.
+
+    ``call`` runs a ring-0 routine on the kernel stack of the present flow with the present CR3; a trap in it comes
+    back here, after the engine has stopped, and is handed to ``traps``, which may call further routines.
+    """
+
+    def __init__(self, index: int, cpu: Cpu, routines: Routines) -> None:
+        self.index = index
+        self.cpu = cpu
+        self.routines = routines
+        self.template = cpu.new_context()
+        self.cr3 = 0
+        self.traps: KernelTraps
+        self.current: Task | None = None
+        self.active_mm: Mm | None = None
+        self.runqueue: deque[Task] = deque()
+        self.idle = ContextStack(0)
+        self.ipi = ContextStack(0)
+        self.flow = self.idle
+        self.gdt = 0
+        """Physical address of this CPU's GDT."""
+        self.tss = 0
+        """Physical address of this CPU's TSS."""
+        self.calls = 0
+        self.ipis = 0
+        self.slice_left = 0
+
+    @property
+    def module_calls(self) -> int:
+        """Not 0: guest kernel code may be at work on this CPU."""
+        return self.flow.module_calls
+
+    def call(self, routine: int, eax: int = 0, edx: int = 0, ecx: int = 0, esi: int = 0, edi: int = 0) -> int:
+        """Run the routine at a linear address; its EAX.
+
+        Raises RoutineLost, and whatever the trap handler raises for a fault that nothing resolves.
+        """
+        context = self._enter(self.flow)
+        quads = context.quads
+        quads[EIP] = self.routines.call_stub
+        quads[EBX] = routine
+        quads[EAX], quads[ECX], quads[EDX], quads[ESI], quads[EDI] = eax, ecx, edx, esi, edi
+        self._finish(context)
+        return quads[EAX] & 0xFFFFFFFF
+
+    def call_c(self, routine: int, *arguments: int) -> int:
+        """The same for a function with up to four C arguments, of the kernel or of a module."""
+        flow = self.flow
+        context = self._enter(flow)
+        quads = context.quads
+        quads[EIP] = self.routines.call_module
+        quads[EBX] = routine
+        quads[EAX], quads[EDX], quads[ECX], quads[ESI] = (*arguments, 0, 0, 0, 0)[:4]
+        flow.module_calls += 1
+        try:
+            self._finish(context)
+        finally:
+            flow.module_calls -= 1
+        return quads[EAX] & 0xFFFFFFFF
+
+    def store(self, linear: int, data: bytes) -> None:
+        """Let the CPU store bytes of the kernel's own making, through XMM0 to XMM7, at a kernel address.
+
+        The routine stores whole windows of 128 bytes: the buffer must have room for the last one.
+        """
+        for at in range(0, len(data), WINDOW_BYTES):
+            piece = data[at : at + WINDOW_BYTES].ljust(WINDOW_BYTES, b"\0")
+            context = self._enter(self.flow)
+            for number in range(8):
+                place = XMM + number * XMM_STRIDE
+                context.data[place : place + 16] = piece[number * 16 : number * 16 + 16]
+            quads = context.quads
+            quads[EIP] = self.routines.call_stub
+            quads[EBX] = self.routines.store_window
+            quads[EDI] = linear + at
+            self._finish(context)
+
+    def interrupt(self, routine: int, eax: int = 0) -> None:
+        """Run a routine here on behalf of another CPU: an inter-processor interrupt."""
+        self.ipis += 1
+        with self.borrowed_flow():
+            self.call(routine, eax=eax)
+
+    @contextmanager
+    def borrowed_flow(self, borrow: bool = True) -> Iterator[None]:
+        """Calls inside run on the stack for interrupts, whatever this CPU was doing; without ``borrow``, as usual."""
+        flow, outer = self.flow, self.cpu.context
+        if borrow:
+            self.flow = self.ipi
+        try:
+            yield
+        finally:
+            self.flow = flow
+            self.cpu.context = outer
+
+    def _enter(self, flow: ContextStack) -> CpuContext:
+        depth = flow.depth
+        if depth == len(flow.contexts):
+            if depth == CALL_DEPTH:
+                raise RoutineLost(f"kernel routines nest {depth} deep")
+            made = self.cpu.new_context()
+            made.copy_from(self.template)
+            flow.contexts.append(made)
+        context = flow.contexts[depth]
+        quads = context.quads
+        quads[CR3] = self.cr3
+        quads[ESP] = flow.contexts[depth - 1].quads[ESP] - STACK_GAP & 0xFFFFFFFF if depth else flow.stack_top
+        flow.depth = depth + 1
+        return context
+
+    def _finish(self, context: CpuContext) -> None:
+        """Run an entered context to its HLT."""
+        flow, cpu = self.flow, self.cpu
+        outer = cpu.context
+        self.calls += 1
+        try:
+            while True:
+                cpu.context = context
+                exit_ = cpu.run(self.traps.call_budget() if flow.module_calls else CALL_BUDGET)
+                if type(exit_) is Halt and (not flow.module_calls or self._is_the_end(exit_)):
+                    return
+                if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:
+                    self.traps.kernel_gate(self, context)
+                else:
+                    self._trapped(exit_, context)
+        finally:
+            flow.depth -= 1
+            cpu.context = outer
+
+    def _is_the_end(self, exit_: Exit) -> bool:
+        """The HLT is the one behind a call, not guest kernel code's own."""
+        return self.routines.call_stub <= exit_.eip <= self.routines.start_thread
+
+    def _trapped(self, exit_: Exit, context: CpuContext) -> None:
+        if type(exit_) is not BudgetSpent:
+            self.traps.kernel_trap(self, context, exit_)
+        elif self.module_calls:
+            self.traps.check_limits()
+        else:
+            raise RoutineLost(f"kernel routine at {context.eip:#010x} ran {CALL_BUDGET} blocks without returning")

@@ -1,0 +1,88 @@
+"""The kernel's own image: where its routines are, and its exception table."""
+
+from __future__ import annotations
+
+import functools
+import struct
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sandbox.x86.errors import SandboxError
+
+IMAGES = Path(__file__).resolve().parents[3] / "images" / "kernel"
+IMAGE, SYSTEM_MAP = IMAGES / "kernel.elf", IMAGES / "System.map"
+
+
+class KernelImageError(SandboxError):
+    """The kernel's image is missing or does not fit this code."""
+
+    exit_status = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Routines:
+    """Linear addresses of what ``asm/kernel`` defines."""
+
+    startup_32: int
+    call_stub: int
+    call_cdecl: int
+    call_module: int
+    poison: int
+    start_thread: int
+    kernel_gate: int
+    invlpg: int
+    invlpg_range: int
+    load_cr3: int
+    flush_tlb: int
+    flush_tlb_all: int
+    load_gs: int
+    clear_page: int
+    copy_page: int
+    copy_user: int
+    clear_user: int
+    strncpy_from_user: int
+    get_user_4: int
+    put_user_4: int
+    store_window: int
+    kmalloc: int
+    kfree: int
+    kmalloc_format: int
+    memcpy: int
+    ex_table_start: int
+    ex_table_end: int
+    text_end: int
+    init_start: int
+    init_end: int
+    kernel_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelImage:
+    """Bytes as they are loaded (from ``_text`` on), routines, and all symbols."""
+
+    text: bytes
+    start: int
+    routines: Routines
+    symbols: dict[str, int]
+
+
+@functools.cache
+def kernel_image() -> KernelImage:
+    """Read the built image.  Raises KernelImageError."""
+    try:
+        raw = IMAGE.read_bytes()
+        listing = SYSTEM_MAP.read_text()
+    except OSError as error:
+        raise KernelImageError(f"the kernel's image is missing: {error.filename}", "run `make images`") from error
+    symbols: dict[str, int] = {}
+    for line in listing.splitlines():
+        address, _, name = line.split(maxsplit=2)
+        symbols[name] = int(address, 16)
+    (header,) = struct.unpack_from("<I", raw, 28)
+    offset, start, _, filesz = struct.unpack_from("<IIII", raw, header + 4)
+    names = [field.name for field in fields(Routines)]
+    missing = [name for name in names if name not in symbols]
+    if missing:
+        raise KernelImageError(f"the kernel's image has no symbol {missing[0]}", "run `make images`")
+    routines = Routines(*(symbols[name] for name in names))
+    return KernelImage(raw[offset : offset + filesz], start, routines, symbols)

@@ -1,0 +1,86 @@
+"""Kernel code on the CPU faulted where nothing has an answer: who did it, and all that can be said about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from sandbox.engine.context import CpuContext
+from sandbox.engine.exits import BusError, Exit, Trap
+from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.module.hypercall import GuestKernelBug
+from sandbox.x86.error_code import PageFaultCode
+from sandbox.x86.errors import SandboxError
+from sandbox.x86.vectors import describe
+
+if TYPE_CHECKING:
+    from sandbox.kernel.arch.cpu import KernelCpu
+    from sandbox.kernel.kernel import Kernel
+
+PAGE_FAULT = 14
+STACK_BYTES = PAGE_SIZE
+STACK_WORDS, TRACE_LINES = 256, 8
+
+
+class KernelOops(SandboxError):
+    """Kernel code on the CPU faulted where neither a VMA nor the exception table has an answer."""
+
+    exit_status = 3
+
+
+def oops(kernel: Kernel, slot: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
+    """Raises GuestKernelBug when a module's call is at work, else KernelOops."""
+    what = str(exit_)
+    if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
+        error = PageFaultCode(exit_.error_code).describe()
+        what = f"kernel page fault at {exit_.address:#010x} ({error})"
+        if exit_.address < PAGE_SIZE:
+            what = f"kernel NULL pointer dereference at {exit_.address:#010x} ({error})"
+    elif isinstance(exit_, Trap):
+        what = f"{describe(exit_.vector)} in kernel code"
+    elif isinstance(exit_, BusError):
+        what = f"nothing answers at physical address {exit_.physical:#x}"
+    below = slot.flow.stack_top - (context.esp & 0xFFFFFFFF)
+    if slot.module_calls and STACK_BYTES < below < 16 << 20:
+        what = f"kernel stack overflow, {below >> 10} KB deep where there are {STACK_BYTES >> 10}: {what}"
+    summary = f"{what}, in {kernel.kernel_symbol(exit_.eip)} on CPU {slot.index}"
+    detail = "\n".join(_lines(kernel, slot, context, exit_))
+    if slot.module_calls:
+        raise GuestKernelBug(summary, detail)
+    raise KernelOops(summary, detail)
+
+
+def _lines(kernel: Kernel, slot: KernelCpu, context: CpuContext, exit_: Exit) -> list[str]:
+    from sandbox.image.disassemble import text_of
+
+    code = kernel.peek(slot.active_mm, exit_.eip, 15)
+    lines = [f"  {exit_.eip:08x}  {text_of(code, exit_.eip) if code else 'no code is mapped here'}"]
+    registers = [f"{name}={value:08x}" for name, value in context.general().items()]
+    lines += ["  " + " ".join(registers[at : at + 8]) for at in range(0, len(registers), 8)]
+    if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
+        from sandbox.kernel.inspect.ptdump import walk_lines
+
+        lines += ["  " + line for line in walk_lines(kernel, context.cr3, exit_.address, exit_.error_code)]
+    trace = _call_trace(kernel, context.esp & 0xFFFFFFFF)
+    if trace:
+        lines.append("  called from " + ", ".join(trace))
+    return lines
+
+
+def _behind_a_call(code: bytes) -> bool:
+    """The 7 bytes in front of an address end with CALL: E8 with its distance, or FF /2 with any operand."""
+    if len(code) < 7:
+        return False
+    return code[-5] == 0xE8 or any(code[-n] == 0xFF and code[1 - n] >> 3 & 7 == 2 for n in (2, 3, 6, 7))
+
+
+def _call_trace(kernel: Kernel, esp: int) -> list[str]:
+    """Words of the stack that look like return addresses, the nearest first, as 2.0 guessed them."""
+    found: list[str] = []
+    raw = kernel.peek(None, esp, min(4 * STACK_WORDS, -esp % PAGE_SIZE or PAGE_SIZE))
+    first, end = kernel.image.start, kernel.image.routines.text_end
+    for at in range(0, len(raw) - 3, 4):
+        word = int.from_bytes(raw[at : at + 4], "little")
+        inside = word >= PAGE_OFFSET and (first <= word < end or kernel.modules.at(word) is not None)
+        if len(found) < TRACE_LINES and inside and _behind_a_call(kernel.peek(None, word - 7, 7)):
+            found.append(kernel.kernel_symbol(word))
+    return found

@@ -1,0 +1,75 @@
+"""One end of socketpair(2): two pipes, one for each direction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.flags import O_NONBLOCK, POLLHUP, POLLIN, POLLOUT, S_IFSOCK
+from sandbox.kernel.abi.poll import POLLRDHUP, POLLRDNORM, POLLWRNORM
+from sandbox.kernel.abi.structs import Stat, makedev
+from sandbox.kernel.fs.pipe import Pipe
+from sandbox.kernel.ipc.stream import Ready, Stream
+from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task.task import Task
+    from sandbox.kernel.vfs.file import File
+
+SOCKET_DEVICE = makedev(0, 8)
+
+
+class SocketEnd(Stream):
+    """A connected stream socket without a name; each end is shut down by closing its halves of the pipes."""
+
+    kind = S_IFSOCK
+
+    def __init__(self, ino: int, incoming: Pipe, outgoing: Pipe) -> None:
+        self.ino = ino
+        self.name = f"socket:[{ino}]"
+        self.incoming, self.outgoing = incoming, outgoing
+        self.receives = self.sends = True
+        incoming.open_end(False)
+        outgoing.open_end(True)
+
+    def stat(self) -> Stat:
+        return Stat(dev=SOCKET_DEVICE, ino=self.ino, mode=S_IFSOCK | 0o777, uid=GUEST_UID, gid=GUEST_GID)
+
+    def read_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
+        return self.receive(kernel, task, address, count, bool(file.flags & O_NONBLOCK))
+
+    def write_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
+        return self.send(kernel, task, address, count, bool(file.flags & O_NONBLOCK))
+
+    def receive(self, kernel: Kernel, task: Task, address: int, count: int, nonblock: bool) -> int:
+        """Bytes into user memory; 0 when the other end sends no more."""
+        from sandbox.kernel.ipc.pipe_io import pipe_to_user
+
+        return pipe_to_user(kernel, task, self.incoming, nonblock, address, count) if self.receives else 0
+
+    def send(self, kernel: Kernel, task: Task, address: int, count: int, nonblock: bool, quiet: bool = False) -> int:
+        """Bytes from user memory; EPIPE, and SIGPIPE unless ``quiet``, when the other end receives no more."""
+        from sandbox.kernel.ipc.pipe_io import pipe_from_user
+
+        return pipe_from_user(kernel, task, self.outgoing, nonblock, address, count, quiet=quiet)
+
+    def shutdown(self, receiving: bool, sending: bool) -> None:
+        """End one direction or both."""
+        if receiving and self.receives:
+            self.receives = False
+            self.incoming.close_end(False)
+        if sending and self.sends:
+            self.sends = False
+            self.outgoing.close_end(True)
+
+    def released(self, file: File) -> None:
+        self.shutdown(True, True)
+
+    def poll_file(self, kernel: Kernel, task: Task, file: File) -> Ready:
+        ended = not self.receives or not self.incoming.writers
+        mask = POLLIN | POLLRDNORM if self.incoming.slots or ended else 0
+        if ended:
+            mask |= POLLRDHUP | (POLLHUP if not self.sends or not self.outgoing.readers else 0)
+        if self.outgoing.poll(True) & POLLOUT:
+            mask |= POLLOUT | POLLWRNORM
+        return Ready(mask, (self.incoming.readable, self.outgoing.writable))

@@ -1,0 +1,199 @@
+"""The page cache's door: file pages in frames, shared by read, write, mmap and exec.
+
+A page is in the cache at most once, so that what a program stores through a shared mapping is what read(2) finds.
+The pages of an inode live as long as the inode: those of shared anonymous memory, of unlinked files and of host files
+that nobody uses any more go with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from weakref import ref
+
+from sandbox.kernel.abi.errno import KernelError
+from sandbox.kernel.mm.fault import clear_frame
+from sandbox.kernel.mm.page import INDEX, MAPPING, PG_CACHE
+from sandbox.kernel.vfs.inode import Inode
+from sandbox.machine.memory import Reason
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+PAGE_SIZE = 4096
+
+
+class SharedMemory(Inode):
+    """What MAP_SHARED | MAP_ANONYMOUS maps: pages without a name or a store below them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.name = "/dev/zero (deleted)"
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def write_block(self, index: int, data: bytes) -> None:
+        """There is nothing to write to."""
+
+
+class AddressSpace:
+    """The cached pages of one inode: frame numbers by page index."""
+
+    __slots__ = ("inode", "kept", "number", "pages")
+
+    def __init__(self, inode: ref[Inode], number: int, kept: bool) -> None:
+        self.inode = inode
+        self.number = number
+        self.kept = kept
+        """Its pages cannot be read in again."""
+        self.pages: dict[int, int] = {}
+
+
+class PageCache:
+    """Frames by inode and page index; the cache holds one reference on each.
+
+    ``find_page`` brings a page in through the disk's DMA; the frame may be in highmem.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._spaces: dict[int, AddressSpace] = {}
+        """By id() of the inode; an entry goes when its inode does."""
+        self._orphans: list[AddressSpace] = []
+        """Of inodes that are gone, for ``reap``."""
+        self._last_number = 0
+        self.reads = 0
+        """Pages read from below."""
+
+    def find_page(self, inode: Inode, index: int) -> int:
+        """The frame number of a file's page, read in when it is not there.
+
+        ``index`` counts pages of 4096 bytes; bytes behind the end of the file are zero.  Raises OutOfMemory.
+        """
+        space = self._spaces.get(id(inode))
+        if space is None:
+            space = self._enter(inode)
+        pfn = space.pages.get(index)
+        return pfn if pfn is not None else self._read_in(space, inode, index)
+
+    def cached(self, inode: Inode, index: int) -> int | None:
+        """The frame of a page that is in the cache, else None."""
+        space = self._spaces.get(id(inode))
+        return None if space is None else space.pages.get(index)
+
+    def frames(self) -> Iterator[int]:
+        """The frames of all pages in the cache."""
+        for space in (*self._spaces.values(), *self._orphans):
+            yield from space.pages.values()
+
+    def replace(self, pfn: int, new: int) -> None:
+        """A page of the cache has moved to another frame; who calls moves the cache's reference."""
+        for space in (*self._spaces.values(), *self._orphans):
+            for index, frame in space.pages.items():
+                if frame == pfn:
+                    space.pages[index] = new
+                    memmap = self._kernel.memmap
+                    at = memmap.at(new)
+                    memmap.words[at + MAPPING], memmap.words[at + INDEX] = space.number, index
+                    return
+
+    def write_out(self, inode: Inode, index: int) -> None:
+        """Write a cached page to the file, as far as the file reaches.  Raises KernelError (EIO, ENOSPC)."""
+        pfn = self.cached(inode, index)
+        used = min(PAGE_SIZE, inode.size - index * PAGE_SIZE)
+        if pfn is not None and used > 0:
+            memory = self._kernel.memory
+            at = memory.host_index(pfn << 12)
+            inode.write_block(index, bytes(memory.bytes[at : at + used]))
+
+    def truncate(self, inode: Inode, size: int) -> None:
+        """Forget the pages behind ``size`` bytes; the rest of the last page becomes zeros, by the CPU."""
+        space = self._spaces.get(id(inode))
+        if space is None:
+            return
+        first = -(-size // PAGE_SIZE)
+        for index in [index for index in space.pages if index >= first]:
+            self._kernel.put_page(space.pages.pop(index))
+        tail = space.pages.get(size // PAGE_SIZE) if size % PAGE_SIZE else None
+        if tail is not None:
+            kernel, slot = self._kernel, self._kernel.here
+            window = kernel.kmap.kmap(slot, tail)
+            offset = size % PAGE_SIZE
+            slot.call(kernel.routines.clear_user, ecx=PAGE_SIZE - offset, edi=window + offset)
+            kernel.kmap.kunmap(slot, window)
+
+    def drop(self, inode: Inode, first: int, end: int) -> int:
+        """Release the pages [first, end) of a file that only the cache holds; the number released."""
+        space = self._spaces.get(id(inode))
+        if space is None or space.kept:
+            return 0
+        return self._release(space, [index for index in space.pages if first <= index < end])
+
+    def shrink(self, wanted: int) -> int:
+        """Release up to ``wanted`` pages that only the cache holds; the number released."""
+        released = self.reap()
+        for space in list(self._spaces.values()):
+            if released >= wanted:
+                break
+            if not space.kept:
+                released += self._release(space, list(space.pages), wanted - released)
+        return released
+
+    def reap(self) -> int:
+        """Release the pages of inodes that are gone; their number."""
+        released = 0
+        while self._orphans:
+            for pfn in self._orphans.pop().pages.values():
+                self._kernel.put_page(pfn)
+                released += 1
+        return released
+
+    def __len__(self) -> int:
+        return sum(len(space.pages) for space in self._spaces.values())
+
+    def _enter(self, inode: Inode) -> AddressSpace:
+        self.reap()
+        key = id(inode)
+        self._last_number += 1
+        gone = ref(inode, lambda _: self._forget(key))
+        space = self._spaces[key] = AddressSpace(gone, self._last_number, isinstance(inode, SharedMemory))
+        return space
+
+    def _forget(self, key: int) -> None:
+        space = self._spaces.pop(key)
+        if space.pages:
+            self._orphans.append(space)
+
+    def _read_in(self, space: AddressSpace, inode: Inode, index: int) -> int:
+        kernel = self._kernel
+        pfn = kernel.alloc_frame(highmem=True)
+        if space.kept:
+            clear_frame(kernel, pfn)
+        else:
+            try:
+                data = inode.read_block(index)
+            except KernelError:
+                kernel.put_page(pfn)
+                raise
+            kernel.memory.host_write(pfn << 12, data.ljust(PAGE_SIZE, b"\0"), Reason.DMA)
+            self.reads += 1
+        memmap = kernel.memmap
+        memmap.set_flags(pfn, memmap.flags(pfn) | PG_CACHE)
+        at = memmap.at(pfn)
+        memmap.words[at + MAPPING], memmap.words[at + INDEX] = space.number, index
+        space.pages[index] = pfn
+        return pfn
+
+    def _release(self, space: AddressSpace, candidates: list[int], wanted: int = 1 << 30) -> int:
+        kernel, released = self._kernel, 0
+        for index in candidates:
+            if released >= wanted:
+                break
+            pfn = space.pages[index]
+            if kernel.memmap.count(pfn) == 1:
+                del space.pages[index]
+                kernel.put_page(pfn)
+                released += 1
+        return released

@@ -1,0 +1,46 @@
+"""Resource limits: what setrlimit(2) sets and memory calls ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.mm.vma import PROT_WRITE, VM_GROWSDOWN, VM_SHARED
+
+if TYPE_CHECKING:
+    from sandbox.kernel.mm.mm import Mm
+
+RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE = range(5)
+RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS = 7, 8, 9
+RLIMITS = 16
+RLIM_INFINITY = (1 << 64) - 1
+NR_OPEN = 1 << 20
+"""The most that RLIMIT_NOFILE may be."""
+
+Limits = list[tuple[int, int]]
+"""(soft, hard) by number; one list belongs to one process."""
+
+
+def default_limits(stack: int) -> Limits:
+    """What the first task starts with; ``stack`` is its soft RLIMIT_STACK in bytes."""
+    limits: Limits = [(RLIM_INFINITY, RLIM_INFINITY)] * RLIMITS
+    limits[RLIMIT_STACK] = stack, RLIM_INFINITY
+    limits[RLIMIT_CORE] = 0, RLIM_INFINITY
+    limits[RLIMIT_NOFILE] = 1024, 4096
+    return limits
+
+
+def is_data(prot: int, flags: int) -> bool:
+    """Private, writable and no stack: what RLIMIT_DATA counts (Linux 4.7 and later)."""
+    return bool(prot & PROT_WRITE) and not flags & (VM_SHARED | VM_GROWSDOWN)
+
+
+def may_expand(limits: Limits, mm: Mm, pages: int, prot: int, flags: int) -> bool:
+    """An address space may have so many pages more, by RLIMIT_AS and RLIMIT_DATA."""
+    if mm.vmas.pages + pages > limits[RLIMIT_AS][0] // PAGE_SIZE:
+        return False
+    data = limits[RLIMIT_DATA][0]
+    if data >= TASK_SIZE or not is_data(prot, flags):
+        return True
+    held = sum(vma.size for vma in mm.vmas if is_data(vma.prot, vma.flags))
+    return held + pages * PAGE_SIZE <= data

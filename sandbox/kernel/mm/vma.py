@@ -1,0 +1,367 @@
+"""What a process has mapped: VMAs, kept sorted, split and merged as Linux does.
+
+Everything here is bookkeeping over linear addresses in whole pages of 4096 bytes; page tables are somebody
+else's, who learns from the values returned which pages to unmap or to protect again::
+
+    00000000  never mapped below `lowest`
+    08048000  the program's segments
+       ...    brk area: from `start_brk` up
+    40000000  TASK_UNMAPPED_BASE: bottom-up mmap starts here (kernels before 2.6)
+       ...    mmap
+    B8000000  mmap_base: top-down mmap starts here and goes down
+       ...    room for the stack, and its guard gap of 256 pages
+    C0000000  TASK_SIZE
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from sandbox.kernel.vfs.inode import Inode
+
+PAGE_SIZE = 4096
+PAGE_MASK = 0xFFFFF000
+TASK_SIZE = 0xC0000000
+TASK_UNMAPPED_BASE = TASK_SIZE // 3
+MMAP_MIN_ADDR = 0x10000
+STACK_GUARD_GAP = 256 * PAGE_SIZE
+"""Bytes below a growing VMA that no new mapping may touch (Linux 4.12 and later)."""
+MIN_STACK_ROOM = 128 << 20
+
+PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
+
+VM_SHARED = 0x8
+"""Writes go to the inode; without it the mapping is private and copied on write."""
+VM_MAYWRITE = 0x20
+"""mprotect may add PROT_WRITE (a shared mapping of a file opened read-only has it not)."""
+VM_GROWSDOWN = 0x100
+VM_LOCKED = 0x2000
+VM_IO = 0x4000
+"""Maps device memory: never reclaimed, copied or dumped."""
+VM_DONTCOPY = 0x20000
+"""A forked child does not have it."""
+VM_WIPEONFORK = 0x2000000
+"""A forked child finds it empty."""
+
+
+def page_align(value: int) -> int:
+    """The first multiple of 4096 that is not below ``value``."""
+    return (value + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
+
+
+def mmap_base(stack_limit: int) -> int:
+    """Where top-down mmap starts: below a stack of ``stack_limit`` bytes (128 MB at least, 5/6 at most)."""
+    room = min(max(stack_limit, MIN_STACK_ROOM), TASK_SIZE // 6 * 5)
+    return (TASK_SIZE - room) & PAGE_MASK
+
+
+@dataclass(slots=True, eq=False)
+class Vma:
+    """Linear addresses [start, end) with one protection and one backing.
+
+    ``prot`` is PROT_* bits, ``flags`` VM_* bits; ``pgoff`` is the page of ``inode`` that is at ``start``, and
+    0 for anonymous memory.  Two VMAs are the same only if they are one object.
+    """
+
+    start: int
+    end: int
+    prot: int
+    flags: int = 0
+    inode: Inode | None = None
+    pgoff: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.start | self.end) % PAGE_SIZE or not 0 <= self.start < self.end:
+            raise ValueError(f"a VMA of {self.start:#x}-{self.end:#x}: not a range of whole pages")
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+    @property
+    def shared(self) -> bool:
+        return bool(self.flags & VM_SHARED)
+
+    @property
+    def floor(self) -> int:
+        """The address down to which others keep away: ``start``, less the guard gap if the VMA grows."""
+        return max(0, self.start - STACK_GUARD_GAP) if self.flags & VM_GROWSDOWN else self.start
+
+    def page_of(self, linear: int) -> int:
+        """The page index in ``inode`` that a linear address inside the VMA shows."""
+        return self.pgoff + (linear - self.start) // PAGE_SIZE
+
+    def piece(self, start: int, end: int) -> Vma:
+        """A new VMA for a part of this one."""
+        return replace(self, start=start, end=end, pgoff=self.page_of(start) if self.inode is not None else 0)
+
+    def continues(self, before: Vma) -> bool:
+        """True if ``before`` and this VMA could be one: adjacent, alike, pages of the inode in sequence."""
+        return (
+            before.end == self.start
+            and before.prot == self.prot
+            and before.flags == self.flags
+            and before.inode is self.inode
+            and (self.inode is None or before.page_of(self.start) == self.pgoff)
+        )
+
+    def describe(self) -> str:
+        """One line as in /proc/PID/maps, without device and inode: ``08048000-08049000 r-xp 00000000``."""
+        letters = "".join(letter if self.prot & bit else "-" for letter, bit in zip("rwx", (1, 2, 4), strict=True))
+        name = "[stack]" if self.flags & VM_GROWSDOWN else self.inode.name if self.inode is not None else ""
+        kind = "s" if self.shared else "p"
+        return f"{self.start:08x}-{self.end:08x} {letters}{kind} {self.pgoff * PAGE_SIZE:08x} {name}".rstrip()
+
+
+class VmaTree:
+    """The VMAs of one address space, in order and never overlapping; neighbours that can be one are one.
+
+    (Linux has had a list, an AVL tree, a red-black tree and a maple tree here; a sorted list does for some
+    hundreds.)
+    """
+
+    def __init__(self, *, stack_limit: int = 8 << 20, top_down: bool = True, lowest: int = MMAP_MIN_ADDR) -> None:
+        self.top_down = top_down
+        self.mmap_base = mmap_base(stack_limit)
+        self.lowest = lowest
+        self.start_brk = 0
+        self.brk = 0
+        self.pages = 0
+        """Pages in all VMAs."""
+        self._vmas: list[Vma] = []
+        self._ends: list[int] = []
+        self._last: Vma | None = None
+
+    def __iter__(self) -> Iterator[Vma]:
+        return iter(self._vmas)
+
+    def __len__(self) -> int:
+        return len(self._vmas)
+
+    def copy(self) -> VmaTree:
+        """The tree of a forked child: own VMA objects, without those that are VM_DONTCOPY."""
+        child = VmaTree(top_down=self.top_down, lowest=self.lowest)
+        child.mmap_base, child.start_brk, child.brk = self.mmap_base, self.start_brk, self.brk
+        child._vmas = [replace(vma) for vma in self._vmas if not vma.flags & VM_DONTCOPY]
+        child._ends = [vma.end for vma in child._vmas]
+        child.pages = sum(vma.size for vma in child._vmas) // PAGE_SIZE
+        return child
+
+    def find(self, linear: int) -> Vma | None:
+        """The first VMA that ends above ``linear``; it need not contain it (Linux find_vma)."""
+        last = self._last
+        if last is not None and last.start <= linear < last.end:
+            return last
+        index = bisect_right(self._ends, linear)
+        if index == len(self._vmas):
+            return None
+        self._last = self._vmas[index]
+        return self._last
+
+    def find_exact(self, linear: int) -> Vma | None:
+        """The VMA that contains ``linear``."""
+        vma = self.find(linear)
+        return vma if vma is not None and vma.start <= linear else None
+
+    def before(self, vma: Vma) -> Vma | None:
+        """The neighbour below a VMA of this tree."""
+        index = bisect_right(self._ends, vma.start)
+        return self._vmas[index - 1] if index else None
+
+    def overlapping(self, start: int, end: int) -> list[Vma]:
+        """The VMAs that have a page in [start, end), in order."""
+        index = bisect_right(self._ends, start)
+        found = []
+        while index < len(self._vmas) and self._vmas[index].start < end:
+            found.append(self._vmas[index])
+            index += 1
+        return found
+
+    def first_gap(self, start: int, end: int) -> int | None:
+        """The first linear address in [start, end) that no VMA contains, or None."""
+        for vma in self.overlapping(start, end):
+            if vma.start > start:
+                return start
+            start = vma.end
+        return start if start < end else None
+
+    def insert(self, vma: Vma) -> Vma:
+        """Add a VMA, merged with its neighbours where possible; the object that now holds its pages.
+
+        Raises ValueError if another VMA is in the way: ``remove`` first, as MAP_FIXED does.
+        """
+        index = bisect_right(self._ends, vma.start)
+        if index < len(self._vmas) and self._vmas[index].start < vma.end:
+            raise ValueError(f"{vma.describe()} overlaps {self._vmas[index].describe()}")
+        if vma.end > TASK_SIZE:
+            raise ValueError(f"{vma.describe()} reaches beyond TASK_SIZE")
+        self._vmas.insert(index, vma)
+        self._ends.insert(index, vma.end)
+        self.pages += vma.size // PAGE_SIZE
+        start = vma.start
+        self._merge(index, index + 1)
+        return self._vmas[bisect_right(self._ends, start)]
+
+    def remove(self, start: int, end: int) -> list[Vma]:
+        """Take [start, end) out of the tree, holes or not; the pieces removed, for the caller to unmap."""
+        first, last = self._carve(start, end)
+        removed = self._vmas[first:last]
+        del self._vmas[first:last], self._ends[first:last]
+        self._last = None
+        self.pages -= sum(vma.size for vma in removed) // PAGE_SIZE
+        return removed
+
+    def protect(self, start: int, end: int, prot: int, *, split: bool = True) -> list[tuple[int, int, int]]:
+        """Give [start, end) the protection ``prot``; (start, end, old prot) of each piece that changed.
+
+        Holes are skipped: mprotect(2) fails with ENOMEM at the first, so its caller asks ``first_gap`` and
+        stops there.
+        ``split=False`` breaks it on purpose: VMAs that are touched change as a whole.
+        """
+        if not split:
+            touched = self.overlapping(start, end)
+            if touched:
+                start, end = touched[0].start, touched[-1].end
+        if not any(vma.prot != prot for vma in self.overlapping(start, end)):
+            return []
+        first, last = self._carve(start, end)
+        changed = []
+        for vma in self._vmas[first:last]:
+            if vma.prot != prot:
+                changed.append((vma.start, vma.end, vma.prot))
+                vma.prot = prot
+        self._merge(first, last)
+        return changed
+
+    def set_flags(self, start: int, end: int, add: int, drop: int = 0) -> None:
+        """Change the VM_* bits of what is mapped in [start, end)."""
+        first, last = self._carve(start, end)
+        for vma in self._vmas[first:last]:
+            vma.flags = vma.flags & ~drop | add
+        self._merge(first, last)
+
+    def get_unmapped_area(self, length: int, hint: int = 0, *, bottom_up: bool | None = None) -> int | None:
+        """A free address for ``length`` bytes, or None: the hint if it is free, else by the tree's direction.
+
+        The top-down search falls back to bottom-up when all below ``mmap_base`` is taken.
+        """
+        length = page_align(length)
+        if not 0 < length <= TASK_SIZE:
+            return None
+        if hint:
+            hint = max(page_align(hint), self.lowest)
+            if hint + length <= TASK_SIZE and self._is_free(hint, length):
+                return hint
+        if self.top_down if bottom_up is None else not bottom_up:
+            found = self._highest_gap(length)
+            if found is not None:
+                return found
+        return self._lowest_gap(length)
+
+    def expand(self, vma: Vma, linear: int, stack_limit: int) -> bool:
+        """Grow a VM_GROWSDOWN VMA down to the page of ``linear``; False if the limit (bytes) or a neighbour
+        forbids it."""
+        start = linear & PAGE_MASK
+        if start >= vma.start:
+            return True
+        if not vma.flags & VM_GROWSDOWN or vma.end - start > stack_limit or start < self.lowest:
+            return False
+        below = self.before(vma)
+        if below is not None:
+            gap = 0 if below.flags & VM_GROWSDOWN or not below.prot else STACK_GUARD_GAP
+            if start - gap < below.end:
+                return False
+        grown = (vma.start - start) // PAGE_SIZE
+        if vma.inode is not None:
+            if vma.pgoff < grown:
+                return False
+            vma.pgoff -= grown
+        vma.start = start
+        self.pages += grown
+        return True
+
+    def set_brk(self, linear: int, prot: int = PROT_READ | PROT_WRITE) -> list[Vma]:
+        """Move the break, as brk(2): ``brk`` says where it is afterwards, unmoved if that is impossible.
+
+        Returns the pieces that a shrinking break removed, for the caller to unmap.
+        """
+        if not self.start_brk <= linear <= TASK_SIZE:
+            return []
+        old, new = page_align(self.brk), page_align(linear)
+        removed: list[Vma] = []
+        if new < old:
+            removed = self.remove(new, old)
+        elif new > old:
+            above = self.find(old)
+            if above is not None and above.floor < new + PAGE_SIZE:
+                return []
+            self.insert(Vma(old, new, prot, VM_MAYWRITE))
+        self.brk = linear
+        return removed
+
+    def check(self) -> None:
+        """Raise AssertionError unless the tree's invariants hold."""
+        assert self._ends == [vma.end for vma in self._vmas]
+        assert self.pages == sum(vma.size for vma in self._vmas) // PAGE_SIZE
+        for below, above in zip(self._vmas, self._vmas[1:], strict=False):
+            assert below.end <= above.start, f"{below.describe()} overlaps {above.describe()}"
+            assert not above.continues(below), f"{below.describe()} and {above.describe()} are not merged"
+        assert all(vma.start < vma.end <= TASK_SIZE for vma in self._vmas)
+
+    def _is_free(self, start: int, length: int) -> bool:
+        index = bisect_right(self._ends, start)
+        return index == len(self._vmas) or start + length <= self._vmas[index].floor
+
+    def _highest_gap(self, length: int) -> int | None:
+        ceiling = self.mmap_base
+        index = bisect_right(self._ends, ceiling)
+        if index < len(self._vmas):
+            ceiling = min(ceiling, self._vmas[index].floor)
+        while True:
+            bottom = max(self.lowest, self._vmas[index - 1].end) if index else self.lowest
+            if ceiling - bottom >= length:
+                return ceiling - length
+            if not index:
+                return None
+            index -= 1
+            ceiling = min(ceiling, self._vmas[index].floor)
+
+    def _lowest_gap(self, length: int) -> int | None:
+        start = TASK_UNMAPPED_BASE
+        for vma in self._vmas[bisect_right(self._ends, start) :]:
+            if vma.floor - start >= length:
+                return start
+            start = max(start, vma.end)
+        return start if TASK_SIZE - start >= length else None
+
+    def _carve(self, start: int, end: int) -> tuple[int, int]:
+        """Split at both ends; indexes [first, last) of the VMAs that then fill the mapped part of it."""
+        if (start | end) % PAGE_SIZE or start > end:
+            raise ValueError(f"{start:#x}-{end:#x} is not a range of whole pages")
+        first = self._split(start)
+        return first, self._split(end)
+
+    def _split(self, linear: int) -> int:
+        """Make ``linear`` a boundary; the index of the first VMA that ends above it."""
+        index = bisect_right(self._ends, linear)
+        if index < len(self._vmas) and self._vmas[index].start < linear:
+            lower = self._vmas[index]
+            upper = lower.piece(linear, lower.end)
+            lower.end = linear
+            self._vmas.insert(index + 1, upper)
+            self._ends.insert(index, linear)
+            self._last = None
+            index += 1
+        return index
+
+    def _merge(self, first: int, last: int) -> None:
+        """Merge what can be one at the boundaries of the VMAs [first, last), outer neighbours included."""
+        for index in range(min(last, len(self._vmas) - 1), max(first, 1) - 1, -1):
+            lower, upper = self._vmas[index - 1], self._vmas[index]
+            if upper.continues(lower):
+                lower.end = upper.end
+                del self._vmas[index], self._ends[index - 1]
+                self._last = None

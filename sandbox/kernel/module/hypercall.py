@@ -1,0 +1,124 @@
+"""The gate: guest kernel code calls an exported symbol, ``int 0xF0`` brings the call here (DESIGN, "Kernel code").
+
+EAX is the symbol's number; the return address and the C arguments are on the stack of the caller.  A function may
+sleep: the call's context belongs to its task.  From ring 3 the gate is a general protection fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sandbox.engine.context import EAX, ESP, CpuContext
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.mm.kmalloc import BadKfree
+from sandbox.kernel.mm.page import BadPage
+from sandbox.kernel.mm.page_alloc import WrongContext
+from sandbox.kernel.mm.vmalloc import BadVfree
+from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+STUB_BYTES = 16
+Function = Callable[["Kernel", tuple[int, ...]], int | None]
+
+
+class GuestKernelBug(SandboxError):
+    """Guest kernel code did what no kernel forgives: a wrong free, a call where it must not be made, a fault."""
+
+    exit_status = 1
+
+
+class BadPointer(SandboxError):
+    """A call was given an address where nothing is."""
+
+    exit_status = 1
+
+
+class NoSuchExport(SandboxError):
+    """``int 0xF0`` with a number that no symbol has."""
+
+    exit_status = 1
+
+
+_BUGS = (BadPage, BadVfree, BadKfree, WrongContext, BadPointer)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A symbol that Python answers.  ``arguments`` counts words on the stack; ``doc`` is one line."""
+
+    name: str
+    arguments: int
+    function: Function
+    doc: str = ""
+    saved: int = 0
+    """Words that the caller's routine has pushed above its return address."""
+
+
+class Gate:
+    """The table of one kernel: symbols by name for the loader, functions by number for the trap."""
+
+    def __init__(self, kernel: Kernel, answered: list[Export], routines: dict[str, str], data: tuple[str, ...]) -> None:
+        self._kernel = kernel
+        self._words = kernel.memory.words
+        self._exports = answered
+        self._low = min(kernel.layout.direct.size, kernel.memory.ram) - 64
+        symbols = kernel.image.symbols
+        first = symbols["export_stubs"]
+        self.symbols = {each.name: first + STUB_BYTES * number for number, each in enumerate(answered)}
+        """Linear addresses of everything that guest kernel code may name."""
+        self.symbols.update({name: symbols[routine] for name, routine in routines.items()})
+        self.symbols.update({name: symbols[name] for name in data})
+        self.calls = 0
+        self._reports = kernel.config.policies["bugs"] == "report"
+
+    def call(self, slot: KernelCpu, context: CpuContext) -> None:
+        """Answer one call; EAX is the result.
+
+        Raises NoSuchExport, GuestKernelBug, and whatever the function raises for the kernel's own sake.
+        """
+        self.calls += 1
+        quads = context.quads
+        number = quads[EAX] & 0xFFFFFFFF
+        if number >= len(self._exports):
+            raise NoSuchExport(
+                f"int 0xF0 with number {number}, at {context.eip - 2:#010x}: {len(self._exports)} symbols are exported"
+            )
+        export = self._exports[number]
+        esp = quads[ESP] & 0xFFFFFFFF
+        try:
+            result = export.function(self._kernel, self.arguments(esp + 4 * export.saved, export.arguments))
+        except _BUGS as error:
+            result = self._bug(error, esp + 4 * export.saved)
+        quads[EAX] = (result or 0) & 0xFFFFFFFF
+
+    def arguments(self, esp: int, count: int) -> tuple[int, ...]:
+        """The words above the return address."""
+        if not count:
+            return ()
+        at = esp - PAGE_OFFSET
+        if 0 <= at < self._low and not at & 3:
+            words, first = self._words, (at >> 2) + 1
+            if count == 1:
+                return (words[first],)
+            if count == 2:
+                return (words[first], words[first + 1])
+            return tuple(words[first : first + count])
+        raw = self._kernel.peek(None, esp + 4, 4 * count).ljust(4 * count, b"\0")
+        return tuple(int.from_bytes(raw[n : n + 4], "little") for n in range(0, 4 * count, 4))
+
+    def caller(self, esp: int) -> int:
+        """The return address of a call whose stack pointer is known."""
+        return int.from_bytes(self._kernel.peek(None, esp, 4), "little")
+
+    def _bug(self, error: SandboxError, esp: int) -> int:
+        kernel = self._kernel
+        where = kernel.kernel_symbol(self.caller(esp))
+        if self._reports:
+            kernel.printk(f"{error.summary}\n")
+            return 0
+        raise GuestKernelBug(f"{error.summary}, called from {where}", error.detail) from error

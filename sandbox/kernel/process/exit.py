@@ -1,0 +1,203 @@
+"""The end of a task, and waiting for it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.errno import ECHILD, ERESTARTSYS, KernelError
+from sandbox.kernel.abi.siginfo import SigInfo
+from sandbox.kernel.abi.signals import (
+    CLD_CONTINUED,
+    CLD_DUMPED,
+    CLD_EXITED,
+    CLD_KILLED,
+    CLD_STOPPED,
+    SA_NOCLDWAIT,
+    SIG_IGN,
+    SIGCHLD,
+    SIGCONT,
+    SIGHUP,
+)
+from sandbox.kernel.base.events import TaskChange
+from sandbox.kernel.drivers.jobctl import has_stopped, is_orphaned, kill_pgrp
+from sandbox.kernel.mm.uaccess import put_user
+from sandbox.kernel.task.itimer import clear_timers
+from sandbox.kernel.task.signal import send_signal, wake_waiter
+from sandbox.kernel.task.task import State, Task, TaskExit
+from sandbox.kernel.task.wait import signal_pending
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x1000000
+CONTINUED_STATUS, STOPPED_STATUS = 0xFFFF, 0x7F
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to a child: its wait(2) status word, and the blocks that it and its children ran."""
+
+    pid: int
+    status: int
+    utime: int
+
+    def info(self) -> SigInfo:
+        """As waitid(2) and SIGCHLD tell it."""
+        if self.status == CONTINUED_STATUS:
+            code, value = CLD_CONTINUED, SIGCONT
+        elif self.status & 0xFF == STOPPED_STATUS:
+            code, value = CLD_STOPPED, self.status >> 8
+        elif self.status & 0x7F:
+            code, value = CLD_DUMPED if self.status & 0x80 else CLD_KILLED, self.status & 0x7F
+        else:
+            code, value = CLD_EXITED, self.status >> 8
+        return SigInfo.child(SIGCHLD, code, self.pid, 0, value, self.utime)
+
+
+def task_main(kernel: Kernel, task: Task) -> None:
+    """What a task's greenlet runs."""
+    try:
+        if task.set_child_tid:
+            with suppress(KernelError):
+                put_user(kernel, task, task.set_child_tid, task.pid.to_bytes(4, "little"))
+        kernel.traps.run_user(task)
+    except TaskExit as leaving:
+        do_exit(kernel, task, leaving.status)
+
+
+def do_exit(kernel: Kernel, task: Task, status: int) -> None:
+    """Release what a task holds, leave a zombie for its parent, and give the CPU up."""
+    slot = task.cpu
+    task.status = status
+    clear_timers(kernel, task)
+    if task.clear_child_tid and task.mm is not None and task.mm.users > 1:
+        with suppress(KernelError):
+            put_user(kernel, task, task.clear_child_tid, bytes(4))
+    mm, task.mm = task.mm, None
+    kernel.activate(slot, None)
+    if mm is not None:
+        kernel.release_mm(slot, mm)
+    release_vfork(kernel, task)
+    task.files.close_all()
+    _give_away_children(kernel, task)
+    if kernel.bus.active:
+        kernel.bus.emit(TaskChange(kernel.sched.now, slot.index, task.pid, "exit", f"status {status:#x}"))
+    task.state = State.ZOMBIE
+    _leave_session(kernel, task)
+    kernel.sched.leave_for_ever(task)
+    parent = task.parent
+    if parent is None:
+        _bury(kernel, task)
+        return
+    actions = parent.signals.hand.actions[SIGCHLD]
+    unwanted = task.exit_signal == SIGCHLD and (actions.handler == SIG_IGN or actions.flags & SA_NOCLDWAIT)
+    if task.exit_signal and not (task.exit_signal == SIGCHLD and actions.handler == SIG_IGN):
+        info = Change(task.pid, status, task.utime).info()
+        send_signal(kernel, parent, task.exit_signal, SigInfo(task.exit_signal, info.code, info.union))
+    if unwanted:
+        parent.children.remove(task)
+        _bury(kernel, task)
+    wake_waiter(kernel, parent)
+
+
+def _give_away_children(kernel: Kernel, task: Task) -> None:
+    """To the first task if it lives, else to nobody; groups that lose who could continue them are told."""
+    init = kernel.tasks.get(1)
+    heir = init if init is not None and init is not task and init.mm is not None else None
+    groups = {child.pgid for child in task.children if child.state is not State.ZOMBIE}
+    owned = {group for group in groups if not is_orphaned(kernel, group)}
+    for child in task.children:
+        child.parent = heir
+        if heir is not None:
+            heir.children.append(child)
+            if child.state is State.ZOMBIE:
+                wake_waiter(kernel, heir)
+        elif child.state is State.ZOMBIE:
+            _bury(kernel, child)
+    task.children.clear()
+    for group in sorted(owned):
+        _tell_orphans(kernel, group)
+
+
+def _tell_orphans(kernel: Kernel, group: int) -> None:
+    if is_orphaned(kernel, group) and has_stopped(kernel, group):
+        kill_pgrp(kernel, group, SIGHUP)
+        kill_pgrp(kernel, group, SIGCONT)
+
+
+def _leave_session(kernel: Kernel, task: Task) -> None:
+    """The task's own group may be orphaned now; a session leader takes its terminal with it."""
+    tty = kernel.tty
+    if tty is not None and task.sid == task.pid == tty.session:
+        kill_pgrp(kernel, tty.pgrp, SIGHUP)
+        kill_pgrp(kernel, tty.pgrp, SIGCONT)
+        tty.session = tty.pgrp = 0
+    parent = task.parent
+    if parent is not None and parent.pgid != task.pgid and parent.sid == task.sid:
+        _tell_orphans(kernel, task.pgid)
+
+
+def release_vfork(kernel: Kernel, task: Task) -> None:
+    """A parent that waits in vfork goes on."""
+    parent, task.vfork_parent = task.vfork_parent, None
+    if parent is not None:
+        kernel.sched.wake(parent)
+
+
+def do_wait(kernel: Kernel, task: Task, pid: int, options: int) -> Change | None:
+    """What happened to a child that wait4 may choose (pid > 0, 0, -1, < -1); None with WNOHANG when nothing has.
+
+    A child that ended is buried, unless WNOWAIT.  Raises KernelError: ECHILD when there is none to wait for,
+    ERESTARTSYS.
+    """
+    while True:
+        wanted = [child for child in task.children if _matches(task, child, pid)]
+        if not wanted:
+            raise KernelError(ECHILD)
+        for child in wanted:
+            found = _change(kernel, task, child, options)
+            if found is not None:
+                return found
+        if options & WNOHANG:
+            return None
+        if signal_pending(task):
+            raise KernelError(ERESTARTSYS)
+        kernel.sched.sleep(task, "a child")
+
+
+def _change(kernel: Kernel, task: Task, child: Task, options: int) -> Change | None:
+    keep = options & WNOWAIT
+    signals = child.signals
+    if child.state is State.ZOMBIE and options & WEXITED:
+        used = child.utime + child.children_utime
+        if not keep:
+            task.children.remove(child)
+            task.children_utime += used
+            _bury(kernel, child)
+        return Change(child.pid, child.status, used)
+    if child.state is State.STOPPED and signals.stop_signal and options & WUNTRACED:
+        status = signals.stop_signal << 8 | STOPPED_STATUS
+        if not keep:
+            signals.stop_signal = 0
+        return Change(child.pid, status, child.utime)
+    if signals.continued and options & WCONTINUED:
+        if not keep:
+            signals.continued = False
+        return Change(child.pid, CONTINUED_STATUS, child.utime)
+    return None
+
+
+def _matches(task: Task, child: Task, pid: int) -> bool:
+    if pid > 0:
+        return child.pid == pid
+    if pid == -1:
+        return True
+    return child.pgid == (task.pgid if pid == 0 else -pid)
+
+
+def _bury(kernel: Kernel, task: Task) -> None:
+    task.state = State.DEAD
+    kernel.tasks.pop(task.pid, None)
+    kernel.reclaim_task(task)

@@ -1,0 +1,144 @@
+"""fork: a child that shares every page until one of the two writes to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from greenlet import greenlet
+
+from sandbox.kernel.abi.errno import EAGAIN, ENOMEM, KernelError
+from sandbox.kernel.abi.signals import SIGKILL
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.events import TaskChange
+from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.pgtable import MAPPED, RW, A, D
+from sandbox.kernel.mm.rlimit import default_limits
+from sandbox.kernel.mm.vma import VM_WIPEONFORK
+from sandbox.kernel.process.exit import task_main
+from sandbox.kernel.task.desc import copy_ldt
+from sandbox.kernel.task.sigqueue import bit_of
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.file import FdTable
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+MAX_TASKS = 4096
+KILL = bit_of(SIGKILL)
+
+
+def new_task(
+    kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, files: FdTable, pid: int | None = None
+) -> Task:
+    """A task with its kernel stack and greenlet, not yet runnable; the next ``pid`` unless one is given.
+
+    Raises OutOfMemory.
+    """
+    slot = _least_loaded(kernel)
+    flow, frames = kernel.new_flow()
+    number = kernel.new_pid() if pid is None else pid
+    task = Task(number, comm, kernel.new_context(slot), flow, frames, mm, files, parent, slot, kernel.files.root)
+    task.scratch = 0xC0000000 + (frames[1] << 12)
+    task.greenlet = greenlet(lambda: task_main(kernel, task))
+    kernel.tasks[task.pid] = task
+    if parent is not None:
+        parent.children.append(task)
+        task.pgid, task.sid, task.umask = parent.pgid, parent.sid, parent.umask
+        task.exe, task.exe_inode = parent.exe, parent.exe_inode
+        task.cwd, task.root = parent.cwd, parent.root
+        task.limits, task.nice = list(parent.limits), parent.nice
+    else:
+        task.limits = default_limits(kernel.config.stack_limit)
+        task.pgid = task.sid = task.pid
+    return task
+
+
+def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
+    """Copy a task; the child's system call returns 0.  With ``share_mm`` it runs in the parent's address space.
+
+    Raises KernelError: ENOMEM, EAGAIN.
+    """
+    if len(kernel.tasks) >= MAX_TASKS:
+        raise KernelError(EAGAIN)
+    assert parent.mm is not None
+    slot = parent.cpu
+    try:
+        mm = _shared(parent.mm) if share_mm else dup_mm(kernel, slot, parent.mm)
+    except OutOfMemory as error:
+        raise KernelError(ENOMEM) from error
+    files = parent.files.copy()
+    try:
+        child = new_task(kernel, parent, parent.comm, mm, files)
+    except OutOfMemory as error:
+        files.close_all()
+        kernel.release_mm(slot, mm)
+        raise KernelError(ENOMEM) from error
+    child.context.copy_from(parent.context)
+    child.context.eax = 0
+    child.context.cr3 = mm.cr3
+    child.tls = list(parent.tls)
+    child.signals = parent.signals.fork(share=False)
+    if kernel.bus.active:
+        kernel.bus.emit(TaskChange(kernel.sched.now, slot.index, parent.pid, "fork", f"child {child.pid}"))
+    kernel.sched.enqueue(child)
+    return child
+
+
+def _shared(mm: Mm) -> Mm:
+    mm.users += 1
+    return mm
+
+
+def wait_for_vfork(kernel: Kernel, parent: Task, child: Task) -> None:
+    """The parent goes on when the child has executed a program or ended."""
+    if kernel.leaves_out("no-vfork-wait"):
+        return
+    child.vfork_parent = parent
+    while child.vfork_parent is parent and not parent.signals.waiting & KILL:
+        kernel.sched.sleep(parent, "a vfork child")
+    child.vfork_parent = None
+
+
+def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
+    """A copy of an address space: private writable pages read-only in both, the child's entries old and clean.
+
+    The parent's TLB entries are flushed once at the end (MM 11).  Raises OutOfMemory, with nothing left behind.
+    """
+    child = kernel.new_mm()
+    child.vmas = parent.vmas.copy()
+    child.start_code, child.end_code = parent.start_code, parent.end_code
+    child.start_data, child.end_data = parent.start_data, parent.end_data
+    child.start_stack, child.read_implies_exec = parent.start_stack, parent.read_implies_exec
+    child.vdso = parent.vdso
+    child.arg_start, child.arg_end = parent.arg_start, parent.arg_end
+    child.env_start, child.env_end = parent.env_start, parent.env_end
+    child.run_from(parent.exe)
+    tables, memmap = kernel.tables, kernel.memmap
+    protect = not kernel.leaves_out("no-cow")
+    changed = False
+    try:
+        copy_ldt(kernel, parent, child)
+        for vma in child.vmas:
+            if vma.flags & VM_WIPEONFORK:
+                continue
+            for linear, entry in tables.user_ptes(parent.pgd, vma.start, vma.end):
+                if not entry & MAPPED:
+                    continue
+                if entry & RW and not vma.shared and protect:
+                    entry &= ~RW
+                    tables.set_pte(parent.pgd, linear, entry)
+                    changed = True
+                tables.set_pte(child.pgd, linear, entry & ~(A | D))
+                memmap.get_page(tables.pfn(entry))
+    except OutOfMemory:
+        kernel.release_mm(slot, child)
+        raise
+    finally:
+        if changed:
+            kernel.tlb.flush_mm(slot, parent)
+    return child
+
+
+def _least_loaded(kernel: Kernel) -> KernelCpu:
+    return min(kernel.cpus, key=lambda slot: len(slot.runqueue) + (slot.current is not None))

@@ -1,0 +1,108 @@
+"""Kinds of /proc's inodes: text, links that jump, directories made of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.errno import EACCES, ENOENT, KernelError
+from sandbox.kernel.abi.structs import Stat, dirent_type, makedev
+from sandbox.kernel.base.time import EPOCH
+from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Directory, Entry, Inode, Symlink
+
+if TYPE_CHECKING:
+    from sandbox.kernel.vfs.namei import Dentry
+
+PROC_DEVICE = makedev(0, 21)
+Make = Callable[[], bytes]
+
+
+def proc_stat(inode: Inode, mode: int, nlink: int = 1) -> Stat:
+    """What stat(2) tells of an inode of /proc: no size, and the time at which the machine started."""
+    return Stat(
+        dev=PROC_DEVICE,
+        ino=inode.ino,
+        mode=inode.kind | mode,
+        nlink=nlink,
+        uid=GUEST_UID,
+        gid=GUEST_GID,
+        atime=EPOCH,
+        mtime=EPOCH,
+        ctime=EPOCH,
+    )
+
+
+class Text(Inode):
+    """A file whose bytes are made when it is read from its start."""
+
+    def __init__(self, ino: int, make: Make, mode: int = 0o444) -> None:
+        self.ino = ino
+        self._make = make
+        self._mode = mode
+        self._made: bytes | None = None
+
+    def stat(self) -> Stat:
+        return proc_stat(self, self._mode)
+
+    def check_open(self, write: bool) -> None:
+        if write:
+            raise KernelError(EACCES)
+
+    def read_at(self, position: int, count: int) -> bytes:
+        """Bytes from a position on; at 0 the text is made anew."""
+        if not position or self._made is None:
+            self._made = self._make()
+        return self._made[position : position + count]
+
+
+class Link(Symlink):
+    """A link of /proc: it names a path, and leads to the thing itself whatever became of the path."""
+
+    def __init__(self, ino: int, target: Make, jump: Callable[[], Dentry | None] = lambda: None) -> None:
+        self.ino = ino
+        self._target, self._jump = target, jump
+
+    def stat(self) -> Stat:
+        return proc_stat(self, 0o777)
+
+    def target(self) -> bytes:
+        return self._target()
+
+    def jump(self) -> Dentry | None:
+        return self._jump()
+
+
+class Folder(Directory):
+    """A directory of inodes that are made when they are asked for.
+
+    ``names`` tells which there are, ``find`` makes one, or gives None.
+    """
+
+    readonly = True
+
+    def __init__(self, ino: int, names: Callable[[], list[bytes]], find: Callable[[bytes], Inode | None]) -> None:
+        super().__init__()
+        self.ino = ino
+        self._names, self._find = names, find
+
+    def stat(self) -> Stat:
+        return proc_stat(self, 0o555, 2)
+
+    def _lookup(self, name: bytes) -> Inode:
+        found = self._find(name)
+        if found is None:
+            raise KernelError(ENOENT)
+        return found
+
+    def _entries(self) -> list[Entry]:
+        found = []
+        for name in self._names():
+            inode = self._find(name)
+            if inode is not None:
+                found.append(Entry(name, inode.ino, dirent_type(inode.kind)))
+        return found
+
+
+def fixed(ino: int, children: dict[bytes, Inode]) -> Folder:
+    """A directory whose inodes are made once."""
+    return Folder(ino, lambda: sorted(children), children.get)

@@ -1,0 +1,126 @@
+"""Files of /proc about the machine, in the formats of proc(5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.uts import HOSTNAME, OSRELEASE, OSTYPE, VERSION
+from sandbox.kernel.base.layout import PAGE_SIZE
+from sandbox.kernel.base.time import EPOCH_SECONDS, SECOND, TICK
+from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, fixed
+from sandbox.kernel.task.task import State
+from sandbox.kernel.vfs.inode import Inode
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+FIRST_INO = 10
+CPU_FLAGS = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2"
+FILE_SYSTEMS = (("nodev", "proc"), ("nodev", "tmpfs"), ("nodev", "devtmpfs"), ("nodev", "overlay"), ("", "ext4"))
+PID_MAX = 32768
+
+
+def mounts(kernel: Kernel) -> bytes:
+    """/proc/mounts: device, place, type, options."""
+    lines = [f"{device} {path} {kind} {options} 0 0\n" for device, path, kind, options in kernel.files.mounts]
+    return "".join(lines).encode()
+
+
+def system_files(kernel: Kernel) -> dict[bytes, Inode]:
+    """All of them, by name."""
+    texts: dict[bytes, Make] = {
+        b"cmdline": lambda: f"{kernel.config.boot}\n".encode(),
+        b"cpuinfo": lambda: _cpuinfo(kernel),
+        b"filesystems": lambda: "".join(f"{nodev}\t{name}\n" for nodev, name in FILE_SYSTEMS).encode(),
+        b"loadavg": lambda: _loadavg(kernel),
+        b"meminfo": lambda: _meminfo(kernel),
+        b"stat": lambda: _stat(kernel),
+        b"swaps": lambda: b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
+        b"uptime": lambda: _uptime(kernel),
+        b"version": lambda: f"{OSTYPE} version {OSRELEASE} (sandbox) {VERSION}\n".encode(),
+    }
+    files: dict[bytes, Inode] = {}
+    for ino, (name, make) in enumerate(texts.items(), FIRST_INO):
+        files[name] = Text(ino, make)
+    files[b"mounts"] = Link(FIRST_INO + 30, lambda: b"self/mounts")
+    files[b"sys"] = _sys(FIRST_INO + 40)
+    return files
+
+
+def _sys(ino: int) -> Folder:
+    """/proc/sys: settings that programs look up."""
+    settings = {
+        b"kernel": {
+            b"ostype": OSTYPE, b"osrelease": OSRELEASE, b"version": VERSION, b"hostname": HOSTNAME,
+            b"domainname": "(none)", b"pid_max": str(PID_MAX), b"ngroups_max": "65536", b"randomize_va_space": "0",
+        },
+        b"vm": {b"overcommit_memory": "0", b"overcommit_ratio": "50", b"mmap_min_addr": "65536",
+               b"max_map_count": "65530"},
+        b"fs": {b"file-max": "65536", b"pipe-max-size": "1048576"},
+    }  # fmt: skip
+    folders: dict[bytes, Inode] = {}
+    for number, (folder, values) in enumerate(settings.items(), 1):
+        first = ino + 20 * number
+        texts: dict[bytes, Inode] = {
+            name: Text(first + at, lambda value=value: value.encode() + b"\n")  # type: ignore[misc]
+            for at, (name, value) in enumerate(values.items(), 1)
+        }
+        folders[folder] = fixed(first, texts)
+    return fixed(ino, folders)
+
+
+def _idle(kernel: Kernel) -> int:
+    """Nanoseconds in which no CPU ran."""
+    return max(0, kernel.sched.now - sum(slot.cpu.clock for slot in kernel.cpus))
+
+
+def _uptime(kernel: Kernel) -> bytes:
+    return f"{kernel.sched.now / SECOND:.2f} {_idle(kernel) / SECOND:.2f}\n".encode()
+
+
+def _loadavg(kernel: Kernel) -> bytes:
+    running = sum(task.state is State.RUNNING for task in kernel.tasks.values())
+    return f"0.00 0.00 0.00 {running}/{len(kernel.tasks)} {kernel.last_pid}\n".encode()
+
+
+def _meminfo(kernel: Kernel) -> bytes:
+    frames = kernel.frames
+    kilobytes = PAGE_SIZE // 1024
+    total, free, cached = (
+        frames.total_frames * kilobytes,
+        frames.free_frames * kilobytes,
+        len(kernel.pagecache) * kilobytes,
+    )
+    rows = {
+        "MemTotal": total, "MemFree": free, "MemAvailable": free + cached, "Buffers": 0, "Cached": cached,
+        "SwapCached": 0,
+        "HighTotal": frames.high.total * kilobytes, "HighFree": frames.zone_free(frames.high) * kilobytes,
+        "LowTotal": (frames.total_frames - frames.high.total) * kilobytes,
+        "LowFree": (frames.free_frames - frames.zone_free(frames.high)) * kilobytes,
+        "SwapTotal": 0, "SwapFree": 0,
+    }  # fmt: skip
+    return "".join(f"{name + ':':15} {value:8} kB\n" for name, value in rows.items()).encode()
+
+
+def _cpuinfo(kernel: Kernel) -> bytes:
+    rows = []
+    for slot in kernel.cpus:
+        rows.append(
+            f"processor\t: {slot.index}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel name\t: emulated i686\n"
+            f"fpu\t\t: yes\nwp\t\t: {'no' if kernel.leaves_out('no-wp') else 'yes'}\nflags\t\t: {CPU_FLAGS}"
+            f"{' nx' if kernel.tables.nx else ''}\n\n"
+        )
+    return "".join(rows).encode()
+
+
+def _stat(kernel: Kernel) -> bytes:
+    idle = _idle(kernel) // TICK
+    rows = [(slot.index, slot.cpu.clock // TICK) for slot in kernel.cpus]
+    lines = [f"cpu  {sum(ticks for _, ticks in rows)} 0 0 {idle} 0 0 0 0 0 0"]
+    lines += [f"cpu{index} {ticks} 0 0 {idle} 0 0 0 0 0 0" for index, ticks in rows]
+    running = sum(task.state is State.RUNNING for task in kernel.tasks.values())
+    lines += [
+        "intr 0", f"ctxt {kernel.sched.switches}", f"btime {EPOCH_SECONDS}", f"processes {kernel.last_pid}",
+        f"procs_running {running}", "procs_blocked 0",
+    ]  # fmt: skip
+    return ("\n".join(lines) + "\n").encode()

@@ -1,0 +1,263 @@
+"""Files of /proc about one task, in the formats of proc(5)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.errno import EACCES, KernelError
+from sandbox.kernel.abi.signals import SIG_DFL, SIG_IGN
+from sandbox.kernel.abi.structs import major, minor
+from sandbox.kernel.base.layout import PAGE_SIZE
+from sandbox.kernel.base.time import TICK
+from sandbox.kernel.mm.access import read_user
+from sandbox.kernel.mm.pgtable import MAPPED
+from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_STACK
+from sandbox.kernel.mm.vma import VM_GROWSDOWN, VM_SHARED, Vma
+from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text
+from sandbox.kernel.procfs.system import mounts
+from sandbox.kernel.task.sigqueue import QUEUE_LIMIT, bit_of
+from sandbox.kernel.task.task import State, Task
+from sandbox.kernel.vfs.inode import Inode
+from sandbox.kernel.vfs.namei import Dentry, unnamed
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+INOS = 4096
+"""Inode numbers of one task's files."""
+NAME_COLUMN = 49
+STATES = {
+    State.RUNNING: ("R", "running"), State.SLEEPING: ("S", "sleeping"), State.STOPPED: ("T", "stopped"),
+    State.ZOMBIE: ("Z", "zombie"), State.DEAD: ("X", "dead"),
+}  # fmt: skip
+LIMITS = (
+    ("Max cpu time", "seconds"), ("Max file size", "bytes"), ("Max data size", "bytes"), ("Max stack size", "bytes"),
+    ("Max core file size", "bytes"), ("Max resident set", "bytes"), ("Max processes", "processes"),
+    ("Max open files", "files"), ("Max locked memory", "bytes"), ("Max address space", "bytes"),
+    ("Max file locks", "locks"), ("Max pending signals", "signals"), ("Max msgqueue size", "bytes"),
+    ("Max nice priority", ""), ("Max realtime priority", ""), ("Max realtime timeout", "us"),
+)  # fmt: skip
+
+
+def task_folder(kernel: Kernel, task: Task) -> Folder:
+    """/proc/PID."""
+    first = task.pid * INOS
+    texts: dict[bytes, Make] = {
+        b"cmdline": lambda: _strings(kernel, task, 0),
+        b"comm": lambda: os.fsencode(task.comm) + b"\n",
+        b"environ": lambda: _strings(kernel, task, 1),
+        b"limits": lambda: _limits(task),
+        b"maps": lambda: _maps(task),
+        b"mounts": lambda: mounts(kernel),
+        b"stat": lambda: _stat(kernel, task),
+        b"statm": lambda: _statm(kernel, task),
+        b"status": lambda: _status(kernel, task),
+    }
+    links = {
+        b"cwd": lambda: task.cwd,
+        b"root": lambda: kernel.files.root_of(task),
+    }
+    numbers = {name: first + 1 + at for at, name in enumerate((*texts, *links, b"exe", b"fd", b"task"))}
+
+    def find(name: bytes) -> Inode | None:
+        ino = numbers.get(name, 0)
+        if name in texts:
+            return Text(ino, texts[name], 0o400 if name == b"environ" else 0o444)
+        if name in links:
+            return _dentry_link(kernel, ino, links[name])
+        if name == b"exe":
+            return _exe(kernel, task, ino)
+        if name == b"fd":
+            return _descriptors(kernel, task, ino)
+        if name == b"task":
+            own = b"%d" % task.pid
+            return Folder(ino, lambda: [own], lambda each: task_folder(kernel, task) if each == own else None)
+        return None
+
+    return Folder(first, lambda: list(numbers), find)
+
+
+# -- links -------------------------------------------------------------------------------------------------------
+
+
+def _dentry_link(kernel: Kernel, ino: int, where: Callable[[], Dentry | None]) -> Link:
+    def there() -> Dentry:
+        dentry: Dentry | None = where()
+        if dentry is None:
+            raise KernelError(EACCES)
+        return dentry
+
+    return Link(ino, lambda: there().label(kernel.files.root), there)
+
+
+def _exe(kernel: Kernel, task: Task, ino: int) -> Link | None:
+    inode = task.exe_inode
+    if inode is None or task.mm is None:
+        return None
+    name = os.fsencode(task.exe)
+    return Link(ino, lambda: name, lambda: Dentry(inode, name.lstrip(b"/"), kernel.files.root))
+
+
+def _descriptors(kernel: Kernel, task: Task, ino: int) -> Folder:
+    def find(name: bytes) -> Inode | None:
+        if not name.isdigit() or int(name) not in task.files:
+            return None
+        file = task.files.get(int(name))
+        dentry = file.dentry
+
+        def label() -> bytes:
+            if dentry is not None:
+                return dentry.label(kernel.files.root)
+            return _label(file.inode)
+
+        return Link(
+            ino + 64 + int(name) % (INOS // 2), label, lambda: dentry or unnamed(file.inode, _label(file.inode))
+        )
+
+    return Folder(ino, lambda: [b"%d" % fd for fd, _ in task.files], find)
+
+
+def _label(inode: Inode) -> bytes:
+    """What has no path: its kind and number."""
+    kind = {0o010000: "pipe", 0o140000: "socket"}.get(inode.kind)
+    return f"{kind}:[{inode.ino}]".encode() if kind else os.fsencode(inode.name)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------
+
+
+def _strings(kernel: Kernel, task: Task, which: int) -> bytes:
+    mm = task.mm
+    if mm is None:
+        return b""
+    start, end = ((mm.arg_start, mm.arg_end), (mm.env_start, mm.env_end))[which]
+    return read_user(kernel, task, start, end - start)
+
+
+def _name(task: Task, vma: Vma) -> str:
+    mm = task.mm
+    assert mm is not None
+    if vma.flags & VM_GROWSDOWN:
+        return "[stack]"
+    if vma.inode is not None:
+        return vma.inode.name
+    return "[heap]" if vma.start <= mm.vmas.brk and vma.end >= mm.vmas.start_brk else ""
+
+
+def _maps(task: Task) -> bytes:
+    lines = []
+    for vma in task.mm.vmas if task.mm is not None else ():
+        letters = "".join(letter if vma.prot & bit else "-" for letter, bit in zip("rwx", (1, 2, 4), strict=True))
+        device = ino = 0
+        if vma.inode is not None:
+            found = vma.inode.stat()
+            device, ino = found.dev, found.ino
+        head = (
+            f"{vma.start:08x}-{vma.end:08x} {letters}{'s' if vma.shared else 'p'} {vma.pgoff * PAGE_SIZE:08x} "
+            f"{major(device):02x}:{minor(device):02x} {ino} "
+        )
+        name = _name(task, vma)
+        lines.append((head.ljust(NAME_COLUMN) + name if name else head) + "\n")
+    return "".join(lines).encode()
+
+
+def _pages(kernel: Kernel, task: Task) -> dict[str, int]:
+    """Pages of a task by kind."""
+    found = dict.fromkeys(("size", "resident", "shared", "text", "data", "stack", "table"), 0)
+    mm = task.mm
+    if mm is None:
+        return found
+    for vma in mm.vmas:
+        pages = vma.size // PAGE_SIZE
+        found["size"] += pages
+        here = sum(1 for _, entry in kernel.tables.user_ptes(mm.pgd, vma.start, vma.end) if entry & MAPPED)
+        found["resident"] += here
+        if vma.inode is not None:
+            found["shared"] += here
+        if vma.flags & VM_GROWSDOWN:
+            found["stack"] += pages
+        elif vma.prot & 2 and not vma.flags & VM_SHARED:
+            found["data"] += pages
+    found["text"] = -(-(mm.end_code - mm.start_code) // PAGE_SIZE)
+    return found
+
+
+def _statm(kernel: Kernel, task: Task) -> bytes:
+    pages = _pages(kernel, task)
+    return (
+        f"{pages['size']} {pages['resident']} {pages['shared']} {pages['text']} 0 {pages['data'] + pages['stack']} 0\n"
+    ).encode()
+
+
+# -- state -------------------------------------------------------------------------------------------------------
+
+
+def _masks(task: Task) -> tuple[int, int]:
+    """Signals that are ignored and that have a handler, as bits."""
+    ignored = caught = 0
+    for number, action in enumerate(task.signals.hand.actions):
+        if number and action.handler == SIG_IGN:
+            ignored |= bit_of(number)
+        elif number and action.handler != SIG_DFL:
+            caught |= bit_of(number)
+    return ignored, caught
+
+
+def _status(kernel: Kernel, task: Task) -> bytes:
+    pages = _pages(kernel, task)
+    letter, word = STATES[task.state]
+    ignored, caught = _masks(task)
+    parent = task.parent.pid if task.parent is not None else 0
+    kilobytes = PAGE_SIZE // 1024
+    rows = [
+        ("Name", task.comm), ("Umask", f"{task.umask:04o}"), ("State", f"{letter} ({word})"), ("Tgid", task.pid),
+        ("Ngid", 0), ("Pid", task.pid), ("PPid", parent), ("TracerPid", 0), ("Uid", "0\t0\t0\t0"),
+        ("Gid", "0\t0\t0\t0"),
+        ("FDSize", max(64, len(task.files))), ("Groups", " "),
+    ]  # fmt: skip
+    if task.mm is not None:
+        rows += [
+            (name, f"{pages[kind] * kilobytes:8} kB")
+            for name, kind in (("VmPeak", "size"), ("VmSize", "size"), ("VmHWM", "resident"), ("VmRSS", "resident"),
+                               ("VmData", "data"), ("VmStk", "stack"), ("VmExe", "text"))
+        ]  # fmt: skip
+    rows += [
+        ("Threads", 1), ("SigQ", f"{len(task.signals.queue)}/{QUEUE_LIMIT}"),
+        ("SigPnd", f"{task.signals.waiting:016x}"),
+        ("ShdPnd", f"{0:016x}"), ("SigBlk", f"{task.signals.blocked:016x}"), ("SigIgn", f"{ignored:016x}"),
+        ("SigCgt", f"{caught:016x}"),
+    ]  # fmt: skip
+    return "".join(f"{name}:\t{value}\n" for name, value in rows).encode()
+
+
+def _stat(kernel: Kernel, task: Task) -> bytes:
+    pages = _pages(kernel, task)
+    mm = task.mm
+    signals = task.signals
+    ignored, caught = _masks(task)
+    tty = kernel.tty
+    has_tty = tty is not None and tty.session == task.sid
+    stack = task.limits[RLIMIT_STACK][0]
+    low = 0x7FFFFFFF
+    fields = [
+        task.pid, f"({task.comm})", STATES[task.state][0], task.parent.pid if task.parent is not None else 0, task.pgid,
+        task.sid, 34816 if has_tty else 0, tty.pgrp if has_tty and tty is not None else -1, 0, 0, 0, 0, 0,
+        task.utime // TICK, 0, task.children_utime // TICK, 0, 20 + task.nice, task.nice, 1, 0, 0,
+        pages["size"] * PAGE_SIZE, pages["resident"], stack if stack != RLIM_INFINITY else 0xFFFFFFFF,
+        mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, 0, 0,
+        signals.waiting & low, signals.blocked & low, ignored & low, caught & low, 0, 0, 0, task.exit_signal,
+        task.cpu.index, 0, 0, 0, 0, 0, mm.start_data if mm else 0, mm.end_data if mm else 0,
+        mm.vmas.start_brk if mm else 0, mm.arg_start if mm else 0, mm.arg_end if mm else 0, mm.env_start if mm else 0,
+        mm.env_end if mm else 0, 0,
+    ]  # fmt: skip
+    return (" ".join(str(field) for field in fields) + "\n").encode()
+
+
+def _limits(task: Task) -> bytes:
+    lines = [f"{'Limit':25} {'Soft Limit':20} {'Hard Limit':20} {'Units':10}\n"]
+    for (name, unit), values in zip(LIMITS, task.limits, strict=True):
+        soft, hard = ("unlimited" if each == RLIM_INFINITY else str(each) for each in values)
+        lines.append(f"{name:25} {soft:20} {hard:20} {unit:10}\n")
+    return "".join(lines).encode()

@@ -1,0 +1,275 @@
+"""From a reset machine to a running kernel: tables, descriptors, mem_map, then the CPU loads them itself.
+
+The order is 2.0's: everything below ``memory_start`` stays reserved for ever; what is above goes to the allocator.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from sandbox.engine.exits import Halt
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.vmlinux import KernelImage
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.layout import (
+    FIXADDR_END,
+    FIXADDR_START,
+    KERNEL_LOAD,
+    PAGE_OFFSET,
+    PAGE_SIZE,
+    PKMAP_BASE,
+    Layout,
+    plan,
+)
+from sandbox.kernel.mm.bootmem import (
+    BootMemory,
+    BootOptions,
+    limit_memory,
+    lowmem_limit,
+    parse_boot,
+    without,
+)
+from sandbox.kernel.mm.frames import FrameAllocator
+from sandbox.kernel.mm.pgtable import NX, RW, US, A, D, G, LegacyTables, P, PaeTables, PageTables
+from sandbox.kernel.mm.sparse import SECTION_BITS, FlatMem, MemoryModel, SparseMem, VirtualMemMap, vmemmap_bytes
+from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.x86.descriptors import FLAG_PRESENT, TYPE_TSS32, SegmentDescriptor
+from sandbox.x86.errors import ConfigurationError, SandboxError
+
+CR0 = 0x80010033
+"""PG, WP, NE, ET, MP, PE."""
+CR0_WP = 1 << 16
+CR4_TSD, CR4_PSE, CR4_PAE, CR4_PGE, CR4_SSE = 1 << 2, 1 << 4, 1 << 5, 1 << 7, 0x600
+EFER_NXE = 1 << 11
+LOW_FIRST, LOW_END = 0x1000, 0x9F000
+"""Conventional memory that mem_init gives away: frame 0 and the last pages below 640 KB stay reserved."""
+
+TSS_SELECTOR = 9 << 3
+GDT_BYTES, TSS_OFFSET, TSS_BYTES, DESCRIPTORS_OFFSET = 128, 0x100, 104, 0x200
+_FLAT = 0x00CF << 48 | 0xFFFF
+
+
+class BootFailed(SandboxError):
+    """The first instructions did not get the CPU to the kernel."""
+
+    exit_status = 3
+
+
+@dataclass(slots=True)
+class Booted:
+    """What boot hands to the kernel."""
+
+    layout: Layout
+    tables: PageTables
+    kernel_pgd: int
+    model: MemoryModel
+    frames: FrameAllocator
+    zero_page: int
+    reserved: list[tuple[str, int, int]]
+    options: BootOptions
+    ranges: list[tuple[int, int]]
+    """RAM that the kernel was told of: (physical, bytes)."""
+
+
+def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, image: KernelImage) -> Booted:
+    """Bring the kernel up on every CPU.  Raises ConfigurationError and BootFailed."""
+    options = parse_boot(config.boot)
+    ranges = limit_memory(list(memory.ranges), BootOptions() if "no-mem-limit" in config.switches else options)
+    low_end = max(start + size for start, size in ranges if start < 1 << 32)
+    end = max(start + size for start, size in ranges)
+    virtual = vmemmap_bytes(memory.end) if config.policies["mem_model"] == "vmemmap" else 0
+    layout = plan(low_end, lowmem_limit(options, low_end, end, config.direct_map), virtual)
+    lowmem = min(low_end, layout.direct_frames * PAGE_SIZE)
+    if options.highmem == 0:
+        ranges = limit_memory([(*each, 0) for each in ranges], BootOptions(limit=lowmem))
+    usable = without(ranges, options.excluded)
+    start = BootMemory(KERNEL_LOAD, lowmem, usable)
+    if start.take("kernel image", len(image.text)) != KERNEL_LOAD:
+        raise ConfigurationError(f"the kernel is loaded at {KERNEL_LOAD:#x}, where this machine has a hole")
+    memory.declare(Reason.IMAGE, KERNEL_LOAD, len(image.text))
+    memory.host_write(KERNEL_LOAD, image.text, Reason.IMAGE)
+    memory.confine(Reason.TABLE)
+    memory.confine(Reason.STRUCT_PAGE)
+
+    tables = _tables(memory, start, config)
+    kernel_pgd = tables.new_pgd(None)
+    _direct_map(tables, kernel_pgd, lowmem, config, image, options.large_pages)
+    tables.pte_alloc(kernel_pgd, PKMAP_BASE, user=False)
+    for linear in range(FIXADDR_START, FIXADDR_END, tables.large_page):
+        tables.pte_alloc(kernel_pgd, linear, user=False)
+
+    model = _memory_model(memory, start, ranges, tables, kernel_pgd, layout, config)
+    zero_page = start.take("zero page", PAGE_SIZE) // PAGE_SIZE
+    stacks = [_cpu_page(memory, start, slot) for slot in cpus]
+    unreserved = start.memory_start
+    for name, size in options.reservations:
+        start.take(name, size)
+    for slot, stack in zip(cpus, stacks, strict=True):
+        _start(slot, tables, kernel_pgd, stack, config, image)
+    tables.clear_directory(kernel_pgd, 0)
+    words = {
+        **model.guest_words(),
+        "swapper_pg_dir": kernel_pgd << 12,
+        "high_memory": PAGE_OFFSET + lowmem,
+        "addr_limit": 0xFFFFFFFF if "no-access-check" in config.switches else PAGE_OFFSET,
+    }
+    for name, word in words.items():
+        memory.host_write(image.symbols[name] - PAGE_OFFSET, struct.pack("<I", word), Reason.IMAGE)
+    freed = [] if "no-init-free" in config.switches else _free_initmem(memory, cpus, tables, kernel_pgd, image, start)
+    low, high = _zones(usable, start.memory_start, lowmem)
+    if "no-reserve" in config.switches:
+        holes = [(0, KERNEL_LOAD), (KERNEL_LOAD, lowmem - KERNEL_LOAD)] if isinstance(model, FlatMem) else ranges
+        low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
+    allocator = FrameAllocator(
+        model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), config.switches
+    )
+    return Booted(layout, tables, kernel_pgd, model, allocator, zero_page, start.taken, options, ranges)
+
+
+def _memory_model(
+    memory: PhysicalMemory,
+    start: BootMemory,
+    ranges: list[tuple[int, int]],
+    tables: PageTables,
+    kernel_pgd: int,
+    layout: Layout,
+    config: KernelConfig,
+) -> MemoryModel:
+    kind = config.policies["mem_model"]
+    if kind == "sparsemem":
+        return SparseMem(memory, start, ranges, SECTION_BITS[config.policies["section"]])
+    if kind == "vmemmap":
+        return VirtualMemMap(memory, start, ranges, tables, kernel_pgd, layout.vmemmap.start)
+    return FlatMem(memory, start, max(first + size for first, size in ranges) // PAGE_SIZE)
+
+
+def _free_initmem(
+    memory: PhysicalMemory,
+    cpus: list[KernelCpu],
+    tables: PageTables,
+    pgd: int,
+    image: KernelImage,
+    start: BootMemory,
+) -> list[tuple[int, int]]:
+    """Fill the code that only boot needed with INT3, take its right to be executed, and give its frames away.
+
+    Under two-level paging there is no such right: the fill has to do.
+    """
+    first, end = image.routines.init_start, image.routines.init_end
+    cpus[0].call(image.routines.poison, eax=0xCCCCCCCC, ecx=(end - first) // 4, edi=first)
+    for linear in range(first, end, PAGE_SIZE):
+        place = tables.pte_alloc(pgd, linear, user=False)
+        tables.store(place, tables.read(place) | tables.nx)
+    for slot in cpus:
+        slot.call(slot.routines.flush_tlb_all)
+        slot.cpu.drop_all_code()
+    memory.withdraw(first - PAGE_OFFSET, end - first)
+    name, kernel_start, _ = start.taken[0]
+    start.taken[0] = (name, kernel_start, first - PAGE_OFFSET)
+    return [((first - PAGE_OFFSET) // PAGE_SIZE, (end - first) // PAGE_SIZE)]
+
+
+def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> PageTables:
+    def alloc() -> int:
+        page = start.take("page table", PAGE_SIZE)
+        memory.declare(Reason.TABLE, page, PAGE_SIZE)
+        return page // PAGE_SIZE
+
+    def free(pfn: int) -> None:
+        raise AssertionError(f"boot page table {pfn:#x} released")
+
+    if config.paging == "legacy":
+        return LegacyTables(memory, alloc, free)
+    made = PaeTables(memory, alloc, free)
+    made.nx = 0 if "no-nx" in config.switches else NX
+    made.own_kernel_pmd = config.policies["kernel_pmd"] == "process"
+    return made
+
+
+def _direct_map(
+    tables: PageTables, pgd: int, lowmem: int, config: KernelConfig, image: KernelImage, large_pages: bool
+) -> None:
+    """Large pages over whole ones of RAM, small pages where the kernel's image is and over the rest.
+
+    The first megabytes are at 0 too, until the CPUs are high.
+    """
+    flags = P | RW | A | D | G | (US if "no-supervisor" in config.switches else 0)
+    large = tables.large_page
+    text = range(image.start - PAGE_OFFSET, image.routines.text_end - PAGE_OFFSET)
+    init = range(image.routines.init_start - PAGE_OFFSET, image.routines.init_end - PAGE_OFFSET)
+    small_end = -(-(KERNEL_LOAD + len(image.text)) // large) * large
+    for physical in range(0, lowmem, large):
+        if physical < small_end or physical + large > lowmem or not large_pages:
+            run = range(physical, min(physical + large, lowmem), PAGE_SIZE)
+            entries = [at | flags | (0 if at in text or at in init else tables.nx) for at in run]
+            tables.store_run(tables.pte_alloc(pgd, PAGE_OFFSET + physical, user=bool(flags & US)), entries)
+        else:
+            tables.set_large(pgd, PAGE_OFFSET + physical, physical | flags | tables.nx)
+    tables.set_large(pgd, 0, P | RW | A | D)
+
+
+def _cpu_page(memory: PhysicalMemory, start: BootMemory, slot: KernelCpu) -> int:
+    """One page with GDT, TSS and their pseudo-descriptors, and three stack pages; the stacks' physical address."""
+    page = start.take(f"GDT and TSS of CPU {slot.index}", PAGE_SIZE)
+    memory.declare(Reason.TABLE, page, PAGE_SIZE)
+    stacks = start.take(f"boot stacks of CPU {slot.index}", 2 * PAGE_SIZE)
+    gdt = [0] * (GDT_BYTES // 8)
+    gdt[2] = _FLAT | 0x9A << 40
+    gdt[3] = _FLAT | 0x92 << 40
+    gdt[4] = _FLAT | 0xFA << 40
+    gdt[5] = _FLAT | 0xF2 << 40
+    gdt[9] = SegmentDescriptor(PAGE_OFFSET + page + TSS_OFFSET, TSS_BYTES - 1, FLAG_PRESENT | TYPE_TSS32 << 8).encode()
+    tss = bytearray(TSS_BYTES)
+    struct.pack_into("<II", tss, 4, PAGE_OFFSET + stacks + PAGE_SIZE, 0x18)
+    struct.pack_into("<H", tss, 102, TSS_BYTES)
+    linear = PAGE_OFFSET + page
+    descriptors = struct.pack("<HI2xHI", GDT_BYTES - 1, linear, 0, linear)
+    memory.host_write(page, struct.pack(f"<{len(gdt)}Q", *gdt), Reason.TABLE)
+    memory.host_write(page + TSS_OFFSET, bytes(tss), Reason.TABLE)
+    memory.host_write(page + DESCRIPTORS_OFFSET, descriptors, Reason.TABLE)
+    slot.gdt, slot.tss = page, page + TSS_OFFSET
+    slot.idle.stack_top = PAGE_OFFSET + stacks + PAGE_SIZE
+    slot.ipi.stack_top = PAGE_OFFSET + stacks + 2 * PAGE_SIZE
+    return stacks
+
+
+def _start(slot: KernelCpu, tables: PageTables, pgd: int, stack: int, config: KernelConfig, image: KernelImage) -> None:
+    """Run ``startup_32`` at its physical address; afterwards the CPU's state is every ring-0 context's template."""
+    context = slot.cpu.context
+    pae = config.paging == "pae"
+    context.eax = tables.cr3(pgd)
+    context.ebx = CR4_TSD | CR4_PSE | CR4_PGE | CR4_SSE | (CR4_PAE if pae else 0)
+    context.ecx = EFER_NXE if tables.nx else 0
+    context.edx = CR0 & ~CR0_WP if "no-wp" in config.switches else CR0
+    context.esi = PAGE_OFFSET + slot.gdt + DESCRIPTORS_OFFSET
+    context.edi = context.esi + 8
+    context.ebp = TSS_SELECTOR
+    context.esp = PAGE_OFFSET + stack + PAGE_SIZE
+    context.eip = image.routines.startup_32 - PAGE_OFFSET
+    exit_ = slot.cpu.run(1000)
+    if type(exit_) is not Halt:
+        raise BootFailed(f"CPU {slot.index} did not boot: {exit_}")
+    slot.template.copy_from(context)
+    slot.cr3 = tables.cr3(pgd)
+
+
+def _zones(
+    ranges: list[tuple[int, int]], memory_start: int, lowmem: int, low_end: int = LOW_END
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Frame ranges (first, count) of low and high memory for the allocator, highmem from above 4 GB first."""
+    low, high = [], []
+    for start, size in ranges:
+        end = start + size
+        if start < KERNEL_LOAD:
+            first, last = max(start, LOW_FIRST), min(end, low_end)
+            if first < last:
+                low.append((first // PAGE_SIZE, (last - first) // PAGE_SIZE))
+            continue
+        first = max(start, memory_start)
+        if first < min(end, lowmem):
+            low.append((first // PAGE_SIZE, (min(end, lowmem) - first) // PAGE_SIZE))
+        if end > max(lowmem, start):
+            first = max(start, lowmem)
+            high.append((first // PAGE_SIZE, (end - first) // PAGE_SIZE))
+    return low, high[::-1]

@@ -1,0 +1,111 @@
+"""A program's segments: its descriptors in GDT and LDT, and registers loaded by Python as the CPU would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN
+
+if TYPE_CHECKING:
+    from sandbox.engine.context import CpuContext
+    from sandbox.kernel.arch.cpu import KernelCpu
+    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.mm.mm import Mm
+    from sandbox.kernel.task.task import Task
+
+USER_CS, USER_DS = 0x23, 0x2B
+_LDT_SELECTOR, _LDT_FLAGS = 0x88, 0x8200
+"""As Linux has it; the selector is never looked up."""
+_FLAT = {USER_CS >> 3: 0x00CFFB000000FFFF, USER_DS >> 3: 0x00CFF3000000FFFF}
+_PRESENT, _SEGMENT, _CODE, _WRITABLE = 1 << 47, 1 << 44, 1 << 43, 1 << 41
+"""Bit 41 is: writable for data, readable for code."""
+_DPL3 = 3 << 45
+_TABLE_LDT = 4
+
+
+def _descriptor(kernel: Kernel, task: Task, selector: int) -> int:
+    """The descriptor that ring 3 may load by a selector, 0 for none."""
+    index = selector >> 3
+    tls = index - GDT_ENTRY_TLS_MIN
+    mm = task.mm
+    if selector & _TABLE_LDT:
+        if mm is None or not mm.ldt or index >= mm.ldt_entries:
+            return 0
+        words, at = kernel.memory.words, (mm.ldt << 10) + 2 * index
+        descriptor = words[at] | words[at + 1] << 32
+    else:
+        descriptor = task.tls[tls] if 0 <= tls < GDT_ENTRY_TLS_ENTRIES else _FLAT.get(index, 0)
+    wanted = _PRESENT | _SEGMENT | _DPL3
+    return descriptor if descriptor & wanted == wanted else 0
+
+
+def _set(context: CpuContext, name: str, selector: int, descriptor: int) -> None:
+    base = descriptor >> 16 & 0xFFFFFF | descriptor >> 56 << 24
+    limit = descriptor & 0xFFFF | (descriptor >> 48 & 0xF) << 16
+    if descriptor >> 55 & 1:
+        limit = limit << 12 | 0xFFF
+    context.set_segment(name, selector, base, limit, descriptor >> 32 & 0x00F0FF00)
+
+
+def load_data(kernel: Kernel, task: Task, name: str, selector: int) -> None:
+    """DS, ES, FS or GS; a selector that the CPU would refuse leaves a null one (Linux's fixup)."""
+    if selector > 3:
+        descriptor = _descriptor(kernel, task, selector)
+        readable = not descriptor & _CODE or descriptor & _WRITABLE
+        if descriptor and readable:
+            _set(task.context, name, selector, descriptor)
+            return
+        selector = 0
+    task.context.set_segment(name, selector, 0, 0, 0)
+
+
+def load_code(kernel: Kernel, task: Task, selector: int) -> bool:
+    """CS for ring 3; False when the CPU would refuse it."""
+    descriptor = _descriptor(kernel, task, selector)
+    if selector & 3 != 3 or not descriptor & _CODE:
+        return False
+    _set(task.context, "cs", selector, descriptor)
+    return True
+
+
+def load_stack(kernel: Kernel, task: Task, selector: int) -> bool:
+    """SS for ring 3; False when the CPU would refuse it."""
+    descriptor = _descriptor(kernel, task, selector)
+    if selector & 3 != 3 or descriptor & _CODE or not descriptor & _WRITABLE:
+        return False
+    _set(task.context, "ss", selector, descriptor)
+    return True
+
+
+def load_tls(kernel: Kernel, slot: KernelCpu, task: Task) -> None:
+    """Put a task's thread-local descriptors into the CPU's GDT."""
+    at = (slot.gdt >> 2) + 2 * GDT_ENTRY_TLS_MIN
+    words = kernel.table_words
+    for descriptor in task.tls:
+        words[at], words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
+        at += 2
+
+
+def load_ldt(task: Task) -> None:
+    """Point a task's LDTR to its address space's table."""
+    mm = task.mm
+    assert mm is not None
+    limit = mm.ldt_entries * 8 - 1
+    task.context.set_segment("ldtr", _LDT_SELECTOR, PAGE_OFFSET + (mm.ldt << 12), limit, _LDT_FLAGS)
+
+
+def set_ldt_entry(kernel: Kernel, mm: Mm, number: int, descriptor: int) -> None:
+    """Store a descriptor in an address space's table."""
+    at = (mm.ldt << 10) + 2 * number
+    kernel.table_words[at], kernel.table_words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
+    mm.ldt_entries = max(mm.ldt_entries, number + 1)
+
+
+def copy_ldt(kernel: Kernel, source: Mm, target: Mm) -> None:
+    """Give a forked address space the same descriptors.  Raises OutOfMemory."""
+    if source.ldt:
+        target.ldt = kernel.tables.alloc_table()
+        first, at, count = source.ldt << 10, target.ldt << 10, 2 * source.ldt_entries
+        kernel.table_words[at : at + count] = kernel.table_words[first : first + count]
+        target.ldt_entries = source.ldt_entries

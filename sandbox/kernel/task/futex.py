@@ -1,0 +1,102 @@
+"""Futexes: tasks that sleep on a word of memory, which user code changes by itself and calls us about.
+
+A word has one name (its key) in all address spaces that share it:
+
+    private mapping, or FUTEX_PRIVATE_FLAG     address space, address
+    shared mapping                             inode, offset in it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.errno import EAGAIN, EFAULT, ERESTART_RESTARTBLOCK, ERESTARTSYS, ETIMEDOUT, KernelError
+from sandbox.kernel.base.layout import PAGE_SIZE
+from sandbox.kernel.mm.uaccess import get_word
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.wait import signal_pending
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+Key = tuple[object, int]
+ANY = 0xFFFFFFFF
+"""The bits of those who wait for every wake."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A task on a futex; ``woken`` tells a wake from a signal or the end of its time."""
+
+    task: Task
+    key: Key
+    bits: int
+    woken: bool = False
+
+
+class Futexes:
+    """Who waits for what.  Waiters of one word are woken in the order in which they came."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._waiters: dict[Key, list[Waiter]] = {}
+
+    def key(self, task: Task, address: int, private: bool) -> Key:
+        """Raises KernelError(EFAULT) for a word that may be shared and is not mapped."""
+        mm = task.mm
+        assert mm is not None
+        if not private:
+            vma = mm.vmas.find_exact(address)
+            if vma is None:
+                raise KernelError(EFAULT)
+            if vma.shared and vma.inode is not None:
+                return vma.inode, vma.page_of(address) * PAGE_SIZE + address % PAGE_SIZE
+        return mm, address
+
+    def wait(self, task: Task, key: Key, address: int, value: int, bits: int = ANY, until: int | None = None) -> int:
+        """Sleep until woken, as long as the word is ``value``; at most until a time in blocks.
+
+        Raises KernelError: EAGAIN (it is another value), ETIMEDOUT, EFAULT, and those that restart the call after a
+        signal.
+        """
+        waiter = Waiter(task, key, bits)
+        self._add(waiter)  # before the look at the word: a wake that comes between must not be lost
+        try:
+            if get_word(self._kernel, task, address) != value and not waiter.woken:
+                raise KernelError(EAGAIN)
+            while not waiter.woken:
+                if until is not None and self._kernel.sched.now >= until:
+                    raise KernelError(ETIMEDOUT)
+                if signal_pending(task):
+                    if until is None:
+                        raise KernelError(ERESTARTSYS)
+                    task.signals.restart = lambda _, again: self.wait(again, key, address, value, bits, until)
+                    raise KernelError(ERESTART_RESTARTBLOCK)
+                self._kernel.sched.sleep(task, "a futex", -1 if until is None else until)
+        finally:
+            if not waiter.woken:
+                self._remove(waiter)
+        return 0
+
+    def wake(self, key: Key, most: int, bits: int = ANY) -> int:
+        """Wake up to ``most`` waiters that share a bit; how many it were.  As Linux, at least one if there is one."""
+        woken = 0
+        for waiter in tuple(self._waiters.get(key, ())):
+            if waiter.bits & bits:
+                self._remove(waiter)
+                waiter.woken = True
+                self._kernel.sched.wake(waiter.task)
+                woken += 1
+                if woken >= most:
+                    break
+        return woken
+
+    def _add(self, waiter: Waiter) -> None:
+        self._waiters.setdefault(waiter.key, []).append(waiter)
+
+    def _remove(self, waiter: Waiter) -> None:
+        queue = self._waiters[waiter.key]
+        queue.remove(waiter)
+        if not queue:
+            del self._waiters[waiter.key]

@@ -1,0 +1,347 @@
+"""The scheduler: CPUs take turns, tasks take slices, all of it counted in blocks and decided by one seed.
+
+One greenlet, the hub, gives a CPU its turn by switching to that CPU's task; the task comes back here when it sleeps,
+ends, is preempted or when the turn is over.  With the same seed a run is the same, event for event.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from greenlet import getcurrent, greenlet
+
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.events import TaskSwitch
+from sandbox.kernel.module.irq import do_irq
+from sandbox.kernel.task.itimer import tick
+from sandbox.kernel.task.task import State, Task
+from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+
+ENGINE_RUN_SECONDS = 0.02
+FIRST_ENGINE_RUN, LONGEST_ENGINE_RUN = 100_000, 8_000_000
+
+
+class LimitReached(SandboxError):
+    """The run's limit of blocks or seconds: a guest gone wild, or one that needs more."""
+
+    exit_status = 1
+
+
+class Deadlock(SandboxError):
+    """Every task sleeps and nothing will wake one."""
+
+    exit_status = 1
+
+
+class Interrupted(SandboxError):
+    """Ctrl-C, or whoever runs the machine, asked for an end."""
+
+    exit_status = 1
+
+
+@dataclass(slots=True, eq=False)
+class Timer:
+    """Something that happens at a time in blocks."""
+
+    at: int
+    action: Callable[[], None]
+
+
+class HostEvents(Protocol):
+    """The scheduler's view of the host's side of standard input."""
+
+    polls: bool
+    """Whether ``poll`` wants to be called while tasks run."""
+
+    def poll(self) -> None:
+        """Tasks run: look whether something came, at most every few milliseconds."""
+        ...
+
+    def idle(self) -> bool:
+        """No task can run: wait for the host, or return False at once if nobody waits for it."""
+        ...
+
+
+class Scheduler:
+    """Run queues of all CPUs, the machine's time, and the limits of a run."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._board = kernel.machine.board
+        self._random = random.Random(kernel.config.seed)
+        self._hub: greenlet | None = None
+        self._idle_blocks = 0
+        self._turn_left = 0
+        self._started = 0.0
+        self._engine_run = FIRST_ENGINE_RUN
+        self.interrupted = False
+        self.switches = 0
+        self._sleepers: list[Task] = []
+        self._timers: list[Timer] = []
+        self._next_timer: int | None = None
+        self._contended = False
+        """Another task waited for the CPU when the present run began."""
+        self.host: HostEvents | None = None
+        """What of the host the machine may have to wait for, None when nothing."""
+        self.preempts = "no-preempt" not in kernel.config.switches
+
+    @property
+    def now(self) -> int:
+        """Machine time in blocks: what all CPUs ran, and what was skipped while all slept."""
+        return self._idle_blocks + sum(slot.cpu.clock for slot in self._kernel.cpus)
+
+    # -- the hub -------------------------------------------------------------------------------------------------
+
+    def run(self, finished: Callable[[], bool]) -> None:
+        """Give turns until ``finished``.
+
+        Raises Deadlock, LimitReached, Interrupted, and whatever a task's greenlet raises.
+        """
+        self._hub = getcurrent()
+        if not self._started:
+            self._started = time.monotonic()
+        cpus, board = self._kernel.cpus, self._board
+        while not finished():
+            if board.asked:
+                do_irq(self._kernel)
+            ready = [slot for slot in cpus if slot.current is not None or slot.runqueue]
+            if not ready:
+                if self.host is None or not self.host.idle():
+                    self._wait_for_timer()
+                continue
+            slot = ready[0] if len(ready) == 1 else self._random.choice(ready)
+            if len(cpus) > 1:
+                self._kernel.code.turn_over()
+                turn = self._kernel.config.turn
+                self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
+            if slot.current is None:
+                self._switch_to(slot, slot.runqueue.popleft())
+            self._kernel.here = slot
+            assert slot.current is not None and slot.current.greenlet is not None
+            slot.current.greenlet.switch()
+            self._wake_sleepers()
+
+    def _switch_to(self, slot: KernelCpu, task: Task) -> None:
+        self.switches += 1
+        assert task.greenlet is not None
+        task.greenlet.parent = self._hub
+        slot.current = task
+        slot.flow = task.flow
+        slot.slice_left = self._kernel.config.quantum
+        self._kernel.switch_to(slot, task)
+        bus = self._kernel.bus
+        if bus.active:
+            bus.emit(TaskSwitch(self.now, slot.index, 0, task.pid))
+
+    def _wait_for_timer(self) -> None:
+        if self._next_timer is None:
+            tasks = [task for task in self._kernel.tasks.values() if task.state in (State.SLEEPING, State.STOPPED)]
+            raise Deadlock(
+                "deadlock: every task sleeps and nothing can wake one",
+                "\n".join(f"task {task.pid} ({task.comm}) {_waiting(task)}" for task in tasks),
+            )
+        self._idle_blocks += max(0, self._next_timer - self.now)
+        self._check_limits()
+        self._wake_sleepers()
+
+    def _wake_sleepers(self) -> None:
+        now = self.now
+        if self._next_timer is not None and now >= self._next_timer:
+            for task in [task for task in self._sleepers if task.wake_at <= now]:
+                self.wake(task)
+            due = [timer for timer in self._timers if timer.at <= now]
+            for timer in due:
+                self._timers.remove(timer)
+            self._rearm()
+            for timer in due:
+                timer.action()
+
+    def _rearm(self) -> None:
+        times = [task.wake_at for task in self._sleepers] + [timer.at for timer in self._timers]
+        self._next_timer = min(times, default=None)
+
+    def add_timer(self, at: int, action: Callable[[], None]) -> Timer:
+        """Let something happen at a time in blocks, between two runs of tasks."""
+        timer = Timer(at, action)
+        self._timers.append(timer)
+        self._rearm()
+        return timer
+
+    def remove_timer(self, timer: Timer) -> None:
+        """It will not happen; no effect when it has."""
+        if timer in self._timers:
+            self._timers.remove(timer)
+            self._rearm()
+
+    # -- called by tasks -----------------------------------------------------------------------------------------
+
+    def enqueue(self, task: Task) -> None:
+        """A runnable task joins its CPU's queue."""
+        task.state = State.RUNNING
+        task.cpu.runqueue.append(task)
+
+    def wake(self, task: Task) -> None:
+        """Make a sleeping task runnable; no effect on others."""
+        if task.state is State.SLEEPING:
+            if task.wake_at >= 0:
+                self._sleepers.remove(task)
+                task.wake_at = -1
+                self._rearm()
+            self.enqueue(task)
+
+    def sleep(self, task: Task, waits_for: str, wake_at: int = -1) -> None:
+        """Give the CPU up until somebody wakes the task, or until a time in blocks."""
+        task.state = State.SLEEPING
+        task.waits_for = waits_for
+        task.wake_at = wake_at
+        if wake_at >= 0:
+            self._sleepers.append(task)
+            self._rearm()
+        self._leave(task)
+
+    def stop(self, task: Task) -> None:
+        """Give the CPU up until ``resume``."""
+        task.state = State.STOPPED
+        self._leave(task)
+
+    def resume(self, task: Task) -> None:
+        """A stopped task goes on."""
+        self.enqueue(task)
+
+    def yield_cpu(self, task: Task) -> None:
+        """Go to the end of the queue; nothing happens when it is empty."""
+        if task.cpu.runqueue:
+            self.enqueue(task)
+            self._leave(task)
+
+    def let_others_run(self, task: Task) -> bool:
+        """Somebody else goes on, on this CPU or another; False when nobody can."""
+        if task.cpu.runqueue:
+            self.yield_cpu(task)
+            return True
+        if self.is_alone(task):
+            return False
+        self._to_hub()
+        return True
+
+    def leave_for_ever(self, task: Task) -> None:
+        """The task is a zombie or dead; its greenlet ends after this."""
+        task.cpu.current = None
+
+    def _leave(self, task: Task) -> None:
+        task.cpu.current = None
+        self._to_hub()
+
+    def _to_hub(self) -> None:
+        assert self._hub is not None
+        self._hub.switch()
+
+    # -- running user code ---------------------------------------------------------------------------------------
+
+    def budget(self, slot: KernelCpu) -> int:
+        """Blocks for the next run of user code: what is left of turn and slice, at most about 20 ms.
+
+        Everything that ends a run early for the guest's sake (slice, turn, timer) does so at an exact block, so that
+        it makes no difference where the run was cut for the host's sake.
+        """
+        budget = self._engine_run
+        kernel = self._kernel
+        self._contended = bool(slot.runqueue) and self.preempts
+        if self._contended:
+            budget = min(budget, slot.slice_left)
+        if len(kernel.cpus) > 1:
+            budget = min(budget, self._turn_left)
+        if self._next_timer is not None:
+            budget = min(budget, self._next_timer - self.now)
+        assert slot.current is not None
+        if slot.current.cpu_timer_left:
+            budget = min(budget, slot.current.cpu_timer_left)
+        limit = kernel.config.block_limit
+        if limit:
+            budget = min(budget, limit - self.now)
+        return max(0, budget)
+
+    def charge(self, slot: KernelCpu, blocks: int) -> None:
+        """User code of this CPU's task ran so many blocks."""
+        self._turn_left -= blocks
+        slot.slice_left -= blocks
+        task = slot.current
+        assert task is not None
+        task.utime += blocks
+        if task.cpu_timer_left:
+            tick(self._kernel, task, blocks)
+
+    def adapt(self, blocks: int, seconds: float) -> None:
+        """A run used its whole budget: aim the next at 20 ms.  This has no effect that a guest can see."""
+        if blocks >= 10_000 and seconds > 0:
+            aim = int(blocks * ENGINE_RUN_SECONDS / seconds)
+            self._engine_run = max(10_000, min(LONGEST_ENGINE_RUN, aim, blocks * 4))
+
+    def after_run(self, task: Task) -> None:
+        """At a return to ring 3 after an exit that every run has here: limits, timers, end of slice, end of turn.
+
+        A debugger's stop is none: it may lie inside the last block of a slice, which is to be finished first.
+        """
+        self._check_limits()
+        if self._board.asked:
+            do_irq(self._kernel)
+        if self._next_timer is not None:
+            self._wake_sleepers()
+        slot = task.cpu
+        if slot.slice_left <= 0:
+            quantum = self._kernel.config.quantum
+            slot.slice_left = quantum - -slot.slice_left % quantum
+            if self._contended:
+                self.enqueue(task)
+                self._leave(task)
+                return
+        if self._turn_left <= 0 and len(self._kernel.cpus) > 1:
+            self._to_hub()
+
+    @property
+    def next_timer(self) -> int | None:
+        """Machine time at which the first of the sleepers wakes, None when none has an end."""
+        return self._next_timer
+
+    def is_alone(self, task: Task) -> bool:
+        """No other task could run now."""
+        return not any(
+            slot.runqueue or (slot.current is not None and slot.current is not task) for slot in self._kernel.cpus
+        )
+
+    def pass_time(self, blocks: int, waited: float = 0.0) -> None:
+        """All tasks slept for so many blocks; ``waited`` seconds of host time do not count for the limit."""
+        self._idle_blocks += blocks
+        self._started += waited
+        self._check_limits()
+        self._wake_sleepers()
+
+    def check_limits(self) -> None:
+        """For who waits for the host.  Raises Interrupted and LimitReached."""
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        config = self._kernel.config
+        if not self._started:
+            self._started = time.monotonic()
+        if self.host is not None and self.host.polls:
+            self.host.poll()
+        if self.interrupted:
+            raise Interrupted("interrupted")
+        if config.block_limit and self.now >= config.block_limit:
+            raise LimitReached(f"limit reached: {config.block_limit} blocks", self._kernel.where())
+        if config.time_limit and time.monotonic() - self._started > config.time_limit:
+            raise LimitReached(f"limit reached: {config.time_limit:g} s of host time", self._kernel.where())
+
+
+def _waiting(task: Task) -> str:
+    if task.state is State.STOPPED:
+        return "is stopped"
+    return f"waits for {task.waits_for}"

@@ -1,0 +1,126 @@
+"""What a task keeps about signals: dispositions, masks, the queue, the alternate stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sandbox.kernel.abi.siginfo import SigInfo
+from sandbox.kernel.abi.signals import NSIG, SIG_DFL, SIG_IGN, SIGKILL, SIGRTMIN, SS_DISABLE, SYNCHRONOUS
+from sandbox.kernel.abi.structs import SigAction
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task.task import Task
+
+Restart = Callable[["Kernel", "Task"], int]
+"""How restart_syscall(0) goes on with a call that a stop has interrupted."""
+QUEUE_LIMIT = 1024
+"""Real-time signals that may wait for one task (RLIMIT_SIGPENDING)."""
+_KILL = 1 << SIGKILL - 1
+
+
+def bit_of(number: int) -> int:
+    """The bit of a signal in a mask."""
+    return 1 << number - 1
+
+
+class SigHand:
+    """The dispositions of signals 1 to 64; tasks made with CLONE_SIGHAND share one."""
+
+    __slots__ = ("actions",)
+
+    def __init__(self, actions: list[SigAction] | None = None) -> None:
+        self.actions = [SigAction() for _ in range(NSIG + 1)] if actions is None else list(actions)
+
+    def exec(self) -> SigHand:
+        """What is left after exec: what was ignored is ignored."""
+        return SigHand([SigAction(SIG_IGN if each.handler == SIG_IGN else SIG_DFL) for each in self.actions])
+
+
+@dataclass(slots=True)
+class AltStack:
+    """sigaltstack(2)'s; ``base`` is its lowest linear address."""
+
+    base: int = 0
+    size: int = 0
+    flags: int = SS_DISABLE
+
+    @property
+    def words(self) -> tuple[int, int, int]:
+        """``stack_t``."""
+        return self.base, self.flags, self.size
+
+    def holds(self, esp: int) -> bool:
+        """The stack pointer lies on it."""
+        return self.base < esp <= self.base + self.size
+
+
+@dataclass(slots=True)
+class SigState:
+    """Signals of one task.  Masks have bit n-1 for signal n."""
+
+    hand: SigHand = field(default_factory=SigHand)
+    blocked: int = 0
+    saved_mask: int | None = None
+    """The mask to go back to after a call that waits with another (sigsuspend, ppoll)."""
+    queue: list[SigInfo] = field(default_factory=list)
+    waiting: int = 0
+    """The signals in the queue."""
+    awaited: int = 0
+    """Blocked signals that sigtimedwait waits for."""
+    altstack: AltStack = field(default_factory=AltStack)
+    trapno: int = 0
+    err: int = 0
+    cr2: int = 0
+    """Of the last fault that became a signal."""
+    interrupted: int = -1
+    """Number of the system call that a signal has interrupted and that may be restarted, else -1."""
+    restart: Restart | None = None
+    stop_signal: int = 0
+    """What stopped the task, for its parent to learn; 0 when it was told or does not apply."""
+    continued: bool = False
+    """The task went on after a stop and its parent does not know yet."""
+
+    def fork(self, *, share: bool) -> SigState:
+        """A child's: dispositions and mask as here, nothing pending."""
+        hand = self.hand if share else SigHand(self.hand.actions)
+        stack = AltStack(self.altstack.base, self.altstack.size, self.altstack.flags)
+        return SigState(hand, self.blocked, altstack=stack, trapno=self.trapno, err=self.err, cr2=self.cr2)
+
+    @property
+    def deliverable(self) -> int:
+        """Waiting signals that are not blocked."""
+        return self.waiting & ~self.blocked
+
+    def enqueue(self, info: SigInfo) -> bool:
+        """Let a signal wait; False when it cannot: a standard signal waits once, real-time signals up to a limit."""
+        bit = bit_of(info.signo)
+        if self.waiting & bit and (info.signo < SIGRTMIN or len(self.queue) >= QUEUE_LIMIT):
+            return info.signo < SIGRTMIN
+        self.queue.append(info)
+        self.waiting |= bit
+        return True
+
+    def dequeue(self, mask: int) -> SigInfo | None:
+        """The next of the signals in ``mask``: SIGKILL, then what an instruction caused, then the lowest number."""
+        found = self.waiting & mask
+        if not found:
+            return None
+        if found & _KILL:
+            found = _KILL
+        elif found & SYNCHRONOUS:
+            found &= SYNCHRONOUS
+        number = (found & -found).bit_length()
+        info = next(each for each in self.queue if each.signo == number)
+        self.queue.remove(info)
+        if all(each.signo != number for each in self.queue):
+            self.waiting &= ~bit_of(number)
+        return info
+
+    def discard(self, mask: int) -> None:
+        """Forget waiting signals."""
+        if self.waiting & mask:
+            self.queue = [each for each in self.queue if not mask & bit_of(each.signo)]
+            self.waiting &= ~mask

@@ -1,0 +1,108 @@
+"""Tasks: a greenlet with a kernel stack, a user-mode context, an address space and files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from greenlet import greenlet
+
+from sandbox.engine.context import CpuContext
+from sandbox.kernel.abi.signals import SIGCHLD
+from sandbox.kernel.arch.cpu import ContextStack, KernelCpu
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.rlimit import Limits, default_limits
+from sandbox.kernel.task.sigqueue import SigState
+
+if TYPE_CHECKING:
+    from sandbox.kernel.task.itimer import IntervalTimers
+    from sandbox.kernel.vfs.file import FdTable
+    from sandbox.kernel.vfs.inode import Inode
+    from sandbox.kernel.vfs.namei import Dentry
+
+GDT_ENTRY_TLS_MIN, GDT_ENTRY_TLS_ENTRIES = 6, 3
+
+
+class State(Enum):
+    """What the scheduler may do with a task."""
+
+    RUNNING = "running"
+    SLEEPING = "sleeping"
+    STOPPED = "stopped"
+    ZOMBIE = "zombie"
+    DEAD = "dead"
+
+
+class TaskExit(BaseException):
+    """Raised inside a task's greenlet to leave whatever it is doing and exit."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """``status`` is a wait(2) status word; ``cwd`` is a path below the root."""
+
+    pid: int
+    comm: str
+    context: CpuContext
+    flow: ContextStack
+    stack_frames: tuple[int, ...]
+    mm: Mm | None
+    files: FdTable
+    parent: Task | None
+    cpu: KernelCpu
+    cwd: Dentry
+    root: Dentry | None = None
+    """Where absolute paths start after chroot, None for the tree's root."""
+    pgid: int = 0
+    sid: int = 0
+    umask: int = 0o022
+    nice: int = 0
+    state: State = State.RUNNING
+    status: int = 0
+    waits_for: str = ""
+    """What a sleeping task waits for, for reports."""
+    wake_at: int = -1
+    """Machine time (blocks) at which a sleeping task wakes, -1 for never."""
+    children: list[Task] = field(default_factory=list)
+    greenlet: greenlet | None = None
+    tls: list[int] = field(default_factory=lambda: [0] * GDT_ENTRY_TLS_ENTRIES)
+    """Thread-local segment descriptors (64-bit words), loaded into the CPU's GDT with the task."""
+    clear_child_tid: int = 0
+    set_child_tid: int = 0
+    """User address at which the child stores its pid when it first runs, 0 for none."""
+    signals: SigState = field(default_factory=SigState)
+    pending: int = 0
+    """Not 0: something about signals is to be done before the next return to ring 3."""
+    exit_signal: int = SIGCHLD
+    """What the parent gets when the task ends, 0 for nothing."""
+    utime: int = 0
+    """Blocks that it ran in ring 3."""
+    children_utime: int = 0
+    """The same of children that were waited for."""
+    timers: IntervalTimers | None = None
+    cpu_timer_left: int = 0
+    """Blocks in ring 3 until a timer that counts those ends, 0 for none."""
+    vfork_parent: Task | None = None
+    """Who waits until this task has executed another program or ended."""
+    report: str = ""
+    """Why it was killed, for a person."""
+    exe: str = ""
+    exe_inode: Inode | None = None
+    has_execed: bool = False
+    """It runs another program than the one that it was forked from."""
+    limits: Limits = field(default_factory=lambda: default_limits(8 << 20))
+    """Resource limits of the process."""
+    borrowed: list[Mm] = field(default_factory=list)
+    """Address spaces that kernel code has loaded for itself (use_mm), the present one last."""
+    pretended: Mm | None = None
+    """Whose areas answer its faults in kernel code, when somebody changed ``current`` and nothing else."""
+    scratch: int = 0
+    """Linear address of a lowmem page for data between Python and user memory."""
+
+    def __repr__(self) -> str:
+        return f"<task {self.pid} {self.comm} {self.state.value}>"

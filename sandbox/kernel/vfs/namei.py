@@ -1,0 +1,397 @@
+"""From a path name to an inode: the walk, and the calls that take a name.
+
+A path is walked one component at a time over dentries, each of which knows its parent: so ``..`` goes back
+the way that the walk came, and at the root stays there, as in a chroot.  Paths are bytes, without their NUL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import ref
+
+from sandbox.kernel.abi.errno import (
+    EBUSY,
+    EEXIST,
+    EINVAL,
+    EISDIR,
+    ELOOP,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOTDIR,
+    ENOTEMPTY,
+    ENXIO,
+    EPERM,
+    KernelError,
+)
+from sandbox.kernel.abi.flags import (
+    MAXSYMLINKS,
+    NAME_MAX,
+    O_ACCMODE,
+    O_CREAT,
+    O_DIRECTORY,
+    O_EXCL,
+    O_NOFOLLOW,
+    O_PATH,
+    O_RDONLY,
+    O_TMPFILE,
+    O_TRUNC,
+    PATH_MAX,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    S_IFDIR,
+    S_IFSOCK,
+)
+from sandbox.kernel.vfs.inode import Directory, Inode, Symlink, as_directory
+
+_DOTS = {b".": EINVAL, b"..": ENOTEMPTY, b"/": EBUSY}
+"""Last components that name no entry, and how rmdir(2) refuses them."""
+
+
+class Dentry:
+    """An inode as found under a name.  The root is its own parent.
+
+    A directory has one dentry at a time, as it has one name: so whoever stands in it sees it renamed or
+    removed.
+    """
+
+    __slots__ = ("__weakref__", "deleted", "inode", "name", "parent")
+
+    def __init__(self, inode: Inode, name: bytes = b"", parent: Dentry | None = None) -> None:
+        self.inode = inode
+        self.name = name
+        self.parent = parent if parent is not None else self
+        self.deleted = False
+
+    def path(self, root: Dentry | None = None) -> bytes:
+        """The absolute path inside ``root``, or the tree's root.
+
+        Raises KernelError(ENOENT) if it was removed.  A path that does not lead to ``root`` begins with
+        ``(unreachable)``.
+        """
+        names: list[bytes] = []
+        dentry = self
+        while dentry.parent is not dentry and dentry is not root:
+            if dentry.deleted:
+                raise KernelError(ENOENT)
+            names.append(dentry.name)
+            dentry = dentry.parent
+        outside = root is not None and dentry is not root
+        return (b"(unreachable)/" if outside else b"/") + b"/".join(reversed(names))
+
+    def label(self, root: Dentry | None = None) -> bytes:
+        """The path for people and /proc, marked when the name is gone."""
+        names: list[bytes] = []
+        gone = False
+        dentry = self
+        while dentry.parent is not dentry and dentry is not root:
+            gone = gone or dentry.deleted
+            names.append(dentry.name)
+            dentry = dentry.parent
+        return b"/" + b"/".join(reversed(names)) + (b" (deleted)" if gone else b"")
+
+    def is_below(self, inode: Inode) -> bool:
+        """True if the walk to it passed ``inode``, or is at it."""
+        dentry = self
+        while dentry.inode is not inode:
+            if dentry.parent is dentry:
+                return False
+            dentry = dentry.parent
+        return True
+
+    def child(self, inode: Inode, name: bytes) -> Dentry:
+        """The dentry of what was found here: a directory's own one, moved here if it was elsewhere."""
+        if not isinstance(inode, Directory):
+            return Dentry(inode, name, self)
+        known = inode.dentry()
+        if known is None:
+            known = Dentry(inode, name, self)
+            inode.dentry = ref(known)
+        elif known.parent is not self or known.name != name:
+            if self.is_below(inode):
+                return Dentry(inode, name, self)
+            known.name, known.parent = name, self
+        return known
+
+    def __repr__(self) -> str:
+        return f"<dentry {self.name!r} of {self.inode!r}>"
+
+
+@dataclass(slots=True)
+class Found:
+    """Where a walk ended: ``dentry`` is None if the last component does not exist in ``parent``.
+
+    ``name`` is the last component, ``/`` for the root or a link to it; ``slashed`` says that a slash follows
+    it, so that it must be a directory.
+    """
+
+    parent: Dentry
+    name: bytes
+    dentry: Dentry | None
+    slashed: bool = False
+
+
+def walk(
+    root: Dentry,
+    at: Dentry,
+    path: bytes,
+    follow: bool,
+    slash_follows: bool = True,
+    creates: bool = False,
+    long_last: bool = False,
+) -> Found:
+    """Walk a path from ``root`` if it is absolute, else from ``at``.
+
+    A link at its very end is walked if ``follow``, or if a slash comes after it and ``slash_follows``; with
+    ``creates`` a name with a slash after it is not even looked up (EISDIR).  With ``long_last`` the last name may be
+    too long: it is looked up by nobody yet.
+    Raises KernelError: ENOENT (empty, or a directory on the way is missing), ENOTDIR, ELOOP (more than 40
+    links), ENAMETOOLONG, and what a directory's lookup raises.
+    """
+    if not path:
+        raise KernelError(ENOENT)
+    if len(path) >= PATH_MAX:
+        raise KernelError(ENAMETOOLONG)
+    found = _start(root if path.startswith(b"/") else at)
+    slashed = path.endswith(b"/")
+    todo = _components(path)
+    links = 0
+    while todo:
+        name = todo.pop()
+        here = found.dentry
+        if here is None:
+            raise KernelError(ENOENT)
+        directory = as_directory(here.inode)
+        if name == b".":
+            found = Found(here.parent, name, here)
+            continue
+        if name == b"..":
+            found = _start(here if here is root else here.parent)
+            found.name = name
+            continue
+        if len(name) > NAME_MAX:
+            if not long_last or todo:
+                raise KernelError(ENAMETOOLONG)
+            found = Found(here, name, None)
+            continue
+        if creates and slashed and not todo:
+            raise KernelError(EISDIR)
+        try:
+            inode = directory.lookup(name)
+        except KernelError as error:
+            if error.errno != ENOENT:
+                raise
+            found = Found(here, name, None)
+            continue
+        if isinstance(inode, Symlink) and (todo or follow or (slashed and slash_follows)):
+            links += 1
+            if links > MAXSYMLINKS:
+                raise KernelError(ELOOP)
+            there = inode.jump()
+            if there is not None:
+                found = Found(there.parent, b"/", there)
+                continue
+            target = inode.target()
+            slashed = slashed or (not todo and target.endswith(b"/"))
+            todo += _components(target)
+            found = _start(root if target.startswith(b"/") else here)
+        else:
+            found = Found(here, name, here.child(inode, name))
+    found.slashed = slashed
+    return found
+
+
+def _start(dentry: Dentry) -> Found:
+    return Found(dentry.parent, b"/", dentry)
+
+
+def _components(path: bytes) -> list[bytes]:
+    """The names in a path, the first one last."""
+    return [name for name in reversed(path.split(b"/")) if name]
+
+
+def lookup(root: Dentry, at: Dentry, path: bytes, follow: bool = True) -> Dentry:
+    """The dentry of what a path names.  Raises KernelError as ``walk``, and ENOENT if it does not exist."""
+    found = walk(root, at, path, follow)
+    if found.dentry is None:
+        raise KernelError(ENOENT)
+    if found.slashed:
+        as_directory(found.dentry.inode)
+    return found.dentry
+
+
+def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> Dentry:
+    """open(2): find what a path names, create it with O_CREAT, check that it may be opened so.
+
+    ``mode`` are the permission bits of a new file, the umask already applied.  The caller truncates
+    (O_TRUNC) and makes the File. Raises KernelError: ENOENT, EEXIST, EISDIR, ENOTDIR, ELOOP, EROFS, ETXTBSY,
+    EACCES, ENXIO, EOPNOTSUPP.
+    """
+    if flags & O_PATH:
+        flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW
+    if flags & O_TMPFILE == O_TMPFILE:
+        if flags & O_CREAT or flags & O_ACCMODE == O_RDONLY:
+            raise KernelError(EINVAL)
+        where = lookup(root, at, path, not flags & O_NOFOLLOW)
+        inode = as_directory(where.inode).tmpfile(mode)
+        if flags & O_EXCL:
+            inode.linkable = False
+        return unnamed(inode, b"#%d" % inode.ino, where)
+    if flags & O_CREAT and flags & O_DIRECTORY:
+        raise KernelError(EINVAL)
+    exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
+    found = walk(root, at, path, not (flags & O_NOFOLLOW or exclusive), creates=bool(flags & O_CREAT))
+    if found.dentry is None:
+        if not flags & O_CREAT:
+            raise KernelError(ENOENT)
+        inode = as_directory(found.parent.inode).create(found.name, mode)
+        return Dentry(inode, found.name, found.parent)
+    inode = found.dentry.inode
+    if exclusive:
+        raise KernelError(EEXIST)
+    if flags & O_CREAT and inode.kind == S_IFDIR:
+        raise KernelError(EISDIR)
+    if flags & O_DIRECTORY:
+        as_directory(inode)
+    if flags & O_PATH:
+        return found.dentry
+    if isinstance(inode, Symlink):
+        raise KernelError(ELOOP)
+    if inode.kind == S_IFSOCK:
+        raise KernelError(ENXIO)
+    if found.slashed:
+        as_directory(inode)
+    inode.check_open(flags & O_ACCMODE != O_RDONLY or bool(flags & O_TRUNC))
+    return found.dentry
+
+
+def mkdir(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
+    """mkdir(2), the umask already applied to ``mode``.  Raises KernelError(EEXIST, …)."""
+    found = _absent(root, at, path)
+    as_directory(found.parent.inode).mkdir(found.name, mode)
+
+
+def mknod(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
+    """mknod(2) of a regular file, FIFO or socket, the umask already applied.  Raises KernelError(EEXIST, EPERM, …)."""
+    found = _absent(root, at, path)
+    if found.slashed:
+        raise KernelError(ENOENT)
+    as_directory(found.parent.inode).mknod(found.name, mode)
+
+
+def rmdir(root: Dentry, at: Dentry, path: bytes) -> None:
+    """rmdir(2).  Raises KernelError(ENOTDIR, ENOTEMPTY, EBUSY, EINVAL, …)."""
+    found, dentry = _existing(root, at, path)
+    if found.name in _DOTS:
+        raise KernelError(_DOTS[found.name])
+    as_directory(found.parent.inode).rmdir(found.name)
+    dentry.deleted = True
+
+
+def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
+    """unlink(2); the inode that lost a name.  Raises KernelError(EISDIR, ENOENT, …)."""
+    found, dentry = _existing(root, at, path)
+    if dentry.inode.kind == S_IFDIR:
+        raise KernelError(EISDIR)
+    if found.slashed:
+        raise KernelError(ENOTDIR)
+    as_directory(found.parent.inode).unlink(found.name)
+    dentry.deleted = True
+    return dentry.inode
+
+
+def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, flags: int = 0) -> None:
+    """renameat2(2).  Raises KernelError(ENOENT, EEXIST, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …)."""
+    source = walk(root, at, old, follow=False, slash_follows=False, long_last=True)
+    target = walk(root, new_at, new, follow=False, slash_follows=False, long_last=True)
+    if source.name in _DOTS:
+        raise KernelError(EBUSY)
+    if target.name in _DOTS:
+        raise KernelError(EEXIST if flags & RENAME_NOREPLACE else EBUSY)
+    moved, there = source.dentry, target.dentry
+    for found, missing in ((source, moved is None), (target, False)):
+        if len(found.name) > NAME_MAX:
+            raise KernelError(ENAMETOOLONG)
+        if missing:
+            raise KernelError(ENOENT)
+    assert moved is not None
+    if there is not None and flags & RENAME_NOREPLACE:
+        raise KernelError(EEXIST)
+    if there is None and flags & RENAME_EXCHANGE:
+        raise KernelError(ENOENT)
+    if flags & RENAME_EXCHANGE and there is not None and target.slashed:
+        as_directory(there.inode)
+    if moved.inode.kind != S_IFDIR and (source.slashed or (target.slashed and not flags & RENAME_EXCHANGE)):
+        raise KernelError(ENOTDIR)
+    if target.parent.is_below(moved.inode):
+        raise KernelError(EINVAL)
+    if there is not None and source.parent.is_below(there.inode):
+        raise KernelError(EINVAL if flags & RENAME_EXCHANGE else ENOTEMPTY)
+    directory, into = as_directory(source.parent.inode), as_directory(target.parent.inode)
+    if there is not None and flags & RENAME_EXCHANGE:
+        directory.exchange(source.name, into, target.name)
+        there.name, there.parent = source.name, source.parent
+    else:
+        if there is not None and there.inode is not moved.inode:
+            if moved.inode.kind == S_IFDIR != there.inode.kind:
+                raise KernelError(ENOTDIR)
+            if moved.inode.kind != S_IFDIR == there.inode.kind:
+                raise KernelError(EISDIR)
+        directory.rename(source.name, into, target.name)
+        if there is not None:
+            if there.inode is moved.inode:
+                return
+            there.deleted = True
+    moved.name, moved.parent = target.name, target.parent
+
+
+def symlink(root: Dentry, at: Dentry, target: bytes, path: bytes) -> None:
+    """symlink(2).  Raises KernelError(EEXIST, ENOENT, ENAMETOOLONG, …)."""
+    if not target:
+        raise KernelError(ENOENT)
+    if len(target) >= PATH_MAX:
+        raise KernelError(ENAMETOOLONG)
+    found = _absent(root, at, path)
+    if found.slashed:
+        raise KernelError(ENOENT)
+    as_directory(found.parent.inode).symlink(found.name, target)
+
+
+def link(root: Dentry, source: Dentry, at: Dentry, path: bytes) -> None:
+    """link(2) to what was found already.  Raises KernelError(EEXIST, EPERM, EXDEV, …)."""
+    found = _absent(root, at, path)
+    if found.slashed:
+        raise KernelError(ENOENT)
+    if source.inode.kind == S_IFDIR:
+        raise KernelError(EPERM)
+    if not source.inode.linkable and not source.inode.stat().nlink:
+        raise KernelError(ENOENT)
+    as_directory(found.parent.inode).link(found.name, source.inode)
+
+
+def readlink(root: Dentry, at: Dentry, path: bytes) -> bytes:
+    """readlink(2).  Raises KernelError(EINVAL) for what is no link."""
+    inode = lookup(root, at, path, follow=False).inode
+    if not isinstance(inode, Symlink):
+        raise KernelError(EINVAL)
+    return inode.target()
+
+
+def unnamed(inode: Inode, name: bytes, where: Dentry | None = None) -> Dentry:
+    """A dentry for what no directory lists: a file of O_TMPFILE, a pipe, something removed."""
+    dentry = Dentry(inode, name, where)
+    dentry.deleted = where is not None
+    return dentry
+
+
+def _existing(root: Dentry, at: Dentry, path: bytes) -> tuple[Found, Dentry]:
+    found = walk(root, at, path, follow=False, slash_follows=False)
+    if found.dentry is None:
+        raise KernelError(ENOENT)
+    return found, found.dentry
+
+
+def _absent(root: Dentry, at: Dentry, path: bytes) -> Found:
+    found = walk(root, at, path, follow=False, slash_follows=False)
+    if found.dentry is not None:
+        raise KernelError(EEXIST)
+    return found

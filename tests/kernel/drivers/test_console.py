@@ -1,0 +1,96 @@
+"""Standard streams and memory devices; a pipe of the host stands for its standard streams."""
+
+from __future__ import annotations
+
+import os
+import pty
+
+import pytest
+
+from sandbox.kernel.abi import errno
+from sandbox.kernel.abi.errno import KernelError
+from sandbox.kernel.abi.flags import POLLIN, POLLOUT, S_IFCHR, S_IFIFO, S_IFMT
+from sandbox.kernel.drivers.chrdev import memory_devices
+from sandbox.kernel.drivers.console import (
+    BytesSource,
+    CaptureSink,
+    Console,
+    HostSink,
+    HostSource,
+    standard_files,
+    standard_streams,
+)
+
+
+def test_buffers() -> None:
+    output, error = CaptureSink(), CaptureSink()
+    stdin, stdout, stderr = standard_streams(BytesSource(b"hello"), output, error)
+    assert (stdin.read(3), stdin.read(9), stdin.read(9)) == (b"hel", b"lo", b"")
+    assert stdout.write(b"out") == 3
+    stderr.write(b"err")
+    assert (bytes(output.data), bytes(error.data)) == (b"out", b"err")
+    assert stdin.stat().mode & S_IFMT == S_IFIFO
+    assert not stdin.is_terminal
+    assert (stdin.poll(), stdout.poll()) == (POLLIN, POLLOUT)
+
+
+def test_wrong_direction_and_full() -> None:
+    stdin, stdout, _ = standard_streams(BytesSource(), CaptureSink(limit=4), CaptureSink())
+    stdout.write(b"1234")
+    for call, error in (
+        (lambda: stdin.write(b"x"), errno.EBADF),
+        (lambda: stdout.read(1), errno.EBADF),
+        (lambda: stdout.write(b"5"), errno.ENOSPC),
+    ):
+        with pytest.raises(KernelError) as caught:
+            call()
+        assert caught.value.errno == error
+
+
+def test_host_descriptors() -> None:
+    reading, writing = os.pipe()
+    console = Console(1, "both", HostSource(reading), HostSink(writing))
+    try:
+        assert console.poll() == POLLOUT
+        assert console.write(b"x" * 5000) == 5000
+        assert console.poll() == POLLIN | POLLOUT
+        assert console.read(9999) == b"x" * 5000
+    finally:
+        os.close(reading)
+    try:
+        with pytest.raises(KernelError) as caught:
+            console.write(b"nobody reads this")
+        assert caught.value.errno == errno.EPIPE
+    finally:
+        os.close(writing)
+
+
+def test_terminal() -> None:
+    main, side = pty.openpty()
+    try:
+        console = Console(1, "tty", HostSource(side), HostSink(side), side)
+        assert console.is_terminal
+        assert console.stat().mode & S_IFMT == S_IFCHR
+        assert len(console.window_size()) == 2
+    finally:
+        os.close(main)
+        os.close(side)
+
+
+def test_standard_files() -> None:
+    table = standard_files(standard_streams(BytesSource(), CaptureSink(), CaptureSink()))
+    modes = [(fd, file.readable, file.writable) for fd, file in table]
+    assert modes == [(0, True, False), (1, False, True), (2, False, True)]
+
+
+def test_memory_devices() -> None:
+    devices, same, other = memory_devices(1), memory_devices(1), memory_devices(2)
+    null, zero, full = devices[b"null"], devices[b"zero"], devices[b"full"]
+    assert (null.read(5), null.write(b"abc")) == (b"", 3)
+    assert (zero.read(5), len(zero.read(1 << 30))) == (bytes(5), 1 << 16)
+    with pytest.raises(KernelError) as caught:
+        full.write(b"x")
+    assert caught.value.errno == errno.ENOSPC
+    assert devices[b"urandom"].read(16) == same[b"urandom"].read(16) != other[b"urandom"].read(16)
+    assert null.stat().rdev == 0x103
+    null.truncate(0)

@@ -1,0 +1,61 @@
+"""struct page in guest memory."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from sandbox.kernel.mm.page import COUNT, PG_CACHE, PG_HIGHMEM, PG_OPEN, PG_TABLE, STRUCT_PAGE_BYTES, MemMap
+from sandbox.machine.memory import PhysicalMemory
+
+AT = 0x200000
+
+
+@pytest.fixture
+def memory() -> PhysicalMemory:
+    return PhysicalMemory(16 << 20)
+
+
+@pytest.fixture
+def memmap(memory: PhysicalMemory) -> MemMap:
+    return MemMap(memory, AT, 4096)
+
+
+def test_size_is_32_bytes_a_frame_in_whole_pages() -> None:
+    assert MemMap.bytes_for(4096) == 4096 * 32
+    assert MemMap.bytes_for(1) == 4096
+    assert MemMap.bytes_for(129) == 8192
+
+
+def test_everything_is_reserved_at_first(memmap: MemMap) -> None:
+    assert all(memmap.reserved(pfn) for pfn in (0, 1, 4095, 4096, 1 << 30))
+    assert memmap.describe(7) == "reserved"
+
+
+def test_reserved_frames_keep_no_count(memmap: MemMap) -> None:
+    memmap.get_page(5)
+    assert memmap.count(5) == 0
+
+
+def test_open_touches_its_frames_only(memmap: MemMap, memory: PhysicalMemory) -> None:
+    memmap.open(100, 50, PG_HIGHMEM)
+    assert [memmap.reserved(pfn) for pfn in (99, 100, 149, 150)] == [True, False, False, True]
+    raw = memory.read(AT + 100 * STRUCT_PAGE_BYTES, STRUCT_PAGE_BYTES)
+    assert struct.unpack("<8I", raw) == (PG_OPEN | PG_HIGHMEM, 0, 0, 0, 0, 0, 0, 0)
+
+
+def test_counts_live_in_guest_memory(memmap: MemMap, memory: PhysicalMemory) -> None:
+    memmap.open(100, 1, 0)
+    memmap.get_page(100)
+    memmap.get_page(100)
+    assert memory.read_word(AT + 100 * STRUCT_PAGE_BYTES + 4 * COUNT) == memmap.count(100) == 2
+
+
+def test_flags_in_words(memmap: MemMap) -> None:
+    memmap.open(3, 1, 0)
+    assert memmap.describe(3) == "plain"
+    memmap.set_flags(3, memmap.flags(3) | PG_TABLE)
+    assert memmap.describe(3) == "table"
+    memmap.set_flags(3, PG_OPEN | PG_CACHE | PG_HIGHMEM)
+    assert memmap.describe(3) == "cache highmem"

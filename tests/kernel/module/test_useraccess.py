@@ -1,0 +1,155 @@
+"""Copies between kernel and user memory as guest kernel code makes them: exact residues over any layout (MM 7)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sandbox.kernel.mm.mmap import do_munmap
+from sandbox.kernel.module.hypercall import GuestKernelBug
+from sandbox.kernel.module.useraccess import KERNEL_DS, VERIFY_READ, VERIFY_WRITE
+from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
+from tests.kernel.mm.conftest import space as space
+
+EFAULT = (1 << 32) - 14
+LAYOUT = st.lists(st.sampled_from("rw-"), min_size=4, max_size=4)
+
+
+def call(made: Space, name: str, *arguments: int) -> int:
+    return made.slot.call_c(made.kernel.gate_table.symbols[name], *arguments)
+
+
+def lay(made: Space, layout: list[str]) -> None:
+    do_munmap(made.kernel, made.task, AREA - PAGE, 6 * PAGE)
+    for number, kind in enumerate(layout):
+        if kind != "-":
+            made.map(1, AREA + number * PAGE, 3 if kind == "w" else 1)
+
+
+def reach(layout: list[str], start: int, size: int, allowed: str) -> int:
+    """Bytes from ``start`` on that a copy gets through."""
+    done = 0
+    while done < size and layout[(start + done) // PAGE] in allowed:
+        done = min(size, (start + done) // PAGE * PAGE + PAGE - start)
+    return done
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layout=LAYOUT, start=st.integers(0, 2 * PAGE), size=st.integers(0, 2 * PAGE - 1))
+def test_residues(space: MakeSpace, layout: list[str], start: int, size: int) -> None:
+    made = getattr(test_residues, "made", None) or space()
+    test_residues.made = made  # type: ignore[attr-defined]
+    lay(made, layout)
+    buffer = made.kernel.vmalloc.vmalloc(2 * PAGE)
+    call(made, "memset", buffer, 0x5C, 2 * PAGE)
+    assert call(made, "copy_to_user", AREA + start, buffer, size) == size - reach(layout, start, size, "w")
+    assert call(made, "clear_user", AREA + start, size) == size - reach(layout, start, size, "w")
+    got = reach(layout, start, size, "rw")
+    assert call(made, "copy_from_user", buffer, AREA + start, size) == size - got
+    assert made.kernel.peek(None, buffer, size) == bytes(size), "zeros were cleared, and what was not read is zeros"
+    wanted = all(layout[page] == "w" for page in range(start // PAGE, (start + max(size, 1) - 1) // PAGE + 1))
+    for at in (AREA + start,) if size else ():
+        assert (call(made, "verify_area", VERIFY_WRITE, at, size) == 0) == wanted
+    made.kernel.vmalloc.vfree(buffer)
+
+
+def test_single_words(space: MakeSpace) -> None:
+    made = space()
+    made.map(1)
+    word = made.kernel.kmalloc.kmalloc(16, 3)
+    for size, shown in ((1, 0x78), (2, 0x5678), (4, 0x12345678)):
+        assert call(made, "__put_user", 0x12345678, AREA + 8, size) == 0
+        assert call(made, "__get_user", word, AREA + 8, size) == 0
+        assert made.kernel.peek(None, word, 4) == shown.to_bytes(4, "little")
+    assert call(made, "__get_user", word, AREA + PAGE - 1, 4) == EFAULT
+    assert call(made, "__put_user", 1, AREA + PAGE, 1) == EFAULT
+    assert call(made, "__put_user", 1, 0xC0000000, 4) == EFAULT
+    assert call(made, "__get_user", word, 0xBFFFFFFE, 4) == EFAULT
+
+
+def test_kernel_addresses_are_refused(space: MakeSpace) -> None:
+    made = space()
+    one, other = (made.kernel.kmalloc.kmalloc(16, 3) for _ in range(2))
+    assert call(made, "copy_to_user", one, other, 16) == 16
+    assert call(made, "copy_from_user", one, other, 16) == 16
+    assert call(made, "clear_user", one, 16) == 16
+    assert call(made, "copy_to_user", 0xFFFFFFF0, other, 0x20) == 0x20, "the sum wraps"
+    call(made, "set_fs", KERNEL_DS)
+    assert call(made, "copy_to_user", one, other, 16) == 16, "the next call has the limit again"
+
+
+def test_verify_area(space: MakeSpace) -> None:
+    made = space()
+    made.map(2)
+    made.map(1, AREA + 2 * PAGE, 1)
+    for kind, at, size, fine in (
+        (VERIFY_WRITE, AREA, 2 * PAGE, True),
+        (VERIFY_WRITE, AREA, 2 * PAGE + 1, False),
+        (VERIFY_READ, AREA, 3 * PAGE, True),
+        (VERIFY_READ, AREA, 3 * PAGE + 1, False),
+        (VERIFY_READ, AREA - 1, 2, False),
+        (VERIFY_READ, 0xBFFFFFFF, 2, False),
+        (VERIFY_READ, 0xFFFFFFFF, 0xFFFFFFFF, False),
+        (VERIFY_READ, 0, 0, True),
+    ):
+        assert (call(made, "verify_area", kind, at, size) == 0) == fine, hex(at)
+
+
+def test_verify_area_grows_the_stack(space: MakeSpace) -> None:
+    made = space()
+    stack = next(vma for vma in made.mm.vmas if "stack" in vma.describe())
+    below = stack.start - 3 * PAGE
+    assert call(made, "verify_area", VERIFY_WRITE, below, 4 * PAGE) == 0
+    assert next(vma for vma in made.mm.vmas if "stack" in vma.describe()).start == below
+    assert call(made, "verify_area", VERIFY_WRITE, stack.start - (16 << 20), 4) == EFAULT
+
+
+def test_a_386_breaks_sharing_in_advance(space: MakeSpace) -> None:
+    """With CR0.WP clear the CPU writes through read-only entries: verify_area has to break COW (MM 7)."""
+    made = space(switches=frozenset(["no-wp"]))
+    made.map(2)
+    assert made.read(AREA) == 0
+    assert made.frame(AREA) == made.kernel.zero_page
+    assert call(made, "verify_area", VERIFY_WRITE, AREA, 8) == 0
+    assert made.frame(AREA) != made.kernel.zero_page
+    call(made, "put_fs_long", 77, AREA)
+    assert made.read(AREA) == 77
+    assert made.read(AREA + PAGE) == 0
+
+
+def test_fs_copies_have_no_way_out(space: MakeSpace) -> None:
+    made = space()
+    word = made.kernel.kmalloc.kmalloc(16, 3)
+    for name, arguments in (
+        ("memcpy_tofs", (AREA, word, 4)),
+        ("memcpy_fromfs", (word, AREA, 4)),
+        ("get_fs_long", (AREA,)),
+        ("put_fs_byte", (1, AREA)),
+    ):
+        with pytest.raises(GuestKernelBug, match=f"in {name}"):
+            call(made, name, *arguments)
+
+
+def test_no_faults_are_answered_in_an_interrupt(space: MakeSpace) -> None:
+    made = space()
+    made.map(1)
+    word = made.kernel.kmalloc.kmalloc(16, 3)
+    made.kernel.in_interrupt = True
+    assert call(made, "copy_from_user", word, AREA, 4) == 4
+    made.kernel.in_interrupt = False
+    assert call(made, "copy_from_user", word, AREA, 4) == 0
+
+
+def test_borrowing_ends_with_the_call(space: MakeSpace) -> None:
+    """A module that leaves without unuse_mm: the kernel says so and gives the memory back."""
+    from sandbox.kernel.module.entry import run_in_task
+
+    made = space()
+    kernel = made.kernel
+    use = kernel.gate_table.symbols["use_mm"]
+    assert run_in_task(kernel, use, made.task.pid) == 0
+    assert b"left without unuse_mm" in kernel.log.text
+    assert made.task.borrowed == []
+    assert made.mm.users == 1
+    assert run_in_task(kernel, use, 99) == (1 << 32) - 3

@@ -1,0 +1,254 @@
+"""fork, wait and exit: what is shared, what is copied, who is told, and that nothing is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.kernel.task.task import State
+from tests.conftest import MakeSession, Run
+
+TREE = """
+_start: mov ebp, 6
+1:      fork_to child
+        dec ebp
+        jnz 1b
+        mov ebp, 6
+2:      sys waitpid, -1, 0, 0
+        test eax, eax
+        js bad
+        dec ebp
+        jnz 2b
+        sys waitpid, -1, 0, 0
+        expect eax, -ECHILD, 2
+        pass
+bad:    mov ebx, 1
+        jmp fail
+child:  mov ecx, 30
+        mov edi, offset area
+3:      mov [edi], ebp
+        add edi, PAGE
+        loop 3b
+        sys exit, ebp
+        .bss
+area:   .skip 30*PAGE
+"""
+
+
+@pytest.mark.parametrize("cpus", [1, 3])
+def test_every_frame_comes_back(session: MakeSession, paging: str, cpus: int) -> None:
+    """After the last exit only the page cache and the spare kernel stacks are in use."""
+    made = session(TREE, paging=paging, cpus=cpus)
+    result = made.finish()
+    assert (result.status, result.error) == (0, "")
+    kernel = made.kernel
+    assert not kernel.tasks
+    spare = sum(len(frames) for _, frames in kernel._spare_flows)
+    held = kernel.frames.total_frames - kernel.frames.free_frames
+    assert held == spare + len(kernel.pagecache)
+    kernel.pagecache.shrink(1 << 20)
+    assert kernel.frames.total_frames - kernel.frames.free_frames == spare
+    assert all(depth == 0 for depth in kernel.kmap.depth)
+    assert all(slot.current is None and not slot.runqueue for slot in kernel.cpus)
+
+
+def test_descriptors_share_their_position(run: Run) -> None:
+    text = """
+_start: sys open, "offset name", 0, 0
+        mov edi, eax
+        fork_to child
+        expect_exit 97, 1
+        sys read, edi, "offset letter", 1
+        expect_byte_at letter, 98, 2
+        pass
+child:  sys read, edi, "offset letter", 1
+        movzx ebx, byte ptr [letter]
+        mov eax, SYS_exit
+        int 0x80
+        .data
+name:   .asciz "/data"
+letter: .byte 0
+"""
+    assert run(text, files={"/data": b"abc"}).status == 0
+
+
+def test_registers_and_break_are_inherited(run: Run, paging: str) -> None:
+    text = """
+_start: mov eax, SYS_brk
+        xor ebx, ebx
+        int 0x80
+        lea esi, [eax + 8192]
+        sys brk, esi
+        mov dword ptr [esi - 4], 77
+        mov edi, 0x1234
+        mov ebp, 0x5678
+        fork_to child
+        expect_exit 0, 1
+        pass
+child:  expect edi, 0x1234, 2
+        expect ebp, 0x5678, 3
+        expect_at esi-4, 77, 4
+        sys brk, 0
+        expect eax, esi, 5
+        sys exit, 0
+"""
+    assert run(text, paging=paging).status == 0
+
+
+def test_waiting_for_one_of_two(run: Run) -> None:
+    text = """
+_start: fork_to slow
+        mov edi, eax
+        fork_to fast
+        mov esi, eax
+        sys waitpid, edi, 0, 0
+        expect eax, edi, 1
+        sys waitpid, edi, 0, 0
+        expect eax, -ECHILD, 2
+        sys waitpid, esi, 0, WNOHANG
+        expect eax, esi, 3
+        sys wait4, -1, 0, 4
+        expect eax, -22, 4
+        pass
+slow:   mov ecx, 100000
+1:      loop 1b
+        sys exit, 0
+fast:   sys exit, 0
+"""
+    assert run(text).status == 0
+
+
+def test_an_orphan_goes_to_init(run: Run) -> None:
+    """Its new parent, asleep in wait, is told of a zombie that it inherits (forget_original_parent)."""
+    text = """
+_start: fork_to middle
+        mov esi, eax
+        sys waitpid, -1, "offset status", 0
+        cmp eax, esi
+        je bad
+        expect_at status, 0x500, 2
+        sys waitpid, -1, 0, 0
+        pass
+bad:    mov ebx, 1
+        jmp fail
+middle: fork_to inner
+        sys nanosleep, "offset long", 0
+        sys exit, 0
+inner:  fork_to leaf
+        sys nanosleep, "offset short", 0
+        sys exit, 0
+leaf:   sys exit, 5
+        .data
+long:   .long 2, 0
+short:  .long 1, 0
+status: .long 0
+"""
+    assert run(text).status == 0
+
+
+def test_getppid_after_the_parents_death(run: Run) -> None:
+    text = """
+_start: fork_to middle
+        wait_child
+        wait_child
+        expect eax, 0x100, 1
+        pass
+middle: fork_to inner
+        sys exit, 0
+inner:  sys nanosleep, "offset t", 0
+        sys getppid
+        sys exit, eax
+        .data
+t:      .long 1, 0
+"""
+    assert run(text).status == 0
+
+
+@pytest.mark.parametrize(("end", "status"), [("sys exit, 0x1ff", 0xFF00), ("ud2", 4), ("sys exit, -1", 0xFF00)])
+def test_wait_status(run: Run, end: str, status: int) -> None:
+    text = f"""
+_start: fork_to child
+        wait_child
+        and eax, 0xFFFFFF7F
+        expect eax, {status}, 1
+        pass
+child:  {end}
+"""
+    assert run(text).status == 0
+
+
+def test_killing_a_sleeper(run: Run) -> None:
+    text = """
+_start: fork_to child
+        mov esi, eax
+        sys sched_yield
+        mov eax, 37
+        mov ebx, esi
+        mov ecx, 15
+        int 0x80
+        expect eax, 0, 1
+        expect_killed 15, 2
+        mov eax, 37
+        mov ebx, esi
+        mov ecx, 15
+        int 0x80
+        expect eax, -3, 3
+        pass
+child:  mov eax, 29
+        int 0x80
+        sys exit, 0
+"""
+    assert run(text).status == 0
+
+
+def test_fork_without_memory(session: MakeSession) -> None:
+    """ENOMEM, and the parent is as it was: its pages are writable again, nothing leaks."""
+    text = """
+_start: mov dword ptr [v], 1
+        mov ebp, 0
+1:      fork_to child
+        inc ebp
+        cmp eax, 0
+        jg 1b
+        expect eax, -ENOMEM, 1
+        mov dword ptr [v], 2
+2:      mov eax, 37
+        mov ebx, ebp
+        inc ebx
+        mov ecx, SIGKILL
+        int 0x80
+        dec ebp
+        jnz 3f
+        jmp 4f
+3:      jmp 2b
+4:      sys waitpid, -1, 0, 0
+        cmp eax, 0
+        jg 4b
+        pass
+child:  mov eax, 29
+        int 0x80
+        .data
+v:      .long 0
+"""
+    made = session(text, ram=4 << 20)
+    result = made.finish()
+    assert (result.status, result.signal, result.error) == (0, 0, ""), result.headline()
+    kernel = made.kernel
+    spare = sum(len(frames) for _, frames in kernel._spare_flows)
+    assert kernel.frames.total_frames - kernel.frames.free_frames == spare + len(kernel.pagecache)
+
+
+def test_zombies_have_no_memory(session: MakeSession) -> None:
+    text = '_start: fork_to child\n sys nanosleep, "offset t", 0\n pass\nchild: sys exit, 0\n .data\nt: .long 1, 0'
+    made = session(text)
+    states: list[tuple[State, bool]] = []
+    made.load()
+    kernel = made.kernel
+    sleep = kernel.sched._wait_for_timer
+
+    def look() -> None:
+        states.extend((task.state, task.mm is None) for task in kernel.tasks.values() if task.pid == 2)
+        sleep()
+
+    kernel.sched._wait_for_timer = look  # type: ignore[method-assign]
+    assert made.finish().passed
+    assert states == [(State.ZOMBIE, True)]

@@ -1,0 +1,175 @@
+"""Turns, slices, sleep, deadlock, limits: all counted in blocks, all from one seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.kernel.base.events import PageFault, SystemCall, TaskSwitch
+from sandbox.machine.events import Event
+from tests.conftest import MakeSession, Run
+
+RACE = """
+_start: mov ebp, 4
+1:      fork_to child
+        dec ebp
+        jnz 1b
+        mov ebp, 4
+2:      sys waitpid, -1, 0, 0
+        dec ebp
+        jnz 2b
+        pass
+child:  mov ecx, 40000
+3:      inc dword ptr [count]
+        loop 3b
+        sys getpid
+        mov [letter], al
+        add dword ptr [letter], '0'
+        sys write, 1, "offset letter", 1
+        sys exit, 0
+        .bss
+count:   .skip 4096
+letter: .skip 4
+"""
+SPIN = "_start: jmp _start"
+
+
+def events(session: MakeSession, **config: object) -> tuple[list[Event], bytes]:
+    made = session(RACE, **config)
+    seen: list[Event] = []
+    made.kernel.bus.subscribe(seen.append, PageFault, SystemCall, TaskSwitch)
+    result = made.finish()
+    assert result.passed, result.headline()
+    return seen, result.stdout
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3])
+def test_same_seed_same_events(session: MakeSession, cpus: int) -> None:
+    first, again = (events(session, cpus=cpus, seed=7, quantum=10_000, turn=5_000) for _ in range(2))
+    assert first == again
+    assert sorted(first[1]) == sorted(b"2345")
+
+
+def test_another_seed_another_interleaving(session: MakeSession) -> None:
+    seen = {str(events(session, cpus=3, seed=seed, turn=3_000)[0]) for seed in range(4)}
+    assert len(seen) > 1
+
+
+def test_every_cpu_works(session: MakeSession) -> None:
+    made = session(RACE, cpus=3)
+    made.finish()
+    assert all(cpu.clock > 10_000 for cpu in made.machine.cpus)
+
+
+def test_deadlock_names_the_sleeper(run: Run) -> None:
+    result = run('_start: sys pipe, "offset fds"\n sys read, [fds], esp, 1\n pass\n .bss\nfds: .skip 8')
+    assert "deadlock" in result.error
+    assert "task 1" in result.detail
+    assert not result.passed
+
+
+def test_pause_alone_is_a_deadlock(run: Run) -> None:
+    assert "deadlock" in run("_start: mov eax, 29\n int 0x80\n pass").error
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_block_limit(session: MakeSession, cpus: int) -> None:
+    made = session(SPIN, cpus=cpus, block_limit=200_000)
+    result = made.finish()
+    assert "limit" in result.error
+    assert 200_000 <= result.summary.blocks < 210_000
+
+
+def test_time_limit(run: Run) -> None:
+    assert "limit" in run(SPIN, time_limit=0.1).error
+
+
+def test_interrupted(session: MakeSession) -> None:
+    made = session(SPIN)
+    made.load()
+    made.kernel.sched.interrupted = True
+    assert made.finish().error == "interrupted"
+
+
+def test_nanosleep_takes_its_time(run: Run) -> None:
+    result = run('_start: sys nanosleep, "offset t", 0\n pass\n .data\nt: .long 2, 5')
+    assert result.passed
+    assert result.summary.blocks >= 2_000_000_005
+    assert result.summary.seconds < 1
+
+
+@pytest.mark.parametrize("bad", ["-1, 0", "0, 1000000000", "0, -1"])
+def test_nanosleep_refuses_bad_times(run: Run, bad: str) -> None:
+    text = f"""
+_start: sys nanosleep, "offset t", 0
+        neg eax
+        sys exit, eax
+        .data
+t:      .long {bad}
+"""
+    result = run(text)
+    assert result.status == 22
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_sleeper_wakes_while_another_task_spins(run: Run, cpus: int) -> None:
+    """The timer interrupts whoever runs: the sleeper does not wait for an idle machine."""
+    text = """
+_start: fork_to child
+        mov ebp, 3000000
+1:      sys waitpid, -1, 0, WNOHANG
+        test eax, eax
+        jnz 2f
+        dec ebp
+        jnz 1b
+        mov ebx, 7
+        jmp fail
+2:      pass
+child:  sys nanosleep, "offset t", 0
+        sys exit, 0
+        .data
+t:      .long 0, 50000
+"""
+    result = run(text, cpus=cpus, block_limit=3_000_000)
+    assert (result.status, result.error) == (0, "")
+
+
+def test_a_sleeper_wakes_while_another_never_calls_the_kernel(run: Run) -> None:
+    text = """
+_start: sys getpid
+        mov ebp, eax
+        fork_to child
+        sys nanosleep, "offset t", 0
+        sys exit, 5
+child:  jmp child
+        .data
+t:      .long 0, 200000
+"""
+    result = run(text, block_limit=5_000_000)
+    assert result.status == 5
+
+
+def test_preemption_is_fair(run: Run) -> None:
+    """Two spinners share a CPU; the third, which ends, is not starved."""
+    text = """
+_start: fork_to child
+        mov ebp, eax
+        fork_to child
+        mov esi, eax
+        mov ecx, 300000
+1:      loop 1b
+        mov eax, 37
+        mov ebx, ebp
+        mov ecx, SIGKILL
+        int 0x80
+        mov eax, 37
+        mov ebx, esi
+        mov ecx, SIGKILL
+        int 0x80
+        expect_killed SIGKILL, 1
+        expect_killed SIGKILL, 2
+        pass
+child:  jmp child
+"""
+    result = run(text, quantum=20_000, block_limit=10_000_000)
+    assert result.passed, result.headline()
+    assert result.summary.switches > 20
