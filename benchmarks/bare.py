@@ -53,11 +53,11 @@ class BareProgram:
         self.data_values = [self.quads[at] for at in self.data_entries]
 
     def _map(self, linear: int, flags: int) -> int:
-        slot = (PMDS + (linear >> 30 << 12) >> 3) + (linear >> 21 & 511)
-        if not self.quads[slot]:
-            self.quads[slot] = self._next_table | PRESENT | WRITE | USER | ACCESSED
+        cpu = (PMDS + (linear >> 30 << 12) >> 3) + (linear >> 21 & 511)
+        if not self.quads[cpu]:
+            self.quads[cpu] = self._next_table | PRESENT | WRITE | USER | ACCESSED
             self._next_table += 4096
-        at = ((self.quads[slot] & 0xFFFFFF000) >> 3) + (linear >> 12 & 511)
+        at = ((self.quads[cpu] & 0xFFFFFF000) >> 3) + (linear >> 12 & 511)
         if not self.quads[at]:
             self.quads[at] = self._next_frame | flags
             self._next_frame += 4096

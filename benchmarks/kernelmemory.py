@@ -78,7 +78,7 @@ def _calls(kernel: Kernel, module: Module) -> Iterator[Row]:
     held: list[int] = []
 
     def guest(name: str) -> float:
-        return seconds(lambda: kernel.here.call_c(module.symbols[f"{name}_calls"])) / CALLS
+        return seconds(lambda: kernel.this_cpu.call_c(module.symbols[f"{name}_calls"])) / CALLS
 
     def python_alloc() -> float:
         take = kernel.page_alloc.alloc_pages
@@ -116,11 +116,11 @@ def _calls(kernel: Kernel, module: Module) -> Iterator[Row]:
 
 def _bare(kernel: Kernel, module: Module) -> float:
     """The same trap in the same CPU with nobody at home: stop, come back to Python, go on."""
-    cpu = kernel.here.cpu
+    cpu = kernel.this_cpu.vcpu
     outer, context = cpu.context, cpu.new_context()
-    context.copy_from(kernel.here.template)
+    context.copy_from(kernel.this_cpu.template)
     context.eip = module.symbols["bare_calls"]
-    context.esp = kernel.here.idle.stack_top
+    context.esp = kernel.this_cpu.idle.stack_top
     cpu.context = context
 
     def trips() -> None:

@@ -39,7 +39,7 @@ def kernel_and_bare_seconds(program: bytes) -> tuple[float, float]:
 
         def at_exit(leaving: Task) -> None:
             taken.append(time.process_time() - began)
-            cpu = leaving.cpu.cpu
+            cpu = leaving.cpu.vcpu
             again = cpu.context = cpu.new_context()
             again.copy_from(leaving.context)
             again.eip, again.esp = entry, stack

@@ -78,16 +78,16 @@ class Debugger:
 
     # -- stops ---------------------------------------------------------------------------------------------------
 
-    def _on_stop(self, slot: KernelCpu, exit_: Exit) -> None:
+    def _on_stop(self, cpu: KernelCpu, exit_: Exit) -> None:
         if self._first is not None and exit_.eip == self._first:
             if self._first not in self._breakpoints:
-                for cpu in self._session.machine.cpus:
-                    cpu.clear_breakpoint(self._first)
+                for vcpu in self._session.machine.cpus:
+                    vcpu.clear_breakpoint(self._first)
             self._first = None
         self._kernel.steps = None
-        self._look_at(slot.current, slot.cpu.context)
+        self._look_at(cpu.current, cpu.vcpu.context)
         why = "" if isinstance(exit_, Stepped) else "breakpoint, "
-        self._tell(f"{why}task {slot.current.pid if slot.current else 0}, time {self._kernel.sched.now}")
+        self._tell(f"{why}task {cpu.current.pid if cpu.current else 0}, time {self._kernel.sched.now}")
         self._obey()
 
     def _on_fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
@@ -160,8 +160,8 @@ class Debugger:
         if address not in self._breakpoints:
             raise DebugCommandError(f"no breakpoint at {address:08x}")
         self._breakpoints.discard(address)
-        for cpu in self._session.machine.cpus:
-            cpu.clear_breakpoint(address)
+        for vcpu in self._session.machine.cpus:
+            vcpu.clear_breakpoint(address)
 
     def _do_catch(self, words: list[str]) -> None:
         if words not in ([], ["off"]):
@@ -193,7 +193,7 @@ class Debugger:
 
     def _do_tasks(self, words: list[str]) -> None:
         for task in self._kernel.tasks.values():
-            waits = f", waits for {task.waits_for}" if task.state.value == "sleeping" else ""
+            waits = f", waits for {task.wchan}" if task.state.value == "sleeping" else ""
             self._tell(f"{task.pid:>4}  {task.comm:15}  {task.state.value}{waits}, CPU {task.cpu.index}")
 
     def _do_quit(self, words: list[str]) -> None:
@@ -201,8 +201,8 @@ class Debugger:
 
     def _set_breakpoint(self, address: int) -> None:
         self._breakpoints.add(address)
-        for cpu in self._session.machine.cpus:
-            cpu.set_breakpoint(address)
+        for vcpu in self._session.machine.cpus:
+            vcpu.set_breakpoint(address)
 
     def _where(self, words: list[str]) -> int:
         """An address from a number, a register (``$esp``), a program or kernel symbol, with ``+offset``."""

@@ -123,10 +123,10 @@ class _Kinds:
         spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.mm is not None}
         tables = kernel.tables
         self._known.update(
-            (tables.pfn(entry), "U")
+            (tables.pte_pfn(entry), "U")
             for mm in spaces.values()
             for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET)
-            if entry & MAPPED and not kernel.memmap.reserved(tables.pfn(entry))
+            if entry & MAPPED and not kernel.memmap.reserved(tables.pte_pfn(entry))
         )
 
     def letter(self, first: int, end: int) -> str:

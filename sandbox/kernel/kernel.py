@@ -14,7 +14,7 @@ from greenlet import GreenletExit, getcurrent
 from sandbox.engine.context import FPU_TOP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.exits import BreakpointHit, Exit, Stepped, Trap
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.arch.cpu import ContextStack, KernelCpu
+from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
 from sandbox.kernel.arch.vmlinux import KernelImage, kernel_image
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import PageAlloc
@@ -108,11 +108,11 @@ class Kernel(Looking):
         """Called at a breakpoint and after steps; when it returns, the CPU goes on."""
         self.steps: int | None = None
         """Instructions of ring 3 to run at a time, None for no stepping."""
-        self.here = self.cpus[0]
+        self.this_cpu = self.cpus[0]
         """The CPU on whose behalf Python runs now."""
         self.traps = KernelTraps(self)
-        for slot in self.cpus:
-            slot.traps = self.traps
+        for cpu in self.cpus:
+            cpu.traps = self.traps
         booted = boot(self.memory, self.cpus, config, self.image)
         self.layout, self.tables, self.kernel_pgd = booted.layout, booted.tables, booted.kernel_pgd
         self.model, self.memmap = booted.model, booted.model.memmap
@@ -125,7 +125,7 @@ class Kernel(Looking):
         self.kmalloc = Kmalloc(self)
         self.ioremap = IoRemap(self)
         self.kmap = Kmap(self.tables, self.kernel_pgd, self.layout, self.tlb, len(self.cpus))
-        self.code = CodeCache(self.memory, machine.cpus, not self.leaves_out("no-code-drop"))
+        self.code = CodeCache(self.memory, machine.cpus, not self.broken("no-code-drop"))
         self.pagecache = PageCache(self)
         self.sched = Scheduler(self)
         self.syscalls = SystemCalls(self)
@@ -169,9 +169,9 @@ class Kernel(Looking):
         machine.board.dma_done = lambda physical, size: self.dma_stored.append((physical, size))
         machine.board.clock = lambda: self.sched.now
         self._spare_contexts: list[CpuContext] = []
-        self._spare_flows: list[tuple[ContextStack, tuple[int, ...]]] = []
+        self._spare_stacks: list[tuple[KernelStack, tuple[int, ...]]] = []
 
-    def leaves_out(self, switch: str) -> bool:
+    def broken(self, switch: str) -> bool:
         """True when the named step is left out on purpose."""
         return switch in self._switches
 
@@ -188,7 +188,7 @@ class Kernel(Looking):
         while True:
             if frames.free_frames > self.page_alloc.min_free:
                 try:
-                    pfn = frames.alloc_frame(highmem, self.here.index)
+                    pfn = frames.alloc_frame(highmem, self.this_cpu.index)
                     break
                 except OutOfMemory:
                     if not shrink(self):
@@ -199,7 +199,7 @@ class Kernel(Looking):
         self.counters.frames_allocated += 1
         if self.bus.active:
             gfp = GFP_USER | (HIGHMEM if highmem else 0)
-            self.bus.emit(PageAlloc(self.sched.now, self.here.index, "alloc", pfn, 0, gfp))
+            self.bus.emit(PageAlloc(self.sched.now, self.this_cpu.index, "alloc", pfn, 0, gfp))
         return pfn
 
     def after_dma(self) -> None:
@@ -218,21 +218,21 @@ class Kernel(Looking):
 
     def put_page(self, pfn: int) -> None:
         """Drop a reference on a frame; the last one frees it."""
-        if self.frames.put_page(pfn, self.here.index):
+        if self.frames.put_page(pfn, self.this_cpu.index):
             self.code.freed(pfn)
             if self.bus.active:
-                self.bus.emit(PageAlloc(self.sched.now, self.here.index, "free", pfn, 0, 0))
+                self.bus.emit(PageAlloc(self.sched.now, self.this_cpu.index, "free", pfn, 0, 0))
 
-    def clear_page(self, pfn: int) -> None:
+    def clear_highpage(self, pfn: int) -> None:
         """Let the CPU clear a frame of lowmem or highmem."""
-        window = self.kmap.kmap(self.here, pfn)
-        self.here.call(self.routines.clear_page, edi=window)
-        self.kmap.kunmap(self.here, window)
+        window = self.kmap.kmap(self.this_cpu, pfn)
+        self.this_cpu.call(self.routines.clear_page, edi=window)
+        self.kmap.kunmap(self.this_cpu, window)
 
     def _alloc_table(self) -> int:
         pfn = self.alloc_frame()
         self.table_frames += 1
-        self.clear_page(pfn)
+        self.clear_highpage(pfn)
         self.memmap.set_flags(pfn, self.memmap.flags(pfn) | PG_TABLE)
         self.memory.declare(Reason.TABLE, pfn << 12, 1 << 12)
         return pfn
@@ -249,38 +249,38 @@ class Kernel(Looking):
         pgd = self.tables.new_pgd(self.kernel_pgd)
         return Mm(pgd, self.tables.cr3(pgd))
 
-    def activate(self, slot: KernelCpu, mm: Mm | None) -> None:
+    def activate(self, cpu: KernelCpu, mm: Mm | None) -> None:
         """Load an address space on a CPU; None is the kernel's own."""
-        if slot.active_mm is mm:
+        if cpu.active_mm is mm:
             return
-        bit = 1 << slot.index
-        if slot.active_mm is not None:
-            slot.active_mm.cpu_mask &= ~bit
+        bit = 1 << cpu.index
+        if cpu.active_mm is not None:
+            cpu.active_mm.cpu_mask &= ~bit
         cr3 = self.tables.cr3(self.kernel_pgd) if mm is None else mm.cr3
-        slot.call(self.routines.load_cr3, eax=cr3)
-        slot.cr3 = cr3
-        slot.active_mm = mm
+        cpu.call(self.routines.load_cr3, eax=cr3)
+        cpu.cr3 = cr3
+        cpu.active_mm = mm
         if mm is not None:
             mm.cpu_mask |= bit
 
-    def release_mm(self, slot: KernelCpu, mm: Mm) -> None:
+    def release_mm(self, cpu: KernelCpu, mm: Mm) -> None:
         """Drop a user of an address space; the last one frees its pages and tables."""
         mm.users -= 1
         if mm.users:
             return
-        release_dirty(self, slot, mm)
-        if slot.active_mm is mm:
-            self.activate(slot, None)
+        release_dirty(self, cpu, mm)
+        if cpu.active_mm is mm:
+            self.activate(cpu, None)
         for other in self.cpus:
             if other.active_mm is mm:
-                here, self.here = self.here, other
+                here, self.this_cpu = self.this_cpu, other
                 other.interrupt(self.routines.load_cr3, self.tables.cr3(self.kernel_pgd))
                 other.cr3, other.active_mm = self.tables.cr3(self.kernel_pgd), None
-                self.here = here
+                self.this_cpu = here
         tables = self.tables
         for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
-            if entry & MAPPED and not self.leaves_out("no-exit-free"):
-                self.put_page(tables.pfn(entry))
+            if entry & MAPPED and not self.broken("no-exit-free"):
+                self.put_page(tables.pte_pfn(entry))
         tables.free_user_tables(mm.pgd)
         if mm.ldt:
             tables.free_table(mm.ldt)
@@ -301,61 +301,61 @@ class Kernel(Looking):
         self._next_pid += 1
         return pid
 
-    def new_flow(self) -> tuple[ContextStack, tuple[int, ...]]:
+    def new_kstack(self) -> tuple[KernelStack, tuple[int, ...]]:
         """A kernel stack (one frame) and a scratch frame, with the contexts for calls on it.  Raises OutOfMemory."""
-        if self._spare_flows:
-            return self._spare_flows.pop()
+        if self._spare_stacks:
+            return self._spare_stacks.pop()
         stack = self.alloc_frame()
         try:
             frames = (stack, self.alloc_frame())
         except OutOfMemory:
             self.put_page(stack)
             raise
-        return ContextStack(PAGE_OFFSET + (frames[0] + 1) * PAGE_SIZE), frames
+        return KernelStack(PAGE_OFFSET + (frames[0] + 1) * PAGE_SIZE), frames
 
-    def new_context(self, slot: KernelCpu) -> CpuContext:
+    def new_context(self, cpu: KernelCpu) -> CpuContext:
         """A context in the state after boot on a CPU."""
-        context = self._spare_contexts.pop() if self._spare_contexts else slot.cpu.new_context()
-        context.copy_from(slot.template)
+        context = self._spare_contexts.pop() if self._spare_contexts else cpu.vcpu.new_context()
+        context.copy_from(cpu.template)
         context.resumes_at = context.passes = -1
         return context
 
     def reclaim_task(self, task: Task) -> None:
         """A task is gone: keep its stack and contexts for the next."""
         self._spare_contexts.append(task.context)
-        self._spare_flows.append((task.flow, task.stack_frames))
+        self._spare_stacks.append((task.kstack, task.stack_frames))
 
     @property
     def spare_stack_frames(self) -> int:
         """Frames of the stacks that ``reclaim_task`` keeps."""
-        return sum(len(frames) for _, frames in self._spare_flows)
+        return sum(len(frames) for _, frames in self._spare_stacks)
 
     def drop_spare_stacks(self) -> int:
         """Free the stacks that ``reclaim_task`` has kept; the number of frames."""
         freed = 0
-        while self._spare_flows:
-            for pfn in self._spare_flows.pop()[1]:
+        while self._spare_stacks:
+            for pfn in self._spare_stacks.pop()[1]:
                 self.put_page(pfn)
                 freed += 1
         return freed
 
-    def switch_to(self, slot: KernelCpu, task: Task) -> None:
+    def switch_to(self, cpu: KernelCpu, task: Task) -> None:
         """Load a task on a CPU: address space, kernel stack, thread-local descriptors, control registers."""
-        self.here = slot
+        self.this_cpu = cpu
         context = task.context
-        for each in (context, *task.flow.contexts):
-            each.copy_system_from(slot.template)
-        self.activate(slot, task.borrowed[-1] if task.borrowed else task.mm)
-        context.cr3 = slot.cr3 if task.mm is None else task.mm.cr3
-        for each in task.flow.contexts:
-            each.cr3 = slot.cr3
-        self.table_words[(slot.tss + 4) >> 2] = task.flow.stack_top
-        if not self.leaves_out("no-tls-switch"):
-            load_tls(self, slot, task)
+        for each in (context, *task.kstack.contexts):
+            each.copy_system_from(cpu.template)
+        self.activate(cpu, task.borrowed_mms[-1] if task.borrowed_mms else task.mm)
+        context.cr3 = cpu.cr3 if task.mm is None else task.mm.cr3
+        for each in task.kstack.contexts:
+            each.cr3 = cpu.cr3
+        self.table_words[(cpu.tss + 4) >> 2] = task.kstack.stack_top
+        if not self.broken("no-tls-switch"):
+            load_tls(self, cpu, task)
         if task.mm is not None and task.mm.ldt:
             load_ldt(task)
-        if self.leaves_out("no-fpu-switch"):
-            last = slot.cpu.context
+        if self.broken("no-fpu-switch"):
+            last = cpu.vcpu.context
             context.data[_FPU_FIRST:_FPU_END] = last.data[_FPU_FIRST:_FPU_END]
 
     def deliver_signal(self, task: Task) -> None:
@@ -373,20 +373,20 @@ class Kernel(Looking):
         if self.in_interrupt:
             raise WrongContext(f"{what} in an interrupt: nothing may sleep there")
 
-    def let_others_run(self) -> bool:
+    def cond_resched(self) -> bool:
         """Give the CPU to the tasks that wait for it; False when there is none, or nobody who could come back."""
-        task = self.here.current
+        task = self.this_cpu.current
         if task is None or task.greenlet is not getcurrent() or self.in_interrupt:
             return False
-        return self.sched.let_others_run(task)
+        return self.sched.cond_resched(task)
 
     # -- stops ---------------------------------------------------------------------------------------------------
 
-    def stopped(self, slot: KernelCpu, exit_: Exit) -> None:
+    def stopped(self, cpu: KernelCpu, exit_: Exit) -> None:
         """A CPU stopped for no reason of the guest's: a debugger's, or one that cannot be."""
         if self.on_stop is None or not isinstance(exit_, BreakpointHit | Stepped):
-            raise UnexpectedExit(f"CPU {slot.index} came back by {exit_}")
-        self.on_stop(slot, exit_)
+            raise UnexpectedExit(f"CPU {cpu.index} came back by {exit_}")
+        self.on_stop(cpu, exit_)
 
     def kill_now(self, task: Task, report: str) -> NoReturn:
         """End a task whose old program is gone and whose new one cannot start.  Raises TaskExit."""

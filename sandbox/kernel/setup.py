@@ -101,12 +101,12 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
 
     model = _memory_model(memory, start, ranges, tables, kernel_pgd, layout, config)
     zero_page = start.take("zero page", PAGE_SIZE) // PAGE_SIZE
-    stacks = [_cpu_page(memory, start, slot) for slot in cpus]
+    stacks = [_cpu_page(memory, start, cpu) for cpu in cpus]
     unreserved = start.memory_start
     for name, size in options.reservations:
         start.take(name, size)
-    for slot, stack in zip(cpus, stacks, strict=True):
-        _start(slot, tables, kernel_pgd, stack, config, image)
+    for cpu, stack in zip(cpus, stacks, strict=True):
+        _start(cpu, tables, kernel_pgd, stack, config, image)
     tables.clear_directory(kernel_pgd, 0)
     words = {
         **model.guest_words(),
@@ -160,10 +160,10 @@ def _free_initmem(
     cpus[0].call(image.routines.poison, eax=0xCCCCCCCC, ecx=(end - first) // 4, edi=first)
     for linear in range(first, end, PAGE_SIZE):
         place = tables.pte_alloc(pgd, linear, user=False)
-        tables.store(place, tables.read(place) | tables.nx)
-    for slot in cpus:
-        slot.call(slot.routines.flush_tlb_all)
-        slot.cpu.drop_all_code()
+        tables.set_pte(place, tables.read(place) | tables.nx)
+    for cpu in cpus:
+        cpu.call(cpu.routines.flush_tlb_all)
+        cpu.vcpu.drop_all_code()
     memory.withdraw(first - PAGE_OFFSET, end - first)
     name, kernel_start, _ = start.taken[0]
     start.taken[0] = (name, kernel_start, first - PAGE_OFFSET)
@@ -203,17 +203,17 @@ def _direct_map(
         if physical < small_end or physical + large > lowmem or not large_pages:
             run = range(physical, min(physical + large, lowmem), PAGE_SIZE)
             entries = [at | flags | (0 if at in text or at in init else tables.nx) for at in run]
-            tables.store_run(tables.pte_alloc(pgd, PAGE_OFFSET + physical, user=bool(flags & US)), entries)
+            tables.set_ptes(tables.pte_alloc(pgd, PAGE_OFFSET + physical, user=bool(flags & US)), entries)
         else:
             tables.set_large(pgd, PAGE_OFFSET + physical, physical | flags | tables.nx)
     tables.set_large(pgd, 0, P | RW | A | D)
 
 
-def _cpu_page(memory: PhysicalMemory, start: BootMemory, slot: KernelCpu) -> int:
+def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> int:
     """One page with GDT, TSS and their pseudo-descriptors, and three stack pages; the stacks' physical address."""
-    page = start.take(f"GDT and TSS of CPU {slot.index}", PAGE_SIZE)
+    page = start.take(f"GDT and TSS of CPU {cpu.index}", PAGE_SIZE)
     memory.declare(Reason.TABLE, page, PAGE_SIZE)
-    stacks = start.take(f"boot stacks of CPU {slot.index}", 2 * PAGE_SIZE)
+    stacks = start.take(f"boot stacks of CPU {cpu.index}", 2 * PAGE_SIZE)
     gdt = [0] * (GDT_BYTES // 8)
     gdt[2] = _FLAT | 0x9A << 40
     gdt[3] = _FLAT | 0x92 << 40
@@ -228,30 +228,30 @@ def _cpu_page(memory: PhysicalMemory, start: BootMemory, slot: KernelCpu) -> int
     memory.host_write(page, struct.pack(f"<{len(gdt)}Q", *gdt), Reason.TABLE)
     memory.host_write(page + TSS_OFFSET, bytes(tss), Reason.TABLE)
     memory.host_write(page + DESCRIPTORS_OFFSET, descriptors, Reason.TABLE)
-    slot.gdt, slot.tss = page, page + TSS_OFFSET
-    slot.idle.stack_top = PAGE_OFFSET + stacks + PAGE_SIZE
-    slot.ipi.stack_top = PAGE_OFFSET + stacks + 2 * PAGE_SIZE
+    cpu.gdt, cpu.tss = page, page + TSS_OFFSET
+    cpu.idle.stack_top = PAGE_OFFSET + stacks + PAGE_SIZE
+    cpu.ipi.stack_top = PAGE_OFFSET + stacks + 2 * PAGE_SIZE
     return stacks
 
 
-def _start(slot: KernelCpu, tables: PageTables, pgd: int, stack: int, config: KernelConfig, image: KernelImage) -> None:
+def _start(cpu: KernelCpu, tables: PageTables, pgd: int, stack: int, config: KernelConfig, image: KernelImage) -> None:
     """Run ``startup_32`` at its physical address; afterwards the CPU's state is every ring-0 context's template."""
-    context = slot.cpu.context
+    context = cpu.vcpu.context
     pae = config.paging == "pae"
     context.eax = tables.cr3(pgd)
     context.ebx = CR4_TSD | CR4_PSE | CR4_PGE | CR4_SSE | (CR4_PAE if pae else 0)
     context.ecx = EFER_NXE if tables.nx else 0
     context.edx = CR0 & ~CR0_WP if "no-wp" in config.switches else CR0
-    context.esi = PAGE_OFFSET + slot.gdt + DESCRIPTORS_OFFSET
+    context.esi = PAGE_OFFSET + cpu.gdt + DESCRIPTORS_OFFSET
     context.edi = context.esi + 8
     context.ebp = TSS_SELECTOR
     context.esp = PAGE_OFFSET + stack + PAGE_SIZE
     context.eip = image.routines.startup_32 - PAGE_OFFSET
-    exit_ = slot.cpu.run(1000)
+    exit_ = cpu.vcpu.run(1000)
     if type(exit_) is not Halt:
-        raise BootFailed(f"CPU {slot.index} did not boot: {exit_}")
-    slot.template.copy_from(context)
-    slot.cr3 = tables.cr3(pgd)
+        raise BootFailed(f"CPU {cpu.index} did not boot: {exit_}")
+    cpu.template.copy_from(context)
+    cpu.cr3 = tables.cr3(pgd)
 
 
 def _zones(

@@ -13,7 +13,7 @@ from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.inspect.die import fatal_report
 from sandbox.kernel.inspect.oops import oops
-from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, do_user_fault
+from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, do_page_fault
 from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.module.hypercall import GuestKernelBug
 from sandbox.kernel.module.irq import EFLAGS_IF, do_irq
@@ -54,21 +54,21 @@ class KernelTraps:
         while True:
             if task.pending:
                 kernel.deliver_signal(task)
-            slot = task.cpu
-            cpu = slot.cpu
-            context = cpu.context = task.context
-            budget = sched.budget(slot)
-            before = cpu.clock
+            cpu = task.cpu
+            vcpu = cpu.vcpu
+            context = vcpu.context = task.context
+            budget = sched.budget(cpu)
+            before = vcpu.clock
             began = time.perf_counter()
             stepping = kernel.steps
-            executed = cpu.instructions
-            exit_ = cpu.run(budget) if stepping is None else cpu.run(budget, stepping)
-            sched.charge(slot, cpu.clock - before)
+            executed = vcpu.instructions
+            exit_ = vcpu.run(budget) if stepping is None else vcpu.run(budget, stepping)
+            sched.charge(cpu, vcpu.clock - before)
             kind = type(exit_)
             if kind is Trap:
                 assert isinstance(exit_, Trap)
                 if exit_.vector == PAGE_FAULT and not exit_.software:
-                    self._user_page_fault(task, slot, context, exit_)
+                    self._user_page_fault(task, cpu, context, exit_)
                 elif exit_.vector == SYSTEM_CALL and exit_.software:
                     syscall(task)
                 else:
@@ -76,12 +76,12 @@ class KernelTraps:
             elif kind is BudgetSpent:
                 sched.adapt(budget, time.perf_counter() - began)
             elif kind is Stepped or kind is BreakpointHit:
-                kernel.stopped(slot, exit_)
+                kernel.stopped(cpu, exit_)
                 continue
             else:
                 self._odd_exit(task, exit_)
             if stepping is not None and kind is Trap:
-                self._count_steps(task, exit_, cpu.instructions - executed)
+                self._count_steps(task, exit_, vcpu.instructions - executed)
             sched.after_run(task)
 
     def _count_steps(self, task: Task, exit_: Exit, executed: int) -> None:
@@ -97,51 +97,51 @@ class KernelTraps:
             else:
                 kernel.stopped(task.cpu, Stepped(task.context.eip))
 
-    def _user_page_fault(self, task: Task, slot: KernelCpu, context: CpuContext, trap: Trap) -> None:
+    def _user_page_fault(self, task: Task, cpu: KernelCpu, context: CpuContext, trap: Trap) -> None:
         kernel = self._kernel
         self.faults += 1
         address = trap.address
-        started = slot.cpu.clock
+        started = cpu.vcpu.clock
         assert task.mm is not None
         if trap.cpl == 0:
-            oops(kernel, slot, context, trap)
+            oops(kernel, cpu, context, trap)
         if kernel.probe is not None:
             kernel.probe(task, context, trap)
         try:
             if address < TASK_SIZE:
-                how = do_user_fault(kernel, slot, task.mm, address, trap.error_code, context.quads[ESP])
+                how = do_page_fault(kernel, cpu, task.mm, address, trap.error_code, context.quads[ESP])
             else:
                 how = BAD_AREA
         except OutOfMemory as error:
             kernel.counters.faults["oom-kill"] += 1
-            self._report_fault(task, slot, trap, "oom-kill", started)
+            self._report_fault(task, cpu, trap, "oom-kill", started)
             force_signal(kernel, task, SIGKILL, error.summary + "\n" + error.detail)
             return
         if how is BAD_AREA or how is BUS_ERROR:
-            if kernel.leaves_out("no-signal-on-fault"):
+            if kernel.broken("no-signal-on-fault"):
                 context.quads[EIP] += kernel.instruction_length(task.mm, trap.eip)
             else:
                 force_fault(kernel, task, fault_info(kernel, task, trap, how), lambda: fatal_report(kernel, task, trap))
         kernel.counters.faults[how] += 1
         if kernel.bus.active:
-            self._report_fault(task, slot, trap, how, started)
+            self._report_fault(task, cpu, trap, how, started)
 
-    def _report_fault(self, task: Task, slot: KernelCpu, trap: Trap, how: str, started: int) -> None:
+    def _report_fault(self, task: Task, cpu: KernelCpu, trap: Trap, how: str, started: int) -> None:
         kernel = self._kernel
         if not kernel.bus.active or task.mm is None:
             return
-        pte = kernel.tables.get_pte(task.mm.pgd, trap.address & ~0xFFF)
+        pte = kernel.tables.lookup_pte(task.mm.pgd, trap.address & ~0xFFF)
         kernel.bus.emit(
             PageFault(
                 kernel.sched.now,
-                slot.index,
+                cpu.index,
                 task.pid,
                 trap.eip,
                 trap.address,
                 trap.error_code,
                 how,
                 pte,
-                slot.cpu.clock - started,
+                cpu.vcpu.clock - started,
                 kernel.peek(task.mm, trap.eip, 15),
                 self.faults,
             )
@@ -162,7 +162,7 @@ class KernelTraps:
             context.eax, context.edx = now & 0xFFFFFFFF, now >> 32
             context.eip = trap.eip + 2
             return
-        if kernel.leaves_out("no-signal-on-fault"):
+        if kernel.broken("no-signal-on-fault"):
             if vector not in (1, 3, 4):
                 context.quads[EIP] = trap.eip + kernel.instruction_length(task.mm, trap.eip)
             return
@@ -188,25 +188,25 @@ class KernelTraps:
 
     # -- from ring 0 ---------------------------------------------------------------------------------------------
 
-    def kernel_gate(self, slot: KernelCpu, context: CpuContext) -> None:
+    def kernel_gate(self, cpu: KernelCpu, context: CpuContext) -> None:
         """Guest kernel code called an exported symbol."""
         kernel = self._kernel
         if kernel.dma_stored:
             kernel.after_dma()
         gate = kernel.gate_table
-        gate.call(slot, context)
+        gate.call(cpu, context)
         if kernel.machine.board.asked:
             do_irq(kernel, context)
         if not gate.calls % CALLS_BETWEEN_LOOKS:
             self.check_limits()
 
-    def kernel_trap(self, slot: KernelCpu, context: CpuContext, exit_: Exit) -> None:
+    def kernel_trap(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         """A routine of ``cpu.call`` stopped: resolve the fault, take the exception table's way out, or give up."""
         kernel = self._kernel
         if kernel.dma_stored:
             kernel.after_dma()
         if isinstance(exit_, BreakpointHit | Stepped):
-            kernel.stopped(slot, exit_)
+            kernel.stopped(cpu, exit_)
             return
         if isinstance(exit_, Stopped):
             do_irq(kernel, context)
@@ -217,47 +217,47 @@ class KernelTraps:
             do_irq(kernel, context)
             return
         if not isinstance(exit_, Trap):
-            oops(kernel, slot, context, exit_)
+            oops(kernel, cpu, context, exit_)
         if exit_.vector != PAGE_FAULT or exit_.software:
-            oops(kernel, slot, context, exit_)
+            oops(kernel, cpu, context, exit_)
         self.faults += 1
-        started = slot.cpu.clock
-        task = slot.current
-        mm = slot.active_mm if task is None or task.pretended is None else task.pretended
+        started = cpu.vcpu.clock
+        task = cpu.current
+        mm = cpu.active_mm if task is None or task.forged_mm is None else task.forged_mm
         how = BAD_AREA
         if kernel.probe is not None and task is not None:
             kernel.probe(task, context, exit_)
-        if exit_.address >= TASK_SIZE and kernel.vmalloc.fault(context, exit_.address, exit_.error_code):
+        if exit_.address >= TASK_SIZE and kernel.vmalloc.vmalloc_fault(context, exit_.address, exit_.error_code):
             kernel.counters.faults["vmalloc-sync"] += 1
             if task is not None:
-                self._report_fault(task, slot, exit_, "vmalloc-sync", started)
+                self._report_fault(task, cpu, exit_, "vmalloc-sync", started)
             return
         if exit_.address < TASK_SIZE and mm is not None and not kernel.in_interrupt:
             try:
-                how = do_user_fault(kernel, slot, mm, exit_.address, exit_.error_code, 0)
+                how = do_page_fault(kernel, cpu, mm, exit_.address, exit_.error_code, 0)
                 if how == "spurious":
-                    self._count_spurious(slot, exit_)
+                    self._count_spurious(cpu, exit_)
             except OutOfMemory as error:
                 if task is not None:
                     force_signal(kernel, task, SIGKILL, error.summary + "\n" + error.detail)
                 if self.search_exception_table(exit_.eip) is None:
-                    how = self._fault_from_reserve(slot, mm, exit_)
+                    how = self._fault_from_reserve(cpu, mm, exit_)
         if how is BAD_AREA or how is BUS_ERROR:
             fixup = self.search_exception_table(exit_.eip)
             if fixup is None:
-                oops(kernel, slot, context, exit_)
+                oops(kernel, cpu, context, exit_)
             context.quads[EIP] = fixup
             how = "fixup"
         kernel.counters.faults[how] += 1
         if task is not None and kernel.bus.active:
-            self._report_fault(task, slot, exit_, how, started)
+            self._report_fault(task, cpu, exit_, how, started)
 
-    def _fault_from_reserve(self, slot: KernelCpu, mm: Mm, trap: Trap) -> str:
+    def _fault_from_reserve(self, cpu: KernelCpu, mm: Mm, trap: Trap) -> str:
         """A task that is to die must get out of a copy that nothing catches: it may take from the reserve."""
         kernel = self._kernel
         kept, kernel.page_alloc.min_free = kernel.page_alloc.min_free, 0
         try:
-            return do_user_fault(kernel, slot, mm, trap.address, trap.error_code, 0)
+            return do_page_fault(kernel, cpu, mm, trap.address, trap.error_code, 0)
         except OutOfMemory:
             return BAD_AREA
         finally:
@@ -272,7 +272,7 @@ class KernelTraps:
         """Guest kernel code has run for a while: raises LimitReached or Interrupted when it has run too long."""
         self._kernel.sched.check_limits()
 
-    def _count_spurious(self, slot: KernelCpu, trap: Trap) -> None:
+    def _count_spurious(self, cpu: KernelCpu, trap: Trap) -> None:
         """Kernel code faulted where a page is.  Raises GuestKernelBug when that goes on for ever."""
         eip, address, count = self._stuck
         count = count + 1 if (eip, address) == (trap.eip, trap.address) else 1
@@ -281,11 +281,11 @@ class KernelTraps:
             return
         kernel = self._kernel
         detail = ""
-        task = slot.current
-        if task is not None and task.pretended is not None:
+        task = cpu.current
+        if task is not None and task.forged_mm is not None:
             detail = (
-                f"The page is in the directory {task.pretended.cr3:#010x}, of the task that current was set to; "
-                f"the CPU walks {slot.cr3:#010x}, which CR3 holds.  use_mm() changes both."
+                f"The page is in the directory {task.forged_mm.cr3:#010x}, of the task that current was set to; "
+                f"the CPU walks {cpu.cr3:#010x}, which CR3 holds.  use_mm() changes both."
             )
         raise GuestKernelBug(
             f"endless fault: {kernel.kernel_symbol(trap.eip)} finds no page at {trap.address:#010x}, however often one "
@@ -298,7 +298,7 @@ class KernelTraps:
 
         By binary search in guest memory.
         """
-        if self._kernel.leaves_out("no-fixup"):
+        if self._kernel.broken("no-fixup"):
             return None
         found = self._kernel.modules.search_fixup(eip)
         if found is not None:

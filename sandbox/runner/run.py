@@ -73,8 +73,8 @@ class Session(MachineSession):
             task = new_task(kernel, None, "init", None, connect(kernel, consoles, streams.terminal))
             if kernel.tty is not None:
                 kernel.tty.session, kernel.tty.pgrp = task.sid, task.pgid
-            kernel.here = task.cpu
-            task.cpu.flow = task.flow
+            kernel.this_cpu = task.cpu
+            task.cpu.kstack = task.kstack
             encoded = [each.encode("utf-8", "surrogateescape") for each in self._arguments]
             environment = [each.encode() for each in self.config.environment]
             try:

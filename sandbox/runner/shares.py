@@ -26,8 +26,8 @@ class Shares:
 
 def measure(kernel: Kernel, shares: Shares) -> None:
     """From now on add up the engine's time; each entry of the engine costs half a microsecond more."""
-    for slot in kernel.cpus:
-        _clock(slot.cpu, shares)
+    for cpu in kernel.cpus:
+        _clock(cpu.vcpu, shares)
 
 
 def _clock(cpu: Cpu, shares: Shares) -> None:

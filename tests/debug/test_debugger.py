@@ -56,7 +56,7 @@ def test_looking_changes_nothing(session: MakeSession, paging: str, where: str) 
     kernel = made.kernel
 
     def state() -> tuple[object, ...]:
-        cpus = tuple(bytes(slot.cpu.context.data) for slot in kernel.cpus)
+        cpus = tuple(bytes(cpu.vcpu.context.data) for cpu in kernel.cpus)
         return bytes(kernel.memory.bytes), cpus, kernel.sched.now, kernel.frames.free_frames, kernel.tlb.counters
 
     told: list[str] = []

@@ -50,8 +50,8 @@ def test_beyond_4_gb_needs_pae(session: MakeSession, ram: int) -> None:
 @pytest.mark.parametrize("cpus", range(1, 9))
 def test_cpus(session: MakeSession, cpus: int) -> None:
     made = session(TOUCH, cpus=cpus)
-    gdts = {slot.gdt for slot in made.kernel.cpus}
-    stacks = {slot.idle.stack_top for slot in made.kernel.cpus} | {slot.ipi.stack_top for slot in made.kernel.cpus}
+    gdts = {cpu.gdt for cpu in made.kernel.cpus}
+    stacks = {cpu.idle.stack_top for cpu in made.kernel.cpus} | {cpu.ipi.stack_top for cpu in made.kernel.cpus}
     assert len(gdts) == cpus
     assert len(stacks) == 2 * cpus
     assert made.finish().passed
@@ -125,8 +125,8 @@ def test_the_kernels_own_mappings(session: MakeSession, paging: str) -> None:
 
 def test_control_registers(session: MakeSession, paging: str) -> None:
     """PG, WP and PE on; PAE, PSE, PGE and OSFXSR as the mode wants (SDM 3A, 2.5)."""
-    for slot in session("_start: pass", paging=paging, cpus=2).kernel.cpus:
-        state = slot.template
+    for cpu in session("_start: pass", paging=paging, cpus=2).kernel.cpus:
+        state = cpu.template
         assert state.cr0 & 0x80010001 == 0x80010001
         assert state.cr4 & 0x20 == (0x20 if paging == "pae" else 0)
         assert state.cr4 & 0x290 == 0x290

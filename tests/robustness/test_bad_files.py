@@ -44,8 +44,8 @@ def outcome(program: bytes, seed: int) -> str:
         assert "host time" not in result.error, result.error
         if result.error:
             return "stopped"
-        session.kernel.pagecache.shrink(1 << 30)
-        spare = sum(len(stack) for _, stack in session.kernel._spare_flows)
+        session.kernel.pagecache.shrink_mmap(1 << 30)
+        spare = sum(len(stack) for _, stack in session.kernel._spare_stacks)
         assert frames.free_frames + spare == before
         return "killed" if result.signal else "ran"
 

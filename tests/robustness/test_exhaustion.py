@@ -63,8 +63,8 @@ def run(folder: Path, body: str, paging: str, blocks: int) -> tuple[Result, int]
         kernel = session.kernel
         before = kernel.frames.free_frames
         result = session.finish()
-        kernel.pagecache.shrink(1 << 30)
-        spare = sum(len(stack) for _, stack in kernel._spare_flows)
+        kernel.pagecache.shrink_mmap(1 << 30)
+        spare = sum(len(stack) for _, stack in kernel._spare_stacks)
         return result, before - kernel.frames.free_frames - spare
 
 

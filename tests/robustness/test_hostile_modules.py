@@ -82,11 +82,11 @@ def test_nonsense(seed: int) -> None:
             name = chance.choice(NAMES)
             arguments = [chance.choice(words) if chance.random() < 0.8 else chance.randrange(1 << 32) for _ in range(3)]
             try:
-                words.append(kernel.here.call_c(kernel.gate_table.symbols[name], *arguments))
+                words.append(kernel.this_cpu.call_c(kernel.gate_table.symbols[name], *arguments))
             except SandboxError as error:
                 assert error.exit_status != 3, f"{name}{arguments}: {error.summary}"
-            assert kernel.here.flow.depth == 0
-            assert kernel.here.module_calls == 0
+            assert kernel.this_cpu.kstack.depth == 0
+            assert kernel.this_cpu.module_calls == 0
 
 
 @pytest.fixture(scope="module")

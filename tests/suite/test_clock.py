@@ -32,7 +32,7 @@ def observe(program: bytes, stride: int | None, breakpoints: tuple[int, ...] = (
 
         stops = 0
 
-        def go_on(slot: KernelCpu, exit_: Exit) -> None:
+        def go_on(cpu: KernelCpu, exit_: Exit) -> None:
             nonlocal stops
             stops += 1
             kernel.steps = stride

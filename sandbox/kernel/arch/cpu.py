@@ -33,7 +33,7 @@ class RoutineLost(SandboxError):
     exit_status = 3
 
 
-class ContextStack:
+class KernelStack:
     """The ring-0 contexts of one flow of control: one a nested call, made when first needed."""
 
     __slots__ = ("contexts", "depth", "module_calls", "stack_top")
@@ -53,19 +53,19 @@ class KernelCpu:
     back here, after the engine has stopped, and is handed to ``traps``, which may call further routines.
     """
 
-    def __init__(self, index: int, cpu: Cpu, routines: Routines) -> None:
+    def __init__(self, index: int, vcpu: Cpu, routines: Routines) -> None:
         self.index = index
-        self.cpu = cpu
+        self.vcpu = vcpu
         self.routines = routines
-        self.template = cpu.new_context()
+        self.template = vcpu.new_context()
         self.cr3 = 0
         self.traps: KernelTraps
         self.current: Task | None = None
         self.active_mm: Mm | None = None
         self.runqueue: deque[Task] = deque()
-        self.idle = ContextStack(0)
-        self.ipi = ContextStack(0)
-        self.flow = self.idle
+        self.idle = KernelStack(0)
+        self.ipi = KernelStack(0)
+        self.kstack = self.idle
         self.gdt = 0
         """Physical address of this CPU's GDT."""
         self.tss = 0
@@ -77,14 +77,14 @@ class KernelCpu:
     @property
     def module_calls(self) -> int:
         """Not 0: guest kernel code may be at work on this CPU."""
-        return self.flow.module_calls
+        return self.kstack.module_calls
 
     def call(self, routine: int, eax: int = 0, edx: int = 0, ecx: int = 0, esi: int = 0, edi: int = 0) -> int:
         """Run the routine at a linear address; its EAX.
 
         Raises RoutineLost, and whatever the trap handler raises for a fault that nothing resolves.
         """
-        context = self._enter(self.flow)
+        context = self._enter(self.kstack)
         quads = context.quads
         quads[EIP] = self.routines.call_stub
         quads[EBX] = routine
@@ -94,17 +94,17 @@ class KernelCpu:
 
     def call_c(self, routine: int, *arguments: int) -> int:
         """The same for a function with up to four C arguments, of the kernel or of a module."""
-        flow = self.flow
-        context = self._enter(flow)
+        kstack = self.kstack
+        context = self._enter(kstack)
         quads = context.quads
         quads[EIP] = self.routines.call_module
         quads[EBX] = routine
         quads[EAX], quads[EDX], quads[ECX], quads[ESI] = (*arguments, 0, 0, 0, 0)[:4]
-        flow.module_calls += 1
+        kstack.module_calls += 1
         try:
             self._finish(context)
         finally:
-            flow.module_calls -= 1
+            kstack.module_calls -= 1
         return quads[EAX] & 0xFFFFFFFF
 
     def store(self, linear: int, data: bytes) -> None:
@@ -114,7 +114,7 @@ class KernelCpu:
         """
         for at in range(0, len(data), WINDOW_BYTES):
             piece = data[at : at + WINDOW_BYTES].ljust(WINDOW_BYTES, b"\0")
-            context = self._enter(self.flow)
+            context = self._enter(self.kstack)
             for number in range(8):
                 place = XMM + number * XMM_STRIDE
                 context.data[place : place + 16] = piece[number * 16 : number * 16 + 16]
@@ -127,54 +127,54 @@ class KernelCpu:
     def interrupt(self, routine: int, eax: int = 0) -> None:
         """Run a routine here on behalf of another CPU: an inter-processor interrupt."""
         self.ipis += 1
-        with self.borrowed_flow():
+        with self.on_interrupt_stack():
             self.call(routine, eax=eax)
 
     @contextmanager
-    def borrowed_flow(self, borrow: bool = True) -> Iterator[None]:
+    def on_interrupt_stack(self, borrow: bool = True) -> Iterator[None]:
         """Calls inside run on the stack for interrupts, whatever this CPU was doing; without ``borrow``, as usual."""
-        flow, outer = self.flow, self.cpu.context
+        kstack, outer = self.kstack, self.vcpu.context
         if borrow:
-            self.flow = self.ipi
+            self.kstack = self.ipi
         try:
             yield
         finally:
-            self.flow = flow
-            self.cpu.context = outer
+            self.kstack = kstack
+            self.vcpu.context = outer
 
-    def _enter(self, flow: ContextStack) -> CpuContext:
-        depth = flow.depth
-        if depth == len(flow.contexts):
+    def _enter(self, kstack: KernelStack) -> CpuContext:
+        depth = kstack.depth
+        if depth == len(kstack.contexts):
             if depth == CALL_DEPTH:
                 raise RoutineLost(f"kernel routines nest {depth} deep")
-            made = self.cpu.new_context()
+            made = self.vcpu.new_context()
             made.copy_from(self.template)
-            flow.contexts.append(made)
-        context = flow.contexts[depth]
+            kstack.contexts.append(made)
+        context = kstack.contexts[depth]
         quads = context.quads
         quads[CR3] = self.cr3
-        quads[ESP] = flow.contexts[depth - 1].quads[ESP] - STACK_GAP & 0xFFFFFFFF if depth else flow.stack_top
-        flow.depth = depth + 1
+        quads[ESP] = kstack.contexts[depth - 1].quads[ESP] - STACK_GAP & 0xFFFFFFFF if depth else kstack.stack_top
+        kstack.depth = depth + 1
         return context
 
     def _finish(self, context: CpuContext) -> None:
         """Run an entered context to its HLT."""
-        flow, cpu = self.flow, self.cpu
-        outer = cpu.context
+        kstack, vcpu = self.kstack, self.vcpu
+        outer = vcpu.context
         self.calls += 1
         try:
             while True:
-                cpu.context = context
-                exit_ = cpu.run(self.traps.call_budget() if flow.module_calls else CALL_BUDGET)
-                if type(exit_) is Halt and (not flow.module_calls or self._is_the_end(exit_)):
+                vcpu.context = context
+                exit_ = vcpu.run(self.traps.call_budget() if kstack.module_calls else CALL_BUDGET)
+                if type(exit_) is Halt and (not kstack.module_calls or self._is_the_end(exit_)):
                     return
                 if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:
                     self.traps.kernel_gate(self, context)
                 else:
                     self._trapped(exit_, context)
         finally:
-            flow.depth -= 1
-            cpu.context = outer
+            kstack.depth -= 1
+            vcpu.context = outer
 
     def _is_the_end(self, exit_: Exit) -> bool:
         """The HLT is the one behind a call, not guest kernel code's own."""

@@ -32,7 +32,7 @@ class ControllingTty(Stream):
         if file.flags & O_PATH:
             return
         kernel = self._kernel
-        task, tty = kernel.here.current, kernel.tty
+        task, tty = kernel.this_cpu.current, kernel.tty
         if task is None or tty is None or tty.session != task.sid:
             raise KernelError(ENXIO)
         file.inode = tty

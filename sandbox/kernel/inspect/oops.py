@@ -27,7 +27,7 @@ class KernelOops(SandboxError):
     exit_status = 3
 
 
-def oops(kernel: Kernel, slot: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
+def oops(kernel: Kernel, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
     """Raises GuestKernelBug when a module's call is at work, else KernelOops."""
     what = str(exit_)
     if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
@@ -39,20 +39,20 @@ def oops(kernel: Kernel, slot: KernelCpu, context: CpuContext, exit_: Exit) -> N
         what = f"{describe(exit_.vector)} in kernel code"
     elif isinstance(exit_, BusError):
         what = f"nothing answers at physical address {exit_.physical:#x}"
-    below = slot.flow.stack_top - (context.esp & 0xFFFFFFFF)
-    if slot.module_calls and STACK_BYTES < below < 16 << 20:
+    below = cpu.kstack.stack_top - (context.esp & 0xFFFFFFFF)
+    if cpu.module_calls and STACK_BYTES < below < 16 << 20:
         what = f"kernel stack overflow, {below >> 10} KB deep where there are {STACK_BYTES >> 10}: {what}"
-    summary = f"{what}, in {kernel.kernel_symbol(exit_.eip)} on CPU {slot.index}"
-    detail = "\n".join(_lines(kernel, slot, context, exit_))
-    if slot.module_calls:
+    summary = f"{what}, in {kernel.kernel_symbol(exit_.eip)} on CPU {cpu.index}"
+    detail = "\n".join(_lines(kernel, cpu, context, exit_))
+    if cpu.module_calls:
         raise GuestKernelBug(summary, detail)
     raise KernelOops(summary, detail)
 
 
-def _lines(kernel: Kernel, slot: KernelCpu, context: CpuContext, exit_: Exit) -> list[str]:
+def _lines(kernel: Kernel, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> list[str]:
     from sandbox.image.disassemble import text_of
 
-    code = kernel.peek(slot.active_mm, exit_.eip, 15)
+    code = kernel.peek(cpu.active_mm, exit_.eip, 15)
     lines = [f"  {exit_.eip:08x}  {text_of(code, exit_.eip) if code else 'no code is mapped here'}"]
     registers = [f"{name}={value:08x}" for name, value in context.general().items()]
     lines += ["  " + " ".join(registers[at : at + 8]) for at in range(0, len(registers), 8)]

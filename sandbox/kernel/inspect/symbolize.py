@@ -37,13 +37,13 @@ class Looking:
     def where(self) -> str:
         """One line a task that could run, for reports of limits."""
         lines = []
-        for slot in self.cpus:
-            task = slot.current
-            if slot.module_calls:
-                lines.append(f"CPU {slot.index}: guest kernel code at {self.kernel_symbol(slot.cpu.context.eip)}")
+        for cpu in self.cpus:
+            task = cpu.current
+            if cpu.module_calls:
+                lines.append(f"CPU {cpu.index}: guest kernel code at {self.kernel_symbol(cpu.vcpu.context.eip)}")
             elif task is not None:
                 lines.append(
-                    f"CPU {slot.index}: task {task.pid} ({task.comm}) at eip {task.context.eip:#010x}"
+                    f"CPU {cpu.index}: task {task.pid} ({task.comm}) at eip {task.context.eip:#010x}"
                     f"{self.user_symbol(task, task.context.eip)}"
                 )
         return "\n".join(lines)
@@ -54,14 +54,14 @@ class Looking:
         pgd = self.kernel_pgd if mm is None else mm.pgd
         found = b""
         while size:
-            entry = tables.get_pte(pgd, linear & 0xFFFFFFFF)
+            entry = tables.lookup_pte(pgd, linear & 0xFFFFFFFF)
             if not entry & 1:
                 break
             offset = linear & 0xFFF
             if entry & 0x80 and linear >= PAGE_OFFSET:
                 physical = (entry & tables.entry_mask & -tables.large_page) + (linear & tables.large_page - 1)
             else:
-                physical = (tables.pfn(entry) << 12) + offset
+                physical = (tables.pte_pfn(entry) << 12) + offset
             take = min(size, PAGE_SIZE - offset)
             at = memory.host_index(physical)
             found += bytes(memory.bytes[at : at + take])

@@ -49,7 +49,7 @@ def new_socket_pair(kernel: Kernel) -> tuple[SocketEnd, SocketEnd]:
 
 def read_pipe(kernel: Kernel, task: Task, inode: PipeInode, nonblock: bool, address: int, count: int) -> int:
     """read(2) from a pipe."""
-    if kernel.leaves_out("no-pipe-block") and not inode.pipe.slots:
+    if kernel.broken("no-pipe-block") and not inode.pipe.slots:
         return 0
     return pipe_to_user(kernel, task, inode.pipe, nonblock, address, count)
 
@@ -65,7 +65,7 @@ def pipe_to_user(kernel: Kernel, task: Task, pipe: Pipe, nonblock: bool, address
 
 def write_pipe(kernel: Kernel, task: Task, inode: PipeInode, nonblock: bool, address: int, count: int) -> int:
     """write(2) to a pipe; without readers the writer gets SIGPIPE."""
-    return pipe_from_user(kernel, task, inode.pipe, nonblock, address, count, quiet=kernel.leaves_out("no-sigpipe"))
+    return pipe_from_user(kernel, task, inode.pipe, nonblock, address, count, quiet=kernel.broken("no-sigpipe"))
 
 
 def pipe_from_user(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.mm.fault import clear_frame
+from sandbox.kernel.mm.fault import clear_user_highpage
 from sandbox.kernel.mm.page import INDEX, MAPPING, PG_CACHE
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.machine.memory import Reason
@@ -108,7 +108,7 @@ class PageCache:
             at = memory.host_index(pfn << 12)
             inode.write_block(index, bytes(memory.bytes[at : at + used]))
 
-    def truncate(self, inode: Inode, size: int) -> None:
+    def truncate_inode_pages(self, inode: Inode, size: int) -> None:
         """Forget the pages behind ``size`` bytes; the rest of the last page becomes zeros, by the CPU."""
         space = self._spaces.get(id(inode))
         if space is None:
@@ -118,20 +118,20 @@ class PageCache:
             self._kernel.put_page(space.pages.pop(index))
         tail = space.pages.get(size // PAGE_SIZE) if size % PAGE_SIZE else None
         if tail is not None:
-            kernel, slot = self._kernel, self._kernel.here
-            window = kernel.kmap.kmap(slot, tail)
+            kernel, cpu = self._kernel, self._kernel.this_cpu
+            window = kernel.kmap.kmap(cpu, tail)
             offset = size % PAGE_SIZE
-            slot.call(kernel.routines.clear_user, ecx=PAGE_SIZE - offset, edi=window + offset)
-            kernel.kmap.kunmap(slot, window)
+            cpu.call(kernel.routines.clear_user, ecx=PAGE_SIZE - offset, edi=window + offset)
+            kernel.kmap.kunmap(cpu, window)
 
-    def drop(self, inode: Inode, first: int, end: int) -> int:
+    def invalidate_inode_pages(self, inode: Inode, first: int, end: int) -> int:
         """Release the pages [first, end) of a file that only the cache holds; the number released."""
         space = self._spaces.get(id(inode))
         if space is None or space.kept:
             return 0
         return self._release(space, [index for index in space.pages if first <= index < end])
 
-    def shrink(self, wanted: int) -> int:
+    def shrink_mmap(self, wanted: int) -> int:
         """Release up to ``wanted`` pages that only the cache holds; the number released."""
         released = self.reap()
         for space in list(self._spaces.values()):
@@ -170,7 +170,7 @@ class PageCache:
         kernel = self._kernel
         pfn = kernel.alloc_frame(highmem=True)
         if space.kept:
-            clear_frame(kernel, pfn)
+            clear_user_highpage(kernel, pfn)
         else:
             try:
                 data = inode.read_block(index)

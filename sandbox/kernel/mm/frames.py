@@ -162,7 +162,7 @@ class FrameAllocator:
             for zone in (self.zones if highmem else self.zones[:2])[::-1]:
                 hot = lists[zone.index]
                 if not hot:
-                    hot.extend(zone.take_some(self._batch_order))
+                    hot.extend(zone.rmqueue_bulk(self._batch_order))
                 if hot:
                     return hot
             if len(self._hot) == 1:
@@ -173,9 +173,9 @@ class FrameAllocator:
     def _drain(self, zone: int, hot: list[int], count: int) -> None:
         """Give the oldest of a list back to its zone."""
         self.requests.drains += 1
-        give = self.zones[zone].give
+        free_one_page = self.zones[zone].free_one_page
         for pfn in hot[:count]:
-            give(pfn, 0)
+            free_one_page(pfn, 0)
         del hot[:count]
 
     def drain(self) -> None:
@@ -198,7 +198,7 @@ class FrameAllocator:
         zones = list(zones)
         for attempt in range(2):
             for zone in zones:
-                pfn = zone.take(order) if order else self._take_one(zone, self._hot[cpu][zone.index])
+                pfn = zone.rmqueue(order) if order else self._take_one(zone, self._hot[cpu][zone.index])
                 if pfn is not None:
                     at = self.memmap.at(pfn)
                     words = self.memmap.words
@@ -219,7 +219,7 @@ class FrameAllocator:
     def _take_one(self, zone: Zone, hot: list[int]) -> int | None:
         if not hot:
             self.requests.refills += 1
-            hot.extend(zone.take_some(self._batch_order))
+            hot.extend(zone.rmqueue_bulk(self._batch_order))
         return hot.pop() if hot else None
 
     def free_block(self, pfn: int, order: int, cpu: int = 0) -> bool:
@@ -244,7 +244,7 @@ class FrameAllocator:
         if words[at + COUNT]:
             return False
         words[at] = flags & (PG_OPEN | PG_HIGHMEM | PG_DMA)
-        self.zone_of(pfn).give(pfn, order)
+        self.zone_of(pfn).free_one_page(pfn, order)
         self.free_frames += 1 << order
         return True
 

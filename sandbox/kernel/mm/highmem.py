@@ -36,29 +36,29 @@ class Kmap:
         self.windows = 0
         """Windows opened so far."""
 
-    def kmap(self, slot: KernelCpu, pfn: int) -> int:
+    def kmap(self, cpu: KernelCpu, pfn: int) -> int:
         """The kernel linear address of a frame: in the direct map for lowmem, else a window of this CPU.
 
         Raises KmapError when this CPU's windows are used up.
         """
         if pfn < self._low:
             return PAGE_OFFSET + (pfn << 12)
-        depth = self.depth[slot.index]
+        depth = self.depth[cpu.index]
         if depth == SLOTS:
-            raise KmapError(f"CPU {slot.index} has no free kmap window")
-        linear = FIXADDR_END - ((slot.index * SLOTS + depth + 1) << 12)
-        self._tables.set_pte(self._pgd, linear, self._tables.make(pfn, self._flags), user=False)
-        self._tlb.invalidate_local(slot, linear)
-        self.depth[slot.index] = depth + 1
+            raise KmapError(f"CPU {cpu.index} has no free kmap window")
+        linear = FIXADDR_END - ((cpu.index * SLOTS + depth + 1) << 12)
+        self._tables.map_page(self._pgd, linear, self._tables.pfn_pte(pfn, self._flags), user=False)
+        self._tlb.flush_tlb_one(cpu, linear)
+        self.depth[cpu.index] = depth + 1
         self.windows += 1
         return linear
 
-    def kunmap(self, slot: KernelCpu, linear: int) -> None:
+    def kunmap(self, cpu: KernelCpu, linear: int) -> None:
         """Release the window opened last.  Raises KmapError for any other address outside the direct map."""
         if linear < PAGE_OFFSET + (self._low << 12):
             return
-        depth = self.depth[slot.index] - 1
-        if depth < 0 or linear != FIXADDR_END - ((slot.index * SLOTS + depth + 1) << 12):
-            raise KmapError(f"kmap window {linear:#010x} is not the last one of CPU {slot.index}")
-        self._tables.set_pte(self._pgd, linear, 0, user=False)
-        self.depth[slot.index] = depth
+        depth = self.depth[cpu.index] - 1
+        if depth < 0 or linear != FIXADDR_END - ((cpu.index * SLOTS + depth + 1) << 12):
+            raise KmapError(f"kmap window {linear:#010x} is not the last one of CPU {cpu.index}")
+        self._tables.map_page(self._pgd, linear, 0, user=False)
+        self.depth[cpu.index] = depth

@@ -27,7 +27,7 @@ def add_memory(kernel: Kernel, physical: int, size: int) -> None:
     if any(start < end and physical < start + length for start, length in kernel.ram):
         raise CannotAddMemory(f"{physical:#x}-{end:#x} meets RAM that is there already")
     first, count = physical >> 12, size >> 12
-    if not kernel.leaves_out("no-add-check"):
+    if not kernel.broken("no-add-check"):
         kernel.model.populate(kernel, first, count)
     if kernel.config.policies["vmalloc_sync"] == "eager":
         vmemmap = kernel.layout.vmemmap
@@ -55,6 +55,6 @@ def _map_directly(kernel: Kernel, first: int, count: int) -> None:
     tables, flags = kernel.tables, P | RW | A | D | G | kernel.tables.nx
     for pfn in range(first, first + count):
         linear = PAGE_OFFSET + (pfn << 12)
-        if not tables.get_pte(kernel.kernel_pgd, linear) & P:
-            tables.set_pte(kernel.kernel_pgd, linear, tables.make(pfn, flags), user=False)
+        if not tables.lookup_pte(kernel.kernel_pgd, linear) & P:
+            tables.map_page(kernel.kernel_pgd, linear, tables.pfn_pte(pfn, flags), user=False)
     kernel.vmalloc.sync_all(PAGE_OFFSET + (first << 12), PAGE_OFFSET + (first + count << 12))

@@ -33,7 +33,7 @@ class IoRemap:
         Refused are addresses below the end of lowmem, bases inside a page, nothing, and what wraps around.
         """
         end = offset + size
-        live = self._ram_below(offset) and not self._kernel.leaves_out("no-ram-check")
+        live = self._ram_below(offset) and not self._kernel.broken("no-ram-check")
         if live or offset % PAGE_SIZE or not size or end > HIGHEST:
             return 0
         return self._kernel.vmalloc.vmap_device(offset, -(-size // PAGE_SIZE) * PAGE_SIZE, "vremap")
@@ -80,7 +80,7 @@ class IoRemap:
 
     def _all_reserved(self, first: int, last: int) -> bool:
         """No frame of the range is the allocator's."""
-        if self._kernel.leaves_out("no-ram-check"):
+        if self._kernel.broken("no-ram-check"):
             return True
         return not any(self._owned(pfn) for pfn in range(first >> 12, (last >> 12) + 1))
 

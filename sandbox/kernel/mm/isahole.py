@@ -36,7 +36,7 @@ def open_hole(kernel: Kernel) -> int:
     device = kernel.machine.hole_device
     if device is None:
         raise KernelError(ENODEV)
-    moved = 0 if kernel.leaves_out("no-hole-clear") else clear_range(kernel, HOLE)
+    moved = 0 if kernel.broken("no-hole-clear") else clear_range(kernel, HOLE)
     kernel.machine.open_hole(HOLE.start * PAGE_SIZE, device)
     kernel.machine.hole_device = None
     return moved
@@ -67,7 +67,7 @@ def clear_range(kernel: Kernel, window: range) -> int:
             moved += 1
     except BaseException:
         for pfn in taken:
-            frames.zone_of(pfn).give(pfn, 0)
+            frames.zone_of(pfn).free_one_page(pfn, 0)
             frames.free_frames += 1
         raise
     for pfn in wanted:
@@ -83,14 +83,14 @@ def _places(kernel: Kernel, frames: set[int]) -> dict[int, list[Place]]:
     tables = kernel.tables
     for mm in {id(task.mm): task.mm for task in kernel.tasks.values() if task.mm is not None}.values():
         for linear, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
-            if entry & MAPPED and tables.pfn(entry) in frames:
-                found[tables.pfn(entry)].append((mm, linear, tables.pte_alloc(mm.pgd, linear)))
+            if entry & MAPPED and tables.pte_pfn(entry) in frames:
+                found[tables.pte_pfn(entry)].append((mm, linear, tables.pte_alloc(mm.pgd, linear)))
     return found
 
 
 def _move(kernel: Kernel, pfn: int, places: list[Place], window: range) -> None:
     """Copy one page out of the window and let everybody who had it have the copy."""
-    memmap, tables, slot = kernel.memmap, kernel.tables, kernel.here
+    memmap, tables, cpu = kernel.memmap, kernel.tables, kernel.this_cpu
     flags = memmap.flags(pfn)
     held = len(places) + bool(flags & PG_CACHE)
     if held == 0 or memmap.count(pfn) != held:
@@ -104,15 +104,15 @@ def _move(kernel: Kernel, pfn: int, places: list[Place], window: range) -> None:
         kernel.put_page(pfn)
     entries = [tables.read(ptep) for _, _, ptep in places]
     for (mm, linear, ptep), entry in zip(places, entries, strict=True):
-        tables.store(ptep, entry & ~P)
-        kernel.tlb.flush_page(slot, mm, linear)
-    source, target = kernel.kmap.kmap(slot, pfn), kernel.kmap.kmap(slot, new)
-    slot.call(kernel.routines.copy_page, esi=source, edi=target)
-    kernel.kmap.kunmap(slot, target)
-    kernel.kmap.kunmap(slot, source)
+        tables.set_pte(ptep, entry & ~P)
+        kernel.tlb.flush_tlb_page(cpu, mm, linear)
+    source, target = kernel.kmap.kmap(cpu, pfn), kernel.kmap.kmap(cpu, new)
+    cpu.call(kernel.routines.copy_page, esi=source, edi=target)
+    kernel.kmap.kunmap(cpu, target)
+    kernel.kmap.kunmap(cpu, source)
     kernel.counters.bytes_by_guest += PAGE_SIZE
     for (_, _, ptep), entry in zip(places, entries, strict=True):
-        tables.store(ptep, entry & ~tables.entry_mask | new << 12)
+        tables.set_pte(ptep, entry & ~tables.entry_mask | new << 12)
         memmap.get_page(new)
     if flags & PG_CACHE:
         kernel.pagecache.replace(pfn, new)

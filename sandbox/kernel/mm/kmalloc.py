@@ -110,15 +110,15 @@ class Kmalloc:
 
     def kmalloc(self, size: int, priority: int) -> int:
         """Linear address of ``size`` bytes, 0 for none: the routine on the CPU, as a module's call runs it."""
-        return self._kernel.here.call_c(self._kernel.routines.kmalloc, size, priority)
+        return self._kernel.this_cpu.call_c(self._kernel.routines.kmalloc, size, priority)
 
     def kfree(self, address: int) -> None:
         """Give it back.  Raises BadKfree."""
-        self._kernel.here.call_c(self._kernel.routines.kfree, address)
+        self._kernel.this_cpu.call_c(self._kernel.routines.kfree, address)
 
     # -- what the routines ask -----------------------------------------------------------------------------------
 
-    def serve(self, slot: KernelCpu, context: CpuContext, size: int, priority: int) -> int:
+    def serve(self, cpu: KernelCpu, context: CpuContext, size: int, priority: int) -> int:
         """The area that gives a piece, 1 with the piece in EDX (slab), or 0."""
         wanted = size + self._overhead
         if wanted > self._sizes[-1]:
@@ -126,7 +126,7 @@ class Kmalloc:
             return 0
         number = bisect_left(self._sizes, wanted)
         bucket, dma = self.buckets[number], bool(priority & DMA)
-        if not bucket.areas[dma] and not self._refill(slot, number, priority):
+        if not bucket.areas[dma] and not self._refill(cpu, number, priority):
             return 0
         bucket.requests += 1
         address = bucket.areas[dma][-1]
@@ -150,7 +150,7 @@ class Kmalloc:
             return 0
         start = self._area_of(address)
         area = self.areas.get(start)
-        believed = self._kernel.leaves_out("no-kfree-check")
+        believed = self._kernel.broken("no-kfree-check")
         if area is None:
             if believed:
                 return 0
@@ -188,7 +188,7 @@ class Kmalloc:
 
     # -- areas ---------------------------------------------------------------------------------------------------
 
-    def _refill(self, slot: KernelCpu, number: int, priority: int) -> bool:
+    def _refill(self, cpu: KernelCpu, number: int, priority: int) -> bool:
         kernel, bucket = self._kernel, self.buckets[number]
         dma = bool(priority & DMA)
         order = bucket.order
@@ -208,7 +208,7 @@ class Kmalloc:
         if self._slab:
             area.free = [address + at * bucket.size for at in range(bucket.pieces)][::-1]
         else:
-            slot.call(kernel.routines.kmalloc_format, eax=bucket.size, ecx=bucket.pieces, edx=order, edi=address)
+            cpu.call(kernel.routines.kmalloc_format, eax=bucket.size, ecx=bucket.pieces, edx=order, edi=address)
         bucket.areas[dma].append(address)
         return True
 

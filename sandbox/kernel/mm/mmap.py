@@ -163,25 +163,25 @@ def _vm_flags(flags: int, prot: int, inode: Inode | None, writable: bool, readab
     return found
 
 
-def populate(kernel: Kernel, slot: KernelCpu, mm: Mm, start: int, end: int) -> bool:
+def populate(kernel: Kernel, cpu: KernelCpu, mm: Mm, start: int, end: int) -> bool:
     """Bring the pages of [start, end) in, as their first use would; False at the first that does not come."""
     for vma in mm.vmas.overlapping(start, end):
         write = bool(vma.prot & PROT_WRITE) and not vma.shared
         for page in range(max(start, vma.start), min(end, vma.end), PAGE_SIZE):
-            if not touch(kernel, slot, mm, vma, page, write):
+            if not touch(kernel, cpu, mm, vma, page, write):
                 return False
     return True
 
 
-def touch(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> bool:
+def touch(kernel: Kernel, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> bool:
     """Bring one page in, to be written too if ``write``; False where that is not possible."""
     if not vma.prot or (write and not vma.prot & PROT_WRITE):
         return False
-    entry = kernel.tables.get_pte(mm.pgd, page)
+    entry = kernel.tables.lookup_pte(mm.pgd, page)
     if entry & P and (not write or entry & RW):
         return True
     try:
-        return handle_mm_fault(kernel, slot, mm, vma, page, write) not in (BAD_AREA, BUS_ERROR)
+        return handle_mm_fault(kernel, cpu, mm, vma, page, write) not in (BAD_AREA, BUS_ERROR)
     except OutOfMemory:
         return False
 
@@ -198,7 +198,7 @@ def do_munmap(kernel: Kernel, task: Task, address: int, length: int) -> None:
     removed = mm.vmas.remove(address, address + length)
     for vma in removed:
         report(kernel, task, "munmap", vma.start, vma.end, vma.prot)
-    if removed and not kernel.leaves_out("no-unmap"):
+    if removed and not kernel.broken("no-unmap"):
         zap_areas(kernel, task.cpu, mm, removed)
     removed.clear()
     kernel.pagecache.reap()
@@ -210,7 +210,7 @@ def check_map_count(mm: Mm, more: int) -> None:
         raise KernelError(ENOMEM)
 
 
-def zap_areas(kernel: Kernel, slot: KernelCpu, mm: Mm, areas: Iterable[Vma]) -> None:
+def zap_areas(kernel: Kernel, cpu: KernelCpu, mm: Mm, areas: Iterable[Vma]) -> None:
     """Clear the entries of areas or pieces of them, flush, write dirty file pages out, then release the frames.
 
     In this order (MM 18): up to the flush another CPU may store through the old translation.
@@ -222,18 +222,18 @@ def zap_areas(kernel: Kernel, slot: KernelCpu, mm: Mm, areas: Iterable[Vma]) -> 
     for vma in areas:
         to_file = vma.inode if writes_back(vma) else None
         for linear, entry in tables.user_ptes(mm.pgd, vma.start, vma.end):
-            tables.set_pte(mm.pgd, linear, 0)
+            tables.map_page(mm.pgd, linear, 0)
             if entry & MAPPED:
                 pages.append(linear)
-                frames.append(tables.pfn(entry))
+                frames.append(tables.pte_pfn(entry))
                 if to_file is not None and entry & D:
                     dirty.append((to_file, vma.page_of(linear)))
-    if kernel.leaves_out("early-free"):
+    if kernel.broken("early-free"):
         for pfn in frames:
             kernel.put_page(pfn)
         frames = []
     if pages:
-        kernel.tlb.flush_pages(slot, mm, pages)
+        kernel.tlb.flush_tlb_pages(cpu, mm, pages)
     try:
         write_out(kernel, dirty)
     except KernelError:
@@ -298,7 +298,7 @@ def do_mprotect(kernel: Kernel, task: Task, address: int, length: int, prot: int
 
 
 def _change_protection(kernel: Kernel, task: Task, mm: Mm, address: int, stop: int, prot: int) -> None:
-    changed = mm.vmas.protect(address, stop, prot, split=not kernel.leaves_out("no-mprotect-split"))
+    changed = mm.vmas.protect(address, stop, prot, split=not kernel.broken("no-mprotect-split"))
     tables = kernel.tables
     pages = []
     for start, finish, _ in changed:
@@ -307,11 +307,11 @@ def _change_protection(kernel: Kernel, task: Task, mm: Mm, address: int, stop: i
                 continue
             new = _protected(kernel, entry, prot)
             if new != entry:
-                tables.set_pte(mm.pgd, linear, new)
+                tables.map_page(mm.pgd, linear, new)
                 pages.append(linear)
         report(kernel, task, "mprotect", start, finish, prot)
     if pages:
-        kernel.tlb.flush_pages(task.cpu, mm, pages)
+        kernel.tlb.flush_tlb_pages(task.cpu, mm, pages)
 
 
 def _protected(kernel: Kernel, entry: int, prot: int) -> int:
@@ -324,9 +324,9 @@ def _protected(kernel: Kernel, entry: int, prot: int) -> int:
     entry = entry & ~P | PROTNONE if not prot & PROT_ALL else entry & ~PROTNONE | P
     if not prot & PROT_WRITE:
         entry &= ~RW
-    elif kernel.leaves_out("eager-mprotect"):
+    elif kernel.broken("eager-mprotect"):
         entry |= RW
-    kernel.code.mapped(tables.pfn(entry), executable, bool(entry & RW))
+    kernel.code.mapped(tables.pte_pfn(entry), executable, bool(entry & RW))
     return entry
 
 
@@ -343,7 +343,7 @@ def do_brk(kernel: Kernel, task: Task, address: int) -> int:
     if pages > 0 and (not may_expand(task.limits, mm, pages, prot, VM_MAYWRITE) or len(vmas) > MAX_MAP_COUNT):
         return vmas.brk
     removed = vmas.set_brk(address, prot)
-    if removed and not kernel.leaves_out("no-brk-shrink"):
+    if removed and not kernel.broken("no-brk-shrink"):
         zap_areas(kernel, task.cpu, mm, removed)
     return vmas.brk
 

@@ -43,7 +43,7 @@ class Zone:
         """Frames that were not opened yet."""
         return sum(count for _, count in self.unopened)
 
-    def take(self, order: int) -> int | None:
+    def rmqueue(self, order: int) -> int | None:
         """The first frame of a block, cut from a larger one if need be; None when there is none."""
         self.locks += 1
         while True:
@@ -59,17 +59,17 @@ class Zone:
             if not self._open():
                 return None
 
-    def take_some(self, order: int) -> list[int]:
+    def rmqueue_bulk(self, order: int) -> list[int]:
         """A block of 2^order frames, or the largest below, as single frames in falling order; empty for none."""
         while not self.listed:
             if not self._open():
                 return []
         while order and not any(self.lists[order:]):
             order -= 1
-        pfn = self.take(order)
+        pfn = self.rmqueue(order)
         return [] if pfn is None else list(range(pfn + (1 << order) - 1, pfn - 1, -1))
 
-    def give(self, pfn: int, order: int) -> None:
+    def free_one_page(self, pfn: int, order: int) -> None:
         """Put a block back and join it with its buddies."""
         self.locks += 1
         memmap, words = self.memmap, self.memmap.words

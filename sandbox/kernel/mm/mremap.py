@@ -130,14 +130,14 @@ def _move(
     report(kernel, task, "mremap", target, target + new, prot)
     pages = []
     for (linear, entry), place in zip(entries, places, strict=True):
-        tables.store(place, entry)
-        if kernel.leaves_out("no-move-unmap"):
-            kernel.memmap.get_page(tables.pfn(entry))
+        tables.set_pte(place, entry)
+        if kernel.broken("no-move-unmap"):
+            kernel.memmap.get_page(tables.pte_pfn(entry))
         else:
-            tables.set_pte(mm.pgd, linear, 0)
+            tables.map_page(mm.pgd, linear, 0)
         pages.append(linear)
     if pages:
-        kernel.tlb.flush_pages(task.cpu, mm, pages)
+        kernel.tlb.flush_tlb_pages(task.cpu, mm, pages)
     if old and not keep:
         mm.vmas.remove(address, address + old)
         report(kernel, task, "munmap", address, address + old, prot)

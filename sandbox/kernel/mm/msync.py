@@ -32,24 +32,24 @@ def writes_back(vma: Vma) -> bool:
     )
 
 
-def harvest(kernel: Kernel, slot: KernelCpu, mm: Mm, vma: Vma, start: int, end: int) -> list[DirtyPage]:
+def page_mkclean(kernel: Kernel, cpu: KernelCpu, mm: Mm, vma: Vma, start: int, end: int) -> list[DirtyPage]:
     """Take the dirty bits of [start, end) of an area; the pages that had one."""
     tables, inode = kernel.tables, vma.inode
     assert inode is not None
     pages, found = [], []
     for linear, entry in tables.user_ptes(mm.pgd, start, end):
         if entry & D and entry & MAPPED:
-            tables.set_pte(mm.pgd, linear, entry & ~D)
+            tables.map_page(mm.pgd, linear, entry & ~D)
             pages.append(linear)
             found.append((inode, vma.page_of(linear)))
     if pages:
-        kernel.tlb.flush_pages(slot, mm, pages)
+        kernel.tlb.flush_tlb_pages(cpu, mm, pages)
     return found
 
 
 def write_out(kernel: Kernel, pages: Iterable[DirtyPage]) -> None:
     """Write harvested pages to their files.  Raises the first KernelError when all have been tried."""
-    if kernel.leaves_out("no-writeback"):
+    if kernel.broken("no-writeback"):
         return
     failed: KernelError | None = None
     for inode, index in pages:
@@ -61,18 +61,20 @@ def write_out(kernel: Kernel, pages: Iterable[DirtyPage]) -> None:
         raise failed
 
 
-def sync_mm(kernel: Kernel, slot: KernelCpu, mm: Mm, start: int, end: int) -> None:
+def sync_mm(kernel: Kernel, cpu: KernelCpu, mm: Mm, start: int, end: int) -> None:
     """Write back what one address space has dirtied in [start, end).  Raises KernelError (EIO, ENOSPC)."""
     pages: list[DirtyPage] = []
     for vma in mm.vmas.overlapping(start, end):
         if writes_back(vma):
-            pages += harvest(kernel, slot, mm, vma, max(start, vma.start), min(end, vma.end))
+            pages += page_mkclean(kernel, cpu, mm, vma, max(start, vma.start), min(end, vma.end))
     write_out(kernel, pages)
 
 
-def release_dirty(kernel: Kernel, slot: KernelCpu, mm: Mm) -> None:
+def release_dirty(kernel: Kernel, cpu: KernelCpu, mm: Mm) -> None:
     """An address space ends: write back what it has dirtied; there is nobody left to be told of an error."""
-    pages = [page for vma in mm.vmas if writes_back(vma) for page in harvest(kernel, slot, mm, vma, vma.start, vma.end)]
+    pages: list[DirtyPage] = []
+    for vma in filter(writes_back, mm.vmas):
+        pages += page_mkclean(kernel, cpu, mm, vma, vma.start, vma.end)
     try:
         write_out(kernel, pages)
     except KernelError:
@@ -84,7 +86,7 @@ def sync_inode(kernel: Kernel, inode: Inode) -> None:
     pages: list[DirtyPage] = []
     for mm, vma in mappings(kernel, inode):
         if writes_back(vma):
-            pages += harvest(kernel, kernel.here, mm, vma, vma.start, vma.end)
+            pages += page_mkclean(kernel, kernel.this_cpu, mm, vma, vma.start, vma.end)
     write_out(kernel, pages)
 
 
@@ -95,7 +97,7 @@ def drop_range(kernel: Kernel, inode: Inode, offset: int, size: int) -> None:
     """
     sync_inode(kernel, inode)
     end = offset + size if size and offset + size < inode.size else 1 << 63
-    kernel.pagecache.drop(inode, -(-offset // PAGE_SIZE), end // PAGE_SIZE)
+    kernel.pagecache.invalidate_inode_pages(inode, -(-offset // PAGE_SIZE), end // PAGE_SIZE)
 
 
 def mappings(kernel: Kernel, inode: Inode) -> Iterator[tuple[Mm, Vma]]:
@@ -123,21 +125,21 @@ def truncated(kernel: Kernel, inode: Inode) -> None:
     """A file has become shorter: nobody keeps a page behind its end."""
     size = inode.size
     first = -(-size // PAGE_SIZE)
-    tables, slot = kernel.tables, kernel.here
+    tables, cpu = kernel.tables, kernel.this_cpu
     frames: list[int] = []
-    if not kernel.leaves_out("no-truncate-unmap"):
+    if not kernel.broken("no-truncate-unmap"):
         for mm, vma in list(mappings(kernel, inode)):
             start = max(vma.start, vma.start + (first - vma.pgoff) * PAGE_SIZE)
             if start >= vma.end:
                 continue
             pages = []
             for linear, entry in tables.user_ptes(mm.pgd, start, vma.end):
-                tables.set_pte(mm.pgd, linear, 0)
+                tables.map_page(mm.pgd, linear, 0)
                 if entry & MAPPED:
                     pages.append(linear)
-                    frames.append(tables.pfn(entry))
+                    frames.append(tables.pte_pfn(entry))
             if pages:
-                kernel.tlb.flush_pages(slot, mm, pages)
-    kernel.pagecache.truncate(inode, size)
+                kernel.tlb.flush_tlb_pages(cpu, mm, pages)
+    kernel.pagecache.truncate_inode_pages(inode, size)
     for pfn in frames:
         kernel.put_page(pfn)

@@ -68,11 +68,11 @@ class PageAllocator:
         policies = kernel.config.policies
         self._marks = policies["watermarks"]
         self._park = policies["dma"] == "park"
-        self._any_zone = kernel.leaves_out("no-dma-limit")
+        self._any_zone = kernel.broken("no-dma-limit")
         self._buffer_fails = policies["gfp_buffer"] == "fail"
         self.min_free = self._reserve(kernel.frames.total_frames)
         """Frames that only GFP_ATOMIC and those below may take."""
-        if kernel.leaves_out("no-watermark"):
+        if kernel.broken("no-watermark"):
             self.min_free = 0
         self.pressure = Pressure()
 
@@ -119,7 +119,7 @@ class PageAllocator:
                     raise
                 if shrink(kernel, max(64, 1 << order)):
                     self.pressure.reclaims += 1
-                elif yields < YIELDS and kernel.let_others_run():
+                elif yields < YIELDS and kernel.cond_resched():
                     yields += 1
                     self.pressure.sleeps += 1
                 else:
@@ -139,7 +139,7 @@ class PageAllocator:
             raise BadPage(f"frame {pfn:#x} is freed with order {order}: blocks have 0 to {self._frames.orders - 1}")
         if self._frames.memmap.has_page(pfn) and self._frames.memmap.flags(pfn) & PG_SLAB:
             raise BadPage(f"frame {pfn:#x} is freed as pages; it is a kmalloc area")
-        if self._frames.free_block(pfn, order, kernel.here.index):
+        if self._frames.free_block(pfn, order, kernel.this_cpu.index):
             for each in range(pfn, pfn + (1 << order)):
                 kernel.code.freed(each)
             self._tell("free", pfn, order, 0)
@@ -159,7 +159,7 @@ class PageAllocator:
             self.pressure.from_reserve += 1
         if gfp & DMA and self._park and not self._any_zone:
             return self._parking(order)
-        return frames.alloc_block(order, zones, self._kernel.here.index)
+        return frames.alloc_block(order, zones, self._kernel.this_cpu.index)
 
     def shortage(self, level: int = GFP_KERNEL) -> OutOfMemory:
         """The error for a request that may not go below its reserve."""
@@ -207,7 +207,7 @@ class PageAllocator:
     def _parking(self, order: int) -> int:
         """1.2: allocate until a block lies low enough, then free what was parked."""
         frames, parked = self._frames, []
-        cpu = self._kernel.here.index
+        cpu = self._kernel.this_cpu.index
         try:
             while True:
                 pfn = frames.alloc_block(order, [frames.normal, frames.dma], cpu)
@@ -231,7 +231,7 @@ class PageAllocator:
     def _tell(self, what: str, pfn: int, order: int, gfp: int) -> None:
         kernel = self._kernel
         if kernel.bus.active:
-            kernel.bus.emit(PageAlloc(kernel.sched.now, kernel.here.index, what, pfn, order, gfp))
+            kernel.bus.emit(PageAlloc(kernel.sched.now, kernel.this_cpu.index, what, pfn, order, gfp))
 
     # -- addresses, as the C calls have them: 0 for none ---------------------------------------------------------
 
@@ -246,9 +246,9 @@ class PageAllocator:
         """The same, cleared by the CPU."""
         linear = self.get_free_pages_unclear(gfp, order)
         kernel = self._kernel
-        if linear and not kernel.leaves_out("no-page-clear"):
+        if linear and not kernel.broken("no-page-clear"):
             for page in range(linear, linear + (PAGE_SIZE << order), PAGE_SIZE):
-                kernel.here.call(kernel.routines.clear_page, edi=page)
+                kernel.this_cpu.call(kernel.routines.clear_page, edi=page)
             kernel.counters.bytes_by_guest += PAGE_SIZE << order
         return linear
 

@@ -56,14 +56,14 @@ class PageTables:
         """A frame with an empty user half and the kernel half of ``kernel_pgd`` (none at boot)."""
         raise NotImplementedError
 
-    def get_pte(self, pgd: int, linear: int) -> int:
+    def lookup_pte(self, pgd: int, linear: int) -> int:
         """The 4 KB entry that maps a linear address, 0 where no table is, a large page's entry where one is."""
         raise NotImplementedError
 
     def pte_alloc(self, pgd: int, linear: int, user: bool = True) -> int:
         """The place of the 4 KB entry of a linear address, its table allocated if there was none.
 
-        A place is good for ``read`` and ``store`` as long as the table lives.  Raises OutOfMemory, and TableError
+        A place is good for ``read`` and ``set_pte`` as long as the table lives.  Raises OutOfMemory, and TableError
         inside a large page.
         """
         raise NotImplementedError
@@ -72,17 +72,17 @@ class PageTables:
         """The entry at a place."""
         raise NotImplementedError
 
-    def store(self, ptep: int, entry: int) -> None:
+    def set_pte(self, ptep: int, entry: int) -> None:
         """Store an entry at a place, in the order of words that hardware needs."""
         raise NotImplementedError
 
-    def store_run(self, ptep: int, entries: Sequence[int]) -> None:
+    def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
         """Store entries from a place on, inside one table that nobody uses yet."""
         raise NotImplementedError
 
-    def set_pte(self, pgd: int, linear: int, entry: int, user: bool = True) -> None:
+    def map_page(self, pgd: int, linear: int, entry: int, user: bool = True) -> None:
         """Store a 4 KB entry, allocating the tables on the way.  Raises OutOfMemory and TableError."""
-        self.store(self.pte_alloc(pgd, linear, user), entry)
+        self.set_pte(self.pte_alloc(pgd, linear, user), entry)
 
     def set_large(self, pgd: int, linear: int, entry: int) -> None:
         """Store a large-page entry (4 MB or 2 MB) at an empty directory slot."""
@@ -113,11 +113,11 @@ class PageTables:
         """The value for CR3."""
         return pgd << 12
 
-    def pfn(self, entry: int) -> int:
+    def pte_pfn(self, entry: int) -> int:
         """The frame number in a 4 KB entry."""
         return (entry & self.entry_mask) >> 12
 
-    def make(self, pfn: int, flags: int) -> int:
+    def pfn_pte(self, pfn: int, flags: int) -> int:
         """An entry for a frame."""
         return pfn << 12 | flags
 
@@ -151,7 +151,7 @@ class LegacyTables(PageTables):
             words[target + first : target + 1024] = words[source + first : source + 1024]
         return pgd
 
-    def get_pte(self, pgd: int, linear: int) -> int:
+    def lookup_pte(self, pgd: int, linear: int) -> int:
         words = self._words
         directory = words[(pgd << 10) + (linear >> 22)]
         if not directory & P:
@@ -174,10 +174,10 @@ class LegacyTables(PageTables):
     def read(self, ptep: int) -> int:
         return self._words[ptep]
 
-    def store(self, ptep: int, entry: int) -> None:
+    def set_pte(self, ptep: int, entry: int) -> None:
         self._words[ptep] = entry
 
-    def store_run(self, ptep: int, entries: Sequence[int]) -> None:
+    def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
         self._words[ptep : ptep + len(entries)] = memoryview(array("I", entries))
 
     def set_large(self, pgd: int, linear: int, entry: int) -> None:
@@ -269,7 +269,7 @@ class PaeTables(PageTables):
             quads[at] = entry
         return ((entry & 0xFFFFFF000) >> 3) + (linear >> 21 & 511)
 
-    def get_pte(self, pgd: int, linear: int) -> int:
+    def lookup_pte(self, pgd: int, linear: int) -> int:
         quads = self._quads
         top = quads[(pgd << 9) + (linear >> 30)]
         if not top & P:
@@ -295,7 +295,7 @@ class PaeTables(PageTables):
     def read(self, ptep: int) -> int:
         return self._quads[ptep]
 
-    def store(self, ptep: int, entry: int) -> None:
+    def set_pte(self, ptep: int, entry: int) -> None:
         if self._quads[ptep] & P:
             self._quads[ptep] = entry
         else:
@@ -303,7 +303,7 @@ class PaeTables(PageTables):
             words[2 * ptep + 1] = entry >> 32
             words[2 * ptep] = entry & 0xFFFFFFFF
 
-    def store_run(self, ptep: int, entries: Sequence[int]) -> None:
+    def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
         self._quads[ptep : ptep + len(entries)] = memoryview(array("Q", entries))
 
     def set_large(self, pgd: int, linear: int, entry: int) -> None:

@@ -183,7 +183,7 @@ class VirtualMemMap(MemoryModel):
     def _map(self, number: int, pfn: int) -> None:
         linear = self.base + number * _PIECE_BYTES
         tables = self._tables
-        tables.set_pte(self._pgd, linear, tables.make(pfn, P | RW | A | D | tables.nx), user=False)
+        tables.map_page(self._pgd, linear, tables.pfn_pte(pfn, P | RW | A | D | tables.nx), user=False)
         self.memmap.add_piece(number, pfn << 12)
 
     def struct_page(self, pfn: int) -> int:
@@ -201,7 +201,7 @@ class VirtualMemMap(MemoryModel):
         for number in range(first >> PIECE_SHIFT, (first + count - 1 >> PIECE_SHIFT) + 1):
             if not self.memmap.has_page(number << PIECE_SHIFT):
                 pfn = kernel.alloc_frame()
-                kernel.clear_page(pfn)
+                kernel.clear_highpage(pfn)
                 try:
                     self._map(number, pfn)
                 except BaseException:

@@ -40,51 +40,51 @@ class Tlb:
         self._here = "no-flush" not in switches
         self._there = self._here and "no-shootdown" not in switches
 
-    def flush_page(self, slot: KernelCpu, mm: Mm, linear: int) -> None:
+    def flush_tlb_page(self, cpu: KernelCpu, mm: Mm, linear: int) -> None:
         """A user entry was cleared, reduced or moved to another frame."""
         self.counters.pages += 1
-        self._on_users(slot, mm, self.routines.invlpg, linear)
+        self._on_users(cpu, mm, self.routines.invlpg, linear)
         if self.bus.active:
-            self.bus.emit(TlbFlush(slot.cpu.clock, slot.index, "page", linear))
+            self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "page", linear))
 
-    def flush_mm(self, slot: KernelCpu, mm: Mm) -> None:
+    def flush_tlb_mm(self, cpu: KernelCpu, mm: Mm) -> None:
         """Many user entries of one address space changed."""
         self.counters.spaces += 1
-        self._on_users(slot, mm, self.routines.flush_tlb, 0)
+        self._on_users(cpu, mm, self.routines.flush_tlb, 0)
         if self.bus.active:
-            self.bus.emit(TlbFlush(slot.cpu.clock, slot.index, "space", 0))
+            self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "space", 0))
 
-    def flush_pages(self, slot: KernelCpu, mm: Mm, pages: Sequence[int]) -> None:
+    def flush_tlb_pages(self, cpu: KernelCpu, mm: Mm, pages: Sequence[int]) -> None:
         """Several user entries changed: one at a time while that is cheaper."""
         if len(pages) > RANGE_CEILING:
-            self.flush_mm(slot, mm)
+            self.flush_tlb_mm(cpu, mm)
         else:
             for linear in pages:
-                self.flush_page(slot, mm, linear)
+                self.flush_tlb_page(cpu, mm, linear)
 
-    def flush_kernel(self, slot: KernelCpu) -> None:
+    def flush_tlb_all(self, cpu: KernelCpu) -> None:
         """Kernel mappings were removed or changed: everything, global entries too, on every CPU."""
         self.counters.everything += 1
         if self._here:
-            slot.call(self.routines.flush_tlb_all)
+            cpu.call(self.routines.flush_tlb_all)
         for other in self.cpus:
-            if other is not slot and self._there:
+            if other is not cpu and self._there:
                 self.counters.interrupts += 1
                 other.interrupt(self.routines.flush_tlb_all)
         if self.bus.active:
-            self.bus.emit(TlbFlush(slot.cpu.clock, slot.index, "all", 0))
+            self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "all", 0))
 
-    def invalidate_local(self, slot: KernelCpu, linear: int) -> None:
+    def flush_tlb_one(self, cpu: KernelCpu, linear: int) -> None:
         """One kernel address on this CPU only: atomic windows and fixed slots."""
         if self._here:
-            slot.call(self.routines.invlpg, eax=linear)
+            cpu.call(self.routines.invlpg, eax=linear)
 
-    def _on_users(self, slot: KernelCpu, mm: Mm, routine: int, argument: int) -> None:
+    def _on_users(self, cpu: KernelCpu, mm: Mm, routine: int, argument: int) -> None:
         mask = mm.cpu_mask
-        if self._here and mask >> slot.index & 1:
-            slot.call(routine, eax=argument)
-        if mask & ~(1 << slot.index) and self._there:
+        if self._here and mask >> cpu.index & 1:
+            cpu.call(routine, eax=argument)
+        if mask & ~(1 << cpu.index) and self._there:
             for other in self.cpus:
-                if other is not slot and mask >> other.index & 1:
+                if other is not cpu and mask >> other.index & 1:
                     self.counters.interrupts += 1
                     other.interrupt(routine, argument)

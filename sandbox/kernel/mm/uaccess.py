@@ -21,7 +21,7 @@ PATH_MAX = 4096
 
 def access_ok(kernel: Kernel, address: int, size: int) -> bool:
     """The range lies below TASK_SIZE (2.1's form of verify_area)."""
-    return address + size <= TASK_SIZE or kernel.leaves_out("no-access-check")
+    return address + size <= TASK_SIZE or kernel.broken("no-access-check")
 
 
 def copy_user(kernel: Kernel, task: Task, target: int, source: int, size: int) -> int:
@@ -88,7 +88,7 @@ def get_string(kernel: Kernel, task: Task, address: int, limit: int = PATH_MAX) 
 
     Raises KernelError: EFAULT, or ENAMETOOLONG when there is no NUL in the limit.
     """
-    if address >= TASK_SIZE and not kernel.leaves_out("no-access-check"):
+    if address >= TASK_SIZE and not kernel.broken("no-access-check"):
         raise KernelError(EFAULT)
     limit = min(limit, PAGE_SIZE, TASK_SIZE - address if address < TASK_SIZE else limit)
     length = task.cpu.call(kernel.routines.strncpy_from_user, ecx=limit, esi=address, edi=task.scratch)

@@ -74,7 +74,7 @@ class Vmalloc:
         pages = -(-size // PAGE_SIZE)
         if not 0 < pages <= kernel.frames.total_frames:
             return 0
-        at, start = self._first_fit(pages * PAGE_SIZE + GUARD)
+        at, start = self.get_vm_area(pages * PAGE_SIZE + GUARD)
         if not start:
             return 0
         frames: list[int] = []
@@ -87,7 +87,7 @@ class Vmalloc:
                 run = bool(executable) and executable[number]
                 if run:
                     kernel.code.mapped(pfn, True, True)
-                kernel.tables.store(place, kernel.tables.make(pfn, flags | (0 if run else nx)))
+                kernel.tables.set_pte(place, kernel.tables.pfn_pte(pfn, flags | (0 if run else nx)))
         except OutOfMemory:
             self._unmap(start, frames, owned=True)
             return 0
@@ -103,7 +103,7 @@ class Vmalloc:
         kernel = self._kernel
         if kernel.in_interrupt:
             raise WrongContext(f"{kind}({physical:#x}) in an interrupt: page tables may have to be allocated")
-        at, start = self._first_fit(size + GUARD)
+        at, start = self.get_vm_area(size + GUARD)
         if not start:
             return 0
         flags = P | RW | A | D | kernel.tables.nx | cache_bits
@@ -113,7 +113,7 @@ class Vmalloc:
         try:
             for number, pfn in enumerate(frames):
                 place = kernel.tables.pte_alloc(kernel.kernel_pgd, start + number * PAGE_SIZE, user=False)
-                kernel.tables.store(place, kernel.tables.make(pfn, flags))
+                kernel.tables.set_pte(place, kernel.tables.pfn_pte(pfn, flags))
                 done.append(pfn)
         except OutOfMemory:
             self._unmap(start, done, owned=False)
@@ -141,7 +141,7 @@ class Vmalloc:
         area = self.find(start)
         assert area is not None
         for pfn in area.frames:
-            self._kernel.clear_page(pfn)
+            self._kernel.clear_highpage(pfn)
         return start, area.frames
 
     def vfree(self, address: int) -> None:
@@ -160,7 +160,7 @@ class Vmalloc:
         self._unmap(area.start, list(area.frames), area.owned)
         if kernel.bus.active:
             kernel.bus.emit(
-                MapChange(kernel.sched.now, kernel.here.index, 0, f"{area.kind}-free", area.start, area.end, 0)
+                MapChange(kernel.sched.now, kernel.this_cpu.index, 0, f"{area.kind}-free", area.start, area.end, 0)
             )
 
     def find(self, address: int) -> Area | None:
@@ -168,7 +168,7 @@ class Vmalloc:
         at = bisect_right(self.areas, address, key=lambda area: area.start) - 1
         return self.areas[at] if at >= 0 and address < self.areas[at].end else None
 
-    def fault(self, context: CpuContext, address: int, error_code: int) -> bool:
+    def vmalloc_fault(self, context: CpuContext, address: int, error_code: int) -> bool:
         """A kernel access found nothing: copy the reference directory's entry into the directory of CR3.
 
         True when the access may be tried again.  No area is looked up and no lock taken: it may happen anywhere.
@@ -176,13 +176,13 @@ class Vmalloc:
         """
         kernel = self._kernel
         layout = kernel.layout
-        if kernel.leaves_out("no-vmalloc-sync"):
+        if kernel.broken("no-vmalloc-sync"):
             return False
         if error_code & 5 or not (
             layout.vmalloc.start <= address < layout.vmalloc.end or layout.vmemmap.start <= address < layout.vmemmap.end
         ):
             return False
-        if not kernel.tables.get_pte(kernel.kernel_pgd, address) & P:
+        if not kernel.tables.lookup_pte(kernel.kernel_pgd, address) & P:
             return False
         if not kernel.tables.sync_directory(context.cr3 >> 12, kernel.kernel_pgd, address):
             return False
@@ -209,13 +209,15 @@ class Vmalloc:
         self.areas.insert(at, area)
         if self._eager:
             self.sync_all(area.start, area.end)
-        if kernel.leaves_out("no-guard"):
+        if kernel.broken("no-guard"):
             place = kernel.tables.pte_alloc(kernel.kernel_pgd, area.end, user=False)
-            kernel.tables.store(place, kernel.tables.make(kernel.zero_page, P | RW | A | D | kernel.tables.nx))
+            kernel.tables.set_pte(place, kernel.tables.pfn_pte(kernel.zero_page, P | RW | A | D | kernel.tables.nx))
         if kernel.bus.active:
-            kernel.bus.emit(MapChange(kernel.sched.now, kernel.here.index, 0, area.kind, area.start, area.end, prot))
+            kernel.bus.emit(
+                MapChange(kernel.sched.now, kernel.this_cpu.index, 0, area.kind, area.start, area.end, prot)
+            )
 
-    def _first_fit(self, size: int) -> tuple[int, int]:
+    def get_vm_area(self, size: int) -> tuple[int, int]:
         """Where in the list and at which address ``size`` bytes are free; address 0 for nowhere."""
         region = self._kernel.layout.vmalloc
         start = region.start
@@ -229,15 +231,15 @@ class Vmalloc:
         """Clear the entries, let every CPU forget them, and only then release the frames."""
         kernel = self._kernel
         tables = kernel.tables
-        early = kernel.leaves_out("early-free")
-        guard = kernel.leaves_out("no-guard")
+        early = kernel.broken("early-free")
+        guard = kernel.broken("no-guard")
         for number in range(len(frames) + guard):
             place = tables.pte_alloc(kernel.kernel_pgd, start + number * PAGE_SIZE, user=False)
-            tables.store(place, 0)
+            tables.set_pte(place, 0)
             if early and owned and number < len(frames):
                 kernel.put_page(frames[number])
         if frames:
-            kernel.tlb.flush_kernel(kernel.here)
+            kernel.tlb.flush_tlb_all(kernel.this_cpu)
         if owned and not early:
             for pfn in frames:
                 kernel.put_page(pfn)

@@ -16,12 +16,12 @@ def shrink(kernel: Kernel, wanted: int = SHRINK_BATCH) -> int:
 
     The number of frames freed; 0 means that there is nothing left to give.
     """
-    if kernel.leaves_out("swap-kernel"):
+    if kernel.broken("swap-kernel"):
         for area in kernel.vmalloc.areas:
             for pfn in area.frames if area.owned and area.kind == "vmalloc" else ():
                 kernel.put_page(pfn)
                 return 1
-    freed = kernel.pagecache.shrink(wanted)
+    freed = kernel.pagecache.shrink_mmap(wanted)
     if freed < wanted:
         freed += kernel.drop_spare_stacks()
     return freed

@@ -61,7 +61,7 @@ class ModuleDevice(CharDevice, Stream):
 
     def released(self, file: File) -> None:
         number = self._files.pop(id(file), 0)
-        if number and self.operations and not self._kernel.leaves_out("no-release"):
+        if number and self.operations and not self._kernel.broken("no-release"):
             with suppress(KernelError):
                 self.call("release", number)
 
@@ -91,7 +91,7 @@ class ModuleDevice(CharDevice, Stream):
             raise KernelError(ENOTTY if what == "ioctl" else EINVAL)
         result = run_in_task(kernel, function, *arguments)
         if result >= 1 << 31:
-            errno, task = (1 << 32) - result, kernel.here.current
+            errno, task = (1 << 32) - result, kernel.this_cpu.current
             if errno == ERESTARTSYS and task is not None and not task.pending:
                 errno = EINTR
             raise KernelError(errno if errno <= ERESTARTSYS else EINVAL)

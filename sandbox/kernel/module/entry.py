@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 def run_in_task(kernel: Kernel, function: int, *arguments: int) -> int:
     """Call a module's function for the current task; what it borrowed and did not give back is given back."""
-    task = kernel.here.current
+    task = kernel.this_cpu.current
     try:
-        return kernel.here.call_c(function, *arguments)
+        return kernel.this_cpu.call_c(function, *arguments)
     finally:
         if task is not None:
-            task.pretended = None
-        while task is not None and task.borrowed and kernel.here.current is task:
+            task.forged_mm = None
+        while task is not None and task.borrowed_mms and kernel.this_cpu.current is task:
             kernel.printk("a module left without unuse_mm\n")
             unuse_mm(kernel, ())

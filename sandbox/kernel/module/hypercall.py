@@ -76,7 +76,7 @@ class Gate:
         self.calls = 0
         self._reports = kernel.config.policies["bugs"] == "report"
 
-    def call(self, slot: KernelCpu, context: CpuContext) -> None:
+    def call(self, cpu: KernelCpu, context: CpuContext) -> None:
         """Answer one call; EAX is the result.
 
         Raises NoSuchExport, GuestKernelBug, and whatever the function raises for the kernel's own sake.

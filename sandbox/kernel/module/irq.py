@@ -44,12 +44,12 @@ def do_irq(kernel: Kernel, interrupted: CpuContext | None = None) -> None:
         if handler is None:
             kernel.printk(f"unexpected interrupt: vector {vector:#x}\n")
             continue
-        here, kernel.here = kernel.here, target
+        here, kernel.this_cpu = kernel.this_cpu, target
         kernel.in_interrupt = True
         try:
-            with target.borrowed_flow(interrupted is None or target is not here):
+            with target.on_interrupt_stack(interrupted is None or target is not here):
                 target.call_c(handler, vector)
         finally:
             kernel.in_interrupt = False
-            kernel.here = here
+            kernel.this_cpu = here
         kernel.sched.check_limits()

@@ -33,16 +33,16 @@ Arguments = tuple[int, ...]
 
 
 def _kmalloc(kernel: Kernel, a: Arguments) -> int:
-    slot = kernel.here
-    return kernel.kmalloc.serve(slot, slot.cpu.context, a[0], a[1])
+    cpu = kernel.this_cpu
+    return kernel.kmalloc.serve(cpu, cpu.vcpu.context, a[0], a[1])
 
 
 def _kfree(kernel: Kernel, a: Arguments) -> int:
-    return kernel.kmalloc.give_back(a[0], kernel.here.cpu.context.ecx & 0xFFFFFFFF)
+    return kernel.kmalloc.give_back(a[0], kernel.this_cpu.vcpu.context.ecx & 0xFFFFFFFF)
 
 
 def _kmalloc_corrupted(kernel: Kernel, a: Arguments) -> None:
-    kernel.kmalloc.corrupted(kernel.here.cpu.context.edx & 0xFFFFFFFF)
+    kernel.kmalloc.corrupted(kernel.this_cpu.vcpu.context.edx & 0xFFFFFFFF)
 
 
 # -- pages -----------------------------------------------------------------------------------------------------------
@@ -76,12 +76,12 @@ def _page_address(kernel: Kernel, a: Arguments) -> int:
 
 def _vmalloc_to_pfn(kernel: Kernel, a: Arguments) -> int:
     """The frame behind a kernel address, by the kernel's tables; -1 where nothing is mapped."""
-    entry = kernel.tables.get_pte(kernel.kernel_pgd, a[0])
+    entry = kernel.tables.lookup_pte(kernel.kernel_pgd, a[0])
     if not entry & P:
         return -1
     if entry & PSE and a[0] < kernel.layout.direct.end:
         return a[0] - PAGE_OFFSET >> 12
-    return kernel.tables.pfn(entry)
+    return kernel.tables.pte_pfn(entry)
 
 
 def _boot_reservation(kernel: Kernel, a: Arguments) -> int:
@@ -90,7 +90,7 @@ def _boot_reservation(kernel: Kernel, a: Arguments) -> int:
     for what, start, end in kernel.reserved:
         if what.encode() == name:
             if a[1]:
-                kernel.here.call(kernel.routines.put_user_4, eax=end - start, edi=a[1])
+                kernel.this_cpu.call(kernel.routines.put_user_4, eax=end - start, edi=a[1])
             return PAGE_OFFSET + start
     return 0
 
@@ -118,7 +118,7 @@ def _isa_hole_clear(kernel: Kernel, a: Arguments) -> int:
 
 
 def _printk(kernel: Kernel, a: Arguments) -> int:
-    esp = kernel.here.cpu.context.esp & 0xFFFFFFFF
+    esp = kernel.this_cpu.vcpu.context.esp & 0xFFFFFFFF
 
     def words() -> Iterator[int]:
         for number in count(2):
@@ -134,12 +134,12 @@ def _panic(kernel: Kernel, a: Arguments) -> None:
 
 def _schedule(kernel: Kernel, a: Arguments) -> None:
     kernel.may_sleep("schedule")
-    kernel.let_others_run()
+    kernel.cond_resched()
 
 
 def _module_use(change: int) -> object:
     def use(kernel: Kernel, a: Arguments) -> None:
-        esp = kernel.here.cpu.context.esp & 0xFFFFFFFF
+        esp = kernel.this_cpu.vcpu.context.esp & 0xFFFFFFFF
         kernel.modules.use(kernel.gate_table.caller(esp), change)
 
     return use
@@ -182,7 +182,7 @@ def answered() -> list[Export]:
         Export("use_mm", 1, useraccess.use_mm, "pid: user access reaches that task's memory; 0 or -ESRCH"),
         Export("unuse_mm", 0, useraccess.unuse_mm, "back to one's own"),
         Export("set_current", 1, useraccess.set_current, "pid: change current and nothing else"),
-        Export("current_pid", 0, lambda k, a: 0 if k.here.current is None else k.here.current.pid, "pid"),
+        Export("current_pid", 0, lambda k, a: 0 if k.this_cpu.current is None else k.this_cpu.current.pid, "pid"),
         Export("printk", 1, _printk, "format, …"),
         Export("panic", 1, _panic, "text"),
         Export("schedule", 0, _schedule, "let other tasks run"),

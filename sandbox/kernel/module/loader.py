@@ -127,7 +127,7 @@ class Modules:
         if not module.live:
             raise ModuleError(f"{name}: its init or its cleanup has not ended", EBUSY)
         uses = self.use_count(module)
-        if uses and not self._kernel.leaves_out("no-use-count"):
+        if uses and not self._kernel.broken("no-use-count"):
             raise ModuleError(f"{name}: in use, count {uses}", EBUSY)
         module.live = False
         if "cleanup_module" in module.symbols:
@@ -149,7 +149,7 @@ class Modules:
 
     def _forget(self, module: Module) -> None:
         kernel = self._kernel
-        if kernel.leaves_out("no-extable-unload"):
+        if kernel.broken("no-extable-unload"):
             self._left_tables.append((module.base, self._fixups(module)))
         self.loaded.remove(module)
         self._tell("unload", module)
@@ -224,7 +224,7 @@ class Modules:
     def _relocate(self, module: Module, file: Relocatable, image: dict[int, tuple[int, bytearray]]) -> None:
         places = {index: linear - module.base for index, (linear, _) in image.items()}
         missing: list[str] = []
-        left_out = self._kernel.leaves_out("no-relocate")
+        left_out = self._kernel.broken("no-relocate")
         for relocation in file.relocations:
             if relocation.section not in image or left_out:
                 continue
@@ -274,7 +274,7 @@ class Modules:
         for linear, data in image.values():
             whole[linear - module.base : linear - module.base + len(data)] = data
         start, count = module.ex_table
-        if count and not kernel.leaves_out("no-extable-sort"):
+        if count and not kernel.broken("no-extable-sort"):
             at = start - module.base
             pairs = sorted(struct.iter_unpack("<II", whole[at : at + 8 * count]))
             whole[at : at + 8 * count] = b"".join(struct.pack("<II", *pair) for pair in pairs)
@@ -318,7 +318,7 @@ class Modules:
         kernel = self._kernel
         if kernel.bus.active:
             kernel.bus.emit(
-                ModuleChange(kernel.sched.now, kernel.here.index, what, module.name, module.base, module.size)
+                ModuleChange(kernel.sched.now, kernel.this_cpu.index, what, module.name, module.base, module.size)
             )
 
 

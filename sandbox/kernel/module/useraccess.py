@@ -32,13 +32,13 @@ def verify_area(kernel: Kernel, a: tuple[int, ...]) -> int:
     writes through read-only entries, so that a write has their sharing broken here, page by page (the 386).
     """
     kind, address, size = a
-    context = kernel.here.cpu.context
+    context = kernel.this_cpu.vcpu.context
     if not size or context.segment("fs").selector & 0xFFFC == KERNEL_DS:
         return 0
-    mm = kernel.here.active_mm
+    mm = kernel.this_cpu.active_mm
     end = address + size
-    if mm is None or end > TASK_SIZE or kernel.leaves_out("no-verify-area"):
-        return 0 if kernel.leaves_out("no-verify-area") else -EFAULT
+    if mm is None or end > TASK_SIZE or kernel.broken("no-verify-area"):
+        return 0 if kernel.broken("no-verify-area") else -EFAULT
     wanted = PROT_WRITE if kind == VERIFY_WRITE else PROT_READ | PROT_EXEC
     at = address
     while at < end:
@@ -46,7 +46,7 @@ def verify_area(kernel: Kernel, a: tuple[int, ...]) -> int:
         if vma is None or not vma.prot & wanted:
             return -EFAULT
         if at < vma.start:
-            task = kernel.here.current
+            task = kernel.this_cpu.current
             limit = task.limits[RLIMIT_STACK][0] if task is not None else kernel.config.stack_limit
             if at != address or not vma.flags & VM_GROWSDOWN or not mm.vmas.expand(vma, at, limit):
                 return -EFAULT
@@ -57,15 +57,15 @@ def verify_area(kernel: Kernel, a: tuple[int, ...]) -> int:
 
 
 def _break_sharing(kernel: Kernel, address: int, end: int) -> int:
-    slot = kernel.here
-    mm = slot.active_mm
+    cpu = kernel.this_cpu
+    mm = cpu.active_mm
     assert mm is not None
     for page in range(address & -PAGE_SIZE, end, PAGE_SIZE):
-        entry = kernel.tables.get_pte(mm.pgd, page)
+        entry = kernel.tables.lookup_pte(mm.pgd, page)
         vma = mm.vmas.find(page)
         if entry & P and not entry & RW and vma is not None:
             try:
-                handle_mm_fault(kernel, slot, mm, vma, page, True)
+                handle_mm_fault(kernel, cpu, mm, vma, page, True)
             except OutOfMemory:
                 return -EFAULT
     return 0
@@ -74,47 +74,47 @@ def _break_sharing(kernel: Kernel, address: int, end: int) -> int:
 def use_mm(kernel: Kernel, a: tuple[int, ...]) -> int:
     """Load another task's address space until ``unuse_mm``; 0, or -ESRCH.  Raises WrongContext in an interrupt."""
     kernel.may_sleep("use_mm")
-    slot = kernel.here
-    task, borrower = kernel.tasks.get(a[0]), slot.current
+    cpu = kernel.this_cpu
+    task, borrower = kernel.tasks.get(a[0]), cpu.current
     if task is None or task.mm is None or borrower is None:
         return -ESRCH
-    if kernel.leaves_out("no-mm-switch"):
-        borrower.pretended = task.mm
+    if kernel.broken("no-mm-switch"):
+        borrower.forged_mm = task.mm
         return 0
     task.mm.users += 1
-    borrower.borrowed.append(task.mm)
-    kernel.activate(slot, task.mm)
-    slot.cpu.context.cr3 = slot.cr3
+    borrower.borrowed_mms.append(task.mm)
+    kernel.activate(cpu, task.mm)
+    cpu.vcpu.context.cr3 = cpu.cr3
     return 0
 
 
 def unuse_mm(kernel: Kernel, a: tuple[int, ...]) -> None:
     """Back to one's own address space."""
     kernel.may_sleep("unuse_mm")
-    slot = kernel.here
-    task = slot.current
+    cpu = kernel.this_cpu
+    task = cpu.current
     if task is None:
         return
-    if not task.borrowed:
-        task.pretended = None
+    if not task.borrowed_mms:
+        task.forged_mm = None
         return
-    mm = task.borrowed.pop()
-    own = task.borrowed[-1] if task.borrowed else task.mm
-    kernel.activate(slot, own)
-    slot.cpu.context.cr3 = slot.cr3
-    kernel.release_mm(slot, mm)
+    mm = task.borrowed_mms.pop()
+    own = task.borrowed_mms[-1] if task.borrowed_mms else task.mm
+    kernel.activate(cpu, own)
+    cpu.vcpu.context.cr3 = cpu.cr3
+    kernel.release_mm(cpu, mm)
 
 
 def set_current(kernel: Kernel, a: tuple[int, ...]) -> int:
     """From now on faults in kernel code are answered with another task's areas; 0 puts one's own back."""
-    current = kernel.here.current
+    current = kernel.this_cpu.current
     if current is None:
         return -ESRCH
     if not a[0]:
-        current.pretended = None
+        current.forged_mm = None
         return 0
     task = kernel.tasks.get(a[0])
     if task is None or task.mm is None:
         return -ESRCH
-    current.pretended = task.mm
+    current.forged_mm = task.mm
     return 0

@@ -19,7 +19,7 @@ def _queue(kernel: Kernel, address: int) -> WaitQueue:
 def sleep_on(kernel: Kernel, a: tuple[int, ...]) -> int:
     """Sleep until ``wake_up`` of the same address; signals wait."""
     kernel.may_sleep("sleep_on")
-    task = kernel.here.current
+    task = kernel.this_cpu.current
     if task is None:
         return -EINVAL
     queue = _queue(kernel, a[0])
@@ -32,7 +32,7 @@ def sleep_on(kernel: Kernel, a: tuple[int, ...]) -> int:
 def interruptible_sleep_on(kernel: Kernel, a: tuple[int, ...]) -> int:
     """The same; a signal ends it."""
     kernel.may_sleep("interruptible_sleep_on")
-    task = kernel.here.current
+    task = kernel.this_cpu.current
     if task is None:
         return -EINVAL
     if not signal_pending(task):

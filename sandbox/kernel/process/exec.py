@@ -70,33 +70,33 @@ def do_execve(
     argv, program = binary.argv, binary.program
     if sum(len(each) + 5 for each in (*argv, *envp)) > ARGUMENT_BYTES:
         raise KernelError(E2BIG)
-    slot = task.cpu
+    cpu = task.cpu
     mm = kernel.new_mm()
     mm.vmas = VmaTree(stack_limit=kernel.config.stack_limit)
     mm.read_implies_exec = not program.stack_header
     mm.run_from(binary.inode)
     old, task.mm = task.mm, mm
-    kernel.activate(slot, mm)
+    kernel.activate(cpu, mm)
     if old is not None:
-        kernel.release_mm(slot, old)
+        kernel.release_mm(cpu, old)
     task.comm = os.fsdecode(called.rsplit(b"/", 1)[-1][:COMM_BYTES])
     task.exe, task.exe_inode, task.has_execed = binary.path, binary.inode, True
     task.tls = [0] * len(task.tls)
-    load_tls(kernel, slot, task)
+    load_tls(kernel, cpu, task)
     try:
         loaded = _load(kernel, task, mm, binary)
         sp = _build_stack(kernel, task, mm, program, called, loaded, argv, envp)
     except KernelError as error:
         kernel.kill_now(task, f"exec of {path} failed after the old program was gone: {error}")
     context = task.context
-    context.copy_from(slot.template)
+    context.copy_from(cpu.template)
     context.resumes_at = -1
-    context.cr3 = slot.cr3
-    context.esp = task.flow.stack_top
+    context.cr3 = cpu.cr3
+    context.esp = task.kstack.stack_top
     context.eip = kernel.routines.start_thread
     context.eax, context.edx = loaded.start, sp
     if kernel.bus.active:
-        kernel.bus.emit(TaskChange(kernel.sched.now, slot.index, task.pid, "exec", path))
+        kernel.bus.emit(TaskChange(kernel.sched.now, cpu.index, task.pid, "exec", path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class _Loaded:
 
 def _load(kernel: Kernel, task: Task, mm: Mm, binary: Binary) -> _Loaded:
     """Map a program and its loader, and place the heap."""
-    if kernel.leaves_out("null-mapped"):
+    if kernel.broken("null-mapped"):
         mm.vmas.insert(Vma(0, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, VM_MAYWRITE))
     program, loader = binary.program, binary.loader
     bias = 0
@@ -168,7 +168,7 @@ def _map_segments(kernel: Kernel, task: Task, mm: Mm, program: Executable, inode
 
 def _clear_tail(kernel: Kernel, task: Task, address: int) -> None:
     """Zero from the end of a segment's file bytes to the end of that page, by the CPU."""
-    if kernel.leaves_out("no-bss-zero"):
+    if kernel.broken("no-bss-zero"):
         return
     size = -address % PAGE_SIZE
     if task.cpu.call(kernel.routines.clear_user, ecx=size, edi=address):
@@ -212,7 +212,7 @@ def _build_stack(
         (AT_EXECFN, name_at), (AT_PLATFORM, platform_at), (AT_NULL, 0),
     ]  # fmt: skip
     words = [len(argv), *arg_at, 0, *env_at, 0]
-    for tag, value in auxv[-1:] if kernel.leaves_out("no-auxv") else auxv:
+    for tag, value in auxv[-1:] if kernel.broken("no-auxv") else auxv:
         words += [tag, value]
     table = struct.pack(f"<{len(words)}I", *words)
     sp = (base - len(strings) - len(table)) & ~15

@@ -69,27 +69,27 @@ def task_main(kernel: Kernel, task: Task) -> None:
 
 def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     """Release what a task holds, leave a zombie for its parent, and give the CPU up."""
-    slot = task.cpu
+    cpu = task.cpu
     task.status = status
     clear_timers(kernel, task)
     if task.clear_child_tid and task.mm is not None and task.mm.users > 1:
         with suppress(KernelError):
             put_user(kernel, task, task.clear_child_tid, bytes(4))
     mm, task.mm = task.mm, None
-    kernel.activate(slot, None)
+    kernel.activate(cpu, None)
     if mm is not None:
-        kernel.release_mm(slot, mm)
+        kernel.release_mm(cpu, mm)
     release_vfork(kernel, task)
     task.files.close_all()
-    _give_away_children(kernel, task)
+    forget_original_parent(kernel, task)
     if kernel.bus.active:
-        kernel.bus.emit(TaskChange(kernel.sched.now, slot.index, task.pid, "exit", f"status {status:#x}"))
+        kernel.bus.emit(TaskChange(kernel.sched.now, cpu.index, task.pid, "exit", f"status {status:#x}"))
     task.state = State.ZOMBIE
     _leave_session(kernel, task)
     kernel.sched.leave_for_ever(task)
     parent = task.parent
     if parent is None:
-        _bury(kernel, task)
+        release_task(kernel, task)
         return
     actions = parent.signals.hand.actions[SIGCHLD]
     unwanted = task.exit_signal == SIGCHLD and (actions.handler == SIG_IGN or actions.flags & SA_NOCLDWAIT)
@@ -98,11 +98,11 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
         send_signal(kernel, parent, task.exit_signal, SigInfo(task.exit_signal, info.code, info.union))
     if unwanted:
         parent.children.remove(task)
-        _bury(kernel, task)
+        release_task(kernel, task)
     wake_waiter(kernel, parent)
 
 
-def _give_away_children(kernel: Kernel, task: Task) -> None:
+def forget_original_parent(kernel: Kernel, task: Task) -> None:
     """To the first task if it lives, else to nobody; groups that lose who could continue them are told."""
     init = kernel.tasks.get(1)
     heir = init if init is not None and init is not task and init.mm is not None else None
@@ -115,13 +115,13 @@ def _give_away_children(kernel: Kernel, task: Task) -> None:
             if child.state is State.ZOMBIE:
                 wake_waiter(kernel, heir)
         elif child.state is State.ZOMBIE:
-            _bury(kernel, child)
+            release_task(kernel, child)
     task.children.clear()
     for group in sorted(owned):
-        _tell_orphans(kernel, group)
+        kill_orphaned_pgrp(kernel, group)
 
 
-def _tell_orphans(kernel: Kernel, group: int) -> None:
+def kill_orphaned_pgrp(kernel: Kernel, group: int) -> None:
     if is_orphaned(kernel, group) and has_stopped(kernel, group):
         kill_pgrp(kernel, group, SIGHUP)
         kill_pgrp(kernel, group, SIGCONT)
@@ -136,7 +136,7 @@ def _leave_session(kernel: Kernel, task: Task) -> None:
         tty.session = tty.pgrp = 0
     parent = task.parent
     if parent is not None and parent.pgid != task.pgid and parent.sid == task.sid:
-        _tell_orphans(kernel, task.pgid)
+        kill_orphaned_pgrp(kernel, task.pgid)
 
 
 def release_vfork(kernel: Kernel, task: Task) -> None:
@@ -175,7 +175,7 @@ def _change(kernel: Kernel, task: Task, child: Task, options: int) -> Change | N
         if not keep:
             task.children.remove(child)
             task.children_utime += used
-            _bury(kernel, child)
+            release_task(kernel, child)
         return Change(child.pid, child.status, used)
     if child.state is State.STOPPED and signals.stop_signal and options & WUNTRACED:
         status = signals.stop_signal << 8 | STOPPED_STATUS
@@ -197,7 +197,7 @@ def _matches(task: Task, child: Task, pid: int) -> bool:
     return child.pgid == (task.pgid if pid == 0 else -pid)
 
 
-def _bury(kernel: Kernel, task: Task) -> None:
+def release_task(kernel: Kernel, task: Task) -> None:
     task.state = State.DEAD
     kernel.tasks.pop(task.pid, None)
     kernel.reclaim_task(task)

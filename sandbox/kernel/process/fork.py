@@ -35,10 +35,10 @@ def new_task(
 
     Raises OutOfMemory.
     """
-    slot = _least_loaded(kernel)
-    flow, frames = kernel.new_flow()
+    cpu = _least_loaded(kernel)
+    kstack, frames = kernel.new_kstack()
     number = kernel.new_pid() if pid is None else pid
-    task = Task(number, comm, kernel.new_context(slot), flow, frames, mm, files, parent, slot, kernel.files.root)
+    task = Task(number, comm, kernel.new_context(cpu), kstack, frames, mm, files, parent, cpu, kernel.files.root)
     task.scratch = 0xC0000000 + (frames[1] << 12)
     task.greenlet = greenlet(lambda: task_main(kernel, task))
     kernel.tasks[task.pid] = task
@@ -62,9 +62,9 @@ def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
     if len(kernel.tasks) >= MAX_TASKS:
         raise KernelError(EAGAIN)
     assert parent.mm is not None
-    slot = parent.cpu
+    cpu = parent.cpu
     try:
-        mm = _shared(parent.mm) if share_mm else dup_mm(kernel, slot, parent.mm)
+        mm = _shared(parent.mm) if share_mm else dup_mm(kernel, cpu, parent.mm)
     except OutOfMemory as error:
         raise KernelError(ENOMEM) from error
     files = parent.files.copy()
@@ -72,7 +72,7 @@ def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
         child = new_task(kernel, parent, parent.comm, mm, files)
     except OutOfMemory as error:
         files.close_all()
-        kernel.release_mm(slot, mm)
+        kernel.release_mm(cpu, mm)
         raise KernelError(ENOMEM) from error
     child.context.copy_from(parent.context)
     child.context.eax = 0
@@ -80,7 +80,7 @@ def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
     child.tls = list(parent.tls)
     child.signals = parent.signals.fork(share=False)
     if kernel.bus.active:
-        kernel.bus.emit(TaskChange(kernel.sched.now, slot.index, parent.pid, "fork", f"child {child.pid}"))
+        kernel.bus.emit(TaskChange(kernel.sched.now, cpu.index, parent.pid, "fork", f"child {child.pid}"))
     kernel.sched.enqueue(child)
     return child
 
@@ -92,7 +92,7 @@ def _shared(mm: Mm) -> Mm:
 
 def wait_for_vfork(kernel: Kernel, parent: Task, child: Task) -> None:
     """The parent goes on when the child has executed a program or ended."""
-    if kernel.leaves_out("no-vfork-wait"):
+    if kernel.broken("no-vfork-wait"):
         return
     child.vfork_parent = parent
     while child.vfork_parent is parent and not parent.signals.waiting & KILL:
@@ -100,7 +100,7 @@ def wait_for_vfork(kernel: Kernel, parent: Task, child: Task) -> None:
     child.vfork_parent = None
 
 
-def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
+def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
     """A copy of an address space: private writable pages read-only in both, the child's entries old and clean.
 
     The parent's TLB entries are flushed once at the end (MM 11).  Raises OutOfMemory, with nothing left behind.
@@ -115,7 +115,7 @@ def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
     child.env_start, child.env_end = parent.env_start, parent.env_end
     child.run_from(parent.exe)
     tables, memmap = kernel.tables, kernel.memmap
-    protect = not kernel.leaves_out("no-cow")
+    protect = not kernel.broken("no-cow")
     changed = False
     try:
         copy_ldt(kernel, parent, child)
@@ -127,18 +127,18 @@ def dup_mm(kernel: Kernel, slot: KernelCpu, parent: Mm) -> Mm:
                     continue
                 if entry & RW and not vma.shared and protect:
                     entry &= ~RW
-                    tables.set_pte(parent.pgd, linear, entry)
+                    tables.map_page(parent.pgd, linear, entry)
                     changed = True
-                tables.set_pte(child.pgd, linear, entry & ~(A | D))
-                memmap.get_page(tables.pfn(entry))
+                tables.map_page(child.pgd, linear, entry & ~(A | D))
+                memmap.get_page(tables.pte_pfn(entry))
     except OutOfMemory:
-        kernel.release_mm(slot, child)
+        kernel.release_mm(cpu, child)
         raise
     finally:
         if changed:
-            kernel.tlb.flush_mm(slot, parent)
+            kernel.tlb.flush_tlb_mm(cpu, parent)
     return child
 
 
 def _least_loaded(kernel: Kernel) -> KernelCpu:
-    return min(kernel.cpus, key=lambda slot: len(slot.runqueue) + (slot.current is not None))
+    return min(kernel.cpus, key=lambda cpu: len(cpu.runqueue) + (cpu.current is not None))

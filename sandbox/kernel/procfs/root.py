@@ -26,7 +26,7 @@ class ProcTree:
         self._files[b"thread-self"] = Link(SELF_INO + 1, lambda: self._current() + b"/task/" + self._current())
 
     def _current(self) -> bytes:
-        task = self._kernel.here.current
+        task = self._kernel.this_cpu.current
         return b"%d" % task.pid if task is not None else b""
 
     def names(self) -> list[bytes]:

@@ -71,7 +71,7 @@ def _sys(ino: int) -> Folder:
 
 def _idle(kernel: Kernel) -> int:
     """Nanoseconds in which no CPU ran."""
-    return max(0, kernel.sched.now - sum(slot.cpu.clock for slot in kernel.cpus))
+    return max(0, kernel.sched.now - sum(cpu.vcpu.clock for cpu in kernel.cpus))
 
 
 def _uptime(kernel: Kernel) -> bytes:
@@ -104,10 +104,10 @@ def _meminfo(kernel: Kernel) -> bytes:
 
 def _cpuinfo(kernel: Kernel) -> bytes:
     rows = []
-    for slot in kernel.cpus:
+    for cpu in kernel.cpus:
         rows.append(
-            f"processor\t: {slot.index}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel name\t: emulated i686\n"
-            f"fpu\t\t: yes\nwp\t\t: {'no' if kernel.leaves_out('no-wp') else 'yes'}\nflags\t\t: {CPU_FLAGS}"
+            f"processor\t: {cpu.index}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel name\t: emulated i686\n"
+            f"fpu\t\t: yes\nwp\t\t: {'no' if kernel.broken('no-wp') else 'yes'}\nflags\t\t: {CPU_FLAGS}"
             f"{' nx' if kernel.tables.nx else ''}\n\n"
         )
     return "".join(rows).encode()
@@ -115,7 +115,7 @@ def _cpuinfo(kernel: Kernel) -> bytes:
 
 def _stat(kernel: Kernel) -> bytes:
     idle = _idle(kernel) // TICK
-    rows = [(slot.index, slot.cpu.clock // TICK) for slot in kernel.cpus]
+    rows = [(cpu.index, cpu.vcpu.clock // TICK) for cpu in kernel.cpus]
     lines = [f"cpu  {sum(ticks for _, ticks in rows)} 0 0 {idle} 0 0 0 0 0 0"]
     lines += [f"cpu{index} {ticks} 0 0 {idle} 0 0 0 0 0 0" for index, ticks in rows]
     running = sum(task.state is State.RUNNING for task in kernel.tasks.values())

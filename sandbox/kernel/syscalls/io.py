@@ -212,7 +212,7 @@ def write_page(kernel: Kernel, inode: Inode, index: int, offset: int, fill: Call
             except KernelError:
                 if inode.size != size:
                     inode.truncate(size)
-                kernel.pagecache.drop(inode, index, index + 1)
+                kernel.pagecache.invalidate_inode_pages(inode, index, index + 1)
                 raise
     finally:
         kernel.put_page(pfn)

@@ -73,7 +73,7 @@ def _advise(kernel: Kernel, task: Task, mm: Mm, vma: Vma, start: int, end: int, 
     else:
         if vma.flags & VM_LOCKED and advice == MADV_DONTNEED:
             raise KernelError(EINVAL)
-        if not kernel.leaves_out("no-dontneed"):
+        if not kernel.broken("no-dontneed"):
             zap_areas(kernel, task.cpu, mm, [vma.piece(start, end)])
 
 

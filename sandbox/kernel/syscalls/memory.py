@@ -112,7 +112,7 @@ def sys_mincore(kernel: Kernel, task: Task, address: int, length: int, vector: i
         vma = mm.vmas.find_exact(page)
         if vma is None:
             break
-        resident = bool(tables.get_pte(mm.pgd, page) & MAPPED)
+        resident = bool(tables.lookup_pte(mm.pgd, page) & MAPPED)
         if not resident and vma.inode is not None:
             resident = kernel.pagecache.cached(vma.inode, vma.page_of(page)) is not None
         found.append(resident)

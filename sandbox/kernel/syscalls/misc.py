@@ -92,7 +92,7 @@ def sys_clock_getres(kernel: Kernel, task: Task, clock: int, pointer: int, *_: i
 
 def _sleep(kernel: Kernel, task: Task, until: int, remaining: int, wide: bool = False) -> int:
     """Sleep until a time in blocks; what a signal leaves of it is stored at ``remaining``, if that is not NULL."""
-    while kernel.sched.now < until and not kernel.leaves_out("no-sleep"):
+    while kernel.sched.now < until and not kernel.broken("no-sleep"):
         if signal_pending(task):
             if remaining:
                 left = (until - kernel.sched.now) * BLOCK_NANOSECONDS

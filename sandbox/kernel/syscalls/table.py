@@ -24,6 +24,7 @@ Handler = Callable[["Kernel", Task, int, int, int, int, int, int], int]
 def handlers() -> tuple[Handler | None, ...]:
     """The functions by number, None for calls that are not there."""
     from sandbox.kernel.syscalls import (
+        dirs,
         epoll,
         fcntl,
         files,
@@ -36,7 +37,6 @@ def handlers() -> tuple[Handler | None, ...]:
         memory,
         misc,
         modules,
-        names,
         poll,
         process,
         signals,
@@ -57,7 +57,7 @@ def handlers() -> tuple[Handler | None, ...]:
         files,
         fcntl,
         stat,
-        names,
+        dirs,
         transfer,
         io,
         ioctl,

@@ -78,9 +78,9 @@ def load_stack(kernel: Kernel, task: Task, selector: int) -> bool:
     return True
 
 
-def load_tls(kernel: Kernel, slot: KernelCpu, task: Task) -> None:
+def load_tls(kernel: Kernel, cpu: KernelCpu, task: Task) -> None:
     """Put a task's thread-local descriptors into the CPU's GDT."""
-    at = (slot.gdt >> 2) + 2 * GDT_ENTRY_TLS_MIN
+    at = (cpu.gdt >> 2) + 2 * GDT_ENTRY_TLS_MIN
     words = kernel.table_words
     for descriptor in task.tls:
         words[at], words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32

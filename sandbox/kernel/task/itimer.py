@@ -44,7 +44,7 @@ def get_timer(kernel: Kernel, task: Task, which: int) -> tuple[int, int]:
 
 def set_timer(kernel: Kernel, task: Task, which: int, left: int, period: int) -> None:
     """Set a timer to end after ``left`` blocks and then every ``period``; 0 clears it."""
-    if kernel.leaves_out("no-itimer"):
+    if kernel.broken("no-itimer"):
         return
     timers = task.timers = task.timers or IntervalTimers()
     interval = timers.intervals[which]

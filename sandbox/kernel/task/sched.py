@@ -95,7 +95,7 @@ class Scheduler:
     @property
     def now(self) -> int:
         """Machine time in blocks: what all CPUs ran, and what was skipped while all slept."""
-        return self._idle_blocks + sum(slot.cpu.clock for slot in self._kernel.cpus)
+        return self._idle_blocks + sum(cpu.vcpu.clock for cpu in self._kernel.cpus)
 
     # -- the hub -------------------------------------------------------------------------------------------------
 
@@ -111,34 +111,34 @@ class Scheduler:
         while not finished():
             if board.asked:
                 do_irq(self._kernel)
-            ready = [slot for slot in cpus if slot.current is not None or slot.runqueue]
+            ready = [cpu for cpu in cpus if cpu.current is not None or cpu.runqueue]
             if not ready:
                 if self.host is None or not self.host.idle():
                     self._wait_for_timer()
                 continue
-            slot = ready[0] if len(ready) == 1 else self._random.choice(ready)
+            cpu = ready[0] if len(ready) == 1 else self._random.choice(ready)
             if len(cpus) > 1:
                 self._kernel.code.turn_over()
                 turn = self._kernel.config.turn
                 self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
-            if slot.current is None:
-                self._switch_to(slot, slot.runqueue.popleft())
-            self._kernel.here = slot
-            assert slot.current is not None and slot.current.greenlet is not None
-            slot.current.greenlet.switch()
+            if cpu.current is None:
+                self._switch_to(cpu, cpu.runqueue.popleft())
+            self._kernel.this_cpu = cpu
+            assert cpu.current is not None and cpu.current.greenlet is not None
+            cpu.current.greenlet.switch()
             self._wake_sleepers()
 
-    def _switch_to(self, slot: KernelCpu, task: Task) -> None:
+    def _switch_to(self, cpu: KernelCpu, task: Task) -> None:
         self.switches += 1
         assert task.greenlet is not None
         task.greenlet.parent = self._hub
-        slot.current = task
-        slot.flow = task.flow
-        slot.slice_left = self._kernel.config.quantum
-        self._kernel.switch_to(slot, task)
+        cpu.current = task
+        cpu.kstack = task.kstack
+        cpu.slice_left = self._kernel.config.quantum
+        self._kernel.switch_to(cpu, task)
         bus = self._kernel.bus
         if bus.active:
-            bus.emit(TaskSwitch(self.now, slot.index, 0, task.pid))
+            bus.emit(TaskSwitch(self.now, cpu.index, 0, task.pid))
 
     def _wait_for_timer(self) -> None:
         if self._next_timer is None:
@@ -196,10 +196,10 @@ class Scheduler:
                 self._rearm()
             self.enqueue(task)
 
-    def sleep(self, task: Task, waits_for: str, wake_at: int = -1) -> None:
+    def sleep(self, task: Task, wchan: str, wake_at: int = -1) -> None:
         """Give the CPU up until somebody wakes the task, or until a time in blocks."""
         task.state = State.SLEEPING
-        task.waits_for = waits_for
+        task.wchan = wchan
         task.wake_at = wake_at
         if wake_at >= 0:
             self._sleepers.append(task)
@@ -221,7 +221,7 @@ class Scheduler:
             self.enqueue(task)
             self._leave(task)
 
-    def let_others_run(self, task: Task) -> bool:
+    def cond_resched(self, task: Task) -> bool:
         """Somebody else goes on, on this CPU or another; False when nobody can."""
         if task.cpu.runqueue:
             self.yield_cpu(task)
@@ -245,7 +245,7 @@ class Scheduler:
 
     # -- running user code ---------------------------------------------------------------------------------------
 
-    def budget(self, slot: KernelCpu) -> int:
+    def budget(self, cpu: KernelCpu) -> int:
         """Blocks for the next run of user code: what is left of turn and slice, at most about 20 ms.
 
         Everything that ends a run early for the guest's sake (slice, turn, timer) does so at an exact block, so that
@@ -253,26 +253,26 @@ class Scheduler:
         """
         budget = self._engine_run
         kernel = self._kernel
-        self._contended = bool(slot.runqueue) and self.preempts
+        self._contended = bool(cpu.runqueue) and self.preempts
         if self._contended:
-            budget = min(budget, slot.slice_left)
+            budget = min(budget, cpu.slice_left)
         if len(kernel.cpus) > 1:
             budget = min(budget, self._turn_left)
         if self._next_timer is not None:
             budget = min(budget, self._next_timer - self.now)
-        assert slot.current is not None
-        if slot.current.cpu_timer_left:
-            budget = min(budget, slot.current.cpu_timer_left)
+        assert cpu.current is not None
+        if cpu.current.cpu_timer_left:
+            budget = min(budget, cpu.current.cpu_timer_left)
         limit = kernel.config.block_limit
         if limit:
             budget = min(budget, limit - self.now)
         return max(0, budget)
 
-    def charge(self, slot: KernelCpu, blocks: int) -> None:
+    def charge(self, cpu: KernelCpu, blocks: int) -> None:
         """User code of this CPU's task ran so many blocks."""
         self._turn_left -= blocks
-        slot.slice_left -= blocks
-        task = slot.current
+        cpu.slice_left -= blocks
+        task = cpu.current
         assert task is not None
         task.utime += blocks
         if task.cpu_timer_left:
@@ -294,10 +294,10 @@ class Scheduler:
             do_irq(self._kernel)
         if self._next_timer is not None:
             self._wake_sleepers()
-        slot = task.cpu
-        if slot.slice_left <= 0:
+        cpu = task.cpu
+        if cpu.slice_left <= 0:
             quantum = self._kernel.config.quantum
-            slot.slice_left = quantum - -slot.slice_left % quantum
+            cpu.slice_left = quantum - -cpu.slice_left % quantum
             if self._contended:
                 self.enqueue(task)
                 self._leave(task)
@@ -313,7 +313,7 @@ class Scheduler:
     def is_alone(self, task: Task) -> bool:
         """No other task could run now."""
         return not any(
-            slot.runqueue or (slot.current is not None and slot.current is not task) for slot in self._kernel.cpus
+            cpu.runqueue or (cpu.current is not None and cpu.current is not task) for cpu in self._kernel.cpus
         )
 
     def pass_time(self, blocks: int, waited: float = 0.0) -> None:
@@ -344,4 +344,4 @@ class Scheduler:
 def _waiting(task: Task) -> str:
     if task.state is State.STOPPED:
         return "is stopped"
-    return f"waits for {task.waits_for}"
+    return f"waits for {task.wchan}"

@@ -64,7 +64,7 @@ def setup_frame(kernel: Kernel, task: Task, info: SigInfo, action: SigAction) ->
     state, context = task.signals, task.context
     rt = bool(action.flags & SA_SIGINFO)
     size = RT_FRAME_BYTES if rt else OLD_FRAME_BYTES
-    stack = AltStack() if kernel.leaves_out("no-altstack") else state.altstack
+    stack = AltStack() if kernel.broken("no-altstack") else state.altstack
     frame, fpstate = _place(context.esp, stack, action, size)
     if frame == NO_FRAME:
         return False
@@ -182,7 +182,7 @@ def _restore(kernel: Kernel, task: Task, saved: SigContext) -> int:
     context.esi, context.edi, context.ebp, context.esp = saved.esi, saved.edi, saved.ebp, saved.esp
     context.eax, context.eip = saved.eax, saved.eip
     context.resumes_at = context.passes = -1
-    restored = RESTORED_FLAGS & ~TF if kernel.leaves_out("no-trap-flag") else RESTORED_FLAGS
+    restored = RESTORED_FLAGS & ~TF if kernel.broken("no-trap-flag") else RESTORED_FLAGS
     context.eflags = context.eflags & ~RESTORED_FLAGS | saved.eflags & restored
     for name in ("gs", "fs", "es", "ds"):
         selector = getattr(saved, name)
@@ -193,7 +193,7 @@ def _restore(kernel: Kernel, task: Task, saved: SigContext) -> int:
         context.reset_fpu()
     else:
         data = _read(kernel, task, saved.fpstate, FSAVE_BYTES + FXSAVE_BYTES)
-        if not kernel.leaves_out("no-fpu-frame"):
+        if not kernel.broken("no-fpu-frame"):
             context.fxrstor(merge_fsave(data[:FSAVE_BYTES], data[FSAVE_BYTES:]))
     if not whole:
         raise BadFrame

@@ -84,7 +84,7 @@ def send_signal(kernel: Kernel, task: Task, number: int, info: SigInfo | None = 
         _resume(kernel, task, number)
     if is_ignored(task, number):
         return True
-    if kernel.leaves_out("no-sigqueue") and state.waiting & bit:
+    if kernel.broken("no-sigqueue") and state.waiting & bit:
         return True
     if not state.enqueue(info or SigInfo.sent(number, SI_KERNEL, 0)):
         return False
@@ -154,7 +154,7 @@ def _tell_parent(kernel: Kernel, task: Task, code: int, status: int) -> None:
 
 def wake_waiter(kernel: Kernel, parent: Task) -> None:
     """Something happened to a child: a parent that waits looks again."""
-    if parent.waits_for == "a child" and parent.state is State.SLEEPING:
+    if parent.wchan == "a child" and parent.state is State.SLEEPING:
         kernel.sched.wake(parent)
 
 
@@ -216,7 +216,7 @@ def _handle(kernel: Kernel, task: Task, info: SigInfo, action: SigAction) -> Non
         force_info(kernel, task, segv, lambda: said, fatal=number == SIGSEGV)
         return
     state.saved_mask = None
-    if kernel.leaves_out("no-sigmask"):
+    if kernel.broken("no-sigmask"):
         return
     added = action.mask | (0 if action.flags & SA_NODEFER else bit_of(number))
     state.blocked = (state.blocked | added) & ~UNBLOCKABLE
@@ -230,7 +230,7 @@ def _default(kernel: Kernel, task: Task, info: SigInfo) -> None:
     if what is Action.STOP:
         from sandbox.kernel.drivers.jobctl import is_orphaned
 
-        if kernel.leaves_out("no-stop"):
+        if kernel.broken("no-stop"):
             return
         if number == SIGSTOP or not is_orphaned(kernel, task.pgid):
             _stop(kernel, task, number)
@@ -263,7 +263,7 @@ def _restart(kernel: Kernel, task: Task, action: SigAction | None = None) -> Non
         return
     error = -context.eax & 0xFFFFFFFF
     if action is not None:
-        flags = 0 if kernel.leaves_out("no-sa-restart") else action.flags
+        flags = 0 if kernel.broken("no-sa-restart") else action.flags
         again = error == ERESTARTNOINTR or (error == ERESTARTSYS and bool(flags & SA_RESTART))
         if not again:
             context.eax = -EINTR

@@ -10,7 +10,7 @@ from greenlet import greenlet
 
 from sandbox.engine.context import CpuContext
 from sandbox.kernel.abi.signals import SIGCHLD
-from sandbox.kernel.arch.cpu import ContextStack, KernelCpu
+from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.rlimit import Limits, default_limits
 from sandbox.kernel.task.sigqueue import SigState
@@ -49,7 +49,7 @@ class Task:
     pid: int
     comm: str
     context: CpuContext
-    flow: ContextStack
+    kstack: KernelStack
     stack_frames: tuple[int, ...]
     mm: Mm | None
     files: FdTable
@@ -64,7 +64,7 @@ class Task:
     nice: int = 0
     state: State = State.RUNNING
     status: int = 0
-    waits_for: str = ""
+    wchan: str = ""
     """What a sleeping task waits for, for reports."""
     wake_at: int = -1
     """Machine time (blocks) at which a sleeping task wakes, -1 for never."""
@@ -97,9 +97,9 @@ class Task:
     """It runs another program than the one that it was forked from."""
     limits: Limits = field(default_factory=lambda: default_limits(8 << 20))
     """Resource limits of the process."""
-    borrowed: list[Mm] = field(default_factory=list)
+    borrowed_mms: list[Mm] = field(default_factory=list)
     """Address spaces that kernel code has loaded for itself (use_mm), the present one last."""
-    pretended: Mm | None = None
+    forged_mm: Mm | None = None
     """Whose areas answer its faults in kernel code, when somebody changed ``current`` and nothing else."""
     scratch: int = 0
     """Linear address of a lowmem page for data between Python and user memory."""

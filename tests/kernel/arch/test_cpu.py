@@ -27,10 +27,10 @@ class Loaded:
         self.session = session("_start: pass", **config)
         self.task: Task = self.session.load()
         self.kernel: Kernel = self.session.kernel
-        self.slot = self.task.cpu
+        self.cpu = self.task.cpu
         assert self.task.mm is not None
         self.mm = self.task.mm
-        self.kernel.activate(self.slot, self.mm)
+        self.kernel.activate(self.cpu, self.mm)
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
         assert do_mmap(self.kernel, self.task, AREA, PAGE, 3, flags, None, 0) == AREA
 
@@ -69,7 +69,7 @@ def test_copy_from_user_residue_at_every_offset(loaded: Loaded, size: int) -> No
 def test_clear_user_residue_at_every_offset(loaded: Loaded, size: int) -> None:
     for fits in range(size + 1):
         copy_to_user(loaded.kernel, loaded.task, EDGE - 255, PATTERN)
-        assert loaded.slot.call(loaded.kernel.routines.clear_user, ecx=size, edi=EDGE - fits) == size - fits
+        assert loaded.cpu.call(loaded.kernel.routines.clear_user, ecx=size, edi=EDGE - fits) == size - fits
         assert loaded.peek(EDGE - 255, 255) == PATTERN[: 255 - fits] + bytes(fits)
 
 
@@ -79,24 +79,24 @@ def test_strings_at_every_offset(loaded: Loaded) -> None:
     copy_to_user(kernel, task, EDGE - 64, b"a" * 64)
     strncpy = kernel.routines.strncpy_from_user
     for before in range(1, 65):
-        got = loaded.slot.call(strncpy, ecx=4096, esi=EDGE - before, edi=task.scratch)
+        got = loaded.cpu.call(strncpy, ecx=4096, esi=EDGE - before, edi=task.scratch)
         assert got == -EFAULT & 0xFFFFFFFF
-        limited = loaded.slot.call(strncpy, ecx=before, esi=EDGE - before, edi=task.scratch)
+        limited = loaded.cpu.call(strncpy, ecx=before, esi=EDGE - before, edi=task.scratch)
         assert limited == before
     copy_to_user(kernel, task, EDGE - 1, b"\0")
     for before in range(1, 65):
         assert get_string(kernel, task, EDGE - before) == b"a" * (before - 1)
-    assert loaded.slot.call(strncpy, ecx=0, esi=EDGE, edi=task.scratch) == 0
+    assert loaded.cpu.call(strncpy, ecx=0, esi=EDGE, edi=task.scratch) == 0
 
 
 def test_single_words(loaded: Loaded) -> None:
-    slot, routines = loaded.slot, loaded.kernel.routines
-    assert slot.call(routines.put_user_4, eax=0x12345678, edi=EDGE - 4) == 0
-    assert slot.call(routines.get_user_4, edi=EDGE - 4) == 0x12345678
+    cpu, routines = loaded.cpu, loaded.kernel.routines
+    assert cpu.call(routines.put_user_4, eax=0x12345678, edi=EDGE - 4) == 0
+    assert cpu.call(routines.get_user_4, edi=EDGE - 4) == 0x12345678
     for inside in range(4):
-        assert slot.call(routines.put_user_4, eax=1, edi=EDGE - inside) == -EFAULT & 0xFFFFFFFF
-        assert slot.call(routines.get_user_4, edi=EDGE - inside) == 0
-    assert slot.flow.depth == 0
+        assert cpu.call(routines.put_user_4, eax=1, edi=EDGE - inside) == -EFAULT & 0xFFFFFFFF
+        assert cpu.call(routines.get_user_4, edi=EDGE - inside) == 0
+    assert cpu.kstack.depth == 0
 
 
 def test_read_only_user_page(loaded: Loaded) -> None:
@@ -123,50 +123,50 @@ def test_copy_without_fixup_is_an_oops(session: MakeSession) -> None:
         copy_to_user(loaded.kernel, loaded.task, EDGE, b"x")
     assert "copy_user" in caught.value.summary
     assert f"{EDGE:#010x}" in caught.value.summary
-    assert loaded.slot.flow.depth == 0
+    assert loaded.cpu.kstack.depth == 0
 
 
 def test_bad_kernel_address_is_an_oops(loaded: Loaded) -> None:
     with pytest.raises(KernelOops) as caught:
-        loaded.slot.call(loaded.kernel.routines.clear_page, edi=loaded.kernel.layout.vmalloc.start)
+        loaded.cpu.call(loaded.kernel.routines.clear_page, edi=loaded.kernel.layout.vmalloc.start)
     assert "clear_page" in caught.value.summary
-    assert loaded.slot.flow.depth == 0
-    assert loaded.slot.call(loaded.kernel.routines.get_user_4, edi=AREA) == 0
+    assert loaded.cpu.kstack.depth == 0
+    assert loaded.cpu.call(loaded.kernel.routines.get_user_4, edi=AREA) == 0
 
 
 def test_calls_from_inside_a_fault_nest(loaded: Loaded) -> None:
     """copy_user faults; its fault clears a page by a second routine below the first one's stack pointer."""
     assert copy_to_user(loaded.kernel, loaded.task, AREA, b"hello") == 0
-    assert len(loaded.slot.flow.contexts) >= 2
-    outer, inner = (context.esp for context in loaded.slot.flow.contexts[:2])
-    assert inner < outer <= loaded.slot.flow.stack_top
+    assert len(loaded.cpu.kstack.contexts) >= 2
+    outer, inner = (context.esp for context in loaded.cpu.kstack.contexts[:2])
+    assert inner < outer <= loaded.cpu.kstack.stack_top
     assert loaded.peek(AREA, 5) == b"hello"
 
 
 def test_endless_nesting_is_noticed(loaded: Loaded) -> None:
-    slot, kernel = loaded.slot, loaded.kernel
+    cpu, kernel = loaded.cpu, loaded.kernel
     real = kernel.traps.kernel_trap
     seen = []
 
     def again(*given: object) -> None:
-        seen.append(slot.flow.depth)
-        slot.call(kernel.routines.get_user_4, edi=EDGE)
+        seen.append(cpu.kstack.depth)
+        cpu.call(kernel.routines.get_user_4, edi=EDGE)
         real(*given)  # type: ignore[arg-type]
 
     kernel.traps.kernel_trap = again  # type: ignore[method-assign]
     with pytest.raises(RoutineLost):
-        slot.call(kernel.routines.get_user_4, edi=EDGE)
+        cpu.call(kernel.routines.get_user_4, edi=EDGE)
     assert seen == list(range(1, CALL_DEPTH + 1))
-    assert slot.flow.depth == 0
+    assert cpu.kstack.depth == 0
 
 
 def test_interrupt_leaves_the_other_cpu_as_it_was(session: MakeSession) -> None:
     kernel = session("_start: pass", cpus=2).kernel
     other = kernel.cpus[1]
-    context = other.cpu.context
+    context = other.vcpu.context
     before = bytes(context.data)
     other.interrupt(kernel.routines.invlpg, 0x1000)
-    assert other.cpu.context is context
+    assert other.vcpu.context is context
     assert bytes(context.data) == before
     assert (other.ipis, other.ipi.depth, other.idle.depth) == (1, 0, 0)
     assert kernel.cpus[0].ipis == 0
@@ -175,5 +175,5 @@ def test_interrupt_leaves_the_other_cpu_as_it_was(session: MakeSession) -> None:
 def test_store_reaches_memory_in_windows(loaded: Loaded) -> None:
     pfn = loaded.kernel.alloc_frame()
     loaded.kernel.memory.host_fill(pfn << 12, PAGE, 0xEE, Reason.IMAGE)
-    loaded.slot.store(PAGE_OFFSET + (pfn << 12), PATTERN)
+    loaded.cpu.store(PAGE_OFFSET + (pfn << 12), PATTERN)
     assert loaded.kernel.memory.read(pfn << 12, 257) == PATTERN + b"\0\xee"

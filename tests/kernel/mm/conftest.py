@@ -21,11 +21,11 @@ class Space:
         self.session = session(text, **config)
         self.task = self.session.load()
         self.kernel = self.session.kernel
-        self.slot = self.task.cpu
+        self.cpu = self.task.cpu
         assert self.task.mm is not None
         self.mm = self.task.mm
-        self.slot.current = self.task
-        self.kernel.activate(self.slot, self.mm)
+        self.cpu.current = self.task
+        self.kernel.activate(self.cpu, self.mm)
         self.faults: list[PageFault] = []
         self.kernel.bus.subscribe(self.faults.append, PageFault)
 
@@ -40,18 +40,18 @@ class Space:
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
         return do_mmap(self.kernel, self.task, at, pages * PAGE, prot, flags, None, 0)
 
-    def read(self, address: int, slot: KernelCpu | None = None) -> int:
+    def read(self, address: int, cpu: KernelCpu | None = None) -> int:
         """The word at an address, 0 where it faults."""
-        return (slot or self.slot).call(self.kernel.routines.get_user_4, edi=address)
+        return (cpu or self.cpu).call(self.kernel.routines.get_user_4, edi=address)
 
-    def write(self, address: int, value: int, slot: KernelCpu | None = None) -> bool:
-        return not (slot or self.slot).call(self.kernel.routines.put_user_4, eax=value, edi=address)
+    def write(self, address: int, value: int, cpu: KernelCpu | None = None) -> bool:
+        return not (cpu or self.cpu).call(self.kernel.routines.put_user_4, eax=value, edi=address)
 
     def entry(self, address: int) -> int:
-        return self.kernel.tables.get_pte(self.mm.pgd, address)
+        return self.kernel.tables.lookup_pte(self.mm.pgd, address)
 
     def frame(self, address: int) -> int:
-        return self.kernel.tables.pfn(self.entry(address))
+        return self.kernel.tables.pte_pfn(self.entry(address))
 
     def count(self, address: int) -> int:
         return self.kernel.memmap.count(self.frame(address))

@@ -20,12 +20,12 @@ def boot(paging: str = "pae", ram: int = 16 << 20, **config: object) -> Kernel:
 
 def load(kernel: Kernel, linear: int) -> int:
     """A word as guest kernel code loads it."""
-    return kernel.here.call_c(kernel.image.symbols["readl"], linear)
+    return kernel.this_cpu.call_c(kernel.image.symbols["readl"], linear)
 
 
 def store(kernel: Kernel, linear: int, value: int) -> None:
     """A word as guest kernel code stores it."""
-    kernel.here.call_c(kernel.image.symbols["writel"], value, linear)
+    kernel.this_cpu.call_c(kernel.image.symbols["writel"], value, linear)
 
 
 def physical(kernel: Kernel, linear: int) -> int | None:

@@ -117,13 +117,13 @@ class History(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9), page=pages, value=st.integers(1, 0x7FFFFFFF), cpu=st.integers(0, 1))
     def write(self, which: int, page: int, value: int, cpu: int) -> None:
         number = self.use(which)
-        slot = self.kernel.cpus[cpu]
-        self.kernel.activate(slot, self.task.mm)
+        cpu = self.kernel.cpus[cpu]
+        self.kernel.activate(cpu, self.task.mm)
         address = AREA + page * PAGE
         vma = self.task.mm.vmas.find(address)
         allowed = vma is not None and vma.start <= address and bool(vma.prot & PROT_WRITE)
         allowed = allowed and self.models[number].get(page) != -1
-        left = slot.call(self.kernel.routines.put_user_4, eax=value, edi=address)
+        left = cpu.call(self.kernel.routines.put_user_4, eax=value, edi=address)
         assert (left == 0) == allowed
         if allowed:
             self.models[number][page] = value
@@ -131,13 +131,13 @@ class History(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9), page=pages, cpu=st.integers(0, 1))
     def read(self, which: int, page: int, cpu: int) -> None:
         number = self.use(which)
-        slot = self.kernel.cpus[cpu]
-        self.kernel.activate(slot, self.task.mm)
+        cpu = self.kernel.cpus[cpu]
+        self.kernel.activate(cpu, self.task.mm)
         address = AREA + page * PAGE
         vma = self.task.mm.vmas.find(address)
         readable = vma is not None and vma.start <= address and vma.prot
         word = self.models[number].get(page, 0) if readable else 0
-        got = slot.call(self.kernel.routines.get_user_4, edi=address)
+        got = cpu.call(self.kernel.routines.get_user_4, edi=address)
         assert got == (0 if word == -1 else word)
 
     @rule(which=st.integers(0, 9), size=st.integers(0, 40000))
@@ -166,7 +166,7 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def shrink_cache(self) -> None:
-        self.kernel.pagecache.shrink(2)
+        self.kernel.pagecache.shrink_mmap(2)
 
     # -- the books
 
@@ -183,13 +183,13 @@ class History(RuleBasedStateMachine):
             for table in directory:
                 step = 8 if self.paging == "pae" else 4
                 entries = 512 if self.paging == "pae" else PAGE_OFFSET >> 22
-                for slot in range(entries):
-                    entry = int.from_bytes(kernel.memory.read((table << 12) + step * slot, step), "little")
+                for cpu in range(entries):
+                    entry = int.from_bytes(kernel.memory.read((table << 12) + step * cpu, step), "little")
                     if entry & P:
-                        found[tables.pfn(entry)] += 1
+                        found[tables.pte_pfn(entry)] += 1
             for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
                 if entry & MAPPED:
-                    found[tables.pfn(entry)] += 1
+                    found[tables.pte_pfn(entry)] += 1
         found.update(kernel.pagecache.frames())
         found.update(self.task.stack_frames)
         del found[kernel.zero_page]
@@ -223,7 +223,7 @@ class History(RuleBasedStateMachine):
                 if self.paging == "pae":
                     assert bool(entry & NX) != bool(vma.prot & PROT_EXEC)
                 if entry & RW:
-                    assert self.kernel.memmap.count(self.kernel.tables.pfn(entry)) == 1
+                    assert self.kernel.memmap.count(self.kernel.tables.pte_pfn(entry)) == 1
 
     def teardown(self) -> None:
         """Everything comes back: what is left out is the page cache and the task's kernel stack."""
@@ -232,7 +232,7 @@ class History(RuleBasedStateMachine):
             for mm in self.spaces:
                 kernel.release_mm(self.task.cpu, mm)
             self.spaces.clear()
-            kernel.pagecache.shrink(1000)
+            kernel.pagecache.shrink_mmap(1000)
             held = kernel.frames.total_frames - kernel.frames.free_frames
             assert held == len(self.task.stack_frames)
             assert not len(kernel.pagecache)

@@ -35,11 +35,11 @@ class Everything(RuleBasedStateMachine):
         config = KernelConfig(ram=6 << 20, paging=self.paging, devices=("card",), policies=dict(self.policies))
         self.session = Session("t", PROGRAM.data, [], config)
         task = self.session.load()
-        self.kernel, self.task, self.slot = self.session.kernel, task, task.cpu
+        self.kernel, self.task, self.cpu = self.session.kernel, task, task.cpu
         assert task.mm is not None
         self.mm = task.mm
-        self.slot.current = task
-        self.kernel.activate(self.slot, self.mm)
+        self.cpu.current = task
+        self.kernel.activate(self.cpu, self.mm)
         do_mmap(self.kernel, task, AREA, PAGES * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, None, 0)
         self.pages: dict[int, int] = {}
         self.pieces: set[int] = set()
@@ -52,7 +52,7 @@ class Everything(RuleBasedStateMachine):
         self.session.close()
 
     def call(self, name: str, *arguments: int) -> int:
-        return self.slot.call_c(self.kernel.gate_table.symbols[name], *arguments)
+        return self.cpu.call_c(self.kernel.gate_table.symbols[name], *arguments)
 
     def marked(self, address: int, held: Callable[[], None]) -> None:
         if address:
@@ -155,9 +155,9 @@ class Everything(RuleBasedStateMachine):
         """Frames that somebody has, owner by owner."""
         kernel, tables = self.kernel, self.kernel.tables
         user = {
-            tables.pfn(entry)
+            tables.pte_pfn(entry)
             for _, entry in tables.user_ptes(self.mm.pgd, 0, 0xC0000000)
-            if entry & 0x81 and not kernel.memmap.reserved(tables.pfn(entry))
+            if entry & 0x81 and not kernel.memmap.reserved(tables.pte_pfn(entry))
         }
         owned = user | set(kernel.pagecache.frames())
         count = len(owned) + kernel.table_frames + kernel.spare_stack_frames + len(self.task.stack_frames)

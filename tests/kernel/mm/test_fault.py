@@ -74,23 +74,23 @@ def test_cow_copy_then_reuse(space: MakeSpace, paging: str) -> None:
     made.map()
     made.write(AREA, 1)
     shared = made.frame(AREA)
-    child = dup_mm(made.kernel, made.slot, made.mm)
+    child = dup_mm(made.kernel, made.cpu, made.mm)
     assert made.count(AREA) == 2
     for mm in (made.mm, child):
-        assert not made.kernel.tables.get_pte(mm.pgd, AREA) & RW
+        assert not made.kernel.tables.lookup_pte(mm.pgd, AREA) & RW
     made.resolutions  # noqa: B018
     assert made.write(AREA, 2)
     assert made.resolutions == ["cow-copy"]
     assert made.frame(AREA) != shared
     assert made.kernel.memmap.count(shared) == 1
     assert int.from_bytes(made.kernel.peek(child, AREA, 4), "little") == 1
-    made.kernel.activate(made.slot, child)
+    made.kernel.activate(made.cpu, child)
     assert made.write(AREA, 3)
     assert made.resolutions[-1] in ("cow-reuse",)
-    assert made.kernel.tables.pfn(made.kernel.tables.get_pte(child.pgd, AREA)) == shared
-    made.kernel.activate(made.slot, made.mm)
+    assert made.kernel.tables.pte_pfn(made.kernel.tables.lookup_pte(child.pgd, AREA)) == shared
+    made.kernel.activate(made.cpu, made.mm)
     assert made.read(AREA) == 2
-    made.kernel.release_mm(made.slot, child)
+    made.kernel.release_mm(made.cpu, child)
     assert made.count(AREA) == 1
 
 
@@ -110,7 +110,7 @@ def test_a_read_after_fork_costs_nothing(space: MakeSpace) -> None:
     made = space()
     made.map()
     made.write(AREA, 1)
-    dup_mm(made.kernel, made.slot, made.mm)
+    dup_mm(made.kernel, made.cpu, made.mm)
     made.resolutions  # noqa: B018
     assert made.read(AREA) == 1
     assert made.resolutions == []
@@ -211,9 +211,9 @@ def test_out_of_memory_leaks_nothing(space: MakeSpace, paging: str) -> None:
             held.append(kernel.frames.alloc_frame(True))
         area = AREA + (spare << 24)
         made.map(at=area)
-        made.slot.current = None
+        made.cpu.current = None
         wrote = made.write(area, 1)
-        made.slot.current = made.task
+        made.cpu.current = made.task
         used = spare - kernel.frames.free_frames
         present = bool(made.entry(area) & P)
         assert wrote == present

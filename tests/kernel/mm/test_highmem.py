@@ -17,24 +17,24 @@ def kernel(session: MakeSession, paging: str) -> Kernel:
 
 def test_lowmem_is_the_direct_map(kernel: Kernel) -> None:
     pfn = kernel.alloc_frame()
-    assert kernel.kmap.kmap(kernel.here, pfn) == PAGE_OFFSET + (pfn << 12)
-    kernel.kmap.kunmap(kernel.here, PAGE_OFFSET + (pfn << 12))
+    assert kernel.kmap.kmap(kernel.this_cpu, pfn) == PAGE_OFFSET + (pfn << 12)
+    kernel.kmap.kunmap(kernel.this_cpu, PAGE_OFFSET + (pfn << 12))
     assert kernel.kmap.depth == [0, 0]
 
 
 def test_windows_show_their_frames(kernel: Kernel) -> None:
     """Each window reaches its own frame, by the CPU's own stores and loads; a reused one is not stale."""
-    slot, kmap = kernel.cpus[1], kernel.kmap
+    cpu, kmap = kernel.cpus[1], kernel.kmap
     frames = [kernel.alloc_frame(highmem=True) for _ in range(2 * SLOTS)]
     assert min(frames) >= kernel.layout.direct_frames
     for half in (frames[:SLOTS], frames[SLOTS:]):
-        windows = [kmap.kmap(slot, pfn) for pfn in half]
+        windows = [kmap.kmap(cpu, pfn) for pfn in half]
         assert len(set(windows)) == SLOTS
         assert all(FIXADDR_START <= each < FIXADDR_END for each in windows)
         for pfn, window in zip(half, windows, strict=True):
-            slot.store(window, pfn.to_bytes(128, "little"))
+            cpu.store(window, pfn.to_bytes(128, "little"))
         for window in reversed(windows):
-            kmap.kunmap(slot, window)
+            kmap.kunmap(cpu, window)
     for pfn in frames:
         assert kernel.memory.read(pfn << 12, 128) == pfn.to_bytes(128, "little")
 
@@ -47,19 +47,19 @@ def test_two_cpus_have_windows_of_their_own(kernel: Kernel) -> None:
 
 
 def test_too_many_and_out_of_order(kernel: Kernel) -> None:
-    slot, kmap, pfn = kernel.here, kernel.kmap, kernel.alloc_frame(highmem=True)
-    windows = [kmap.kmap(slot, pfn) for _ in range(SLOTS)]
+    cpu, kmap, pfn = kernel.this_cpu, kernel.kmap, kernel.alloc_frame(highmem=True)
+    windows = [kmap.kmap(cpu, pfn) for _ in range(SLOTS)]
     with pytest.raises(KmapError):
-        kmap.kmap(slot, pfn)
+        kmap.kmap(cpu, pfn)
     with pytest.raises(KmapError):
-        kmap.kunmap(slot, windows[0])
+        kmap.kunmap(cpu, windows[0])
     for window in reversed(windows):
-        kmap.kunmap(slot, window)
+        kmap.kunmap(cpu, window)
     with pytest.raises(KmapError):
-        kmap.kunmap(slot, windows[0])
+        kmap.kunmap(cpu, windows[0])
 
 
 def test_closed_windows_are_unmapped(kernel: Kernel) -> None:
-    window = kernel.kmap.kmap(kernel.here, kernel.alloc_frame(highmem=True))
-    kernel.kmap.kunmap(kernel.here, window)
-    assert kernel.tables.get_pte(kernel.kernel_pgd, window) == 0
+    window = kernel.kmap.kmap(kernel.this_cpu, kernel.alloc_frame(highmem=True))
+    kernel.kmap.kunmap(kernel.this_cpu, window)
+    assert kernel.tables.lookup_pte(kernel.kernel_pgd, window) == 0

@@ -54,7 +54,7 @@ class Mappings(RuleBasedStateMachine):
         self.live[linear] = at, size
         for each in (0, size - 1):
             assert physical(self.kernel, linear + each) == at + each
-        entry = self.kernel.tables.get_pte(self.kernel.kernel_pgd, linear)
+        entry = self.kernel.tables.lookup_pte(self.kernel.kernel_pgd, linear)
         assert bool(entry & PCD) == nocache
 
     @rule(page=st.integers(RAM // PAGE - 3, 1 << 20), size=st.integers(0, 40 * PAGE), odd=st.integers(0, 3))

@@ -195,7 +195,7 @@ def test_a_page_that_reclaim_frees_meanwhile(session: MakeSession, monkeypatch: 
     freed = []
 
     def shrink_first(*arguments: Any) -> int:
-        freed.append(kernel.pagecache.shrink(1))
+        freed.append(kernel.pagecache.shrink_mmap(1))
         return frame_outside(*arguments)
 
     frame_outside = isahole._frame_outside

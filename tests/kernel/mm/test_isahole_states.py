@@ -30,11 +30,11 @@ class Clearing(RuleBasedStateMachine):
         super().__init__()
         self.session = Session("t", PROGRAM.data, [], KernelConfig(ram=16 << 20, paging=self.paging))
         self.task = self.session.load()
-        self.kernel, self.slot = self.session.kernel, self.task.cpu
+        self.kernel, self.cpu = self.session.kernel, self.task.cpu
         assert self.task.mm is not None
         self.mm = self.task.mm
-        self.slot.current = self.task
-        self.kernel.activate(self.slot, self.mm)
+        self.cpu.current = self.task
+        self.kernel.activate(self.cpu, self.mm)
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
         do_mmap(self.kernel, self.task, AREA, PAGES * PAGE, 3, flags, None, 0)
         self.plug: list[int] = []
@@ -52,14 +52,14 @@ class Clearing(RuleBasedStateMachine):
     @rule(first=st.integers(0, PAGES - 1), count=st.integers(1, 150), value=st.integers(1, 1 << 31))
     def touch(self, first: int, count: int, value: int) -> None:
         for page in range(first, min(first + count, PAGES)):
-            if self.slot.call(self.kernel.routines.put_user_4, eax=value, edi=AREA + page * PAGE) == 0:
+            if self.cpu.call(self.kernel.routines.put_user_4, eax=value, edi=AREA + page * PAGE) == 0:
                 self.data[page] = value
 
     @precondition(lambda self: len(self.children) < 2)
     @rule()
     def fork(self) -> None:
         try:
-            self.children.append((dup_mm(self.kernel, self.slot, self.mm), dict(self.data)))
+            self.children.append((dup_mm(self.kernel, self.cpu, self.mm), dict(self.data)))
         except OutOfMemory:
             return
 
@@ -106,9 +106,9 @@ class Clearing(RuleBasedStateMachine):
         tables = self.kernel.tables
         for mm, data in [*self.children, (self.mm, self.data)]:
             for page, value in list(data.items())[::17]:
-                entry = tables.get_pte(mm.pgd, AREA + page * PAGE)
+                entry = tables.lookup_pte(mm.pgd, AREA + page * PAGE)
                 assert self.kernel.peek(mm, AREA + page * PAGE, 4) == value.to_bytes(4, "little")
-                assert not (self.cleared and tables.pfn(entry) in HOLE)
+                assert not (self.cleared and tables.pte_pfn(entry) in HOLE)
 
     @invariant()
     def the_hole_is_nobodys(self) -> None:

@@ -100,7 +100,7 @@ class Blocks(RuleBasedStateMachine):
             zone.open_all()
         assert self.frames.isolate(pfn) != busy
         if not busy:
-            self.frames.zone_of(pfn).give(pfn, 0)
+            self.frames.zone_of(pfn).free_one_page(pfn, 0)
             self.frames.free_frames += 1
 
     @precondition(lambda self: 340 not in self.owned)
@@ -205,22 +205,22 @@ def test_a_hole_has_no_structures() -> None:
     for checks in (True, False):
         zone = Zone("Z", 1, [(0, 128)], 0, MemMap(memory, list(pieces), 256), 11)
         zone.checks_holes = checks
-        first = zone.take(7)
+        first = zone.rmqueue(7)
         assert first == 0
         if checks:
-            zone.give(0, 7)
+            zone.free_one_page(0, 7)
             assert list(zone.blocks()) == [(0, 7)]
         else:
             with pytest.raises(NoStructPage):
-                zone.give(0, 7)
+                zone.free_one_page(0, 7)
 
 
 def test_a_lying_structure_is_found() -> None:
     zone = make(cpus=1).dma
-    pfn = next(pfn for pfn in iter(lambda: zone.take(0), None) if pfn ^ 1 in zone.lists[0])
+    pfn = next(pfn for pfn in iter(lambda: zone.rmqueue(0), None) if pfn ^ 1 in zone.lists[0])
     other = pfn ^ 1
     words, at = zone.memmap.words, zone.memmap.at(other)
     assert words[at] & PG_BUDDY
     del zone.lists[0][other]
     with pytest.raises(BadPage, match="no free list has it"):
-        zone.give(pfn, 0)
+        zone.free_one_page(pfn, 0)

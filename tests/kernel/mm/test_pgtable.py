@@ -74,30 +74,30 @@ def test_entries_translate(bench: Bench) -> None:
     mapped = {}
     for _ in range(200):
         page, pfn = chosen.randrange(16, 0xC0000) << 12, chosen.randrange(0x1000, 0x4000)
-        bench.tables.set_pte(bench.pgd, page, bench.tables.make(pfn, P | RW | US | A | D))
+        bench.tables.map_page(bench.pgd, page, bench.tables.pfn_pte(pfn, P | RW | US | A | D))
         mapped[page] = pfn
     for page, pfn in mapped.items():
         offset = chosen.randrange(4096)
         assert bench.walk(page + offset, write=True).physical == (pfn << 12) + offset
-        assert bench.tables.pfn(bench.tables.get_pte(bench.pgd, page + offset)) == pfn
+        assert bench.tables.pte_pfn(bench.tables.lookup_pte(bench.pgd, page + offset)) == pfn
     seen = list(bench.tables.user_ptes(bench.pgd, 0, PAGE_OFFSET))
     assert [page for page, _ in seen] == sorted(mapped)
-    assert {page: bench.tables.pfn(entry) for page, entry in seen} == mapped
+    assert {page: bench.tables.pte_pfn(entry) for page, entry in seen} == mapped
 
 
 def test_protection_is_the_leafs(bench: Bench) -> None:
     """The directory levels of user tables allow everything, so that the leaf alone decides (SDM 3A, 4.6)."""
     tables, page = bench.tables, 0x8048000
-    tables.set_pte(bench.pgd, page, tables.make(0x300, P | US))
+    tables.map_page(bench.pgd, page, tables.pfn_pte(0x300, P | US))
     assert bench.walk(page).reason is Verdict.MAPPED
     assert bench.walk(page, write=True).reason is Verdict.READ_ONLY
-    tables.set_pte(bench.pgd, page, tables.make(0x300, P | RW))
+    tables.map_page(bench.pgd, page, tables.pfn_pte(0x300, P | RW))
     assert bench.walk(page).reason is Verdict.SUPERVISOR
     assert bench.walk(page, write=True, user=False).physical == 0x300000
     if tables.nx:
-        tables.set_pte(bench.pgd, page, tables.make(0x300, P | US | NX))
+        tables.map_page(bench.pgd, page, tables.pfn_pte(0x300, P | US | NX))
         assert bench.walk(page, fetch=True).reason is Verdict.NO_EXECUTE
-    tables.set_pte(bench.pgd, page, 0)
+    tables.map_page(bench.pgd, page, 0)
     assert bench.walk(page).reason is Verdict.NOT_PRESENT
 
 
@@ -106,7 +106,7 @@ def test_kernel_half_is_shared(bench: Bench) -> None:
     tables, linear = bench.tables, 0xFF800000
     tables.pte_alloc(bench.kernel, linear, user=False)
     other = tables.new_pgd(bench.kernel)
-    tables.set_pte(bench.kernel, linear, tables.make(0x345, P | RW), user=False)
+    tables.map_page(bench.kernel, linear, tables.pfn_pte(0x345, P | RW), user=False)
     bench.pgd = other
     assert bench.walk(linear, user=False).physical == 0x345000
     assert bench.walk(linear, user=True).reason is Verdict.SUPERVISOR
@@ -119,11 +119,11 @@ def test_large_pages(bench: Bench) -> None:
     bench.pgd = bench.kernel
     found = bench.walk(linear + 0x123456, user=False)
     assert (found.physical, found.page_size) == (physical + 0x123456, tables.large_page)
-    assert tables.get_pte(bench.kernel, linear + 0x123456) & ~0xFFF == physical
+    assert tables.lookup_pte(bench.kernel, linear + 0x123456) & ~0xFFF == physical
     with pytest.raises(TableError):
         tables.set_large(bench.kernel, linear, physical | P)
     with pytest.raises(TableError):
-        tables.set_pte(bench.kernel, linear + 4096, P)
+        tables.map_page(bench.kernel, linear + 4096, P)
     tables.clear_directory(bench.kernel, linear)
     assert bench.walk(linear, user=False).reason is Verdict.NOT_PRESENT
 
@@ -135,20 +135,20 @@ def test_large_page_refuses_a_table(bench: Bench) -> None:
 
 
 def test_holes_read_as_nothing(bench: Bench) -> None:
-    assert bench.tables.get_pte(bench.pgd, 0x12345000) == 0
+    assert bench.tables.lookup_pte(bench.pgd, 0x12345000) == 0
     assert list(bench.tables.user_ptes(bench.pgd, 0, PAGE_OFFSET)) == []
 
 
 def test_ranges_end_exactly(bench: Bench) -> None:
     tables = bench.tables
     for page in range(0x3FE000, 0x402000, 0x1000):
-        tables.set_pte(bench.pgd, page, tables.make(page >> 12, P | US))
+        tables.map_page(bench.pgd, page, tables.pfn_pte(page >> 12, P | US))
     inside = [page for page, _ in tables.user_ptes(bench.pgd, 0x3FF000, 0x401000)]
     assert inside == [0x3FF000, 0x400000]
 
 
 def test_last_user_page(bench: Bench) -> None:
-    bench.tables.set_pte(bench.pgd, PAGE_OFFSET - 4096, bench.tables.make(0x777, P | US | RW))
+    bench.tables.map_page(bench.pgd, PAGE_OFFSET - 4096, bench.tables.pfn_pte(0x777, P | US | RW))
     assert bench.walk(PAGE_OFFSET - 1).physical == 0x777FFF
     assert len(list(bench.tables.user_ptes(bench.pgd, PAGE_OFFSET - 8192, PAGE_OFFSET))) == 1
 
@@ -157,7 +157,7 @@ def test_free_returns_every_table(bench: Bench) -> None:
     before = set(bench.taken)
     pgd = bench.tables.new_pgd(bench.kernel)
     for page in (0x8048000, 0x40000000, 0x80000000, PAGE_OFFSET - 4096):
-        bench.tables.set_pte(pgd, page, bench.tables.make(0x300, P | US))
+        bench.tables.map_page(pgd, page, bench.tables.pfn_pte(0x300, P | US))
     made = len(bench.taken - before)
     assert bench.tables.free_user_tables(pgd) == made
     assert bench.taken == before
@@ -198,12 +198,12 @@ def test_pae_stores_the_high_word_first() -> None:
             self.view[at] = value  # type: ignore[index]
 
     tables._words, tables._quads = Recorder("word", tables._words), Recorder("quad", tables._quads)
-    entry = tables.make(0x123456, P | RW | US) | NX
-    tables.set_pte(pgd, 0x1000000, entry)
+    entry = tables.pfn_pte(0x123456, P | RW | US) | NX
+    tables.map_page(pgd, 0x1000000, entry)
     (_, high_at, high), (_, low_at, low) = stores
     assert (high_at, high, low) == (low_at + 1, entry >> 32, entry & 0xFFFFFFFF)
     stores.clear()
-    tables.set_pte(pgd, 0x1000000, 0)
+    tables.map_page(pgd, 0x1000000, 0)
     kind, _, value = stores[0]
     assert (kind, value) == ("quad", 0) or (kind, value, stores[0][1]) == ("word", 0, low_at)
 
@@ -213,5 +213,5 @@ def test_pae_reaches_beyond_4_gb() -> None:
     bench = Bench(memory, None)  # type: ignore[arg-type]
     bench.tables = PaeTables(memory, lambda: bench.alloc(), lambda pfn: bench.free(pfn))
     bench.pgd = bench.tables.new_pgd(None)
-    bench.tables.set_pte(bench.pgd, 0x5000, bench.tables.make(0xABCDEF, P | US))
+    bench.tables.map_page(bench.pgd, 0x5000, bench.tables.pfn_pte(0xABCDEF, P | US))
     assert bench.walk(0x5ABC).physical == 0xABCDEFABC

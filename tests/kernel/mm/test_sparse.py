@@ -23,7 +23,7 @@ HOLED = "mem=64m@0 mem=64m@128m"
 
 
 def ask(kernel: Kernel, name: str, argument: int) -> int:
-    return kernel.here.call_c(kernel.image.symbols[name], argument)
+    return kernel.this_cpu.call_c(kernel.image.symbols[name], argument)
 
 
 def valid(kernel: Kernel, pfn: int) -> bool:
@@ -147,7 +147,7 @@ def test_memory_added_reaches_other_directories() -> None:
     for sync in ("lazy", "eager"):
         kernel = boot("legacy", ram=192 * MEGABYTE, boot=HOLED, policies={"mem_model": "vmemmap", "vmalloc_sync": sync})
         mm = kernel.new_mm()
-        kernel.activate(kernel.here, mm)
+        kernel.activate(kernel.this_cpu, mm)
         add_memory(kernel, 64 * MEGABYTE, 64 * MEGABYTE)
         page = kernel.model.struct_page(0x5000)
         assert load(kernel, page) >> 31

@@ -49,9 +49,9 @@ def test_without_flush_there_are_stale_entries(space: MakeSpace, paging: str) ->
 def test_unmapped_is_gone_on_both(space: MakeSpace, paging: str) -> None:
     made = two(space, paging=paging)
     do_munmap(made.kernel, made.task, AREA, PAGE)
-    for slot in made.kernel.cpus:
-        assert not made.write(AREA, 9, slot)
-        assert made.read(AREA, slot) == 0
+    for cpu in made.kernel.cpus:
+        assert not made.write(AREA, 9, cpu)
+        assert made.read(AREA, cpu) == 0
 
 
 def test_unmapped_without_shootdown_writes_a_free_frame(space: MakeSpace) -> None:
@@ -66,7 +66,7 @@ def test_unmapped_without_shootdown_writes_a_free_frame(space: MakeSpace) -> Non
 
 def test_fork_protects_on_both(space: MakeSpace, paging: str) -> None:
     made = two(space, paging=paging)
-    child = dup_mm(made.kernel, made.slot, made.mm)
+    child = dup_mm(made.kernel, made.cpu, made.mm)
     assert made.write(AREA, 5, made.kernel.cpus[1])
     assert int.from_bytes(made.kernel.peek(child, AREA, 4), "little") == 2
     assert made.read(AREA) == 5, "the CPU that did not copy sees the new frame too"
@@ -74,14 +74,14 @@ def test_fork_protects_on_both(space: MakeSpace, paging: str) -> None:
 
 def test_fork_without_shootdown_leaks_into_the_child(space: MakeSpace) -> None:
     made = two(space, switches=frozenset({"no-shootdown"}))
-    child = dup_mm(made.kernel, made.slot, made.mm)
+    child = dup_mm(made.kernel, made.cpu, made.mm)
     assert made.write(AREA, 5, made.kernel.cpus[1])
     assert int.from_bytes(made.kernel.peek(child, AREA, 4), "little") == 5
 
 
 def test_cow_copy_reaches_the_other_cpus_reads(space: MakeSpace, paging: str) -> None:
     made = two(space, paging=paging)
-    dup_mm(made.kernel, made.slot, made.mm)
+    dup_mm(made.kernel, made.cpu, made.mm)
     assert made.read(AREA, made.kernel.cpus[1]) == 2
     assert made.write(AREA, 6)
     assert made.read(AREA, made.kernel.cpus[1]) == 6
@@ -137,10 +137,10 @@ def test_flush_kernel_drops_global_entries_everywhere(space: MakeSpace, paging: 
     linear = kernel.layout.fixmap.start
     frames = [kernel.alloc_frame(), kernel.alloc_frame()]
     for number, pfn in enumerate(frames, 1):
-        made.slot.store(0xC0000000 + (pfn << 12), number.to_bytes(128, "little"))
+        made.cpu.store(0xC0000000 + (pfn << 12), number.to_bytes(128, "little"))
     flags = 0x1 | 0x2 | 0x20 | 0x40 | 0x100
-    kernel.tables.set_pte(kernel.kernel_pgd, linear, kernel.tables.make(frames[0], flags), user=False)
-    assert [made.read(linear, slot) for slot in kernel.cpus] == [1, 1]
-    kernel.tables.set_pte(kernel.kernel_pgd, linear, kernel.tables.make(frames[1], flags), user=False)
-    kernel.tlb.flush_kernel(made.slot)
-    assert [made.read(linear, slot) for slot in kernel.cpus] == [2, 2]
+    kernel.tables.map_page(kernel.kernel_pgd, linear, kernel.tables.pfn_pte(frames[0], flags), user=False)
+    assert [made.read(linear, cpu) for cpu in kernel.cpus] == [1, 1]
+    kernel.tables.map_page(kernel.kernel_pgd, linear, kernel.tables.pfn_pte(frames[1], flags), user=False)
+    kernel.tlb.flush_tlb_all(made.cpu)
+    assert [made.read(linear, cpu) for cpu in kernel.cpus] == [2, 2]

@@ -30,11 +30,11 @@ class Copies(RuleBasedStateMachine):
         super().__init__()
         self.session = Session("t", PROGRAM.data, [], KernelConfig(ram=8 << 20, paging=self.paging))
         self.task = self.session.load()
-        self.kernel, self.slot = self.session.kernel, self.task.cpu
+        self.kernel, self.cpu = self.session.kernel, self.task.cpu
         assert self.task.mm is not None
         self.mm = self.task.mm
-        self.slot.current = self.task
-        self.kernel.activate(self.slot, self.mm)
+        self.cpu.current = self.task
+        self.kernel.activate(self.cpu, self.mm)
         self.buffer = self.kernel.vmalloc.vmalloc(BUFFER)
         self.prot: list[int | None] = [None] * PAGES
         self.data = [bytes(PAGE)] * PAGES
@@ -44,7 +44,7 @@ class Copies(RuleBasedStateMachine):
         self.session.close()
 
     def call(self, name: str, *arguments: int) -> int:
-        return self.slot.call_c(self.kernel.gate_table.symbols[name], *arguments)
+        return self.cpu.call_c(self.kernel.gate_table.symbols[name], *arguments)
 
     def reach(self, start: int, size: int, need: int) -> int:
         """Bytes from ``start`` on that may be accessed."""
@@ -81,7 +81,7 @@ class Copies(RuleBasedStateMachine):
     @precondition(lambda self: len(self.children) < 3)
     @rule()
     def fork(self) -> None:
-        self.children.append((dup_mm(self.kernel, self.slot, self.mm), list(self.data)))
+        self.children.append((dup_mm(self.kernel, self.cpu, self.mm), list(self.data)))
 
     @rule(**RANGE)
     def to_user(self, start: int, size: int, seed: int) -> None:

@@ -27,7 +27,7 @@ def boot(paging: str = "pae", ram: int = 16 << 20, **config: object) -> Kernel:
 
 def clear(kernel: Kernel, linear: int) -> None:
     """Let the CPU store to a whole page."""
-    kernel.here.call(kernel.routines.clear_page, edi=linear)
+    kernel.this_cpu.call(kernel.routines.clear_page, edi=linear)
 
 
 class Areas(RuleBasedStateMachine):
@@ -85,10 +85,10 @@ class Areas(RuleBasedStateMachine):
         kernel = self.kernel
         for area in kernel.vmalloc.areas:
             for number, pfn in enumerate(area.frames):
-                entry = kernel.tables.get_pte(kernel.kernel_pgd, area.start + number * PAGE)
-                assert kernel.tables.pfn(entry) == pfn
+                entry = kernel.tables.lookup_pte(kernel.kernel_pgd, area.start + number * PAGE)
+                assert kernel.tables.pte_pfn(entry) == pfn
                 assert kernel.memmap.count(pfn) == 1
-            assert not kernel.tables.get_pte(kernel.kernel_pgd, area.end), "the guard page is never there"
+            assert not kernel.tables.lookup_pte(kernel.kernel_pgd, area.end), "the guard page is never there"
 
     @invariant()
     def frames_balance(self) -> None:
@@ -144,7 +144,7 @@ def test_another_directory_learns(space: MakeSpace, paging: str, sync: str) -> N
     assert area % REGION == REGION - PAGE or area // REGION != last // REGION
     for linear in (area, area + PAGE, last):
         clear(kernel, linear)
-        assert kernel.tables.get_pte(made.mm.pgd, linear) == kernel.tables.get_pte(kernel.kernel_pgd, linear)
+        assert kernel.tables.lookup_pte(made.mm.pgd, linear) == kernel.tables.lookup_pte(kernel.kernel_pgd, linear)
     expected = 2 if paging == "legacy" and sync == "lazy" else 0
     assert kernel.vmalloc.synced == expected
     assert made.resolutions.count("vmalloc-sync") == expected
@@ -156,13 +156,13 @@ def test_a_freed_area_is_gone_on_every_cpu(space: MakeSpace, paging: str) -> Non
     made = space(paging=paging, cpus=2)
     kernel = made.kernel
     area = kernel.vmalloc.vmalloc(PAGE)
-    for slot in kernel.cpus:
-        kernel.here = slot
+    for cpu in kernel.cpus:
+        kernel.this_cpu = cpu
         clear(kernel, area)
-    kernel.here = kernel.cpus[0]
+    kernel.this_cpu = kernel.cpus[0]
     kernel.vmalloc.vfree(area)
-    for slot in kernel.cpus:
-        kernel.here = slot
+    for cpu in kernel.cpus:
+        kernel.this_cpu = cpu
         with pytest.raises(KernelOops):
             clear(kernel, area)
 
@@ -173,11 +173,11 @@ def test_without_shootdown_a_stale_address_still_works(space: MakeSpace, paging:
     area = kernel.vmalloc.vmalloc(4 * PAGE)
     # The engine holds one translation for all pages of the same number modulo 256, code included.
     page = area + 3 * PAGE
-    kernel.here = kernel.cpus[1]
+    kernel.this_cpu = kernel.cpus[1]
     clear(kernel, page)
-    kernel.here = kernel.cpus[0]
+    kernel.this_cpu = kernel.cpus[0]
     kernel.vmalloc.vfree(area)
-    kernel.here = kernel.cpus[1]
+    kernel.this_cpu = kernel.cpus[1]
     clear(kernel, page)
 
 
@@ -185,7 +185,7 @@ def test_ring_3_reaches_none_of_it(space: MakeSpace, paging: str) -> None:
     made = space(paging=paging)
     area = made.kernel.vmalloc.vmalloc(PAGE)
     clear(made.kernel, area)
-    entry = made.kernel.tables.get_pte(made.kernel.kernel_pgd, area)
+    entry = made.kernel.tables.lookup_pte(made.kernel.kernel_pgd, area)
     assert not entry & 4
 
 
@@ -194,7 +194,7 @@ def test_a_directory_with_another_table(paging: str) -> None:
     """2.6 stops when a directory and the reference name different tables for the same kernel addresses."""
     kernel = boot(paging, policies={"kernel_pmd": "process"})
     mm = kernel.new_mm()
-    kernel.tables.set_pte(mm.pgd, kernel.layout.vmalloc.start, kernel.tables.make(5, 1), user=False)
+    kernel.tables.map_page(mm.pgd, kernel.layout.vmalloc.start, kernel.tables.pfn_pte(5, 1), user=False)
     kernel.vmalloc.vmalloc(PAGE)
     with pytest.raises(TableError, match="the kernel's own names"):
         kernel.tables.sync_directory(mm.pgd, kernel.kernel_pgd, kernel.layout.vmalloc.start)

@@ -13,8 +13,8 @@ from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.module.hypercall import GuestKernelBug, NoSuchExport
 from sandbox.kernel.module.ksyms import DATA, ROUTINES, answered
 from tests.conftest import Run
-from tests.kernel.module.conftest import Compile
 from tests.kernel.mm.machines import boot
+from tests.kernel.module.conftest import Compile
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = {each.name for each in answered()} | ROUTINES.keys() | set(DATA)
@@ -58,10 +58,10 @@ def test_the_numbers_in_assembly_are_right() -> None:
 
 def test_a_number_that_nobody_has() -> None:
     kernel = boot()
-    kernel.here.cpu.context.eax = 0
+    kernel.this_cpu.vcpu.context.eax = 0
     gate = kernel.image.symbols["kernel_gate"]
     with pytest.raises(NoSuchExport, match="int 0xF0 with number 4096"):
-        kernel.here.call(gate, eax=4096)
+        kernel.this_cpu.call(gate, eax=4096)
 
 
 def test_from_ring_3_it_is_a_general_protection_fault(run: Run) -> None:
@@ -72,23 +72,23 @@ def test_from_ring_3_it_is_a_general_protection_fault(run: Run) -> None:
 def test_bugs_can_be_reported_instead() -> None:
     kernel = boot(policies={"bugs": "report"})
     symbols = kernel.gate_table.symbols
-    assert kernel.here.call_c(symbols["vfree"], 0xC5000000) == 0
-    assert kernel.here.call_c(symbols["free_page"], PAGE_OFFSET) == 0
+    assert kernel.this_cpu.call_c(symbols["vfree"], 0xC5000000) == 0
+    assert kernel.this_cpu.call_c(symbols["free_page"], PAGE_OFFSET) == 0
     assert b"no area begins there" in kernel.log.text
     with pytest.raises(GuestKernelBug, match=r"vfree\(0xc5000000\).*called from call_module"):
-        boot().here.call_c(symbols["vfree"], 0xC5000000)
+        boot().this_cpu.call_c(symbols["vfree"], 0xC5000000)
 
 
 def test_panic() -> None:
     kernel = boot()
     with pytest.raises(GuestKernelBug, match="Kernel panic"):
-        kernel.here.call_c(kernel.gate_table.symbols["panic"], PAGE_OFFSET + 0x100000)
+        kernel.this_cpu.call_c(kernel.gate_table.symbols["panic"], PAGE_OFFSET + 0x100000)
 
 
 def test_panic_ends_the_run_under_every_policy() -> None:
     kernel = boot(policies={"bugs": "report"})
     with pytest.raises(GuestKernelBug, match="Kernel panic"):
-        kernel.here.call_c(kernel.gate_table.symbols["panic"], PAGE_OFFSET + 0x100000)
+        kernel.this_cpu.call_c(kernel.gate_table.symbols["panic"], PAGE_OFFSET + 0x100000)
 
 
 def test_a_stack_behind_the_end_of_memory() -> None:
@@ -101,7 +101,7 @@ def test_arguments_on_a_stack_in_vmalloc_space() -> None:
     kernel = boot()
     area = kernel.vmalloc.vmalloc(4096)
     for number, word in enumerate((0xAAAA, 5, 6, 7)):
-        kernel.here.call_c(kernel.image.symbols["writel"], word, area + 4 * number)
+        kernel.this_cpu.call_c(kernel.image.symbols["writel"], word, area + 4 * number)
     assert kernel.gate_table.arguments(area, 3) == (5, 6, 7)
     assert kernel.gate_table.caller(area) == 0xAAAA
     assert kernel.gate_table.arguments(0x1000, 2) == (0, 0)
@@ -112,10 +112,10 @@ def test_where_nothing_may_sleep() -> None:
     kernel.in_interrupt = True
     for name in ("schedule", "sleep_on", "interruptible_sleep_on", "vmalloc"):
         with pytest.raises(GuestKernelBug, match="in an interrupt"):
-            kernel.here.call_c(kernel.gate_table.symbols[name], 4096)
+            kernel.this_cpu.call_c(kernel.gate_table.symbols[name], 4096)
 
 
 def test_a_bad_format_is_a_bug() -> None:
     kernel = boot()
     with pytest.raises(GuestKernelBug, match="a string at 0x00000010, where nothing is mapped"):
-        kernel.here.call_c(kernel.gate_table.symbols["printk"], 0x10)
+        kernel.this_cpu.call_c(kernel.gate_table.symbols["printk"], 0x10)

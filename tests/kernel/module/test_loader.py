@@ -111,7 +111,7 @@ class Linked(RuleBasedStateMachine):
         module = self.kernel.modules.find(name)
         assert module is not None
         depth = {"a": 1, "b": 12, "c": 123, "d": 1000}[name]
-        assert self.kernel.here.call_c(module.symbols[f"{name}_add"], word) == word + depth
+        assert self.kernel.this_cpu.call_c(module.symbols[f"{name}_add"], word) == word + depth
 
     @invariant()
     def books_balance(self) -> None:
@@ -226,7 +226,7 @@ def test_a_call_into_freed_text(build: Build) -> None:
         init = kernel.modules.loaded[0].symbols["init_module"]
         session.unload_modules()
         with pytest.raises(GuestKernelBug, match=r"kernel (fetch|read) not-present"):
-            kernel.here.call_c(init)
+            kernel.this_cpu.call_c(init)
 
 
 def test_endless_init(build: Build) -> None:

@@ -89,9 +89,9 @@ def test_from_guest_code() -> None:
     text = b"<6>%s has %d of %#x\n\0frame\0"
     for at in range(0, len(text), 4):
         (word,) = struct.unpack("<I", text[at : at + 4].ljust(4, b"\0"))
-        kernel.here.call_c(kernel.image.symbols["writel"], word, address + at)
+        kernel.this_cpu.call_c(kernel.image.symbols["writel"], word, address + at)
     assert pfn
-    assert kernel.here.call_c(kernel.gate_table.symbols["printk"], address, address + 21, 5, 0xFF) == 20
+    assert kernel.this_cpu.call_c(kernel.gate_table.symbols["printk"], address, address + 21, 5, 0xFF) == 20
     assert bytes(kernel.log.text) == b"frame has 5 of 0xff\n"
 
 

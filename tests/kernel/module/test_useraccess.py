@@ -17,7 +17,7 @@ LAYOUT = st.lists(st.sampled_from("rw-"), min_size=4, max_size=4)
 
 
 def call(made: Space, name: str, *arguments: int) -> int:
-    return made.slot.call_c(made.kernel.gate_table.symbols[name], *arguments)
+    return made.cpu.call_c(made.kernel.gate_table.symbols[name], *arguments)
 
 
 def lay(made: Space, layout: list[str]) -> None:
@@ -150,6 +150,6 @@ def test_borrowing_ends_with_the_call(space: MakeSpace) -> None:
     use = kernel.gate_table.symbols["use_mm"]
     assert run_in_task(kernel, use, made.task.pid) == 0
     assert b"left without unuse_mm" in kernel.log.text
-    assert made.task.borrowed == []
+    assert made.task.borrowed_mms == []
     assert made.mm.users == 1
     assert run_in_task(kernel, use, 99) == (1 << 32) - 3
