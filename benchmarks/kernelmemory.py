@@ -68,7 +68,7 @@ def rows() -> Iterator[Row]:
         data = built.read_bytes()
     with MachineSession.idle(KernelConfig(ram=64 << 20)) as session:
         kernel = session.kernel
-        module = kernel.modules.load("calls", data)
+        module = session.modules.load("calls", data)
         yield from _calls(kernel, module)
         yield from _areas(kernel)
     yield from _growth()

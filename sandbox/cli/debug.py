@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
             f"{options.image}: a {target.kind}; the debugger runs programs, with --module beside them"
         )
     with Session(target.name, target.data, target.arguments, config, streams, target.modules) as session:
-        result = Debugger(session, lines, lambda line: print(line, flush=True)).run()
+        result = Debugger(session, lines, lambda line: print(line, flush=True)).obey()
     if result is not None:
         print(result.headline())
     return 0

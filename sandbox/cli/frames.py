@@ -30,6 +30,6 @@ def run(options: argparse.Namespace) -> int:
         sizes = (config.ram,) if options.ram is not None else ()
         print("\n".join(model_lines(config.paging, config.policies["section"], *([sizes] if sizes else []))))
         return 0
-    with stopped_session(options) as kernel:
-        print("\n".join(frame_lines(kernel)))
+    with stopped_session(options) as system:
+        print("\n".join(frame_lines(system.kernel)))
     return 0

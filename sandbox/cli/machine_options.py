@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sandbox.kernel.base.config import SWITCHES, KernelConfig
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.inject import SWITCHES
 from sandbox.kernel.base.policies import POLICIES
 from sandbox.machine.switches import SWITCHES as BARE_SWITCHES
 from sandbox.runner.machine import DEVICES

@@ -23,6 +23,6 @@ def run(options: argparse.Namespace) -> int:
 
     if options.image is not None and resolve(options.image).kind == "program":
         return look(options, "maps")
-    with stopped_session(options) as kernel:
-        print("\n".join(map_lines(kernel, None)))
+    with stopped_session(options) as system:
+        print("\n".join(map_lines(system, None)))
     return 0

@@ -123,7 +123,7 @@ def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: lis
             if recorded is None:
                 print(text, file=sys.stderr)
             else:
-                recorded.append({"event": "strace", "time": session.kernel.sched.now, "line": text})
+                recorded.append({"event": "strace", "time": session.kernel.clock.now, "line": text})
 
         calls = Strace(session.kernel, line)
     if not kinds:
@@ -147,7 +147,7 @@ def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: lis
 def _narrate(result: Result, stats: bool) -> None:
     """What a person wants to know and the program did not print."""
     from sandbox.cli.colour import Colour
-    from sandbox.kernel.task.signal import signal_name
+    from sandbox.kernel.abi.signals import name_of as signal_name
 
     paint = Colour(sys.stderr)
     sys.stdout.flush()

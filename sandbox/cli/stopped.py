@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox.cli.machine_options import add_machine_options, machine_config
 
 if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.main import System
 
 
 def add_stop_options(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def look(options: argparse.Namespace, command: str) -> int:
 
 
 @contextmanager
-def stopped_session(options: argparse.Namespace) -> Iterator[Kernel]:
+def stopped_session(options: argparse.Namespace) -> Iterator[System]:
     """A kernel as it is when a program has come to ``--at`` or its end, a module is loaded, or nothing runs."""
     from sandbox.runner.modules import ModuleSession
     from sandbox.runner.run import open_session
@@ -47,7 +47,7 @@ def stopped_session(options: argparse.Namespace) -> Iterator[Kernel]:
     if options.image is None:
         config = machine_config(options, Target("none", "program", b""))
         with MachineSession.idle(config) as bare:
-            yield bare.kernel
+            yield bare.system
         return
     target = resolve(options.image)
     if target.kind == "rom":
@@ -61,7 +61,7 @@ def stopped_session(options: argparse.Namespace) -> Iterator[Kernel]:
             session.load()
         else:
             _stop(session, options, "tasks")
-        yield session.kernel
+        yield session.system
 
 
 def _stop(session: Any, options: argparse.Namespace, command: str) -> list[str]:
@@ -72,7 +72,7 @@ def _stop(session: Any, options: argparse.Namespace, command: str) -> list[str]:
     commands = [command]
     if options.at is not None:
         commands = [f"break {options.at}", "continue", command]
-    result = Debugger(session, commands, told.append).run()
+    result = Debugger(session, commands, told.append).obey()
     errors = [line for line in told if line.startswith("error: ")]
     if errors:
         raise ConfigurationError(errors[0].removeprefix("error: "))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from sandbox.debug import view
+from sandbox.debug.monitor import Stepper
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Exit, Stepped, Trap
 from sandbox.kernel.arch.cpu import KernelCpu
@@ -44,12 +45,13 @@ class _Quit(Exception):
     pass
 
 
-class Debugger:
+class Debugger(Stepper):
     """Commands on one session.  ``commands`` yields lines; ``tell`` gets what they print."""
 
     def __init__(self, session: Session, commands: Iterable[str], tell: Callable[[str], None]) -> None:
+        super().__init__()
         self._session = session
-        self._kernel = session.kernel
+        self._system, self._kernel = session.system, session.kernel
         self._commands = iter(commands)
         self._tell = tell
         self._catching = False
@@ -58,13 +60,11 @@ class Debugger:
         self._context: CpuContext | None = None
         self._task: Task | None = None
         self._mm: Mm | None = None
-        kernel = self._kernel
-        kernel.on_stop = self._on_stop
-        kernel.probe = self._on_fault
 
-    def run(self) -> Result | None:
+    def obey(self) -> Result | None:
         """Stop at the program's first instruction, then obey; the result, or None when left by ``quit``."""
         task = self._session.load()
+        self._system.traps.monitor = self
         self._task, self._mm, self._context = task, task.mm, task.context
         entry = task.context.eax
         self._set_breakpoint(entry)
@@ -78,24 +78,24 @@ class Debugger:
 
     # -- stops ---------------------------------------------------------------------------------------------------
 
-    def _on_stop(self, cpu: KernelCpu, exit_: Exit) -> None:
+    def stopped(self, cpu: KernelCpu, exit_: Exit) -> None:
         if self._first is not None and exit_.eip == self._first:
             if self._first not in self._breakpoints:
                 for vcpu in self._session.machine.cpus:
                     vcpu.clear_breakpoint(self._first)
             self._first = None
-        self._kernel.steps = None
-        self._look_at(cpu.current, cpu.vcpu.context)
+        self.steps = None
+        self._look_at(self._kernel.sched.task_of(cpu), cpu.vcpu.context)
         why = "" if isinstance(exit_, Stepped) else "breakpoint, "
-        self._tell(f"{why}task {cpu.current.pid if cpu.current else 0}, time {self._kernel.sched.now}")
+        self._tell(f"{why}task {cpu.current.pid if cpu.current else 0}, time {self._kernel.clock.now}")
         self._obey()
 
-    def _on_fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
+    def fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
         if not self._catching:
             return
         self._look_at(task, context)
         words = PageFaultCode(trap.error_code).describe()
-        self._tell(f"page fault at {trap.address:08x}, {words}, task {task.pid}, time {self._kernel.sched.now}")
+        self._tell(f"page fault at {trap.address:08x}, {words}, task {task.pid}, time {self._kernel.clock.now}")
         self._obey()
 
     def _after_fault(self, event: PageFault) -> None:
@@ -109,7 +109,7 @@ class Debugger:
     def _obey(self) -> None:
         """Carry out commands until one lets the machine go on."""
         assert self._context is not None
-        self._say(view.code_lines(self._kernel, self._task, self._mm, self._context.eip))
+        self._say(view.code_lines(self._system, self._task, self._mm, self._context.eip))
         for line in self._commands:
             words = line.split("#")[0].split()
             if not words:
@@ -144,7 +144,7 @@ class Debugger:
         count = self._number(words[0]) if words else 1
         if count < 1:
             raise DebugCommandError(f"step {count}: one instruction is the least")
-        self._kernel.steps = count
+        self.steps = count
         return True
 
     def _do_continue(self, words: list[str]) -> bool:
@@ -177,7 +177,7 @@ class Debugger:
         assert self._context is not None
         count = self._number(words.pop()) if len(words) > 1 else 8
         address = self._where(words) if words else self._context.eip
-        self._say(view.code_lines(self._kernel, self._task, self._mm, address, count))
+        self._say(view.code_lines(self._system, self._task, self._mm, address, count))
 
     def _do_x(self, words: list[str]) -> None:
         size = self._number(words.pop()) if len(words) > 1 else 64
@@ -189,7 +189,7 @@ class Debugger:
         self._say(view.walk_lines(self._kernel, self._mm, self._where(words), access))
 
     def _do_maps(self, words: list[str]) -> None:
-        self._say(view.map_lines(self._kernel, self._mm))
+        self._say(view.map_lines(self._system, self._mm))
 
     def _do_tasks(self, words: list[str]) -> None:
         for task in self._kernel.tasks.values():
@@ -217,7 +217,7 @@ class Debugger:
         if name in general or name == "eip":
             found = self._context.eip if name == "eip" else general[name]
         else:
-            table = self._kernel.program_symbols(self._task) if self._task is not None else None
+            table = self._system.symbols.program_symbols(self._task) if self._task is not None else None
             found = table.address(base) if table is not None else None
             if found is None:
                 found = self._kernel.image.symbols.get(base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.debug.monitor import Watcher
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Trap
 from sandbox.image.disassemble import disassemble
@@ -103,9 +104,12 @@ def explain(session: Session | ModuleSession, number: int) -> Explanation:
     seen = 0
     kernel = session.kernel
 
-    def before(task: Task, context: CpuContext, trap: Trap) -> None:
-        if seen == number - 1:
-            _capture(session, found, task, context, trap)
+    class Before(Watcher):
+        """The fault that is asked for, before it is answered."""
+
+        def fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
+            if seen == number - 1:
+                _capture(session, found, task, context, trap)
 
     def after(event: PageFault) -> None:
         nonlocal seen
@@ -120,7 +124,7 @@ def explain(session: Session | ModuleSession, number: int) -> Explanation:
 
     if isinstance(session, Session):
         session.load()
-    kernel.probe = before
+    session.system.traps.monitor = Before()
     kernel.bus.subscribe(after, PageFault)
     try:
         session.finish()
@@ -137,10 +141,10 @@ def _capture(session: MachineSession, found: Explanation, task: Task, context: C
     found.pid, found.eip, found.address, found.error_code = task.pid, trap.eip, trap.address, trap.error_code
     found.cpl = trap.cpl
     if trap.cpl == 3:
-        found.place = kernel.user_symbol(task, trap.eip)
+        found.place = session.system.symbols.user_symbol(task, trap.eip)
     else:
-        found.place = f" <{kernel.kernel_symbol(trap.eip)}>"
-    code = kernel.peek(task.mm, trap.eip, 15)
+        found.place = f" <{session.system.symbols.kernel_symbol(trap.eip)}>"
+    code = kernel.peek.peek(task.mm, trap.eip, 15)
     decoded = disassemble(code, trap.eip, 1)
     found.instruction = decoded[0].text if decoded else "(the instruction itself is not mapped)"
     registers = {name: value & 0xFFFFFFFF for name, value in context.general().items()}

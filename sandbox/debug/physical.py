@@ -35,13 +35,13 @@ def frame_lines(kernel: Kernel) -> list[str]:
 
 def zone_lines(kernel: Kernel) -> list[str]:
     """A line a zone: totals, blocks by order, and how much of what is free is in blocks too small for the largest."""
-    frames = kernel.frames
+    frames = kernel.pgdat
     heads = "".join(f"{1 << order:>6}" for order in range(frames.orders))
     lines = [f"{'zone':8}{'frames':>11}{'free':>11}{'unopened':>11}{'CPUs':>6}  blocks of{heads} frames   fragmented"]
     for zone in frames.zones:
         if zone.total:
             blocks = "".join(f"{len(listed):>6}" for listed in zone.lists)
-            hot = sum(len(each) for each in frames.hot_frames(zone))
+            hot = sum(len(each) for each in frames.pcp_frames(zone))
             lines.append(
                 f"{zone.name:8}{zone.total:>11,}{frames.zone_free(zone):>11,}{zone.waiting:>11,}{hot:>6}"
                 f"           {blocks}          {_fragmented(zone, hot):>7}"
@@ -114,17 +114,16 @@ class _Kinds:
             if device.name != "open bus"
         ]
         self._ram = [(start >> 12, start + size >> 12) for start, size, _ in kernel.memory.ranges]
-        self._unopened = [(first, first + count) for zone in kernel.frames.zones for first, count in zone.unopened]
-        self._known = dict.fromkeys(kernel.frames.free_list(), ".")
+        self._unopened = [(first, first + count) for zone in kernel.pgdat.zones for first, count in zone.unopened]
+        self._known = dict.fromkeys(kernel.pgdat.free_list(), ".")
         self._known.update((pfn, "V") for area in kernel.vmalloc.areas if area.owned for pfn in area.frames)
         for start, area in kernel.kmalloc.areas.items():
             first = start - PAGE_OFFSET >> 12
             self._known.update((pfn, "S") for pfn in range(first, first + (1 << area.order)))
-        spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.mm is not None}
         tables = kernel.tables
         self._known.update(
             (tables.pte_pfn(entry), "U")
-            for mm in spaces.values()
+            for mm in kernel.mmlist
             for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET)
             if entry & MAPPED and not kernel.memmap.reserved(tables.pte_pfn(entry))
         )

@@ -6,6 +6,7 @@ from sandbox.engine.context import CpuContext
 from sandbox.image.disassemble import disassemble
 from sandbox.kernel.inspect.ptdump import walk_address
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.main import System
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.vmalloc import Area
 from sandbox.kernel.task.task import Task
@@ -30,12 +31,12 @@ def registers(context: CpuContext) -> list[str]:
     ]
 
 
-def code_lines(kernel: Kernel, task: Task | None, mm: Mm | None, address: int, count: int = 1) -> list[str]:
+def code_lines(system: System, task: Task | None, mm: Mm | None, address: int, count: int = 1) -> list[str]:
     """Instructions from a linear address on, the first marked."""
     lines = []
-    for number, each in enumerate(disassemble(kernel.peek(mm, address, 15 * count), address, count)):
+    for number, each in enumerate(disassemble(system.kernel.peek.peek(mm, address, 15 * count), address, count)):
         mark = "->" if number == 0 else "  "
-        name = kernel.user_symbol(task, each.address) if task is not None else ""
+        name = system.symbols.user_symbol(task, each.address) if task is not None else ""
         lines.append(f"{mark} {each.address:08x}{name:20}  {each.text}")
     return lines or [f"-> {address:08x}  (not mapped)"]
 
@@ -43,7 +44,7 @@ def code_lines(kernel: Kernel, task: Task | None, mm: Mm | None, address: int, c
 def memory_lines(kernel: Kernel, mm: Mm | None, address: int, size: int) -> list[str]:
     """Bytes in rows of 16 with their characters; unmapped ones are left out and said so."""
     lines = []
-    data = kernel.peek(mm, address, size)
+    data = kernel.peek.peek(mm, address, size)
     for at in range(0, len(data), 16):
         row = data[at : at + 16]
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
@@ -55,13 +56,13 @@ def memory_lines(kernel: Kernel, mm: Mm | None, address: int, size: int) -> list
 
 def walk_lines(kernel: Kernel, mm: Mm | None, address: int, access: Access) -> list[str]:
     """The page walk of an address for an access, by the manual."""
-    cr3 = kernel.tables.cr3(kernel.kernel_pgd) if mm is None else mm.cr3
+    cr3 = kernel.tables.cr3(kernel.tables.kernel_pgd) if mm is None else mm.cr3
     return walk_address(kernel, cr3, address, access).lines()
 
 
-def map_lines(kernel: Kernel, mm: Mm | None) -> list[str]:
+def map_lines(system: System, mm: Mm | None) -> list[str]:
     """The task's areas with their resident pages, then the kernel's regions."""
-    lines = []
+    lines, kernel = [], system.kernel
     if mm is not None:
         for vma in mm.vmas:
             resident = sum(1 for _ in kernel.tables.user_ptes(mm.pgd, vma.start, vma.end))
@@ -70,14 +71,14 @@ def map_lines(kernel: Kernel, mm: Mm | None) -> list[str]:
         lines.append("")
     for region in kernel.layout.regions:
         lines.append(f"{region.start:08x}-{region.end:08x}  {region.size >> 20:>4} MB  {region.name}")
-        lines += [area_line(kernel, area) for area in kernel.vmalloc.areas if region.start <= area.start < region.end]
+        lines += [area_line(system, area) for area in kernel.vmalloc.areas if region.start <= area.start < region.end]
     return lines
 
 
-def area_line(kernel: Kernel, area: Area) -> str:
+def area_line(system: System, area: Area) -> str:
     """An area of vmalloc space; behind each lies a page that is never there."""
-    module = kernel.modules.at(area.start)
-    what = f"module {module.name}, in use {kernel.modules.use_count(module)}" if module is not None else area.kind
+    module = system.modules.at(area.start)
+    what = f"module {module.name}, in use {system.modules.use_count(module)}" if module is not None else area.kind
     if not area.owned:
         what += f"  physical {area.frames[0] << 12:08x}"
     return f"  {area.start:08x}-{area.end:08x}  {len(area.frames):>5} pages  {what}"

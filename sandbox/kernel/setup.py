@@ -6,22 +6,14 @@ The order is 2.0's: everything below ``memory_start`` stays reserved for ever; w
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.engine.exits import Halt
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.arch.vmlinux import KernelImage
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.base.layout import (
-    FIXADDR_END,
-    FIXADDR_START,
-    KERNEL_LOAD,
-    PAGE_OFFSET,
-    PAGE_SIZE,
-    PKMAP_BASE,
-    Layout,
-    plan,
-)
+from sandbox.kernel.base.layout import FIXADDR_END, FIXADDR_START, KERNEL_LOAD, PAGE_OFFSET, PKMAP_BASE, Layout, plan
 from sandbox.kernel.mm.bootmem import (
     BootMemory,
     BootOptions,
@@ -30,12 +22,15 @@ from sandbox.kernel.mm.bootmem import (
     parse_boot,
     without,
 )
-from sandbox.kernel.mm.frames import FrameAllocator
-from sandbox.kernel.mm.pgtable import NX, RW, US, A, D, G, LegacyTables, P, PaeTables, PageTables
+from sandbox.kernel.mm.pgdat import PgDat
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.pgtable_2level import LegacyTables
+from sandbox.kernel.mm.pgtable_3level import PaeTables
 from sandbox.kernel.mm.sparse import SECTION_BITS, FlatMem, MemoryModel, SparseMem, VirtualMemMap, vmemmap_bytes
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.descriptors import FLAG_PRESENT, TYPE_TSS32, SegmentDescriptor
 from sandbox.x86.errors import ConfigurationError, SandboxError
+from sandbox.x86.paging import NX, PAGE_SIZE, RW, US, A, D, G, P
 
 CR0 = 0x80010033
 """PG, WP, NE, ET, MP, PE."""
@@ -62,20 +57,18 @@ class Booted:
 
     layout: Layout
     tables: PageTables
-    kernel_pgd: int
     model: MemoryModel
-    frames: FrameAllocator
+    pgdat: PgDat
     zero_page: int
     reserved: list[tuple[str, int, int]]
-    options: BootOptions
     ranges: list[tuple[int, int]]
     """RAM that the kernel was told of: (physical, bytes)."""
 
 
-def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, image: KernelImage) -> Booted:
+def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig, image: KernelImage) -> Booted:
     """Bring the kernel up on every CPU.  Raises ConfigurationError and BootFailed."""
-    options = parse_boot(config.boot)
-    ranges = limit_memory(list(memory.ranges), BootOptions() if "no-mem-limit" in config.switches else options)
+    options, broken = parse_boot(config.boot), config.broken
+    ranges = limit_memory(list(memory.ranges), BootOptions() if broken("no-mem-limit") else options)
     low_end = max(start + size for start, size in ranges if start < 1 << 32)
     end = max(start + size for start, size in ranges)
     virtual = vmemmap_bytes(memory.end) if config.policies["mem_model"] == "vmemmap" else 0
@@ -93,7 +86,7 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
     memory.confine(Reason.STRUCT_PAGE)
 
     tables = _tables(memory, start, config)
-    kernel_pgd = tables.new_pgd(None)
+    kernel_pgd = tables.kernel_pgd = tables.new_pgd(None)
     _direct_map(tables, kernel_pgd, lowmem, config, image, options.large_pages)
     tables.pte_alloc(kernel_pgd, PKMAP_BASE, user=False)
     for linear in range(FIXADDR_START, FIXADDR_END, tables.large_page):
@@ -112,19 +105,17 @@ def boot(memory: PhysicalMemory, cpus: list[KernelCpu], config: KernelConfig, im
         **model.guest_words(),
         "swapper_pg_dir": kernel_pgd << 12,
         "high_memory": PAGE_OFFSET + lowmem,
-        "addr_limit": 0xFFFFFFFF if "no-access-check" in config.switches else PAGE_OFFSET,
+        "addr_limit": 0xFFFFFFFF if broken("no-access-check") else PAGE_OFFSET,
     }
     for name, word in words.items():
         memory.host_write(image.symbols[name] - PAGE_OFFSET, struct.pack("<I", word), Reason.IMAGE)
-    freed = [] if "no-init-free" in config.switches else _free_initmem(memory, cpus, tables, kernel_pgd, image, start)
+    freed = [] if broken("no-init-free") else _free_initmem(memory, cpus, tables, kernel_pgd, image, start)
     low, high = _zones(usable, start.memory_start, lowmem)
-    if "no-reserve" in config.switches:
+    if broken("no-reserve"):
         holes = [(0, KERNEL_LOAD), (KERNEL_LOAD, lowmem - KERNEL_LOAD)] if isinstance(model, FlatMem) else ranges
         low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
-    allocator = FrameAllocator(
-        model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), config.switches
-    )
-    return Booted(layout, tables, kernel_pgd, model, allocator, zero_page, start.taken, options, ranges)
+    pgdat = PgDat(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), broken)
+    return Booted(layout, tables, model, pgdat, zero_page, start.taken, ranges)
 
 
 def _memory_model(
@@ -146,7 +137,7 @@ def _memory_model(
 
 def _free_initmem(
     memory: PhysicalMemory,
-    cpus: list[KernelCpu],
+    cpus: Sequence[KernelCpu],
     tables: PageTables,
     pgd: int,
     image: KernelImage,
@@ -182,7 +173,7 @@ def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> 
     if config.paging == "legacy":
         return LegacyTables(memory, alloc, free)
     made = PaeTables(memory, alloc, free)
-    made.nx = 0 if "no-nx" in config.switches else NX
+    made.nx = 0 if config.broken("no-nx") else NX
     made.own_kernel_pmd = config.policies["kernel_pmd"] == "process"
     return made
 
@@ -194,7 +185,7 @@ def _direct_map(
 
     The first megabytes are at 0 too, until the CPUs are high.
     """
-    flags = P | RW | A | D | G | (US if "no-supervisor" in config.switches else 0)
+    flags = P | RW | A | D | G | (US if config.broken("no-supervisor") else 0)
     large = tables.large_page
     text = range(image.start - PAGE_OFFSET, image.routines.text_end - PAGE_OFFSET)
     init = range(image.routines.init_start - PAGE_OFFSET, image.routines.init_end - PAGE_OFFSET)
@@ -241,7 +232,7 @@ def _start(cpu: KernelCpu, tables: PageTables, pgd: int, stack: int, config: Ker
     context.eax = tables.cr3(pgd)
     context.ebx = CR4_TSD | CR4_PSE | CR4_PGE | CR4_SSE | (CR4_PAE if pae else 0)
     context.ecx = EFER_NXE if tables.nx else 0
-    context.edx = CR0 & ~CR0_WP if "no-wp" in config.switches else CR0
+    context.edx = CR0 & ~CR0_WP if config.broken("no-wp") else CR0
     context.esi = PAGE_OFFSET + cpu.gdt + DESCRIPTORS_OFFSET
     context.edi = context.esi + 8
     context.ebp = TSS_SELECTOR

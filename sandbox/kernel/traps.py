@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.engine.context import EIP, ESP, CpuContext
 from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.kernel.abi.signals import SIGBUS, SIGKILL
 from sandbox.kernel.arch import extable
 from sandbox.kernel.arch.cpu import CALL_BUDGET, KernelCpu
+from sandbox.kernel.arch.irq import EFLAGS_IF
 from sandbox.kernel.base.events import PageFault
+from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.inspect.die import fatal_report
 from sandbox.kernel.inspect.oops import oops
-from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, do_page_fault
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.module.hypercall import GuestKernelBug
-from sandbox.kernel.module.irq import EFLAGS_IF, do_irq
+from sandbox.kernel.inspect.symbolize import Symbols
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.fault import UNRESOLVED, Resolution
+from sandbox.kernel.mm.mm import Mm, active_mm
+from sandbox.kernel.mm.rlimit import default_limits
+from sandbox.kernel.module.hypercall import Gate, GuestKernelBug
+from sandbox.kernel.module.loader import Modules
 from sandbox.kernel.process.fault_siginfo import exception_info, fault_info
-from sandbox.kernel.task.signal import SIGBUS, SIGKILL, force_fault, force_signal
+from sandbox.kernel.syscalls.table import SystemCalls
 from sandbox.kernel.task.task import Task
+from sandbox.x86.errors import SandboxError
+from sandbox.x86.vectors import Vector
 
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.mm.mm import Mm
-
-PAGE_FAULT, SYSTEM_CALL = 14, 0x80
+PAGE_FAULT, SYSTEM_CALL = int(Vector.PF), 0x80
+BREAKPOINT, OVERFLOW, DEBUG, PROTECTION, MACHINE_CHECK = 3, 4, 1, int(Vector.GP), 18
 _RDTSC = b"\x0f\x31"
 CALLS_BETWEEN_LOOKS = 1024
 """Calls of exported symbols after which a run's limits are looked at."""
@@ -33,274 +38,297 @@ SPURIOUS_FAULTS = 16
 """Faults of one kernel instruction at one address, each of them answered, after which it will never get through."""
 
 
-class KernelTraps:
+class UnexpectedExit(SandboxError):
+    """A CPU came back from ring 3 in a way that no running program can cause."""
+
+    exit_status = 3
+
+
+class Monitor(Protocol):
+    """Somebody who looks at every step: a debugger installs itself as ``Traps.monitor``."""
+
+    def run(self, task: Task, blocks: int) -> Exit:
+        """Run ring 3 in the place of the CPU's own ``run``, a few instructions at a time if need be."""
+        ...
+
+    def fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
+        """A page fault, before anything is done about it."""
+        ...
+
+    def trapped(self, task: Task, trap: Trap) -> None:
+        """A trap ended ``run``, and has been answered."""
+        ...
+
+    def stopped(self, cpu: KernelCpu, exit_: Exit) -> None:
+        """A breakpoint, or steps are done; when it returns, the CPU goes on."""
+        ...
+
+
+class Traps:
     """The trap handlers of one kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self.faults = 0
-        """Page faults so far; each has this number in its event."""
-        table = kernel.image.routines.ex_table_start, kernel.image.routines.ex_table_end
+    def __init__(self, kernel: Kernel, syscalls: SystemCalls, modules: Modules, gate: Gate, symbols: Symbols) -> None:
+        self._kernel, self._modules, self._gate, self._symbols = kernel, modules, gate, symbols
+        self._sched, self._faults, self._code, self._irq = kernel.sched, kernel.faults, kernel.code, kernel.irq
+        self._stats, self._bus, self._dispatch = kernel.stats, kernel.bus, syscalls.dispatch
+        self._skips = kernel.broken("no-signal-on-fault")
+        self._no_fixups = kernel.broken("no-fixup")
+        table = kernel.routines.ex_table_start, kernel.routines.ex_table_end
         self._fixups = kernel.memory.words[slice(*((linear - PAGE_OFFSET) // 4 for linear in table))]
         self._stuck = (0, 0, 0)
         """EIP and address of the last spurious fault in kernel code, and how often it came."""
+        self.monitor: Monitor | None = None
 
     # -- from ring 3 ---------------------------------------------------------------------------------------------
 
     def run_user(self, task: Task) -> None:
         """The life of a task: ring 3 until a trap, the trap, ring 3 again.  Ends by TaskExit."""
-        kernel = self._kernel
-        sched, syscall = kernel.sched, kernel.syscalls.dispatch
+        sched, dispatch, deliver = self._sched, self._dispatch, self._kernel.signals.deliver
         while True:
             if task.pending:
-                kernel.deliver_signal(task)
-            cpu = task.cpu
-            vcpu = cpu.vcpu
+                deliver(task)
+            vcpu = task.cpu.vcpu
             context = vcpu.context = task.context
-            budget = sched.budget(cpu)
+            blocks = sched.budget(task)
             before = vcpu.clock
             began = time.perf_counter()
-            stepping = kernel.steps
-            executed = vcpu.instructions
-            exit_ = vcpu.run(budget) if stepping is None else vcpu.run(budget, stepping)
-            sched.charge(cpu, vcpu.clock - before)
+            monitor = self.monitor
+            exit_ = vcpu.run(blocks) if monitor is None else monitor.run(task, blocks)
+            sched.charge(task, vcpu.clock - before)
             kind = type(exit_)
             if kind is Trap:
                 assert isinstance(exit_, Trap)
                 if exit_.vector == PAGE_FAULT and not exit_.software:
-                    self._user_page_fault(task, cpu, context, exit_)
+                    self._user_page_fault(task, context, exit_)
                 elif exit_.vector == SYSTEM_CALL and exit_.software:
-                    syscall(task)
+                    dispatch(task)
                 else:
                     self._exception(task, context, exit_)
+                if monitor is not None:
+                    monitor.trapped(task, exit_)
             elif kind is BudgetSpent:
-                sched.adapt(budget, time.perf_counter() - began)
+                sched.adapt(blocks, time.perf_counter() - began)
             elif kind is Stepped or kind is BreakpointHit:
-                kernel.stopped(cpu, exit_)
+                self._stop(task.cpu, exit_)
                 continue
             else:
                 self._odd_exit(task, exit_)
-            if stepping is not None and kind is Trap:
-                self._count_steps(task, exit_, vcpu.instructions - executed)
             sched.after_run(task)
 
-    def _count_steps(self, task: Task, exit_: Exit, executed: int) -> None:
-        """A trap ended a stepped run: take what was done off the steps; a faulting instruction is not done."""
-        kernel = self._kernel
-        assert isinstance(exit_, Trap)
-        if kernel.steps is not None:
-            kernel.steps -= executed if exit_.software else executed - 1
-            if kernel.steps > 0:
-                return
-            if task.pending:
-                kernel.steps = 1
-            else:
-                kernel.stopped(task.cpu, Stepped(task.context.eip))
-
-    def _user_page_fault(self, task: Task, cpu: KernelCpu, context: CpuContext, trap: Trap) -> None:
-        kernel = self._kernel
-        self.faults += 1
-        address = trap.address
+    def _user_page_fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
+        cpu, mm = task.cpu, task.mm
+        self._stats.page_faults += 1
         started = cpu.vcpu.clock
-        assert task.mm is not None
+        assert mm is not None
         if trap.cpl == 0:
-            oops(kernel, cpu, context, trap)
-        if kernel.probe is not None:
-            kernel.probe(task, context, trap)
+            oops(self._kernel, self._symbols, cpu, context, trap)
+        if self.monitor is not None:
+            self.monitor.fault(task, context, trap)
+        how = Resolution.BAD_AREA
         try:
-            if address < TASK_SIZE:
-                how = do_page_fault(kernel, cpu, task.mm, address, trap.error_code, context.quads[ESP])
-            else:
-                how = BAD_AREA
+            if trap.address < TASK_SIZE:
+                how = self._faults.do_page_fault(
+                    cpu, mm, trap.address, trap.error_code, context.quads[ESP], task.limits
+                )
         except OutOfMemory as error:
-            kernel.counters.faults["oom-kill"] += 1
-            self._report_fault(task, cpu, trap, "oom-kill", started)
-            force_signal(kernel, task, SIGKILL, error.summary + "\n" + error.detail)
+            self._stats.faults[Resolution.OOM_KILL] += 1
+            self._report_fault(task, trap, Resolution.OOM_KILL, started)
+            self._kernel.signals.force_signal(task, SIGKILL, error.summary + "\n" + error.detail)
             return
-        if how is BAD_AREA or how is BUS_ERROR:
-            if kernel.broken("no-signal-on-fault"):
-                context.quads[EIP] += kernel.instruction_length(task.mm, trap.eip)
+        if how in UNRESOLVED:
+            if self._skips:
+                context.quads[EIP] += self._symbols.instruction_length(mm, trap.eip)
             else:
-                force_fault(kernel, task, fault_info(kernel, task, trap, how), lambda: fatal_report(kernel, task, trap))
-        kernel.counters.faults[how] += 1
-        if kernel.bus.active:
-            self._report_fault(task, cpu, trap, how, started)
+                self._kernel.signals.force_fault(task, fault_info(task, trap, how), lambda: self._report(task, trap))
+        self._stats.faults[how] += 1
+        if self._bus.active:
+            self._report_fault(task, trap, how, started)
 
-    def _report_fault(self, task: Task, cpu: KernelCpu, trap: Trap, how: str, started: int) -> None:
-        kernel = self._kernel
-        if not kernel.bus.active or task.mm is None:
+    def _report(self, task: Task, trap: Trap) -> str:
+        return fatal_report(self._kernel, self._symbols, task, trap)
+
+    def _report_fault(self, task: Task, trap: Trap, how: Resolution, started: int) -> None:
+        if not self._bus.active or task.mm is None:
             return
-        pte = kernel.tables.lookup_pte(task.mm.pgd, trap.address & ~0xFFF)
-        kernel.bus.emit(
+        kernel, cpu = self._kernel, task.cpu
+        self._bus.emit(
             PageFault(
-                kernel.sched.now,
+                kernel.clock.now,
                 cpu.index,
                 task.pid,
                 trap.eip,
                 trap.address,
                 trap.error_code,
                 how,
-                pte,
+                kernel.tables.lookup_pte(task.mm.pgd, trap.address & ~0xFFF),
                 cpu.vcpu.clock - started,
-                kernel.peek(task.mm, trap.eip, 15),
-                self.faults,
+                kernel.peek.peek(task.mm, trap.eip, 15),
+                self._stats.page_faults,
             )
         )
 
     def _exception(self, task: Task, context: CpuContext, trap: Trap) -> None:
-        kernel = self._kernel
+        """Any other vector: what INT n may not do is a protection fault, RDTSC is done here, the rest are signals."""
         if trap.cpl == 0:
-            oops(kernel, task.cpu, context, trap)
+            oops(self._kernel, self._symbols, task.cpu, context, trap)
         assert task.mm is not None
-        vector = trap.vector
-        if trap.software and vector not in (3, 4):
+        if trap.software and trap.vector not in (BREAKPOINT, OVERFLOW):
             context.quads[EIP] = trap.eip = trap.eip - 2
-            trap.error_code = vector * 8 + 2
-            trap.vector = vector = 13
-        elif vector == 13 and kernel.peek(task.mm, trap.eip, 2) == _RDTSC:
-            now = kernel.sched.now
+            trap.error_code = trap.vector * 8 + 2
+            trap.vector = PROTECTION
+        elif trap.vector == PROTECTION and self._kernel.peek.peek(task.mm, trap.eip, 2) == _RDTSC:
+            now = self._kernel.clock.now
             context.eax, context.edx = now & 0xFFFFFFFF, now >> 32
             context.eip = trap.eip + 2
             return
-        if kernel.broken("no-signal-on-fault"):
-            if vector not in (1, 3, 4):
-                context.quads[EIP] = trap.eip + kernel.instruction_length(task.mm, trap.eip)
+        if self._skips:
+            if trap.vector not in (DEBUG, BREAKPOINT, OVERFLOW):
+                context.quads[EIP] = trap.eip + self._symbols.instruction_length(task.mm, trap.eip)
             return
-        force_fault(kernel, task, exception_info(task, context, trap), lambda: fatal_report(kernel, task, trap))
+        self._force_exception(task, trap)
+
+    def _force_exception(self, task: Task, trap: Trap) -> None:
+        info = exception_info(task, task.context, trap)
+        self._kernel.signals.force_fault(task, info, lambda: self._report(task, trap))
 
     def _odd_exit(self, task: Task, exit_: Exit) -> None:
-        kernel = self._kernel
         if isinstance(exit_, PortDenied):
-            trap = Trap(exit_.eip, 13, 0, 0, 3, False)
-            force_fault(
-                kernel, task, exception_info(task, task.context, trap), lambda: fatal_report(kernel, task, trap)
-            )
+            self._force_exception(task, Trap(exit_.eip, PROTECTION, 0, 0, 3, False))
         elif isinstance(exit_, BusError):
-            trap = Trap(exit_.eip, 18, 0, 0, 3, False)
-            force_signal(
-                kernel,
-                task,
-                SIGBUS,
-                f"nothing answers at physical address {exit_.physical:#x}\n" + fatal_report(kernel, task, trap),
-            )
+            trap = Trap(exit_.eip, MACHINE_CHECK, 0, 0, 3, False)
+            said = f"nothing answers at physical address {exit_.physical:#x}\n" + self._report(task, trap)
+            self._kernel.signals.force_signal(task, SIGBUS, said)
         else:
-            kernel.stopped(task.cpu, exit_)
+            self._stop(task.cpu, exit_)
 
-    # -- from ring 0 ---------------------------------------------------------------------------------------------
+    def _stop(self, cpu: KernelCpu, exit_: Exit) -> None:
+        """A CPU stopped for no reason of the guest's: a monitor's, or one that cannot be."""
+        if self.monitor is None or not isinstance(exit_, BreakpointHit | Stepped):
+            raise UnexpectedExit(f"CPU {cpu.index} came back by {exit_}")
+        self.monitor.stopped(cpu, exit_)
+
+    # -- from ring 0 (arch.cpu.TrapHandler) ----------------------------------------------------------------------
 
     def kernel_gate(self, cpu: KernelCpu, context: CpuContext) -> None:
         """Guest kernel code called an exported symbol."""
-        kernel = self._kernel
-        if kernel.dma_stored:
-            kernel.after_dma()
-        gate = kernel.gate_table
-        gate.call(cpu, context)
-        if kernel.machine.board.asked:
-            do_irq(kernel, context)
-        if not gate.calls % CALLS_BETWEEN_LOOKS:
+        if self._code.dma_stored:
+            self._code.after_dma()
+        self._gate.call(context)
+        if self._irq.asked:
+            self._irq.do_irq(context)
+        if not self._gate.calls % CALLS_BETWEEN_LOOKS:
             self.check_limits()
 
     def kernel_trap(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
-        """A routine of ``cpu.call`` stopped: resolve the fault, take the exception table's way out, or give up."""
-        kernel = self._kernel
-        if kernel.dma_stored:
-            kernel.after_dma()
-        if isinstance(exit_, BreakpointHit | Stepped):
-            kernel.stopped(cpu, exit_)
-            return
-        if isinstance(exit_, Stopped):
-            do_irq(kernel, context)
-            return
-        if isinstance(exit_, Halt):
-            if not kernel.machine.board.asked or not context.eflags & EFLAGS_IF:
-                raise GuestKernelBug(f"hlt, and no interrupt will come, in {kernel.kernel_symbol(exit_.eip - 1)}")
-            do_irq(kernel, context)
-            return
-        if not isinstance(exit_, Trap):
-            oops(kernel, cpu, context, exit_)
-        if exit_.vector != PAGE_FAULT or exit_.software:
-            oops(kernel, cpu, context, exit_)
-        self.faults += 1
+        """A routine of ``cpu.call`` stopped."""
+        if self._code.dma_stored:
+            self._code.after_dma()
+        if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
+            self._kernel_page_fault(cpu, context, exit_)
+        elif isinstance(exit_, Stopped):
+            self._irq.do_irq(context)
+        elif isinstance(exit_, Halt):
+            self._kernel_halt(context, exit_)
+        elif isinstance(exit_, BreakpointHit | Stepped):
+            self._stop(cpu, exit_)
+        else:
+            oops(self._kernel, self._symbols, cpu, context, exit_)
+
+    def _kernel_halt(self, context: CpuContext, exit_: Halt) -> None:
+        """HLT of guest kernel code's own waits for an interrupt."""
+        if not self._irq.asked or not context.eflags & EFLAGS_IF:
+            where = self._symbols.kernel_symbol(exit_.eip - 1)
+            raise GuestKernelBug(f"hlt, and no interrupt will come, in {where}")
+        self._irq.do_irq(context)
+
+    def _kernel_page_fault(self, cpu: KernelCpu, context: CpuContext, trap: Trap) -> None:
+        """Resolve the fault, take the exception table's way out, or give up."""
+        self._stats.page_faults += 1
         started = cpu.vcpu.clock
-        task = cpu.current
-        mm = cpu.active_mm if task is None or task.forged_mm is None else task.forged_mm
-        how = BAD_AREA
-        if kernel.probe is not None and task is not None:
-            kernel.probe(task, context, exit_)
-        if exit_.address >= TASK_SIZE and kernel.vmalloc.vmalloc_fault(context, exit_.address, exit_.error_code):
-            kernel.counters.faults["vmalloc-sync"] += 1
-            if task is not None:
-                self._report_fault(task, cpu, exit_, "vmalloc-sync", started)
-            return
-        if exit_.address < TASK_SIZE and mm is not None and not kernel.in_interrupt:
-            try:
-                how = do_page_fault(kernel, cpu, mm, exit_.address, exit_.error_code, 0)
-                if how == "spurious":
-                    self._count_spurious(cpu, exit_)
-            except OutOfMemory as error:
-                if task is not None:
-                    force_signal(kernel, task, SIGKILL, error.summary + "\n" + error.detail)
-                if self.search_exception_table(exit_.eip) is None:
-                    how = self._fault_from_reserve(cpu, mm, exit_)
-        if how is BAD_AREA or how is BUS_ERROR:
-            fixup = self.search_exception_table(exit_.eip)
+        task = self._sched.task_of(cpu)
+        if self.monitor is not None and task is not None:
+            self.monitor.fault(task, context, trap)
+        how = self._resolve(cpu, task, context, trap)
+        if how in UNRESOLVED:
+            fixup = self.search_exception_table(trap.eip)
             if fixup is None:
-                oops(kernel, cpu, context, exit_)
+                oops(self._kernel, self._symbols, cpu, context, trap)
             context.quads[EIP] = fixup
-            how = "fixup"
-        kernel.counters.faults[how] += 1
-        if task is not None and kernel.bus.active:
-            self._report_fault(task, cpu, exit_, how, started)
+            how = Resolution.FIXUP
+        self._stats.faults[how] += 1
+        if task is not None:
+            self._report_fault(task, trap, how, started)
 
-    def _fault_from_reserve(self, cpu: KernelCpu, mm: Mm, trap: Trap) -> str:
-        """A task that is to die must get out of a copy that nothing catches: it may take from the reserve."""
+    def _resolve(self, cpu: KernelCpu, task: Task | None, context: CpuContext, trap: Trap) -> Resolution:
+        """What the tables or the areas have to say to a fault of kernel code."""
         kernel = self._kernel
-        kept, kernel.page_alloc.min_free = kernel.page_alloc.min_free, 0
+        if trap.address >= TASK_SIZE:
+            synced = kernel.vmalloc.vmalloc_fault(context.cr3, trap.address, trap.error_code)
+            return Resolution.VMALLOC_SYNC if synced else Resolution.BAD_AREA
+        mm = active_mm(cpu) if task is None or task.forged_mm is None else task.forged_mm
+        if mm is None or kernel.smp.in_interrupt:
+            return Resolution.BAD_AREA
+        limits = default_limits(kernel.config.stack_limit) if task is None else task.limits
         try:
-            return do_page_fault(kernel, cpu, mm, trap.address, trap.error_code, 0)
+            how = self._faults.do_page_fault(cpu, mm, trap.address, trap.error_code, 0, limits)
+        except OutOfMemory as error:
+            return self._out_of_memory(cpu, task, mm, trap, error)
+        if how is Resolution.SPURIOUS:
+            self._count_spurious(cpu, task, trap)
+        return how
+
+    def _out_of_memory(self, cpu: KernelCpu, task: Task | None, mm: Mm, trap: Trap, error: OutOfMemory) -> Resolution:
+        """The task is to die; out of a copy that nothing catches it must get first, by the reserve."""
+        kernel, pages = self._kernel, self._kernel.page_alloc
+        if task is not None:
+            kernel.signals.force_signal(task, SIGKILL, error.summary + "\n" + error.detail)
+        if self.search_exception_table(trap.eip) is not None:
+            return Resolution.BAD_AREA
+        limits = default_limits(kernel.config.stack_limit) if task is None else task.limits
+        kept, pages.min_free = pages.min_free, 0
+        try:
+            return self._faults.do_page_fault(cpu, mm, trap.address, trap.error_code, 0, limits)
         except OutOfMemory:
-            return BAD_AREA
+            return Resolution.BAD_AREA
         finally:
-            kernel.page_alloc.min_free = kept
+            pages.min_free = kept
 
-    def call_budget(self) -> int:
-        """Blocks that guest kernel code may run before somebody looks at the limits."""
-        limit = self._kernel.config.block_limit
-        return min(CALL_BUDGET, max(1, limit - self._kernel.sched.now)) if limit else CALL_BUDGET
-
-    def check_limits(self) -> None:
-        """Guest kernel code has run for a while: raises LimitReached or Interrupted when it has run too long."""
-        self._kernel.sched.check_limits()
-
-    def _count_spurious(self, cpu: KernelCpu, trap: Trap) -> None:
+    def _count_spurious(self, cpu: KernelCpu, task: Task | None, trap: Trap) -> None:
         """Kernel code faulted where a page is.  Raises GuestKernelBug when that goes on for ever."""
         eip, address, count = self._stuck
         count = count + 1 if (eip, address) == (trap.eip, trap.address) else 1
         self._stuck = (trap.eip, trap.address, count)
         if count < SPURIOUS_FAULTS:
             return
-        kernel = self._kernel
         detail = ""
-        task = cpu.current
         if task is not None and task.forged_mm is not None:
             detail = (
                 f"The page is in the directory {task.forged_mm.cr3:#010x}, of the task that current was set to; "
                 f"the CPU walks {cpu.cr3:#010x}, which CR3 holds.  use_mm() changes both."
             )
         raise GuestKernelBug(
-            f"endless fault: {kernel.kernel_symbol(trap.eip)} finds no page at {trap.address:#010x}, however often one "
-            "is brought in",
+            f"endless fault: {self._symbols.kernel_symbol(trap.eip)} finds no page at {trap.address:#010x}, however "
+            "often one is brought in",
             detail,
         )
+
+    def call_budget(self) -> int:
+        """Blocks that guest kernel code may run before somebody looks at the limits."""
+        limit = self._kernel.config.block_limit
+        return min(CALL_BUDGET, max(1, limit - self._kernel.clock.now)) if limit else CALL_BUDGET
+
+    def check_limits(self) -> None:
+        """Guest kernel code has run for a while: raises LimitReached or Interrupted when it has run too long."""
+        self._sched.check_limits()
 
     def search_exception_table(self, eip: int) -> int | None:
         """The fixup's linear address for an instruction that may fault: modules' tables first, then the kernel's.
 
         By binary search in guest memory.
         """
-        if self._kernel.broken("no-fixup"):
+        if self._no_fixups:
             return None
-        found = self._kernel.modules.search_fixup(eip)
+        found = self._modules.search_fixup(eip)
         if found is not None:
             return found
         return extable.search(self._fixups, eip)

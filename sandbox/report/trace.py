@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sandbox.image.disassemble import text_of
+from sandbox.kernel.abi.signals import name_of as signal_name
 from sandbox.kernel.base import events
 from sandbox.kernel.mm.gfp import describe
-from sandbox.kernel.task.signal import signal_name
 from sandbox.machine.events import Event
 from sandbox.x86.error_code import PageFaultCode
 

@@ -25,7 +25,7 @@ class ModuleSession(MachineSession):
         streams: Streams | None = None,
         needs: Sequence[ModuleFile] = (),
     ) -> None:
-        files = FileSystem(config.root, writable=config.writable, files=config.files, seed=config.seed)
+        files = FileSystem(config.root, writable=config.writable, files=config.files)
         super().__init__(config, files, streams, [*needs, module])
         self.kernel.log.console = self.streams.stdout or self.captured[0]
         self._loaded = False
@@ -43,12 +43,17 @@ class ModuleSession(MachineSession):
         if self.guard(result, self.load) and self.guard(result, self.unload_modules):
             self.tell_leaks(result, before, self.held())
         if self.kernel.log.refused and not result.error:
-            result.error = f"{self.modules[-1].name}: what it says cannot be written: {self.kernel.log.refused}"
+            result.error = f"{self.to_load[-1].name}: what it says cannot be written: {self.kernel.log.refused}"
         return self.complete(result)
 
     def held(self) -> dict[str, int]:
         kernel = self.kernel
-        kept = kernel.table_frames + kernel.spare_stack_frames + kernel.kmalloc.spare_pages + kernel.model.added_frames
+        kept = (
+            kernel.table_frames.held
+            + kernel.stacks.spare_frames
+            + kernel.kmalloc.spare_pages
+            + kernel.model.added_frames
+        )
         kept += kernel.kmalloc.lost
-        frames = kernel.frames.total_frames - kernel.frames.free_frames - kept
+        frames = kernel.pgdat.total_frames - kernel.pgdat.free_frames - kept
         return {"frames": frames, **super().held()}

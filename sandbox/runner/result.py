@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sandbox.kernel.abi.signals import name_of as signal_name
 from sandbox.kernel.base.events import PageFault
-from sandbox.kernel.task.signal import signal_name
 
 
 @dataclass(slots=True)

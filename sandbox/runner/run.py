@@ -8,10 +8,10 @@ from contextlib import nullcontext
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import PageFault
-from sandbox.kernel.drivers.console import connect, standard_streams
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.process.exec import do_execve
 from sandbox.kernel.process.fork import new_task
+from sandbox.kernel.process.stdio import open_streams
 from sandbox.kernel.task.task import Task, TaskExit
 from sandbox.machine.events import Event
 from sandbox.runner.modules import ModuleSession
@@ -49,7 +49,7 @@ class Session(MachineSession):
         modules: Sequence[ModuleFile] = (),
     ) -> None:
         path = name if name.startswith("/") else f"{PROGRAM_FOLDER}/{name}"
-        files = FileSystem(config.root, writable=config.writable, files=config.files, seed=config.seed)
+        files = FileSystem(config.root, writable=config.writable, files=config.files)
         inode = files.add(path, program)
         super().__init__(config, files, streams, modules)
         self.kernel.log.console = self.streams.stderr or self.captured[1]
@@ -63,17 +63,19 @@ class Session(MachineSession):
         if self.task is None:
             self.load_modules()
             streams = self.streams
-            consoles = standard_streams(
+            kernel = self.kernel
+            files = open_streams(
+                kernel,
                 streams.source,
                 streams.stdout or self.captured[0],
                 streams.stderr or self.captured[1],
                 streams.terminals,
+                streams.terminal,
             )
-            kernel = self.kernel
-            task = new_task(kernel, None, "init", None, connect(kernel, consoles, streams.terminal))
-            if kernel.tty is not None:
-                kernel.tty.session, kernel.tty.pgrp = task.sid, task.pgid
-            kernel.this_cpu = task.cpu
+            task = new_task(kernel, None, "init", None, files)
+            if kernel.jobctl.tty is not None:
+                kernel.jobctl.tty.session, kernel.jobctl.tty.pgrp = task.sid, task.pgid
+            kernel.smp.this_cpu = task.cpu
             task.cpu.kstack = task.kstack
             encoded = [each.encode("utf-8", "surrogateescape") for each in self._arguments]
             environment = [each.encode() for each in self.config.environment]
@@ -86,7 +88,7 @@ class Session(MachineSession):
                 raise BadProgram(f"{self.path}: cannot be executed: {error}") from error
             except TaskExit as leaving:
                 raise BadProgram(f"{self.path}: {task.report.splitlines()[0]}") from leaving
-            kernel.activate(task.cpu, None)
+            kernel.mmu.switch_mm(task.cpu, None)
             kernel.sched.enqueue(task)
             self.task = task
         return self.task
@@ -103,7 +105,7 @@ class Session(MachineSession):
         result.status, result.signal = task.status >> 8 & 0xFF, task.status & 0x7F
         if task.mm is not None and not result.error:
             result.error = "the program did not end"
-        elif ended and self.guard(result, self.unload_modules) and self.modules:
+        elif ended and self.guard(result, self.unload_modules) and self.to_load:
             self.tell_leaks(result, before, self.held())
         return self.complete(result)
 

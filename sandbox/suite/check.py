@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from sandbox.image.elf import symbols
 from sandbox.image.manifest import ExpectedFault, Manifest
 from sandbox.image.symbols import SymbolTable
+from sandbox.kernel.abi.signals import name_of as signal_name
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.drivers.console import BytesSource
-from sandbox.kernel.task.signal import signal_name
 from sandbox.runner.result import Result
 from sandbox.runner.rom import rom_config, run_rom
 from sandbox.runner.run import run_target

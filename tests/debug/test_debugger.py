@@ -33,7 +33,7 @@ page:   .skip 4096
 
 def debug(session: Session, commands: Sequence[str]) -> tuple[Result | None, list[str]]:
     told: list[str] = []
-    return Debugger(session, commands, told.append).run(), told
+    return Debugger(session, commands, told.append).obey(), told
 
 
 def stops(told: list[str]) -> list[str]:
@@ -57,7 +57,7 @@ def test_looking_changes_nothing(session: MakeSession, paging: str, where: str) 
 
     def state() -> tuple[object, ...]:
         cpus = tuple(bytes(cpu.vcpu.context.data) for cpu in kernel.cpus)
-        return bytes(kernel.memory.bytes), cpus, kernel.sched.now, kernel.frames.free_frames, kernel.tlb.counters
+        return bytes(kernel.memory.bytes), cpus, kernel.clock.now, kernel.pgdat.free_frames, kernel.tlb.counters
 
     told: list[str] = []
     differences: list[str] = []
@@ -73,7 +73,7 @@ def test_looking_changes_nothing(session: MakeSession, paging: str, where: str) 
                 differences.append(line)
         yield "continue"
 
-    result = Debugger(made, commands(), told.append).run()
+    result = Debugger(made, commands(), told.append).obey()
     assert differences == []
     assert result is not None
     assert result.passed

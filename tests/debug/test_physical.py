@@ -67,8 +67,8 @@ def test_zones() -> None:
     pfn = kernel.page_alloc.alloc_pages(3, 5)
     header, dma, normal, reserve = zone_lines(kernel)
     assert "blocks of     1     2     4     8    16    32 frames" in header
-    waiting = f"{kernel.frames.dma.waiting:,}"
-    assert dma.split()[:4] == ["DMA", *[f"{kernel.frames.dma.total:,}"] * 2, waiting]
+    waiting = f"{kernel.pgdat.dma.waiting:,}"
+    assert dma.split()[:4] == ["DMA", *[f"{kernel.pgdat.dma.total:,}"] * 2, waiting]
     assert normal.split()[2] == f"{4096 - 32:,}"
     assert pfn >= 4096
     assert f"reserve {kernel.page_alloc.min_free} frames" in reserve

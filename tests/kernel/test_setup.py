@@ -78,8 +78,8 @@ def test_mem_option(session: MakeSession, paging: str, text: str, limit: int) ->
     kernel = session(TOUCH, boot=f"quiet {text}", paging=paging).kernel
     assert kernel.memmap.max_pfn == limit // 4096
     frames = set()
-    for _ in range(kernel.frames.total_frames):
-        frames.add(kernel.frames.alloc_frame(True))
+    for _ in range(kernel.pgdat.total_frames):
+        frames.add(kernel.pgdat.rmqueue_pcp(True))
     assert max(frames) < limit // 4096
 
 
@@ -101,19 +101,21 @@ def test_holes_are_never_used(session: MakeSession, paging: str, hole: tuple[int
     for name, start, end in kernel.reserved:
         assert end <= first or start >= first + size, name
     assert made.finish().passed
-    frames = [kernel.frames.alloc_frame(True) for _ in range(kernel.frames.free_frames)]
+    frames = [kernel.pgdat.rmqueue_pcp(True) for _ in range(kernel.pgdat.free_frames)]
     assert not set(frames) & set(range(first >> 12, first + size >> 12))
 
 
 def verdict(kernel: Kernel, linear: int, **access: bool) -> Reason:
-    return walk_address(kernel, kernel.tables.cr3(kernel.kernel_pgd), linear, Access(**access)).reason
+    return walk_address(kernel, kernel.tables.cr3(kernel.tables.kernel_pgd), linear, Access(**access)).reason
 
 
 def test_the_kernels_own_mappings(session: MakeSession, paging: str) -> None:
     """Direct map for all of RAM, for the kernel only; page 0 of the first megabytes is gone; data is NX under PAE."""
     kernel = session("_start: pass", paging=paging, ram=17 * MB).kernel
     for physical in (0, MB, 16 * MB, 17 * MB - 1):
-        found = walk_address(kernel, kernel.tables.cr3(kernel.kernel_pgd), PAGE_OFFSET + physical, Access(write=True))
+        found = walk_address(
+            kernel, kernel.tables.cr3(kernel.tables.kernel_pgd), PAGE_OFFSET + physical, Access(write=True)
+        )
         assert found.physical == physical
         assert verdict(kernel, PAGE_OFFSET + physical, user=True) is Reason.SUPERVISOR
     assert verdict(kernel, PAGE_OFFSET + 20 * MB) is Reason.NOT_PRESENT
@@ -143,7 +145,7 @@ def test_no_wp_and_no_nx(session: MakeSession) -> None:
 def test_reserved_frames_are_not_in_the_allocator(session: MakeSession) -> None:
     kernel = session("_start: pass", ram=8 * MB).kernel
     taken = {pfn for _, start, end in kernel.reserved for pfn in range(start >> 12, end >> 12)}
-    free = {kernel.frames.alloc_frame(True) for _ in range(kernel.frames.free_frames)}
+    free = {kernel.pgdat.rmqueue_pcp(True) for _ in range(kernel.pgdat.free_frames)}
     assert not taken & free
     assert 0 not in free
     assert not free & set(range(0xA0, 0x100))

@@ -33,7 +33,7 @@ def outcome(program: bytes, seed: int) -> str:
     """Run it, in a mode that the seed chooses; all frames must have come back."""
     config = KernelConfig(paging=("pae", "legacy")[seed % 2], ram=8 << 20, block_limit=BLOCKS, time_limit=20)
     with Session("bad", program, (), config) as session:
-        frames = session.kernel.frames
+        frames = session.kernel.pgdat
         before = frames.free_frames
         try:
             result = session.finish()
@@ -45,7 +45,7 @@ def outcome(program: bytes, seed: int) -> str:
         if result.error:
             return "stopped"
         session.kernel.pagecache.shrink_mmap(1 << 30)
-        spare = sum(len(stack) for _, stack in session.kernel._spare_stacks)
+        spare = sum(len(stack) for _, stack in session.kernel.stacks._stacks)
         assert frames.free_frames + spare == before
         return "killed" if result.signal else "ran"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.image.assemble import assemble_source
+from sandbox.kernel.abi.signals import SIGILL, SIGKILL, SIGSEGV
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.task.signal import SIGILL, SIGKILL, SIGSEGV
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session
 
@@ -61,11 +61,11 @@ def run(folder: Path, body: str, paging: str, blocks: int) -> tuple[Result, int]
     config = KernelConfig(paging=paging, ram=32 << 20, block_limit=blocks, time_limit=60)
     with Session("p", (folder / "p").read_bytes(), (), config) as session:
         kernel = session.kernel
-        before = kernel.frames.free_frames
+        before = kernel.pgdat.free_frames
         result = session.finish()
         kernel.pagecache.shrink_mmap(1 << 30)
-        spare = sum(len(stack) for _, stack in kernel._spare_stacks)
-        return result, before - kernel.frames.free_frames - spare
+        spare = sum(len(stack) for _, stack in kernel.stacks._stacks)
+        return result, before - kernel.pgdat.free_frames - spare
 
 
 @pytest.mark.parametrize("paging", ["pae", "legacy"])

@@ -28,9 +28,9 @@ MOST = 400
 def held(session: Session | ModuleSession) -> int:
     """Frames that somebody holds when everything has ended, but for what is kept for the next."""
     kernel = session.kernel
-    kept = kernel.table_frames + kernel.spare_stack_frames + len(kernel.pagecache) + kernel.kmalloc.pages
+    kept = kernel.table_frames.held + kernel.stacks.spare_frames + len(kernel.pagecache) + kernel.kmalloc.pages
     kept += sum(len(area.frames) for area in kernel.vmalloc.areas)
-    return kernel.frames.total_frames - kernel.frames.free_frames - kept
+    return kernel.pgdat.total_frames - kernel.pgdat.free_frames - kept
 
 
 def run_with_failure(name: str, number: int) -> bool:
@@ -52,7 +52,7 @@ def run_with_failure(name: str, number: int) -> bool:
         assert failed or result.passed, f"nothing failed and yet: {result.headline()}"
         if not result.error:
             assert held(session) == 0, f"request {number} ({result.headline()}): frames were left"
-            assert not kernel.modules.loaded
+            assert not session.modules.loaded
             assert all(area.kind == "vmalloc" for area in kernel.vmalloc.areas[areas:])
         return failed
 

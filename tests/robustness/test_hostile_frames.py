@@ -9,8 +9,7 @@ import pytest
 
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.drivers.console import BytesSource
-from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.task import sigframe
+from sandbox.kernel.task.sigframe import SignalFrames
 from sandbox.kernel.task.task import Task
 from sandbox.runner.run import Session, Streams
 from tests.conftest import Program
@@ -68,11 +67,11 @@ def test_frames(program: Program, paging: str, monkeypatch: pytest.MonkeyPatch) 
     seen = 0
 
     def watched(original: object) -> object:
-        def restore(kernel: Kernel, task: Task) -> int:
+        def restore(frames: SignalFrames, task: Task) -> int:
             nonlocal seen
             seen += 1
             try:
-                return original(kernel, task)  # type: ignore[operator,no-any-return]
+                return original(frames, task)  # type: ignore[operator,no-any-return]
             finally:
                 assert task.context.cpl == 3
                 assert task.context.eflags & 0x3000 == 0
@@ -80,10 +79,8 @@ def test_frames(program: Program, paging: str, monkeypatch: pytest.MonkeyPatch) 
 
         return restore
 
-    from sandbox.kernel.syscalls import signals
-
     for name in ("restore_old_frame", "restore_rt_frame"):
-        monkeypatch.setattr(signals, name, watched(getattr(sigframe, name)))
+        monkeypatch.setattr(SignalFrames, name, watched(getattr(SignalFrames, name)))
     config = KernelConfig(paging=paging, time_limit=60, block_limit=FRAMES * 1_000_000)
     source = BytesSource(b"".join(frame(rng) for _ in range(FRAMES)))
     with Session("hostile", program(BODY), (), config, Streams(source)) as session:

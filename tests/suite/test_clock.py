@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.debug.monitor import Stepper
 from sandbox.engine.exits import Exit
 from sandbox.image.assemble import SOURCES, assemble_source
 from sandbox.image.elf import symbols
@@ -28,16 +29,16 @@ def observe(program: bytes, stride: int | None, breakpoints: tuple[int, ...] = (
         session.kernel.bus.subscribe(events.append)
         session.load()
         kernel = session.kernel
-        kernel.steps = stride
-
         stops = 0
 
-        def go_on(cpu: KernelCpu, exit_: Exit) -> None:
-            nonlocal stops
-            stops += 1
-            kernel.steps = stride
+        class Stops(Stepper):
+            def stopped(self, cpu: KernelCpu, exit_: Exit) -> None:
+                nonlocal stops
+                stops += 1
+                self.steps = stride
 
-        kernel.on_stop = go_on
+        session.system.traps.monitor = stepper = Stops()
+        stepper.steps = stride
         for address in breakpoints:
             session.machine.cpus[0].set_breakpoint(address)
         if slice_:

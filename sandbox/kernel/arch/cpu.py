@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BudgetSpent, Exit, Halt, Trap
+from sandbox.kernel.arch.vmlinux import Routines
 from sandbox.x86.errors import SandboxError
-
-if TYPE_CHECKING:
-    from sandbox.kernel.arch.vmlinux import Routines
-    from sandbox.kernel.mm.mm import Mm
-    from sandbox.kernel.task.task import Task
-    from sandbox.kernel.traps import KernelTraps
 
 KERNEL_GATE = 0xF0
 CALL_BUDGET = 1 << 22
@@ -46,6 +40,41 @@ class KernelStack:
         self.stack_top = stack_top
 
 
+class Thread(Protocol):
+    """A task, as far as its CPU knows it."""
+
+    pid: int
+    pending: int
+
+
+class AddressSpace(Protocol):
+    """An mm, as far as the CPU that has it loaded knows it."""
+
+    pgd: int
+    cr3: int
+    cpu_mask: int
+
+
+class TrapHandler(Protocol):
+    """Who answers what stops kernel code; ``kernel.traps`` does."""
+
+    def kernel_gate(self, cpu: KernelCpu, context: CpuContext) -> None:
+        """Guest kernel code called an exported symbol."""
+        ...
+
+    def kernel_trap(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
+        """A routine stopped otherwise; it goes on afterwards."""
+        ...
+
+    def call_budget(self) -> int:
+        """Blocks that guest kernel code may run before somebody looks at the limits."""
+        ...
+
+    def check_limits(self) -> None:
+        """Guest kernel code has run for a while."""
+        ...
+
+
 class KernelCpu:
     """One CPU as the kernel sees it.
 
@@ -53,16 +82,20 @@ class KernelCpu:
     back here, after the engine has stopped, and is handed to ``traps``, which may call further routines.
     """
 
+    __slots__ = (
+        "active_mm", "calls", "cr3", "current", "gdt", "idle", "index", "ipi", "ipis", "kstack", "routines", "template",
+        "traps", "tss", "vcpu",
+    )  # fmt: skip
+
     def __init__(self, index: int, vcpu: Cpu, routines: Routines) -> None:
         self.index = index
         self.vcpu = vcpu
         self.routines = routines
         self.template = vcpu.new_context()
         self.cr3 = 0
-        self.traps: KernelTraps
-        self.current: Task | None = None
-        self.active_mm: Mm | None = None
-        self.runqueue: deque[Task] = deque()
+        self.traps: TrapHandler
+        self.current: Thread | None = None
+        self.active_mm: AddressSpace | None = None
         self.idle = KernelStack(0)
         self.ipi = KernelStack(0)
         self.kstack = self.idle
@@ -72,7 +105,6 @@ class KernelCpu:
         """Physical address of this CPU's TSS."""
         self.calls = 0
         self.ipis = 0
-        self.slice_left = 0
 
     @property
     def module_calls(self) -> int:
@@ -187,3 +219,15 @@ class KernelCpu:
             self.traps.check_limits()
         else:
             raise RoutineLost(f"kernel routine at {context.eip:#010x} ran {CALL_BUDGET} blocks without returning")
+
+
+class Smp:
+    """The CPUs of a machine, and the one on whose behalf Python runs now."""
+
+    __slots__ = ("cpus", "in_interrupt", "this_cpu")
+
+    def __init__(self, cpus: Sequence[KernelCpu]) -> None:
+        self.cpus = tuple(cpus)
+        self.this_cpu = cpus[0]
+        self.in_interrupt = False
+        """A device's interrupt is being answered."""

@@ -20,8 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sandbox.x86.errors import ConfigurationError
+from sandbox.x86.paging import PAGE_SIZE
 
-PAGE_SIZE = 4096
+MEGABYTE = 1 << 20
 PAGE_OFFSET = 0xC0000000
 TASK_SIZE = PAGE_OFFSET
 PKMAP_BASE, PKMAP_END = 0xFF000000, 0xFF400000

@@ -4,28 +4,82 @@ from __future__ import annotations
 
 import random
 
-from sandbox.kernel.abi.errno import EINVAL, ENOSPC, KernelError
+from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOSPC, KernelError
 from sandbox.kernel.abi.flags import POLLIN, POLLOUT, S_IFCHR
 from sandbox.kernel.abi.structs import Stat, makedev
+from sandbox.kernel.fs.namespace import DEV_DEVICE
+from sandbox.kernel.mm.uaccess import UserAccess
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Inode
+from sandbox.kernel.vfs.operations import FileOperations, Ready, normal
+from sandbox.machine.memory import PhysicalMemory
+from sandbox.x86.paging import PAGE_SIZE
 
-DEV_DEVICE = makedev(0, 5)
-"""Where devices and standard streams are; the streams have the inode numbers 1 to 3."""
 MAXIMUM_READ = 1 << 16
 """Bytes that one read of an endless device gives at most."""
 
 
+class ByteOperations(FileOperations):
+    """What open files of devices do that give and take bytes: these cross by the device's DMA."""
+
+    def __init__(self, memory: PhysicalMemory, uaccess: UserAccess) -> None:
+        self._memory, self._uaccess = memory, uaccess
+
+    def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        device, done = _device_of(file), 0
+        while done < count and (not done or device.ready_mask() & POLLIN):
+            try:
+                data = device.read_bytes(min(count - done, PAGE_SIZE))
+                if not data:
+                    break
+                moved = self._uaccess.put_device_bytes(task, address + done, data)
+            except KernelError:
+                if done:
+                    break
+                raise
+            done += moved
+            if moved < len(data) or task.pending:
+                break
+        return done
+
+    def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        data, left = self._uaccess.copy_from_user(task, address, count)
+        if left and not data:
+            raise KernelError(EFAULT)
+        return _device_of(file).write_bytes(data)
+
+    def sendpage(self, file: File, task: Task, at: int | None, pfn: int, offset: int, size: int) -> int:
+        start = self._memory.host_index(pfn * PAGE_SIZE) + offset
+        return _device_of(file).write_bytes(bytes(self._memory.bytes[start : start + size]))
+
+    def poll(self, file: File, task: Task) -> Ready:
+        return Ready(normal(_device_of(file).ready_mask()))
+
+    def goes_on(self, file: File) -> bool:
+        return bool(_device_of(file).ready_mask() & POLLIN)
+
+
+def _device_of(file: File) -> CharDevice:
+    assert isinstance(file.inode, CharDevice)
+    return file.inode
+
+
 class CharDevice(Inode):
-    """A character device, or any other stream of bytes.  Data crosses as bytes: it is the device's DMA."""
+    """A character device, or any other stream of bytes."""
 
     kind = S_IFCHR
 
-    def __init__(self, ino: int, rdev: int, name: str) -> None:
+    def __init__(self, ino: int, rdev: int, name: str, f_op: FileOperations) -> None:
+        self._f_op = f_op
         self.ino = ino
         self.rdev = rdev
         self.name = name
         self.mode = 0o666
         self.uid, self.gid = GUEST_UID, GUEST_GID
+
+    def operations(self) -> FileOperations:
+        return self._f_op
 
     def stat(self) -> Stat:
         return Stat(
@@ -47,15 +101,15 @@ class CharDevice(Inode):
     def set_times(self, atime: int | None, mtime: int | None) -> None:
         """A device's times are not kept."""
 
-    def read(self, size: int) -> bytes:
+    def read_bytes(self, size: int) -> bytes:
         """At most ``size`` bytes, waiting for the first; nothing at the end."""
         raise KernelError(EINVAL)
 
-    def write(self, data: bytes) -> int:
+    def write_bytes(self, data: bytes) -> int:
         """Bytes taken."""
         raise KernelError(EINVAL)
 
-    def poll(self) -> int:
+    def ready_mask(self) -> int:
         """POLL* bits: what would not wait now."""
         return POLLIN | POLLOUT
 
@@ -68,44 +122,44 @@ class NullDevice(CharDevice):
 
     seeks_nowhere = True
 
-    def read(self, size: int) -> bytes:
+    def read_bytes(self, size: int) -> bytes:
         return b""
 
-    def write(self, data: bytes) -> int:
+    def write_bytes(self, data: bytes) -> int:
         return len(data)
 
 
 class ZeroDevice(NullDevice):
     """/dev/zero."""
 
-    def read(self, size: int) -> bytes:
+    def read_bytes(self, size: int) -> bytes:
         return bytes(min(size, MAXIMUM_READ))
 
 
 class FullDevice(ZeroDevice):
     """/dev/full."""
 
-    def write(self, data: bytes) -> int:
+    def write_bytes(self, data: bytes) -> int:
         raise KernelError(ENOSPC)
 
 
 class RandomDevice(NullDevice):
     """/dev/urandom, the same sequence for the same seed: no secrets are made here."""
 
-    def __init__(self, ino: int, rdev: int, name: str, seed: int = 0) -> None:
-        super().__init__(ino, rdev, name)
+    def __init__(self, ino: int, rdev: int, name: str, f_op: FileOperations, seed: int = 0) -> None:
+        super().__init__(ino, rdev, name, f_op)
         self._random = random.Random(seed)
 
-    def read(self, size: int) -> bytes:
+    def read_bytes(self, size: int) -> bytes:
         return self._random.randbytes(min(size, MAXIMUM_READ))
 
 
-def memory_devices(seed: int = 0) -> dict[bytes, CharDevice]:
+def memory_devices(f_op: FileOperations, seed: int = 0) -> dict[bytes, Inode]:
     """The devices that any program may expect in /dev, by name."""
     return {
-        b"null": NullDevice(13, makedev(1, 3), "/dev/null"),
-        b"zero": ZeroDevice(15, makedev(1, 5), "/dev/zero"),
-        b"full": FullDevice(17, makedev(1, 7), "/dev/full"),
-        b"random": RandomDevice(18, makedev(1, 8), "/dev/random", seed),
-        b"urandom": RandomDevice(19, makedev(1, 9), "/dev/urandom", seed),
+        b"null": NullDevice(13, makedev(1, 3), "/dev/null", f_op),
+        b"zero": ZeroDevice(15, makedev(1, 5), "/dev/zero", f_op),
+        b"full": FullDevice(17, makedev(1, 7), "/dev/full", f_op),
+        b"random": RandomDevice(18, makedev(1, 8), "/dev/random", f_op, seed),
+        b"urandom": RandomDevice(19, makedev(1, 9), "/dev/urandom", f_op, seed),
     }

@@ -14,33 +14,35 @@ import stat
 import struct
 import termios
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from sandbox.kernel.abi.errno import EAGAIN, EBADF, EFAULT, EIO, ENOSPC, ERESTARTSYS, KernelError
-from sandbox.kernel.abi.flags import (
-    O_RDONLY,
-    O_RDWR,
-    O_WRONLY,
-    POLLIN,
-    POLLOUT,
-    S_IFCHR,
-    S_IFIFO,
-)
-from sandbox.kernel.abi.poll import POLLRDNORM, POLLWRNORM
+from sandbox.kernel.abi.errno import EAGAIN, EBADF, EIO, ENOSPC, ENOTTY, ERESTARTSYS, KernelError
+from sandbox.kernel.abi.flags import POLLIN, POLLOUT, S_IFCHR, S_IFIFO
 from sandbox.kernel.abi.structs import makedev
-from sandbox.kernel.abi.termios import Termios
-from sandbox.kernel.drivers.chrdev import CharDevice
-from sandbox.kernel.drivers.controlling import ControllingTty
-from sandbox.kernel.drivers.hostinput import InputEvents, TerminalEvents
-from sandbox.kernel.drivers.hostterm import HostTerminal
-from sandbox.kernel.ipc.stream import Ready, Stream
-from sandbox.kernel.mm.uaccess import copy_from_user, put_device_bytes
-from sandbox.kernel.task.wait import signal_pending
-from sandbox.kernel.vfs.file import FdTable, File
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
+from sandbox.kernel.abi.termios import (
+    TCFLSH,
+    TCGETA,
+    TCGETS,
+    TCGETS2,
+    TCSBRK,
+    TCSBRKP,
+    TIOCGPGRP,
+    TIOCGSID,
+    TIOCGWINSZ,
+    TIOCSCTTY,
+    TIOCSPGRP,
+    Termios,
+    pack_speeds,
+    pack_winsize,
+)
+from sandbox.kernel.drivers.chrdev import ByteOperations, CharDevice
+from sandbox.kernel.drivers.hostinput import InputEvents
+from sandbox.kernel.drivers.tty import SETS
+from sandbox.kernel.mm.uaccess import UserAccess
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.operations import FileOperations, Ready, normal
+from sandbox.machine.memory import PhysicalMemory
 
 CAPTURE_LIMIT = 256 << 20
 LARGEST_READ = 1 << 16
@@ -132,24 +134,26 @@ class HostSink:
             left = left[os.write(self._descriptor, left) :]
 
 
-class Console(CharDevice, Stream):
+class Console(CharDevice):
     """One standard stream.  ``terminal`` is the host descriptor of a real terminal behind it, or None."""
 
     def __init__(
         self,
         ino: int,
         name: str,
+        f_op: FileOperations,
         source: Source | None = None,
         sink: Sink | None = None,
         terminal: int | None = None,
     ) -> None:
-        super().__init__(ino, 0 if terminal is None else makedev(136, 0), name)
+        super().__init__(ino, 0 if terminal is None else makedev(136, 0), name, f_op)
         self.kind = S_IFIFO if terminal is None else S_IFCHR
         self.mode = 0o600 if terminal is None else 0o620
         self._source = source
         self._sink = sink
         self._terminal = terminal
-        self._left = b""
+        self.left = b""
+        """Bytes that came and were not taken."""
         self.input: InputEvents | None = None
         """Who waits for the host's side of standard input; without it reading blocks the machine."""
 
@@ -161,7 +165,7 @@ class Console(CharDevice, Stream):
     @property
     def available(self) -> int:
         """Bytes that are there to be read (FIONREAD)."""
-        return len(self._left) + (getattr(self._source, "available", 0) if self._source is not None else 0)
+        return len(self.left) + (getattr(self._source, "available", 0) if self._source is not None else 0)
 
     @property
     def is_terminal(self) -> bool:
@@ -176,7 +180,7 @@ class Console(CharDevice, Stream):
             return 24, 80
         return size.lines, size.columns
 
-    def read(self, size: int) -> bytes:
+    def read_bytes(self, size: int) -> bytes:
         if self._source is None:
             raise KernelError(EBADF)
         try:
@@ -184,7 +188,7 @@ class Console(CharDevice, Stream):
         except OSError as error:
             raise KernelError(EAGAIN if isinstance(error, BlockingIOError) else EIO) from error
 
-    def write(self, data: bytes) -> int:
+    def write_bytes(self, data: bytes) -> int:
         """All of the data.  Raises KernelError(EPIPE) if nobody reads the host's stream any more."""
         if self._sink is None:
             raise KernelError(EBADF)
@@ -194,93 +198,82 @@ class Console(CharDevice, Stream):
             raise KernelError(error.errno or EIO) from error
         return len(data)
 
-    def read_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
-        if not count:
-            return 0
-        if self.input is not None and not self._left:
-            self.input.wait(task)
-            if signal_pending(task):
-                raise KernelError(ERESTARTSYS)
-        data = self._left or self.read(min(count, LARGEST_READ))
-        self._left = data[count:]
-        done = put_device_bytes(kernel, task, address, data[:count])
-        self._left = data[done:count] + self._left
-        return done
+    def waiting_mask(self) -> int:
+        """POLL* bits of a reader that may be made to wait."""
+        return self.ready_mask() if self.input is None else POLLIN | (POLLOUT if self._sink is not None else 0)
 
-    def write_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
-        data, left = copy_from_user(kernel, task, address, count)
-        if left and not data:
-            raise KernelError(EFAULT)
-        return self.write(data)
-
-    def poll_file(self, kernel: Kernel, task: Task, file: File) -> Ready:
-        """Input that may be waited for is ready: what the host has sent so far must make no difference."""
-        ready = self.poll() if self.input is None else POLLIN | (POLLOUT if self._sink is not None else 0)
-        return Ready(ready | (POLLRDNORM if ready & POLLIN else 0) | (POLLWRNORM if ready & POLLOUT else 0))
-
-    def poll(self) -> int:
+    def ready_mask(self) -> int:
         ready = POLLOUT if self._sink is not None else 0
         if self._source is not None and self._source.ready():
             ready |= POLLIN
         return ready
 
 
+class ConsoleOperations(ByteOperations):
+    """What open files of standard streams do."""
+
+    def __init__(self, memory: PhysicalMemory, uaccess: UserAccess) -> None:
+        super().__init__(memory, uaccess)
+
+    def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        console = _console_of(file)
+        if not count:
+            return 0
+        if console.input is not None and not console.left:
+            console.input.wait(task)
+            if task.pending:
+                raise KernelError(ERESTARTSYS)
+        data = console.left or console.read_bytes(min(count, LARGEST_READ))
+        console.left = data[count:]
+        done = self._uaccess.put_device_bytes(task, address, data[:count])
+        console.left = data[done:count] + console.left
+        return done
+
+    def poll(self, file: File, task: Task) -> Ready:
+        """Input that may be waited for is ready: what the host has sent so far must make no difference."""
+        return Ready(normal(_console_of(file).waiting_mask()))
+
+    def available(self, file: File) -> int:
+        return _console_of(file).available
+
+    def goes_on(self, file: File) -> bool:
+        return False
+
+    def ioctl(self, file: File, task: Task, request: int, argument: int) -> int:
+        """A terminal of the host that the machine does not have to itself: it may be asked, not changed."""
+        console, put_user = _console_of(file), self._uaccess.put_user
+        if not console.is_terminal:
+            raise KernelError(ENOTTY)
+        answers = {
+            TIOCGWINSZ: lambda: pack_winsize(*console.window_size()),
+            TIOCGPGRP: lambda: task.pgid.to_bytes(4, "little"),
+            TIOCGSID: lambda: task.sid.to_bytes(4, "little"),
+            TCGETS: lambda: Termios().pack(),
+            TCGETS2: lambda: Termios().pack() + pack_speeds(),
+            TCGETA: lambda: Termios().pack_old(),
+        }
+        if request in answers:
+            put_user(task, argument, answers[request]())
+        elif request not in SETS and request not in (TIOCSPGRP, TIOCSCTTY, TCFLSH, TCSBRK, TCSBRKP):
+            raise KernelError(ENOTTY)
+        return 0
+
+
+def _console_of(file: File) -> Console:
+    assert isinstance(file.inode, Console)
+    return file.inode
+
+
+Terminals = tuple[int | None, ...]
+"""Host descriptors of the terminals behind standard input, output and error; None where there is none."""
+
+
 def standard_streams(
-    source: Source, output: Sink, error: Sink, terminals: tuple[int | None, ...] = (None, None, None)
+    f_op: FileOperations, source: Source, output: Sink, error: Sink, terminals: Terminals = (None, None, None)
 ) -> tuple[Console, Console, Console]:
-    """Inodes of standard input, output and error; ``terminals`` as for ``Console``."""
+    """Inodes of standard input, output and error."""
     return (
-        Console(1, "stdin", source, output if terminals[0] is not None else None, terminals[0]),
-        Console(2, "stdout", None, output, terminals[1]),
-        Console(3, "stderr", None, error, terminals[2]),
+        Console(1, "stdin", f_op, source, output if terminals[0] is not None else None, terminals[0]),
+        Console(2, "stdout", f_op, None, output, terminals[1]),
+        Console(3, "stderr", f_op, None, error, terminals[2]),
     )
-
-
-def host_streams() -> tuple[Console, Console, Console]:
-    """Standard streams connected to the host's descriptors 0, 1 and 2."""
-    terminals = tuple(descriptor if os.isatty(descriptor) else None for descriptor in range(3))
-    return standard_streams(HostSource(0), HostSink(1), HostSink(2), terminals)
-
-
-def standard_files(streams: tuple[Console, Console, Console]) -> FdTable:
-    """The descriptors 0, 1 and 2 of the first process."""
-    table = FdTable()
-    for stream, flags in zip(streams, (O_RDONLY, O_WRONLY, O_WRONLY), strict=True):
-        table.install(File(stream, O_RDWR if stream.is_terminal and flags == O_RDONLY else flags))
-    return table
-
-
-def connect(kernel: Kernel, streams: tuple[Console, Console, Console], terminal: HostTerminal | None) -> FdTable:
-    """The first process's descriptors: a terminal that is ours is one open file, the rest are the streams.
-
-    The tree gets /dev/tty, and /dev/pts/0 when there is a terminal.
-    """
-    kernel.files.add_device("/dev/tty", ControllingTty(kernel))
-    if terminal is None:
-        waits_on = streams[0].descriptor
-        if waits_on is not None:
-            kernel.sched.host = streams[0].input = InputEvents(kernel, waits_on)
-        return standard_files(streams)
-    from sandbox.kernel.drivers.tty import Tty
-
-    tty = kernel.tty = Tty(kernel, terminal.write, post=False)
-    tty.discipline.termios = _host_termios(terminal)
-    kernel.sched.host = TerminalEvents(kernel, tty, terminal)
-    kernel.files.add_device("/dev/pts/0", tty)
-    table, shared = FdTable(), File(tty, O_RDWR)
-    for stream, flags in zip(streams, (O_RDONLY, O_WRONLY, O_WRONLY), strict=True):
-        table.install(shared if stream.is_terminal else File(stream, flags))
-    return table
-
-
-def _host_termios(terminal: HostTerminal) -> Termios:
-    """The rules that the user's terminal had: erase character, UTF-8 and so on stay what they were."""
-    found = Termios()
-    try:
-        iflag, oflag, cflag, lflag, _, _, characters = terminal.settings()
-    except (OSError, termios.error):
-        return found
-    found.iflag, found.oflag, found.cflag, found.lflag = iflag, oflag, cflag, lflag
-    for index, character in enumerate(characters[: len(found.characters)]):
-        found.characters[index] = character if isinstance(character, int) else character[0]
-    return found

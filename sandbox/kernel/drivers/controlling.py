@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import ENXIO, KernelError
 from sandbox.kernel.abi.flags import O_PATH, S_IFCHR
 from sandbox.kernel.abi.structs import Stat, makedev
+from sandbox.kernel.drivers.jobctl import JobControl
+from sandbox.kernel.fs.namespace import DEV_DEVICE
 from sandbox.kernel.ipc.stream import Stream
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.vfs.file import File
+from sandbox.kernel.task.sched import Scheduler
+from sandbox.kernel.vfs.file import File
 
 
 class ControllingTty(Stream):
@@ -19,21 +17,20 @@ class ControllingTty(Stream):
 
     kind = S_IFCHR
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, sched: Scheduler, jobctl: JobControl) -> None:
         self.ino = 12
         self.rdev = makedev(5, 0)
         self.name = "/dev/tty"
-        self._kernel = kernel
+        self._sched, self._jobctl = sched, jobctl
 
     def stat(self) -> Stat:
-        return Stat(dev=makedev(0, 5), ino=self.ino, mode=S_IFCHR | 0o666, rdev=self.rdev)
+        return Stat(dev=DEV_DEVICE, ino=self.ino, mode=S_IFCHR | 0o666, rdev=self.rdev)
 
     def opened(self, file: File) -> None:
         if file.flags & O_PATH:
             return
-        kernel = self._kernel
-        task, tty = kernel.this_cpu.current, kernel.tty
-        if task is None or tty is None or tty.session != task.sid:
+        tty = self._jobctl.terminal_of(self._sched.current)
+        if tty is None:
             raise KernelError(ENXIO)
         file.inode = tty
 

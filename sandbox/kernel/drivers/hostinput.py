@@ -17,16 +17,13 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import TYPE_CHECKING
 
-from sandbox.kernel.fs.pipe import WaitQueue
-from sandbox.kernel.task.wait import signal_pending, wait_on, wake_up
-
-if TYPE_CHECKING:
-    from sandbox.kernel.drivers.hostterm import HostTerminal
-    from sandbox.kernel.drivers.tty import Tty
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
+from sandbox.kernel.base.time import Clock
+from sandbox.kernel.base.wait import WaitQueue
+from sandbox.kernel.drivers.hostterm import HostTerminal
+from sandbox.kernel.drivers.tty import Tty
+from sandbox.kernel.task.sched import Scheduler
+from sandbox.kernel.task.task import Task
 
 LOOK_SECONDS = 0.1
 """How long a wait for the host goes on before limits and interrupts are looked at."""
@@ -48,8 +45,8 @@ class InputEvents:
 
     polls = False
 
-    def __init__(self, kernel: Kernel, descriptor: int) -> None:
-        self._kernel = kernel
+    def __init__(self, sched: Scheduler, clock: Clock, descriptor: int) -> None:
+        self._sched, self._clock = sched, clock
         self._descriptor = descriptor
         self.wanted = WaitQueue("standard input")
 
@@ -59,15 +56,15 @@ class InputEvents:
     def idle(self) -> bool:
         if not self.wanted.tasks:
             return False
-        wake_up(self._kernel, self.wanted)
+        self._sched.wake_up(self.wanted)
         return True
 
     def wait(self, task: Task) -> None:
         """Return when reading would not wait, or a signal came.  Raises Interrupted and LimitReached."""
-        sched = self._kernel.sched
+        sched = self._sched
         if not sched.is_alone(task):
-            wait_on(self._kernel, task, (self.wanted,), self.wanted.what, sched.now + GRACE)
-        while not signal_pending(task) and not readable(self._descriptor, LOOK_SECONDS):
+            sched.schedule((self.wanted,), self.wanted.what, self._clock.now + GRACE)
+        while not task.pending and not readable(self._descriptor, LOOK_SECONDS):
             sched.check_limits()
 
 
@@ -76,8 +73,8 @@ class TerminalEvents:
 
     polls = True
 
-    def __init__(self, kernel: Kernel, tty: Tty, terminal: HostTerminal) -> None:
-        self._kernel = kernel
+    def __init__(self, sched: Scheduler, clock: Clock, tty: Tty, terminal: HostTerminal) -> None:
+        self._sched, self._clock = sched, clock
         self._tty, self._terminal = tty, terminal
         self._polled = 0.0
         self._escapes: list[float] = []
@@ -93,10 +90,10 @@ class TerminalEvents:
                 self._read()
 
     def idle(self) -> bool:
-        sched = self._kernel.sched
+        sched, clock = self._sched, self._clock
         seconds = LOOK_SECONDS
         if sched.next_timer is not None:
-            seconds = max(0.0, min(seconds, (sched.next_timer - sched.now) / 1e9))
+            seconds = max(0.0, min(seconds, (sched.next_timer - clock.now) / 1e9))
         began = time.monotonic()
         if self._tty.hung:
             return False
@@ -107,7 +104,7 @@ class TerminalEvents:
         waited = self._polled - began
         passed = int(waited * 1e9)
         if sched.next_timer is not None:
-            passed = min(passed, max(0, sched.next_timer - sched.now))
+            passed = min(passed, max(0, sched.next_timer - clock.now))
         sched.pass_time(passed, waited)
         return True
 
@@ -129,7 +126,4 @@ class TerminalEvents:
         now = time.monotonic()
         self._escapes = [each for each in self._escapes if now - each < ESCAPE_SECONDS] + [now] * data.count(ESCAPE)
         if len(self._escapes) >= ESCAPES:
-            self._kernel.sched.interrupted = True
-
-
-__all__ = ["InputEvents", "TerminalEvents", "readable"]
+            self._sched.interrupted = True

@@ -1,62 +1,68 @@
-"""Process groups and the terminal: who may read, who is told, who is stopped."""
+"""Process groups and the terminal: who may use it, who is told, who is stopped."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.kernel.abi.errno import EIO, ERESTARTSYS, KernelError
-from sandbox.kernel.abi.signals import SIGTTIN
-from sandbox.kernel.task.signal import send_signal, would_act
-from sandbox.kernel.task.task import State
-
-if TYPE_CHECKING:
-    from sandbox.kernel.drivers.tty import Tty
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
+from sandbox.kernel.abi.signals import SIGCONT, SIGHUP, SIGTTIN
+from sandbox.kernel.task.pgrp import is_orphaned
+from sandbox.kernel.task.signal import Signals, would_act
+from sandbox.kernel.task.task import Task, TaskTable
+from sandbox.kernel.vfs.inode import Inode
 
 
-def kill_pgrp(kernel: Kernel, pgrp: int, number: int) -> None:
-    """A signal from the kernel for every task of a process group."""
-    if pgrp:
-        for task in [task for task in kernel.tasks.values() if task.pgid == pgrp]:
-            send_signal(kernel, task, number)
+class Terminal(Protocol):
+    """What has a session and a foreground group, 0 for none."""
+
+    session: int
+    pgrp: int
+    rdev: int
 
 
-def kill_session_leader(kernel: Kernel, session: int, number: int) -> None:
-    """A signal from the kernel for the leader of a session, if it lives."""
-    leader = kernel.tasks.get(session)
-    if leader is not None and leader.sid == session:
-        send_signal(kernel, leader, number)
+class JobControl:
+    """The rules of sessions on one machine, which has one terminal at most."""
 
+    def __init__(self, signals: Signals, tasks: TaskTable) -> None:
+        self.signals, self.tasks = signals, tasks
+        self.tty: Terminal | None = None
+        self.tty_inode: Inode | None = None
+        """The same terminal, to be opened."""
 
-def is_orphaned(kernel: Kernel, pgrp: int) -> bool:
-    """No task of the group has a parent in another group of its session, who could continue it."""
-    for task in kernel.tasks.values():
-        parent = task.parent
-        if task.pgid != pgrp or task.state is State.ZOMBIE:
-            continue
-        if parent is not None and parent.pgid != pgrp and parent.sid == task.sid:
-            return False
-    return True
+    def install(self, tty: Terminal, inode: Inode) -> None:
+        """The machine has a terminal."""
+        self.tty, self.tty_inode = tty, inode
 
+    def terminal_of(self, task: Task | None) -> Inode | None:
+        """The terminal of a task's session."""
+        if task is None or self.tty is None or self.tty.session != task.sid:
+            return None
+        return self.tty_inode
 
-def has_stopped(kernel: Kernel, pgrp: int) -> bool:
-    """A task of the group is stopped."""
-    return any(task.pgid == pgrp and task.state is State.STOPPED for task in kernel.tasks.values())
+    def check_change(self, task: Task, tty: Terminal, number: int) -> None:
+        """SIGTTIN or SIGTTOU for a background group that wants to use its terminal.
 
-
-def check_change(kernel: Kernel, task: Task, tty: Tty, number: int) -> None:
-    """SIGTTIN or SIGTTOU for a background group that wants to use its terminal.
-
-    Raises KernelError: ERESTARTSYS after the signal, EIO where it would do nothing or nobody could continue it.
-    """
-    if tty.session != task.sid or task.pgid == tty.pgrp or not tty.pgrp:
-        return
-    if not would_act(task, number):
-        if number == SIGTTIN:
+        Raises KernelError: ERESTARTSYS after the signal, EIO where it would do nothing or nobody could continue it.
+        """
+        if tty.session != task.sid or task.pgid == tty.pgrp or not tty.pgrp:
+            return
+        if not would_act(task, number):
+            if number == SIGTTIN:
+                raise KernelError(EIO)
+            return
+        if is_orphaned(self.tasks, task.pgid):
             raise KernelError(EIO)
-        return
-    if is_orphaned(kernel, task.pgid):
-        raise KernelError(EIO)
-    kill_pgrp(kernel, task.pgid, number)
-    raise KernelError(ERESTARTSYS)
+        self.signals.kill_pgrp(task.pgid, number)
+        raise KernelError(ERESTARTSYS)
+
+    def leave_session(self, task: Task) -> None:
+        """A session leader that ends takes its terminal with it."""
+        tty = self.tty
+        if tty is not None and task.sid == task.pid == tty.session:
+            self.hang_up_group(tty.pgrp)
+            tty.session = tty.pgrp = 0
+
+    def hang_up_group(self, pgrp: int) -> None:
+        """A group has lost its terminal, or who could continue it."""
+        self.signals.kill_pgrp(pgrp, SIGHUP)
+        self.signals.kill_pgrp(pgrp, SIGCONT)

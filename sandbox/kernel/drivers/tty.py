@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EAGAIN, EIO, ERESTARTSYS, KernelError
+from sandbox.kernel.abi import termios as t
+from sandbox.kernel.abi.errno import EAGAIN, EFAULT, EINVAL, EIO, ENOTTY, EPERM, ERESTARTSYS, ESRCH, KernelError
 from sandbox.kernel.abi.flags import O_NONBLOCK, POLLERR, POLLHUP, POLLIN, POLLOUT, S_IFCHR
 from sandbox.kernel.abi.poll import POLLRDNORM, POLLWRNORM
-from sandbox.kernel.abi.signals import SIGCONT, SIGHUP, SIGTTIN, SIGTTOU, SIGWINCH
+from sandbox.kernel.abi.signals import SIGHUP, SIGTTIN, SIGTTOU, SIGWINCH
 from sandbox.kernel.abi.structs import Stat, makedev
-from sandbox.kernel.abi.termios import TOSTOP, VMIN, VTIME
-from sandbox.kernel.drivers.jobctl import check_change, kill_pgrp, kill_session_leader
+from sandbox.kernel.abi.termios import TOSTOP, VMIN, VTIME, Termios, pack_speeds, pack_winsize, unpack_winsize
+from sandbox.kernel.base.time import Clock
+from sandbox.kernel.base.wait import WaitQueue
+from sandbox.kernel.drivers.jobctl import JobControl
 from sandbox.kernel.drivers.n_tty import LineDiscipline
-from sandbox.kernel.fs.pipe import WaitQueue
-from sandbox.kernel.ipc.stream import Ready, Stream
-from sandbox.kernel.mm.uaccess import copy_from_user, put_device_bytes
-from sandbox.kernel.task.wait import signal_pending, wait_on, wake_up
+from sandbox.kernel.ipc.stream import Stream
+from sandbox.kernel.mm.uaccess import UserAccess
+from sandbox.kernel.task.pgrp import members
+from sandbox.kernel.task.sched import Scheduler
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
-    from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.operations import Ready
 
 PTS_DEVICE = makedev(0, 22)
 TTY_INO = 3
 DECISECOND = 10**8
 """Nanoseconds of a unit of VTIME."""
+SETS = {
+    t.TCSETS: t.TERMIOS_BYTES, t.TCSETSW: t.TERMIOS_BYTES, t.TCSETSF: t.TERMIOS_BYTES,
+    t.TCSETS2: t.TERMIOS_BYTES + 8, t.TCSETSW2: t.TERMIOS_BYTES + 8, t.TCSETSF2: t.TERMIOS_BYTES + 8,
+    t.TCSETA: t.TERMIO_BYTES, t.TCSETAW: t.TERMIO_BYTES, t.TCSETAF: t.TERMIO_BYTES,
+}  # fmt: skip
+"""Requests that set the rules, and the bytes that they take."""
+_FLUSHING = (t.TCSETSF, t.TCSETSF2, t.TCSETAF)
 
 
 class Tty(Stream):
@@ -38,7 +45,16 @@ class Tty(Stream):
 
     kind = S_IFCHR
 
-    def __init__(self, kernel: Kernel, sink: Callable[[bytes], None], *, post: bool = True) -> None:
+    def __init__(
+        self,
+        uaccess: UserAccess,
+        sched: Scheduler,
+        clock: Clock,
+        jobctl: JobControl,
+        sink: Callable[[bytes], None],
+        *,
+        post: bool = True,
+    ) -> None:
         self.ino = TTY_INO
         self.rdev = makedev(136, 0)
         self.name = "/dev/pts/0"
@@ -54,7 +70,8 @@ class Tty(Stream):
         self.on_termios: Callable[[], None] = lambda: None
         """Called after the program has changed the rules."""
         self.discipline = LineDiscipline(self._screen, self._signal)
-        self._kernel = kernel
+        self._uaccess, self._sched, self._clock, self._jobctl = uaccess, sched, clock, jobctl
+        self._signals = jobctl.signals
         self._sink = sink
         self._post = post
 
@@ -74,32 +91,34 @@ class Tty(Stream):
 
     # -- the host's side -----------------------------------------------------------------------------------------
 
+    def available(self, file: File) -> int:
+        return self.discipline.available
+
     def receive(self, data: bytes) -> None:
         """Bytes were typed."""
         was = self.discipline.stopped
         self.discipline.receive(data)
-        wake_up(self._kernel, self.readable)
+        self._sched.wake_up(self.readable)
         if was and not self.discipline.stopped:
-            wake_up(self._kernel, self.startable)
+            self._sched.wake_up(self.startable)
 
     def hang_up(self) -> None:
         """The other side is gone: readers meet the end, the session learns it by SIGHUP."""
         if not self.hung:
             self.hung = True
-            kill_session_leader(self._kernel, self.session, SIGHUP)
-            kill_pgrp(self._kernel, self.pgrp, SIGHUP)
-            kill_pgrp(self._kernel, self.pgrp, SIGCONT)
-            wake_up(self._kernel, self.readable)
-            wake_up(self._kernel, self.startable)
+            self._signals.kill_session_leader(self.session, SIGHUP)
+            self._jobctl.hang_up_group(self.pgrp)
+            self._sched.wake_up(self.readable)
+            self._sched.wake_up(self.startable)
 
     def resize(self, size: tuple[int, int, int, int]) -> None:
         """The window's size changed."""
         if size != self.window:
             self.window = size
-            kill_pgrp(self._kernel, self.pgrp, SIGWINCH)
+            self._signals.kill_pgrp(self.pgrp, SIGWINCH)
 
     def _signal(self, number: int) -> None:
-        kill_pgrp(self._kernel, self.pgrp, number)
+        self._signals.kill_pgrp(self.pgrp, number)
 
     def _screen(self, data: bytes) -> None:
         cooked = self.discipline.cooked(data)
@@ -110,17 +129,17 @@ class Tty(Stream):
 
     # -- the program's side --------------------------------------------------------------------------------------
 
-    def read_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
-        check_change(kernel, task, self, SIGTTIN)
+    def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        self._jobctl.check_change(task, self, SIGTTIN)
         if not count:
             return 0
-        self._await_input(kernel, task, bool(file.flags & O_NONBLOCK), count)
+        self._await_input(task, bool(file.flags & O_NONBLOCK), count)
         data = self.discipline.take(min(count, 4096))
-        done = put_device_bytes(kernel, task, address, data)
+        done = self._uaccess.put_device_bytes(task, address, data)
         self.discipline.give_back(data[done:])
         return done
 
-    def _await_input(self, kernel: Kernel, task: Task, nonblock: bool, count: int) -> None:
+    def _await_input(self, task: Task, nonblock: bool, count: int) -> None:
         """Sleep until a read may return: a line, VMIN bytes, or VTIME without one."""
         discipline = self.discipline
         until: int | None = None
@@ -137,40 +156,126 @@ class Tty(Stream):
                 if not least and not pause:
                     return
                 if pause and (there if least else True) and there != seen:
-                    until = kernel.sched.now + pause * DECISECOND
+                    until = self._clock.now + pause * DECISECOND
                 seen = there
-                if until is not None and kernel.sched.now >= until:
+                if until is not None and self._clock.now >= until:
                     return
             if nonblock:
                 raise KernelError(EAGAIN)
-            if signal_pending(task):
+            if task.pending:
                 raise KernelError(ERESTARTSYS)
-            wait_on(kernel, task, (self.readable,), self.readable.what, until)
-            check_change(kernel, task, self, SIGTTIN)
+            self._sched.schedule((self.readable,), self.readable.what, until)
+            self._jobctl.check_change(task, self, SIGTTIN)
 
-    def write_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
+    def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
         if self.discipline.termios.lflag & TOSTOP:
-            check_change(kernel, task, self, SIGTTOU)
+            self._jobctl.check_change(task, self, SIGTTOU)
         while self.discipline.stopped and not self.hung:
             if file.flags & O_NONBLOCK:
                 raise KernelError(EAGAIN)
-            if signal_pending(task):
+            if task.pending:
                 raise KernelError(ERESTARTSYS)
-            wait_on(kernel, task, (self.startable,), self.startable.what)
+            self._sched.schedule((self.startable,), self.startable.what)
         if self.hung:
             raise KernelError(EIO)
-        data, left = copy_from_user(kernel, task, address, count)
+        data, left = self._uaccess.copy_from_user(task, address, count)
         if left and not data:
-            from sandbox.kernel.abi.errno import EFAULT
-
             raise KernelError(EFAULT)
         self._screen(data)
         return len(data)
 
-    def poll_file(self, kernel: Kernel, task: Task, file: File) -> Ready:
+    def poll(self, file: File, task: Task) -> Ready:
         mask = POLLIN | POLLRDNORM if self.discipline.ready or self.hung else 0
         if self.hung:
             mask |= POLLHUP | POLLERR
         if not self.discipline.stopped:
             mask |= POLLOUT | POLLWRNORM
         return Ready(mask, (self.readable, self.startable))
+
+    # -- ioctl ---------------------------------------------------------------------------------------------------
+
+    def ioctl(self, file: File, task: Task, request: int, argument: int) -> int:
+        discipline = self.discipline
+        terms = discipline.termios
+        if request == t.TCGETS:
+            self._uaccess.put_user(task, argument, terms.pack())
+        elif request == t.TCGETS2:
+            self._uaccess.put_user(task, argument, terms.pack() + pack_speeds())
+        elif request == t.TCGETA:
+            self._uaccess.put_user(task, argument, terms.pack_old())
+        elif request in SETS:
+            self._jobctl.check_change(task, self, SIGTTOU)
+            data = self._uaccess.get_user(task, argument, SETS[request])
+            if request in _FLUSHING:
+                discipline.flush_input()
+            discipline.set_termios(terms.with_old(data) if SETS[request] == t.TERMIO_BYTES else Termios.unpack(data))
+            self.on_termios()
+            self._sched.wake_up(self.readable)
+            self._sched.wake_up(self.startable)
+        elif request == t.TIOCGWINSZ:
+            self._uaccess.put_user(task, argument, pack_winsize(*self.window))
+        elif request == t.TIOCSWINSZ:
+            self.resize(unpack_winsize(self._uaccess.get_user(task, argument, t.WINSIZE_BYTES)))
+        elif request == t.FIONREAD:
+            self._uaccess.put_user(task, argument, discipline.available.to_bytes(4, "little"))
+        elif request in (t.TIOCOUTQ, t.TIOCGETD):
+            self._uaccess.put_user(task, argument, bytes(4))
+        elif request == t.TIOCSTI:
+            self.receive(self._uaccess.get_user(task, argument, 1))
+        elif request in (t.TCSBRK, t.TCSBRKP):
+            self._jobctl.check_change(task, self, SIGTTOU)
+        elif request in (t.TIOCEXCL, t.TIOCNXCL):
+            pass
+        elif request in (t.TCFLSH, t.TCXONC):
+            self._jobctl.check_change(task, self, SIGTTOU)
+            self._flow(request, argument)
+        else:
+            return self._session_ioctl(task, request, argument)
+        return 0
+
+    def _flow(self, request: int, argument: int) -> None:
+        if request == t.TCFLSH:
+            if argument not in (t.TCIFLUSH, t.TCOFLUSH, t.TCIOFLUSH):
+                raise KernelError(EINVAL)
+            if argument != t.TCOFLUSH:
+                self.discipline.flush_input()
+            return
+        if argument > 3:
+            raise KernelError(EINVAL)
+        if argument in (t.TCOOFF, t.TCOON):
+            self.discipline.stopped = argument == t.TCOOFF
+            self._sched.wake_up(self.startable)
+
+    def _session_ioctl(self, task: Task, request: int, argument: int) -> int:
+        controls = self.session == task.sid
+        if request == t.TIOCSCTTY:
+            if controls and task.sid == task.pid:
+                return 0
+            if task.sid != task.pid or self.session:
+                raise KernelError(EPERM)
+            self.session, self.pgrp = task.sid, task.pgid
+            return 0
+        if request not in (t.TIOCGPGRP, t.TIOCSPGRP, t.TIOCGSID, t.TIOCNOTTY):
+            raise KernelError(ENOTTY)
+        if request == t.TIOCSPGRP:
+            self._jobctl.check_change(task, self, SIGTTOU)
+        if not controls:
+            raise KernelError(ENOTTY)
+        if request == t.TIOCGPGRP:
+            self._uaccess.put_user(task, argument, self.pgrp.to_bytes(4, "little"))
+        elif request == t.TIOCGSID:
+            self._uaccess.put_user(task, argument, self.session.to_bytes(4, "little"))
+        elif request == t.TIOCSPGRP:
+            group = self._uaccess.get_word(task, argument)
+            if group >> 31:
+                raise KernelError(EINVAL)
+            group_members = members(self._jobctl.tasks, group)
+            if not group_members:
+                raise KernelError(ESRCH)
+            if all(each.sid != task.sid for each in group_members):
+                raise KernelError(EPERM)
+            self.pgrp = group
+        elif task.sid == task.pid:
+            group, self.session, self.pgrp = self.pgrp, 0, 0
+            self._jobctl.hang_up_group(group)
+        return 0

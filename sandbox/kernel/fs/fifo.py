@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sandbox.kernel.abi.errno import ENXIO, KernelError
 from sandbox.kernel.abi.flags import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from sandbox.kernel.abi.structs import Stat
-from sandbox.kernel.fs.pipe import Pipe, PipeInode, Sleep, WaitQueue
+from sandbox.kernel.base.wait import Sleep, WaitQueue, Wake
+from sandbox.kernel.fs.pipe import Pipe, PipeInode
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.operations import FileOperations
 
 
 class Fifo(PipeInode):
     """The pipe behind a FIFO's inode, whose attributes it shows."""
 
-    def __init__(self, node: Inode, pipe: Pipe, wake: Callable[[WaitQueue], None]) -> None:
-        super().__init__(node.ino, pipe)
+    def __init__(self, node: Inode, pipe: Pipe, f_op: FileOperations, wake: Wake) -> None:
+        super().__init__(node.ino, pipe, f_op)
         self.node = node
         self.name = node.name
         self.openers = WaitQueue("the other end of a FIFO")

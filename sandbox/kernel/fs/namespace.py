@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.kernel.abi.errno import EACCES, ENOENT, EOVERFLOW, KernelError
 from sandbox.kernel.abi.flags import (
@@ -24,32 +24,37 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
     X_OK,
 )
+from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.base.time import EPOCH
-from sandbox.kernel.drivers.chrdev import DEV_DEVICE, memory_devices
 from sandbox.kernel.fs.hostfs import GIVEN_DEVICE, HOST_DEVICE, HostDirectory, HostTree, InodeNumbers
 from sandbox.kernel.fs.overlayfs import Overlay
 from sandbox.kernel.fs.pipe import PIPE_DEVICE
 from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
-from sandbox.kernel.procfs.nodes import PROC_DEVICE
 from sandbox.kernel.vfs import namei
-from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.file import LARGEST_SMALL, File
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Directory, Inode, as_directory
 from sandbox.kernel.vfs.namei import Dentry
 from sandbox.x86.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from sandbox.kernel.task.task import Task
-
 OPEN_ONLY = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC
 """Flags that open(2) uses up: F_GETFL does not show them."""
-LARGEST_SMALL = (1 << 31) - 1
-"""Largest size and position of a file that is open without O_LARGEFILE."""
+DEV_DEVICE = makedev(0, 5)
+"""Where devices and standard streams are; the streams have the inode numbers 1 to 3."""
+PROC_DEVICE = makedev(0, 21)
 EXT_MAGIC, TMPFS_MAGIC = 0xEF53, 0x01021994
 OTHER_MAGIC = {HOST_DEVICE: 0x794C7630, PIPE_DEVICE: 0x50495045, PROC_DEVICE: 0x9FA0}
 NO_BLOCKS = {PIPE_DEVICE, PROC_DEVICE}
 FIRST_DEV_INO = 100
 """Smaller numbers on this device are those of character devices and standard streams."""
 DEV_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1", b"stderr": b"fd/2"}
+
+
+class Walker(Protocol):
+    """A task, as far as the tree of files knows it."""
+
+    cwd: Dentry
+    root: Dentry | None
+    umask: int
 
 
 class FileSystem:
@@ -66,7 +71,6 @@ class FileSystem:
         writable: bool = False,
         files: Mapping[str, bytes | Path] | None = None,
         devices: bool = True,
-        seed: int = 0,
         now: Callable[[], int] = lambda: EPOCH,
     ) -> None:
         self.now = now
@@ -85,14 +89,12 @@ class FileSystem:
         device, kind = ("/dev/root", "ext4") if top is lower else ("overlay", "overlay")
         self.mounts = [(device, "/", kind, "rw,noatime")]
         """(device, path, type, options) as /proc/mounts shows them."""
-        self.lock_waiters: dict[object, object] = {}
-        """Owners of file locks that sleep, and whose lock each waits for."""
         self._pinned: list[Directory] = []
         """Directories with something laid over them: they must not be forgotten while nobody uses them."""
         self.standard = devices
         """It has /dev and /tmp, and the kernel adds /proc."""
         if devices:
-            self._make_dev(seed)
+            self._make_dev()
             self._make_tmp()
         for path, data in (files or {}).items():
             self.add(path, data)
@@ -100,10 +102,8 @@ class FileSystem:
     def _time(self) -> int:
         return self.now()
 
-    def _make_dev(self, seed: int) -> None:
+    def _make_dev(self) -> None:
         directory = RamFs(self._time, device=DEV_DEVICE, first_ino=FIRST_DEV_INO).root
-        for name, inode in memory_devices(seed).items():
-            directory.pinned[name] = inode
         for name, target in DEV_LINKS.items():
             directory.symlink(name, target)
         self.mount("dev", "/dev", "devtmpfs", directory)
@@ -131,6 +131,11 @@ class FileSystem:
             inode.link_count(1)
         self._pin(path, inode)
         return inode
+
+    def add_devices(self, devices: Mapping[bytes, Inode]) -> None:
+        """Put device nodes into /dev, by name."""
+        directory = as_directory(namei.lookup(self.root, self.root, b"/dev").inode)
+        directory.pinned.update(devices)
 
     def add_device(self, path: str, inode: Inode) -> None:
         """Put a device's node into the tree.  Raises ConfigurationError."""
@@ -186,18 +191,18 @@ class FileSystem:
 
     # -- what system calls ask ---------------------------------------------------------------------------
 
-    def root_of(self, task: Task) -> Dentry:
+    def root_of(self, task: Walker) -> Dentry:
         """Where the absolute paths of a task start."""
         return task.root or self.root
 
-    def open(self, task: Task, at: Dentry, path: bytes, flags: int, mode: int = 0) -> File:
+    def open(self, task: Walker, at: Dentry, path: bytes, flags: int, mode: int = 0) -> File:
         """open(2) relative to ``at``: the open file, for which the caller finds a descriptor.
 
         After O_TRUNC the caller drops the pages that it has cached.  Raises KernelError as ``open_namei``.
         """
         return self.open_found(self.find_open(task, at, path, flags, mode), flags)
 
-    def find_open(self, task: Task, at: Dentry, path: bytes, flags: int, mode: int = 0) -> Dentry:
+    def find_open(self, task: Walker, at: Dentry, path: bytes, flags: int, mode: int = 0) -> Dentry:
         """The first half of ``open``: what there is to be opened, created if need be."""
         return namei.open_namei(self.root_of(task), at, path, flags, mode & 0o7777 & ~task.umask)
 
@@ -211,7 +216,7 @@ class FileSystem:
                 inode.truncate(0)
         return File(inode, flags & ~OPEN_ONLY, dentry)
 
-    def open_exec(self, task: Task, path: bytes) -> tuple[Inode, str]:
+    def open_exec(self, task: Walker, path: bytes) -> tuple[Inode, str]:
         """What execve(2) runs, a regular file with an x bit, and its path.  Raises KernelError(EACCES, …)."""
         dentry = namei.lookup(self.root_of(task), task.cwd, path)
         inode = dentry.inode

@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import EAGAIN, EBUSY, EFAULT, EINVAL, EPERM, EPIPE, KernelError
 from sandbox.kernel.abi.flags import (
@@ -32,10 +31,12 @@ from sandbox.kernel.abi.flags import (
     S_IFIFO,
 )
 from sandbox.kernel.abi.structs import Stat, makedev
+from sandbox.kernel.base.wait import Sleep, WaitQueue
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Inode
+from sandbox.kernel.vfs.operations import FileOperations
+from sandbox.x86.paging import PAGE_SIZE
 
-PAGE_SIZE = 4096
 SLOTS = 16
 MAXIMUM_SLOTS = 256
 PIPE_DEVICE = makedev(0, 13)
@@ -43,22 +44,6 @@ PIPE_DEVICE = makedev(0, 13)
 Move = Callable[[int, int, int, int], int]
 """``move(frame, offset, length, done)`` copies ``length`` bytes between ``offset`` in a frame and the place
 that is ``done`` bytes into the program's buffer; it returns the bytes that could not be copied."""
-
-
-@dataclass(slots=True, eq=False)
-class WaitQueue:
-    """Tasks that sleep until ``what`` is possible.  Who sleeps puts itself in, who wakes empties it.
-
-    ``wakes`` counts the times that it was woken, from which an edge is told.
-    """
-
-    what: str
-    tasks: list[Any] = field(default_factory=list)
-    wakes: int = 0
-
-
-Sleep = Callable[[WaitQueue], None]
-"""Returns when the queue was woken, perhaps for nothing; raises KernelError(ERESTARTSYS) for a signal."""
 
 
 @dataclass(slots=True)
@@ -246,10 +231,14 @@ class PipeInode(Inode):
 
     kind = S_IFIFO
 
-    def __init__(self, ino: int, pipe: Pipe) -> None:
+    def __init__(self, ino: int, pipe: Pipe, f_op: FileOperations) -> None:
         self.ino = ino
         self.pipe = pipe
+        self._f_op = f_op
         self.name = f"pipe:[{ino}]"
+
+    def operations(self) -> FileOperations:
+        return self._f_op
 
     def stat(self) -> Stat:
         return Stat(dev=PIPE_DEVICE, ino=self.ino, mode=S_IFIFO | 0o600, uid=GUEST_UID, gid=GUEST_GID)
@@ -261,8 +250,8 @@ class PipeInode(Inode):
         self.pipe.close_end(file.writable)
 
 
-def make_pipe(ino: int, pipe: Pipe, flags: int = 0) -> tuple[File, File]:
+def make_pipe(ino: int, pipe: Pipe, f_op: FileOperations, flags: int = 0) -> tuple[File, File]:
     """The open files of pipe(2): for reading and for writing; of ``flags`` O_NONBLOCK counts."""
-    inode = PipeInode(ino, pipe)
+    inode = PipeInode(ino, pipe, f_op)
     flags &= O_NONBLOCK
     return File(inode, O_RDONLY | flags), File(inode, O_WRONLY | flags)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.engine.exits import Trap
+from sandbox.kernel.inspect.ptdump import walk_lines
+from sandbox.kernel.inspect.symbolize import Symbols
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.task.task import Task
 
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
 
-
-def fatal_report(kernel: Kernel, task: Task, trap: Trap) -> str:
+def fatal_report(kernel: Kernel, symbols: Symbols, task: Task, trap: Trap) -> str:
     """Several lines: what happened, instruction, registers, and for a page fault the walk level by level."""
     from sandbox.image.disassemble import disassemble
     from sandbox.x86.error_code import PageFaultCode
@@ -22,14 +20,14 @@ def fatal_report(kernel: Kernel, task: Task, trap: Trap) -> str:
     if trap.vector == 14:
         lines.append(
             f"page fault at {trap.address:#010x}: {PageFaultCode(trap.error_code).describe()}, "
-            f"eip {trap.eip:#010x}{kernel.user_symbol(task, trap.eip)}"
+            f"eip {trap.eip:#010x}{symbols.user_symbol(task, trap.eip)}"
         )
     else:
         name = Vector(trap.vector).name if trap.vector < 32 else f"vector {trap.vector}"
         lines.append(
-            f"{name} (error code {trap.error_code:#x}) at eip {trap.eip:#010x}{kernel.user_symbol(task, trap.eip)}"
+            f"{name} (error code {trap.error_code:#x}) at eip {trap.eip:#010x}{symbols.user_symbol(task, trap.eip)}"
         )
-    code = kernel.peek(task.mm, trap.eip, 15)
+    code = kernel.peek.peek(task.mm, trap.eip, 15)
     if code:
         try:
             instruction = disassemble(code, trap.eip, 1)[0]
@@ -42,7 +40,7 @@ def fatal_report(kernel: Kernel, task: Task, trap: Trap) -> str:
     lines.append("  " + "  ".join(f"{name} {value & 0xFFFFFFFF:08x}" for name, value in values[:4]))
     lines.append("  " + "  ".join(f"{name} {value & 0xFFFFFFFF:08x}" for name, value in values[4:]))
     if trap.vector == 14:
-        lines.append(kernel.walk_text(task.mm, trap.address, trap.error_code))
+        lines += ["  " + line for line in walk_lines(kernel, task.mm.cr3, trap.address, trap.error_code)]
         vma = task.mm.vmas.find(trap.address)
         if vma is None:
             lines.append("  no area above the address")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import BusError, Exit, Trap
-from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.inspect.ptdump import walk_lines
+from sandbox.kernel.inspect.symbolize import Symbols
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.mm import active_mm
 from sandbox.kernel.module.hypercall import GuestKernelBug
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import PAGE_SIZE
 from sandbox.x86.vectors import describe
-
-if TYPE_CHECKING:
-    from sandbox.kernel.arch.cpu import KernelCpu
-    from sandbox.kernel.kernel import Kernel
 
 PAGE_FAULT = 14
 STACK_BYTES = PAGE_SIZE
@@ -27,7 +29,7 @@ class KernelOops(SandboxError):
     exit_status = 3
 
 
-def oops(kernel: Kernel, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
+def oops(kernel: Kernel, symbols: Symbols, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
     """Raises GuestKernelBug when a module's call is at work, else KernelOops."""
     what = str(exit_)
     if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
@@ -42,25 +44,23 @@ def oops(kernel: Kernel, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> No
     below = cpu.kstack.stack_top - (context.esp & 0xFFFFFFFF)
     if cpu.module_calls and STACK_BYTES < below < 16 << 20:
         what = f"kernel stack overflow, {below >> 10} KB deep where there are {STACK_BYTES >> 10}: {what}"
-    summary = f"{what}, in {kernel.kernel_symbol(exit_.eip)} on CPU {cpu.index}"
-    detail = "\n".join(_lines(kernel, cpu, context, exit_))
+    summary = f"{what}, in {symbols.kernel_symbol(exit_.eip)} on CPU {cpu.index}"
+    detail = "\n".join(_lines(kernel, symbols, cpu, context, exit_))
     if cpu.module_calls:
         raise GuestKernelBug(summary, detail)
     raise KernelOops(summary, detail)
 
 
-def _lines(kernel: Kernel, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> list[str]:
+def _lines(kernel: Kernel, symbols: Symbols, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> list[str]:
     from sandbox.image.disassemble import text_of
 
-    code = kernel.peek(cpu.active_mm, exit_.eip, 15)
+    code = kernel.peek.peek(active_mm(cpu), exit_.eip, 15)
     lines = [f"  {exit_.eip:08x}  {text_of(code, exit_.eip) if code else 'no code is mapped here'}"]
     registers = [f"{name}={value:08x}" for name, value in context.general().items()]
     lines += ["  " + " ".join(registers[at : at + 8]) for at in range(0, len(registers), 8)]
     if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
-        from sandbox.kernel.inspect.ptdump import walk_lines
-
         lines += ["  " + line for line in walk_lines(kernel, context.cr3, exit_.address, exit_.error_code)]
-    trace = _call_trace(kernel, context.esp & 0xFFFFFFFF)
+    trace = _call_trace(kernel, symbols, context.esp & 0xFFFFFFFF)
     if trace:
         lines.append("  called from " + ", ".join(trace))
     return lines
@@ -73,14 +73,14 @@ def _behind_a_call(code: bytes) -> bool:
     return code[-5] == 0xE8 or any(code[-n] == 0xFF and code[1 - n] >> 3 & 7 == 2 for n in (2, 3, 6, 7))
 
 
-def _call_trace(kernel: Kernel, esp: int) -> list[str]:
+def _call_trace(kernel: Kernel, symbols: Symbols, esp: int) -> list[str]:
     """Words of the stack that look like return addresses, the nearest first, as 2.0 guessed them."""
     found: list[str] = []
-    raw = kernel.peek(None, esp, min(4 * STACK_WORDS, -esp % PAGE_SIZE or PAGE_SIZE))
+    raw = kernel.peek.peek(None, esp, min(4 * STACK_WORDS, -esp % PAGE_SIZE or PAGE_SIZE))
     first, end = kernel.image.start, kernel.image.routines.text_end
     for at in range(0, len(raw) - 3, 4):
         word = int.from_bytes(raw[at : at + 4], "little")
-        inside = word >= PAGE_OFFSET and (first <= word < end or kernel.modules.at(word) is not None)
-        if len(found) < TRACE_LINES and inside and _behind_a_call(kernel.peek(None, word - 7, 7)):
-            found.append(kernel.kernel_symbol(word))
+        inside = word >= PAGE_OFFSET and (first <= word < end or symbols.in_module(word))
+        if len(found) < TRACE_LINES and inside and _behind_a_call(kernel.peek.peek(None, word - 7, 7)):
+            found.append(symbols.kernel_symbol(word))
     return found

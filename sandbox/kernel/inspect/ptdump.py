@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from sandbox.kernel.kernel import Kernel
 from sandbox.x86.walk import Access, Walk, walk
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 
 def walk_address(kernel: Kernel, cr3: int, linear: int, access: Access) -> Walk:

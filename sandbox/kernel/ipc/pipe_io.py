@@ -2,93 +2,122 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
+from sandbox.kernel.abi.flags import O_NONBLOCK
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
+from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.fs.fifo import Fifo
-from sandbox.kernel.fs.pipe import Pipe, PipeInode, Sleep, WaitQueue, make_pipe
+from sandbox.kernel.fs.pipe import Move, Pipe, PipeInode, make_pipe
 from sandbox.kernel.ipc.socketpair import SocketEnd
-from sandbox.kernel.mm.uaccess import copy_frame_from_user, copy_frame_to_user
-from sandbox.kernel.task.signal import send_signal
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.uaccess import UserAccess
+from sandbox.kernel.task.sched import Scheduler
+from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.task.wait import signal_pending, wait_on, wake_up
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.vfs.operations import FileOperations, Ready, normal
 
 FIRST_PIPE_INO = 1000
 
 
-def new_pipe(kernel: Kernel, flags: int) -> tuple[File, File]:
-    """The two ends of pipe(2); its pages may be in highmem."""
+class Pipes(FileOperations):
+    """Makes pipes, whose pages may be in highmem, and is what the open files of pipes and FIFOs do."""
 
-    pipe = _pipe(kernel)
-    return make_pipe(FIRST_PIPE_INO + kernel.pipes, pipe, flags)
+    def __init__(
+        self, page_alloc: PageAllocator, uaccess: UserAccess, sched: Scheduler, signals: Signals, broken: Breakage
+    ) -> None:
+        self._page_alloc, self._uaccess, self._sched, self._signals = page_alloc, uaccess, sched, signals
+        self._broken_block, self._quiet = broken("no-pipe-block"), broken("no-sigpipe")
+        self._made = 0
+        """Each pipe has its number in its inode's."""
+
+    # -- making --------------------------------------------------------------------------------------------------
+
+    def new_pipe(self, flags: int) -> tuple[File, File]:
+        """The two ends of pipe(2)."""
+        pipe = self._pipe()
+        return make_pipe(FIRST_PIPE_INO + self._made, pipe, self, flags)
+
+    def _pipe(self) -> Pipe:
+        self._made += 1
+        return Pipe(lambda: self._page_alloc.alloc_page(highmem=True), self._page_alloc.put_page, self._sched.wake_up)
+
+    def new_fifo(self, node: Inode) -> Fifo:
+        """The pipe behind a FIFO that is opened for the first time."""
+        return Fifo(node, self._pipe(), self, self._sched.wake_up)
+
+    def new_socket_pair(self) -> tuple[SocketEnd, SocketEnd]:
+        """The two ends of socketpair(2)."""
+        first, second = self._pipe(), self._pipe()
+        ino = FIRST_PIPE_INO + self._made
+        return SocketEnd(ino - 1, first, second, self), SocketEnd(ino, second, first, self)
+
+    # -- what open files do --------------------------------------------------------------------------------------
+
+    def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        pipe = _pipe_of(file)
+        if self._broken_block and not pipe.slots:
+            return 0
+        return self.pipe_to_user(task, pipe, bool(file.flags & O_NONBLOCK), address, count)
+
+    def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        """Without readers the writer gets SIGPIPE."""
+        pipe = _pipe_of(file)
+        return self.pipe_from_user(task, pipe, bool(file.flags & O_NONBLOCK), address, count, quiet=self._quiet)
+
+    def sendpage(self, file: File, task: Task, at: int | None, pfn: int, offset: int, size: int) -> int:
+        def move(frame: int, to: int, length: int, done: int) -> int:
+            return self._uaccess.copy_frame(task, frame, to, pfn, offset + done, length)
+
+        pipe = _pipe_of(file)
+        return self._write(task, pipe, size, move, bool(file.flags & O_NONBLOCK), quiet=False)
+
+    def poll(self, file: File, task: Task) -> Ready:
+        pipe = _pipe_of(file)
+        mask, queues = 0, []
+        if file.readable:
+            mask |= pipe.poll(False)
+            queues.append(pipe.readable)
+        if file.writable:
+            mask |= pipe.poll(True)
+            queues.append(pipe.writable)
+        return Ready(normal(mask), tuple(queues))
+
+    def available(self, file: File) -> int:
+        return _pipe_of(file).available
+
+    def goes_on(self, file: File) -> bool:
+        return bool(self.available(file))
+
+    # -- copies --------------------------------------------------------------------------------------------------
+
+    def pipe_to_user(self, task: Task, pipe: Pipe, nonblock: bool, address: int, count: int) -> int:
+        """Bytes of a pipe into user memory."""
+
+        def move(frame: int, offset: int, length: int, done: int) -> int:
+            return self._uaccess.copy_frame_to_user(task, address + done, frame, offset, length)
+
+        return pipe.read(count, move, self._sched.interruptible_sleep_on, nonblock)
+
+    def pipe_from_user(
+        self, task: Task, pipe: Pipe, nonblock: bool, address: int, count: int, *, quiet: bool = False
+    ) -> int:
+        """User memory into a pipe; SIGPIPE for a write without readers, unless ``quiet``."""
+
+        def move(frame: int, offset: int, length: int, done: int) -> int:
+            return self._uaccess.copy_frame_from_user(task, address + done, frame, offset, length)
+
+        return self._write(task, pipe, count, move, nonblock, quiet)
+
+    def _write(self, task: Task, pipe: Pipe, count: int, move: Move, nonblock: bool, quiet: bool) -> int:
+        try:
+            return pipe.write(count, move, self._sched.interruptible_sleep_on, nonblock)
+        finally:
+            if not pipe.readers and not quiet:
+                self._signals.send_signal(task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid))
 
 
-def _pipe(kernel: Kernel) -> Pipe:
-    kernel.pipes += 1
-    return Pipe(lambda: kernel.alloc_frame(highmem=True), kernel.put_page, lambda queue: wake_up(kernel, queue))
-
-
-def new_fifo(kernel: Kernel, node: Inode) -> Fifo:
-    """The pipe behind a FIFO that is opened for the first time."""
-    return Fifo(node, _pipe(kernel), lambda queue: wake_up(kernel, queue))
-
-
-def new_socket_pair(kernel: Kernel) -> tuple[SocketEnd, SocketEnd]:
-    """The two ends of socketpair(2)."""
-    first, second = _pipe(kernel), _pipe(kernel)
-    ino = FIRST_PIPE_INO + kernel.pipes
-    return SocketEnd(ino - 1, first, second), SocketEnd(ino, second, first)
-
-
-def read_pipe(kernel: Kernel, task: Task, inode: PipeInode, nonblock: bool, address: int, count: int) -> int:
-    """read(2) from a pipe."""
-    if kernel.broken("no-pipe-block") and not inode.pipe.slots:
-        return 0
-    return pipe_to_user(kernel, task, inode.pipe, nonblock, address, count)
-
-
-def pipe_to_user(kernel: Kernel, task: Task, pipe: Pipe, nonblock: bool, address: int, count: int) -> int:
-    """Bytes of a pipe into user memory."""
-
-    def move(frame: int, offset: int, length: int, done: int) -> int:
-        return copy_frame_to_user(kernel, task, address + done, frame, offset, length)
-
-    return pipe.read(count, move, sleeper(kernel, task), nonblock)
-
-
-def write_pipe(kernel: Kernel, task: Task, inode: PipeInode, nonblock: bool, address: int, count: int) -> int:
-    """write(2) to a pipe; without readers the writer gets SIGPIPE."""
-    return pipe_from_user(kernel, task, inode.pipe, nonblock, address, count, quiet=kernel.broken("no-sigpipe"))
-
-
-def pipe_from_user(
-    kernel: Kernel, task: Task, pipe: Pipe, nonblock: bool, address: int, count: int, *, quiet: bool = False
-) -> int:
-    """User memory into a pipe; SIGPIPE for a write without readers, unless ``quiet``."""
-
-    def move(frame: int, offset: int, length: int, done: int) -> int:
-        return copy_frame_from_user(kernel, task, address + done, frame, offset, length)
-
-    try:
-        return pipe.write(count, move, sleeper(kernel, task), nonblock)
-    finally:
-        if not pipe.readers and not quiet:
-            send_signal(kernel, task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid))
-
-
-def sleeper(kernel: Kernel, task: Task) -> Sleep:
-    """How a task sleeps on a wait queue in a system call that a signal ends."""
-
-    def sleep(queue: WaitQueue) -> None:
-        wait_on(kernel, task, (queue,), queue.what)
-        if signal_pending(task):
-            raise KernelError(ERESTARTSYS)
-
-    return sleep
+def _pipe_of(file: File) -> Pipe:
+    assert isinstance(file.inode, PipeInode)
+    return file.inode.pipe

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.kernel.abi.flags import O_NONBLOCK, POLLHUP, POLLIN, POLLOUT, S_IFSOCK
 from sandbox.kernel.abi.poll import POLLRDHUP, POLLRDNORM, POLLWRNORM
 from sandbox.kernel.abi.structs import Stat, makedev
 from sandbox.kernel.fs.pipe import Pipe
-from sandbox.kernel.ipc.stream import Ready, Stream
+from sandbox.kernel.ipc.stream import Stream
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
-    from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.operations import Ready
 
 SOCKET_DEVICE = makedev(0, 8)
+
+
+class PipeCopies(Protocol):
+    """Who moves bytes between pipes and user memory; ``pipe_io`` does."""
+
+    def pipe_to_user(self, task: Task, pipe: Pipe, nonblock: bool, address: int, count: int) -> int: ...
+
+    def pipe_from_user(
+        self, task: Task, pipe: Pipe, nonblock: bool, address: int, count: int, *, quiet: bool = False
+    ) -> int: ...
 
 
 class SocketEnd(Stream):
@@ -24,7 +32,8 @@ class SocketEnd(Stream):
 
     kind = S_IFSOCK
 
-    def __init__(self, ino: int, incoming: Pipe, outgoing: Pipe) -> None:
+    def __init__(self, ino: int, incoming: Pipe, outgoing: Pipe, copies: PipeCopies) -> None:
+        self._copies = copies
         self.ino = ino
         self.name = f"socket:[{ino}]"
         self.incoming, self.outgoing = incoming, outgoing
@@ -35,23 +44,22 @@ class SocketEnd(Stream):
     def stat(self) -> Stat:
         return Stat(dev=SOCKET_DEVICE, ino=self.ino, mode=S_IFSOCK | 0o777, uid=GUEST_UID, gid=GUEST_GID)
 
-    def read_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
-        return self.receive(kernel, task, address, count, bool(file.flags & O_NONBLOCK))
+    def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        return self.receive(task, address, count, bool(file.flags & O_NONBLOCK))
 
-    def write_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
-        return self.send(kernel, task, address, count, bool(file.flags & O_NONBLOCK))
+    def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        return self.send(task, address, count, bool(file.flags & O_NONBLOCK))
 
-    def receive(self, kernel: Kernel, task: Task, address: int, count: int, nonblock: bool) -> int:
+    def available(self, file: File) -> int:
+        return self.incoming.available
+
+    def receive(self, task: Task, address: int, count: int, nonblock: bool) -> int:
         """Bytes into user memory; 0 when the other end sends no more."""
-        from sandbox.kernel.ipc.pipe_io import pipe_to_user
+        return self._copies.pipe_to_user(task, self.incoming, nonblock, address, count) if self.receives else 0
 
-        return pipe_to_user(kernel, task, self.incoming, nonblock, address, count) if self.receives else 0
-
-    def send(self, kernel: Kernel, task: Task, address: int, count: int, nonblock: bool, quiet: bool = False) -> int:
+    def send(self, task: Task, address: int, count: int, nonblock: bool, quiet: bool = False) -> int:
         """Bytes from user memory; EPIPE, and SIGPIPE unless ``quiet``, when the other end receives no more."""
-        from sandbox.kernel.ipc.pipe_io import pipe_from_user
-
-        return pipe_from_user(kernel, task, self.outgoing, nonblock, address, count, quiet=quiet)
+        return self._copies.pipe_from_user(task, self.outgoing, nonblock, address, count, quiet=quiet)
 
     def shutdown(self, receiving: bool, sending: bool) -> None:
         """End one direction or both."""
@@ -65,7 +73,7 @@ class SocketEnd(Stream):
     def released(self, file: File) -> None:
         self.shutdown(True, True)
 
-    def poll_file(self, kernel: Kernel, task: Task, file: File) -> Ready:
+    def poll(self, file: File, task: Task) -> Ready:
         ended = not self.receives or not self.incoming.writers
         mask = POLLIN | POLLRDNORM if self.incoming.slots or ended else 0
         if ended:

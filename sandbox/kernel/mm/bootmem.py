@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sandbox.kernel.base.layout import KERNEL_LOAD, PAGE_SIZE, REGION
+from sandbox.kernel.base.layout import KERNEL_LOAD, MEGABYTE, REGION
 from sandbox.x86.errors import ConfigurationError
+from sandbox.x86.paging import PAGE_SIZE
 
-MEGABYTE = 1 << 20
 _SHIFTS = {"k": 10, "m": 20, "g": 30}
 
 

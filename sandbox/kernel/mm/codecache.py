@@ -31,6 +31,8 @@ class CodeCache:
         self._writable: set[int] = set()
         self._retired: set[int] = set()
         self._watched: dict[int, int] = {}
+        self.dma_stored: list[tuple[int, int]] = []
+        """(physical address, bytes) that devices have stored since a CPU came back last."""
         self.drops = 0
         """Times that translations were dropped."""
 
@@ -63,6 +65,17 @@ class CodeCache:
         """A device or the loader stored into the frame."""
         if pfn in self._code or pfn in self._retired:
             self.drop()
+
+    def dma_done(self, physical: int, size: int) -> None:
+        """A device has stored ``size`` bytes; what that means is seen to when no CPU runs."""
+        self.dma_stored.append((physical, size))
+
+    def after_dma(self) -> None:
+        """Translations of what was in the frames that devices have stored into are stale."""
+        for physical, size in self.dma_stored:
+            for pfn in range(physical >> 12, (physical + size - 1 >> 12) + 1):
+                self.host_wrote(pfn)
+        self.dma_stored.clear()
 
     def turn_over(self) -> None:
         """Another CPU is about to run."""

@@ -1,194 +1,234 @@
 """Page faults of user addresses: ``do_no_page``, ``do_anonymous_page``, ``do_wp_page``, stack growth.
 
-Each function returns the resolution's name, the word that traces and manifests use.  Addresses are linear.
+Each function returns the resolution, whose value is the word that traces and manifests use.  Addresses are linear.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from enum import StrEnum
 
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.arch.cpu import KernelCpu
-from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.layout import TASK_SIZE
+from sandbox.kernel.base.stats import Stats
+from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.filemap import PageCache
+from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pgtable import NX, RW, US, A, D, P
-from sandbox.kernel.mm.rlimit import RLIMIT_STACK, may_expand
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgdat import PgDat
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.rlimit import RLIMIT_STACK, Limits, may_expand
+from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 from sandbox.kernel.vfs.inode import Inode
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.error_code import PageFaultCode
+from sandbox.x86.paging import NX, PAGE_SIZE, RW, US, A, D, P
 
 PAGE_MASK = ~(PAGE_SIZE - 1)
-ERROR_PRESENT, ERROR_WRITE, ERROR_USER, ERROR_FETCH = 1, 2, 4, 16
+ERROR_PRESENT, ERROR_WRITE = int(PageFaultCode.P), int(PageFaultCode.W)
+ERROR_USER, ERROR_FETCH = int(PageFaultCode.U), int(PageFaultCode.I)
 STACK_SLACK = 65536 + 32 * 4
 """Bytes below ESP that an instruction may touch and still grow the stack (2.4: ENTER pushes that much)."""
 
-BAD_AREA = "sigsegv"
-BUS_ERROR = "sigbus"
+
+class Resolution(StrEnum):
+    """What became of a page fault."""
+
+    ZERO_PAGE = "zero-page"
+    DEMAND_ZERO = "demand-zero"
+    FILE_READ = "file-read"
+    FILE_PRIVATE = "file-private"
+    COW_COPY = "cow-copy"
+    COW_REUSE = "cow-reuse"
+    SHARED_WRITE = "shared-write"
+    STACK_GROWTH = "stack-growth"
+    SPURIOUS = "spurious"
+    VMALLOC_SYNC = "vmalloc-sync"
+    FIXUP = "fixup"
+    BAD_AREA = "sigsegv"
+    BUS_ERROR = "sigbus"
+    OOM_KILL = "oom-kill"
 
 
-def mk_pte(kernel: Kernel, vma: Vma, pfn: int, writable: bool) -> int:
-    """The entry for a frame in an area: present, user, NX where the area is not executable."""
-    executable = bool(vma.prot & PROT_EXEC)
-    flags = P | US | A | (RW if writable else 0) | (0 if executable else kernel.tables.nx)
-    kernel.code.mapped(pfn, executable, writable)
-    return kernel.tables.pfn_pte(pfn, flags)
+UNRESOLVED = (Resolution.BAD_AREA, Resolution.BUS_ERROR)
+"""Nothing was brought in."""
 
 
-def do_page_fault(kernel: Kernel, cpu: KernelCpu, mm: Mm, address: int, error_code: int, esp: int) -> str:
-    """Resolve a fault at a user address, whoever touched it; BAD_AREA or BUS_ERROR when there is nothing to resolve.
+class PageFaults:
+    """The fault handlers, over the tables, the allocator and the page cache of one machine."""
 
-    Raises OutOfMemory.
-    """
-    vma = mm.vmas.find(address)
-    if vma is None:
-        return BAD_AREA
-    resolution = ""
-    if address < vma.start:
-        if not vma.flags & VM_GROWSDOWN or (error_code & ERROR_USER and address + STACK_SLACK < esp):
-            return BAD_AREA
-        if kernel.broken("no-stack-growth") or not _grow_stack(kernel, cpu, mm, vma, address):
-            return BAD_AREA
-        resolution = "stack-growth"
-    write = bool(error_code & ERROR_WRITE)
-    # A fetch of a page that is not there counts as a read, as on Linux: with NX it faults again when it is.
-    fetch = error_code & ERROR_FETCH and error_code & ERROR_PRESENT
-    needed = PROT_WRITE if write else PROT_EXEC if fetch else PROT_READ | PROT_EXEC | PROT_WRITE
-    if not vma.prot & needed:
-        return BAD_AREA
-    how = handle_mm_fault(kernel, cpu, mm, vma, address, write)
-    return resolution if resolution and how != BUS_ERROR else how
+    __slots__ = (
+        "_broken_eof", "_broken_private", "_broken_reuse", "_broken_shared", "_code", "_early_free", "_grows",
+        "_highmem", "_memmap", "_nx", "_page_alloc", "_pagecache", "_stats", "_tables", "_tlb", "_unlimited",
+        "_zero_page",
+    )  # fmt: skip
 
+    def __init__(
+        self,
+        tables: PageTables,
+        tlb: Tlb,
+        pgdat: PgDat,
+        page_alloc: PageAllocator,
+        highmem: Highmem,
+        pagecache: PageCache,
+        code: CodeCache,
+        zero_page: int,
+        stats: Stats,
+        broken: Breakage,
+    ) -> None:
+        self._tables, self._tlb, self._memmap = tables, tlb, pgdat.memmap
+        self._page_alloc, self._highmem, self._pagecache = page_alloc, highmem, pagecache
+        self._code, self._zero_page, self._stats = code, zero_page, stats
+        self._nx = tables.nx
+        self._grows, self._unlimited = not broken("no-stack-growth"), broken("no-stack-limit")
+        self._broken_eof, self._broken_private = broken("no-eof-check"), broken("no-file-private")
+        self._broken_shared, self._broken_reuse = broken("no-shared"), broken("no-reuse")
+        self._early_free = broken("early-free")
 
-def _grow_stack(kernel: Kernel, cpu: KernelCpu, mm: Mm, vma: Vma, address: int) -> bool:
-    """Grow an area down to an address if RLIMIT_STACK, RLIMIT_AS and its neighbours allow it."""
-    if kernel.broken("no-stack-limit"):
-        return mm.vmas.expand(vma, address, TASK_SIZE)
-    task = cpu.current
-    if task is None:
-        return mm.vmas.expand(vma, address, kernel.config.stack_limit)
-    pages = (vma.start - (address & PAGE_MASK)) // PAGE_SIZE
-    if not may_expand(task.limits, mm, pages, vma.prot, vma.flags):
-        return False
-    return mm.vmas.expand(vma, address, task.limits[RLIMIT_STACK][0])
+    def mk_pte(self, vma: Vma, pfn: int, writable: bool) -> int:
+        """The entry for a frame in an area: present, user, NX where the area is not executable."""
+        executable = bool(vma.prot & PROT_EXEC)
+        self._code.mapped(pfn, executable, writable)
+        return self._tables.pfn_pte(pfn, P | US | A | (RW if writable else 0) | (0 if executable else self._nx))
 
+    def do_page_fault(
+        self, cpu: KernelCpu, mm: Mm, address: int, error_code: int, esp: int, limits: Limits
+    ) -> Resolution:
+        """Resolve a fault at a user address, whoever touched it; one of UNRESOLVED when there is nothing to resolve.
 
-def handle_mm_fault(kernel: Kernel, cpu: KernelCpu, mm: Mm, vma: Vma, address: int, write: bool) -> str:
-    """Bring the page of an address in, or break its sharing.
+        ``limits`` are those of the process that faults.  Raises OutOfMemory.
+        """
+        vma = mm.vmas.find(address)
+        if vma is None:
+            return Resolution.BAD_AREA
+        grown = False
+        if address < vma.start:
+            if not vma.flags & VM_GROWSDOWN or (error_code & ERROR_USER and address + STACK_SLACK < esp):
+                return Resolution.BAD_AREA
+            if not self._grows or not self._expand_stack(mm, vma, address, limits):
+                return Resolution.BAD_AREA
+            grown = True
+        write = bool(error_code & ERROR_WRITE)
+        # A fetch of a page that is not there counts as a read, as on Linux: with NX it faults again when it is.
+        fetch = error_code & ERROR_FETCH and error_code & ERROR_PRESENT
+        needed = PROT_WRITE if write else PROT_EXEC if fetch else PROT_READ | PROT_EXEC | PROT_WRITE
+        if not vma.prot & needed:
+            return Resolution.BAD_AREA
+        how = self.handle_mm_fault(cpu, mm, vma, address, write)
+        return Resolution.STACK_GROWTH if grown and how is not Resolution.BUS_ERROR else how
 
-    The table comes first: when there is no frame for it, no page is left without an owner.  Raises OutOfMemory.
-    """
-    page = address & PAGE_MASK
-    tables = kernel.tables
-    ptep = tables.pte_alloc(mm.pgd, page)
-    pte = tables.read(ptep)
-    if not pte & P:
-        mm.minor_faults += 1
-        if vma.inode is None:
-            return do_anonymous_page(kernel, mm, vma, ptep, write)
-        return do_no_page(kernel, cpu, mm, vma, vma.inode, page, ptep, write)
-    if write and not pte & RW:
-        return do_wp_page(kernel, cpu, mm, vma, page, ptep, pte)
-    kernel.tlb.flush_tlb_page(cpu, mm, page)
-    return "spurious"
+    def _expand_stack(self, mm: Mm, vma: Vma, address: int, limits: Limits) -> bool:
+        """Grow an area down to an address if RLIMIT_STACK, RLIMIT_AS and its neighbours allow it."""
+        if self._unlimited:
+            return mm.vmas.expand(vma, address, TASK_SIZE)
+        pages = (vma.start - (address & PAGE_MASK)) // PAGE_SIZE
+        if not may_expand(limits, mm.vmas, pages, vma.prot, vma.flags):
+            return False
+        return mm.vmas.expand(vma, address, limits[RLIMIT_STACK][0])
 
+    def handle_mm_fault(self, cpu: KernelCpu, mm: Mm, vma: Vma, address: int, write: bool) -> Resolution:
+        """Bring the page of an address in, or break its sharing.
 
-def do_no_page(
-    kernel: Kernel, cpu: KernelCpu, mm: Mm, vma: Vma, inode: Inode, page: int, ptep: int, write: bool
-) -> str:
-    """A page of a file: the page cache's frame, or for a private write a copy of it at once."""
-    index = vma.page_of(page)
-    if index << 12 >= (inode.size + PAGE_SIZE - 1) & PAGE_MASK and not kernel.broken("no-eof-check"):
-        return BUS_ERROR
-    try:
-        pfn = kernel.pagecache.find_page(inode, index)
-    except KernelError:
-        return BUS_ERROR
-    shared = vma.shared and not kernel.broken("no-shared")
-    if write and not shared and not kernel.broken("no-file-private"):
-        kernel.memmap.get_page(pfn)
+        The table comes first: when there is no frame for it, no page is left without an owner.  Raises OutOfMemory.
+        """
+        page = address & PAGE_MASK
+        tables = self._tables
+        ptep = tables.pte_alloc(mm.pgd, page)
+        pte = tables.read(ptep)
+        if not pte & P:
+            mm.minor_faults += 1
+            if vma.inode is None:
+                return self.do_anonymous_page(vma, ptep, write)
+            return self.do_no_page(cpu, vma, vma.inode, page, ptep, write)
+        if write and not pte & RW:
+            return self.do_wp_page(cpu, mm, vma, page, ptep, pte)
+        self._tlb.flush_tlb_page(cpu, mm, page)
+        return Resolution.SPURIOUS
+
+    def do_no_page(self, cpu: KernelCpu, vma: Vma, inode: Inode, page: int, ptep: int, write: bool) -> Resolution:
+        """A page of a file: the page cache's frame, or for a private write a copy of it at once."""
+        index = vma.page_of(page)
+        if index * PAGE_SIZE >= (inode.size + PAGE_SIZE - 1) & PAGE_MASK and not self._broken_eof:
+            return Resolution.BUS_ERROR
         try:
-            mine = kernel.alloc_frame(highmem=True)
-        finally:
-            kernel.put_page(pfn)
-        source, target = kernel.kmap.kmap(cpu, pfn), kernel.kmap.kmap(cpu, mine)
-        cpu.call(kernel.routines.copy_page, esi=source, edi=target)
-        kernel.kmap.kunmap(cpu, target)
-        kernel.kmap.kunmap(cpu, source)
-        kernel.counters.bytes_by_guest += PAGE_SIZE
-        kernel.tables.set_pte(ptep, mk_pte(kernel, vma, mine, True) | D)
-        return "file-private"
-    kernel.memmap.get_page(pfn)
-    writable = write or (shared and bool(vma.prot & PROT_WRITE))
-    kernel.tables.set_pte(ptep, mk_pte(kernel, vma, pfn, writable))
-    return "file-read"
+            pfn = self._pagecache.find_page(inode, index)
+        except KernelError:
+            return Resolution.BUS_ERROR
+        shared = vma.shared and not self._broken_shared
+        if write and not shared and not self._broken_private:
+            mine = self._frame_beside(pfn)
+            self._page_alloc.put_page(pfn)
+            self._highmem.copy_highpage(cpu, mine, pfn)
+            self._tables.set_pte(ptep, self.mk_pte(vma, mine, True) | D)
+            return Resolution.FILE_PRIVATE
+        self._memmap.get_page(pfn)
+        writable = write or (shared and bool(vma.prot & PROT_WRITE))
+        self._tables.set_pte(ptep, self.mk_pte(vma, pfn, writable))
+        return Resolution.FILE_READ
 
+    def do_anonymous_page(self, vma: Vma, ptep: int, write: bool) -> Resolution:
+        """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU."""
+        if not write:
+            self._tables.set_pte(ptep, self.mk_pte(vma, self._zero_page, False))
+            return Resolution.ZERO_PAGE
+        pfn = self._page_alloc.alloc_page(highmem=True)
+        self._highmem.clear_user_highpage(pfn)
+        self._tables.set_pte(ptep, self.mk_pte(vma, pfn, True) | D)
+        return Resolution.DEMAND_ZERO
 
-def do_anonymous_page(kernel: Kernel, mm: Mm, vma: Vma, ptep: int, write: bool) -> str:
-    """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU."""
-    if not write:
-        kernel.tables.set_pte(ptep, mk_pte(kernel, vma, kernel.zero_page, False))
-        return "zero-page"
-    pfn = kernel.alloc_frame(highmem=True)
-    clear_user_highpage(kernel, pfn)
-    kernel.tables.set_pte(ptep, mk_pte(kernel, vma, pfn, True) | D)
-    return "demand-zero"
+    def do_wp_page(self, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> Resolution:
+        """A write to a page that is mapped read-only in a writable area: the sole owner keeps it, others copy.
 
-
-def clear_user_highpage(kernel: Kernel, pfn: int) -> None:
-    """Let the CPU clear a frame that a program will see."""
-    if kernel.broken("no-zero"):
-        return
-    kernel.clear_highpage(pfn)
-    kernel.counters.bytes_by_guest += PAGE_SIZE
-
-
-def do_wp_page(kernel: Kernel, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> str:
-    """A write to a page that is mapped read-only in a writable area: the sole owner keeps it, others copy.
-
-    Post 001 (Tweedie): the old data is copied out of the faulting process's own mapping; only the new frame needs
-    a kernel address.  The old frame is released after the flush (MM 11).
-    """
-    tables, memmap = kernel.tables, kernel.memmap
-    old = tables.pte_pfn(pte)
-    if vma.shared and not kernel.broken("no-shared"):
-        kernel.code.mapped(old, not pte & NX, True)
-        tables.set_pte(ptep, pte | RW | A)
-        kernel.tlb.flush_tlb_page(cpu, mm, page)
-        return "shared-write"
-    if memmap.count(old) == 1 and not memmap.reserved(old) and not kernel.broken("no-reuse"):
-        kernel.code.mapped(old, not pte & NX, True)
-        tables.set_pte(ptep, pte | RW | D | A)
-        kernel.tlb.flush_tlb_page(cpu, mm, page)
-        kernel.counters.cow_reuses += 1
-        return "cow-reuse"
-    memmap.get_page(old)
-    try:
-        new = kernel.alloc_frame(highmem=True)
-    except BaseException:
-        kernel.put_page(old)
-        raise
-    if old == kernel.zero_page:
-        clear_user_highpage(kernel, new)
-        resolution = "demand-zero"
-    else:
-        window = kernel.kmap.kmap(cpu, new)
-        if cpu.active_mm is mm:
-            cpu.call(kernel.routines.copy_page, esi=page, edi=window)
+        The old frame is released after the flush (MM 11).
+        """
+        memmap = self._memmap
+        old = self._tables.pte_pfn(pte)
+        if vma.shared and not self._broken_shared:
+            self._make_writable(cpu, mm, page, ptep, pte | RW | A)
+            return Resolution.SHARED_WRITE
+        if memmap.count(old) == 1 and not memmap.reserved(old) and not self._broken_reuse:
+            self._make_writable(cpu, mm, page, ptep, pte | RW | D | A)
+            self._stats.cow_reuses += 1
+            return Resolution.COW_REUSE
+        new = self._frame_beside(old)
+        if old == self._zero_page:
+            self._highmem.clear_user_highpage(new)
+            how = Resolution.DEMAND_ZERO
         else:
-            source = kernel.kmap.kmap(cpu, old)
-            cpu.call(kernel.routines.copy_page, esi=source, edi=window)
-            kernel.kmap.kunmap(cpu, source)
-        kernel.kmap.kunmap(cpu, window)
-        kernel.counters.bytes_by_guest += PAGE_SIZE
-        kernel.counters.cow_copies += 1
-        resolution = "cow-copy"
-    kernel.put_page(old)
-    if kernel.broken("early-free"):
-        kernel.put_page(old)
-    tables.set_pte(ptep, mk_pte(kernel, vma, new, True) | D)
-    kernel.tlb.flush_tlb_page(cpu, mm, page)
-    if not kernel.broken("early-free"):
-        kernel.put_page(old)
-    return resolution
+            self._copy_cow_page(cpu, mm, page, new, old)
+            how = Resolution.COW_COPY
+        self._page_alloc.put_page(old)
+        if self._early_free:
+            self._page_alloc.put_page(old)
+        self._tables.set_pte(ptep, self.mk_pte(vma, new, True) | D)
+        self._tlb.flush_tlb_page(cpu, mm, page)
+        if not self._early_free:
+            self._page_alloc.put_page(old)
+        return how
+
+    def _make_writable(self, cpu: KernelCpu, mm: Mm, page: int, ptep: int, pte: int) -> None:
+        self._code.mapped(self._tables.pte_pfn(pte), not pte & NX, True)
+        self._tables.set_pte(ptep, pte)
+        self._tlb.flush_tlb_page(cpu, mm, page)
+
+    def _frame_beside(self, pfn: int) -> int:
+        """A frame to copy another into, on which a reference is held from here on, lest reclaim take it.
+
+        Raises OutOfMemory, without the reference.
+        """
+        self._memmap.get_page(pfn)
+        try:
+            return self._page_alloc.alloc_page(highmem=True)
+        except BaseException:
+            self._page_alloc.put_page(pfn)
+            raise
+
+    def _copy_cow_page(self, cpu: KernelCpu, mm: Mm, page: int, new: int, old: int) -> None:
+        """Post 001 (Tweedie): out of the faulting process's own mapping, where that is loaded."""
+        if cpu.active_mm is mm:
+            self._highmem.copy_user_highpage(cpu, new, page)
+        else:
+            self._highmem.copy_highpage(cpu, new, old)
+        self._stats.cow_copies += 1

@@ -8,19 +8,16 @@ that nobody uses any more go with it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from weakref import ref
 
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.mm.fault import clear_user_highpage
+from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.page import INDEX, MAPPING, PG_CACHE
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.machine.memory import Reason
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-
-PAGE_SIZE = 4096
+from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.x86.paging import PAGE_SIZE
 
 
 class SharedMemory(Inode):
@@ -57,10 +54,13 @@ class PageCache:
     ``find_page`` brings a page in through the disk's DMA; the frame may be in highmem.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, memory: PhysicalMemory, pgdat: PgDat, page_alloc: PageAllocator, highmem: Highmem) -> None:
+        self._memory, self._memmap = memory, pgdat.memmap
+        self._page_alloc, self._highmem = page_alloc, highmem
         self._spaces: dict[int, AddressSpace] = {}
         """By id() of the inode; an entry goes when its inode does."""
+        self._by_number: dict[int, AddressSpace] = {}
+        """By what the struct page of each of its pages has in its mapping word."""
         self._orphans: list[AddressSpace] = []
         """Of inodes that are gone, for ``reap``."""
         self._last_number = 0
@@ -88,23 +88,24 @@ class PageCache:
         for space in (*self._spaces.values(), *self._orphans):
             yield from space.pages.values()
 
+    def space_of(self, pfn: int) -> tuple[AddressSpace, int]:
+        """Whose page a frame of the cache is, and which, by its struct page."""
+        at = self._memmap.at(pfn)
+        words = self._memmap.words
+        return self._by_number[words[at + MAPPING]], words[at + INDEX]
+
     def replace(self, pfn: int, new: int) -> None:
         """A page of the cache has moved to another frame; who calls moves the cache's reference."""
-        for space in (*self._spaces.values(), *self._orphans):
-            for index, frame in space.pages.items():
-                if frame == pfn:
-                    space.pages[index] = new
-                    memmap = self._kernel.memmap
-                    at = memmap.at(new)
-                    memmap.words[at + MAPPING], memmap.words[at + INDEX] = space.number, index
-                    return
+        space, index = self.space_of(pfn)
+        space.pages[index] = new
+        self._enter_page(new, space, index)
 
     def write_out(self, inode: Inode, index: int) -> None:
         """Write a cached page to the file, as far as the file reaches.  Raises KernelError (EIO, ENOSPC)."""
         pfn = self.cached(inode, index)
         used = min(PAGE_SIZE, inode.size - index * PAGE_SIZE)
         if pfn is not None and used > 0:
-            memory = self._kernel.memory
+            memory = self._memory
             at = memory.host_index(pfn << 12)
             inode.write_block(index, bytes(memory.bytes[at : at + used]))
 
@@ -115,14 +116,10 @@ class PageCache:
             return
         first = -(-size // PAGE_SIZE)
         for index in [index for index in space.pages if index >= first]:
-            self._kernel.put_page(space.pages.pop(index))
+            self._page_alloc.put_page(space.pages.pop(index))
         tail = space.pages.get(size // PAGE_SIZE) if size % PAGE_SIZE else None
         if tail is not None:
-            kernel, cpu = self._kernel, self._kernel.this_cpu
-            window = kernel.kmap.kmap(cpu, tail)
-            offset = size % PAGE_SIZE
-            cpu.call(kernel.routines.clear_user, ecx=PAGE_SIZE - offset, edi=window + offset)
-            kernel.kmap.kunmap(cpu, window)
+            self._highmem.clear_tail(tail, size % PAGE_SIZE)
 
     def invalidate_inode_pages(self, inode: Inode, first: int, end: int) -> int:
         """Release the pages [first, end) of a file that only the cache holds; the number released."""
@@ -145,8 +142,10 @@ class PageCache:
         """Release the pages of inodes that are gone; their number."""
         released = 0
         while self._orphans:
-            for pfn in self._orphans.pop().pages.values():
-                self._kernel.put_page(pfn)
+            space = self._orphans.pop()
+            del self._by_number[space.number]
+            for pfn in space.pages.values():
+                self._page_alloc.put_page(pfn)
                 released += 1
         return released
 
@@ -158,42 +157,46 @@ class PageCache:
         key = id(inode)
         self._last_number += 1
         gone = ref(inode, lambda _: self._forget(key))
-        space = self._spaces[key] = AddressSpace(gone, self._last_number, isinstance(inode, SharedMemory))
+        space = AddressSpace(gone, self._last_number, isinstance(inode, SharedMemory))
+        self._spaces[key] = self._by_number[space.number] = space
         return space
 
     def _forget(self, key: int) -> None:
         space = self._spaces.pop(key)
         if space.pages:
             self._orphans.append(space)
+        else:
+            del self._by_number[space.number]
 
     def _read_in(self, space: AddressSpace, inode: Inode, index: int) -> int:
-        kernel = self._kernel
-        pfn = kernel.alloc_frame(highmem=True)
+        pfn = self._page_alloc.alloc_page(highmem=True)
         if space.kept:
-            clear_user_highpage(kernel, pfn)
+            self._highmem.clear_user_highpage(pfn)
         else:
             try:
                 data = inode.read_block(index)
             except KernelError:
-                kernel.put_page(pfn)
+                self._page_alloc.put_page(pfn)
                 raise
-            kernel.memory.host_write(pfn << 12, data.ljust(PAGE_SIZE, b"\0"), Reason.DMA)
+            self._memory.host_write(pfn * PAGE_SIZE, data.ljust(PAGE_SIZE, b"\0"), Reason.DMA)
             self.reads += 1
-        memmap = kernel.memmap
-        memmap.set_flags(pfn, memmap.flags(pfn) | PG_CACHE)
-        at = memmap.at(pfn)
-        memmap.words[at + MAPPING], memmap.words[at + INDEX] = space.number, index
+        self._memmap.set_flags(pfn, self._memmap.flags(pfn) | PG_CACHE)
+        self._enter_page(pfn, space, index)
         space.pages[index] = pfn
         return pfn
 
+    def _enter_page(self, pfn: int, space: AddressSpace, index: int) -> None:
+        at = self._memmap.at(pfn)
+        self._memmap.words[at + MAPPING], self._memmap.words[at + INDEX] = space.number, index
+
     def _release(self, space: AddressSpace, candidates: list[int], wanted: int = 1 << 30) -> int:
-        kernel, released = self._kernel, 0
+        released = 0
         for index in candidates:
             if released >= wanted:
                 break
             pfn = space.pages[index]
-            if kernel.memmap.count(pfn) == 1:
+            if self._memmap.count(pfn) == 1:
                 del space.pages[index]
-                kernel.put_page(pfn)
+                self._page_alloc.put_page(pfn)
                 released += 1
         return released

@@ -1,4 +1,4 @@
-"""How the kernel reaches a frame's data: ``kmap`` and ``kunmap``.
+"""How the kernel reaches a frame's data: ``kmap_atomic`` windows, and the copies that go through them.
 
 Every access goes through here, also while the direct map covers the frame.  Highmem frames get a window in the
 fixmap: per CPU, a few slots used as a stack, each change followed by a local ``invlpg`` (MM 14).
@@ -6,13 +6,16 @@ fixmap: per CPU, a few slots used as a stack, each change followed by a local ``
 
 from __future__ import annotations
 
-from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import FIXADDR_END, PAGE_OFFSET, Layout
-from sandbox.kernel.mm.pgtable import NX, RW, A, D, P, PageTables
+from sandbox.kernel.base.stats import Stats
+from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
 
-SLOTS = 16
+KM_SLOTS = 16
 """Windows of one CPU."""
 PAGE_KERNEL = P | RW | A | D
 
@@ -23,42 +26,77 @@ class KmapError(SandboxError):
     exit_status = 3
 
 
-class Kmap:
+class Highmem:
     """Windows on frames; ``depth`` of every CPU must be 0 whenever a task goes back to ring 3."""
 
-    def __init__(self, tables: PageTables, kernel_pgd: int, layout: Layout, tlb: Tlb, cpus: int) -> None:
-        self._tables = tables
-        self._pgd = kernel_pgd
+    __slots__ = ("_broken_zero", "_flags", "_low", "_smp", "_stats", "_tables", "_tlb", "depth", "windows")
+
+    def __init__(self, tables: PageTables, layout: Layout, tlb: Tlb, smp: Smp, stats: Stats, broken: Breakage) -> None:
+        self._tables, self._tlb, self._smp, self._stats = tables, tlb, smp, stats
         self._low = layout.direct_frames
-        self._tlb = tlb
-        self._flags = PAGE_KERNEL | (NX if tables.nx else 0)
-        self.depth = [0] * cpus
+        self._flags = PAGE_KERNEL | tables.nx
+        self._broken_zero = broken("no-zero")
+        self.depth = [0] * len(smp.cpus)
         self.windows = 0
         """Windows opened so far."""
 
-    def kmap(self, cpu: KernelCpu, pfn: int) -> int:
+    def kmap_atomic(self, cpu: KernelCpu, pfn: int) -> int:
         """The kernel linear address of a frame: in the direct map for lowmem, else a window of this CPU.
 
         Raises KmapError when this CPU's windows are used up.
         """
         if pfn < self._low:
-            return PAGE_OFFSET + (pfn << 12)
+            return PAGE_OFFSET + pfn * PAGE_SIZE
         depth = self.depth[cpu.index]
-        if depth == SLOTS:
+        if depth == KM_SLOTS:
             raise KmapError(f"CPU {cpu.index} has no free kmap window")
-        linear = FIXADDR_END - ((cpu.index * SLOTS + depth + 1) << 12)
-        self._tables.map_page(self._pgd, linear, self._tables.pfn_pte(pfn, self._flags), user=False)
+        linear = FIXADDR_END - (cpu.index * KM_SLOTS + depth + 1) * PAGE_SIZE
+        tables = self._tables
+        tables.map_page(tables.kernel_pgd, linear, tables.pfn_pte(pfn, self._flags), user=False)
         self._tlb.flush_tlb_one(cpu, linear)
         self.depth[cpu.index] = depth + 1
         self.windows += 1
         return linear
 
-    def kunmap(self, cpu: KernelCpu, linear: int) -> None:
+    def kunmap_atomic(self, cpu: KernelCpu, linear: int) -> None:
         """Release the window opened last.  Raises KmapError for any other address outside the direct map."""
-        if linear < PAGE_OFFSET + (self._low << 12):
+        if linear < PAGE_OFFSET + self._low * PAGE_SIZE:
             return
         depth = self.depth[cpu.index] - 1
-        if depth < 0 or linear != FIXADDR_END - ((cpu.index * SLOTS + depth + 1) << 12):
+        if depth < 0 or linear != FIXADDR_END - (cpu.index * KM_SLOTS + depth + 1) * PAGE_SIZE:
             raise KmapError(f"kmap window {linear:#010x} is not the last one of CPU {cpu.index}")
-        self._tables.map_page(self._pgd, linear, 0, user=False)
+        self._tables.map_page(self._tables.kernel_pgd, linear, 0, user=False)
         self.depth[cpu.index] = depth
+
+    def clear_highpage(self, pfn: int) -> None:
+        """Let the CPU clear a frame of lowmem or highmem."""
+        cpu = self._smp.this_cpu
+        window = self.kmap_atomic(cpu, pfn)
+        cpu.call(cpu.routines.clear_page, edi=window)
+        self.kunmap_atomic(cpu, window)
+
+    def clear_user_highpage(self, pfn: int) -> None:
+        """The same for a frame that a program will see."""
+        if not self._broken_zero:
+            self.clear_highpage(pfn)
+            self._stats.bytes_by_guest += PAGE_SIZE
+
+    def clear_tail(self, pfn: int, offset: int) -> None:
+        """Let the CPU clear a frame from a byte on."""
+        cpu = self._smp.this_cpu
+        window = self.kmap_atomic(cpu, pfn)
+        cpu.call(cpu.routines.clear_user, ecx=PAGE_SIZE - offset, edi=window + offset)
+        self.kunmap_atomic(cpu, window)
+
+    def copy_highpage(self, cpu: KernelCpu, target: int, source: int) -> None:
+        """Let a CPU copy one frame into another."""
+        window = self.kmap_atomic(cpu, source)
+        self.copy_user_highpage(cpu, target, window)
+        self.kunmap_atomic(cpu, window)
+
+    def copy_user_highpage(self, cpu: KernelCpu, target: int, linear: int) -> None:
+        """Let a CPU copy what it sees at a linear address: only the target needs a kernel address (post 001)."""
+        window = self.kmap_atomic(cpu, target)
+        cpu.call(cpu.routines.copy_page, esi=linear, edi=window)
+        self.kunmap_atomic(cpu, window)
+        self._stats.bytes_by_guest += PAGE_SIZE

@@ -2,59 +2,94 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
+from sandbox.kernel.mm.highmem import Highmem
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgdat import DMA_END, PgDat
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.sparse import CannotAddMemory, MemoryModel
+from sandbox.kernel.mm.vmalloc import Vmalloc
+from sandbox.machine.memory import PhysicalMemory
+from sandbox.x86.paging import PAGE_SIZE, RW, A, D, G, P
 
-from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
-from sandbox.kernel.mm.frames import DMA_END
-from sandbox.kernel.mm.pgtable import RW, A, D, G, P
-from sandbox.kernel.mm.sparse import CannotAddMemory
 
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+class Hotplug:
+    """Adds ranges of RAM to a running kernel; ``ram`` lists what it knows of, as (physical, bytes)."""
 
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        ram: list[tuple[int, int]],
+        tables: PageTables,
+        layout: Layout,
+        model: MemoryModel,
+        pgdat: PgDat,
+        page_alloc: PageAllocator,
+        highmem: Highmem,
+        vmalloc: Vmalloc,
+        broken: Breakage,
+    ) -> None:
+        self._memory, self._ram, self._tables, self._layout, self._model = memory, ram, tables, layout, model
+        self._pgdat, self._page_alloc, self._highmem, self._vmalloc = pgdat, page_alloc, highmem, vmalloc
+        self._unprepared = broken("no-add-check")
 
-def add_memory(kernel: Kernel, physical: int, size: int) -> None:
-    """Give a range of RAM that boot was not told of to the allocator; bytes, whole pages.
+    def add_memory(self, physical: int, size: int) -> None:
+        """Give a range of RAM that boot was not told of to the allocator; bytes, whole pages.
 
-    Frames inside the direct map's region are mapped there, the rest becomes highmem.  Raises CannotAddMemory,
-    OutOfMemory.
-    """
-    if size <= 0 or physical % PAGE_SIZE or size % PAGE_SIZE:
-        raise CannotAddMemory(f"{size:#x} bytes at {physical:#x} are not whole pages")
-    end = physical + size
-    if not kernel.memory.is_ram(physical, size):
-        raise CannotAddMemory(f"{physical:#x}-{end:#x} is not RAM throughout")
-    if any(start < end and physical < start + length for start, length in kernel.ram):
-        raise CannotAddMemory(f"{physical:#x}-{end:#x} meets RAM that is there already")
-    first, count = physical >> 12, size >> 12
-    if not kernel.broken("no-add-check"):
-        kernel.model.populate(kernel, first, count)
-    if kernel.config.policies["vmalloc_sync"] == "eager":
-        vmemmap = kernel.layout.vmemmap
-        if vmemmap.size:
-            kernel.vmalloc.sync_all(vmemmap.start, vmemmap.end)
-    edge = kernel.layout.direct_frames
-    low = max(0, min(count, edge - first))
-    frames = kernel.frames
-    if low:
-        _map_directly(kernel, first, low)
+        Frames inside the direct map's region are mapped there, the rest becomes highmem.  Raises CannotAddMemory,
+        OutOfMemory.
+        """
+        self._check(physical, size)
+        first, count = physical // PAGE_SIZE, size // PAGE_SIZE
+        if not self._unprepared:
+            self._model.populate(first, count, self)
+        vmemmap = self._layout.vmemmap
+        if self._vmalloc.eager and vmemmap.size:
+            self._vmalloc.sync_all(vmemmap.start, vmemmap.end)
+        low = max(0, min(count, self._layout.direct_frames - first))
+        if low:
+            self._map_directly(first, low)
+        self._give(first, low, count)
+        self._ram.append((physical, size))
+
+    def _check(self, physical: int, size: int) -> None:
+        if size <= 0 or physical % PAGE_SIZE or size % PAGE_SIZE:
+            raise CannotAddMemory(f"{size:#x} bytes at {physical:#x} are not whole pages")
+        end = physical + size
+        if not self._memory.is_ram(physical, size):
+            raise CannotAddMemory(f"{physical:#x}-{end:#x} is not RAM throughout")
+        if any(start < end and physical < start + length for start, length in self._ram):
+            raise CannotAddMemory(f"{physical:#x}-{end:#x} meets RAM that is there already")
+
+    def _give(self, first: int, low: int, count: int) -> None:
+        """Frames [first, first + count), of which ``low`` are in the direct map, join their zones."""
+        pgdat = self._pgdat
         split = max(0, min(low, DMA_END - first))
-        if split:
-            frames.add_range(frames.dma, first, split)
-        if low > split:
-            frames.add_range(frames.normal, first + split, low - split)
-    if count > low:
-        frames.add_range(frames.high, first + low, count - low)
-    for zone in frames.zones:
-        zone.open_all()
-    kernel.ram.append((physical, size))
+        for zone, start, end in ((pgdat.dma, 0, split), (pgdat.normal, split, low), (pgdat.high, low, count)):
+            if start < end:
+                pgdat.add_range(zone, first + start, end - start)
+        for zone in pgdat.zones:
+            zone.open_all()
 
+    def _map_directly(self, first: int, count: int) -> None:
+        """Small pages in the direct map; where a large page covers a frame already, it stays."""
+        tables, flags = self._tables, P | RW | A | D | G | self._tables.nx
+        for pfn in range(first, first + count):
+            linear = PAGE_OFFSET + pfn * PAGE_SIZE
+            if not tables.lookup_pte(tables.kernel_pgd, linear) & P:
+                tables.map_page(tables.kernel_pgd, linear, tables.pfn_pte(pfn, flags), user=False)
+        self._vmalloc.sync_all(PAGE_OFFSET + first * PAGE_SIZE, PAGE_OFFSET + (first + count) * PAGE_SIZE)
 
-def _map_directly(kernel: Kernel, first: int, count: int) -> None:
-    """Small pages in the direct map; where a large page covers a frame already, it stays."""
-    tables, flags = kernel.tables, P | RW | A | D | G | kernel.tables.nx
-    for pfn in range(first, first + count):
-        linear = PAGE_OFFSET + (pfn << 12)
-        if not tables.lookup_pte(kernel.kernel_pgd, linear) & P:
-            tables.map_page(kernel.kernel_pgd, linear, tables.pfn_pte(pfn, flags), user=False)
-    kernel.vmalloc.sync_all(PAGE_OFFSET + (first << 12), PAGE_OFFSET + (first + count << 12))
+    # -- where the structures lie --------------------------------------------------------------------------------
+
+    def reserve(self, kind: str, size: int) -> tuple[int, tuple[int, ...]]:
+        return self._vmalloc.reserve(kind, size)
+
+    def alloc(self) -> int:
+        pfn = self._page_alloc.alloc_page()
+        self._highmem.clear_highpage(pfn)
+        return pfn
+
+    def free(self, pfn: int) -> None:
+        self._page_alloc.put_page(pfn)

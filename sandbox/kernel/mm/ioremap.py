@@ -6,14 +6,11 @@ already: 2.0 used it by its address, ioremap returns that one.  RAM that may bel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
-from sandbox.kernel.mm.pgtable import PCD
-from sandbox.kernel.mm.vmalloc import BadVfree
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
+from sandbox.kernel.mm.pgdat import PgDat
+from sandbox.kernel.mm.vmalloc import BadVfree, Vmalloc
+from sandbox.x86.paging import PAGE_SIZE, PCD
 
 ISA_START, ISA_END = 0xA0000, 0x100000
 HIGHEST = 1 << 32
@@ -23,9 +20,12 @@ PAGE_MASK = -PAGE_SIZE
 class IoRemap:
     """Mappings of device memory on one kernel; they are vmalloc areas that own no frame."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._version = kernel.config.policies["ioremap"]
+    def __init__(
+        self, vmalloc: Vmalloc, layout: Layout, pgdat: PgDat, ram: list[tuple[int, int]], config: KernelConfig
+    ) -> None:
+        self._vmalloc, self._layout, self._pgdat, self._ram = vmalloc, layout, pgdat, ram
+        self._version = config.policies["ioremap"]
+        self._unchecked = config.broken("no-ram-check")
 
     def vremap(self, offset: int, size: int) -> int:
         """Linear address of ``size`` bytes at physical address ``offset``; 0 when it is refused.
@@ -33,10 +33,10 @@ class IoRemap:
         Refused are addresses below the end of lowmem, bases inside a page, nothing, and what wraps around.
         """
         end = offset + size
-        live = self._ram_below(offset) and not self._kernel.broken("no-ram-check")
+        live = self._ram_below(offset) and not self._unchecked
         if live or offset % PAGE_SIZE or not size or end > HIGHEST:
             return 0
-        return self._kernel.vmalloc.vmap_device(offset, -(-size // PAGE_SIZE) * PAGE_SIZE, "vremap")
+        return self._vmalloc.vmap_device(offset, -(-size // PAGE_SIZE) * PAGE_SIZE, "vremap")
 
     def ioremap(self, physical: int, size: int, nocache: bool = False) -> int:
         """The same for any alignment: base plus offset in the page; ``nocache`` sets PCD."""
@@ -58,32 +58,34 @@ class IoRemap:
         end = -(-last // PAGE_SIZE) * PAGE_SIZE if self._version == "2.4" else (last | PAGE_SIZE - 1) + 1
         if end <= start:
             return 0
-        linear = self._kernel.vmalloc.vmap_device(start, end - start, "ioremap", PCD if nocache else 0)
+        linear = self._vmalloc.vmap_device(start, end - start, "ioremap", PCD if nocache else 0)
         return linear + physical % PAGE_SIZE if linear else 0
+
+    def ioremap_nocache(self, physical: int, size: int) -> int:
+        """With PCD set."""
+        return self.ioremap(physical, size, nocache=True)
 
     def iounmap(self, address: int) -> None:
         """Give a mapping back; addresses of the direct map are nobody's.  Raises BadVfree."""
-        kernel = self._kernel
-        if not address or PAGE_OFFSET <= address < kernel.layout.direct.end:
+        if not address or PAGE_OFFSET <= address < self._layout.direct.end:
             return
-        area = kernel.vmalloc.find(address)
+        area = self._vmalloc.find(address)
         if area is None or area.owned or area.start != address & PAGE_MASK:
             what = "memory, not a device's" if area is not None and area.owned else "no mapping begins there"
-            raise BadVfree(f"iounmap({address:#010x}): {what}", kernel.vmalloc.report())
-        kernel.vmalloc.vfree(area.start)
+            raise BadVfree(f"iounmap({address:#010x}): {what}", self._vmalloc.report())
+        self._vmalloc.vfree(area.start)
 
     def _ram_below(self, physical: int) -> bool:
         """Below ``high_memory``, the end of the direct map."""
-        kernel = self._kernel
-        low = max(start + size for start, size in kernel.ram if start < kernel.layout.direct.size)
-        return physical < min(low, kernel.layout.direct.size)
+        low = max(start + size for start, size in self._ram if start < self._layout.direct.size)
+        return physical < min(low, self._layout.direct.size)
 
     def _all_reserved(self, first: int, last: int) -> bool:
         """No frame of the range is the allocator's."""
-        if self._kernel.broken("no-ram-check"):
+        if self._unchecked:
             return True
         return not any(self._owned(pfn) for pfn in range(first >> 12, (last >> 12) + 1))
 
     def _owned(self, pfn: int) -> bool:
         """The allocator has the frame, opened or not."""
-        return any(zone.has(pfn) for zone in self._kernel.frames.zones)
+        return any(zone.has(pfn) for zone in self._pgdat.zones)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sandbox.engine.context import CpuContext
-from sandbox.kernel.arch.cpu import KernelCpu
-from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
-from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.inject import OutOfMemory
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.base.printk import Log
 from sandbox.kernel.mm.gfp import DMA, LEVEL_MASK
 from sandbox.kernel.mm.page import INDEX, PG_HEAD, PG_SLAB
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgdat import PgDat
+from sandbox.machine.memory import PhysicalMemory
 from sandbox.x86.errors import SandboxError
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 HEADER, DESCRIPTOR = 8, 16
 USED, FREE, USED_DMA = 0xFFAA0055, 0x0055FFAA, 0xFF00AA55
@@ -64,16 +66,20 @@ class KmallocArea:
 class Kmalloc:
     """Buckets and areas of one kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._version = kernel.config.policies["kmalloc"]
+    def __init__(
+        self, memory: PhysicalMemory, smp: Smp, pgdat: PgDat, page_alloc: PageAllocator, config: KernelConfig, log: Log
+    ) -> None:
+        self._memory, self._smp, self._log = memory, smp, log
+        self._memmap, self._page_alloc = pgdat.memmap, page_alloc
+        self._unchecked = config.broken("no-kfree-check")
+        self._version = config.policies["kmalloc"]
         self._slab = self._version == "2.1"
         sizes: tuple[tuple[int, int, int], ...] = BUCKETS[:8] if self._version == "1.0" else BUCKETS
         if self._slab:
             sizes = tuple(
                 (size, max(1, PAGE_SIZE // size), max(0, (size // PAGE_SIZE).bit_length() - 1)) for size in SLAB_SIZES
             )
-        sizes = tuple(each for each in sizes if each[2] < kernel.frames.orders)
+        sizes = tuple(each for each in sizes if each[2] < pgdat.orders)
         self.buckets = [Bucket(size, pieces, order, ([], [])) for size, pieces, order in sizes]
         self._sizes = [bucket.size for bucket in self.buckets]
         self._overhead = 0 if self._slab else HEADER
@@ -110,11 +116,13 @@ class Kmalloc:
 
     def kmalloc(self, size: int, priority: int) -> int:
         """Linear address of ``size`` bytes, 0 for none: the routine on the CPU, as a module's call runs it."""
-        return self._kernel.this_cpu.call_c(self._kernel.routines.kmalloc, size, priority)
+        cpu = self._smp.this_cpu
+        return cpu.call_c(cpu.routines.kmalloc, size, priority)
 
     def kfree(self, address: int) -> None:
         """Give it back.  Raises BadKfree."""
-        self._kernel.this_cpu.call_c(self._kernel.routines.kfree, address)
+        cpu = self._smp.this_cpu
+        cpu.call_c(cpu.routines.kfree, address)
 
     # -- what the routines ask -----------------------------------------------------------------------------------
 
@@ -122,7 +130,7 @@ class Kmalloc:
         """The area that gives a piece, 1 with the piece in EDX (slab), or 0."""
         wanted = size + self._overhead
         if wanted > self._sizes[-1]:
-            self._kernel.printk(f"kmalloc of too large a block ({size} bytes).\n")
+            self._log.printk(f"kmalloc of too large a block ({size} bytes).\n")
             return 0
         number = bisect_left(self._sizes, wanted)
         bucket, dma = self.buckets[number], bool(priority & DMA)
@@ -150,7 +158,7 @@ class Kmalloc:
             return 0
         start = self._area_of(address)
         area = self.areas.get(start)
-        believed = self._kernel.broken("no-kfree-check")
+        believed = self._unchecked
         if area is None:
             if believed:
                 return 0
@@ -189,7 +197,7 @@ class Kmalloc:
     # -- areas ---------------------------------------------------------------------------------------------------
 
     def _refill(self, cpu: KernelCpu, number: int, priority: int) -> bool:
-        kernel, bucket = self._kernel, self.buckets[number]
+        bucket = self.buckets[number]
         dma = bool(priority & DMA)
         order = bucket.order
         spare = self._spare[number] if number < 3 and not dma else None
@@ -199,27 +207,26 @@ class Kmalloc:
             address = spare
         else:
             try:
-                pfn = kernel.page_alloc.alloc_pages(priority & (DMA | LEVEL_MASK), order)
+                pfn = self._page_alloc.alloc_pages(priority & (DMA | LEVEL_MASK), order)
             except OutOfMemory:
                 return False
-            kernel.memmap.set_flags(pfn, kernel.memmap.flags(pfn) | PG_SLAB)
+            self._memmap.set_flags(pfn, self._memmap.flags(pfn) | PG_SLAB)
             address = PAGE_OFFSET + (pfn << 12)
         area = self.areas[address] = KmallocArea(number, order, dma)
         if self._slab:
             area.free = [address + at * bucket.size for at in range(bucket.pieces)][::-1]
         else:
-            cpu.call(kernel.routines.kmalloc_format, eax=bucket.size, ecx=bucket.pieces, edx=order, edi=address)
+            cpu.call(cpu.routines.kmalloc_format, eax=bucket.size, ecx=bucket.pieces, edx=order, edi=address)
         bucket.areas[dma].append(address)
         return True
 
     def _release(self, start: int, area: KmallocArea) -> None:
-        kernel = self._kernel
         del self.areas[start]
         if self._version == "2.0" and area.order < 3 and not area.dma and self._spare[area.order] is None:
             self._spare[area.order] = start
             return
         pfn = start - PAGE_OFFSET >> 12
-        memmap = kernel.memmap
+        memmap = self._memmap
         memmap.set_flags(pfn, memmap.flags(pfn) & ~PG_SLAB)
         at = memmap.at(pfn)
         if self._version == "2.0" and memmap.flags(pfn) & PG_HEAD and memmap.words[at + INDEX] != area.order:
@@ -228,7 +235,7 @@ class Kmalloc:
             memmap.words[at + INDEX] = area.order
             if not area.order:
                 memmap.set_flags(pfn, memmap.flags(pfn) & ~PG_HEAD)
-        kernel.page_alloc.free_pages(pfn, area.order)
+        self._page_alloc.free_pages(pfn, area.order)
 
     def _list_of(self, bucket: Bucket, area: KmallocArea) -> list[int]:
         """The list for an area with free pieces; 1.2 puts those for DMA on the list for all when they come back."""
@@ -254,7 +261,7 @@ class Kmalloc:
         return address - self._overhead & -PAGE_SIZE
 
     def _word(self, linear: int) -> int:
-        return self._kernel.memory.words[linear - PAGE_OFFSET >> 2]
+        return self._memory.words[linear - PAGE_OFFSET >> 2]
 
     def report(self) -> str:
         """One line a size with areas."""

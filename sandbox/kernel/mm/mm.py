@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, cast
 
-from sandbox.kernel.mm.vma import VmaTree
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.mm.rlimit import Limits
+from sandbox.kernel.mm.vma import Vma, VmaTree
 from sandbox.kernel.vfs.inode import Inode
 
 
@@ -40,6 +44,14 @@ class Mm:
     """The frame of the local descriptor table, 0 for none."""
     ldt_entries: int = 0
 
+    def __post_init__(self) -> None:
+        self.vmas.owner = self
+
+    def set_areas(self, vmas: VmaTree) -> None:
+        """Take a tree of areas in place of the present one, which is empty."""
+        vmas.owner = self
+        self.vmas = vmas
+
     def run_from(self, inode: Inode | None) -> None:
         """Take the file that the program is in, and let go of the one before.  Raises KernelError(ETXTBSY)."""
         if inode is not None:
@@ -47,3 +59,31 @@ class Mm:
         if self.exe is not None:
             self.exe.allow_write()
         self.exe = inode
+
+
+class Process(Protocol):
+    """A task, as far as memory management knows it."""
+
+    pid: int
+    mm: Mm | None
+    limits: Limits
+    cpu: KernelCpu
+    scratch: int
+    """Linear address of a lowmem page for data between Python and user memory."""
+
+
+MmList = list[Mm]
+"""Every address space that has tables, the oldest first; ``mmu_context`` keeps it."""
+
+
+def active_mm(cpu: KernelCpu) -> Mm | None:
+    """What a CPU has loaded, None for the kernel's own directory."""
+    return cast("Mm | None", cpu.active_mm)
+
+
+def mappings(inode: Inode) -> Iterator[tuple[Mm, Vma]]:
+    """Every area that maps a file, with its address space (i_mmap)."""
+    for tree in tuple(inode.i_mmap or ()):
+        for vma in tree:
+            if vma.inode is inode:
+                yield tree.owner, vma

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import (
     EACCES,
@@ -20,14 +19,18 @@ from sandbox.kernel.abi.errno import (
 from sandbox.kernel.abi.flags import S_IFREG
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import MapChange
-from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
-from sandbox.kernel.mm.fault import BAD_AREA, BUS_ERROR, handle_mm_fault
-from sandbox.kernel.mm.filemap import SharedMemory
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.msync import DirtyPage, write_out, writes_back
-from sandbox.kernel.mm.pgtable import MAPPED, NX, PROTNONE, RW, D, P
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
+from sandbox.kernel.base.layout import TASK_SIZE
+from sandbox.kernel.base.trace import Trace
+from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.fault import UNRESOLVED, PageFaults
+from sandbox.kernel.mm.filemap import PageCache, SharedMemory
+from sandbox.kernel.mm.mm import Mm, Process
+from sandbox.kernel.mm.msync import DirtyPage, Writeback, writes_back
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgtable import MAPPED, PROTNONE, PageTables
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, may_expand
+from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import (
     MMAP_MIN_ADDR,
     PROT_EXEC,
@@ -40,12 +43,8 @@ from sandbox.kernel.mm.vma import (
     Vma,
     page_align,
 )
-from sandbox.kernel.procfs.nodes import Text
-from sandbox.kernel.task.task import Task
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.vfs.inode import Inode
+from sandbox.kernel.vfs.inode import Inode
+from sandbox.x86.paging import NX, PAGE_SIZE, RW, D, P
 
 MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_TYPE = 1, 2, 3, 0xF
 MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_LOCKED = 0x10, 0x20, 0x100, 0x2000
@@ -59,60 +58,264 @@ MAX_MAP_COUNT = 65530
 """Areas of one address space."""
 
 
-def do_mmap(
-    kernel: Kernel,
-    task: Task,
-    address: int,
-    length: int,
-    prot: int,
-    flags: int,
-    inode: Inode | None,
-    pgoff: int,
-    writable_file: bool = True,
-    readable_file: bool = True,
-) -> int:
-    """Map anonymous memory or a file (``pgoff`` in pages); the linear address.
+class Mmap:
+    """The calls that change what a process has mapped."""
 
-    Raises KernelError as mmap(2) does, in Linux's order.
-    """
-    mm = _mm(task)
-    if not length:
-        raise KernelError(EINVAL)
-    if flags & MAP_FIXED_NOREPLACE:
-        flags |= MAP_FIXED
-    length = page_align(length)
-    if length > TASK_SIZE:
-        raise KernelError(ENOMEM)
-    if pgoff + length // PAGE_SIZE > 1 << 32:
-        raise KernelError(EOVERFLOW)
-    if len(mm.vmas) > MAX_MAP_COUNT:
-        raise KernelError(ENOMEM)
-    start = _place(mm, address, length, flags)
-    if flags & MAP_FIXED_NOREPLACE and mm.vmas.overlapping(start, start + length):
-        raise KernelError(EEXIST)
-    vm_flags = _vm_flags(flags, prot, inode, writable_file, readable_file)
-    if flags & MAP_SHARED and inode is None:
-        inode, pgoff = SharedMemory(length), 0
-    prot &= PROT_ALL
-    if mm.read_implies_exec and prot & PROT_READ:
-        prot |= PROT_EXEC
-    replaced = 0
-    if flags & MAP_FIXED and _is_limited(task):
-        replaced = sum(
-            min(vma.end, start + length) - max(vma.start, start) for vma in mm.vmas.overlapping(start, start + length)
-        )
-    if not may_expand(task.limits, mm, (length - replaced) // PAGE_SIZE, prot, vm_flags):
-        raise KernelError(ENOMEM)
-    if flags & MAP_FIXED:
-        do_munmap(kernel, task, start, length)
-    mm.vmas.insert(Vma(start, start + length, prot, vm_flags, inode, pgoff if inode is not None else 0))
-    report(kernel, task, "mmap", start, start + length, prot)
-    if flags & MAP_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
-        populate(kernel, task.cpu, mm, start, start + length)
-    return start
+    __slots__ = (
+        "_broken_brk", "_broken_split", "_broken_unmap", "_bus", "_clock", "_code", "_eager", "_early_free", "_faults",
+        "_page_alloc", "_pagecache", "_tables", "_tlb", "_writeback",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        tables: PageTables,
+        tlb: Tlb,
+        page_alloc: PageAllocator,
+        pagecache: PageCache,
+        writeback: Writeback,
+        faults: PageFaults,
+        code: CodeCache,
+        trace: Trace,
+        broken: Breakage,
+    ) -> None:
+        self._tables, self._tlb, self._page_alloc = tables, tlb, page_alloc
+        self._pagecache, self._writeback, self._faults = pagecache, writeback, faults
+        self._code, self._bus, self._clock = code, trace.bus, trace.clock
+        self._broken_unmap, self._broken_brk = broken("no-unmap"), broken("no-brk-shrink")
+        self._broken_split, self._eager = broken("no-mprotect-split"), broken("eager-mprotect")
+        self._early_free = broken("early-free")
+
+    def do_mmap(
+        self,
+        task: Process,
+        address: int,
+        length: int,
+        prot: int,
+        flags: int,
+        inode: Inode | None,
+        pgoff: int,
+        writable_file: bool = True,
+        readable_file: bool = True,
+    ) -> int:
+        """Map anonymous memory or a file (``pgoff`` in pages); the linear address.
+
+        Raises KernelError as mmap(2) does, in Linux's order.
+        """
+        mm = _mm(task)
+        if not length:
+            raise KernelError(EINVAL)
+        if flags & MAP_FIXED_NOREPLACE:
+            flags |= MAP_FIXED
+        length = page_align(length)
+        if length > TASK_SIZE:
+            raise KernelError(ENOMEM)
+        if pgoff + length // PAGE_SIZE > 1 << 32:
+            raise KernelError(EOVERFLOW)
+        if len(mm.vmas) > MAX_MAP_COUNT:
+            raise KernelError(ENOMEM)
+        start = _place(mm, address, length, flags)
+        if flags & MAP_FIXED_NOREPLACE and mm.vmas.overlapping(start, start + length):
+            raise KernelError(EEXIST)
+        vm_flags = _vm_flags(flags, prot, inode, writable_file, readable_file)
+        if flags & MAP_SHARED and inode is None:
+            inode, pgoff = SharedMemory(length), 0
+        prot &= PROT_ALL
+        if mm.read_implies_exec and prot & PROT_READ:
+            prot |= PROT_EXEC
+        replaced = 0
+        if flags & MAP_FIXED and _is_limited(task):
+            replaced = sum(
+                min(vma.end, start + length) - max(vma.start, start)
+                for vma in mm.vmas.overlapping(start, start + length)
+            )
+        if not may_expand(task.limits, mm.vmas, (length - replaced) // PAGE_SIZE, prot, vm_flags):
+            raise KernelError(ENOMEM)
+        if flags & MAP_FIXED:
+            self.do_munmap(task, start, length)
+        mm.vmas.insert(Vma(start, start + length, prot, vm_flags, inode, pgoff if inode is not None else 0))
+        self.report(task, "mmap", start, start + length, prot)
+        if flags & MAP_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
+            self.populate(task.cpu, mm, start, start + length)
+        return start
+
+    def populate(self, cpu: KernelCpu, mm: Mm, start: int, end: int) -> bool:
+        """Bring the pages of [start, end) in, as their first use would; False at the first that does not come."""
+        for vma in mm.vmas.overlapping(start, end):
+            write = bool(vma.prot & PROT_WRITE) and not vma.shared
+            for page in range(max(start, vma.start), min(end, vma.end), PAGE_SIZE):
+                if not self.touch(cpu, mm, vma, page, write):
+                    return False
+        return True
+
+    def touch(self, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> bool:
+        """Bring one page in, to be written too if ``write``; False where that is not possible."""
+        if not vma.prot or (write and not vma.prot & PROT_WRITE):
+            return False
+        entry = self._tables.lookup_pte(mm.pgd, page)
+        if entry & P and (not write or entry & RW):
+            return True
+        try:
+            return self._faults.handle_mm_fault(cpu, mm, vma, page, write) not in UNRESOLVED
+        except OutOfMemory:
+            return False
+
+    def do_munmap(self, task: Process, address: int, length: int) -> None:
+        """Unmap whole pages; holes are no error.  Raises KernelError: EINVAL, ENOMEM for one area too many."""
+        mm = _mm(task)
+        length = page_align(length)
+        if address & ~PAGE_MASK or not length or address + length > TASK_SIZE:
+            raise KernelError(EINVAL)
+        inside = mm.vmas.find_exact(address)
+        if inside is not None and inside.start < address and address + length < inside.end:
+            check_map_count(mm, 1)
+        removed = mm.vmas.remove(address, address + length)
+        for vma in removed:
+            self.report(task, "munmap", vma.start, vma.end, vma.prot)
+        if removed and not self._broken_unmap:
+            self.zap_areas(task.cpu, mm, removed)
+        removed.clear()
+        self._pagecache.reap()
+
+    def zap_areas(self, cpu: KernelCpu, mm: Mm, areas: Iterable[Vma]) -> None:
+        """Clear the entries of areas or pieces of them, flush, write dirty file pages out, then release the frames.
+
+        In this order (MM 18): up to the flush another CPU may store through the old translation.
+        """
+        tables = self._tables
+        pages: list[int] = []
+        frames: list[int] = []
+        dirty: list[DirtyPage] = []
+        for vma in areas:
+            to_file = vma.inode if writes_back(vma) else None
+            for linear, entry in tables.user_ptes(mm.pgd, vma.start, vma.end):
+                tables.map_page(mm.pgd, linear, 0)
+                if entry & MAPPED:
+                    pages.append(linear)
+                    frames.append(tables.pte_pfn(entry))
+                    if to_file is not None and entry & D:
+                        dirty.append((to_file, vma.page_of(linear)))
+        if self._early_free:
+            for pfn in frames:
+                self._page_alloc.put_page(pfn)
+            frames = []
+        if pages:
+            self._tlb.flush_tlb_pages(cpu, mm, pages)
+        try:
+            self._writeback.write_out(dirty)
+        except KernelError:
+            pass
+        finally:
+            for pfn in frames:
+                self._page_alloc.put_page(pfn)
+
+    def do_mprotect(self, task: Process, address: int, length: int, prot: int) -> None:
+        """Change the protection of whole pages.
+
+        A private page that becomes writable stays read-only in its entry: the next write decides by do_wp_page.
+        Raises KernelError: EINVAL, ENOMEM at a hole, EACCES; areas before that have been changed.
+        """
+        mm = _mm(task)
+        grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
+        prot &= ~grows
+        if grows == PROT_GROWSDOWN | PROT_GROWSUP or address & ~PAGE_MASK:
+            raise KernelError(EINVAL)
+        if not length:
+            return
+        length = page_align(length)
+        if address + length > 1 << 32:
+            raise KernelError(ENOMEM)
+        if prot & ~(PROT_ALL | PROT_SEM):
+            raise KernelError(EINVAL)
+        prot &= PROT_ALL
+        if mm.read_implies_exec and prot & PROT_READ:
+            prot |= PROT_EXEC
+        end = min(address + length, TASK_SIZE)
+        first = mm.vmas.find(address)
+        if first is None or address >= TASK_SIZE:
+            raise KernelError(ENOMEM)
+        if grows == PROT_GROWSDOWN:
+            if first.start >= end:
+                raise KernelError(ENOMEM)
+            if not first.flags & VM_GROWSDOWN:
+                raise KernelError(EINVAL)
+            address = first.start
+        elif grows:
+            raise KernelError(EINVAL if first.start <= address else ENOMEM)
+        gap = mm.vmas.first_gap(address, end)
+        stop = end if gap is None else gap
+        refused = 0
+        for vma in mm.vmas.overlapping(address, stop):
+            if prot & PROT_WRITE and vma.shared and not vma.flags & VM_MAYWRITE:
+                refused, stop = EACCES, max(address, vma.start)
+                break
+        if stop > address:
+            check_map_count(
+                mm,
+                sum(
+                    vma.start < edge < vma.end
+                    for edge in (address, stop)
+                    for vma in mm.vmas.overlapping(edge, edge + PAGE_SIZE)
+                ),
+            )
+            self._change_protection(task, mm, address, stop, prot)
+        if refused or gap is not None or address + length > TASK_SIZE:
+            raise KernelError(refused or ENOMEM)
+
+    def _change_protection(self, task: Process, mm: Mm, address: int, stop: int, prot: int) -> None:
+        changed = mm.vmas.protect(address, stop, prot, split=not self._broken_split)
+        tables = self._tables
+        pages = []
+        for start, finish, _ in changed:
+            for linear, entry in tables.user_ptes(mm.pgd, start, finish):
+                if not entry & MAPPED:
+                    continue
+                new = self._protected(entry, prot)
+                if new != entry:
+                    tables.map_page(mm.pgd, linear, new)
+                    pages.append(linear)
+            self.report(task, "mprotect", start, finish, prot)
+        if pages:
+            self._tlb.flush_tlb_pages(task.cpu, mm, pages)
+
+    def _protected(self, entry: int, prot: int) -> int:
+        """The entry with an area's new protection; PROT_NONE keeps the frame and clears P."""
+        tables = self._tables
+        executable = bool(prot & PROT_EXEC)
+        entry &= ~NX if tables.nx else ~0
+        if not executable:
+            entry |= tables.nx
+        entry = entry & ~P | PROTNONE if not prot & PROT_ALL else entry & ~PROTNONE | P
+        if not prot & PROT_WRITE:
+            entry &= ~RW
+        elif self._eager:
+            entry |= RW
+        self._code.mapped(tables.pte_pfn(entry), executable, bool(entry & RW))
+        return entry
+
+    def do_brk(self, task: Process, address: int) -> int:
+        """Move the break; where it is afterwards, which is unchanged when it cannot move."""
+        mm = _mm(task)
+        vmas = mm.vmas
+        if address < vmas.start_brk or address > TASK_SIZE:
+            return vmas.brk
+        prot = PROT_READ | PROT_WRITE | (PROT_EXEC if mm.read_implies_exec else 0)
+        pages = (page_align(address) - page_align(vmas.brk)) // PAGE_SIZE
+        if address - vmas.start_brk + mm.end_data - mm.start_data > task.limits[RLIMIT_DATA][0]:
+            return vmas.brk
+        if pages > 0 and (not may_expand(task.limits, mm.vmas, pages, prot, VM_MAYWRITE) or len(vmas) > MAX_MAP_COUNT):
+            return vmas.brk
+        removed = vmas.set_brk(address, prot)
+        if removed and not self._broken_brk:
+            self.zap_areas(task.cpu, mm, removed)
+        return vmas.brk
+
+    def report(self, task: Process, what: str, start: int, end: int, prot: int) -> None:
+        """One event for a change of areas."""
+        if self._bus.active:
+            self._bus.emit(MapChange(self._clock.now, task.cpu.index, task.pid, what, start, end, prot))
 
 
-def _is_limited(task: Task) -> bool:
+def _is_limited(task: Process) -> bool:
     return (task.limits[RLIMIT_AS][0], task.limits[RLIMIT_DATA][0]) != (RLIM_INFINITY, RLIM_INFINITY)
 
 
@@ -156,52 +359,11 @@ def _vm_flags(flags: int, prot: int, inode: Inode | None, writable: bool, readab
             raise KernelError(EACCES)
         if inode.kind != S_IFREG:
             raise KernelError(ENODEV)
-        if isinstance(inode, Text):
+        if not inode.mappable:
             raise KernelError(EIO)
         if flags & MAP_GROWSDOWN:
             raise KernelError(EINVAL)
     return found
-
-
-def populate(kernel: Kernel, cpu: KernelCpu, mm: Mm, start: int, end: int) -> bool:
-    """Bring the pages of [start, end) in, as their first use would; False at the first that does not come."""
-    for vma in mm.vmas.overlapping(start, end):
-        write = bool(vma.prot & PROT_WRITE) and not vma.shared
-        for page in range(max(start, vma.start), min(end, vma.end), PAGE_SIZE):
-            if not touch(kernel, cpu, mm, vma, page, write):
-                return False
-    return True
-
-
-def touch(kernel: Kernel, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, write: bool) -> bool:
-    """Bring one page in, to be written too if ``write``; False where that is not possible."""
-    if not vma.prot or (write and not vma.prot & PROT_WRITE):
-        return False
-    entry = kernel.tables.lookup_pte(mm.pgd, page)
-    if entry & P and (not write or entry & RW):
-        return True
-    try:
-        return handle_mm_fault(kernel, cpu, mm, vma, page, write) not in (BAD_AREA, BUS_ERROR)
-    except OutOfMemory:
-        return False
-
-
-def do_munmap(kernel: Kernel, task: Task, address: int, length: int) -> None:
-    """Unmap whole pages; holes are no error.  Raises KernelError: EINVAL, ENOMEM for one area too many."""
-    mm = _mm(task)
-    length = page_align(length)
-    if address & ~PAGE_MASK or not length or address + length > TASK_SIZE:
-        raise KernelError(EINVAL)
-    inside = mm.vmas.find_exact(address)
-    if inside is not None and inside.start < address and address + length < inside.end:
-        check_map_count(mm, 1)
-    removed = mm.vmas.remove(address, address + length)
-    for vma in removed:
-        report(kernel, task, "munmap", vma.start, vma.end, vma.prot)
-    if removed and not kernel.broken("no-unmap"):
-        zap_areas(kernel, task.cpu, mm, removed)
-    removed.clear()
-    kernel.pagecache.reap()
 
 
 def check_map_count(mm: Mm, more: int) -> None:
@@ -210,150 +372,6 @@ def check_map_count(mm: Mm, more: int) -> None:
         raise KernelError(ENOMEM)
 
 
-def zap_areas(kernel: Kernel, cpu: KernelCpu, mm: Mm, areas: Iterable[Vma]) -> None:
-    """Clear the entries of areas or pieces of them, flush, write dirty file pages out, then release the frames.
-
-    In this order (MM 18): up to the flush another CPU may store through the old translation.
-    """
-    tables = kernel.tables
-    pages: list[int] = []
-    frames: list[int] = []
-    dirty: list[DirtyPage] = []
-    for vma in areas:
-        to_file = vma.inode if writes_back(vma) else None
-        for linear, entry in tables.user_ptes(mm.pgd, vma.start, vma.end):
-            tables.map_page(mm.pgd, linear, 0)
-            if entry & MAPPED:
-                pages.append(linear)
-                frames.append(tables.pte_pfn(entry))
-                if to_file is not None and entry & D:
-                    dirty.append((to_file, vma.page_of(linear)))
-    if kernel.broken("early-free"):
-        for pfn in frames:
-            kernel.put_page(pfn)
-        frames = []
-    if pages:
-        kernel.tlb.flush_tlb_pages(cpu, mm, pages)
-    try:
-        write_out(kernel, dirty)
-    except KernelError:
-        pass
-    finally:
-        for pfn in frames:
-            kernel.put_page(pfn)
-
-
-def do_mprotect(kernel: Kernel, task: Task, address: int, length: int, prot: int) -> None:
-    """Change the protection of whole pages.
-
-    A private page that becomes writable stays read-only in its entry: the next write decides by do_wp_page.
-    Raises KernelError: EINVAL, ENOMEM at a hole, EACCES; areas before that have been changed.
-    """
-    mm = _mm(task)
-    grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
-    prot &= ~grows
-    if grows == PROT_GROWSDOWN | PROT_GROWSUP or address & ~PAGE_MASK:
-        raise KernelError(EINVAL)
-    if not length:
-        return
-    length = page_align(length)
-    if address + length > 1 << 32:
-        raise KernelError(ENOMEM)
-    if prot & ~(PROT_ALL | PROT_SEM):
-        raise KernelError(EINVAL)
-    prot &= PROT_ALL
-    if mm.read_implies_exec and prot & PROT_READ:
-        prot |= PROT_EXEC
-    end = min(address + length, TASK_SIZE)
-    first = mm.vmas.find(address)
-    if first is None or address >= TASK_SIZE:
-        raise KernelError(ENOMEM)
-    if grows == PROT_GROWSDOWN:
-        if first.start >= end:
-            raise KernelError(ENOMEM)
-        if not first.flags & VM_GROWSDOWN:
-            raise KernelError(EINVAL)
-        address = first.start
-    elif grows:
-        raise KernelError(EINVAL if first.start <= address else ENOMEM)
-    gap = mm.vmas.first_gap(address, end)
-    stop = end if gap is None else gap
-    refused = 0
-    for vma in mm.vmas.overlapping(address, stop):
-        if prot & PROT_WRITE and vma.shared and not vma.flags & VM_MAYWRITE:
-            refused, stop = EACCES, max(address, vma.start)
-            break
-    if stop > address:
-        check_map_count(
-            mm,
-            sum(
-                vma.start < edge < vma.end
-                for edge in (address, stop)
-                for vma in mm.vmas.overlapping(edge, edge + PAGE_SIZE)
-            ),
-        )
-        _change_protection(kernel, task, mm, address, stop, prot)
-    if refused or gap is not None or address + length > TASK_SIZE:
-        raise KernelError(refused or ENOMEM)
-
-
-def _change_protection(kernel: Kernel, task: Task, mm: Mm, address: int, stop: int, prot: int) -> None:
-    changed = mm.vmas.protect(address, stop, prot, split=not kernel.broken("no-mprotect-split"))
-    tables = kernel.tables
-    pages = []
-    for start, finish, _ in changed:
-        for linear, entry in tables.user_ptes(mm.pgd, start, finish):
-            if not entry & MAPPED:
-                continue
-            new = _protected(kernel, entry, prot)
-            if new != entry:
-                tables.map_page(mm.pgd, linear, new)
-                pages.append(linear)
-        report(kernel, task, "mprotect", start, finish, prot)
-    if pages:
-        kernel.tlb.flush_tlb_pages(task.cpu, mm, pages)
-
-
-def _protected(kernel: Kernel, entry: int, prot: int) -> int:
-    """The entry with an area's new protection; PROT_NONE keeps the frame and clears P."""
-    tables = kernel.tables
-    executable = bool(prot & PROT_EXEC)
-    entry &= ~NX if tables.nx else ~0
-    if not executable:
-        entry |= tables.nx
-    entry = entry & ~P | PROTNONE if not prot & PROT_ALL else entry & ~PROTNONE | P
-    if not prot & PROT_WRITE:
-        entry &= ~RW
-    elif kernel.broken("eager-mprotect"):
-        entry |= RW
-    kernel.code.mapped(tables.pte_pfn(entry), executable, bool(entry & RW))
-    return entry
-
-
-def do_brk(kernel: Kernel, task: Task, address: int) -> int:
-    """Move the break; where it is afterwards, which is unchanged when it cannot move."""
-    mm = _mm(task)
-    vmas = mm.vmas
-    if address < vmas.start_brk or address > TASK_SIZE:
-        return vmas.brk
-    prot = PROT_READ | PROT_WRITE | (PROT_EXEC if mm.read_implies_exec else 0)
-    pages = (page_align(address) - page_align(vmas.brk)) // PAGE_SIZE
-    if address - vmas.start_brk + mm.end_data - mm.start_data > task.limits[RLIMIT_DATA][0]:
-        return vmas.brk
-    if pages > 0 and (not may_expand(task.limits, mm, pages, prot, VM_MAYWRITE) or len(vmas) > MAX_MAP_COUNT):
-        return vmas.brk
-    removed = vmas.set_brk(address, prot)
-    if removed and not kernel.broken("no-brk-shrink"):
-        zap_areas(kernel, task.cpu, mm, removed)
-    return vmas.brk
-
-
-def _mm(task: Task) -> Mm:
+def _mm(task: Process) -> Mm:
     assert task.mm is not None
     return task.mm
-
-
-def report(kernel: Kernel, task: Task, what: str, start: int, end: int, prot: int) -> None:
-    """One event for a change of areas."""
-    if kernel.bus.active:
-        kernel.bus.emit(MapChange(kernel.sched.now, task.cpu.index, task.pid, what, start, end, prot))

@@ -2,60 +2,141 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
-from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.mmap import MAX_MAP_COUNT, PAGE_MASK, do_munmap, populate, report
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
+from sandbox.kernel.base.layout import TASK_SIZE
+from sandbox.kernel.mm.mm import Mm, Process
+from sandbox.kernel.mm.mmap import MAX_MAP_COUNT, PAGE_MASK, Mmap
+from sandbox.kernel.mm.pgdat import PgDat
+from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.rlimit import may_expand
+from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import MMAP_MIN_ADDR, VM_LOCKED, Vma, page_align
-from sandbox.kernel.task.task import Task
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
 
-def do_mremap(kernel: Kernel, task: Task, address: int, old: int, new: int, flags: int, target: int) -> int:
-    """Resize or move what is mapped in [address, address + old); where it is afterwards.
+class Mremap:
+    """mremap(2) over the other calls on areas."""
 
-    ``old`` 0 makes a second mapping of a shared area.  Raises KernelError as mremap(2): EINVAL, EFAULT, ENOMEM.
-    """
-    mm = task.mm
-    assert mm is not None
-    if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP):
-        raise KernelError(EINVAL)
-    if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) and not flags & MREMAP_MAYMOVE:
-        raise KernelError(EINVAL)
-    if (flags & MREMAP_DONTUNMAP and old != new) or address & ~PAGE_MASK:
-        raise KernelError(EINVAL)
-    old, new = page_align(old), page_align(new)
-    if not new:
-        raise KernelError(EINVAL)
-    if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
-        return _move_to(kernel, task, mm, address, old, new, flags, target)
-    vma = mm.vmas.find_exact(address)
-    if vma is None:
-        raise KernelError(EFAULT)
-    if old >= new:
+    __slots__ = ("_broken_unmap", "_memmap", "_mmap", "_tables", "_tlb")
+
+    def __init__(self, tables: PageTables, tlb: Tlb, pgdat: PgDat, mmap: Mmap, broken: Breakage) -> None:
+        self._tables, self._tlb, self._memmap, self._mmap = tables, tlb, pgdat.memmap, mmap
+        self._broken_unmap = broken("no-move-unmap")
+
+    def do_mremap(self, task: Process, address: int, old: int, new: int, flags: int, target: int) -> int:
+        """Resize or move what is mapped in [address, address + old); where it is afterwards.
+
+        ``old`` 0 makes a second mapping of a shared area.  Raises KernelError as mremap(2): EINVAL, EFAULT, ENOMEM.
+        """
+        mm = task.mm
+        assert mm is not None
+        if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP):
+            raise KernelError(EINVAL)
+        if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) and not flags & MREMAP_MAYMOVE:
+            raise KernelError(EINVAL)
+        if (flags & MREMAP_DONTUNMAP and old != new) or address & ~PAGE_MASK:
+            raise KernelError(EINVAL)
+        old, new = page_align(old), page_align(new)
+        if not new:
+            raise KernelError(EINVAL)
+        if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
+            return self._move_to(task, mm, address, old, new, flags, target)
+        vma = mm.vmas.find_exact(address)
+        if vma is None:
+            raise KernelError(EFAULT)
+        if old >= new:
+            if old > new:
+                self._mmap.do_munmap(task, address + new, old - new)
+            return address
+        _check_resize(task, mm, vma, address, old, new)
+        if old == vma.end - address and self._grow(task, mm, vma, new - old):
+            return address
+        if not flags & MREMAP_MAYMOVE:
+            raise KernelError(ENOMEM)
+        found = mm.vmas.get_unmapped_area(new)
+        if found is None:
+            raise KernelError(ENOMEM)
+        return self._move(task, mm, vma, address, old, new, found, keep=False)
+
+    def _grow(self, task: Process, mm: Mm, vma: Vma, more: int) -> bool:
+        """Extend an area upwards if nothing is in the way."""
+        end = vma.end + more
+        above = mm.vmas.find(vma.end)
+        if end > TASK_SIZE or (above is not None and above.floor < end):
+            return False
+        start, prot, flags = vma.end, vma.prot, vma.flags
+        pgoff = vma.page_of(start) if vma.inode is not None else 0
+        mm.vmas.insert(Vma(start, end, prot, flags, vma.inode, pgoff))
+        self._mmap.report(task, "mremap", start, end, prot)
+        if flags & VM_LOCKED:
+            self._mmap.populate(task.cpu, mm, start, end)
+        return True
+
+    def _move_to(self, task: Process, mm: Mm, address: int, old: int, new: int, flags: int, target: int) -> int:
+        fixed = flags & MREMAP_FIXED
+        if mm.vmas.find_exact(address) is None:
+            raise KernelError(EFAULT)
+        if target & ~PAGE_MASK or target > TASK_SIZE - new or new > TASK_SIZE:
+            raise KernelError(EINVAL)
+        if address + old > target and target + new > address:
+            raise KernelError(EINVAL)
+        if len(mm.vmas) + 2 >= MAX_MAP_COUNT - 3:
+            raise KernelError(ENOMEM)
+        if fixed:
+            if target < MMAP_MIN_ADDR:
+                raise KernelError(EINVAL)
+            self._mmap.do_munmap(task, target, new)
         if old > new:
-            do_munmap(kernel, task, address + new, old - new)
-        return address
-    _check_resize(task, mm, vma, address, old, new)
-    if old == vma.end - address and _grow(kernel, task, mm, vma, new - old):
-        return address
-    if not flags & MREMAP_MAYMOVE:
-        raise KernelError(ENOMEM)
-    found = mm.vmas.get_unmapped_area(new)
-    if found is None:
-        raise KernelError(ENOMEM)
-    return _move(kernel, task, mm, vma, address, old, new, found, keep=False)
+            self._mmap.do_munmap(task, address + new, old - new)
+            old = new
+        vma = mm.vmas.find_exact(address)
+        if vma is None:
+            raise KernelError(EFAULT)
+        _check_resize(task, mm, vma, address, old, new)
+        keep = bool(flags & MREMAP_DONTUNMAP)
+        if keep and not may_expand(task.limits, mm.vmas, old // PAGE_SIZE, vma.prot, vma.flags):
+            raise KernelError(ENOMEM)
+        found = target if fixed else mm.vmas.get_unmapped_area(new, target)
+        if found is None:
+            raise KernelError(ENOMEM)
+        return self._move(task, mm, vma, address, old, new, found, keep)
+
+    def _move(self, task: Process, mm: Mm, vma: Vma, address: int, old: int, new: int, target: int, keep: bool) -> int:
+        """Make the new area, move the entries into it, unmap the old place unless it is to be kept empty."""
+        if len(mm.vmas) >= MAX_MAP_COUNT - 3:
+            raise KernelError(ENOMEM)
+        tables = self._tables
+        entries = list(tables.user_ptes(mm.pgd, address, address + old))
+        try:
+            places = [tables.pte_alloc(mm.pgd, linear - address + target) for linear, _ in entries]
+        except OutOfMemory as error:
+            raise KernelError(ENOMEM) from error
+        flags, prot = vma.flags, vma.prot
+        pgoff = vma.page_of(address) if vma.inode is not None else 0
+        mm.vmas.insert(Vma(target, target + new, prot, flags & ~VM_LOCKED if keep else flags, vma.inode, pgoff))
+        self._mmap.report(task, "mremap", target, target + new, prot)
+        pages = []
+        for (linear, entry), place in zip(entries, places, strict=True):
+            tables.set_pte(place, entry)
+            if self._broken_unmap:
+                self._memmap.get_page(tables.pte_pfn(entry))
+            else:
+                tables.map_page(mm.pgd, linear, 0)
+            pages.append(linear)
+        if pages:
+            self._tlb.flush_tlb_pages(task.cpu, mm, pages)
+        if old and not keep:
+            mm.vmas.remove(address, address + old)
+            self._mmap.report(task, "munmap", address, address + old, prot)
+        if flags & VM_LOCKED:
+            self._mmap.populate(task.cpu, mm, target, target + new)
+        return target
 
 
-def _check_resize(task: Task, mm: Mm, vma: Vma, address: int, old: int, new: int) -> None:
+def _check_resize(task: Process, mm: Mm, vma: Vma, address: int, old: int, new: int) -> None:
     """Linux's vma_to_resize.  Raises KernelError (EINVAL, EFAULT, ENOMEM)."""
     if not old and not vma.shared:
         raise KernelError(EINVAL)
@@ -63,84 +144,5 @@ def _check_resize(task: Task, mm: Mm, vma: Vma, address: int, old: int, new: int
         raise KernelError(EFAULT)
     if vma.inode is not None and vma.page_of(address) + new // PAGE_SIZE > 1 << 32:
         raise KernelError(EINVAL)
-    if not may_expand(task.limits, mm, (new - old) // PAGE_SIZE, vma.prot, vma.flags):
+    if not may_expand(task.limits, mm.vmas, (new - old) // PAGE_SIZE, vma.prot, vma.flags):
         raise KernelError(ENOMEM)
-
-
-def _grow(kernel: Kernel, task: Task, mm: Mm, vma: Vma, more: int) -> bool:
-    """Extend an area upwards if nothing is in the way."""
-    end = vma.end + more
-    above = mm.vmas.find(vma.end)
-    if end > TASK_SIZE or (above is not None and above.floor < end):
-        return False
-    start, prot, flags = vma.end, vma.prot, vma.flags
-    pgoff = vma.page_of(start) if vma.inode is not None else 0
-    mm.vmas.insert(Vma(start, end, prot, flags, vma.inode, pgoff))
-    report(kernel, task, "mremap", start, end, prot)
-    if flags & VM_LOCKED:
-        populate(kernel, task.cpu, mm, start, end)
-    return True
-
-
-def _move_to(kernel: Kernel, task: Task, mm: Mm, address: int, old: int, new: int, flags: int, target: int) -> int:
-    fixed = flags & MREMAP_FIXED
-    if mm.vmas.find_exact(address) is None:
-        raise KernelError(EFAULT)
-    if target & ~PAGE_MASK or target > TASK_SIZE - new or new > TASK_SIZE:
-        raise KernelError(EINVAL)
-    if address + old > target and target + new > address:
-        raise KernelError(EINVAL)
-    if len(mm.vmas) + 2 >= MAX_MAP_COUNT - 3:
-        raise KernelError(ENOMEM)
-    if fixed:
-        if target < MMAP_MIN_ADDR:
-            raise KernelError(EINVAL)
-        do_munmap(kernel, task, target, new)
-    if old > new:
-        do_munmap(kernel, task, address + new, old - new)
-        old = new
-    vma = mm.vmas.find_exact(address)
-    if vma is None:
-        raise KernelError(EFAULT)
-    _check_resize(task, mm, vma, address, old, new)
-    keep = bool(flags & MREMAP_DONTUNMAP)
-    if keep and not may_expand(task.limits, mm, old // PAGE_SIZE, vma.prot, vma.flags):
-        raise KernelError(ENOMEM)
-    found = target if fixed else mm.vmas.get_unmapped_area(new, target)
-    if found is None:
-        raise KernelError(ENOMEM)
-    return _move(kernel, task, mm, vma, address, old, new, found, keep)
-
-
-def _move(
-    kernel: Kernel, task: Task, mm: Mm, vma: Vma, address: int, old: int, new: int, target: int, keep: bool
-) -> int:
-    """Make the new area, move the entries into it, unmap the old place unless it is to be kept empty."""
-    if len(mm.vmas) >= MAX_MAP_COUNT - 3:
-        raise KernelError(ENOMEM)
-    tables = kernel.tables
-    entries = list(tables.user_ptes(mm.pgd, address, address + old))
-    try:
-        places = [tables.pte_alloc(mm.pgd, linear - address + target) for linear, _ in entries]
-    except OutOfMemory as error:
-        raise KernelError(ENOMEM) from error
-    flags, prot = vma.flags, vma.prot
-    pgoff = vma.page_of(address) if vma.inode is not None else 0
-    mm.vmas.insert(Vma(target, target + new, prot, flags & ~VM_LOCKED if keep else flags, vma.inode, pgoff))
-    report(kernel, task, "mremap", target, target + new, prot)
-    pages = []
-    for (linear, entry), place in zip(entries, places, strict=True):
-        tables.set_pte(place, entry)
-        if kernel.broken("no-move-unmap"):
-            kernel.memmap.get_page(tables.pte_pfn(entry))
-        else:
-            tables.map_page(mm.pgd, linear, 0)
-        pages.append(linear)
-    if pages:
-        kernel.tlb.flush_tlb_pages(task.cpu, mm, pages)
-    if old and not keep:
-        mm.vmas.remove(address, address + old)
-        report(kernel, task, "munmap", address, address + old, prot)
-    if flags & VM_LOCKED:
-        populate(kernel, task.cpu, mm, target, target + new)
-    return target

@@ -141,7 +141,10 @@ class MemMap:
         return self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS
 
     def flags(self, pfn: int) -> int:
-        return self.words[self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS]
+        try:
+            return self.words[self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS]
+        except IndexError:
+            raise NoStructPage(f"frame {pfn:#x} has no struct page") from None
 
     def set_flags(self, pfn: int, flags: int) -> None:
         self.words[self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS] = flags
@@ -151,12 +154,19 @@ class MemMap:
         return not self.has_page(pfn) or not self.flags(pfn) & PG_OPEN
 
     def count(self, pfn: int) -> int:
-        return self.words[self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS + COUNT]
+        try:
+            return self.words[self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS + COUNT]
+        except IndexError:
+            raise NoStructPage(f"frame {pfn:#x} has no struct page") from None
 
     def get_page(self, pfn: int) -> None:
         """Take a reference.  Reserved frames keep no count, as 2.4's fork does."""
-        at = self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS
-        if self.words[at] & PG_OPEN:
+        try:
+            at = self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS
+            flags = self.words[at]
+        except IndexError:
+            raise NoStructPage(f"frame {pfn:#x} has no struct page") from None
+        if flags & PG_OPEN:
             self.words[at + COUNT] = self.words[at + COUNT] + 1 & 0xFFFFFFFF
 
     def describe(self, pfn: int) -> str:

@@ -6,12 +6,17 @@ linear, of the direct map; the ``__`` forms leave in a block what was in it, the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from sandbox.kernel.arch.cpu import Smp
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import PageAlloc
-from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE
-from sandbox.kernel.mm.frames import DMA_END, OutOfMemory
+from sandbox.kernel.base.inject import FailingRequest, OutOfMemory
+from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
+from sandbox.kernel.base.trace import Trace
+from sandbox.kernel.base.wait import Waiting
+from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.gfp import (
     DMA,
     GFP_ATOMIC,
@@ -19,17 +24,16 @@ from sandbox.kernel.mm.gfp import (
     GFP_IO,
     GFP_KERNEL,
     GFP_NFS,
+    GFP_USER,
     HIGHMEM,
     LEVEL_MASK,
     describe,
 )
+from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_SLAB, BadPage
-from sandbox.kernel.mm.vmscan import shrink
-from sandbox.x86.errors import SandboxError
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.mm.mmzone import Zone
+from sandbox.kernel.mm.pgdat import DMA_END, PgDat
+from sandbox.kernel.mm.vmscan import SHRINK_BATCH, Shrinkers
+from sandbox.x86.paging import PAGE_SIZE
 
 NFS_RESERVE = 5
 COMPLAINTS = 4
@@ -39,19 +43,12 @@ YIELDS = 8
 ISA_BYTE_BOUNDARY = 64 << 10
 
 
-class WrongContext(SandboxError):
-    """Something that may sleep was asked for where nothing may: in an interrupt."""
-
-    exit_status = 1
-
-
 @dataclass(slots=True)
 class Pressure:
     """What requests had to do, in counts."""
 
     granted: int = 0
     reclaims: int = 0
-    sleeps: int = 0
     from_reserve: int = 0
     failures: int = 0
     downgraded: int = 0
@@ -60,20 +57,43 @@ class Pressure:
 
 
 class PageAllocator:
-    """Requests by level, order and zone on one kernel."""
+    """Requests by level, order and zone.
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._frames = kernel.frames
-        policies = kernel.config.policies
+    ``shrinkers`` give memory up, ``cond_resched`` lets other tasks run, who may free some; both are asked only by those
+    who may wait for them.
+    """
+
+    __slots__ = (
+        "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_cond_resched", "_direct_end",
+        "_log", "_marks", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats", "failing", "min_free",
+        "pressure",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pgdat: PgDat,
+        config: KernelConfig,
+        smp: Smp,
+        sched: Waiting,
+        cond_resched: Callable[[], bool],
+        shrinkers: Shrinkers,
+        code: CodeCache,
+        layout: Layout,
+        trace: Trace,
+    ) -> None:
+        self._pgdat, self._smp, self._code, self._shrinkers = pgdat, smp, code, shrinkers
+        self._sched, self._cond_resched = sched, cond_resched
+        self._bus, self._clock, self._stats, self._log = trace.bus, trace.clock, trace.stats, trace.log
+        self._direct_end = layout.direct.end
+        policies, broken = config.policies, config.broken
         self._marks = policies["watermarks"]
         self._park = policies["dma"] == "park"
-        self._any_zone = kernel.broken("no-dma-limit")
+        self._any_zone = broken("no-dma-limit")
+        self._broken_clear = broken("no-page-clear")
         self._buffer_fails = policies["gfp_buffer"] == "fail"
-        self.min_free = self._reserve(kernel.frames.total_frames)
+        self.min_free = 0 if broken("no-watermark") else self._reserve(pgdat.total_frames)
         """Frames that only GFP_ATOMIC and those below may take."""
-        if kernel.broken("no-watermark"):
-            self.min_free = 0
+        self.failing = FailingRequest(config.fail_allocation)
         self.pressure = Pressure()
 
     def _reserve(self, frames: int) -> int:
@@ -91,82 +111,128 @@ class PageAllocator:
 
     # -- frames --------------------------------------------------------------------------------------------------
 
+    def alloc_page(self, highmem: bool = False) -> int:
+        """A frame with count 1 and old contents, for who may not sleep because others may need what it holds.
+
+        Reclaims when the reserve is reached.  Raises OutOfMemory.
+        """
+        if self.failing.at:
+            self._count_request()
+        pgdat = self._pgdat
+        while True:
+            if pgdat.free_frames > self.min_free:
+                try:
+                    pfn = pgdat.rmqueue_pcp(highmem, self._smp.this_cpu.index)
+                    break
+                except OutOfMemory:
+                    if not self._shrinkers.try_to_free_pages():
+                        raise
+            elif not self._shrinkers.try_to_free_pages():
+                raise self.shortage()
+        self._granted(pfn, 0, GFP_USER | HIGHMEM if highmem else GFP_USER)
+        return pfn
+
     def alloc_pages(self, gfp: int, order: int = 0) -> int:
         """The first frame of 2^order frames in a row, aligned to their size, with count 1.
 
         Raises OutOfMemory.
         """
-        kernel = self._kernel
-        if not 0 <= order < self._frames.orders:
-            raise OutOfMemory(f"order {order}: blocks have 0 to {self._frames.orders - 1}")
+        if not 0 <= order < self._pgdat.orders:
+            raise OutOfMemory(f"order {order}: blocks have 0 to {self._pgdat.orders - 1}")
         level = gfp & LEVEL_MASK
-        if kernel.in_interrupt and level != GFP_ATOMIC:
+        if level != GFP_ATOMIC and self._sched.in_atomic():
             gfp, level = self._downgrade(gfp), GFP_ATOMIC
-        if kernel.fail_at:
+        if self.failing.at:
             try:
-                kernel.inject_failure()
+                self._count_request()
             except OutOfMemory:
                 self.pressure.failures += 1
                 raise
+        pfn = self._reclaiming(gfp, level, order)
+        self.pressure.granted += 1
+        self._granted(pfn, order, gfp)
+        return pfn
+
+    def put_page(self, pfn: int) -> None:
+        """Drop a reference on a frame; the last one frees it."""
+        if self._pgdat.put_page(pfn, self._smp.this_cpu.index):
+            self._released(pfn, 0)
+
+    def free_pages(self, pfn: int, order: int = 0) -> None:
+        """Give a block back.  Reserved frames are ignored.  Raises BadPage."""
+        pgdat = self._pgdat
+        if not 0 <= order < pgdat.orders:
+            raise BadPage(f"frame {pfn:#x} is freed with order {order}: blocks have 0 to {pgdat.orders - 1}")
+        if pgdat.memmap.has_page(pfn) and pgdat.memmap.flags(pfn) & PG_SLAB:
+            raise BadPage(f"frame {pfn:#x} is freed as pages; it is a kmalloc area")
+        if pgdat.free_block(pfn, order, self._smp.this_cpu.index):
+            self._released(pfn, order)
+
+    def _granted(self, pfn: int, order: int, gfp: int) -> None:
+        if order:
+            for each in range(pfn, pfn + (1 << order)):
+                self._code.reused(each)
+        else:
+            self._code.reused(pfn)
+        self._stats.frames_allocated += 1 << order
+        if self._bus.active:
+            self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "alloc", pfn, order, gfp))
+
+    def _released(self, pfn: int, order: int) -> None:
+        for each in range(pfn, pfn + (1 << order)):
+            self._code.freed(each)
+        if self._bus.active:
+            self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "free", pfn, order, 0))
+
+    def _count_request(self) -> None:
+        """Raises OutOfMemory for the request that was chosen to fail."""
+        try:
+            self.failing.count()
+        except OutOfMemory:
+            self.pressure.injected += 1
+            raise
+
+    def _reclaiming(self, gfp: int, level: int, order: int) -> int:
+        """The block, after whatever its level may do to get it.  Raises OutOfMemory."""
         yields = 0
         while True:
             try:
-                pfn = self._attempt(gfp, level, order)
-                break
+                return self._attempt(gfp, level, order)
             except OutOfMemory:
                 if not self._may_reclaim(level):
                     self.pressure.failures += 1
                     raise
-                if shrink(kernel, max(64, 1 << order)):
+                if self._shrinkers.try_to_free_pages(max(SHRINK_BATCH, 1 << order)):
                     self.pressure.reclaims += 1
-                elif yields < YIELDS and kernel.cond_resched():
+                elif yields < YIELDS and self._cond_resched():
                     yields += 1
-                    self.pressure.sleeps += 1
                 else:
                     self.pressure.failures += 1
                     raise
-        self.pressure.granted += 1
-        for each in range(pfn, pfn + (1 << order)):
-            kernel.code.reused(each)
-        kernel.counters.frames_allocated += 1 << order
-        self._tell("alloc", pfn, order, gfp)
-        return pfn
-
-    def free_pages(self, pfn: int, order: int = 0) -> None:
-        """Give a block back.  Reserved frames are ignored.  Raises BadPage."""
-        kernel = self._kernel
-        if not 0 <= order < self._frames.orders:
-            raise BadPage(f"frame {pfn:#x} is freed with order {order}: blocks have 0 to {self._frames.orders - 1}")
-        if self._frames.memmap.has_page(pfn) and self._frames.memmap.flags(pfn) & PG_SLAB:
-            raise BadPage(f"frame {pfn:#x} is freed as pages; it is a kmalloc area")
-        if self._frames.free_block(pfn, order, kernel.this_cpu.index):
-            for each in range(pfn, pfn + (1 << order)):
-                kernel.code.freed(each)
-            self._tell("free", pfn, order, 0)
 
     def may_take(self) -> bool:
         """A request of a process for one frame would be granted without reclaim."""
-        return self._frames.free_frames > self.min_free
+        return self._pgdat.free_frames > self.min_free
 
     def _attempt(self, gfp: int, level: int, order: int) -> int:
-        frames = self._frames
+        pgdat = self._pgdat
         zones = self._zones(gfp)
         if self._marks == "2.4":
             zones = self._above_marks(zones, level, order)
-        elif frames.free_frames <= self._floor(level):
+        elif pgdat.free_frames <= self._floor(level):
             raise self.shortage(level)
-        if level == GFP_ATOMIC and frames.free_frames <= self.min_free:
+        if level == GFP_ATOMIC and pgdat.free_frames <= self.min_free:
             self.pressure.from_reserve += 1
         if gfp & DMA and self._park and not self._any_zone:
             return self._parking(order)
-        return frames.alloc_block(order, zones, self._kernel.this_cpu.index)
+        return pgdat.rmqueue(order, zones, self._smp.this_cpu.index)
 
     def shortage(self, level: int = GFP_KERNEL) -> OutOfMemory:
         """The error for a request that may not go below its reserve."""
-        frames = self._frames
+        pgdat = self._pgdat
         return OutOfMemory(
-            f"out of memory: {frames.free_frames} frames are free, {self._floor(level)} are kept in reserve",
-            frames.report(),
+            f"out of memory: {pgdat.free_frames} frames are free, {self._floor(level)} are kept in reserve",
+            pgdat.report(),
         )
 
     def _floor(self, level: int) -> int:
@@ -180,10 +246,10 @@ class PageAllocator:
         return self.min_free
 
     def _zones(self, gfp: int) -> list[Zone]:
-        frames = self._frames
+        pgdat = self._pgdat
         if gfp & DMA and not self._any_zone:
-            return [frames.normal, frames.dma] if self._park else [frames.dma]
-        return [*([frames.high] if gfp & HIGHMEM else []), frames.normal, frames.dma]
+            return [pgdat.normal, pgdat.dma] if self._park else [pgdat.dma]
+        return [*([pgdat.high] if gfp & HIGHMEM else []), pgdat.normal, pgdat.dma]
 
     def _above_marks(self, zones: list[Zone], level: int, order: int) -> list[Zone]:
         """2.4.22: a zone must have more than the block and the marks of the zones so far; then at a quarter."""
@@ -198,26 +264,26 @@ class PageAllocator:
         for zone in zones:
             if zone.total:
                 below += self._reserve(zone.total) // divisor
-                if self._frames.zone_free(zone) > below:
+                if self._pgdat.zone_free(zone) > below:
                     kept.append(zone)
         if not kept and not (level == GFP_ATOMIC and order == 0):
-            raise OutOfMemory("out of memory: every zone is at its mark", self._frames.report())
+            raise OutOfMemory("out of memory: every zone is at its mark", self._pgdat.report())
         return kept or zones
 
     def _parking(self, order: int) -> int:
         """1.2: allocate until a block lies low enough, then free what was parked."""
-        frames, parked = self._frames, []
-        cpu = self._kernel.this_cpu.index
+        pgdat, parked = self._pgdat, []
+        cpu = self._smp.this_cpu.index
         try:
             while True:
-                pfn = frames.alloc_block(order, [frames.normal, frames.dma], cpu)
+                pfn = pgdat.rmqueue(order, [pgdat.normal, pgdat.dma], cpu)
                 if pfn + (1 << order) <= DMA_END:
                     return pfn
                 parked.append(pfn)
         finally:
             self.pressure.parked += len(parked)
             for pfn in parked:
-                frames.free_block(pfn, order, cpu)
+                pgdat.free_block(pfn, order, cpu)
 
     def _may_reclaim(self, level: int) -> bool:
         return not (level == GFP_ATOMIC or (level == GFP_BUFFER and self._buffer_fails))
@@ -225,39 +291,38 @@ class PageAllocator:
     def _downgrade(self, gfp: int) -> int:
         self.pressure.downgraded += 1
         if self.pressure.downgraded <= COMPLAINTS:
-            self._kernel.printk(f"gfp called nonatomically from interrupt: {describe(gfp)}\n")
+            self._log.printk(f"gfp called nonatomically from interrupt: {describe(gfp)}\n")
         return gfp & ~LEVEL_MASK | GFP_ATOMIC
-
-    def _tell(self, what: str, pfn: int, order: int, gfp: int) -> None:
-        kernel = self._kernel
-        if kernel.bus.active:
-            kernel.bus.emit(PageAlloc(kernel.sched.now, kernel.this_cpu.index, what, pfn, order, gfp))
 
     # -- addresses, as the C calls have them: 0 for none ---------------------------------------------------------
 
-    def get_free_pages_unclear(self, gfp: int, order: int) -> int:
+    def get_free_pages_unclear(self, gfp: int, order: int = 0) -> int:
         """``__get_free_pages``: the linear address of a block of lowmem, 0 when there is none."""
         try:
             return PAGE_OFFSET + (self.alloc_pages(gfp & ~HIGHMEM, order) << 12)
         except OutOfMemory:
             return 0
 
-    def get_free_pages(self, gfp: int, order: int) -> int:
+    def get_dma_pages(self, gfp: int, order: int = 0) -> int:
+        """``__get_dma_pages``: within reach of an ISA card."""
+        return self.get_free_pages_unclear(gfp | DMA, order)
+
+    def get_free_pages(self, gfp: int, order: int = 0) -> int:
         """The same, cleared by the CPU."""
         linear = self.get_free_pages_unclear(gfp, order)
-        kernel = self._kernel
-        if linear and not kernel.broken("no-page-clear"):
+        if linear and not self._broken_clear:
+            cpu = self._smp.this_cpu
             for page in range(linear, linear + (PAGE_SIZE << order), PAGE_SIZE):
-                kernel.this_cpu.call(kernel.routines.clear_page, edi=page)
-            kernel.counters.bytes_by_guest += PAGE_SIZE << order
+                cpu.call(cpu.routines.clear_page, edi=page)
+            self._stats.bytes_by_guest += PAGE_SIZE << order
         return linear
 
-    def free_linear(self, linear: int, order: int) -> None:
+    def free_linear(self, linear: int, order: int = 0) -> None:
         """``free_pages(addr, order)``.  Addresses outside the direct map are ignored, as ``MAP_NR`` made them be.
 
         Raises BadPage.
         """
-        if PAGE_OFFSET <= linear < PAGE_OFFSET + self._kernel.layout.direct.size:
+        if PAGE_OFFSET <= linear < self._direct_end:
             self.free_pages(linear - PAGE_OFFSET >> 12, order)
 
 

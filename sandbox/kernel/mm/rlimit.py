@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
-from sandbox.kernel.mm.vma import PROT_WRITE, VM_GROWSDOWN, VM_SHARED
-
-if TYPE_CHECKING:
-    from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.base.layout import TASK_SIZE
+from sandbox.kernel.mm.vma import PROT_WRITE, VM_GROWSDOWN, VM_SHARED, VmaTree
+from sandbox.x86.paging import PAGE_SIZE
 
 RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE = range(5)
 RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS = 7, 8, 9
@@ -35,12 +31,12 @@ def is_data(prot: int, flags: int) -> bool:
     return bool(prot & PROT_WRITE) and not flags & (VM_SHARED | VM_GROWSDOWN)
 
 
-def may_expand(limits: Limits, mm: Mm, pages: int, prot: int, flags: int) -> bool:
+def may_expand(limits: Limits, vmas: VmaTree, pages: int, prot: int, flags: int) -> bool:
     """An address space may have so many pages more, by RLIMIT_AS and RLIMIT_DATA."""
-    if mm.vmas.pages + pages > limits[RLIMIT_AS][0] // PAGE_SIZE:
+    if vmas.pages + pages > limits[RLIMIT_AS][0] // PAGE_SIZE:
         return False
     data = limits[RLIMIT_DATA][0]
     if data >= TASK_SIZE or not is_data(prot, flags):
         return True
-    held = sum(vma.size for vma in mm.vmas if is_data(vma.prot, vma.flags))
+    held = sum(vma.size for vma in vmas if is_data(vma.prot, vma.flags))
     return held + pages * PAGE_SIZE <= data

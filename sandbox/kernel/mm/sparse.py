@@ -16,18 +16,15 @@ kernel addresses is the array itself there, and the reserved range for the virtu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from sandbox.kernel.base.layout import PAGE_OFFSET, PAGE_SIZE, REGION
+from sandbox.kernel.base.layout import PAGE_OFFSET, REGION
+from sandbox.kernel.mm.bootmem import BootMemory
 from sandbox.kernel.mm.page import PIECE, PIECE_SHIFT, STRUCT_PAGE_BYTES, MemMap
-from sandbox.kernel.mm.pgtable import RW, A, D, P
+from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.mm.bootmem import BootMemory
-    from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
 
 SECTION_PRESENT, SECTION_HAS_MAP = 1, 2
 SECTION_BITS = {"64M": 26, "512M": 29, "1G": 30}
@@ -38,6 +35,22 @@ class CannotAddMemory(SandboxError):
     """A range cannot be added: not RAM, there already, or more than the memory model can describe."""
 
     exit_status = 2
+
+
+class StructPages(Protocol):
+    """Where memory for structures comes from at run time; ``hotplug`` has it."""
+
+    def reserve(self, kind: str, size: int) -> tuple[int, tuple[int, ...]]:
+        """Cleared frames under linear addresses in a row, for ever: where, and which.  Raises OutOfMemory."""
+        ...
+
+    def alloc(self) -> int:
+        """One cleared frame.  Raises OutOfMemory."""
+        ...
+
+    def free(self, pfn: int) -> None:
+        """Give one back."""
+        ...
 
 
 class MemoryModel:
@@ -62,7 +75,7 @@ class MemoryModel:
         """Words that ``asm/kernel/memmodel.S`` reads, by symbol."""
         raise NotImplementedError
 
-    def populate(self, kernel: Kernel, first: int, count: int) -> None:
+    def populate(self, first: int, count: int, source: StructPages) -> None:
         """Make structures for frames that are added at run time.  Raises CannotAddMemory, OutOfMemory."""
         raise CannotAddMemory(
             f"frames {first:#x} to {first + count - 1:#x}: {self.name} describes frames below "
@@ -86,9 +99,9 @@ class FlatMem(MemoryModel):
     def pfn_of(self, linear: int) -> int:
         return (linear - self.mem_map) // STRUCT_PAGE_BYTES
 
-    def populate(self, kernel: Kernel, first: int, count: int) -> None:
+    def populate(self, first: int, count: int, source: StructPages) -> None:
         if first + count > self.memmap.max_pfn:
-            super().populate(kernel, first, count)
+            super().populate(first, count, source)
 
     def guest_words(self) -> dict[str, int]:
         return {"mem_model": 0, "mem_map": self.mem_map, "max_pfn": self.memmap.max_pfn}
@@ -142,14 +155,14 @@ class SparseMem(MemoryModel):
             "nr_sections": self._sections, "max_pfn": self._sections << self._shift,
         }  # fmt: skip
 
-    def populate(self, kernel: Kernel, first: int, count: int) -> None:
+    def populate(self, first: int, count: int, source: StructPages) -> None:
         size = self._frames * STRUCT_PAGE_BYTES
         for number in range(first >> self._shift, (first + count - 1 >> self._shift) + 1):
             if number >= self._sections:
-                super().populate(kernel, first, count)
+                super().populate(first, count, source)
             if number in self._maps:
                 continue
-            linear, frames = kernel.vmalloc.reserve("mem_map", size)
+            linear, frames = source.reserve("mem_map", size)
             self.added_frames += len(frames)
             self._attach(number, linear, [pfn << 12 for pfn in frames])
 
@@ -195,17 +208,16 @@ class VirtualMemMap(MemoryModel):
     def guest_words(self) -> dict[str, int]:
         return {"mem_model": 2, "vmem_map": self.base, "max_pfn": self._highest}
 
-    def populate(self, kernel: Kernel, first: int, count: int) -> None:
+    def populate(self, first: int, count: int, source: StructPages) -> None:
         if first + count > self._highest:
-            super().populate(kernel, first, count)
+            super().populate(first, count, source)
         for number in range(first >> PIECE_SHIFT, (first + count - 1 >> PIECE_SHIFT) + 1):
             if not self.memmap.has_page(number << PIECE_SHIFT):
-                pfn = kernel.alloc_frame()
-                kernel.clear_highpage(pfn)
+                pfn = source.alloc()
                 try:
                     self._map(number, pfn)
                 except BaseException:
-                    kernel.put_page(pfn)
+                    source.free(pfn)
                     raise
                 self.added_frames += 1
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.arch.vmlinux import Routines
 from sandbox.kernel.base.events import TlbFlush
+from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.mm.mm import Mm
 from sandbox.machine.events import EventBus
 
@@ -32,13 +33,13 @@ class TlbCounters:
 class Tlb:
     """Invalidation on the CPU that asks and, by inter-processor interrupt, on the others that must."""
 
-    def __init__(self, cpus: Sequence[KernelCpu], routines: Routines, bus: EventBus, switches: frozenset[str]):
+    def __init__(self, cpus: Sequence[KernelCpu], routines: Routines, bus: EventBus, broken: Breakage) -> None:
         self.cpus = cpus
         self.routines = routines
         self.bus = bus
         self.counters = TlbCounters()
-        self._here = "no-flush" not in switches
-        self._there = self._here and "no-shootdown" not in switches
+        self._here = not broken("no-flush")
+        self._there = self._here and not broken("no-shootdown")
 
     def flush_tlb_page(self, cpu: KernelCpu, mm: Mm, linear: int) -> None:
         """A user entry was cleared, reduced or moved to another frame."""

@@ -19,11 +19,11 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.vfs.inode import Inode
+from sandbox.x86.paging import PAGE_SIZE
 
-PAGE_SIZE = 4096
 PAGE_MASK = 0xFFFFF000
-TASK_SIZE = 0xC0000000
 TASK_UNMAPPED_BASE = TASK_SIZE // 3
 MMAP_MIN_ADDR = 0x10000
 STACK_GUARD_GAP = 256 * PAGE_SIZE
@@ -131,6 +131,8 @@ class VmaTree:
         self.brk = 0
         self.pages = 0
         """Pages in all VMAs."""
+        self.owner: object = None
+        """The mm that it belongs to."""
         self._vmas: list[Vma] = []
         self._ends: list[int] = []
         self._last: Vma | None = None
@@ -148,7 +150,15 @@ class VmaTree:
         child._vmas = [replace(vma) for vma in self._vmas if not vma.flags & VM_DONTCOPY]
         child._ends = [vma.end for vma in child._vmas]
         child.pages = sum(vma.size for vma in child._vmas) // PAGE_SIZE
+        for vma in child._vmas:
+            child._link(vma)
         return child
+
+    def clear(self) -> None:
+        """Forget every VMA."""
+        for vma in self._vmas:
+            self._unlink(vma)
+        self._vmas, self._ends, self._last, self.pages = [], [], None, 0
 
     def find(self, linear: int) -> Vma | None:
         """The first VMA that ends above ``linear``; it need not contain it (Linux find_vma)."""
@@ -200,6 +210,7 @@ class VmaTree:
             raise ValueError(f"{vma.describe()} reaches beyond TASK_SIZE")
         self._vmas.insert(index, vma)
         self._ends.insert(index, vma.end)
+        self._link(vma)
         self.pages += vma.size // PAGE_SIZE
         start = vma.start
         self._merge(index, index + 1)
@@ -211,6 +222,8 @@ class VmaTree:
         removed = self._vmas[first:last]
         del self._vmas[first:last], self._ends[first:last]
         self._last = None
+        for vma in removed:
+            self._unlink(vma)
         self.pages -= sum(vma.size for vma in removed) // PAGE_SIZE
         return removed
 
@@ -310,6 +323,9 @@ class VmaTree:
             assert below.end <= above.start, f"{below.describe()} overlaps {above.describe()}"
             assert not above.continues(below), f"{below.describe()} and {above.describe()} are not merged"
         assert all(vma.start < vma.end <= TASK_SIZE for vma in self._vmas)
+        for inode in {id(vma.inode): vma.inode for vma in self._vmas if vma.inode is not None}.values():
+            mapped = sum(vma.inode is inode for vma in self._vmas)
+            assert (inode.i_mmap or {}).get(self) == mapped, f"{inode} does not know of {mapped} areas"
 
     def _is_free(self, start: int, length: int) -> bool:
         index = bisect_right(self._ends, start)
@@ -353,6 +369,7 @@ class VmaTree:
             lower.end = linear
             self._vmas.insert(index + 1, upper)
             self._ends.insert(index, linear)
+            self._link(upper)
             self._last = None
             index += 1
         return index
@@ -364,4 +381,20 @@ class VmaTree:
             if upper.continues(lower):
                 lower.end = upper.end
                 del self._vmas[index], self._ends[index - 1]
+                self._unlink(upper)
                 self._last = None
+
+    def _link(self, vma: Vma) -> None:
+        """An area of the tree maps an inode once more."""
+        if vma.inode is not None:
+            if vma.inode.i_mmap is None:
+                vma.inode.i_mmap = {}
+            vma.inode.i_mmap[self] = vma.inode.i_mmap.get(self, 0) + 1
+
+    def _unlink(self, vma: Vma) -> None:
+        if vma.inode is not None and vma.inode.i_mmap is not None:
+            left = vma.inode.i_mmap[self] - 1
+            if left:
+                vma.inode.i_mmap[self] = left
+            else:
+                del vma.inode.i_mmap[self]

@@ -13,18 +13,23 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from sandbox.kernel.arch.cpu import Smp
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import MapChange
-from sandbox.kernel.base.layout import PAGE_SIZE
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.page_alloc import WrongContext
-from sandbox.kernel.mm.pgtable import RW, A, D, P
+from sandbox.kernel.base.inject import OutOfMemory
+from sandbox.kernel.base.layout import Layout
+from sandbox.kernel.base.trace import Trace
+from sandbox.kernel.base.wait import Waiting, WrongContext
+from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.highmem import Highmem
+from sandbox.kernel.mm.mm import MmList
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgdat import PgDat
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.tlb import Tlb
 from sandbox.x86.errors import SandboxError
-
-if TYPE_CHECKING:
-    from sandbox.engine.context import CpuContext
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
 
 GUARD = PAGE_SIZE
 PROT_KERNEL, PROT_RUN = 3, 4
@@ -55,12 +60,34 @@ class Area:
 class Vmalloc:
     """The areas of one kernel, in order of their addresses."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(
+        self,
+        tables: PageTables,
+        layout: Layout,
+        smp: Smp,
+        sched: Waiting,
+        tlb: Tlb,
+        pgdat: PgDat,
+        page_alloc: PageAllocator,
+        highmem: Highmem,
+        code: CodeCache,
+        mmlist: MmList,
+        zero_page: int,
+        config: KernelConfig,
+        trace: Trace,
+    ) -> None:
+        self._tables, self._layout, self._smp, self._sched, self._tlb = tables, layout, smp, sched, tlb
+        self._pgdat, self._page_alloc, self._highmem = pgdat, page_alloc, highmem
+        self._code, self._mmlist, self._zero_page = code, mmlist, zero_page
+        self._bus, self._clock, self._log = trace.bus, trace.clock, trace.log
         self.areas: list[Area] = []
         self.synced = 0
         """Directory entries that faults have copied."""
-        self._eager = kernel.config.policies["vmalloc_sync"] == "eager"
+        self.eager = config.policies["vmalloc_sync"] == "eager"
+        """Other directories learn of an area when it is made."""
+        broken = config.broken
+        self._broken_sync, self._broken_guard = broken("no-vmalloc-sync"), broken("no-guard")
+        self._early_free = broken("early-free")
 
     def vmalloc(self, size: int, kind: str = "vmalloc", executable: Sequence[bool] = ()) -> int:
         """Linear address of ``size`` bytes, rounded up to pages; 0 for none, too much, or when frames run out.
@@ -68,26 +95,25 @@ class Vmalloc:
         The contents are what was left in the frames.  ``executable`` says so of single pages, for modules.  Raises
         WrongContext in an interrupt: page tables may have to be allocated.
         """
-        kernel = self._kernel
-        if kernel.in_interrupt:
+        if self._sched.in_atomic():
             raise WrongContext(f"vmalloc({size}) in an interrupt: it may sleep for frames and page tables")
         pages = -(-size // PAGE_SIZE)
-        if not 0 < pages <= kernel.frames.total_frames:
+        if not 0 < pages <= self._pgdat.total_frames:
             return 0
         at, start = self.get_vm_area(pages * PAGE_SIZE + GUARD)
         if not start:
             return 0
         frames: list[int] = []
-        flags, nx = P | RW | A | D, kernel.tables.nx
+        flags, nx = P | RW | A | D, self._tables.nx
         try:
             for number in range(pages):
-                place = kernel.tables.pte_alloc(kernel.kernel_pgd, start + number * PAGE_SIZE, user=False)
-                pfn = kernel.alloc_frame(highmem=True)
+                place = self._tables.pte_alloc(self._tables.kernel_pgd, start + number * PAGE_SIZE, user=False)
+                pfn = self._page_alloc.alloc_page(highmem=True)
                 frames.append(pfn)
                 run = bool(executable) and executable[number]
                 if run:
-                    kernel.code.mapped(pfn, True, True)
-                kernel.tables.set_pte(place, kernel.tables.pfn_pte(pfn, flags | (0 if run else nx)))
+                    self._code.mapped(pfn, True, True)
+                self._tables.set_pte(place, self._tables.pfn_pte(pfn, flags | (0 if run else nx)))
         except OutOfMemory:
             self._unmap(start, frames, owned=True)
             return 0
@@ -100,20 +126,19 @@ class Vmalloc:
 
         ``physical`` and ``size`` in whole pages.  Raises WrongContext in an interrupt.
         """
-        kernel = self._kernel
-        if kernel.in_interrupt:
+        if self._sched.in_atomic():
             raise WrongContext(f"{kind}({physical:#x}) in an interrupt: page tables may have to be allocated")
         at, start = self.get_vm_area(size + GUARD)
         if not start:
             return 0
-        flags = P | RW | A | D | kernel.tables.nx | cache_bits
+        flags = P | RW | A | D | self._tables.nx | cache_bits
         self._warn_of_alias(physical, size, cache_bits)
         frames = tuple(range(physical >> 12, physical + size >> 12))
         done: list[int] = []
         try:
             for number, pfn in enumerate(frames):
-                place = kernel.tables.pte_alloc(kernel.kernel_pgd, start + number * PAGE_SIZE, user=False)
-                kernel.tables.set_pte(place, kernel.tables.pfn_pte(pfn, flags))
+                place = self._tables.pte_alloc(self._tables.kernel_pgd, start + number * PAGE_SIZE, user=False)
+                self._tables.set_pte(place, self._tables.pfn_pte(pfn, flags))
                 done.append(pfn)
         except OutOfMemory:
             self._unmap(start, done, owned=False)
@@ -129,7 +154,7 @@ class Vmalloc:
             first = area.frames[0] << 12
             if first < physical + size and physical < first + area.end - area.start:
                 kinds = ("", "un") if area.cache_bits else ("un", "")
-                self._kernel.printk(
+                self._log.printk(
                     f"{physical:#010x} is mapped {kinds[0]}cached here and {kinds[1]}cached at {area.start:#010x}\n"
                 )
 
@@ -137,19 +162,18 @@ class Vmalloc:
         """An area of cleared frames that is never freed: linear address and frames.  Raises OutOfMemory."""
         start = self.vmalloc(size, kind)
         if not start:
-            raise OutOfMemory(f"out of memory: no {size} bytes for {kind}", self._kernel.frames.report())
+            raise OutOfMemory(f"out of memory: no {size} bytes for {kind}", self._pgdat.report())
         area = self.find(start)
         assert area is not None
         for pfn in area.frames:
-            self._kernel.clear_highpage(pfn)
+            self._highmem.clear_highpage(pfn)
         return start, area.frames
 
     def vfree(self, address: int) -> None:
         """Give an area back; 0 is nothing.  Raises BadVfree, and WrongContext in an interrupt."""
         if not address:
             return
-        kernel = self._kernel
-        if kernel.in_interrupt:
+        if self._sched.in_atomic():
             raise WrongContext(f"vfree({address:#010x}) in an interrupt: other CPUs are told to flush")
         at = bisect_right(self.areas, address, key=lambda area: area.start) - 1
         area = self.areas[at] if at >= 0 else None
@@ -158,33 +182,40 @@ class Vmalloc:
             raise BadVfree(f"vfree({address:#010x}): no area begins there{inside}", self.report())
         del self.areas[at]
         self._unmap(area.start, list(area.frames), area.owned)
-        if kernel.bus.active:
-            kernel.bus.emit(
-                MapChange(kernel.sched.now, kernel.this_cpu.index, 0, f"{area.kind}-free", area.start, area.end, 0)
+        if self._bus.active:
+            self._bus.emit(
+                MapChange(self._clock.now, self._smp.this_cpu.index, 0, f"{area.kind}-free", area.start, area.end, 0)
             )
+
+    def lose_a_page(self, wanted: int) -> int:
+        """Breakage: a frame of an area is given up as if it were a program's."""
+        for area in self.areas:
+            if area.owned and area.kind == "vmalloc" and area.frames:
+                self._page_alloc.put_page(area.frames[0])
+                return 1
+        return 0
 
     def find(self, address: int) -> Area | None:
         """The area that holds an address."""
         at = bisect_right(self.areas, address, key=lambda area: area.start) - 1
         return self.areas[at] if at >= 0 and address < self.areas[at].end else None
 
-    def vmalloc_fault(self, context: CpuContext, address: int, error_code: int) -> bool:
+    def vmalloc_fault(self, cr3: int, address: int, error_code: int) -> bool:
         """A kernel access found nothing: copy the reference directory's entry into the directory of CR3.
 
         True when the access may be tried again.  No area is looked up and no lock taken: it may happen anywhere.
         The directory is that of CR3, not the current task's: the two may differ.
         """
-        kernel = self._kernel
-        layout = kernel.layout
-        if kernel.broken("no-vmalloc-sync"):
+        layout = self._layout
+        if self._broken_sync:
             return False
         if error_code & 5 or not (
             layout.vmalloc.start <= address < layout.vmalloc.end or layout.vmemmap.start <= address < layout.vmemmap.end
         ):
             return False
-        if not kernel.tables.lookup_pte(kernel.kernel_pgd, address) & P:
+        if not self._tables.lookup_pte(self._tables.kernel_pgd, address) & P:
             return False
-        if not kernel.tables.sync_directory(context.cr3 >> 12, kernel.kernel_pgd, address):
+        if not self._tables.sync_directory(cr3 // PAGE_SIZE, self._tables.kernel_pgd, address):
             return False
         self.synced += 1
         return True
@@ -197,29 +228,26 @@ class Vmalloc:
 
     def sync_all(self, start: int, end: int) -> None:
         """Every directory that is in use learns of [start, end) (vmalloc_sync_all)."""
-        kernel = self._kernel
-        spaces = {task.mm.pgd for task in kernel.tasks.values() if task.mm is not None}
-        for pgd in sorted(spaces):
-            for linear in range(start, end, kernel.tables.large_page):
-                kernel.tables.sync_directory(pgd, kernel.kernel_pgd, linear)
-            kernel.tables.sync_directory(pgd, kernel.kernel_pgd, end - 1)
+        for pgd in sorted(mm.pgd for mm in self._mmlist):
+            for linear in range(start, end, self._tables.large_page):
+                self._tables.sync_directory(pgd, self._tables.kernel_pgd, linear)
+            self._tables.sync_directory(pgd, self._tables.kernel_pgd, end - 1)
 
     def _enter(self, at: int, area: Area, prot: int = PROT_KERNEL) -> None:
-        kernel = self._kernel
         self.areas.insert(at, area)
-        if self._eager:
+        if self.eager:
             self.sync_all(area.start, area.end)
-        if kernel.broken("no-guard"):
-            place = kernel.tables.pte_alloc(kernel.kernel_pgd, area.end, user=False)
-            kernel.tables.set_pte(place, kernel.tables.pfn_pte(kernel.zero_page, P | RW | A | D | kernel.tables.nx))
-        if kernel.bus.active:
-            kernel.bus.emit(
-                MapChange(kernel.sched.now, kernel.this_cpu.index, 0, area.kind, area.start, area.end, prot)
+        if self._broken_guard:
+            place = self._tables.pte_alloc(self._tables.kernel_pgd, area.end, user=False)
+            self._tables.set_pte(place, self._tables.pfn_pte(self._zero_page, P | RW | A | D | self._tables.nx))
+        if self._bus.active:
+            self._bus.emit(
+                MapChange(self._clock.now, self._smp.this_cpu.index, 0, area.kind, area.start, area.end, prot)
             )
 
     def get_vm_area(self, size: int) -> tuple[int, int]:
         """Where in the list and at which address ``size`` bytes are free; address 0 for nowhere."""
-        region = self._kernel.layout.vmalloc
+        region = self._layout.vmalloc
         start = region.start
         for at, area in enumerate(self.areas):
             if start + size <= area.start:
@@ -229,17 +257,16 @@ class Vmalloc:
 
     def _unmap(self, start: int, frames: list[int], owned: bool) -> None:
         """Clear the entries, let every CPU forget them, and only then release the frames."""
-        kernel = self._kernel
-        tables = kernel.tables
-        early = kernel.broken("early-free")
-        guard = kernel.broken("no-guard")
+        tables = self._tables
+        early = self._early_free
+        guard = self._broken_guard
         for number in range(len(frames) + guard):
-            place = tables.pte_alloc(kernel.kernel_pgd, start + number * PAGE_SIZE, user=False)
+            place = tables.pte_alloc(self._tables.kernel_pgd, start + number * PAGE_SIZE, user=False)
             tables.set_pte(place, 0)
             if early and owned and number < len(frames):
-                kernel.put_page(frames[number])
+                self._page_alloc.put_page(frames[number])
         if frames:
-            kernel.tlb.flush_tlb_all(kernel.this_cpu)
+            self._tlb.flush_tlb_all(self._smp.this_cpu)
         if owned and not early:
             for pfn in frames:
-                kernel.put_page(pfn)
+                self._page_alloc.put_page(pfn)

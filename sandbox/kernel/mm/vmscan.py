@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from collections.abc import Callable
 
 SHRINK_BATCH = 64
 """Frames asked for at a time."""
+Shrinker = Callable[[int], int]
+"""Frees up to about so many frames; the number freed."""
 
 
-def shrink(kernel: Kernel, wanted: int = SHRINK_BATCH) -> int:
-    """Free up to about ``wanted`` frames that can be had again: clean cache pages, then stacks kept for new tasks.
+class Shrinkers:
+    """Who has something to give: subsystems register, the first to lose goes first."""
 
-    The number of frames freed; 0 means that there is nothing left to give.
-    """
-    if kernel.broken("swap-kernel"):
-        for area in kernel.vmalloc.areas:
-            for pfn in area.frames if area.owned and area.kind == "vmalloc" else ():
-                kernel.put_page(pfn)
-                return 1
-    freed = kernel.pagecache.shrink_mmap(wanted)
-    if freed < wanted:
-        freed += kernel.drop_spare_stacks()
-    return freed
+    __slots__ = ("_thief", "shrinkers")
+
+    def __init__(self) -> None:
+        self.shrinkers: list[Shrinker] = []
+        self._thief: Shrinker | None = None
+
+    def register(self, shrink: Shrinker) -> None:
+        """It is asked after those that are there."""
+        self.shrinkers.append(shrink)
+
+    def steal_first(self, thief: Shrinker) -> None:
+        """Breakage: what no reclaim may pick is taken before anything else, and alone."""
+        self._thief = thief
+
+    def try_to_free_pages(self, wanted: int = SHRINK_BATCH) -> int:
+        """Free up to about ``wanted`` frames that can be had again; 0 means that there is nothing left to give."""
+        if self._thief is not None and (stolen := self._thief(wanted)):
+            return stolen
+        freed = 0
+        for shrink in self.shrinkers:
+            if freed < wanted:
+                freed += shrink(wanted - freed)
+        return freed

@@ -15,19 +15,16 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBUSY, EINTR, EINVAL, ENODEV, ENOTTY, ERESTARTSYS, KernelError
-from sandbox.kernel.abi.flags import O_PATH, POLLIN, POLLOUT
+from sandbox.kernel.abi.flags import O_PATH, POLLIN, POLLOUT, S_IFCHR
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.drivers.chrdev import CharDevice
-from sandbox.kernel.ipc.stream import Ready, Stream
-from sandbox.kernel.module.entry import run_in_task
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.module.entry import GuestEntry
+from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.operations import FileOperations, Ready
 
 OPERATIONS = ("open", "release", "read", "write", "ioctl")
 FIRST_INO, LONGEST_NAME = 60, 64
@@ -35,22 +32,36 @@ FIRST_MAJOR = 240
 """Majors from here on are for local use."""
 
 
-class ModuleDevice(CharDevice, Stream):
-    """/dev/name, whose operations are a module's."""
+class ModuleDevice(CharDevice):
+    """/dev/name."""
 
+    kind = S_IFCHR
     seeks_nowhere = True
 
-    def __init__(self, kernel: Kernel, number: int, name: str, operations: int) -> None:
-        super().__init__(FIRST_INO + number, makedev(FIRST_MAJOR + number, 0), f"/dev/{name}")
-        self._kernel = kernel
-        self.operations = operations
-        """Linear address of the module's structure; 0 when the module is gone."""
+    def __init__(self, number: int, name: str, f_op: ModuleOperations) -> None:
+        super().__init__(FIRST_INO + number, makedev(FIRST_MAJOR + number, 0), f"/dev/{name}", f_op)
+        self.module = f_op
+
+    def opened(self, file: File) -> None:
+        if not file.flags & O_PATH:
+            self.module.open(file)
+
+    def released(self, file: File) -> None:
+        self.module.release(file)
+
+
+class ModuleOperations(FileOperations):
+    """What open files of a module's device do; ``table`` is the linear address of its structure, 0 when it is gone."""
+
+    def __init__(self, kernel: Kernel, entry: GuestEntry, table: int) -> None:
+        self._kernel, self._entry = kernel, entry
+        self.table = table
+        self._tells = not kernel.broken("no-release")
         self._files: dict[int, int] = {}
         self._next = 1
 
-    def opened(self, file: File) -> None:
-        if file.flags & O_PATH:
-            return
+    def open(self, file: File) -> None:
+        """A new open file.  Raises KernelError as the module answers."""
         number = self._files[id(file)] = self._next
         self._next += 1
         try:
@@ -59,66 +70,81 @@ class ModuleDevice(CharDevice, Stream):
             del self._files[id(file)]
             raise
 
-    def released(self, file: File) -> None:
+    def release(self, file: File) -> None:
+        """The last descriptor of an open file is gone."""
         number = self._files.pop(id(file), 0)
-        if number and self.operations and not self._kernel.broken("no-release"):
+        if number and self.table and self._tells:
             with suppress(KernelError):
                 self.call("release", number)
 
-    def read_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
+    def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
         return self.call("read", self._files[id(file)], address, count)
 
-    def write_user(self, kernel: Kernel, task: Task, file: File, address: int, count: int) -> int:
+    def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
         return self.call("write", self._files[id(file)], address, count)
 
-    def ioctl(self, file: File, request: int, argument: int) -> int:
-        """Raises KernelError as the module answers, ENODEV without one."""
+    def ioctl(self, file: File, task: Task, request: int, argument: int) -> int:
         return self.call("ioctl", self._files[id(file)], request, argument)
 
-    def poll_file(self, kernel: Kernel, task: Task, file: File) -> Ready:
+    def poll(self, file: File, task: Task) -> Ready:
         return Ready(POLLIN | POLLOUT)
 
+    def goes_on(self, file: File) -> bool:
+        return False
+
     def call(self, what: str, *arguments: int) -> int:
-        """One operation, run on the CPU.  Raises KernelError."""
+        """One operation, run on the CPU.  Raises KernelError: as the module answers, ENODEV without one."""
         kernel = self._kernel
-        if not self.operations:
+        if not self.table:
             raise KernelError(ENODEV)
-        at = self.operations + 4 * OPERATIONS.index(what)
-        function = int.from_bytes(kernel.peek(None, at, 4), "little")
+        function = kernel.peek.word(self.table + 4 * OPERATIONS.index(what))
         if not function:
             if what in ("open", "release"):
                 return 0
             raise KernelError(ENOTTY if what == "ioctl" else EINVAL)
-        result = run_in_task(kernel, function, *arguments)
+        result = self._entry.run_in_task(function, *arguments)
         if result >= 1 << 31:
-            errno, task = (1 << 32) - result, kernel.this_cpu.current
+            errno, task = (1 << 32) - result, kernel.sched.current
             if errno == ERESTARTSYS and task is not None and not task.pending:
                 errno = EINTR
             raise KernelError(errno if errno <= ERESTARTSYS else EINVAL)
         return result
 
 
-def register_chrdev(kernel: Kernel, a: tuple[int, ...]) -> int:
-    """The device's number, or -EBUSY for a name that is taken."""
-    name = kernel.kernel_string(a[0], LONGEST_NAME).decode("latin-1")
-    if not re.fullmatch(r"[!-.0-~]+", name) or name in (".", "..") or len(name) == LONGEST_NAME:
-        return -EINVAL
-    known = kernel.devices.get(name)
-    if known is None and kernel.files.exists(f"/dev/{name}"):
-        return -EBUSY
-    if known is not None and known.operations:
-        return -EBUSY
-    kernel.device_number += 1
-    device = ModuleDevice(kernel, kernel.device_number, name, a[1])
-    kernel.files.add_device(f"/dev/{name}", device)
-    kernel.devices[name] = device
-    return kernel.device_number
+class Devices:
+    """The character devices that modules have registered, by name."""
 
+    def __init__(self, kernel: Kernel, entry: GuestEntry) -> None:
+        self._kernel, self._entry = kernel, entry
+        self.by_name: dict[str, ModuleDevice] = {}
+        self._last = 0
 
-def unregister_chrdev(kernel: Kernel, a: tuple[int, ...]) -> int:
-    """Who has it open gets ENODEV from now on."""
-    device = kernel.devices.get(kernel.kernel_string(a[0]).decode("latin-1"))
-    if device is None or not device.operations:
-        return -EINVAL
-    device.operations = 0
-    return 0
+    @property
+    def live(self) -> int:
+        """Those whose module is there."""
+        return sum(device.module.table != 0 for device in self.by_name.values())
+
+    def register_chrdev(self, name: int, table: int) -> int:
+        """The device's number; -EBUSY for a name that is taken, -EINVAL for one that is none."""
+        kernel = self._kernel
+        text = kernel.peek.kernel_string(name, LONGEST_NAME).decode("latin-1")
+        if not re.fullmatch(r"[!-.0-~]+", text) or text in (".", "..") or len(text) == LONGEST_NAME:
+            return -EINVAL
+        known = self.by_name.get(text)
+        if known is None and kernel.files.exists(f"/dev/{text}"):
+            return -EBUSY
+        if known is not None and known.module.table:
+            return -EBUSY
+        self._last += 1
+        device = ModuleDevice(self._last, text, ModuleOperations(kernel, self._entry, table))
+        kernel.files.add_device(f"/dev/{text}", device)
+        self.by_name[text] = device
+        return self._last
+
+    def unregister_chrdev(self, name: int) -> int:
+        """Who has it open gets ENODEV from now on."""
+        device = self.by_name.get(self._kernel.peek.kernel_string(name).decode("latin-1"))
+        if device is None or not device.module.table:
+            return -EINVAL
+        device.module.table = 0
+        return 0

@@ -8,32 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sandbox.engine.context import EAX, ESP, CpuContext
-from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.base.wait import WrongContext
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.access import BadPointer
 from sandbox.kernel.mm.kmalloc import BadKfree
 from sandbox.kernel.mm.page import BadPage
-from sandbox.kernel.mm.page_alloc import WrongContext
 from sandbox.kernel.mm.vmalloc import BadVfree
 from sandbox.x86.errors import SandboxError
 
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-
 STUB_BYTES = 16
-Function = Callable[["Kernel", tuple[int, ...]], int | None]
+Function = Callable[..., int | None]
+"""Takes the call's arguments, words without a sign."""
 
 
 class GuestKernelBug(SandboxError):
     """Guest kernel code did what no kernel forgives: a wrong free, a call where it must not be made, a fault."""
-
-    exit_status = 1
-
-
-class BadPointer(SandboxError):
-    """A call was given an address where nothing is."""
 
     exit_status = 1
 
@@ -62,10 +54,17 @@ class Export:
 class Gate:
     """The table of one kernel: symbols by name for the loader, functions by number for the trap."""
 
-    def __init__(self, kernel: Kernel, answered: list[Export], routines: dict[str, str], data: tuple[str, ...]) -> None:
-        self._kernel = kernel
+    def __init__(
+        self,
+        kernel: Kernel,
+        answered: list[Export],
+        routines: dict[str, str],
+        data: tuple[str, ...],
+        symbolize: Callable[[int], str],
+    ) -> None:
+        self._peek, self._log, self._symbolize = kernel.peek, kernel.log, symbolize
         self._words = kernel.memory.words
-        self._exports = answered
+        self.exports = answered
         self._low = min(kernel.layout.direct.size, kernel.memory.ram) - 64
         symbols = kernel.image.symbols
         first = symbols["export_stubs"]
@@ -76,7 +75,7 @@ class Gate:
         self.calls = 0
         self._reports = kernel.config.policies["bugs"] == "report"
 
-    def call(self, cpu: KernelCpu, context: CpuContext) -> None:
+    def call(self, context: CpuContext) -> None:
         """Answer one call; EAX is the result.
 
         Raises NoSuchExport, GuestKernelBug, and whatever the function raises for the kernel's own sake.
@@ -84,14 +83,14 @@ class Gate:
         self.calls += 1
         quads = context.quads
         number = quads[EAX] & 0xFFFFFFFF
-        if number >= len(self._exports):
+        if number >= len(self.exports):
             raise NoSuchExport(
-                f"int 0xF0 with number {number}, at {context.eip - 2:#010x}: {len(self._exports)} symbols are exported"
+                f"int 0xF0 with number {number}, at {context.eip - 2:#010x}: {len(self.exports)} symbols are exported"
             )
-        export = self._exports[number]
+        export = self.exports[number]
         esp = quads[ESP] & 0xFFFFFFFF
         try:
-            result = export.function(self._kernel, self.arguments(esp + 4 * export.saved, export.arguments))
+            result = export.function(*self.arguments(esp + 4 * export.saved, export.arguments))
         except _BUGS as error:
             result = self._bug(error, esp + 4 * export.saved)
         quads[EAX] = (result or 0) & 0xFFFFFFFF
@@ -108,17 +107,12 @@ class Gate:
             if count == 2:
                 return (words[first], words[first + 1])
             return tuple(words[first : first + count])
-        raw = self._kernel.peek(None, esp + 4, 4 * count).ljust(4 * count, b"\0")
+        raw = self._peek.peek(None, esp + 4, 4 * count).ljust(4 * count, b"\0")
         return tuple(int.from_bytes(raw[n : n + 4], "little") for n in range(0, 4 * count, 4))
 
-    def caller(self, esp: int) -> int:
-        """The return address of a call whose stack pointer is known."""
-        return int.from_bytes(self._kernel.peek(None, esp, 4), "little")
-
     def _bug(self, error: SandboxError, esp: int) -> int:
-        kernel = self._kernel
-        where = kernel.kernel_symbol(self.caller(esp))
         if self._reports:
-            kernel.printk(f"{error.summary}\n")
+            self._log.printk(f"{error.summary}\n")
             return 0
+        where = self._symbolize(self._peek.word(esp))
         raise GuestKernelBug(f"{error.summary}, called from {where}", error.detail) from error

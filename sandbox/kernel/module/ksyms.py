@@ -6,198 +6,205 @@ kernel's data.  ``asm/images/include/module.h`` declares them for C.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EINVAL, ENOMEM, KernelError
+from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
-from sandbox.kernel.mm import hotplug, isahole
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.gfp import DMA
+from sandbox.kernel.base.wait import might_sleep
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.page import VIRTUAL, BadPage
 from sandbox.kernel.mm.page_alloc import dma_crosses
-from sandbox.kernel.mm.pgtable import PSE, P
 from sandbox.kernel.mm.sparse import CannotAddMemory
-from sandbox.kernel.module import chrdev, irq, useraccess, waitqueue
+from sandbox.kernel.module.chrdev import Devices
 from sandbox.kernel.module.hypercall import Export, Gate, GuestKernelBug
+from sandbox.kernel.module.irq import IrqCalls
+from sandbox.kernel.module.loader import Modules
 from sandbox.kernel.module.printk import LONGEST_STRING, format_text
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-
-Arguments = tuple[int, ...]
+from sandbox.kernel.module.useraccess import UserCalls
+from sandbox.kernel.module.waitqueue import WaitQueues
+from sandbox.x86.paging import PAGE_SIZE, PS, P
 
 
-# -- the routines of kmalloc.S, in the middle ------------------------------------------------------------------------
+class MemoryCalls:
+    """kmalloc's middle, pages, and what goes on with memory as a whole."""
 
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
 
-def _kmalloc(kernel: Kernel, a: Arguments) -> int:
-    cpu = kernel.this_cpu
-    return kernel.kmalloc.serve(cpu, cpu.vcpu.context, a[0], a[1])
+    def kmalloc(self, size: int, priority: int) -> int:
+        """The routine of ``kmalloc.S`` asks for an area."""
+        cpu = self._kernel.this_cpu
+        return self._kernel.kmalloc.serve(cpu, cpu.vcpu.context, size, priority)
 
+    def kfree(self, pointer: int) -> int:
+        """The routine has found a flag word, in ECX."""
+        return self._kernel.kmalloc.give_back(pointer, self._kernel.this_cpu.vcpu.context.ecx & 0xFFFFFFFF)
 
-def _kfree(kernel: Kernel, a: Arguments) -> int:
-    return kernel.kmalloc.give_back(a[0], kernel.this_cpu.vcpu.context.ecx & 0xFFFFFFFF)
+    def kmalloc_corrupted(self) -> None:
+        self._kernel.kmalloc.corrupted(self._kernel.this_cpu.vcpu.context.edx & 0xFFFFFFFF)
 
+    def alloc_pages(self, priority: int, order: int) -> int:
+        kernel = self._kernel
+        try:
+            return kernel.model.struct_page(kernel.page_alloc.alloc_pages(priority, order))
+        except OutOfMemory:
+            return 0
 
-def _kmalloc_corrupted(kernel: Kernel, a: Arguments) -> None:
-    kernel.kmalloc.corrupted(kernel.this_cpu.vcpu.context.edx & 0xFFFFFFFF)
+    def free_pages_of(self, page: int, order: int) -> None:
+        self._kernel.page_alloc.free_pages(self._page_to_pfn(page), order)
 
+    def page_address(self, page: int) -> int:
+        kernel, pfn = self._kernel, self._page_to_pfn(page)
+        if pfn < kernel.layout.direct_frames:
+            return PAGE_OFFSET + pfn * PAGE_SIZE
+        return kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL]
 
-# -- pages -----------------------------------------------------------------------------------------------------------
+    def _page_to_pfn(self, page: int) -> int:
+        """The frame whose structure guest code names.  Raises BadPage for an address of none."""
+        kernel = self._kernel
+        pfn = kernel.model.pfn_of(page)
+        if pfn < 0 or not kernel.memmap.has_page(pfn) or kernel.model.struct_page(pfn) != page:
+            raise BadPage(f"{page:#010x} is no struct page")
+        return pfn
 
+    def vmalloc_to_pfn(self, address: int) -> int:
+        """The frame behind a kernel address, by the kernel's tables; -1 where nothing is mapped."""
+        kernel = self._kernel
+        entry = kernel.tables.lookup_pte(kernel.tables.kernel_pgd, address)
+        if not entry & P:
+            return -1
+        if entry & PS and address < kernel.layout.direct.end:
+            return (address - PAGE_OFFSET) // PAGE_SIZE
+        return kernel.tables.pte_pfn(entry)
 
-def _alloc_pages(kernel: Kernel, a: Arguments) -> int:
-    try:
-        return kernel.model.struct_page(kernel.page_alloc.alloc_pages(a[0], a[1]))
-    except OutOfMemory:
+    def boot_reservation(self, name: int, size: int) -> int:
+        """Linear address of what ``bootmem=NAME:SIZE`` reserved, its size stored at ``size``; 0 for none."""
+        kernel, wanted = self._kernel, self._kernel.peek.kernel_string(name)
+        for what, start, end in kernel.reserved:
+            if what.encode() == wanted:
+                if size:
+                    kernel.this_cpu.call(kernel.routines.put_user_4, eax=end - start, edi=size)
+                return PAGE_OFFSET + start
         return 0
 
+    def add_memory(self, first: int, frames: int) -> int:
+        """Hot-add of so many frames; 0 or an errno."""
+        try:
+            self._kernel.hotplug.add_memory(first * PAGE_SIZE, frames * PAGE_SIZE)
+        except CannotAddMemory as error:
+            self._kernel.log.printk(f"add_memory: {error.summary}\n")
+            return -EINVAL
+        except OutOfMemory:
+            return -ENOMEM
+        return 0
 
-def _pfn(kernel: Kernel, page: int) -> int:
-    """The frame whose structure guest code names.  Raises BadPage for an address of none."""
-    pfn = kernel.model.pfn_of(page)
-    if pfn < 0 or not kernel.memmap.has_page(pfn) or kernel.model.struct_page(pfn) != page:
-        raise BadPage(f"{page:#010x} is no struct page")
-    return pfn
-
-
-def _free_pages_of(kernel: Kernel, a: Arguments) -> None:
-    kernel.page_alloc.free_pages(_pfn(kernel, a[0]), a[1])
-
-
-def _page_address(kernel: Kernel, a: Arguments) -> int:
-    pfn = _pfn(kernel, a[0])
-    if pfn < kernel.layout.direct_frames:
-        return PAGE_OFFSET + (pfn << 12)
-    return kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL]
+    def isa_hole_clear(self) -> int:
+        try:
+            return self._kernel.isahole.open_hole()
+        except KernelError as error:
+            return -error.errno
 
 
-def _vmalloc_to_pfn(kernel: Kernel, a: Arguments) -> int:
-    """The frame behind a kernel address, by the kernel's tables; -1 where nothing is mapped."""
-    entry = kernel.tables.lookup_pte(kernel.kernel_pgd, a[0])
-    if not entry & P:
-        return -1
-    if entry & PSE and a[0] < kernel.layout.direct.end:
-        return a[0] - PAGE_OFFSET >> 12
-    return kernel.tables.pte_pfn(entry)
+class OtherCalls:
+    """printk, panic, schedule, use counts."""
+
+    def __init__(self, kernel: Kernel, modules: Modules) -> None:
+        self._kernel, self._modules = kernel, modules
+
+    def _esp(self) -> int:
+        """Where the return address of the present call lies."""
+        return self._kernel.this_cpu.vcpu.context.esp & 0xFFFFFFFF
+
+    def printk(self, text: int) -> int:
+        """The arguments behind ``text`` lie on the caller's stack."""
+        peek, esp = self._kernel.peek, self._esp()
+
+        def words() -> Iterator[int]:
+            for number in count(2):
+                yield peek.word(esp + 4 * number)
+
+        said = format_text(peek.kernel_string(text, LONGEST_STRING), words(), peek.kernel_string)
+        return self._kernel.log.add(said)
+
+    def panic(self, text: int) -> None:
+        said = self._kernel.peek.kernel_string(text).decode("utf-8", "replace").rstrip()
+        raise GuestKernelBug(f"Kernel panic: {said}")
+
+    def schedule(self) -> None:
+        might_sleep(self._kernel.sched, "schedule")
+        self._kernel.sched.cond_resched()
+
+    def current_pid(self) -> int:
+        task = self._kernel.sched.current
+        return 0 if task is None else task.pid
+
+    def use(self, change: int) -> Callable[[], None]:
+        """The function that counts the caller's module."""
+        return lambda: self._modules.use(self._kernel.peek.word(self._esp()), change)
 
 
-def _boot_reservation(kernel: Kernel, a: Arguments) -> int:
-    """Linear address of what ``bootmem=NAME:SIZE`` reserved, its size stored at the second argument; 0 for none."""
-    name = kernel.kernel_string(a[0])
-    for what, start, end in kernel.reserved:
-        if what.encode() == name:
-            if a[1]:
-                kernel.this_cpu.call(kernel.routines.put_user_4, eax=end - start, edi=a[1])
-            return PAGE_OFFSET + start
-    return 0
-
-
-def _add_memory(kernel: Kernel, a: Arguments) -> int:
-    """Hot-add: physical address and bytes, both of pages; 0 or an errno."""
-    try:
-        hotplug.add_memory(kernel, a[0] << 12, a[1] << 12)
-    except CannotAddMemory as error:
-        kernel.printk(f"add_memory: {error.summary}\n")
-        return -EINVAL
-    except OutOfMemory:
-        return -ENOMEM
-    return 0
-
-
-def _isa_hole_clear(kernel: Kernel, a: Arguments) -> int:
-    try:
-        return isahole.open_hole(kernel)
-    except KernelError as error:
-        return -error.errno
-
-
-# -- the rest of the kernel ------------------------------------------------------------------------------------------
-
-
-def _printk(kernel: Kernel, a: Arguments) -> int:
-    esp = kernel.this_cpu.vcpu.context.esp & 0xFFFFFFFF
-
-    def words() -> Iterator[int]:
-        for number in count(2):
-            yield int.from_bytes(kernel.peek(None, esp + 4 * number, 4), "little")
-
-    text = format_text(kernel.kernel_string(a[0], LONGEST_STRING), words(), kernel.kernel_string)
-    return kernel.log.add(text)
-
-
-def _panic(kernel: Kernel, a: Arguments) -> None:
-    raise GuestKernelBug(f"Kernel panic: {kernel.kernel_string(a[0]).decode('utf-8', 'replace').rstrip()}")
-
-
-def _schedule(kernel: Kernel, a: Arguments) -> None:
-    kernel.may_sleep("schedule")
-    kernel.cond_resched()
-
-
-def _module_use(change: int) -> object:
-    def use(kernel: Kernel, a: Arguments) -> None:
-        esp = kernel.this_cpu.vcpu.context.esp & 0xFFFFFFFF
-        kernel.modules.use(kernel.gate_table.caller(esp), change)
-
-    return use
-
-
-def answered() -> list[Export]:
+def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCalls) -> list[Export]:
     """The symbols that Python answers; a symbol's place is its number, and the first three are in ``kernel.inc``."""
+    pages, pgdat, vmalloc, ioremap = kernel.page_alloc, kernel.pgdat, kernel.vmalloc, kernel.ioremap
+    memory, other = MemoryCalls(kernel), OtherCalls(kernel, modules)
+    irqs, queues = IrqCalls(kernel.irq), WaitQueues(kernel.sched)
+    unclear, dma = pages.get_free_pages_unclear, pages.get_dma_pages
+    area = kernel.layout.vmalloc
     return [
-        Export("kmalloc", 2, _kmalloc, "size, priority: bytes of contiguous lowmem, 0 for none", saved=1),
-        Export("kfree", 1, _kfree, "pointer", saved=1),
-        Export("__kmalloc_corrupted", 0, _kmalloc_corrupted, saved=1),
-        Export("__get_free_pages", 2, lambda k, a: k.page_alloc.get_free_pages_unclear(a[0], a[1]), "priority, order"),
-        Export("__get_free_page", 1, lambda k, a: k.page_alloc.get_free_pages_unclear(a[0], 0), "priority"),
-        Export("get_free_pages", 2, lambda k, a: k.page_alloc.get_free_pages(a[0], a[1]), "priority, order; cleared"),
-        Export("get_free_page", 1, lambda k, a: k.page_alloc.get_free_pages(a[0], 0), "priority; cleared"),
-        Export(
-            "__get_dma_pages", 2, lambda k, a: k.page_alloc.get_free_pages_unclear(a[0] | DMA, a[1]), "priority, order"
-        ),
-        Export("__get_dma_page", 1, lambda k, a: k.page_alloc.get_free_pages_unclear(a[0] | DMA, 0), "priority"),
-        Export("free_pages", 2, lambda k, a: k.page_alloc.free_linear(a[0], a[1]), "address, order"),
-        Export("free_page", 1, lambda k, a: k.page_alloc.free_linear(a[0], 0), "address"),
-        Export("alloc_pages", 2, _alloc_pages, "priority, order: struct page, also of highmem"),
-        Export("__free_pages", 2, _free_pages_of, "struct page, order"),
-        Export("nr_free_pages", 0, lambda k, a: k.frames.free_frames, "free frames"),
-        Export("drain_free_lists", 0, lambda k, a: k.frames.drain(), "every CPU's single frames back to the zones"),
-        Export("page_address", 1, _page_address, "struct page: linear address, 0 for highmem without a mapping"),
-        Export("vmalloc", 1, lambda k, a: k.vmalloc.vmalloc(a[0]), "size"),
-        Export("vfree", 1, lambda k, a: k.vmalloc.vfree(a[0]), "address"),
-        Export("vmalloc_to_pfn", 1, _vmalloc_to_pfn, "kernel address: frame number, -1 for none"),
-        Export("vmalloc_sync_all", 0, lambda k, a: k.vmalloc.sync_all(k.layout.vmalloc.start, k.layout.vmalloc.end)),
-        Export("vremap", 2, lambda k, a: k.ioremap.vremap(a[0], a[1]), "physical address, size"),
-        Export("ioremap", 2, lambda k, a: k.ioremap.ioremap(a[0], a[1]), "physical address, size"),
-        Export("ioremap_nocache", 2, lambda k, a: k.ioremap.ioremap(a[0], a[1], True), "the same with PCD"),
-        Export("iounmap", 1, lambda k, a: k.ioremap.iounmap(a[0]), "address"),
-        Export("dma_crosses", 3, lambda k, a: dma_crosses(a[0], a[1], a[2] or 1), "physical address, size, boundary"),
-        Export("boot_reservation", 2, _boot_reservation, "name, pointer to its size: address of a boot reservation"),
-        Export("add_memory", 2, _add_memory, "first frame, frames: RAM that boot was not told of"),
-        Export("isa_hole_clear", 0, _isa_hole_clear, "move what lies from 14 to 16 MB, give the range to the card"),
-        Export("verify_area", 3, useraccess.verify_area, "VERIFY_READ or _WRITE, address, size: 0 or -EFAULT"),
-        Export("use_mm", 1, useraccess.use_mm, "pid: user access reaches that task's memory; 0 or -ESRCH"),
-        Export("unuse_mm", 0, useraccess.unuse_mm, "back to one's own"),
-        Export("set_current", 1, useraccess.set_current, "pid: change current and nothing else"),
-        Export("current_pid", 0, lambda k, a: 0 if k.this_cpu.current is None else k.this_cpu.current.pid, "pid"),
-        Export("printk", 1, _printk, "format, …"),
-        Export("panic", 1, _panic, "text"),
-        Export("schedule", 0, _schedule, "let other tasks run"),
-        Export("sleep_on", 1, waitqueue.sleep_on, "address of a word: sleep until wake_up"),
-        Export("interruptible_sleep_on", 1, waitqueue.interruptible_sleep_on, "the same; -ERESTARTSYS for a signal"),
-        Export("wake_up", 1, waitqueue.wake_up_queue, "address of a word"),
-        Export("register_chrdev", 2, chrdev.register_chrdev, "name, struct file_operations: /dev/name"),
-        Export("unregister_chrdev", 1, chrdev.unregister_chrdev, "name"),
-        Export("request_irq", 2, irq.request_irq, "vector, handler(vector)"),
-        Export("free_irq", 1, irq.free_irq, "vector"),
-        Export("in_interrupt", 0, lambda k, a: k.in_interrupt, "1 inside a handler"),
-        Export("mod_inc_use_count", 0, _module_use(1), "the caller's module is in use"),  # type: ignore[arg-type]
-        Export("mod_dec_use_count", 0, _module_use(-1), "once less"),  # type: ignore[arg-type]
-        Export("jiffies_now", 0, lambda k, a: k.sched.now & 0xFFFFFFFF, "the machine's time in blocks"),
+        Export("kmalloc", 2, memory.kmalloc, "size, priority: bytes of contiguous lowmem, 0 for none", saved=1),
+        Export("kfree", 1, memory.kfree, "pointer", saved=1),
+        Export("__kmalloc_corrupted", 0, memory.kmalloc_corrupted, saved=1),
+        Export("__get_free_pages", 2, unclear, "priority, order"),
+        Export("__get_free_page", 1, unclear, "priority"),
+        Export("get_free_pages", 2, pages.get_free_pages, "priority, order; cleared"),
+        Export("get_free_page", 1, pages.get_free_pages, "priority; cleared"),
+        Export("__get_dma_pages", 2, dma, "priority, order"),
+        Export("__get_dma_page", 1, dma, "priority"),
+        Export("free_pages", 2, pages.free_linear, "address, order"),
+        Export("free_page", 1, pages.free_linear, "address"),
+        Export("alloc_pages", 2, memory.alloc_pages, "priority, order: struct page, also of highmem"),
+        Export("__free_pages", 2, memory.free_pages_of, "struct page, order"),
+        Export("nr_free_pages", 0, lambda: pgdat.free_frames, "free frames"),
+        Export("drain_free_lists", 0, pgdat.drain, "every CPU's single frames back to the zones"),
+        Export("page_address", 1, memory.page_address, "struct page: linear address, 0 for highmem without a mapping"),
+        Export("vmalloc", 1, vmalloc.vmalloc, "size"),
+        Export("vfree", 1, vmalloc.vfree, "address"),
+        Export("vmalloc_to_pfn", 1, memory.vmalloc_to_pfn, "kernel address: frame number, -1 for none"),
+        Export("vmalloc_sync_all", 0, lambda: vmalloc.sync_all(area.start, area.end)),
+        Export("vremap", 2, ioremap.vremap, "physical address, size"),
+        Export("ioremap", 2, ioremap.ioremap, "physical address, size"),
+        Export("ioremap_nocache", 2, ioremap.ioremap_nocache, "the same with PCD"),
+        Export("iounmap", 1, ioremap.iounmap, "address"),
+        Export("dma_crosses", 3, _dma_crosses, "physical address, size, boundary"),
+        Export("boot_reservation", 2, memory.boot_reservation, "name, pointer to its size: its address"),
+        Export("add_memory", 2, memory.add_memory, "first frame, frames: RAM that boot was not told of"),
+        Export("isa_hole_clear", 0, memory.isa_hole_clear, "move what lies from 14 to 16 MB, give it to the card"),
+        Export("verify_area", 3, users.verify_area, "VERIFY_READ or _WRITE, address, size: 0 or -EFAULT"),
+        Export("use_mm", 1, users.use_mm, "pid: user access reaches that task's memory; 0 or -ESRCH"),
+        Export("unuse_mm", 0, users.unuse_mm, "back to one's own"),
+        Export("set_current", 1, users.set_current, "pid: change current and nothing else"),
+        Export("current_pid", 0, other.current_pid, "pid"),
+        Export("printk", 1, other.printk, "format, …"),
+        Export("panic", 1, other.panic, "text"),
+        Export("schedule", 0, other.schedule, "let other tasks run"),
+        Export("sleep_on", 1, queues.sleep_on, "address of a word: sleep until wake_up"),
+        Export("interruptible_sleep_on", 1, queues.interruptible_sleep_on, "the same; -ERESTARTSYS for a signal"),
+        Export("wake_up", 1, queues.wake_up, "address of a word"),
+        Export("register_chrdev", 2, devices.register_chrdev, "name, struct file_operations: /dev/name"),
+        Export("unregister_chrdev", 1, devices.unregister_chrdev, "name"),
+        Export("request_irq", 2, irqs.request_irq, "vector, handler(vector)"),
+        Export("free_irq", 1, irqs.free_irq, "vector"),
+        Export("in_interrupt", 0, lambda: kernel.smp.in_interrupt, "1 inside a handler"),
+        Export("mod_inc_use_count", 0, other.use(1), "the caller's module is in use"),
+        Export("mod_dec_use_count", 0, other.use(-1), "once less"),
+        Export("jiffies_now", 0, lambda: kernel.clock.now & 0xFFFFFFFF, "the machine's time in blocks"),
     ]
+
+
+def _dma_crosses(physical: int, size: int, boundary: int) -> bool:
+    return dma_crosses(physical, size, boundary or 1)
 
 
 ROUTINES = {
@@ -219,6 +226,10 @@ DATA = (
 )  # fmt: skip
 
 
-def make_gate(kernel: Kernel) -> Gate:
-    """The table of one kernel."""
-    return Gate(kernel, answered(), ROUTINES, DATA)
+def make_gate(
+    kernel: Kernel, modules: Modules, devices: Devices, users: UserCalls, symbolize: Callable[[int], str]
+) -> Gate:
+    """The table of one kernel; modules find the symbols in it."""
+    gate = Gate(kernel, answered(kernel, modules, devices, users), ROUTINES, DATA, symbolize)
+    modules.exported = gate.symbols
+    return gate

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM, ERESTARTSYS
 from sandbox.kernel.arch import extable
 from sandbox.kernel.base.events import ModuleChange
-from sandbox.kernel.base.layout import PAGE_SIZE
-from sandbox.kernel.module.entry import run_in_task
+from sandbox.kernel.module.entry import GuestEntry
 from sandbox.machine.memory import Reason
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import PAGE_SIZE
 
 if TYPE_CHECKING:
     from sandbox.image.relocatable import Relocatable, Symbol
@@ -75,8 +75,10 @@ class Module:
 class Modules:
     """What is loaded, in the order of loading."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, kernel: Kernel, entry: GuestEntry) -> None:
+        self._kernel, self._entry = kernel, entry
+        self.exported: dict[str, int] = {}
+        """Linear addresses of what the kernel exports, by name."""
         self.loaded: list[Module] = []
         self.tainted: list[str] = []
         """Names of all that have run: what they did to the kernel's memory is anybody's guess."""
@@ -105,14 +107,14 @@ class Modules:
             kernel.vmalloc.vfree(module.base)
             raise
         self._store(module, image)
-        for zone in kernel.frames.zones:
+        for zone in kernel.pgdat.zones:
             # Guest code may read mem_map: no frame may look reserved only because nobody has needed it yet.
             zone.open_all()
         self.loaded.append(module)
         if name not in self.tainted:
             self.tainted.append(name)
         self._tell("load", module)
-        status = run_in_task(kernel, module.symbols["init_module"])
+        status = self._entry.run_in_task(module.symbols["init_module"])
         if status:
             self._forget(module)
             raise InitFailed(name, status - (1 << 32) if status >> 31 else status)
@@ -131,14 +133,14 @@ class Modules:
             raise ModuleError(f"{name}: in use, count {uses}", EBUSY)
         module.live = False
         if "cleanup_module" in module.symbols:
-            run_in_task(self._kernel, module.symbols["cleanup_module"])
+            self._entry.run_in_task(module.symbols["cleanup_module"])
         self._forget(module)
 
     def use_count(self, module: Module) -> int:
         """Its own word if it has one, what it has counted, and the modules that need it."""
         own = 0
         if USE_COUNT in module.symbols:
-            own = int.from_bytes(self._kernel.peek(None, module.symbols[USE_COUNT], 4), "little")
+            own = self._kernel.peek.word(module.symbols[USE_COUNT])
         return own + module.uses + sum(module in other.needs for other in self.loaded)
 
     def use(self, address: int, change: int) -> None:
@@ -158,42 +160,43 @@ class Modules:
     # -- linking -------------------------------------------------------------------------------------------------
 
     def _lay_out(self, name: str, file: Relocatable) -> tuple[Module, dict[int, tuple[int, bytearray]]]:
-        """Give every allocated section its place: executable ones first, then a new page for the rest."""
-        kernel = self._kernel
+        """Give every allocated section its place, and the module its memory: addresses and bytes by section."""
         entry = file.symbol("init_module")
         if entry is None or entry.undefined or entry.section is None:
             raise ModuleError(f"{name}: it has no init_module")
-        places: dict[int, int] = {}
-        at = 0
-        boundary = 0
-        for executable in (True, False):
-            for section in file.sections:
-                if section.allocated and section.executable is executable and section.size:
-                    at = -(-at // section.align) * section.align
-                    places[section.index] = at
-                    at += section.size
-            if executable:
-                at = boundary = -(-at // PAGE_SIZE) * PAGE_SIZE
-        commons: dict[str, int] = {}
-        for symbol in file.symbols:
-            if symbol.common and symbol.name not in commons:
-                align = max(symbol.value, 1)
-                at = -(-at // align) * align
-                commons[symbol.name] = at
-                at += symbol.size
+        places, boundary, at = _place_sections(file)
         if entry.section not in places:
             raise ModuleError(f"{name}: its init_module is in no section that is loaded")
+        commons, at = _place_commons(file, at)
         size = max(PAGE_SIZE, -(-at // PAGE_SIZE) * PAGE_SIZE)
-        if size > kernel.frames.total_frames * PAGE_SIZE:
-            raise ModuleError(f"{name}: no memory for {size} bytes", ENOMEM)
-        runs = [page * PAGE_SIZE < boundary for page in range(size // PAGE_SIZE)]
-        base = kernel.vmalloc.vmalloc(size, "module", runs)
-        if not base:
-            raise ModuleError(f"{name}: no memory for {size} bytes", ENOMEM)
+        base = self._allocate(name, size, boundary)
         image = {
             index: (base + place, bytearray(file.sections[index].data.ljust(file.sections[index].size, b"\0")))
             for index, place in places.items()
         }
+        module = Module(name, base, size, *self._symbols(file, places, commons, base))
+        for index, place in places.items():
+            section = file.sections[index]
+            module.sections[section.name] = (base + place, section.size)
+            if section.name == "__ex_table":
+                module.ex_table = (base + place, section.size // 8)
+        return module, image
+
+    def _allocate(self, name: str, size: int, boundary: int) -> int:
+        """An area whose pages below ``boundary`` may be executed.  Raises ModuleError(ENOMEM)."""
+        kernel = self._kernel
+        base = 0
+        if size <= kernel.pgdat.total_frames * PAGE_SIZE:
+            runs = [page * PAGE_SIZE < boundary for page in range(size // PAGE_SIZE)]
+            base = kernel.vmalloc.vmalloc(size, "module", runs)
+        if not base:
+            raise ModuleError(f"{name}: no memory for {size} bytes", ENOMEM)
+        return base
+
+    def _symbols(
+        self, file: Relocatable, places: dict[int, int], commons: dict[str, int], base: int
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Linear addresses of all that the module defines, and of what others may name, by name."""
         symbols: dict[str, int] = {}
         exported: dict[str, int] = {}
         for symbol in file.symbols:
@@ -203,13 +206,7 @@ class Modules:
                     symbols[symbol.name] = address
                 if symbol.is_global:
                     exported[symbol.name] = address
-        module = Module(name, base, size, symbols, exported)
-        for index, place in places.items():
-            section = file.sections[index]
-            module.sections[section.name] = (base + place, section.size)
-            if section.name == "__ex_table":
-                module.ex_table = (base + place, section.size // 8)
-        return module, image
+        return symbols, exported
 
     @staticmethod
     def _defined(symbol: Symbol, places: dict[int, int], commons: dict[str, int], base: int) -> int | None:
@@ -257,7 +254,7 @@ class Modules:
             return module.base + places[symbol.section] + symbol.value
         if symbol.common:
             return module.symbols[symbol.name]
-        found = self._kernel.gate_table.symbols.get(symbol.name)
+        found = self.exported.get(symbol.name)
         if found is not None:
             return found
         for other in reversed(self.loaded):
@@ -312,14 +309,41 @@ class Modules:
 
     def _fixups(self, module: Module) -> tuple[int, ...]:
         start, count = module.ex_table
-        return struct.unpack(f"<{2 * count}I", self._kernel.peek(None, start, 8 * count))
+        return struct.unpack(f"<{2 * count}I", self._kernel.peek.peek(None, start, 8 * count))
 
     def _tell(self, what: str, module: Module) -> None:
         kernel = self._kernel
         if kernel.bus.active:
             kernel.bus.emit(
-                ModuleChange(kernel.sched.now, kernel.this_cpu.index, what, module.name, module.base, module.size)
+                ModuleChange(kernel.clock.now, kernel.this_cpu.index, what, module.name, module.base, module.size)
             )
+
+
+def _place_sections(file: Relocatable) -> tuple[dict[int, int], int, int]:
+    """Offsets by section number, executable ones first, then a new page for the rest; where that begins and ends."""
+    places: dict[int, int] = {}
+    at = boundary = 0
+    for executable in (True, False):
+        for section in file.sections:
+            if section.allocated and section.executable is executable and section.size:
+                at = -(-at // section.align) * section.align
+                places[section.index] = at
+                at += section.size
+        if executable:
+            at = boundary = -(-at // PAGE_SIZE) * PAGE_SIZE
+    return places, boundary, at
+
+
+def _place_commons(file: Relocatable, at: int) -> tuple[dict[str, int], int]:
+    """Offsets of common symbols from ``at`` on, by name, and where they end."""
+    commons: dict[str, int] = {}
+    for symbol in file.symbols:
+        if symbol.common and symbol.name not in commons:
+            align = max(symbol.value, 1)
+            at = -(-at // align) * align
+            commons[symbol.name] = at
+            at += symbol.size
+    return commons, at
 
 
 def _set_options(

@@ -1,4 +1,4 @@
-"""printk: C's formats over arguments that lie on a stack in guest memory, and the log that keeps what was said."""
+"""printk of modules: C's formats over arguments that lie on a stack in guest memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterator
 
 _DIRECTIVE = re.compile(rb"%([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+)?)?(hh|h|ll|l|z|t|j)?([diuxXopcs%])")
 _BITS = {b"hh": 8, b"h": 16, b"ll": 64, b"j": 64}
-_LEVEL = re.compile(rb"^<[0-7]>")
 LONGEST_STRING = WIDEST = 1024
-LOG_BYTES = 1 << 16
-"""What the log keeps, as 2.0's ring of 8 KB does on a smaller scale; older text goes first."""
 
 
 def format_text(text: bytes, words: Iterator[int], string: Callable[[int], bytes]) -> bytes:
@@ -76,28 +73,3 @@ def _body(kind: bytes, flags: bytes, value: int, bits: int, precision: int, stri
     elif b"#" in flags and kind == b"o" and not digits.startswith(b"0"):
         digits = b"0" + digits
     return sign + digits
-
-
-class Log:
-    """What the kernel said.  ``console`` gets every text; levels (``<3>``) are taken off."""
-
-    def __init__(self) -> None:
-        self.text = bytearray()
-        self.console: Callable[[bytes], object] | None = None
-        self.refused = ""
-        """Why the console takes no more."""
-
-    def add(self, text: bytes) -> int:
-        """Take a text; its length in bytes without the level."""
-        text = _LEVEL.sub(b"", text)
-        self.text += text
-        if len(self.text) > LOG_BYTES:
-            del self.text[: len(self.text) - LOG_BYTES]
-        if self.console is not None:
-            try:
-                self.console(text)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                self.console, self.refused = None, str(error)
-        return len(text)

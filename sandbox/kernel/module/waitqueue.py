@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import EINVAL, ERESTARTSYS
-from sandbox.kernel.fs.pipe import WaitQueue
-from sandbox.kernel.task.wait import signal_pending, wait_on, wake_up
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.base.wait import WaitQueue, might_sleep
+from sandbox.kernel.task.sched import Scheduler
 
 
-def _queue(kernel: Kernel, address: int) -> WaitQueue:
-    return kernel.wait_queues.setdefault(address, WaitQueue("a module"))
+class WaitQueues:
+    """What modules call to sleep and to wake."""
 
+    def __init__(self, sched: Scheduler) -> None:
+        self._sched = sched
+        self._queues: dict[int, WaitQueue] = {}
+        """By the linear address of the word that names one."""
 
-def sleep_on(kernel: Kernel, a: tuple[int, ...]) -> int:
-    """Sleep until ``wake_up`` of the same address; signals wait."""
-    kernel.may_sleep("sleep_on")
-    task = kernel.this_cpu.current
-    if task is None:
-        return -EINVAL
-    queue = _queue(kernel, a[0])
-    before = queue.wakes
-    while queue.wakes == before:
-        wait_on(kernel, task, (queue,), "a module")
-    return 0
+    def _queue(self, word: int) -> WaitQueue:
+        return self._queues.setdefault(word, WaitQueue("a module"))
 
+    def sleep_on(self, word: int) -> int:
+        """Sleep until ``wake_up`` of the same address; signals wait."""
+        might_sleep(self._sched, "sleep_on")
+        if self._sched.current is None:
+            return -EINVAL
+        queue = self._queue(word)
+        before = queue.wakes
+        while queue.wakes == before:
+            self._sched.schedule((queue,), queue.what)
+        return 0
 
-def interruptible_sleep_on(kernel: Kernel, a: tuple[int, ...]) -> int:
-    """The same; a signal ends it."""
-    kernel.may_sleep("interruptible_sleep_on")
-    task = kernel.this_cpu.current
-    if task is None:
-        return -EINVAL
-    if not signal_pending(task):
-        wait_on(kernel, task, (_queue(kernel, a[0]),), "a module")
-    return -ERESTARTSYS if signal_pending(task) else 0
+    def interruptible_sleep_on(self, word: int) -> int:
+        """The same; a signal ends it."""
+        might_sleep(self._sched, "interruptible_sleep_on")
+        if self._sched.current is None:
+            return -EINVAL
+        if not self._sched.signal_pending():
+            self._sched.schedule((self._queue(word),), "a module")
+        return -ERESTARTSYS if self._sched.signal_pending() else 0
 
-
-def wake_up_queue(kernel: Kernel, a: tuple[int, ...]) -> None:
-    """Everybody who sleeps on the word goes on."""
-    wake_up(kernel, _queue(kernel, a[0]))
+    def wake_up(self, word: int) -> None:
+        """Everybody who sleeps on the word goes on."""
+        self._sched.wake_up(self._queue(word))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sandbox.image.elf import EHDR, Executable, ImageError, headers_end, parse_executable
 from sandbox.kernel.abi.errno import ELIBBAD, ELOOP, ENOEXEC, ETXTBSY, KernelError
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Inode
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
 
 HEAD_BYTES = 256
 """Of a file, in which a script's first line must show its interpreter."""

@@ -7,14 +7,14 @@ import random
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sandbox.image.elf import Executable
 from sandbox.kernel.abi.errno import E2BIG, EFAULT, ENOMEM, KernelError
+from sandbox.kernel.abi.signals import SIGKILL
 from sandbox.kernel.base.events import TaskChange
-from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.base.layout import TASK_SIZE
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.uaccess import copy_to_user
 from sandbox.kernel.mm.vma import (
     PROT_EXEC,
     PROT_READ,
@@ -26,12 +26,9 @@ from sandbox.kernel.mm.vma import (
     page_align,
 )
 from sandbox.kernel.process.binfmt import Binary, find_binary
-from sandbox.kernel.task.desc import load_tls
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import Inode
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 STACK_TOP = TASK_SIZE
 ARGUMENT_BYTES = 128 * 1024
@@ -71,23 +68,24 @@ def do_execve(
     if sum(len(each) + 5 for each in (*argv, *envp)) > ARGUMENT_BYTES:
         raise KernelError(E2BIG)
     cpu = task.cpu
-    mm = kernel.new_mm()
-    mm.vmas = VmaTree(stack_limit=kernel.config.stack_limit)
+    mm = kernel.mmu.mm_alloc()
+    mm.set_areas(VmaTree(stack_limit=kernel.config.stack_limit))
     mm.read_implies_exec = not program.stack_header
     mm.run_from(binary.inode)
     old, task.mm = task.mm, mm
-    kernel.activate(cpu, mm)
+    kernel.mmu.switch_mm(cpu, mm)
     if old is not None:
-        kernel.release_mm(cpu, old)
+        kernel.mmu.mmput(cpu, old)
     task.comm = os.fsdecode(called.rsplit(b"/", 1)[-1][:COMM_BYTES])
     task.exe, task.exe_inode, task.has_execed = binary.path, binary.inode, True
     task.tls = [0] * len(task.tls)
-    load_tls(kernel, cpu, task)
+    kernel.desc.load_tls(cpu, task)
     try:
         loaded = _load(kernel, task, mm, binary)
         sp = _build_stack(kernel, task, mm, program, called, loaded, argv, envp)
     except KernelError as error:
-        kernel.kill_now(task, f"exec of {path} failed after the old program was gone: {error}")
+        task.report = f"exec of {path} failed after the old program was gone: {error}"
+        kernel.signals.die(task, SIGKILL)
     context = task.context
     context.copy_from(cpu.template)
     context.resumes_at = -1
@@ -96,7 +94,7 @@ def do_execve(
     context.eip = kernel.routines.start_thread
     context.eax, context.edx = loaded.start, sp
     if kernel.bus.active:
-        kernel.bus.emit(TaskChange(kernel.sched.now, cpu.index, task.pid, "exec", path))
+        kernel.bus.emit(TaskChange(kernel.clock.now, cpu.index, task.pid, "exec", path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +168,7 @@ def _clear_tail(kernel: Kernel, task: Task, address: int) -> None:
     """Zero from the end of a segment's file bytes to the end of that page, by the CPU."""
     if kernel.broken("no-bss-zero"):
         return
-    size = -address % PAGE_SIZE
-    if task.cpu.call(kernel.routines.clear_user, ecx=size, edi=address):
-        raise KernelError(EFAULT)
-    kernel.counters.bytes_by_guest += size
+    kernel.uaccess.clear_user(task, address, -address % PAGE_SIZE)
 
 
 def _build_stack(
@@ -226,7 +221,7 @@ def _build_stack(
     except ValueError as error:
         raise KernelError(ENOMEM) from error
     mm.start_stack = sp
-    if copy_to_user(kernel, task, sp, image):
+    if kernel.uaccess.copy_to_user(task, sp, image):
         raise KernelError(EFAULT)
     return sp
 

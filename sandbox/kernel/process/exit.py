@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import ECHILD, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.siginfo import SigInfo
@@ -18,18 +17,11 @@ from sandbox.kernel.abi.signals import (
     SIG_IGN,
     SIGCHLD,
     SIGCONT,
-    SIGHUP,
 )
 from sandbox.kernel.base.events import TaskChange
-from sandbox.kernel.drivers.jobctl import has_stopped, is_orphaned, kill_pgrp
-from sandbox.kernel.mm.uaccess import put_user
-from sandbox.kernel.task.itimer import clear_timers
-from sandbox.kernel.task.signal import send_signal, wake_waiter
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.task.pgrp import has_stopped, is_orphaned
 from sandbox.kernel.task.task import State, Task, TaskExit
-from sandbox.kernel.task.wait import signal_pending
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x1000000
 CONTINUED_STATUS, STOPPED_STATUS = 0xFFFF, 0x7F
@@ -61,8 +53,8 @@ def task_main(kernel: Kernel, task: Task) -> None:
     try:
         if task.set_child_tid:
             with suppress(KernelError):
-                put_user(kernel, task, task.set_child_tid, task.pid.to_bytes(4, "little"))
-        kernel.traps.run_user(task)
+                kernel.uaccess.put_user(task, task.set_child_tid, task.pid.to_bytes(4, "little"))
+        kernel.run_user(task)
     except TaskExit as leaving:
         do_exit(kernel, task, leaving.status)
 
@@ -71,19 +63,19 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     """Release what a task holds, leave a zombie for its parent, and give the CPU up."""
     cpu = task.cpu
     task.status = status
-    clear_timers(kernel, task)
+    kernel.timers.clear_timers(task)
     if task.clear_child_tid and task.mm is not None and task.mm.users > 1:
         with suppress(KernelError):
-            put_user(kernel, task, task.clear_child_tid, bytes(4))
+            kernel.uaccess.put_user(task, task.clear_child_tid, bytes(4))
     mm, task.mm = task.mm, None
-    kernel.activate(cpu, None)
+    kernel.mmu.switch_mm(cpu, None)
     if mm is not None:
-        kernel.release_mm(cpu, mm)
+        kernel.mmu.mmput(cpu, mm)
     release_vfork(kernel, task)
     task.files.close_all()
     forget_original_parent(kernel, task)
     if kernel.bus.active:
-        kernel.bus.emit(TaskChange(kernel.sched.now, cpu.index, task.pid, "exit", f"status {status:#x}"))
+        kernel.bus.emit(TaskChange(kernel.clock.now, cpu.index, task.pid, "exit", f"status {status:#x}"))
     task.state = State.ZOMBIE
     _leave_session(kernel, task)
     kernel.sched.leave_for_ever(task)
@@ -95,11 +87,11 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     unwanted = task.exit_signal == SIGCHLD and (actions.handler == SIG_IGN or actions.flags & SA_NOCLDWAIT)
     if task.exit_signal and not (task.exit_signal == SIGCHLD and actions.handler == SIG_IGN):
         info = Change(task.pid, status, task.utime).info()
-        send_signal(kernel, parent, task.exit_signal, SigInfo(task.exit_signal, info.code, info.union))
+        kernel.signals.send_signal(parent, task.exit_signal, SigInfo(task.exit_signal, info.code, info.union))
     if unwanted:
         parent.children.remove(task)
         release_task(kernel, task)
-    wake_waiter(kernel, parent)
+    kernel.signals.wake_waiter(parent)
 
 
 def forget_original_parent(kernel: Kernel, task: Task) -> None:
@@ -107,13 +99,13 @@ def forget_original_parent(kernel: Kernel, task: Task) -> None:
     init = kernel.tasks.get(1)
     heir = init if init is not None and init is not task and init.mm is not None else None
     groups = {child.pgid for child in task.children if child.state is not State.ZOMBIE}
-    owned = {group for group in groups if not is_orphaned(kernel, group)}
+    owned = {group for group in groups if not is_orphaned(kernel.tasks, group)}
     for child in task.children:
         child.parent = heir
         if heir is not None:
             heir.children.append(child)
             if child.state is State.ZOMBIE:
-                wake_waiter(kernel, heir)
+                kernel.signals.wake_waiter(heir)
         elif child.state is State.ZOMBIE:
             release_task(kernel, child)
     task.children.clear()
@@ -122,18 +114,14 @@ def forget_original_parent(kernel: Kernel, task: Task) -> None:
 
 
 def kill_orphaned_pgrp(kernel: Kernel, group: int) -> None:
-    if is_orphaned(kernel, group) and has_stopped(kernel, group):
-        kill_pgrp(kernel, group, SIGHUP)
-        kill_pgrp(kernel, group, SIGCONT)
+    """A group that nobody can continue any more, and that has stopped, is told."""
+    if is_orphaned(kernel.tasks, group) and has_stopped(kernel.tasks, group):
+        kernel.jobctl.hang_up_group(group)
 
 
 def _leave_session(kernel: Kernel, task: Task) -> None:
     """The task's own group may be orphaned now; a session leader takes its terminal with it."""
-    tty = kernel.tty
-    if tty is not None and task.sid == task.pid == tty.session:
-        kill_pgrp(kernel, tty.pgrp, SIGHUP)
-        kill_pgrp(kernel, tty.pgrp, SIGCONT)
-        tty.session = tty.pgrp = 0
+    kernel.jobctl.leave_session(task)
     parent = task.parent
     if parent is not None and parent.pgid != task.pgid and parent.sid == task.sid:
         kill_orphaned_pgrp(kernel, task.pgid)
@@ -162,7 +150,7 @@ def do_wait(kernel: Kernel, task: Task, pid: int, options: int) -> Change | None
                 return found
         if options & WNOHANG:
             return None
-        if signal_pending(task):
+        if task.pending:
             raise KernelError(ERESTARTSYS)
         kernel.sched.sleep(task, "a child")
 
@@ -200,4 +188,4 @@ def _matches(task: Task, child: Task, pid: int) -> bool:
 def release_task(kernel: Kernel, task: Task) -> None:
     task.state = State.DEAD
     kernel.tasks.pop(task.pid, None)
-    kernel.reclaim_task(task)
+    kernel.stacks.keep(task)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Trap
 from sandbox.kernel.abi.siginfo import SigInfo
@@ -30,12 +28,9 @@ from sandbox.kernel.abi.signals import (
     TRAP_TRACE,
 )
 from sandbox.kernel.base.layout import TASK_SIZE
-from sandbox.kernel.mm.fault import BUS_ERROR
+from sandbox.kernel.mm.fault import Resolution
+from sandbox.kernel.task.task import Task
 from sandbox.x86.vectors import Vector
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
 
 PROTECTION = 1
 """In an error code; set for every address of the kernel's, so that nothing is told of its mappings."""
@@ -46,14 +41,14 @@ _KERNEL_CODE = {
 """Exceptions of which no more is told than that the kernel sends the signal."""
 
 
-def fault_info(kernel: Kernel, task: Task, trap: Trap, how: str) -> SigInfo:
+def fault_info(task: Task, trap: Trap, how: Resolution) -> SigInfo:
     """Of a page fault that nothing resolves; the task's sigcontext fields are set."""
     assert task.mm is not None
     address = trap.address
     code = trap.error_code | (PROTECTION if address >= TASK_SIZE else 0)
     _remember(task, Vector.PF, code)
     task.signals.cr2 = address
-    if how is BUS_ERROR:
+    if how is Resolution.BUS_ERROR:
         return SigInfo.fault(SIGBUS, BUS_ADRERR, address)
     vma = task.mm.vmas.find(address) if address < TASK_SIZE else None
     known = vma is not None and vma.start <= address

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from greenlet import greenlet
 
 from sandbox.kernel.abi.errno import EAGAIN, ENOMEM, KernelError
 from sandbox.kernel.abi.signals import SIGKILL
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import TaskChange
-from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.base.inject import OutOfMemory
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pgtable import MAPPED, RW, A, D
+from sandbox.kernel.mm.pgtable import MAPPED
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.mm.vma import VM_WIPEONFORK
 from sandbox.kernel.process.exit import task_main
-from sandbox.kernel.task.desc import copy_ldt
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import FdTable
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE, RW, A, D
 
 MAX_TASKS = 4096
 KILL = bit_of(SIGKILL)
@@ -35,11 +32,11 @@ def new_task(
 
     Raises OutOfMemory.
     """
-    cpu = _least_loaded(kernel)
-    kstack, frames = kernel.new_kstack()
-    number = kernel.new_pid() if pid is None else pid
-    task = Task(number, comm, kernel.new_context(cpu), kstack, frames, mm, files, parent, cpu, kernel.files.root)
-    task.scratch = 0xC0000000 + (frames[1] << 12)
+    cpu = kernel.sched.least_loaded()
+    kstack, frames = kernel.stacks.new_kstack()
+    number = kernel.tasks.new_pid() if pid is None else pid
+    task = Task(number, comm, kernel.stacks.new_context(cpu), kstack, frames, mm, files, parent, cpu, kernel.files.root)
+    task.scratch = PAGE_OFFSET + frames[1] * PAGE_SIZE
     task.greenlet = greenlet(lambda: task_main(kernel, task))
     kernel.tasks[task.pid] = task
     if parent is not None:
@@ -72,7 +69,7 @@ def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
         child = new_task(kernel, parent, parent.comm, mm, files)
     except OutOfMemory as error:
         files.close_all()
-        kernel.release_mm(cpu, mm)
+        kernel.mmu.mmput(cpu, mm)
         raise KernelError(ENOMEM) from error
     child.context.copy_from(parent.context)
     child.context.eax = 0
@@ -80,7 +77,7 @@ def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
     child.tls = list(parent.tls)
     child.signals = parent.signals.fork(share=False)
     if kernel.bus.active:
-        kernel.bus.emit(TaskChange(kernel.sched.now, cpu.index, parent.pid, "fork", f"child {child.pid}"))
+        kernel.bus.emit(TaskChange(kernel.clock.now, cpu.index, parent.pid, "fork", f"child {child.pid}"))
     kernel.sched.enqueue(child)
     return child
 
@@ -105,8 +102,8 @@ def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
 
     The parent's TLB entries are flushed once at the end (MM 11).  Raises OutOfMemory, with nothing left behind.
     """
-    child = kernel.new_mm()
-    child.vmas = parent.vmas.copy()
+    child = kernel.mmu.mm_alloc()
+    child.set_areas(parent.vmas.copy())
     child.start_code, child.end_code = parent.start_code, parent.end_code
     child.start_data, child.end_data = parent.start_data, parent.end_data
     child.start_stack, child.read_implies_exec = parent.start_stack, parent.read_implies_exec
@@ -118,7 +115,7 @@ def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
     protect = not kernel.broken("no-cow")
     changed = False
     try:
-        copy_ldt(kernel, parent, child)
+        kernel.desc.copy_ldt(parent, child)
         for vma in child.vmas:
             if vma.flags & VM_WIPEONFORK:
                 continue
@@ -132,13 +129,9 @@ def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
                 tables.map_page(child.pgd, linear, entry & ~(A | D))
                 memmap.get_page(tables.pte_pfn(entry))
     except OutOfMemory:
-        kernel.release_mm(cpu, child)
+        kernel.mmu.mmput(cpu, child)
         raise
     finally:
         if changed:
             kernel.tlb.flush_tlb_mm(cpu, parent)
     return child
-
-
-def _least_loaded(kernel: Kernel) -> KernelCpu:
-    return min(kernel.cpus, key=lambda cpu: len(cpu.runqueue) + (cpu.current is not None))

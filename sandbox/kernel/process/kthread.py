@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from greenlet import greenlet
 
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.process.fork import new_task
 from sandbox.kernel.task.task import State
 from sandbox.kernel.vfs.file import FdTable
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 Answer = TypeVar("Answer")
 KTHREAD_PID = 0
@@ -31,11 +29,11 @@ def run_kthread(kernel: Kernel, name: str, function: Callable[[], Answer]) -> An
 
     def life() -> None:
         found.append(function())
-        kernel.activate(task.cpu, None)
+        kernel.mmu.switch_mm(task.cpu, None)
         kernel.sched.leave_for_ever(task)
         task.state = State.DEAD
         del kernel.tasks[task.pid]
-        kernel.reclaim_task(task)
+        kernel.stacks.keep(task)
 
     task.greenlet = greenlet(life)
     kernel.sched.enqueue(task)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.procfs.nodes import Folder
 
 if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
     from sandbox.kernel.procfs.root import ProcTree
 
 ROOT_INO = 1

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EACCES, ENOENT, KernelError
-from sandbox.kernel.abi.structs import Stat, dirent_type, makedev
+from sandbox.kernel.abi.structs import Stat, dirent_type
 from sandbox.kernel.base.time import EPOCH
+from sandbox.kernel.fs.namespace import PROC_DEVICE
+from sandbox.kernel.mm.uaccess import UserAccess
+from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Directory, Entry, Inode, Symlink
+from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.operations import FileOperations
 
-if TYPE_CHECKING:
-    from sandbox.kernel.vfs.namei import Dentry
-
-PROC_DEVICE = makedev(0, 21)
+LARGEST_READ = 1 << 16
+"""Bytes that one read gives at most."""
 Make = Callable[[], bytes]
 
 
@@ -35,7 +38,10 @@ def proc_stat(inode: Inode, mode: int, nlink: int = 1) -> Stat:
 class Text(Inode):
     """A file whose bytes are made when it is read from its start."""
 
-    def __init__(self, ino: int, make: Make, mode: int = 0o444) -> None:
+    mappable = False
+
+    def __init__(self, f_op: FileOperations, ino: int, make: Make, mode: int = 0o444) -> None:
+        self._f_op = f_op
         self.ino = ino
         self._make = make
         self._mode = mode
@@ -43,6 +49,9 @@ class Text(Inode):
 
     def stat(self) -> Stat:
         return proc_stat(self, self._mode)
+
+    def operations(self) -> FileOperations:
+        return self._f_op
 
     def check_open(self, write: bool) -> None:
         if write:
@@ -53,6 +62,25 @@ class Text(Inode):
         if not position or self._made is None:
             self._made = self._make()
         return self._made[position : position + count]
+
+
+class TextFile(FileOperations):
+    """What open files of /proc do: their text crosses by a device's DMA."""
+
+    def __init__(self, uaccess: UserAccess) -> None:
+        self._uaccess = uaccess
+
+    def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        assert isinstance(file.inode, Text)
+        at = file.position if position is None else position
+        data = file.inode.read_at(at, min(count, LARGEST_READ))
+        done = self._uaccess.put_device_bytes(task, address, data)
+        if position is None:
+            file.position = at + done
+        return done
+
+    def available(self, file: File) -> int:
+        return -min(file.position, 1 << 31)
 
 
 class Link(Symlink):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.procfs.nodes import Link
 from sandbox.kernel.procfs.system import system_files
 from sandbox.kernel.procfs.task import task_folder
 from sandbox.kernel.task.task import State
 from sandbox.kernel.vfs.inode import Inode
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 SELF_INO = 2
 

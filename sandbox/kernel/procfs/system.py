@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.uts import HOSTNAME, OSRELEASE, OSTYPE, VERSION
-from sandbox.kernel.base.layout import PAGE_SIZE
 from sandbox.kernel.base.time import EPOCH_SECONDS, SECOND, TICK
-from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, fixed
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile, fixed
 from sandbox.kernel.task.task import State
 from sandbox.kernel.vfs.inode import Inode
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 FIRST_INO = 10
 CPU_FLAGS = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2"
@@ -40,14 +36,15 @@ def system_files(kernel: Kernel) -> dict[bytes, Inode]:
         b"version": lambda: f"{OSTYPE} version {OSRELEASE} (sandbox) {VERSION}\n".encode(),
     }
     files: dict[bytes, Inode] = {}
+    f_op = TextFile(kernel.uaccess)
     for ino, (name, make) in enumerate(texts.items(), FIRST_INO):
-        files[name] = Text(ino, make)
+        files[name] = Text(f_op, ino, make)
     files[b"mounts"] = Link(FIRST_INO + 30, lambda: b"self/mounts")
-    files[b"sys"] = _sys(FIRST_INO + 40)
+    files[b"sys"] = _sys(f_op, FIRST_INO + 40)
     return files
 
 
-def _sys(ino: int) -> Folder:
+def _sys(f_op: TextFile, ino: int) -> Folder:
     """/proc/sys: settings that programs look up."""
     settings = {
         b"kernel": {
@@ -62,7 +59,7 @@ def _sys(ino: int) -> Folder:
     for number, (folder, values) in enumerate(settings.items(), 1):
         first = ino + 20 * number
         texts: dict[bytes, Inode] = {
-            name: Text(first + at, lambda value=value: value.encode() + b"\n")  # type: ignore[misc]
+            name: Text(f_op, first + at, lambda value=value: value.encode() + b"\n")  # type: ignore[misc]
             for at, (name, value) in enumerate(values.items(), 1)
         }
         folders[folder] = fixed(first, texts)
@@ -71,20 +68,20 @@ def _sys(ino: int) -> Folder:
 
 def _idle(kernel: Kernel) -> int:
     """Nanoseconds in which no CPU ran."""
-    return max(0, kernel.sched.now - sum(cpu.vcpu.clock for cpu in kernel.cpus))
+    return max(0, kernel.clock.now - sum(cpu.vcpu.clock for cpu in kernel.cpus))
 
 
 def _uptime(kernel: Kernel) -> bytes:
-    return f"{kernel.sched.now / SECOND:.2f} {_idle(kernel) / SECOND:.2f}\n".encode()
+    return f"{kernel.clock.now / SECOND:.2f} {_idle(kernel) / SECOND:.2f}\n".encode()
 
 
 def _loadavg(kernel: Kernel) -> bytes:
     running = sum(task.state is State.RUNNING for task in kernel.tasks.values())
-    return f"0.00 0.00 0.00 {running}/{len(kernel.tasks)} {kernel.last_pid}\n".encode()
+    return f"0.00 0.00 0.00 {running}/{len(kernel.tasks)} {kernel.tasks.last_pid}\n".encode()
 
 
 def _meminfo(kernel: Kernel) -> bytes:
-    frames = kernel.frames
+    frames = kernel.pgdat
     kilobytes = PAGE_SIZE // 1024
     total, free, cached = (
         frames.total_frames * kilobytes,
@@ -120,7 +117,7 @@ def _stat(kernel: Kernel) -> bytes:
     lines += [f"cpu{index} {ticks} 0 0 {idle} 0 0 0 0 0 0" for index, ticks in rows]
     running = sum(task.state is State.RUNNING for task in kernel.tasks.values())
     lines += [
-        "intr 0", f"ctxt {kernel.sched.switches}", f"btime {EPOCH_SECONDS}", f"processes {kernel.last_pid}",
+        "intr 0", f"ctxt {kernel.sched.switches}", f"btime {EPOCH_SECONDS}", f"processes {kernel.tasks.last_pid}",
         f"procs_running {running}", "procs_blocked 0",
     ]  # fmt: skip
     return ("\n".join(lines) + "\n").encode()

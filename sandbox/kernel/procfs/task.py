@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EACCES, KernelError
 from sandbox.kernel.abi.signals import SIG_DFL, SIG_IGN
 from sandbox.kernel.abi.structs import major, minor
-from sandbox.kernel.base.layout import PAGE_SIZE
 from sandbox.kernel.base.time import TICK
-from sandbox.kernel.mm.access import read_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.pgtable import MAPPED
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_STACK
 from sandbox.kernel.mm.vma import VM_GROWSDOWN, VM_SHARED, Vma
-from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text
+from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile
 from sandbox.kernel.procfs.system import mounts
 from sandbox.kernel.task.sigqueue import QUEUE_LIMIT, bit_of
 from sandbox.kernel.task.task import State, Task
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.namei import Dentry, unnamed
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 INOS = 4096
 """Inode numbers of one task's files."""
@@ -64,7 +60,7 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
     def find(name: bytes) -> Inode | None:
         ino = numbers.get(name, 0)
         if name in texts:
-            return Text(ino, texts[name], 0o400 if name == b"environ" else 0o444)
+            return Text(TextFile(kernel.uaccess), ino, texts[name], 0o400 if name == b"environ" else 0o444)
         if name in links:
             return _dentry_link(kernel, ino, links[name])
         if name == b"exe":
@@ -133,7 +129,7 @@ def _strings(kernel: Kernel, task: Task, which: int) -> bytes:
     if mm is None:
         return b""
     start, end = ((mm.arg_start, mm.arg_end), (mm.env_start, mm.env_end))[which]
-    return read_user(kernel, task, start, end - start)
+    return kernel.peek.read_user(mm, start, end - start)
 
 
 def _name(task: Task, vma: Vma) -> str:
@@ -237,7 +233,7 @@ def _stat(kernel: Kernel, task: Task) -> bytes:
     mm = task.mm
     signals = task.signals
     ignored, caught = _masks(task)
-    tty = kernel.tty
+    tty = kernel.jobctl.tty
     has_tty = tty is not None and tty.session == task.sid
     stack = task.limits[RLIMIT_STACK][0]
     low = 0x7FFFFFFF

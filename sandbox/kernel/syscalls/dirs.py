@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import EBADF, EINVAL, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM, KernelError
 from sandbox.kernel.abi.flags import (
     AT_EMPTY_PATH,
@@ -27,15 +25,11 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec_pair,
     unpack_timeval_pair,
 )
-from sandbox.kernel.mm.msync import vmtruncate
-from sandbox.kernel.mm.uaccess import get_string, get_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.paths import CWD, dentry_of, refuse_other, signed, user_dentry, user_inode, user_path
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.inode import Inode, as_directory
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 UTIME_NOW, UTIME_OMIT = 0x3FFFFFFF, 0x3FFFFFFE
 
@@ -61,7 +55,7 @@ def sys_symlink(kernel: Kernel, task: Task, target: int, path: int, *_: int) -> 
 
 
 def sys_symlinkat(kernel: Kernel, task: Task, target: int, fd: int, path: int, *_: int) -> int:
-    text = get_string(kernel, task, target)
+    text = kernel.uaccess.get_string(task, target)
     if not text:
         raise KernelError(ENOENT)
     root, at, name = user_path(kernel, task, fd, path)
@@ -213,7 +207,7 @@ def _set_times(kernel: Kernel, inode: Inode, times: Times | None) -> int:
 def sys_utime(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> int:
     given: Times | None = None
     if times:
-        data = get_user(kernel, task, times, 8)
+        data = kernel.uaccess.get_user(task, times, 8)
         given = (
             (int.from_bytes(data[:4], "little", signed=True), 0),
             (int.from_bytes(data[4:], "little", signed=True), 0),
@@ -226,17 +220,17 @@ def sys_utimes(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> in
 
 
 def sys_futimesat(kernel: Kernel, task: Task, fd: int, path: int, times: int, *_: int) -> int:
-    given = unpack_timeval_pair(get_user(kernel, task, times, 16)) if times else None
+    given = unpack_timeval_pair(kernel.uaccess.get_user(task, times, 16)) if times else None
     return _set_times(kernel, _timed_inode(kernel, task, fd, path, 0), given)
 
 
 def sys_utimensat(kernel: Kernel, task: Task, fd: int, path: int, times: int, flags: int, *_: int) -> int:
-    given = unpack_timespec_pair(get_user(kernel, task, times, 16)) if times else None
+    given = unpack_timespec_pair(kernel.uaccess.get_user(task, times, 16)) if times else None
     return _utimensat(kernel, task, fd, path, given, flags)
 
 
 def sys_utimensat_time64(kernel: Kernel, task: Task, fd: int, path: int, times: int, flags: int, *_: int) -> int:
-    given = unpack_timespec64_pair(get_user(kernel, task, times, 32)) if times else None
+    given = unpack_timespec64_pair(kernel.uaccess.get_user(task, times, 32)) if times else None
     return _utimensat(kernel, task, fd, path, given, flags)
 
 
@@ -263,7 +257,7 @@ def _timed_inode(kernel: Kernel, task: Task, fd: int, path: int, flags: int) -> 
 def _resize(kernel: Kernel, inode: Inode, size: int) -> int:
     if inode.kind != S_IFREG:
         raise KernelError(EISDIR if inode.kind == S_IFDIR else EINVAL)
-    vmtruncate(kernel, inode, size)
+    kernel.writeback.vmtruncate(inode, size)
     return 0
 
 

@@ -7,7 +7,6 @@ EPOLLET, told by the count of wakes of the file's queues.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENOENT, EPERM, KernelError
 from sandbox.kernel.abi.flags import (
@@ -36,17 +35,13 @@ from sandbox.kernel.abi.poll import (
     unpack_epoll_event,
 )
 from sandbox.kernel.abi.structs import unpack_timespec64
-from sandbox.kernel.fs.pipe import WaitQueue
+from sandbox.kernel.base.wait import WaitQueue
 from sandbox.kernel.ipc.eventfd import AnonStream, EventFd
-from sandbox.kernel.ipc.stream import Ready
-from sandbox.kernel.mm.uaccess import access_ok, copy_to_user, get_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.poll import MILLISECOND, deadline, masked, poll_file, wait_until_ready
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.task.wait import wake_up
 from sandbox.kernel.vfs.file import File
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.vfs.operations import Ready
 
 MAXIMUM_EVENTS = 0x7FFFFFFF // EPOLL_EVENT_BYTES
 MAXIMUM_NESTING = 5
@@ -78,9 +73,9 @@ class Epoll(AnonStream):
             del self.watches[key]
         return list(self.watches.values())
 
-    def ready(self, kernel: Kernel, task: Task, watch: Watch) -> tuple[int, Ready]:
+    def ready(self, task: Task, watch: Watch) -> tuple[int, Ready]:
         """The bits to report, and all that the file says."""
-        ready = poll_file(kernel, task, watch.file)
+        ready = poll_file(task, watch.file)
         if not watch.events & ~FLAGS:
             return 0, ready
         mask = ready.mask & (watch.events | POLLERR | POLLHUP)
@@ -88,11 +83,11 @@ class Epoll(AnonStream):
             mask = 0
         return mask, ready
 
-    def poll_file(self, kernel: Kernel, task: Task, file: File) -> Ready:
+    def poll(self, file: File, task: Task) -> Ready:
         queues: list[WaitQueue] = [self.changed]
         mask = 0
         for watch in self.live():
-            found, ready = self.ready(kernel, task, watch)
+            found, ready = self.ready(task, watch)
             queues += ready.queues
             if found:
                 mask = POLLIN | POLLRDNORM
@@ -125,7 +120,7 @@ def sys_epoll_create(kernel: Kernel, task: Task, size: int, *_: int) -> int:
 def sys_epoll_ctl(kernel: Kernel, task: Task, epoll_fd: int, operation: int, fd: int, event: int, *_: int) -> int:
     events, data = 0, 0
     if operation != EPOLL_CTL_DEL:
-        events, data = unpack_epoll_event(get_user(kernel, task, event, EPOLL_EVENT_BYTES))
+        events, data = unpack_epoll_event(kernel.uaccess.get_user(task, event, EPOLL_EVENT_BYTES))
     holder, file = task.files.get(epoll_fd), task.files.get(fd)
     if file.flags & O_PATH:
         raise KernelError(EBADF)
@@ -156,7 +151,7 @@ def sys_epoll_ctl(kernel: Kernel, task: Task, epoll_fd: int, operation: int, fd:
         return 0
     else:
         raise KernelError(EINVAL)
-    wake_up(kernel, epoll.changed)
+    kernel.sched.wake_up(epoll.changed)
     return 0
 
 
@@ -173,7 +168,7 @@ def _check_nesting(outer: Epoll, inner: Epoll) -> None:
 def _wait(kernel: Kernel, task: Task, epoll_fd: int, events: int, maximum: int, until: int | None) -> int:
     if not 0 < maximum <= MAXIMUM_EVENTS:
         raise KernelError(EINVAL)
-    if not access_ok(kernel, events, maximum * EPOLL_EVENT_BYTES):
+    if not kernel.uaccess.access_ok(events, maximum * EPOLL_EVENT_BYTES):
         raise KernelError(EFAULT)
     epoll = _epoll_of(task, epoll_fd)
     found: list[tuple[Watch, int, Ready]] = []
@@ -182,7 +177,7 @@ def _wait(kernel: Kernel, task: Task, epoll_fd: int, events: int, maximum: int, 
         queues: list[WaitQueue] = [epoll.changed]
         found.clear()
         for watch in epoll.live():
-            mask, ready = epoll.ready(kernel, task, watch)
+            mask, ready = epoll.ready(task, watch)
             queues += ready.queues
             if mask and len(found) < maximum:
                 found.append((watch, mask, ready))
@@ -191,7 +186,7 @@ def _wait(kernel: Kernel, task: Task, epoll_fd: int, events: int, maximum: int, 
     wait_until_ready(kernel, task, check, until, "an event (epoll)")
     done = 0
     for watch, mask, ready in found:
-        if copy_to_user(kernel, task, events + done * EPOLL_EVENT_BYTES, pack_epoll_event(mask, watch.data)):
+        if kernel.uaccess.copy_to_user(task, events + done * EPOLL_EVENT_BYTES, pack_epoll_event(mask, watch.data)):
             if not done:
                 raise KernelError(EFAULT)
             break
@@ -230,7 +225,7 @@ def sys_epoll_pwait(
 def sys_epoll_pwait2(
     kernel: Kernel, task: Task, epoll_fd: int, events: int, maximum: int, timeout: int, mask: int, size: int
 ) -> int:
-    nanoseconds = unpack_timespec64(get_user(kernel, task, timeout, 16)) if timeout else None
+    nanoseconds = unpack_timespec64(kernel.uaccess.get_user(task, timeout, 16)) if timeout else None
     until = deadline(kernel, nanoseconds)
     return masked(kernel, task, mask, size, lambda: _wait(kernel, task, epoll_fd, events, maximum, until))
 
@@ -238,7 +233,7 @@ def sys_epoll_pwait2(
 def sys_eventfd2(kernel: Kernel, task: Task, count: int, flags: int, *_: int) -> int:
     if flags & ~(O_CLOEXEC | O_NONBLOCK | EFD_SEMAPHORE):
         raise KernelError(EINVAL)
-    file = File(EventFd(count, bool(flags & EFD_SEMAPHORE)), O_RDWR | flags & O_NONBLOCK)
+    file = File(EventFd(count, bool(flags & EFD_SEMAPHORE), kernel.uaccess, kernel.sched), O_RDWR | flags & O_NONBLOCK)
     return task.files.install(file, close_on_exec=bool(flags & O_CLOEXEC))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EAGAIN, EBADF, EDEADLK, EINVAL, EOVERFLOW, KernelError
 from sandbox.kernel.abi.flags import (
@@ -30,16 +29,11 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.abi.structs import pack_flock, pack_flock64, unpack_flock, unpack_flock64
 from sandbox.kernel.fs.pipe import PipeInode
-from sandbox.kernel.ipc.pipe_io import sleeper
-from sandbox.kernel.mm.uaccess import get_user, put_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.paths import signed
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.task.wait import wake_up
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.locks import F_RDLCK, F_UNLCK, F_WRLCK, LAST_BYTE, FileLocks, Lock, LockList
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG = 8, 9, 10, 11
 F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
@@ -107,14 +101,14 @@ def _other(file: File, command: int, argument: int) -> int:
 def _locks(kernel: Kernel, file: File) -> FileLocks:
     locks = file.inode.locks
     if locks is None:
-        locks = file.inode.locks = FileLocks(*(LockList(lambda queue: wake_up(kernel, queue)) for _ in range(2)))
+        locks = file.inode.locks = FileLocks(*(LockList(lambda queue: kernel.sched.wake_up(queue)) for _ in range(2)))
     return locks
 
 
 def _lock(kernel: Kernel, task: Task, file: File, command: int, pointer: int) -> int:
     """The nine lock commands of fcntl(2)."""
     what, (size, unpack, pack, largest) = LOCK_COMMANDS[command]
-    kind, whence, start, length, pid = unpack(get_user(kernel, task, pointer, size))
+    kind, whence, start, length, pid = unpack(kernel.uaccess.get_user(task, pointer, size))
     by_file = command in (F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW)
     if kind not in (F_RDLCK, F_WRLCK, F_UNLCK) or (by_file and pid) or (what == "get" and kind == F_UNLCK):
         raise KernelError(EINVAL)
@@ -129,7 +123,7 @@ def _lock(kernel: Kernel, task: Task, file: File, command: int, pointer: int) ->
         else:
             to_end = found.end == LAST_BYTE
             answer = pack(found.kind, found.start, 0 if to_end else found.end - found.start + 1, found.pid)
-        put_user(kernel, task, pointer, answer)
+        kernel.uaccess.put_user(task, pointer, answer)
         return 0
     if (kind == F_RDLCK and not file.readable) or (kind == F_WRLCK and not file.writable):
         raise KernelError(EBADF)
@@ -157,7 +151,7 @@ def _range(file: File, whence: int, start: int, length: int, largest: int) -> tu
 
 def _acquire(kernel: Kernel, task: Task, locks: LockList, wanted: Lock, wait: bool) -> None:
     """Take a lock, sleeping for it if ``wait``.  Raises KernelError: EAGAIN, EDEADLK, and for signals."""
-    waiting = kernel.files.lock_waiters
+    waiting = kernel.lock_waiters
     while wanted.kind != F_UNLCK and (found := locks.conflict(wanted)) is not None:
         if not wait:
             raise KernelError(EAGAIN)
@@ -168,7 +162,7 @@ def _acquire(kernel: Kernel, task: Task, locks: LockList, wanted: Lock, wait: bo
             owner = waiting.get(owner)
         waiting[wanted.owner] = found.owner
         try:
-            sleeper(kernel, task)(locks.freed)
+            kernel.sched.interruptible_sleep_on(locks.freed)
         finally:
             del waiting[wanted.owner]
     locks.apply(wanted)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi.errno import EINVAL, ENOTTY, KernelError
+from sandbox.kernel.abi.errno import EINVAL, KernelError
 from sandbox.kernel.abi.flags import (
     O_CLOEXEC,
     O_CREAT,
@@ -15,25 +14,17 @@ from sandbox.kernel.abi.flags import (
     O_TRUNC,
     O_WRONLY,
     S_IFIFO,
-    S_IFREG,
 )
-from sandbox.kernel.abi.structs import pack_termios, pack_winsize
 from sandbox.kernel.drivers.chrdev import CharDevice
-from sandbox.kernel.drivers.console import Console
 from sandbox.kernel.fs.fifo import Fifo
 from sandbox.kernel.fs.namespace import OPEN_ONLY
 from sandbox.kernel.fs.pipe import PipeInode
-from sandbox.kernel.ipc.pipe_io import new_fifo, new_pipe, sleeper
-from sandbox.kernel.mm.msync import truncated
-from sandbox.kernel.mm.uaccess import get_string, put_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.paths import CWD, refuse_other, user_path
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.namei import Dentry
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD = 0x5401, 0x540F, 0x5413, 0x541B
 CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
@@ -58,7 +49,7 @@ def sys_openat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, mode:
     else:
         file = kernel.files.open_found(dentry, keep)
         if flags & O_TRUNC and not flags & O_PATH:
-            truncated(kernel, file.inode)
+            kernel.writeback.truncated(file.inode)
     return install(task, file, bool(flags & O_CLOEXEC))
 
 
@@ -80,8 +71,8 @@ def _open_fifo(kernel: Kernel, task: Task, dentry: Dentry, flags: int) -> File:
     elif isinstance(node.fifo, Fifo):
         fifo = node.fifo
     else:
-        fifo = node.fifo = new_fifo(kernel, node)
-    return fifo.open(dentry, flags, sleeper(kernel, task))
+        fifo = node.fifo = kernel.pipes.new_fifo(node)
+    return fifo.open(dentry, flags, kernel.sched.interruptible_sleep_on)
 
 
 def sys_close(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
@@ -122,13 +113,13 @@ def sys_pipe(kernel: Kernel, task: Task, fds: int, *_: int) -> int:
 
 def sys_pipe2(kernel: Kernel, task: Task, fds: int, flags: int, *_: int) -> int:
     refuse_other(flags, O_CLOEXEC | O_NONBLOCK)
-    reader, writer = new_pipe(kernel, flags)
+    reader, writer = kernel.pipes.new_pipe(flags)
     close = bool(flags & O_CLOEXEC)
     installed: list[int] = []
     try:
         for end in (reader, writer):
             installed.append(install(task, end, close))
-        put_user(kernel, task, fds, struct.pack("<2I", *installed))
+        kernel.uaccess.put_user(task, fds, struct.pack("<2I", *installed))
     except KernelError:
         for fd in installed:
             task.files.close(fd)
@@ -140,31 +131,9 @@ def sys_pipe2(kernel: Kernel, task: Task, fds: int, flags: int, *_: int) -> int:
 
 def sys_memfd_create(kernel: Kernel, task: Task, name: int, flags: int, *_: int) -> int:
     refuse_other(flags, MFD_CLOEXEC | MFD_ALLOW_SEALING)
-    label = get_string(kernel, task, name)
+    label = kernel.uaccess.get_string(task, name)
     if len(label) > MFD_NAME_MAX:
         raise KernelError(EINVAL)
     inode = kernel.files.ram.file(mode=0o777)
     dentry = namei.unnamed(inode, b"memfd:" + label, kernel.files.root)
     return install(task, File(inode, O_RDWR, dentry), bool(flags & MFD_CLOEXEC))
-
-
-def sys_ioctl(kernel: Kernel, task: Task, fd: int, request: int, argument: int, *_: int) -> int:
-    inode = task.files.get(fd).inode
-    if isinstance(inode, PipeInode) and request == FIONREAD:
-        put_user(kernel, task, argument, inode.pipe.available.to_bytes(4, "little"))
-        return 0
-    if inode.kind == S_IFREG and request == FIONREAD:
-        left = max(0, inode.size - task.files.get(fd).position)
-        put_user(kernel, task, argument, min(left, 0x7FFFFFFF).to_bytes(4, "little"))
-        return 0
-    if isinstance(inode, Console) and inode.is_terminal:
-        if request == TIOCGWINSZ:
-            put_user(kernel, task, argument, pack_winsize(*inode.window_size()))
-            return 0
-        if request == TIOCGPGRP:
-            put_user(kernel, task, argument, task.pgid.to_bytes(4, "little"))
-            return 0
-        if request == TCGETS:
-            put_user(kernel, task, argument, pack_termios(0x500, 5, 0xBF, 0x8A3B, bytes(19)))
-            return 0
-    raise KernelError(ENOTTY)

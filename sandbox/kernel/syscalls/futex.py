@@ -6,8 +6,6 @@ refused with ENOSYS.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOSYS, KernelError
 from sandbox.kernel.abi.flags import (
     CLOCK_MONOTONIC,
@@ -19,13 +17,10 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.abi.structs import unpack_timespec, unpack_timespec64
 from sandbox.kernel.base.time import BLOCK_NANOSECONDS
-from sandbox.kernel.mm.uaccess import access_ok, get_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.misc import clock_nanoseconds
 from sandbox.kernel.task.futex import ANY
 from sandbox.kernel.task.task import Task
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET = 9, 10
 WAITS, WITH_BITS = (FUTEX_WAIT, FUTEX_WAIT_BITSET), (FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET)
@@ -36,7 +31,7 @@ def sys_futex(
     kernel: Kernel, task: Task, address: int, what: int, value: int, timeout: int, _second: int, bits: int
 ) -> int:
     operation = what & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
-    wanted = unpack_timespec(get_user(kernel, task, timeout, 8)) if timeout and operation in WAITS else None
+    wanted = unpack_timespec(kernel.uaccess.get_user(task, timeout, 8)) if timeout and operation in WAITS else None
     return _futex(kernel, task, address, what, value, wanted, bits)
 
 
@@ -44,7 +39,7 @@ def sys_futex_time64(
     kernel: Kernel, task: Task, address: int, what: int, value: int, timeout: int, _second: int, bits: int
 ) -> int:
     operation = what & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
-    wanted = unpack_timespec64(get_user(kernel, task, timeout, 16)) if timeout and operation in WAITS else None
+    wanted = unpack_timespec64(kernel.uaccess.get_user(task, timeout, 16)) if timeout and operation in WAITS else None
     return _futex(kernel, task, address, what, value, wanted, bits)
 
 
@@ -59,7 +54,7 @@ def _futex(kernel: Kernel, task: Task, address: int, what: int, value: int, want
         bits = ANY
     if not bits or address % WORD:
         raise KernelError(EINVAL)
-    if not access_ok(kernel, address, WORD):
+    if not kernel.uaccess.access_ok(address, WORD):
         raise KernelError(EFAULT)
     key = kernel.futexes.key(task, address, bool(what & FUTEX_PRIVATE_FLAG))
     if operation not in WAITS:
@@ -69,5 +64,5 @@ def _futex(kernel: Kernel, task: Task, address: int, what: int, value: int, want
         if operation == FUTEX_WAIT_BITSET:
             clock = CLOCK_REALTIME if what & FUTEX_CLOCK_REALTIME else CLOCK_MONOTONIC
             wanted -= clock_nanoseconds(kernel, clock)
-        until = kernel.sched.now + wanted // BLOCK_NANOSECONDS
+        until = kernel.clock.now + wanted // BLOCK_NANOSECONDS
     return kernel.futexes.wait(task, key, address, value, bits, until)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import EINVAL, ESRCH, KernelError
-from sandbox.kernel.mm.uaccess import put_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.task import Task
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 LONG = 4
 
@@ -29,5 +24,5 @@ def sys_sched_getaffinity(kernel: Kernel, task: Task, pid: int, size: int, mask:
         raise KernelError(EINVAL)
     if pid and pid not in kernel.tasks:
         raise KernelError(ESRCH)
-    put_user(kernel, task, mask, ((1 << len(kernel.cpus)) - 1).to_bytes(LONG, "little"))
+    kernel.uaccess.put_user(task, mask, ((1 << len(kernel.cpus)) - 1).to_bytes(LONG, "little"))
     return LONG

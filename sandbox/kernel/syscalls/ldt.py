@@ -5,17 +5,12 @@ The table is one frame, so it has 512 entries where Linux allows 8192.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import EINVAL, ENOMEM, ENOSYS, KernelError
 from sandbox.kernel.abi.structs import UserDesc
-from sandbox.kernel.base.layout import PAGE_SIZE
-from sandbox.kernel.mm.uaccess import get_user, put_user
-from sandbox.kernel.task.desc import load_ldt, set_ldt_entry
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.task.desc import load_ldt
 from sandbox.kernel.task.task import Task
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 READ, WRITE_OLD, READ_DEFAULT, WRITE = 0, 1, 2, 0x11
 LDT_ENTRIES, ENTRY_BYTES = 8192, 8
@@ -29,12 +24,12 @@ def sys_modify_ldt(kernel: Kernel, task: Task, function: int, pointer: int, size
         return _read(kernel, task, pointer, size)
     if function == READ_DEFAULT:
         size = min(size, DEFAULT_BYTES)
-        put_user(kernel, task, pointer, bytes(size))
+        kernel.uaccess.put_user(task, pointer, bytes(size))
         return size
     if function in (WRITE_OLD, WRITE):
         if size != UserDesc.SIZE:
             raise KernelError(EINVAL)
-        _write(kernel, task, UserDesc.unpack(get_user(kernel, task, pointer, size)), function == WRITE_OLD)
+        _write(kernel, task, UserDesc.unpack(kernel.uaccess.get_user(task, pointer, size)), function == WRITE_OLD)
         return 0
     raise KernelError(ENOSYS)
 
@@ -48,7 +43,7 @@ def _read(kernel: Kernel, task: Task, pointer: int, size: int) -> int:
     size = min(size, LDT_BYTES)
     at = kernel.memory.host_index(mm.ldt << 12)
     held = bytes(kernel.memory.bytes[at : at + min(size, mm.ldt_entries * ENTRY_BYTES)])
-    put_user(kernel, task, pointer, held.ljust(size, b"\0"))
+    kernel.uaccess.put_user(task, pointer, held.ljust(size, b"\0"))
     return size
 
 
@@ -67,6 +62,6 @@ def _write(kernel: Kernel, task: Task, desc: UserDesc, old_mode: bool) -> None:
         descriptor = desc.limit & 0xFFFF | (desc.base & 0xFFFFFF) << 16 | desc.access << 40
         descriptor |= (desc.limit >> 16 & 0xF) << 48 | granularity << 52 | (desc.base >> 24) << 56
     if not mm.ldt:
-        mm.ldt = kernel.tables.alloc_table()
-    set_ldt_entry(kernel, mm, number, descriptor)
+        mm.ldt = kernel.table_frames.alloc()
+    kernel.desc.set_ldt_entry(mm, number, descriptor)
     load_ldt(task)

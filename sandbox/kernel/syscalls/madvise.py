@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import EACCES, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, KernelError
 from sandbox.kernel.abi.flags import S_IFREG
-from sandbox.kernel.base.layout import PAGE_SIZE
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.mmap import PAGE_MASK, touch, zap_areas
+from sandbox.kernel.mm.mmap import PAGE_MASK
 from sandbox.kernel.mm.vma import PROT_WRITE, VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, Vma, page_align
 from sandbox.kernel.task.task import Task
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTFORK, MADV_DOFORK = 4, 8, 9, 10, 11
 MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_DONTNEED_LOCKED = 18, 19, 22, 23, 24
@@ -74,7 +70,7 @@ def _advise(kernel: Kernel, task: Task, mm: Mm, vma: Vma, start: int, end: int, 
         if vma.flags & VM_LOCKED and advice == MADV_DONTNEED:
             raise KernelError(EINVAL)
         if not kernel.broken("no-dontneed"):
-            zap_areas(kernel, task.cpu, mm, [vma.piece(start, end)])
+            kernel.mmap.zap_areas(task.cpu, mm, [vma.piece(start, end)])
 
 
 def _populate(kernel: Kernel, task: Task, mm: Mm, start: int, end: int, write: bool) -> None:
@@ -85,5 +81,5 @@ def _populate(kernel: Kernel, task: Task, mm: Mm, start: int, end: int, write: b
             raise KernelError(ENOMEM)
         if not vma.prot or (write and not vma.prot & PROT_WRITE):
             raise KernelError(EINVAL)
-        if not touch(kernel, task.cpu, mm, vma, page, write):
+        if not kernel.mmap.touch(task.cpu, mm, vma, page, write):
             raise KernelError(EFAULT)

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, KernelError
 from sandbox.kernel.abi.flags import O_PATH
-from sandbox.kernel.base.layout import PAGE_SIZE, TASK_SIZE
+from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.drivers.chrdev import CharDevice
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import (
     MAP_ANONYMOUS,
     PAGE_MASK,
-    do_brk,
-    do_mmap,
-    do_mprotect,
-    do_munmap,
-    populate,
 )
-from sandbox.kernel.mm.mremap import do_mremap
-from sandbox.kernel.mm.msync import sync_mm
 from sandbox.kernel.mm.pgtable import MAPPED
-from sandbox.kernel.mm.uaccess import access_ok, get_user, put_user
 from sandbox.kernel.mm.vma import VM_LOCKED, page_align
 from sandbox.kernel.task.task import Task
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 MS_ASYNC, MS_INVALIDATE, MS_SYNC = 1, 2, 4
 MCL_ALL, MCL_ONFAULT = 7, 4
@@ -36,41 +26,41 @@ DEV_ZERO = 1 << 8 | 5
 
 
 def sys_brk(kernel: Kernel, task: Task, address: int, *_: int) -> int:
-    return do_brk(kernel, task, address)
+    return kernel.mmap.do_brk(task, address)
 
 
 def sys_mmap2(kernel: Kernel, task: Task, address: int, length: int, prot: int, flags: int, fd: int, pgoff: int) -> int:
     if flags & MAP_ANONYMOUS:
-        return do_mmap(kernel, task, address, length, prot, flags, None, 0)
+        return kernel.mmap.do_mmap(task, address, length, prot, flags, None, 0)
     file = task.files.get(fd)
     if file.flags & O_PATH:
         raise KernelError(EBADF)
     inode = file.inode
     if isinstance(inode, CharDevice) and inode.rdev == DEV_ZERO and file.readable:
-        return do_mmap(kernel, task, address, length, prot, flags, None, 0)
-    return do_mmap(kernel, task, address, length, prot, flags, inode, pgoff, file.writable, file.readable)
+        return kernel.mmap.do_mmap(task, address, length, prot, flags, None, 0)
+    return kernel.mmap.do_mmap(task, address, length, prot, flags, inode, pgoff, file.writable, file.readable)
 
 
 def sys_mmap(kernel: Kernel, task: Task, block: int, *_: int) -> int:
     """The old form: EBX points at the six arguments, the offset is in bytes."""
-    address, length, prot, flags, fd, offset = struct.unpack("<6I", get_user(kernel, task, block, 24))
+    address, length, prot, flags, fd, offset = struct.unpack("<6I", kernel.uaccess.get_user(task, block, 24))
     if offset & 0xFFF:
         raise KernelError(EINVAL)
     return sys_mmap2(kernel, task, address, length, prot, flags, fd, offset >> 12)
 
 
 def sys_munmap(kernel: Kernel, task: Task, address: int, length: int, *_: int) -> int:
-    do_munmap(kernel, task, address, length)
+    kernel.mmap.do_munmap(task, address, length)
     return 0
 
 
 def sys_mprotect(kernel: Kernel, task: Task, address: int, length: int, prot: int, *_: int) -> int:
-    do_mprotect(kernel, task, address, length, prot)
+    kernel.mmap.do_mprotect(task, address, length, prot)
     return 0
 
 
 def sys_mremap(kernel: Kernel, task: Task, address: int, old: int, new: int, flags: int, target: int, *_: int) -> int:
-    return do_mremap(kernel, task, address, old, new, flags, target)
+    return kernel.mremap.do_mremap(task, address, old, new, flags, target)
 
 
 def _range(address: int, length: int, unaligned: int = EINVAL) -> int:
@@ -91,7 +81,7 @@ def sys_msync(kernel: Kernel, task: Task, address: int, length: int, flags: int,
     end = _range(address, length)
     if flags & MS_INVALIDATE and any(vma.flags & VM_LOCKED for vma in mm.vmas.overlapping(address, end)):
         raise KernelError(EBUSY)
-    sync_mm(kernel, task.cpu, mm, address, end)
+    kernel.writeback.sync_mm(task.cpu, mm, address, end)
     if mm.vmas.first_gap(address, end) is not None:
         raise KernelError(ENOMEM)
     return 0
@@ -105,7 +95,7 @@ def sys_mincore(kernel: Kernel, task: Task, address: int, length: int, vector: i
     if address + length > TASK_SIZE:
         raise KernelError(ENOMEM)
     end = address + page_align(length)
-    if not access_ok(kernel, vector, (end - address) // PAGE_SIZE):
+    if not kernel.uaccess.access_ok(vector, (end - address) // PAGE_SIZE):
         raise KernelError(EFAULT)
     tables, found = kernel.tables, bytearray()
     for page in range(address, end, PAGE_SIZE):
@@ -116,7 +106,7 @@ def sys_mincore(kernel: Kernel, task: Task, address: int, length: int, vector: i
         if not resident and vma.inode is not None:
             resident = kernel.pagecache.cached(vma.inode, vma.page_of(page)) is not None
         found.append(resident)
-    put_user(kernel, task, vector, bytes(found))
+    kernel.uaccess.put_user(task, vector, bytes(found))
     if len(found) < (end - address) // PAGE_SIZE:
         raise KernelError(ENOMEM)
     return 0
@@ -136,7 +126,7 @@ def _lock(kernel: Kernel, task: Task, address: int, length: int, lock: bool, bri
         mm.vmas.set_flags(address, stop, VM_LOCKED if lock else 0, VM_LOCKED)
     if gap is not None:
         raise KernelError(ENOMEM)
-    if lock and bring_in and not populate(kernel, task.cpu, mm, address, end):
+    if lock and bring_in and not kernel.mmap.populate(task.cpu, mm, address, end):
         raise KernelError(ENOMEM)
     return 0
 

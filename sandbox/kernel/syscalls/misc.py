@@ -6,7 +6,6 @@ Time is virtual: one translated block is a nanosecond of it, and what a sleeping
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, EPERM, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ESRCH, KernelError
 from sandbox.kernel.abi.structs import (
@@ -25,15 +24,11 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec64,
 )
 from sandbox.kernel.abi.uts import HOSTNAME, MACHINE, OSRELEASE, OSTYPE, VERSION
-from sandbox.kernel.base.layout import PAGE_SIZE
 from sandbox.kernel.base.time import BLOCK_NANOSECONDS, EPOCH_SECONDS, SECOND
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import NR_OPEN, RLIMIT_NOFILE, RLIMITS
-from sandbox.kernel.mm.uaccess import copy_to_user, get_user, put_user
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.task.wait import signal_pending
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 OLD_INFINITY = 0x7FFFFFFF
 CLOCK_REALTIME, CLOCK_COARSE = 0, 5
@@ -43,7 +38,7 @@ PR_SET_NAME, PR_GET_NAME = 15, 16
 
 def _now(kernel: Kernel) -> int:
     """Nanoseconds since the machine started."""
-    return kernel.sched.now * BLOCK_NANOSECONDS
+    return kernel.clock.now * BLOCK_NANOSECONDS
 
 
 def clock_nanoseconds(kernel: Kernel, number: int) -> int:
@@ -54,50 +49,50 @@ def clock_nanoseconds(kernel: Kernel, number: int) -> int:
 
 
 def sys_uname(kernel: Kernel, task: Task, buffer: int, *_: int) -> int:
-    put_user(kernel, task, buffer, pack_utsname(OSTYPE, HOSTNAME, OSRELEASE, VERSION, MACHINE))
+    kernel.uaccess.put_user(task, buffer, pack_utsname(OSTYPE, HOSTNAME, OSRELEASE, VERSION, MACHINE))
     return 0
 
 
 def sys_time(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
     seconds = EPOCH_SECONDS + _now(kernel) // SECOND
     if pointer:
-        put_user(kernel, task, pointer, (seconds & 0xFFFFFFFF).to_bytes(4, "little"))
+        kernel.uaccess.put_user(task, pointer, (seconds & 0xFFFFFFFF).to_bytes(4, "little"))
     return seconds
 
 
 def sys_gettimeofday(kernel: Kernel, task: Task, tv: int, tz: int, *_: int) -> int:
     if tv:
-        put_user(kernel, task, tv, pack_timeval(clock_nanoseconds(kernel, CLOCK_REALTIME)))
+        kernel.uaccess.put_user(task, tv, pack_timeval(clock_nanoseconds(kernel, CLOCK_REALTIME)))
     if tz:
-        put_user(kernel, task, tz, bytes(8))
+        kernel.uaccess.put_user(task, tz, bytes(8))
     return 0
 
 
 def sys_clock_gettime(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
-    put_user(kernel, task, pointer, pack_timespec(clock_nanoseconds(kernel, clock)))
+    kernel.uaccess.put_user(task, pointer, pack_timespec(clock_nanoseconds(kernel, clock)))
     return 0
 
 
 def sys_clock_gettime64(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
-    put_user(kernel, task, pointer, pack_timespec64(clock_nanoseconds(kernel, clock)))
+    kernel.uaccess.put_user(task, pointer, pack_timespec64(clock_nanoseconds(kernel, clock)))
     return 0
 
 
 def sys_clock_getres(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
     clock_nanoseconds(kernel, clock)
     if pointer:
-        put_user(kernel, task, pointer, pack_timespec(BLOCK_NANOSECONDS))
+        kernel.uaccess.put_user(task, pointer, pack_timespec(BLOCK_NANOSECONDS))
     return 0
 
 
 def _sleep(kernel: Kernel, task: Task, until: int, remaining: int, wide: bool = False) -> int:
     """Sleep until a time in blocks; what a signal leaves of it is stored at ``remaining``, if that is not NULL."""
-    while kernel.sched.now < until and not kernel.broken("no-sleep"):
-        if signal_pending(task):
+    while kernel.clock.now < until and not kernel.broken("no-sleep"):
+        if task.pending:
             if remaining:
-                left = (until - kernel.sched.now) * BLOCK_NANOSECONDS
-                put_user(kernel, task, remaining, pack_timespec64(left) if wide else pack_timespec(left))
-            task.signals.restart = lambda kernel, task: _sleep(kernel, task, until, remaining, wide)
+                left = (until - kernel.clock.now) * BLOCK_NANOSECONDS
+                kernel.uaccess.put_user(task, remaining, pack_timespec64(left) if wide else pack_timespec(left))
+            task.signals.restart = lambda task: _sleep(kernel, task, until, remaining, wide)
             raise KernelError(ERESTART_RESTARTBLOCK)
         kernel.sched.sleep(task, "a timer", until)
     return 0
@@ -109,7 +104,7 @@ def _clock_sleep(
     if flags & TIMER_ABSTIME:
         wanted, remaining = wanted - clock_nanoseconds(kernel, clock), 0
     try:
-        return _sleep(kernel, task, kernel.sched.now + wanted // BLOCK_NANOSECONDS, remaining, wide)
+        return _sleep(kernel, task, kernel.clock.now + wanted // BLOCK_NANOSECONDS, remaining, wide)
     except KernelError as error:
         if flags & TIMER_ABSTIME and error.errno == ERESTART_RESTARTBLOCK:
             raise KernelError(ERESTARTNOHAND) from error
@@ -117,20 +112,20 @@ def _clock_sleep(
 
 
 def sys_nanosleep(kernel: Kernel, task: Task, request: int, remaining: int, *_: int) -> int:
-    return _clock_sleep(kernel, task, 0, 0, unpack_timespec(get_user(kernel, task, request, 8)), remaining)
+    return _clock_sleep(kernel, task, 0, 0, unpack_timespec(kernel.uaccess.get_user(task, request, 8)), remaining)
 
 
 def sys_clock_nanosleep(
     kernel: Kernel, task: Task, clock: int, flags: int, request: int, remaining: int, *_: int
 ) -> int:
-    wanted = unpack_timespec(get_user(kernel, task, request, 8))
+    wanted = unpack_timespec(kernel.uaccess.get_user(task, request, 8))
     return _clock_sleep(kernel, task, clock, flags, wanted, remaining)
 
 
 def sys_clock_nanosleep_time64(
     kernel: Kernel, task: Task, clock: int, flags: int, request: int, remaining: int, *_: int
 ) -> int:
-    wanted = unpack_timespec64(get_user(kernel, task, request, 16))
+    wanted = unpack_timespec64(kernel.uaccess.get_user(task, request, 16))
     return _clock_sleep(kernel, task, clock, flags, wanted, remaining, wide=True)
 
 
@@ -138,7 +133,7 @@ def sys_times(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
     ticks = _now(kernel) // (SECOND // 100)
     if pointer:
         mine, theirs = (each * BLOCK_NANOSECONDS // (SECOND // 100) for each in (task.utime, task.children_utime))
-        put_user(kernel, task, pointer, pack_tms(mine, 0, theirs, 0))
+        kernel.uaccess.put_user(task, pointer, pack_tms(mine, 0, theirs, 0))
     return ticks & 0x7FFFFFFF
 
 
@@ -148,30 +143,30 @@ def sys_getrusage(kernel: Kernel, task: Task, who: int, pointer: int, *_: int) -
     if signed not in (-1, 0, 1):
         raise KernelError(EINVAL)
     used = task.children_utime if signed == -1 else task.utime
-    put_user(kernel, task, pointer, pack_rusage(used * BLOCK_NANOSECONDS, 0))
+    kernel.uaccess.put_user(task, pointer, pack_rusage(used * BLOCK_NANOSECONDS, 0))
     return 0
 
 
 def sys_ugetrlimit(kernel: Kernel, task: Task, number: int, pointer: int, *_: int) -> int:
-    put_user(kernel, task, pointer, pack_rlimit(*_limit(task, number)))
+    kernel.uaccess.put_user(task, pointer, pack_rlimit(*_limit(task, number)))
     return 0
 
 
 def sys_getrlimit(kernel: Kernel, task: Task, number: int, pointer: int, *_: int) -> int:
     """The old form, in which the largest limit is 2 GB less one."""
-    put_user(kernel, task, pointer, pack_rlimit(*_limit(task, number), infinity=OLD_INFINITY))
+    kernel.uaccess.put_user(task, pointer, pack_rlimit(*_limit(task, number), infinity=OLD_INFINITY))
     return 0
 
 
 def sys_setrlimit(kernel: Kernel, task: Task, number: int, pointer: int, *_: int) -> int:
-    wanted = unpack_rlimit(get_user(kernel, task, pointer, 8))
+    wanted = unpack_rlimit(kernel.uaccess.get_user(task, pointer, 8))
     _limit(task, number)
     _set_limit(task, number, wanted)
     return 0
 
 
 def sys_prlimit64(kernel: Kernel, task: Task, pid: int, number: int, new: int, old: int, *_: int) -> int:
-    wanted = unpack_rlimit64(get_user(kernel, task, new, 16)) if new else None
+    wanted = unpack_rlimit64(kernel.uaccess.get_user(task, new, 16)) if new else None
     target = kernel.tasks.get(pid) if pid else task
     if target is None:
         raise KernelError(ESRCH)
@@ -179,7 +174,7 @@ def sys_prlimit64(kernel: Kernel, task: Task, pid: int, number: int, new: int, o
     if wanted is not None:
         _set_limit(target, number, wanted)
     if old:
-        put_user(kernel, task, old, pack_rlimit64(*before))
+        kernel.uaccess.put_user(task, old, pack_rlimit64(*before))
     return 0
 
 
@@ -202,9 +197,8 @@ def _set_limit(task: Task, number: int, wanted: tuple[int, int]) -> None:
 
 
 def sys_sysinfo(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
-    frames = kernel.frames
-    put_user(
-        kernel,
+    frames = kernel.pgdat
+    kernel.uaccess.put_user(
         task,
         pointer,
         pack_sysinfo(
@@ -222,7 +216,7 @@ def sys_sysinfo(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
 def sys_getrandom(kernel: Kernel, task: Task, buffer: int, size: int, flags: int, *_: int) -> int:
     size = min(size, 1 << 20)
     data = kernel.random.randbytes(size)
-    left = copy_to_user(kernel, task, buffer, data)
+    left = kernel.uaccess.copy_to_user(task, buffer, data)
     if left == size and size:
         raise KernelError(EFAULT)
     return size - left
@@ -230,10 +224,10 @@ def sys_getrandom(kernel: Kernel, task: Task, buffer: int, size: int, flags: int
 
 def sys_prctl(kernel: Kernel, task: Task, option: int, argument: int, *_: int) -> int:
     if option == PR_SET_NAME:
-        task.comm = os.fsdecode(get_user(kernel, task, argument, 16).split(b"\0")[0][:15])
+        task.comm = os.fsdecode(kernel.uaccess.get_user(task, argument, 16).split(b"\0")[0][:15])
         return 0
     if option == PR_GET_NAME:
-        put_user(kernel, task, argument, os.fsencode(task.comm)[:15].ljust(16, b"\0"))
+        kernel.uaccess.put_user(task, argument, os.fsencode(task.comm)[:15].ljust(16, b"\0"))
         return 0
     raise KernelError(EINVAL)
 

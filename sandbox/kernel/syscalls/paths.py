@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import EINVAL, ENOENT, KernelError
 from sandbox.kernel.abi.flags import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
-from sandbox.kernel.mm.uaccess import get_string
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.namei import Dentry
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 CWD = AT_FDCWD & 0xFFFFFFFF
 """AT_FDCWD as it is in a register."""
@@ -41,13 +36,13 @@ def dentry_of(task: Task, fd: int) -> Dentry:
 
 def user_path(kernel: Kernel, task: Task, fd: int, path: int) -> tuple[Dentry, Dentry, bytes]:
     """(root, start, name) of a path argument, for ``namei``.  Raises KernelError(EFAULT, ENAMETOOLONG, EBADF)."""
-    name = get_string(kernel, task, path)
+    name = kernel.uaccess.get_string(task, path)
     return kernel.files.root_of(task), start_at(task, fd, name), name
 
 
 def user_dentry(kernel: Kernel, task: Task, fd: int, path: int, flags: int = 0) -> Dentry:
     """What a path argument names; AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH count.  Raises KernelError."""
-    name = get_string(kernel, task, path)
+    name = kernel.uaccess.get_string(task, path)
     if not name and flags & AT_EMPTY_PATH:
         return task.cwd if fd == CWD else dentry_of(task, fd)
     return namei.lookup(kernel.files.root_of(task), start_at(task, fd, name), name, not flags & AT_SYMLINK_NOFOLLOW)
@@ -55,7 +50,7 @@ def user_dentry(kernel: Kernel, task: Task, fd: int, path: int, flags: int = 0) 
 
 def user_inode(kernel: Kernel, task: Task, fd: int, path: int, flags: int = 0) -> Inode:
     """The inode of ``user_dentry``."""
-    name = get_string(kernel, task, path)
+    name = kernel.uaccess.get_string(task, path)
     if not name and flags & AT_EMPTY_PATH and fd != CWD:
         return task.files.get(fd).inode
     return user_dentry(kernel, task, fd, path, flags).inode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBADF, EFAULT, EINTR, EINVAL, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, KernelError
 from sandbox.kernel.abi.flags import (
@@ -24,19 +23,13 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec,
     unpack_timespec64,
 )
-from sandbox.kernel.drivers.chrdev import CharDevice
-from sandbox.kernel.fs.pipe import PipeInode, WaitQueue
-from sandbox.kernel.ipc.stream import Ready, Stream
-from sandbox.kernel.mm.uaccess import copy_to_user, get_user, get_word, put_user
+from sandbox.kernel.base.wait import WaitQueue
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.signal import set_blocked
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.task.wait import signal_pending, wait_on
 from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.operations import NO_OPERATIONS, Ready
 
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-
-ALWAYS = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 IN_SET = POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR
 OUT_SET = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR
 POLLFD_BYTES, SIGSET_BYTES = 8, 8
@@ -46,44 +39,25 @@ Check = Callable[[], tuple[int, list[WaitQueue]]]
 """Files that are ready, and where to wait when there are none."""
 
 
-def poll_file(kernel: Kernel, task: Task, file: File) -> Ready:
+def poll_file(task: Task, file: File) -> Ready:
     """POLL* bits of an open file, and the queues that tell of changes."""
-    inode = file.inode
-    if isinstance(inode, Stream):
-        return inode.poll_file(kernel, task, file)
-    if isinstance(inode, PipeInode):
-        mask, queues = 0, []
-        if file.readable:
-            mask |= inode.pipe.poll(False)
-            queues.append(inode.pipe.readable)
-        if file.writable:
-            mask |= inode.pipe.poll(True)
-            queues.append(inode.pipe.writable)
-        return Ready(_normal(mask), tuple(queues))
-    if isinstance(inode, CharDevice):
-        return Ready(_normal(inode.poll()))
-    return Ready(ALWAYS)
-
-
-def _normal(mask: int) -> int:
-    """Add the bits of normal data, which every file sets beside POLLIN and POLLOUT."""
-    return mask | (POLLRDNORM if mask & POLLIN else 0) | (POLLWRNORM if mask & POLLOUT else 0)
+    return (file.inode.operations() or NO_OPERATIONS).poll(file, task)
 
 
 def wait_until_ready(kernel: Kernel, task: Task, check: Check, until: int | None, what: str) -> int:
     """Files that are ready, 0 after ``until`` (blocks; None is never).  Raises KernelError(ERESTARTNOHAND)."""
     while True:
         count, queues = check()
-        if count or (until is not None and kernel.sched.now >= until):
+        if count or (until is not None and kernel.clock.now >= until):
             return count
-        if signal_pending(task):
+        if task.pending:
             raise KernelError(ERESTARTNOHAND)
-        wait_on(kernel, task, queues, what, until)
+        kernel.sched.schedule(queues, what, until)
 
 
 def deadline(kernel: Kernel, nanoseconds: int | None) -> int | None:
     """The machine time, in blocks of a nanosecond, at which a wait of so long ends."""
-    return None if nanoseconds is None else kernel.sched.now + nanoseconds
+    return None if nanoseconds is None else kernel.clock.now + nanoseconds
 
 
 def _usable(task: Task, fd: int) -> File | None:
@@ -99,7 +73,7 @@ def _usable(task: Task, fd: int) -> File | None:
 def _poll(kernel: Kernel, task: Task, fds: int, count: int, until: int | None) -> int:
     if count > task.files.limit:
         raise KernelError(EINVAL)
-    data = get_user(kernel, task, fds, count * POLLFD_BYTES) if count else b""
+    data = kernel.uaccess.get_user(task, fds, count * POLLFD_BYTES) if count else b""
     wanted = [unpack_pollfd(data[at : at + POLLFD_BYTES]) for at in range(0, len(data), POLLFD_BYTES)]
     found = [0] * count
 
@@ -112,7 +86,7 @@ def _poll(kernel: Kernel, task: Task, fds: int, count: int, until: int | None) -
             if file is None:
                 found[index] = POLLNVAL
                 continue
-            ready = poll_file(kernel, task, file)
+            ready = poll_file(task, file)
             found[index] = ready.mask & (events | POLLERR | POLLHUP)
             queues += ready.queues
         return sum(1 for each in found if each), queues
@@ -122,7 +96,7 @@ def _poll(kernel: Kernel, task: Task, fds: int, count: int, until: int | None) -
         answer = bytearray(data)
         for index, mask in enumerate(found):
             answer[index * 8 + 6 : index * 8 + 8] = mask.to_bytes(2, "little")
-        if copy_to_user(kernel, task, fds, bytes(answer)):
+        if kernel.uaccess.copy_to_user(task, fds, bytes(answer)):
             raise KernelError(EFAULT)
     return ready
 
@@ -130,7 +104,7 @@ def _poll(kernel: Kernel, task: Task, fds: int, count: int, until: int | None) -
 def sys_poll(kernel: Kernel, task: Task, fds: int, count: int, timeout: int, *_: int) -> int:
     until = deadline(kernel, None if timeout >> 31 else timeout * MILLISECOND)
 
-    def poll(kernel: Kernel, task: Task) -> int:
+    def poll(task: Task) -> int:
         try:
             return _poll(kernel, task, fds, count, until)
         except KernelError as error:
@@ -139,7 +113,7 @@ def sys_poll(kernel: Kernel, task: Task, fds: int, count: int, timeout: int, *_:
             task.signals.restart = poll
             raise KernelError(ERESTART_RESTARTBLOCK) from error
 
-    return poll(kernel, task)
+    return poll(task)
 
 
 def _ppoll(kernel: Kernel, task: Task, fds: int, count: int, time: int, mask: int, size: int, wide: bool) -> int:
@@ -173,7 +147,7 @@ def _select(kernel: Kernel, task: Task, count: int, sets: tuple[int, int, int], 
     count = min(count, task.files.limit)
     size = (count + 31) // 32 * 4
     asked = [
-        int.from_bytes(get_user(kernel, task, each, size), "little") & (1 << count) - 1 if each and size else 0
+        int.from_bytes(kernel.uaccess.get_user(task, each, size), "little") & (1 << count) - 1 if each and size else 0
         for each in sets
     ]
     fds = [fd for fd in range(count) if (asked[0] | asked[1] | asked[2]) >> fd & 1]
@@ -187,7 +161,7 @@ def _select(kernel: Kernel, task: Task, count: int, sets: tuple[int, int, int], 
         bits = 0
         for fd in fds:
             file = _usable(task, fd)
-            ready = Ready(POLLNVAL) if file is None else poll_file(kernel, task, file)
+            ready = Ready(POLLNVAL) if file is None else poll_file(task, file)
             for index, events in enumerate((IN_SET, OUT_SET, POLLPRI)):
                 if asked[index] >> fd & 1 and ready.mask & events:
                     found[index] |= 1 << fd
@@ -198,7 +172,7 @@ def _select(kernel: Kernel, task: Task, count: int, sets: tuple[int, int, int], 
     ready = wait_until_ready(kernel, task, check, until, "files to be ready (select)")
     for each, mask in zip(sets, found, strict=True):
         if each and size:
-            put_user(kernel, task, each, mask.to_bytes(size, "little"))
+            kernel.uaccess.put_user(task, each, mask.to_bytes(size, "little"))
     return ready
 
 
@@ -207,7 +181,7 @@ def sys__newselect(
 ) -> int:
     nanoseconds = None
     if time:
-        data = get_user(kernel, task, time, 8)
+        data = kernel.uaccess.get_user(task, time, 8)
         seconds, micro = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (0, 4))
         nanoseconds = seconds * NANOSECONDS + micro * 1000
         if nanoseconds < 0 or micro < 0 or seconds < 0:
@@ -221,7 +195,7 @@ def sys__newselect(
 
 def sys_select(kernel: Kernel, task: Task, block: int, *_: int) -> int:
     """The old form: one pointer to the five arguments."""
-    data = get_user(kernel, task, block, 20)
+    data = kernel.uaccess.get_user(task, block, 20)
     arguments = [int.from_bytes(data[at : at + 4], "little") for at in range(0, 20, 4)]
     return sys__newselect(kernel, task, *arguments)
 
@@ -238,7 +212,7 @@ def _pselect(
     """``mask`` leads to a pair: the address of a signal mask, and its size."""
     nanoseconds = _get_time(kernel, task, time, wide)
     until = deadline(kernel, nanoseconds)
-    address, size = (get_word(kernel, task, mask), get_word(kernel, task, mask + 4)) if mask else (0, 0)
+    address, size = (kernel.uaccess.get_word(task, mask), kernel.uaccess.get_word(task, mask + 4)) if mask else (0, 0)
     return masked(
         kernel,
         task,
@@ -269,9 +243,9 @@ def _get_time(kernel: Kernel, task: Task, time: int, wide: bool) -> int | None:
     if not time:
         return None
     return (
-        unpack_timespec64(get_user(kernel, task, time, 16))
+        unpack_timespec64(kernel.uaccess.get_user(task, time, 16))
         if wide
-        else unpack_timespec(get_user(kernel, task, time, 8))
+        else unpack_timespec(kernel.uaccess.get_user(task, time, 8))
     )
 
 
@@ -296,7 +270,7 @@ def _timed(
     except KernelError as caught:
         error = caught
     if nanoseconds and until is not None:
-        copy_to_user(kernel, task, time, pack(max(0, until - kernel.sched.now)))
+        kernel.uaccess.copy_to_user(task, time, pack(max(0, until - kernel.clock.now)))
     if error is not None:
         raise error
     return result
@@ -310,7 +284,7 @@ def masked(kernel: Kernel, task: Task, mask: int, size: int, call: Callable[[], 
         raise KernelError(EINVAL)
     state = task.signals
     before = state.blocked
-    set_blocked(task, int.from_bytes(get_user(kernel, task, mask, SIGSET_BYTES), "little"))
+    set_blocked(task, int.from_bytes(kernel.uaccess.get_user(task, mask, SIGSET_BYTES), "little"))
     try:
         result = call()
     except KernelError as error:

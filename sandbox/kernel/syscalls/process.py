@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import E2BIG, EACCES, EINVAL, EPERM, ESRCH, KernelError
 from sandbox.kernel.abi.flags import (
     CLONE_CHILD_CLEARTID,
@@ -20,16 +18,12 @@ from sandbox.kernel.abi.flags import (
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG
 from sandbox.kernel.abi.structs import UserDesc, pack_rusage
-from sandbox.kernel.mm.uaccess import get_string, get_user, get_word, put_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.process.exec import do_execve
 from sandbox.kernel.process.exit import WCONTINUED, WEXITED, WNOWAIT, WUNTRACED, do_wait, release_vfork
 from sandbox.kernel.process.fork import do_fork, wait_for_vfork
-from sandbox.kernel.task.desc import load_tls
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 MAX_ARGUMENTS = 4096
 WAIT_OPTIONS = 0xE000000B
@@ -67,9 +61,9 @@ def sys_clone(
     if stack:
         child.context.esp = stack
     if flags & CLONE_SETTLS:
-        _set_tls(child, UserDesc.unpack(get_user(kernel, task, tls, UserDesc.SIZE)))
+        _set_tls(child, UserDesc.unpack(kernel.uaccess.get_user(task, tls, UserDesc.SIZE)))
     if flags & CLONE_PARENT_SETTID:
-        put_user(kernel, task, parent_tid, child.pid.to_bytes(4, "little"))
+        kernel.uaccess.put_user(task, parent_tid, child.pid.to_bytes(4, "little"))
     if flags & CLONE_CHILD_CLEARTID:
         child.clear_child_tid = child_tid
     if flags & CLONE_CHILD_SETTID:
@@ -80,7 +74,7 @@ def sys_clone(
 
 
 def sys_execve(kernel: Kernel, task: Task, path: int, argv: int, envp: int, *_: int) -> int:
-    name = get_string(kernel, task, path)
+    name = kernel.uaccess.get_string(task, path)
     arguments, environment = _strings(kernel, task, argv), _strings(kernel, task, envp)
     inode, found = kernel.files.open_exec(task, name)
     do_execve(kernel, task, inode, found, arguments, environment, name)
@@ -95,10 +89,10 @@ def _strings(kernel: Kernel, task: Task, array: int) -> list[bytes]:
     found: list[bytes] = []
     total = 0
     while array:
-        pointer = get_word(kernel, task, array + 4 * len(found))
+        pointer = kernel.uaccess.get_word(task, array + 4 * len(found))
         if not pointer:
             break
-        found.append(get_string(kernel, task, pointer))
+        found.append(kernel.uaccess.get_string(task, pointer))
         total += len(found[-1])
         if len(found) > MAX_ARGUMENTS or total > 128 * 1024:
             raise KernelError(E2BIG)
@@ -119,9 +113,9 @@ def sys_wait4(kernel: Kernel, task: Task, pid: int, status: int, options: int, u
     if found is None:
         return 0
     if status:
-        put_user(kernel, task, status, found.status.to_bytes(4, "little"))
+        kernel.uaccess.put_user(task, status, found.status.to_bytes(4, "little"))
     if usage:
-        put_user(kernel, task, usage, pack_rusage(found.utime, 0))
+        kernel.uaccess.put_user(task, usage, pack_rusage(found.utime, 0))
     return found.pid
 
 
@@ -137,9 +131,9 @@ def sys_waitid(
     found = do_wait(kernel, task, wanted, options)
     if pointer:
         info = found.info() if found is not None else SigInfo(0, 0)
-        put_user(kernel, task, pointer, info.pack())
+        kernel.uaccess.put_user(task, pointer, info.pack())
     if usage and found is not None:
-        put_user(kernel, task, usage, pack_rusage(found.utime, 0))
+        kernel.uaccess.put_user(task, usage, pack_rusage(found.utime, 0))
     return 0
 
 
@@ -202,15 +196,15 @@ def _find(kernel: Kernel, task: Task, pid: int) -> Task:
 
 def sys_set_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
     """Entry -1 takes a free one and stores its number, 6 to 8, back."""
-    desc = UserDesc.unpack(get_user(kernel, task, pointer, UserDesc.SIZE))
+    desc = UserDesc.unpack(kernel.uaccess.get_user(task, pointer, UserDesc.SIZE))
     if desc.entry_number == -1:
         free = [slot for slot, descriptor in enumerate(task.tls) if not descriptor]
         if not free:
             raise KernelError(ESRCH)
         desc.entry_number = free[0] + GDT_ENTRY_TLS_MIN
-        put_user(kernel, task, pointer, desc.entry_number.to_bytes(4, "little"))
+        kernel.uaccess.put_user(task, pointer, desc.entry_number.to_bytes(4, "little"))
     _set_tls(task, desc)
-    load_tls(kernel, task.cpu, task)
+    kernel.desc.load_tls(task.cpu, task)
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from struct import pack, unpack
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import (
     EAGAIN,
@@ -34,22 +33,16 @@ from sandbox.kernel.abi.signals import (
     UNBLOCKABLE,
 )
 from sandbox.kernel.abi.structs import SigAction, unpack_timespec, unpack_timespec64
-from sandbox.kernel.mm.uaccess import get_user, get_word, put_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.sigframe import (
     SS_AUTODISARM,
     BadFrame,
     normalized,
-    restore_old_frame,
-    restore_rt_frame,
     stack_is_valid,
 )
-from sandbox.kernel.task.signal import force_info, is_ignored, recalculate, send_signal, set_blocked
+from sandbox.kernel.task.signal import is_ignored, recalculate, set_blocked
 from sandbox.kernel.task.sigqueue import AltStack, bit_of
 from sandbox.kernel.task.task import State, Task
-from sandbox.kernel.task.wait import signal_pending
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 SIGSET_BYTES = 8
 LOW = 0xFFFFFFFF
@@ -76,20 +69,20 @@ def _set_action(task: Task, number: int, wanted: SigAction | None) -> SigAction:
 
 
 def sys_sigaction(kernel: Kernel, task: Task, number: int, new: int, old: int, *_: int) -> int:
-    wanted = SigAction.unpack_old(get_user(kernel, task, new, OLD_SIGACTION_BYTES)) if new else None
+    wanted = SigAction.unpack_old(kernel.uaccess.get_user(task, new, OLD_SIGACTION_BYTES)) if new else None
     before = _set_action(task, number, wanted)
     if old:
-        put_user(kernel, task, old, before.pack_old())
+        kernel.uaccess.put_user(task, old, before.pack_old())
     return 0
 
 
 def sys_rt_sigaction(kernel: Kernel, task: Task, number: int, new: int, old: int, size: int, *_: int) -> int:
     if size != SIGSET_BYTES:
         raise KernelError(EINVAL)
-    wanted = SigAction.unpack(get_user(kernel, task, new, SIGACTION_BYTES)) if new else None
+    wanted = SigAction.unpack(kernel.uaccess.get_user(task, new, SIGACTION_BYTES)) if new else None
     before = _set_action(task, number, wanted)
     if old:
-        put_user(kernel, task, old, before.pack())
+        kernel.uaccess.put_user(task, old, before.pack())
     return 0
 
 
@@ -119,9 +112,9 @@ def sys_rt_sigprocmask(kernel: Kernel, task: Task, how: int, new: int, old: int,
         raise KernelError(EINVAL)
     before = task.signals.blocked
     if new:
-        _change_mask(task, how, int.from_bytes(get_user(kernel, task, new, SIGSET_BYTES), "little"), 0)
+        _change_mask(task, how, int.from_bytes(kernel.uaccess.get_user(task, new, SIGSET_BYTES), "little"), 0)
     if old:
-        put_user(kernel, task, old, before.to_bytes(SIGSET_BYTES, "little"))
+        kernel.uaccess.put_user(task, old, before.to_bytes(SIGSET_BYTES, "little"))
     return 0
 
 
@@ -129,9 +122,9 @@ def sys_sigprocmask(kernel: Kernel, task: Task, how: int, new: int, old: int, *_
     """The old form, which knows the first 32 signals."""
     before = task.signals.blocked
     if new:
-        _change_mask(task, how, get_word(kernel, task, new), ~LOW)
+        _change_mask(task, how, kernel.uaccess.get_word(task, new), ~LOW)
     if old:
-        put_user(kernel, task, old, (before & LOW).to_bytes(4, "little"))
+        kernel.uaccess.put_user(task, old, (before & LOW).to_bytes(4, "little"))
     return 0
 
 
@@ -149,7 +142,7 @@ def sys_rt_sigpending(kernel: Kernel, task: Task, pointer: int, size: int, *_: i
     if size > SIGSET_BYTES:
         raise KernelError(EINVAL)
     state = task.signals
-    put_user(kernel, task, pointer, (state.waiting & state.blocked).to_bytes(8, "little")[:size])
+    kernel.uaccess.put_user(task, pointer, (state.waiting & state.blocked).to_bytes(8, "little")[:size])
     return 0
 
 
@@ -161,7 +154,7 @@ def sys_sigpending(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
 
 
 def _suspend(kernel: Kernel, task: Task) -> int:
-    while not signal_pending(task):
+    while not task.pending:
         kernel.sched.sleep(task, "a signal")
     raise KernelError(ERESTARTNOHAND)
 
@@ -179,7 +172,7 @@ def _suspend_with(kernel: Kernel, task: Task, mask: int) -> int:
 def sys_rt_sigsuspend(kernel: Kernel, task: Task, pointer: int, size: int, *_: int) -> int:
     if size != SIGSET_BYTES:
         raise KernelError(EINVAL)
-    return _suspend_with(kernel, task, int.from_bytes(get_user(kernel, task, pointer, SIGSET_BYTES), "little"))
+    return _suspend_with(kernel, task, int.from_bytes(kernel.uaccess.get_user(task, pointer, SIGSET_BYTES), "little"))
 
 
 def sys_sigsuspend(kernel: Kernel, task: Task, _history: int, _size: int, mask: int, *_: int) -> int:
@@ -188,18 +181,18 @@ def sys_sigsuspend(kernel: Kernel, task: Task, _history: int, _size: int, mask: 
 
 def _timed_wait(kernel: Kernel, task: Task, mask: int, found: int, nanoseconds: int | None) -> int:
     state = task.signals
-    until = -1 if nanoseconds is None else kernel.sched.now + nanoseconds
+    until = -1 if nanoseconds is None else kernel.clock.now + nanoseconds
     mask &= ~UNBLOCKABLE
     while True:
         info = state.dequeue(mask)
         if info is not None:
             recalculate(task)
             if found:
-                put_user(kernel, task, found, info.pack())
+                kernel.uaccess.put_user(task, found, info.pack())
             return info.signo
-        if nanoseconds is not None and kernel.sched.now >= until:
+        if nanoseconds is not None and kernel.clock.now >= until:
             raise KernelError(EAGAIN)
-        if signal_pending(task):
+        if task.pending:
             raise KernelError(EINTR)
         state.awaited = mask
         kernel.sched.sleep(task, "a signal", until)
@@ -209,10 +202,10 @@ def _timed_wait(kernel: Kernel, task: Task, mask: int, found: int, nanoseconds: 
 def _sigtimedwait(kernel: Kernel, task: Task, pointer: int, info: int, timeout: int, size: int, wide: bool) -> int:
     if size != SIGSET_BYTES:
         raise KernelError(EINVAL)
-    mask = int.from_bytes(get_user(kernel, task, pointer, SIGSET_BYTES), "little")
+    mask = int.from_bytes(kernel.uaccess.get_user(task, pointer, SIGSET_BYTES), "little")
     nanoseconds = None
     if timeout:
-        data = get_user(kernel, task, timeout, 16 if wide else 8)
+        data = kernel.uaccess.get_user(task, timeout, 16 if wide else 8)
         nanoseconds = unpack_timespec64(data) if wide else unpack_timespec(data)
     return _timed_wait(kernel, task, mask, info, nanoseconds)
 
@@ -236,7 +229,7 @@ def sys_sigaltstack(kernel: Kernel, task: Task, new: int, old: int, *_: int) -> 
     on_it = stack.holds(task.context.esp) and not stack.flags & SS_AUTODISARM
     before = pack("<3I", stack.base, stack.flags | (SS_ONSTACK if on_it else 0), stack.size)
     if new:
-        base, flags, size = unpack("<3I", get_user(kernel, task, new, STACK_BYTES))
+        base, flags, size = unpack("<3I", kernel.uaccess.get_user(task, new, STACK_BYTES))
         wanted = AltStack(base, size, flags)
         if on_it:
             raise KernelError(EPERM)
@@ -245,19 +238,19 @@ def sys_sigaltstack(kernel: Kernel, task: Task, new: int, old: int, *_: int) -> 
             raise KernelError(ENOMEM if small else EINVAL)
         state.altstack = normalized(wanted)
     if old:
-        put_user(kernel, task, old, before)
+        kernel.uaccess.put_user(task, old, before)
     return 0
 
 
 def _bad_frame(kernel: Kernel, task: Task) -> int:
     said = f"sigreturn found no frame at esp {task.context.esp:#010x}"
-    force_info(kernel, task, SigInfo.sent(SIGSEGV, SI_KERNEL, 0), lambda: said)
+    kernel.signals.force_info(task, SigInfo.sent(SIGSEGV, SI_KERNEL, 0), lambda: said)
     return 0
 
 
 def sys_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
     try:
-        return restore_old_frame(kernel, task)
+        return kernel.signals.frames.restore_old_frame(task)
     except BadFrame:
         return _bad_frame(kernel, task)
     finally:
@@ -266,7 +259,7 @@ def sys_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
 
 def sys_rt_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
     try:
-        return restore_rt_frame(kernel, task)
+        return kernel.signals.frames.restore_rt_frame(task)
     except BadFrame:
         return _bad_frame(kernel, task)
     finally:
@@ -277,7 +270,7 @@ def sys_restart_syscall(kernel: Kernel, task: Task, *_: int) -> int:
     restart, task.signals.restart = task.signals.restart, None
     if restart is None:
         raise KernelError(EINTR)
-    return restart(kernel, task)
+    return restart(task)
 
 
 # -- sending -----------------------------------------------------------------------------------------------------
@@ -306,7 +299,7 @@ def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
     if not targets:
         raise KernelError(ESRCH)
     for each in targets:
-        send_signal(kernel, each, number, SigInfo.sent(number, SI_USER, task.pid) if number else None)
+        kernel.signals.send_signal(each, number, SigInfo.sent(number, SI_USER, task.pid) if number else None)
     return 0
 
 
@@ -317,7 +310,7 @@ def sys_tgkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, *_:
     target = kernel.tasks.get(tid)
     if target is None or tgid != tid:
         raise KernelError(ESRCH)
-    send_signal(kernel, target, number, SigInfo.sent(number, SI_TKILL, task.pid) if number else None)
+    kernel.signals.send_signal(target, number, SigInfo.sent(number, SI_TKILL, task.pid) if number else None)
     return 0
 
 
@@ -326,7 +319,7 @@ def sys_tkill(kernel: Kernel, task: Task, tid: int, number: int, *_: int) -> int
 
 
 def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: int, number: int, pointer: int, *_: int) -> int:
-    data = get_user(kernel, task, pointer, SIGINFO_BYTES)
+    data = kernel.uaccess.get_user(task, pointer, SIGINFO_BYTES)
     _check(number)
     info = replace(SigInfo.unpack(data), signo=number)
     target = kernel.tasks.get(pid)
@@ -334,7 +327,7 @@ def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: int, number: int, point
         raise KernelError(ESRCH)
     if (info.code >= 0 or info.code == SI_TKILL) and target is not task:
         raise KernelError(EPERM)
-    if number and not send_signal(kernel, target, number, info):
+    if number and not kernel.signals.send_signal(target, number, info):
         raise KernelError(EAGAIN)
     return 0
 

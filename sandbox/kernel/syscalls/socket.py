@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import (
     EAFNOSUPPORT,
@@ -15,14 +14,10 @@ from sandbox.kernel.abi.errno import (
     KernelError,
 )
 from sandbox.kernel.abi.flags import O_CLOEXEC, O_NONBLOCK, O_RDWR
-from sandbox.kernel.ipc.pipe_io import new_socket_pair
 from sandbox.kernel.ipc.socketpair import SocketEnd
-from sandbox.kernel.mm.uaccess import get_user, put_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 AF_UNIX, AF_MAX = 1, 46
 SOCK_STREAM, SOCK_MAX = 1, 11
@@ -62,10 +57,10 @@ def sys_socketpair(kernel: Kernel, task: Task, family: int, kind: int, protocol:
         raise KernelError(ESOCKTNOSUPPORT)
     fds: list[int] = []
     try:
-        for end in new_socket_pair(kernel):
+        for end in kernel.pipes.new_socket_pair():
             file = File(end, O_RDWR | kind & O_NONBLOCK)
             fds.append(task.files.install(file, close_on_exec=bool(kind & SOCK_CLOEXEC)))
-        put_user(kernel, task, pair, struct.pack("<2I", *fds))
+        kernel.uaccess.put_user(task, pair, struct.pack("<2I", *fds))
     except KernelError:
         for fd in fds:
             task.files.close(fd)
@@ -82,7 +77,7 @@ def sys_sendto(
     if flags & ~MSG_SENT:
         raise KernelError(EOPNOTSUPP)
     nonblock = bool(opened.flags & O_NONBLOCK or flags & MSG_DONTWAIT)
-    return end.send(kernel, task, buffer, size, nonblock, quiet=bool(flags & MSG_NOSIGNAL))
+    return end.send(task, buffer, size, nonblock, quiet=bool(flags & MSG_NOSIGNAL))
 
 
 def sys_recvfrom(
@@ -91,9 +86,9 @@ def sys_recvfrom(
     opened, end = _socket(task, fd)
     if flags & ~MSG_SENT:
         raise KernelError(EOPNOTSUPP)
-    got = end.receive(kernel, task, buffer, size, bool(opened.flags & O_NONBLOCK or flags & MSG_DONTWAIT))
+    got = end.receive(task, buffer, size, bool(opened.flags & O_NONBLOCK or flags & MSG_DONTWAIT))
     if address and length:
-        put_user(kernel, task, length, bytes(4))
+        kernel.uaccess.put_user(task, length, bytes(4))
     return got
 
 
@@ -124,7 +119,7 @@ def sys_socketcall(kernel: Kernel, task: Task, call: int, block: int, *_: int) -
     """All socket calls through one number, with their arguments in memory."""
     if not 0 < call < len(CALLS):
         raise KernelError(EINVAL)
-    data = get_user(kernel, task, block, 4 * ARGUMENTS[call])
+    data = kernel.uaccess.get_user(task, block, 4 * ARGUMENTS[call])
     arguments = [*struct.unpack(f"<{ARGUMENTS[call]}I", data), 0, 0, 0, 0][:6]
     name = {"send": "sendto", "recv": "recvfrom", "accept": "accept4"}.get(CALLS[call], CALLS[call])
     if name in ("sendto", "recvfrom") and ARGUMENTS[call] == 4:

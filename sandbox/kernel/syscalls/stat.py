@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBADF, EFAULT, EINVAL, ENOENT, ERANGE, KernelError
 from sandbox.kernel.abi.flags import (
@@ -27,26 +26,23 @@ from sandbox.kernel.abi.structs import (
     pack_statfs64,
     pack_statx,
 )
-from sandbox.kernel.base.layout import PAGE_SIZE
-from sandbox.kernel.mm.uaccess import copy_to_user, get_string, put_user
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.paths import CWD, refuse_other, user_dentry, user_inode
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import Entry, Inode, Symlink
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 STATFS64_BYTES = 84
 Pack = Callable[[Stat], bytes]
 
 
 def _stat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, buffer: int, pack: Pack) -> int:
-    put_user(kernel, task, buffer, pack(user_inode(kernel, task, fd, path, flags).stat()))
+    kernel.uaccess.put_user(task, buffer, pack(user_inode(kernel, task, fd, path, flags).stat()))
     return 0
 
 
 def _fstat(kernel: Kernel, task: Task, fd: int, buffer: int, pack: Pack) -> int:
-    put_user(kernel, task, buffer, pack(task.files.get(fd).inode.stat()))
+    kernel.uaccess.put_user(task, buffer, pack(task.files.get(fd).inode.stat()))
     return 0
 
 
@@ -123,9 +119,9 @@ def sys_readlinkat(kernel: Kernel, task: Task, fd: int, path: int, buffer: int, 
     flags = AT_SYMLINK_NOFOLLOW | (AT_EMPTY_PATH if fd != CWD else 0)
     inode = user_dentry(kernel, task, fd, path, flags).inode
     if not isinstance(inode, Symlink):
-        raise KernelError(EINVAL if get_string(kernel, task, path) else ENOENT)
+        raise KernelError(EINVAL if kernel.uaccess.get_string(task, path) else ENOENT)
     target = inode.target()[:size]
-    if copy_to_user(kernel, task, buffer, target):
+    if kernel.uaccess.copy_to_user(task, buffer, target):
         raise KernelError(EFAULT)
     return len(target)
 
@@ -156,7 +152,7 @@ def _getdents(
             break
         records.append(record)
         length += len(record)
-    left = copy_to_user(kernel, task, buffer, b"".join(records))
+    left = kernel.uaccess.copy_to_user(task, buffer, b"".join(records))
     while left > 0:
         left -= len(records[-1])
         length -= len(records.pop())
@@ -191,7 +187,7 @@ def sys_getcwd(kernel: Kernel, task: Task, buffer: int, size: int, *_: int) -> i
     path = task.cwd.path(kernel.files.root_of(task)) + b"\0"
     if size < len(path):
         raise KernelError(ERANGE)
-    put_user(kernel, task, buffer, path)
+    kernel.uaccess.put_user(task, buffer, path)
     return len(path)
 
 
@@ -205,13 +201,13 @@ def _statfs(kernel: Kernel, inode: Inode) -> tuple[int, int, int]:
 
 def sys_statfs(kernel: Kernel, task: Task, path: int, buffer: int, *_: int) -> int:
     magic, blocks, free = _statfs(kernel, user_inode(kernel, task, CWD, path))
-    put_user(kernel, task, buffer, pack_statfs(magic, blocks=blocks, free=free))
+    kernel.uaccess.put_user(task, buffer, pack_statfs(magic, blocks=blocks, free=free))
     return 0
 
 
 def sys_fstatfs(kernel: Kernel, task: Task, fd: int, buffer: int, *_: int) -> int:
     magic, blocks, free = _statfs(kernel, task.files.get(fd).inode)
-    put_user(kernel, task, buffer, pack_statfs(magic, blocks=blocks, free=free))
+    kernel.uaccess.put_user(task, buffer, pack_statfs(magic, blocks=blocks, free=free))
     return 0
 
 
@@ -219,7 +215,7 @@ def sys_statfs64(kernel: Kernel, task: Task, path: int, size: int, buffer: int, 
     if size != STATFS64_BYTES:
         raise KernelError(EINVAL)
     magic, blocks, free = _statfs(kernel, user_inode(kernel, task, CWD, path))
-    put_user(kernel, task, buffer, pack_statfs64(magic, blocks=blocks, free=free))
+    kernel.uaccess.put_user(task, buffer, pack_statfs64(magic, blocks=blocks, free=free))
     return 0
 
 
@@ -227,5 +223,5 @@ def sys_fstatfs64(kernel: Kernel, task: Task, fd: int, size: int, buffer: int, *
     if size != STATFS64_BYTES:
         raise KernelError(EINVAL)
     magic, blocks, free = _statfs(kernel, task.files.get(fd).inode)
-    put_user(kernel, task, buffer, pack_statfs64(magic, blocks=blocks, free=free))
+    kernel.uaccess.put_user(task, buffer, pack_statfs64(magic, blocks=blocks, free=free))
     return 0

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
 from sandbox.kernel.abi.errno import ENOMEM, ENOSYS, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.numbers import NUMBERS, name_of
 from sandbox.kernel.base.events import CallEntered, SystemCall
-from sandbox.kernel.mm.frames import OutOfMemory
+from sandbox.kernel.base.inject import OutOfMemory
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.module.loader import Modules
+from sandbox.kernel.syscalls.modules import ModuleCalls
 from sandbox.kernel.task.task import Task
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 Handler = Callable[["Kernel", Task, int, int, int, int, int, int], int]
 """EBX, ECX, EDX, ESI, EDI and EBP as they came, unsigned; the result may be negative."""
@@ -36,7 +35,6 @@ def handlers() -> tuple[Handler | None, ...]:
         madvise,
         memory,
         misc,
-        modules,
         poll,
         process,
         signals,
@@ -62,7 +60,6 @@ def handlers() -> tuple[Handler | None, ...]:
         io,
         ioctl,
         misc,
-        modules,
         futex,
         identity,
         poll,
@@ -78,14 +75,17 @@ def handlers() -> tuple[Handler | None, ...]:
 class SystemCalls:
     """The dispatch table of one kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, modules: Modules) -> None:
         self._kernel = kernel
-        self._handlers = handlers()
+        self._stats, self._bus, self._clock = kernel.stats, kernel.bus, kernel.clock
+        self._handlers = list(handlers())
+        calls = ModuleCalls(modules)
+        for handler in (calls.sys_init_module, calls.sys_finit_module, calls.sys_delete_module):
+            self._handlers[NUMBERS[handler.__name__[4:]]] = handler
 
     def dispatch(self, task: Task) -> None:
         """Carry out the call that a task made with INT 0x80."""
-        kernel = self._kernel
-        counters = kernel.counters
+        kernel, counters = self._kernel, self._stats
         counters.system_calls += 1
         quads = task.context.quads
         number = quads[EAX] & 0xFFFFFFFF
@@ -100,8 +100,8 @@ class SystemCalls:
         )
         handler = self._handlers[number] if number < len(self._handlers) else None
         before = task.context.eip
-        if kernel.bus.active:
-            kernel.bus.emit(CallEntered(kernel.sched.now, task.cpu.index, task.pid, number, name_of(number), arguments))
+        if self._bus.active:
+            self._bus.emit(CallEntered(self._clock.now, task.cpu.index, task.pid, number, name_of(number), arguments))
         try:
             result = -ENOSYS if handler is None else handler(kernel, task, *arguments)
         except KernelError as error:
@@ -111,9 +111,9 @@ class SystemCalls:
                 task.pending = 1
         except OutOfMemory:
             result = -ENOMEM
-        if kernel.bus.active:
-            kernel.bus.emit(
-                SystemCall(kernel.sched.now, task.cpu.index, task.pid, number, name_of(number), arguments, result)
+        if self._bus.active:
+            self._bus.emit(
+                SystemCall(self._clock.now, task.cpu.index, task.pid, number, name_of(number), arguments, result)
             )
         if task.context.eip == before:
             quads[EAX] = result & 0xFFFFFFFF

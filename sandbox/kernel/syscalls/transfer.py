@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import (
     EBADF,
     EFBIG,
@@ -15,26 +13,13 @@ from sandbox.kernel.abi.errno import (
     ESPIPE,
     KernelError,
 )
-from sandbox.kernel.abi.flags import O_APPEND, O_NONBLOCK, O_PATH, S_IFDIR, S_IFIFO, S_IFREG
-from sandbox.kernel.abi.siginfo import SigInfo
-from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
-from sandbox.kernel.base.layout import PAGE_SIZE
-from sandbox.kernel.drivers.chrdev import CharDevice
-from sandbox.kernel.fs.pipe import PipeInode
-from sandbox.kernel.ipc.pipe_io import sleeper
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.msync import drop_range, sync_inode
-from sandbox.kernel.mm.uaccess import copy_frame, get_user, put_user
-from sandbox.kernel.procfs.nodes import Text
-from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, MAXIMUM_POSITION, room, write_page
+from sandbox.kernel.abi.flags import O_APPEND, O_PATH, S_IFDIR, S_IFIFO, S_IFREG
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, operations
 from sandbox.kernel.syscalls.paths import refuse_other
-from sandbox.kernel.task.signal import send_signal
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.vfs.file import File
+from sandbox.kernel.vfs.file import MAXIMUM_POSITION, File
 from sandbox.kernel.vfs.inode import Inode
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 LARGEST_OFFSET = 0x7FFFFFFF
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 0x10
@@ -51,61 +36,14 @@ def _signed64(high: int, low: int) -> int:
 # -- copies ----------------------------------------------------------------------------------------------------------
 
 
-def _put(kernel: Kernel, task: Task, out: File, at: int | None, pfn: int, offset: int, size: int) -> int:
-    """Part of a frame into an open file, at a position or at its own; bytes moved.  Raises KernelError."""
-    inode = out.inode
-    if isinstance(inode, PipeInode):
-
-        def move(frame: int, to: int, length: int, done: int) -> int:
-            return copy_frame(kernel, task, frame, to, pfn, offset + done, length)
-
-        try:
-            return inode.pipe.write(size, move, sleeper(kernel, task), bool(out.flags & O_NONBLOCK))
-        finally:
-            if not inode.pipe.readers:
-                send_signal(kernel, task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid))
-    if isinstance(inode, CharDevice):
-        start = kernel.memory.host_index(pfn << 12) + offset
-        return inode.write(bytes(kernel.memory.bytes[start : start + size]))
-    if inode.kind != S_IFREG:
-        raise KernelError(EINVAL)
-    where = out.position if at is None else at
-    size = room(out, where, size)
-    done = 0
-    while done < size:
-        index, to = divmod(where + done, PAGE_SIZE)
-        piece = min(PAGE_SIZE - to, size - done)
-
-        def fill(frame: int, to: int = to, source: int = offset + done, piece: int = piece) -> int:
-            return piece - copy_frame(kernel, task, frame, to, pfn, source, piece)
-
-        done += write_page(kernel, inode, index, to, fill)
-    if at is None:
-        out.position = where + done
-    return done
-
-
 def _copy(kernel: Kernel, task: Task, source: Inode, at: int, out: File, to: int | None, count: int) -> int:
     """Bytes of a regular file into an open file; an error counts only before the first byte."""
-    done, wanted = 0, min(count, max(0, source.size - at))
-    while done < wanted:
-        index, offset = divmod(at + done, PAGE_SIZE)
-        piece = min(PAGE_SIZE - offset, wanted - done)
-        try:
-            pfn = kernel.pagecache.find_page(source, index)
-            kernel.memmap.get_page(pfn)
-            try:
-                moved = _put(kernel, task, out, None if to is None else to + done, pfn, offset, piece)
-            finally:
-                kernel.put_page(pfn)
-        except (KernelError, OutOfMemory):
-            if done:
-                break
-            raise
-        done += moved
-        if moved < piece:
-            break
-    return done
+    sendpage = operations(kernel, out).sendpage
+
+    def put(done: int, pfn: int, offset: int, size: int) -> int:
+        return sendpage(out, task, None if to is None else to + done, pfn, offset, size)
+
+    return kernel.generic_file.send(source, at, count, put)
 
 
 def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int, count: int, size: int) -> int:
@@ -113,11 +51,11 @@ def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int,
     source = task.files.get_readable(in_fd)
     at = source.position
     if pointer:
-        at = int.from_bytes(get_user(kernel, task, pointer, size), "little", signed=True)
+        at = int.from_bytes(kernel.uaccess.get_user(task, pointer, size), "little", signed=True)
     out = task.files.get_writable(out_fd)
     if source.inode.kind == S_IFIFO and pointer:
         raise KernelError(ESPIPE)
-    if source.inode.kind != S_IFREG or isinstance(source.inode, Text) or at < 0 or count >> 31 or out.flags & O_APPEND:
+    if source.inode.kind != S_IFREG or not source.inode.mappable or at < 0 or count >> 31 or out.flags & O_APPEND:
         raise KernelError(EINVAL)
     largest = LARGEST_OFFSET if pointer and size == 4 else MAXIMUM_POSITION
     if at + count > largest:
@@ -126,7 +64,7 @@ def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int,
         count = largest - at
     done = _copy(kernel, task, source.inode, at, out, None, min(count, MAXIMUM_COUNT))
     if pointer:
-        put_user(kernel, task, pointer, (at + done).to_bytes(size, "little"))
+        kernel.uaccess.put_user(task, pointer, (at + done).to_bytes(size, "little"))
     else:
         source.position = at + done
     return done
@@ -152,9 +90,9 @@ def sys_copy_file_range(
         raise KernelError(EBADF)
     at, to = source.position, out.position
     if in_offset:
-        at = int.from_bytes(get_user(kernel, task, in_offset, 8), "little", signed=True)
+        at = int.from_bytes(kernel.uaccess.get_user(task, in_offset, 8), "little", signed=True)
     if out_offset:
-        to = int.from_bytes(get_user(kernel, task, out_offset, 8), "little", signed=True)
+        to = int.from_bytes(kernel.uaccess.get_user(task, out_offset, 8), "little", signed=True)
     count = min(count, MAXIMUM_COUNT)
     if at < 0 or to < 0:
         raise KernelError(EINVAL)
@@ -164,11 +102,11 @@ def sys_copy_file_range(
         raise KernelError(EINVAL)
     done = _copy(kernel, task, source.inode, at, out, to, count)
     if in_offset:
-        put_user(kernel, task, in_offset, (at + done).to_bytes(8, "little"))
+        kernel.uaccess.put_user(task, in_offset, (at + done).to_bytes(8, "little"))
     else:
         source.position = at + done
     if out_offset:
-        put_user(kernel, task, out_offset, (to + done).to_bytes(8, "little"))
+        kernel.uaccess.put_user(task, out_offset, (to + done).to_bytes(8, "little"))
     else:
         out.position = to + done
     return done
@@ -191,7 +129,7 @@ def sys_fsync(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
         raise KernelError(EBADF)
     if file.inode.kind not in (S_IFREG, S_IFDIR):
         raise KernelError(EINVAL)
-    sync_inode(kernel, file.inode)
+    kernel.writeback.sync_inode(file.inode)
     return 0
 
 
@@ -218,7 +156,7 @@ def sys_sync_file_range(
         raise KernelError(EINVAL)
     if file.inode.kind not in (S_IFREG, S_IFDIR):
         raise KernelError(ESPIPE)
-    sync_inode(kernel, file.inode)
+    kernel.writeback.sync_inode(file.inode)
     return 0
 
 
@@ -231,7 +169,7 @@ def _advise(kernel: Kernel, task: Task, fd: int, offset: int, size: int, advice:
     if size < 0 or advice > LAST_ADVICE:
         raise KernelError(EINVAL)
     if advice == FADV_DONTNEED and file.inode.kind == S_IFREG:
-        drop_range(kernel, file.inode, offset, size)
+        kernel.writeback.drop_range(file.inode, offset, size)
     return 0
 
 
@@ -270,20 +208,5 @@ def sys_fallocate(
     if not mode & FALLOC_KEEP_SIZE:
         inode.extend(offset + size)
     if mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE):
-        _zero(kernel, task, inode, offset, min(offset + size, inode.size))
+        kernel.generic_file.zero_range(task, inode, offset, min(offset + size, inode.size))
     return 0
-
-
-def _zero(kernel: Kernel, task: Task, inode: Inode, start: int, end: int) -> None:
-    """Make bytes [start, end) of a file zero, through the page cache."""
-    zero = kernel.zero_page
-    while start < end:
-        index, offset = divmod(start, PAGE_SIZE)
-        piece = min(PAGE_SIZE - offset, end - start)
-
-        def fill(pfn: int, offset: int = offset, piece: int = piece) -> int:
-            return piece - copy_frame(kernel, task, pfn, offset, zero, 0, piece)
-
-        if kernel.pagecache.cached(inode, index) is not None or inode.read_block(index).strip(b"\0"):
-            write_page(kernel, inode, index, offset, fill)
-        start += piece

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from sandbox.engine.context import CpuContext
+from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.layout import PAGE_OFFSET
-from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN
-
-if TYPE_CHECKING:
-    from sandbox.engine.context import CpuContext
-    from sandbox.kernel.arch.cpu import KernelCpu
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.mm.mm import Mm
-    from sandbox.kernel.task.task import Task
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task
+from sandbox.machine.memory import PhysicalMemory, Reason
 
 USER_CS, USER_DS = 0x23, 0x2B
 _LDT_SELECTOR, _LDT_FLAGS = 0x88, 0x8200
@@ -22,22 +18,85 @@ _PRESENT, _SEGMENT, _CODE, _WRITABLE = 1 << 47, 1 << 44, 1 << 43, 1 << 41
 """Bit 41 is: writable for data, readable for code."""
 _DPL3 = 3 << 45
 _TABLE_LDT = 4
+TSS_ESP0 = 4
 
 
-def _descriptor(kernel: Kernel, task: Task, selector: int) -> int:
-    """The descriptor that ring 3 may load by a selector, 0 for none."""
-    index = selector >> 3
-    tls = index - GDT_ENTRY_TLS_MIN
-    mm = task.mm
-    if selector & _TABLE_LDT:
-        if mm is None or not mm.ldt or index >= mm.ldt_entries:
-            return 0
-        words, at = kernel.memory.words, (mm.ldt << 10) + 2 * index
-        descriptor = words[at] | words[at + 1] << 32
-    else:
-        descriptor = task.tls[tls] if 0 <= tls < GDT_ENTRY_TLS_ENTRIES else _FLAT.get(index, 0)
-    wanted = _PRESENT | _SEGMENT | _DPL3
-    return descriptor if descriptor & wanted == wanted else 0
+class Descriptors:
+    """Tables in guest memory that hold descriptors, and who may load what of them."""
+
+    __slots__ = ("_stores", "_tables", "_words")
+
+    def __init__(self, memory: PhysicalMemory, tables: PageTables) -> None:
+        self._words, self._tables = memory.words, tables
+        self._stores = memory.mutable_words(Reason.TABLE)
+
+    def load_kernel_stack(self, cpu: KernelCpu, stack_top: int) -> None:
+        """Where the CPU switches to on its way out of ring 3: ESP0 of its TSS."""
+        self._stores[(cpu.tss + TSS_ESP0) >> 2] = stack_top
+
+    def _descriptor(self, task: Task, selector: int) -> int:
+        """The descriptor that ring 3 may load by a selector, 0 for none."""
+        index = selector >> 3
+        tls = index - GDT_ENTRY_TLS_MIN
+        mm = task.mm
+        if selector & _TABLE_LDT:
+            if mm is None or not mm.ldt or index >= mm.ldt_entries:
+                return 0
+            words, at = self._words, (mm.ldt << 10) + 2 * index
+            descriptor = words[at] | words[at + 1] << 32
+        else:
+            descriptor = task.tls[tls] if 0 <= tls < GDT_ENTRY_TLS_ENTRIES else _FLAT.get(index, 0)
+        wanted = _PRESENT | _SEGMENT | _DPL3
+        return descriptor if descriptor & wanted == wanted else 0
+
+    def load_data(self, task: Task, name: str, selector: int) -> None:
+        """DS, ES, FS or GS; a selector that the CPU would refuse leaves a null one (Linux's fixup)."""
+        if selector > 3:
+            descriptor = self._descriptor(task, selector)
+            readable = not descriptor & _CODE or descriptor & _WRITABLE
+            if descriptor and readable:
+                _set(task.context, name, selector, descriptor)
+                return
+            selector = 0
+        task.context.set_segment(name, selector, 0, 0, 0)
+
+    def load_code(self, task: Task, selector: int) -> bool:
+        """CS for ring 3; False when the CPU would refuse it."""
+        descriptor = self._descriptor(task, selector)
+        if selector & 3 != 3 or not descriptor & _CODE:
+            return False
+        _set(task.context, "cs", selector, descriptor)
+        return True
+
+    def load_stack(self, task: Task, selector: int) -> bool:
+        """SS for ring 3; False when the CPU would refuse it."""
+        descriptor = self._descriptor(task, selector)
+        if selector & 3 != 3 or descriptor & _CODE or not descriptor & _WRITABLE:
+            return False
+        _set(task.context, "ss", selector, descriptor)
+        return True
+
+    def load_tls(self, cpu: KernelCpu, task: Task) -> None:
+        """Put a task's thread-local descriptors into the CPU's GDT."""
+        at = (cpu.gdt >> 2) + 2 * GDT_ENTRY_TLS_MIN
+        words = self._stores
+        for descriptor in task.tls:
+            words[at], words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
+            at += 2
+
+    def set_ldt_entry(self, mm: Mm, number: int, descriptor: int) -> None:
+        """Store a descriptor in an address space's table."""
+        at = (mm.ldt << 10) + 2 * number
+        self._stores[at], self._stores[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
+        mm.ldt_entries = max(mm.ldt_entries, number + 1)
+
+    def copy_ldt(self, source: Mm, target: Mm) -> None:
+        """Give a forked address space the same descriptors.  Raises OutOfMemory."""
+        if source.ldt:
+            target.ldt = self._tables.alloc_table()
+            first, at, count = source.ldt << 10, target.ldt << 10, 2 * source.ldt_entries
+            self._stores[at : at + count] = self._stores[first : first + count]
+            target.ldt_entries = source.ldt_entries
 
 
 def _set(context: CpuContext, name: str, selector: int, descriptor: int) -> None:
@@ -48,64 +107,9 @@ def _set(context: CpuContext, name: str, selector: int, descriptor: int) -> None
     context.set_segment(name, selector, base, limit, descriptor >> 32 & 0x00F0FF00)
 
 
-def load_data(kernel: Kernel, task: Task, name: str, selector: int) -> None:
-    """DS, ES, FS or GS; a selector that the CPU would refuse leaves a null one (Linux's fixup)."""
-    if selector > 3:
-        descriptor = _descriptor(kernel, task, selector)
-        readable = not descriptor & _CODE or descriptor & _WRITABLE
-        if descriptor and readable:
-            _set(task.context, name, selector, descriptor)
-            return
-        selector = 0
-    task.context.set_segment(name, selector, 0, 0, 0)
-
-
-def load_code(kernel: Kernel, task: Task, selector: int) -> bool:
-    """CS for ring 3; False when the CPU would refuse it."""
-    descriptor = _descriptor(kernel, task, selector)
-    if selector & 3 != 3 or not descriptor & _CODE:
-        return False
-    _set(task.context, "cs", selector, descriptor)
-    return True
-
-
-def load_stack(kernel: Kernel, task: Task, selector: int) -> bool:
-    """SS for ring 3; False when the CPU would refuse it."""
-    descriptor = _descriptor(kernel, task, selector)
-    if selector & 3 != 3 or descriptor & _CODE or not descriptor & _WRITABLE:
-        return False
-    _set(task.context, "ss", selector, descriptor)
-    return True
-
-
-def load_tls(kernel: Kernel, cpu: KernelCpu, task: Task) -> None:
-    """Put a task's thread-local descriptors into the CPU's GDT."""
-    at = (cpu.gdt >> 2) + 2 * GDT_ENTRY_TLS_MIN
-    words = kernel.table_words
-    for descriptor in task.tls:
-        words[at], words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
-        at += 2
-
-
 def load_ldt(task: Task) -> None:
     """Point a task's LDTR to its address space's table."""
     mm = task.mm
     assert mm is not None
     limit = mm.ldt_entries * 8 - 1
     task.context.set_segment("ldtr", _LDT_SELECTOR, PAGE_OFFSET + (mm.ldt << 12), limit, _LDT_FLAGS)
-
-
-def set_ldt_entry(kernel: Kernel, mm: Mm, number: int, descriptor: int) -> None:
-    """Store a descriptor in an address space's table."""
-    at = (mm.ldt << 10) + 2 * number
-    kernel.table_words[at], kernel.table_words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
-    mm.ldt_entries = max(mm.ldt_entries, number + 1)
-
-
-def copy_ldt(kernel: Kernel, source: Mm, target: Mm) -> None:
-    """Give a forked address space the same descriptors.  Raises OutOfMemory."""
-    if source.ldt:
-        target.ldt = kernel.tables.alloc_table()
-        first, at, count = source.ldt << 10, target.ldt << 10, 2 * source.ldt_entries
-        kernel.table_words[at : at + count] = kernel.table_words[first : first + count]
-        target.ldt_entries = source.ldt_entries

@@ -9,16 +9,13 @@ A word has one name (its key) in all address spaces that share it:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EAGAIN, EFAULT, ERESTART_RESTARTBLOCK, ERESTARTSYS, ETIMEDOUT, KernelError
-from sandbox.kernel.base.layout import PAGE_SIZE
-from sandbox.kernel.mm.uaccess import get_word
+from sandbox.kernel.base.time import Clock
+from sandbox.kernel.mm.uaccess import UserAccess
+from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.task.wait import signal_pending
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
+from sandbox.x86.paging import PAGE_SIZE
 
 Key = tuple[object, int]
 ANY = 0xFFFFFFFF
@@ -38,8 +35,8 @@ class Waiter:
 class Futexes:
     """Who waits for what.  Waiters of one word are woken in the order in which they came."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, uaccess: UserAccess, sched: Scheduler, clock: Clock) -> None:
+        self._uaccess, self._sched, self._clock = uaccess, sched, clock
         self._waiters: dict[Key, list[Waiter]] = {}
 
     def key(self, task: Task, address: int, private: bool) -> Key:
@@ -63,17 +60,17 @@ class Futexes:
         waiter = Waiter(task, key, bits)
         self._add(waiter)  # before the look at the word: a wake that comes between must not be lost
         try:
-            if get_word(self._kernel, task, address) != value and not waiter.woken:
+            if self._uaccess.get_word(task, address) != value and not waiter.woken:
                 raise KernelError(EAGAIN)
             while not waiter.woken:
-                if until is not None and self._kernel.sched.now >= until:
+                if until is not None and self._clock.now >= until:
                     raise KernelError(ETIMEDOUT)
-                if signal_pending(task):
+                if task.pending:
                     if until is None:
                         raise KernelError(ERESTARTSYS)
-                    task.signals.restart = lambda _, again: self.wait(again, key, address, value, bits, until)
+                    task.signals.restart = lambda again: self.wait(again, key, address, value, bits, until)
                     raise KernelError(ERESTART_RESTARTBLOCK)
-                self._kernel.sched.sleep(task, "a futex", -1 if until is None else until)
+                self._sched.sleep(task, "a futex", -1 if until is None else until)
         finally:
             if not waiter.woken:
                 self._remove(waiter)
@@ -86,7 +83,7 @@ class Futexes:
             if waiter.bits & bits:
                 self._remove(waiter)
                 waiter.woken = True
-                self._kernel.sched.wake(waiter.task)
+                self._sched.wake(waiter.task)
                 woken += 1
                 if woken >= most:
                     break

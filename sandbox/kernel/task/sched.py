@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol, cast
 
 from greenlet import getcurrent, greenlet
 
-from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
+from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import TaskSwitch
-from sandbox.kernel.module.irq import do_irq
-from sandbox.kernel.task.itimer import tick
-from sandbox.kernel.task.task import State, Task
+from sandbox.kernel.base.time import Timer
+from sandbox.kernel.base.trace import Trace
+from sandbox.kernel.base.wait import WaitQueue
+from sandbox.kernel.task.task import State, Task, TaskTable
+from sandbox.machine.board import Board
 from sandbox.x86.errors import SandboxError
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
 
 ENGINE_RUN_SECONDS = 0.02
 FIRST_ENGINE_RUN, LONGEST_ENGINE_RUN = 100_000, 8_000_000
@@ -46,14 +47,6 @@ class Interrupted(SandboxError):
     exit_status = 1
 
 
-@dataclass(slots=True, eq=False)
-class Timer:
-    """Something that happens at a time in blocks."""
-
-    at: int
-    action: Callable[[], None]
-
-
 class HostEvents(Protocol):
     """The scheduler's view of the host's side of standard input."""
 
@@ -69,15 +62,37 @@ class HostEvents(Protocol):
         ...
 
 
-class Scheduler:
-    """Run queues of all CPUs, the machine's time, and the limits of a run."""
+class RunQueue:
+    """What waits for one CPU."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._board = kernel.machine.board
-        self._random = random.Random(kernel.config.seed)
+    __slots__ = ("slice_left", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: deque[Task] = deque()
+        self.slice_left = 0
+        """Blocks that the present task may run while another waits."""
+
+
+class Scheduler:
+    """Run queues of all CPUs, the machine's time, and the limits of a run.
+
+    Handed in when the machine is put together: ``switch_to`` loads a task on a CPU, ``tick`` tells of time in ring 3,
+    ``where`` reports for limits, ``do_irq`` answers devices, ``turn_over`` is told that another CPU is about to run.
+    """
+
+    switch_to: Callable[[KernelCpu, Task], None]
+    tick: Callable[[Task, int], None]
+    where: Callable[[], str]
+    do_irq: Callable[[], None]
+    turn_over: Callable[[], None]
+
+    def __init__(self, smp: Smp, board: Board, tasks: TaskTable, config: KernelConfig, trace: Trace) -> None:
+        self._smp, self._board, self._tasks, self._config = smp, board, tasks, config
+        self._clock, self._bus = trace.clock, trace.bus
+        self._random = random.Random(config.seed)
+        self._queues = [RunQueue() for _ in smp.cpus]
+        self._several = len(smp.cpus) > 1
         self._hub: greenlet | None = None
-        self._idle_blocks = 0
         self._turn_left = 0
         self._started = 0.0
         self._engine_run = FIRST_ENGINE_RUN
@@ -90,12 +105,7 @@ class Scheduler:
         """Another task waited for the CPU when the present run began."""
         self.host: HostEvents | None = None
         """What of the host the machine may have to wait for, None when nothing."""
-        self.preempts = "no-preempt" not in kernel.config.switches
-
-    @property
-    def now(self) -> int:
-        """Machine time in blocks: what all CPUs ran, and what was skipped while all slept."""
-        return self._idle_blocks + sum(cpu.vcpu.clock for cpu in self._kernel.cpus)
+        self._preempts = not config.broken("no-preempt")
 
     # -- the hub -------------------------------------------------------------------------------------------------
 
@@ -107,25 +117,26 @@ class Scheduler:
         self._hub = getcurrent()
         if not self._started:
             self._started = time.monotonic()
-        cpus, board = self._kernel.cpus, self._board
+        smp, board, queues = self._smp, self._board, self._queues
         while not finished():
             if board.asked:
-                do_irq(self._kernel)
-            ready = [cpu for cpu in cpus if cpu.current is not None or cpu.runqueue]
+                self.do_irq()
+            ready = [cpu for cpu in smp.cpus if cpu.current is not None or queues[cpu.index].tasks]
             if not ready:
                 if self.host is None or not self.host.idle():
                     self._wait_for_timer()
                 continue
             cpu = ready[0] if len(ready) == 1 else self._random.choice(ready)
-            if len(cpus) > 1:
-                self._kernel.code.turn_over()
-                turn = self._kernel.config.turn
+            if self._several:
+                self.turn_over()
+                turn = self._config.turn
                 self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
             if cpu.current is None:
-                self._switch_to(cpu, cpu.runqueue.popleft())
-            self._kernel.this_cpu = cpu
-            assert cpu.current is not None and cpu.current.greenlet is not None
-            cpu.current.greenlet.switch()
+                self._switch_to(cpu, queues[cpu.index].tasks.popleft())
+            smp.this_cpu = cpu
+            task = self.current
+            assert task is not None and task.greenlet is not None
+            task.greenlet.switch()
             self._wake_sleepers()
 
     def _switch_to(self, cpu: KernelCpu, task: Task) -> None:
@@ -134,25 +145,24 @@ class Scheduler:
         task.greenlet.parent = self._hub
         cpu.current = task
         cpu.kstack = task.kstack
-        cpu.slice_left = self._kernel.config.quantum
-        self._kernel.switch_to(cpu, task)
-        bus = self._kernel.bus
-        if bus.active:
-            bus.emit(TaskSwitch(self.now, cpu.index, 0, task.pid))
+        self._queues[cpu.index].slice_left = self._config.quantum
+        self.switch_to(cpu, task)
+        if self._bus.active:
+            self._bus.emit(TaskSwitch(self._clock.now, cpu.index, 0, task.pid))
 
     def _wait_for_timer(self) -> None:
         if self._next_timer is None:
-            tasks = [task for task in self._kernel.tasks.values() if task.state in (State.SLEEPING, State.STOPPED)]
+            tasks = [task for task in self._tasks.values() if task.state in (State.SLEEPING, State.STOPPED)]
             raise Deadlock(
                 "deadlock: every task sleeps and nothing can wake one",
                 "\n".join(f"task {task.pid} ({task.comm}) {_waiting(task)}" for task in tasks),
             )
-        self._idle_blocks += max(0, self._next_timer - self.now)
+        self._clock.skipped += max(0, self._next_timer - self._clock.now)
         self._check_limits()
         self._wake_sleepers()
 
     def _wake_sleepers(self) -> None:
-        now = self.now
+        now = self._clock.now
         if self._next_timer is not None and now >= self._next_timer:
             for task in [task for task in self._sleepers if task.wake_at <= now]:
                 self.wake(task)
@@ -180,12 +190,57 @@ class Scheduler:
             self._timers.remove(timer)
             self._rearm()
 
+    def least_loaded(self) -> KernelCpu:
+        """Where a new task goes."""
+        return min(self._smp.cpus, key=lambda cpu: len(self._queues[cpu.index].tasks) + (cpu.current is not None))
+
+    # -- sleeping (base.wait.Waiting) ----------------------------------------------------------------------------
+
+    @property
+    def current(self) -> Task | None:
+        """The task of this CPU."""
+        return self.task_of(self._smp.this_cpu)
+
+    def task_of(self, cpu: KernelCpu) -> Task | None:
+        """The task that a CPU runs."""
+        return cast("Task | None", cpu.current)
+
+    def schedule(self, queues: Iterable[WaitQueue], what: str, until: int | None = None) -> None:
+        task = self.current
+        assert task is not None
+        queues = tuple(queues)
+        for queue in queues:
+            queue.tasks.append(task)
+        self.sleep(task, what, -1 if until is None else until)
+        for queue in queues:
+            if task in queue.tasks:
+                queue.tasks.remove(task)
+
+    def interruptible_sleep_on(self, queue: WaitQueue) -> None:
+        """Sleep on one queue in a call that a signal ends.  Raises KernelError(ERESTARTSYS)."""
+        self.schedule((queue,), queue.what)
+        if self.signal_pending():
+            raise KernelError(ERESTARTSYS)
+
+    def wake_up(self, queue: WaitQueue) -> None:
+        queue.wakes += 1
+        sleepers, queue.tasks = queue.tasks, []
+        for task in sleepers:
+            self.wake(task)
+
+    def signal_pending(self) -> bool:
+        task = self.current
+        return task is not None and bool(task.pending)
+
+    def in_atomic(self) -> bool:
+        return self._smp.in_interrupt
+
     # -- called by tasks -----------------------------------------------------------------------------------------
 
     def enqueue(self, task: Task) -> None:
         """A runnable task joins its CPU's queue."""
         task.state = State.RUNNING
-        task.cpu.runqueue.append(task)
+        self._queues[task.cpu.index].tasks.append(task)
 
     def wake(self, task: Task) -> None:
         """Make a sleeping task runnable; no effect on others."""
@@ -217,13 +272,16 @@ class Scheduler:
 
     def yield_cpu(self, task: Task) -> None:
         """Go to the end of the queue; nothing happens when it is empty."""
-        if task.cpu.runqueue:
+        if self._queues[task.cpu.index].tasks:
             self.enqueue(task)
             self._leave(task)
 
-    def cond_resched(self, task: Task) -> bool:
-        """Somebody else goes on, on this CPU or another; False when nobody can."""
-        if task.cpu.runqueue:
+    def cond_resched(self) -> bool:
+        """Somebody else goes on, on this CPU or another; False when nobody can, or nobody who could come back."""
+        task = self.current
+        if task is None or task.greenlet is not getcurrent() or self._smp.in_interrupt:
+            return False
+        if self._queues[task.cpu.index].tasks:
             self.yield_cpu(task)
             return True
         if self.is_alone(task):
@@ -245,38 +303,35 @@ class Scheduler:
 
     # -- running user code ---------------------------------------------------------------------------------------
 
-    def budget(self, cpu: KernelCpu) -> int:
+    def budget(self, task: Task) -> int:
         """Blocks for the next run of user code: what is left of turn and slice, at most about 20 ms.
 
         Everything that ends a run early for the guest's sake (slice, turn, timer) does so at an exact block, so that
         it makes no difference where the run was cut for the host's sake.
         """
         budget = self._engine_run
-        kernel = self._kernel
-        self._contended = bool(cpu.runqueue) and self.preempts
+        queue = self._queues[task.cpu.index]
+        self._contended = bool(queue.tasks) and self._preempts
         if self._contended:
-            budget = min(budget, cpu.slice_left)
-        if len(kernel.cpus) > 1:
+            budget = min(budget, queue.slice_left)
+        if self._several:
             budget = min(budget, self._turn_left)
         if self._next_timer is not None:
-            budget = min(budget, self._next_timer - self.now)
-        assert cpu.current is not None
-        if cpu.current.cpu_timer_left:
-            budget = min(budget, cpu.current.cpu_timer_left)
-        limit = kernel.config.block_limit
+            budget = min(budget, self._next_timer - self._clock.now)
+        if task.cpu_timer_left:
+            budget = min(budget, task.cpu_timer_left)
+        limit = self._config.block_limit
         if limit:
-            budget = min(budget, limit - self.now)
+            budget = min(budget, limit - self._clock.now)
         return max(0, budget)
 
-    def charge(self, cpu: KernelCpu, blocks: int) -> None:
-        """User code of this CPU's task ran so many blocks."""
+    def charge(self, task: Task, blocks: int) -> None:
+        """The task ran so many blocks of user code."""
         self._turn_left -= blocks
-        cpu.slice_left -= blocks
-        task = cpu.current
-        assert task is not None
+        self._queues[task.cpu.index].slice_left -= blocks
         task.utime += blocks
         if task.cpu_timer_left:
-            tick(self._kernel, task, blocks)
+            self.tick(task, blocks)
 
     def adapt(self, blocks: int, seconds: float) -> None:
         """A run used its whole budget: aim the next at 20 ms.  This has no effect that a guest can see."""
@@ -291,18 +346,18 @@ class Scheduler:
         """
         self._check_limits()
         if self._board.asked:
-            do_irq(self._kernel)
+            self.do_irq()
         if self._next_timer is not None:
             self._wake_sleepers()
-        cpu = task.cpu
-        if cpu.slice_left <= 0:
-            quantum = self._kernel.config.quantum
-            cpu.slice_left = quantum - -cpu.slice_left % quantum
+        queue = self._queues[task.cpu.index]
+        if queue.slice_left <= 0:
+            quantum = self._config.quantum
+            queue.slice_left = quantum - -queue.slice_left % quantum
             if self._contended:
                 self.enqueue(task)
                 self._leave(task)
                 return
-        if self._turn_left <= 0 and len(self._kernel.cpus) > 1:
+        if self._turn_left <= 0 and self._several:
             self._to_hub()
 
     @property
@@ -313,12 +368,13 @@ class Scheduler:
     def is_alone(self, task: Task) -> bool:
         """No other task could run now."""
         return not any(
-            cpu.runqueue or (cpu.current is not None and cpu.current is not task) for cpu in self._kernel.cpus
+            self._queues[cpu.index].tasks or (cpu.current is not None and cpu.current is not task)
+            for cpu in self._smp.cpus
         )
 
     def pass_time(self, blocks: int, waited: float = 0.0) -> None:
         """All tasks slept for so many blocks; ``waited`` seconds of host time do not count for the limit."""
-        self._idle_blocks += blocks
+        self._clock.skipped += blocks
         self._started += waited
         self._check_limits()
         self._wake_sleepers()
@@ -328,17 +384,17 @@ class Scheduler:
         self._check_limits()
 
     def _check_limits(self) -> None:
-        config = self._kernel.config
+        config = self._config
         if not self._started:
             self._started = time.monotonic()
         if self.host is not None and self.host.polls:
             self.host.poll()
         if self.interrupted:
             raise Interrupted("interrupted")
-        if config.block_limit and self.now >= config.block_limit:
-            raise LimitReached(f"limit reached: {config.block_limit} blocks", self._kernel.where())
+        if config.block_limit and self._clock.now >= config.block_limit:
+            raise LimitReached(f"limit reached: {config.block_limit} blocks", self.where())
         if config.time_limit and time.monotonic() - self._started > config.time_limit:
-            raise LimitReached(f"limit reached: {config.time_limit:g} s of host time", self._kernel.where())
+            raise LimitReached(f"limit reached: {config.time_limit:g} s of host time", self.where())
 
 
 def _waiting(task: Task) -> str:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG, SIG_DFL, SIG_IGN, SIGKILL, SIGRTMIN, SS_DISABLE, SYNCHRONOUS
 from sandbox.kernel.abi.structs import SigAction
 
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
-
-Restart = Callable[["Kernel", "Task"], int]
-"""How restart_syscall(0) goes on with a call that a stop has interrupted."""
+Restart = Callable[[Any], int]
+"""How restart_syscall(0) goes on with a call of a task that a stop has interrupted."""
 QUEUE_LIMIT = 1024
 """Real-time signals that may wait for one task (RLIMIT_SIGPENDING)."""
 _KILL = 1 << SIGKILL - 1

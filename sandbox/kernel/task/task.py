@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from greenlet import greenlet
 
@@ -13,13 +12,11 @@ from sandbox.kernel.abi.signals import SIGCHLD
 from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.rlimit import Limits, default_limits
+from sandbox.kernel.task.interval import IntervalTimers
 from sandbox.kernel.task.sigqueue import SigState
-
-if TYPE_CHECKING:
-    from sandbox.kernel.task.itimer import IntervalTimers
-    from sandbox.kernel.vfs.file import FdTable
-    from sandbox.kernel.vfs.inode import Inode
-    from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.file import FdTable
+from sandbox.kernel.vfs.inode import Inode
+from sandbox.kernel.vfs.namei import Dentry
 
 GDT_ENTRY_TLS_MIN, GDT_ENTRY_TLS_ENTRIES = 6, 3
 
@@ -106,3 +103,15 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<task {self.pid} {self.comm} {self.state.value}>"
+
+
+class TaskTable(dict[int, Task]):
+    """All tasks by pid, those that ended and were not waited for too."""
+
+    last_pid = 0
+    """The number of the youngest task so far."""
+
+    def new_pid(self) -> int:
+        """Numbers are not used again."""
+        self.last_pid += 1
+        return self.last_pid

@@ -6,19 +6,14 @@ its system calls by INT 0x80 and addresses stay where they are for who needs no 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.abi.flags import MAP_PRIVATE
 from sandbox.kernel.abi.structs import Stat
-from sandbox.kernel.base.layout import PAGE_SIZE
-from sandbox.kernel.mm.mmap import do_mmap
+from sandbox.kernel.mm.mm import Process
+from sandbox.kernel.mm.mmap import Mmap
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ
 from sandbox.kernel.vfs.inode import Inode
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
+from sandbox.x86.paging import PAGE_SIZE
 
 SIGRETURN = bytes.fromhex("58 b8 77000000 cd80")
 """POP EAX; MOV EAX, 119; INT 0x80."""
@@ -39,13 +34,13 @@ class Vdso(Inode):
         return (SIGRETURN.ljust(RT_SIGRETURN_AT, b"\0") + RT_SIGRETURN).ljust(PAGE_SIZE, b"\0")
 
 
-def map_vdso(kernel: Kernel, task: Task) -> int:
+def map_vdso(mmap: Mmap, task: Process, page: Vdso) -> int:
     """The page's linear address in a task's program, 0 when there is no room for it."""
     mm = task.mm
     assert mm is not None
     if not mm.vdso:
         try:
-            mm.vdso = do_mmap(kernel, task, 0, PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, kernel.vdso, 0)
+            mm.vdso = mmap.do_mmap(task, 0, PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, page, 0)
         except KernelError:
             return 0
     return mm.vdso

@@ -35,6 +35,8 @@ from sandbox.kernel.vfs.namei import Dentry
 DEFAULT_LIMIT = 1024
 """Descriptors of a process (RLIMIT_NOFILE)."""
 MAXIMUM_POSITION = (1 << 63) - 1
+LARGEST_SMALL = (1 << 31) - 1
+"""Largest size and position of a file that is open without O_LARGEFILE."""
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ all others as 65534.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from sandbox.kernel.abi.errno import (
     EACCES,
@@ -27,12 +27,8 @@ from sandbox.kernel.abi.errno import (
 )
 from sandbox.kernel.abi.flags import NAME_MAX, S_IFDIR, S_IFLNK, S_IFREG, X_OK
 from sandbox.kernel.abi.structs import Stat, dirent_type
-
-if TYPE_CHECKING:
-    from sandbox.kernel.fs.pipe import PipeInode
-    from sandbox.kernel.vfs.file import File
-    from sandbox.kernel.vfs.locks import FileLocks
-    from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.locks import FileLocks
+from sandbox.kernel.vfs.operations import NO_OPERATIONS, FileOperations, OpenFile
 
 BLOCK_SIZE = 4096
 """Bytes of a page-cache block."""
@@ -60,6 +56,8 @@ class Inode:
     name = ""
     readonly = False
     """Changes fail with EROFS."""
+    mappable = True
+    """mmap(2) may have its pages: they do not change by themselves."""
     seeks_nowhere = False
     """lseek(2) succeeds and does nothing, pread(2) works."""
     write_count = 0
@@ -68,8 +66,14 @@ class Inode:
     """Advisory locks, once there was one."""
     linkable = False
     """Made by O_TMPFILE: it may get a name though it has none."""
-    fifo: PipeInode | None = None
+    i_mmap: dict[Any, int] | None = None
+    """The trees of areas that map it, and in how many areas each does, once there was one; ``mm.vma`` keeps it."""
+    fifo: Inode | None = None
     """What the open ends of a FIFO share, once there was one."""
+
+    def operations(self) -> FileOperations | None:
+        """What open files of it do, None for what the page cache does with regular files."""
+        return None
 
     def stat(self) -> Stat:
         """What stat(2) tells."""
@@ -137,12 +141,12 @@ class Inode:
         """Undo one ``deny_write``."""
         self.write_count += 1
 
-    def opened(self, file: File) -> None:
+    def opened(self, file: OpenFile) -> None:
         """A new open file description refers to it."""
         if file.writable and self.kind == S_IFREG:
             self.write_count += 1
 
-    def released(self, file: File) -> None:
+    def released(self, file: OpenFile) -> None:
         """The last descriptor of an open file description is gone."""
         if file.writable and self.kind == S_IFREG:
             self.write_count -= 1
@@ -160,9 +164,22 @@ class Symlink(Inode):
         """The path that it holds."""
         raise KernelError(EINVAL)
 
-    def jump(self) -> Dentry | None:
-        """Where the link leads without a walk (links of /proc), None for an ordinary one."""
+    def operations(self) -> FileOperations:
+        return NO_OPERATIONS
+
+    def jump(self) -> Any:
+        """The dentry where the link leads without a walk (links of /proc), None for an ordinary one."""
         return None
+
+
+class DirectoryOperations(FileOperations):
+    """A directory is read by other calls."""
+
+    def read(self, file: OpenFile, task: object, address: int, count: int, position: int | None = None) -> int:
+        raise KernelError(EISDIR)
+
+
+_DIRECTORY_OPERATIONS = DirectoryOperations()
 
 
 class Directory(Inode):
@@ -176,8 +193,11 @@ class Directory(Inode):
 
     def __init__(self) -> None:
         self.pinned: dict[bytes, Inode] = {}
-        self.dentry: Callable[[], Dentry | None] = lambda: None
-        """A weak reference to where the directory was found last."""
+        self.dentry: Callable[[], Any] = lambda: None
+        """A weak reference to the dentry where the directory was found last."""
+
+    def operations(self) -> FileOperations:
+        return _DIRECTORY_OPERATIONS
 
     def read_block(self, index: int) -> bytes:
         raise KernelError(EISDIR)

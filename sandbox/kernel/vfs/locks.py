@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sandbox.kernel.fs.pipe import WaitQueue
+from sandbox.kernel.base.wait import WaitQueue
 
 F_RDLCK, F_WRLCK, F_UNLCK = range(3)
 LAST_BYTE = (1 << 63) - 1

@@ -102,7 +102,7 @@ class Dentry:
         """The dentry of what was found here: a directory's own one, moved here if it was elsewhere."""
         if not isinstance(inode, Directory):
             return Dentry(inode, name, self)
-        known = inode.dentry()
+        known: Dentry | None = inode.dentry()
         if known is None:
             known = Dentry(inode, name, self)
             inode.dentry = ref(known)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from sandbox.kernel.abi import flags as abi
 from sandbox.kernel.abi import signals
 from sandbox.kernel.abi.structs import SigAction
-from sandbox.kernel.mm.access import read_string, read_user
 from sandbox.report.strace import structures, words
 from sandbox.report.strace.words import bits, choice, pointer, quoted, signed, table
 
@@ -34,7 +33,7 @@ class Call:
 
     def bytes_at(self, address: int, size: int) -> bytes | None:
         """All of them, or None."""
-        data = read_user(self.kernel, self.task, address, size)
+        data = self.kernel.peek.read_user(self.task.mm, address, size)
         return data if len(data) == size else None
 
 
@@ -77,13 +76,13 @@ def _choice(names: dict[int, str]) -> Decoder:
 
 def _path(call: Call, index: int) -> str:
     address = call.arguments[index]
-    text = read_string(call.kernel, call.task, address) if address else None
+    text = call.kernel.peek.read_string(call.task.mm, address) if address else None
     return pointer(address) if text is None else quoted(text, None)
 
 
 def _in_buffer(call: Call, index: int) -> str:
     address, size = call.arguments[index], call.arguments[index + 1]
-    data = read_user(call.kernel, call.task, address, min(size, words.STRING_LIMIT))
+    data = call.kernel.peek.read_user(call.task.mm, address, min(size, words.STRING_LIMIT))
     return pointer(address) if len(data) < min(size, words.STRING_LIMIT) else quoted(data, more=len(data) < size)
 
 
@@ -91,13 +90,13 @@ def _out_buffer(call: Call, index: int) -> str:
     address, size = call.arguments[index], call.result or 0
     if size < 0:
         return pointer(address)
-    data = read_user(call.kernel, call.task, address, min(size, words.STRING_LIMIT))
+    data = call.kernel.peek.read_user(call.task.mm, address, min(size, words.STRING_LIMIT))
     return quoted(data, more=len(data) < size)
 
 
 def _random_buffer(call: Call, index: int) -> str:
     address, size = call.arguments[index], call.result or 0
-    return pointer(address) if size < 0 else words.hexed(read_user(call.kernel, call.task, address, size))
+    return pointer(address) if size < 0 else words.hexed(call.kernel.peek.read_user(call.task.mm, address, size))
 
 
 def _out_string(call: Call, index: int) -> str:
@@ -107,7 +106,7 @@ def _out_string(call: Call, index: int) -> str:
 
 
 def _comm(call: Call, index: int) -> str:
-    text = read_string(call.kernel, call.task, call.arguments[index], 16)
+    text = call.kernel.peek.read_string(call.task.mm, call.arguments[index], 16)
     return pointer(call.arguments[index]) if text is None else quoted(text, None)
 
 
@@ -131,7 +130,7 @@ def _argv(call: Call, index: int) -> str:
         return pointer(address)
     shown = []
     for each in found[: words.STRING_LIMIT]:
-        text = read_string(call.kernel, call.task, each)
+        text = call.kernel.peek.read_string(call.task.mm, each)
         shown.append(pointer(each) if text is None else quoted(text))
     return "[" + ", ".join(shown) + (", ..." if len(found) > words.STRING_LIMIT else "") + "]"
 
@@ -164,7 +163,7 @@ def _iovec(call: Call, index: int, left: int) -> str:
     shown = []
     for base, size in iter_unpack("<2I", data):
         seen = min(size, words.STRING_LIMIT, left)
-        text = quoted(read_user(call.kernel, call.task, base, seen), more=seen < min(size, left))
+        text = quoted(call.kernel.peek.read_user(call.task.mm, base, seen), more=seen < min(size, left))
         shown.append(f"{{iov_base={text if base else 'NULL'}, iov_len={size}}}")
         left -= min(left, size)
     return "[" + ", ".join(shown) + "]"

@@ -8,8 +8,7 @@ from sandbox.kernel.arch.cpu import CALL_DEPTH, RoutineLost
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.inspect.oops import KernelOops
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, do_mprotect
-from sandbox.kernel.mm.uaccess import copy_from_user, copy_to_user, get_string
+from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from sandbox.kernel.task.task import Task
 from sandbox.machine.memory import Reason
 from tests.conftest import MakeSession
@@ -30,12 +29,12 @@ class Loaded:
         self.cpu = self.task.cpu
         assert self.task.mm is not None
         self.mm = self.task.mm
-        self.kernel.activate(self.cpu, self.mm)
+        self.kernel.mmu.switch_mm(self.cpu, self.mm)
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-        assert do_mmap(self.kernel, self.task, AREA, PAGE, 3, flags, None, 0) == AREA
+        assert self.kernel.mmap.do_mmap(self.task, AREA, PAGE, 3, flags, None, 0) == AREA
 
     def peek(self, address: int, size: int) -> bytes:
-        return self.kernel.peek(self.mm, address, size)
+        return self.kernel.peek.peek(self.mm, address, size)
 
 
 @pytest.fixture
@@ -52,23 +51,23 @@ def test_copy_to_user_residue_at_every_offset(loaded: Loaded, size: int) -> None
     """What fits before the edge is stored, to the byte; the rest is the residue (SDM: REP stops at the element)."""
     data = PATTERN[:size]
     for fits in range(size + 1):
-        copy_to_user(loaded.kernel, loaded.task, EDGE - 256, bytes(256))
-        assert copy_to_user(loaded.kernel, loaded.task, EDGE - fits, data) == size - fits
+        loaded.kernel.uaccess.copy_to_user(loaded.task, EDGE - 256, bytes(256))
+        assert loaded.kernel.uaccess.copy_to_user(loaded.task, EDGE - fits, data) == size - fits
         assert loaded.peek(EDGE - 256, 256) == (bytes(256 - fits) + data[:fits])
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_copy_from_user_residue_at_every_offset(loaded: Loaded, size: int) -> None:
-    assert copy_to_user(loaded.kernel, loaded.task, EDGE - 255, PATTERN) == 0
+    assert loaded.kernel.uaccess.copy_to_user(loaded.task, EDGE - 255, PATTERN) == 0
     for fits in range(size + 1):
-        found, left = copy_from_user(loaded.kernel, loaded.task, EDGE - fits, size)
+        found, left = loaded.kernel.uaccess.copy_from_user(loaded.task, EDGE - fits, size)
         assert (found, left) == (PATTERN[255 - fits :], size - fits)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_clear_user_residue_at_every_offset(loaded: Loaded, size: int) -> None:
     for fits in range(size + 1):
-        copy_to_user(loaded.kernel, loaded.task, EDGE - 255, PATTERN)
+        loaded.kernel.uaccess.copy_to_user(loaded.task, EDGE - 255, PATTERN)
         assert loaded.cpu.call(loaded.kernel.routines.clear_user, ecx=size, edi=EDGE - fits) == size - fits
         assert loaded.peek(EDGE - 255, 255) == PATTERN[: 255 - fits] + bytes(fits)
 
@@ -76,16 +75,16 @@ def test_clear_user_residue_at_every_offset(loaded: Loaded, size: int) -> None:
 def test_strings_at_every_offset(loaded: Loaded) -> None:
     """A NUL before the edge ends the string; without one the walk into the hole is EFAULT."""
     kernel, task = loaded.kernel, loaded.task
-    copy_to_user(kernel, task, EDGE - 64, b"a" * 64)
+    kernel.uaccess.copy_to_user(task, EDGE - 64, b"a" * 64)
     strncpy = kernel.routines.strncpy_from_user
     for before in range(1, 65):
         got = loaded.cpu.call(strncpy, ecx=4096, esi=EDGE - before, edi=task.scratch)
         assert got == -EFAULT & 0xFFFFFFFF
         limited = loaded.cpu.call(strncpy, ecx=before, esi=EDGE - before, edi=task.scratch)
         assert limited == before
-    copy_to_user(kernel, task, EDGE - 1, b"\0")
+    kernel.uaccess.copy_to_user(task, EDGE - 1, b"\0")
     for before in range(1, 65):
-        assert get_string(kernel, task, EDGE - before) == b"a" * (before - 1)
+        assert kernel.uaccess.get_string(task, EDGE - before) == b"a" * (before - 1)
     assert loaded.cpu.call(strncpy, ecx=0, esi=EDGE, edi=task.scratch) == 0
 
 
@@ -102,25 +101,25 @@ def test_single_words(loaded: Loaded) -> None:
 def test_read_only_user_page(loaded: Loaded) -> None:
     """CR0.WP: the kernel's store to a read-only page faults as the program's would."""
     kernel, task = loaded.kernel, loaded.task
-    copy_to_user(kernel, task, AREA, b"before")
-    do_mprotect(kernel, task, AREA, PAGE, 1)
-    assert copy_to_user(kernel, task, AREA, b"after!") == 6
+    kernel.uaccess.copy_to_user(task, AREA, b"before")
+    kernel.mmap.do_mprotect(task, AREA, PAGE, 1)
+    assert kernel.uaccess.copy_to_user(task, AREA, b"after!") == 6
     assert loaded.peek(AREA, 6) == b"before"
-    assert copy_from_user(kernel, task, AREA, 6) == (b"before", 0)
+    assert kernel.uaccess.copy_from_user(task, AREA, 6) == (b"before", 0)
 
 
 def test_kernel_addresses_are_refused(loaded: Loaded) -> None:
     kernel, task = loaded.kernel, loaded.task
-    assert copy_to_user(kernel, task, PAGE_OFFSET, b"x") == 1
-    assert copy_to_user(kernel, task, PAGE_OFFSET - 1, b"xy") == 2
-    assert copy_from_user(kernel, task, 0xFFFFFFFF, 2) == (b"", 2)
-    assert copy_from_user(kernel, task, task.scratch, 4) == (b"", 4)
+    assert kernel.uaccess.copy_to_user(task, PAGE_OFFSET, b"x") == 1
+    assert kernel.uaccess.copy_to_user(task, PAGE_OFFSET - 1, b"xy") == 2
+    assert kernel.uaccess.copy_from_user(task, 0xFFFFFFFF, 2) == (b"", 2)
+    assert kernel.uaccess.copy_from_user(task, task.scratch, 4) == (b"", 4)
 
 
 def test_copy_without_fixup_is_an_oops(session: MakeSession) -> None:
     loaded = Loaded(session, switches=frozenset({"no-fixup"}))
     with pytest.raises(KernelOops) as caught:
-        copy_to_user(loaded.kernel, loaded.task, EDGE, b"x")
+        loaded.kernel.uaccess.copy_to_user(loaded.task, EDGE, b"x")
     assert "copy_user" in caught.value.summary
     assert f"{EDGE:#010x}" in caught.value.summary
     assert loaded.cpu.kstack.depth == 0
@@ -136,7 +135,7 @@ def test_bad_kernel_address_is_an_oops(loaded: Loaded) -> None:
 
 def test_calls_from_inside_a_fault_nest(loaded: Loaded) -> None:
     """copy_user faults; its fault clears a page by a second routine below the first one's stack pointer."""
-    assert copy_to_user(loaded.kernel, loaded.task, AREA, b"hello") == 0
+    assert loaded.kernel.uaccess.copy_to_user(loaded.task, AREA, b"hello") == 0
     assert len(loaded.cpu.kstack.contexts) >= 2
     outer, inner = (context.esp for context in loaded.cpu.kstack.contexts[:2])
     assert inner < outer <= loaded.cpu.kstack.stack_top
@@ -145,7 +144,7 @@ def test_calls_from_inside_a_fault_nest(loaded: Loaded) -> None:
 
 def test_endless_nesting_is_noticed(loaded: Loaded) -> None:
     cpu, kernel = loaded.cpu, loaded.kernel
-    real = kernel.traps.kernel_trap
+    real = cpu.traps.kernel_trap
     seen = []
 
     def again(*given: object) -> None:
@@ -153,7 +152,7 @@ def test_endless_nesting_is_noticed(loaded: Loaded) -> None:
         cpu.call(kernel.routines.get_user_4, edi=EDGE)
         real(*given)  # type: ignore[arg-type]
 
-    kernel.traps.kernel_trap = again  # type: ignore[method-assign]
+    cpu.traps.kernel_trap = again  # type: ignore[method-assign]
     with pytest.raises(RoutineLost):
         cpu.call(kernel.routines.get_user_4, edi=EDGE)
     assert seen == list(range(1, CALL_DEPTH + 1))
@@ -173,7 +172,7 @@ def test_interrupt_leaves_the_other_cpu_as_it_was(session: MakeSession) -> None:
 
 
 def test_store_reaches_memory_in_windows(loaded: Loaded) -> None:
-    pfn = loaded.kernel.alloc_frame()
+    pfn = loaded.kernel.page_alloc.alloc_page()
     loaded.kernel.memory.host_fill(pfn << 12, PAGE, 0xEE, Reason.IMAGE)
     loaded.cpu.store(PAGE_OFFSET + (pfn << 12), PATTERN)
     assert loaded.kernel.memory.read(pfn << 12, 257) == PATTERN + b"\0\xee"

@@ -17,30 +17,31 @@ from sandbox.kernel.drivers.console import (
     Console,
     HostSink,
     HostSource,
-    standard_files,
     standard_streams,
 )
+from sandbox.kernel.process.stdio import standard_files
+from sandbox.kernel.vfs.operations import NO_OPERATIONS
 
 
 def test_buffers() -> None:
     output, error = CaptureSink(), CaptureSink()
-    stdin, stdout, stderr = standard_streams(BytesSource(b"hello"), output, error)
-    assert (stdin.read(3), stdin.read(9), stdin.read(9)) == (b"hel", b"lo", b"")
-    assert stdout.write(b"out") == 3
-    stderr.write(b"err")
+    stdin, stdout, stderr = standard_streams(NO_OPERATIONS, BytesSource(b"hello"), output, error)
+    assert (stdin.read_bytes(3), stdin.read_bytes(9), stdin.read_bytes(9)) == (b"hel", b"lo", b"")
+    assert stdout.write_bytes(b"out") == 3
+    stderr.write_bytes(b"err")
     assert (bytes(output.data), bytes(error.data)) == (b"out", b"err")
     assert stdin.stat().mode & S_IFMT == S_IFIFO
     assert not stdin.is_terminal
-    assert (stdin.poll(), stdout.poll()) == (POLLIN, POLLOUT)
+    assert (stdin.ready_mask(), stdout.ready_mask()) == (POLLIN, POLLOUT)
 
 
 def test_wrong_direction_and_full() -> None:
-    stdin, stdout, _ = standard_streams(BytesSource(), CaptureSink(limit=4), CaptureSink())
-    stdout.write(b"1234")
+    stdin, stdout, _ = standard_streams(NO_OPERATIONS, BytesSource(), CaptureSink(limit=4), CaptureSink())
+    stdout.write_bytes(b"1234")
     for call, error in (
-        (lambda: stdin.write(b"x"), errno.EBADF),
-        (lambda: stdout.read(1), errno.EBADF),
-        (lambda: stdout.write(b"5"), errno.ENOSPC),
+        (lambda: stdin.write_bytes(b"x"), errno.EBADF),
+        (lambda: stdout.read_bytes(1), errno.EBADF),
+        (lambda: stdout.write_bytes(b"5"), errno.ENOSPC),
     ):
         with pytest.raises(KernelError) as caught:
             call()
@@ -49,17 +50,17 @@ def test_wrong_direction_and_full() -> None:
 
 def test_host_descriptors() -> None:
     reading, writing = os.pipe()
-    console = Console(1, "both", HostSource(reading), HostSink(writing))
+    console = Console(1, "both", NO_OPERATIONS, HostSource(reading), HostSink(writing))
     try:
-        assert console.poll() == POLLOUT
-        assert console.write(b"x" * 5000) == 5000
-        assert console.poll() == POLLIN | POLLOUT
-        assert console.read(9999) == b"x" * 5000
+        assert console.ready_mask() == POLLOUT
+        assert console.write_bytes(b"x" * 5000) == 5000
+        assert console.ready_mask() == POLLIN | POLLOUT
+        assert console.read_bytes(9999) == b"x" * 5000
     finally:
         os.close(reading)
     try:
         with pytest.raises(KernelError) as caught:
-            console.write(b"nobody reads this")
+            console.write_bytes(b"nobody reads this")
         assert caught.value.errno == errno.EPIPE
     finally:
         os.close(writing)
@@ -68,7 +69,7 @@ def test_host_descriptors() -> None:
 def test_terminal() -> None:
     main, side = pty.openpty()
     try:
-        console = Console(1, "tty", HostSource(side), HostSink(side), side)
+        console = Console(1, "tty", NO_OPERATIONS, HostSource(side), HostSink(side), side)
         assert console.is_terminal
         assert console.stat().mode & S_IFMT == S_IFCHR
         assert len(console.window_size()) == 2
@@ -78,19 +79,19 @@ def test_terminal() -> None:
 
 
 def test_standard_files() -> None:
-    table = standard_files(standard_streams(BytesSource(), CaptureSink(), CaptureSink()))
+    table = standard_files(standard_streams(NO_OPERATIONS, BytesSource(), CaptureSink(), CaptureSink()))
     modes = [(fd, file.readable, file.writable) for fd, file in table]
     assert modes == [(0, True, False), (1, False, True), (2, False, True)]
 
 
 def test_memory_devices() -> None:
-    devices, same, other = memory_devices(1), memory_devices(1), memory_devices(2)
+    devices, same, other = (memory_devices(NO_OPERATIONS, seed) for seed in (1, 1, 2))
     null, zero, full = devices[b"null"], devices[b"zero"], devices[b"full"]
-    assert (null.read(5), null.write(b"abc")) == (b"", 3)
-    assert (zero.read(5), len(zero.read(1 << 30))) == (bytes(5), 1 << 16)
+    assert (null.read_bytes(5), null.write_bytes(b"abc")) == (b"", 3)
+    assert (zero.read_bytes(5), len(zero.read_bytes(1 << 30))) == (bytes(5), 1 << 16)
     with pytest.raises(KernelError) as caught:
-        full.write(b"x")
+        full.write_bytes(b"x")
     assert caught.value.errno == errno.ENOSPC
-    assert devices[b"urandom"].read(16) == same[b"urandom"].read(16) != other[b"urandom"].read(16)
+    assert devices[b"urandom"].read_bytes(16) == same[b"urandom"].read_bytes(16) != other[b"urandom"].read_bytes(16)
     assert null.stat().rdev == 0x103
     null.truncate(0)

@@ -11,12 +11,14 @@ import pytest
 from sandbox.kernel.abi import errno
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.abi.flags import O_CREAT, O_PATH, O_RDWR, O_TRUNC, O_WRONLY
+from sandbox.kernel.drivers.chrdev import memory_devices
 from sandbox.kernel.drivers.console import BytesSource, CaptureSink, standard_streams
 from sandbox.kernel.fs.namespace import FileSystem, read_all
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.file import FdTable
 from sandbox.kernel.vfs.inode import Directory
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.operations import NO_OPERATIONS
 from sandbox.x86.errors import ConfigurationError
 
 
@@ -99,10 +101,11 @@ def test_what_cannot_be_executed(path: bytes, error: int) -> None:
 def test_no_two_inodes_have_one_identity(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     files = FileSystem(tmp_path, files={"/given": tmp_path / "file", "/bytes": b""})
+    files.add_devices(memory_devices(NO_OPERATIONS))
     seen = set()
     for path in (b"/", b"file", b"given", b"bytes", b"dev", b"dev/null", b"dev/zero", b"dev/full"):
         found = namei.lookup(files.root, files.root, path).inode.stat()
         seen.add((found.dev, found.ino))
-    streams = standard_streams(BytesSource(), CaptureSink(), CaptureSink())
+    streams = standard_streams(NO_OPERATIONS, BytesSource(), CaptureSink(), CaptureSink())
     seen.update((stream.stat().dev, stream.stat().ino) for stream in streams)
     assert len(seen) == 8 + 3

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from sandbox.kernel.abi import errno
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.abi.flags import O_NONBLOCK, POLLERR, POLLHUP, POLLIN, POLLOUT
-from sandbox.kernel.fs.pipe import PAGE_SIZE, SLOTS, Move, Pipe, WaitQueue, make_pipe
+from sandbox.kernel.base.wait import WaitQueue
+from sandbox.kernel.fs.pipe import PAGE_SIZE, SLOTS, Move, Pipe, make_pipe
+from sandbox.kernel.vfs.operations import NO_OPERATIONS
 
 
 class Machine:
@@ -167,7 +169,7 @@ class TestEnds:
     def test_open_files(self) -> None:
         machine = Machine()
         pipe = Pipe(machine.free_frames.pop, machine.free, machine.wake)
-        reader, writer = make_pipe(7, pipe, O_NONBLOCK)
+        reader, writer = make_pipe(7, pipe, NO_OPERATIONS, O_NONBLOCK)
         assert (pipe.readers, pipe.writers) == (1, 1)
         assert reader.inode is writer.inode
         assert (reader.readable, writer.writable, reader.flags) == (True, True, O_NONBLOCK)

@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import PageFault
-from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap
+from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from tests.conftest import MakeSession
 
 AREA, PAGE = 0x50000000, 4096
@@ -25,7 +25,7 @@ class Space:
         assert self.task.mm is not None
         self.mm = self.task.mm
         self.cpu.current = self.task
-        self.kernel.activate(self.cpu, self.mm)
+        self.kernel.mmu.switch_mm(self.cpu, self.mm)
         self.faults: list[PageFault] = []
         self.kernel.bus.subscribe(self.faults.append, PageFault)
 
@@ -38,7 +38,7 @@ class Space:
 
     def map(self, pages: int = 1, at: int = AREA, prot: int = 3) -> int:
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-        return do_mmap(self.kernel, self.task, at, pages * PAGE, prot, flags, None, 0)
+        return self.kernel.mmap.do_mmap(self.task, at, pages * PAGE, prot, flags, None, 0)
 
     def read(self, address: int, cpu: KernelCpu | None = None) -> int:
         """The word at an address, 0 where it faults."""

@@ -25,16 +25,13 @@ from sandbox.kernel.mm.mmap import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
-    do_brk,
-    do_mmap,
-    do_mprotect,
-    do_munmap,
 )
 from sandbox.kernel.mm.page import BadPage
-from sandbox.kernel.mm.pgtable import MAPPED, NX, PROTNONE, RW, US, P
+from sandbox.kernel.mm.pgtable import MAPPED, PROTNONE
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_WRITE
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
+from sandbox.x86.paging import NX, RW, US, P
 
 PAGE, AREA, PAGES = 4096, 0x50000000 - 8 * 4096, 16
 """The area lies across a boundary of 4 MB (and of 2 MB), so across two tables."""
@@ -75,7 +72,7 @@ class History(RuleBasedStateMachine):
         self.inode = inode
         for index in range(3):
             self.kernel.pagecache.find_page(inode, index)
-        self.first_free = self.kernel.frames.free_frames
+        self.first_free = self.kernel.pgdat.free_frames
         self.spaces.append(self.task.mm)
         self.models.append({})
         self.use(0)
@@ -84,7 +81,7 @@ class History(RuleBasedStateMachine):
         """Make an address space the task's and load it on the first CPU."""
         number %= len(self.spaces)
         self.task.mm = self.spaces[number]
-        self.kernel.activate(self.task.cpu, self.task.mm)
+        self.kernel.mmu.switch_mm(self.task.cpu, self.task.mm)
         return number
 
     @rule(which=st.integers(0, 9), page=pages, count=lengths, prot=prots, file=st.booleans())
@@ -92,7 +89,7 @@ class History(RuleBasedStateMachine):
         number = self.use(which)
         at, size = AREA + page * PAGE, count * PAGE
         flags = MAP_PRIVATE | MAP_FIXED | (0 if file else MAP_ANONYMOUS)
-        do_mmap(self.kernel, self.task, at, size, prot, flags, self.inode if file else None, 0)
+        self.kernel.mmap.do_mmap(self.task, at, size, prot, flags, self.inode if file else None, 0)
         for each in range(page, page + count):
             word = 0
             if file:
@@ -102,7 +99,7 @@ class History(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9), page=pages, count=lengths)
     def unmap(self, which: int, page: int, count: int) -> None:
         number = self.use(which)
-        do_munmap(self.kernel, self.task, AREA + page * PAGE, count * PAGE)
+        self.kernel.mmap.do_munmap(self.task, AREA + page * PAGE, count * PAGE)
         for each in range(page, page + count):
             self.models[number].pop(each, None)
 
@@ -110,7 +107,7 @@ class History(RuleBasedStateMachine):
     def protect(self, which: int, page: int, count: int, prot: int) -> None:
         self.use(which)
         try:
-            do_mprotect(self.kernel, self.task, AREA + page * PAGE, count * PAGE, prot)
+            self.kernel.mmap.do_mprotect(self.task, AREA + page * PAGE, count * PAGE, prot)
         except KernelError as error:
             assert error.errno == 12
 
@@ -118,7 +115,7 @@ class History(RuleBasedStateMachine):
     def write(self, which: int, page: int, value: int, cpu: int) -> None:
         number = self.use(which)
         cpu = self.kernel.cpus[cpu]
-        self.kernel.activate(cpu, self.task.mm)
+        self.kernel.mmu.switch_mm(cpu, self.task.mm)
         address = AREA + page * PAGE
         vma = self.task.mm.vmas.find(address)
         allowed = vma is not None and vma.start <= address and bool(vma.prot & PROT_WRITE)
@@ -132,7 +129,7 @@ class History(RuleBasedStateMachine):
     def read(self, which: int, page: int, cpu: int) -> None:
         number = self.use(which)
         cpu = self.kernel.cpus[cpu]
-        self.kernel.activate(cpu, self.task.mm)
+        self.kernel.mmu.switch_mm(cpu, self.task.mm)
         address = AREA + page * PAGE
         vma = self.task.mm.vmas.find(address)
         readable = vma is not None and vma.start <= address and vma.prot
@@ -144,7 +141,7 @@ class History(RuleBasedStateMachine):
     def brk(self, which: int, size: int) -> None:
         self.use(which)
         start = self.task.mm.vmas.start_brk
-        assert do_brk(self.kernel, self.task, start + size) == start + size
+        assert self.kernel.mmap.do_brk(self.task, start + size) == start + size
         if size >= 4:
             assert not self.task.cpu.call(self.kernel.routines.put_user_4, eax=1, edi=start + size - 4)
 
@@ -160,7 +157,7 @@ class History(RuleBasedStateMachine):
     def exit(self, which: int) -> None:
         number = self.use(which)
         assume(number)
-        self.kernel.release_mm(self.task.cpu, self.spaces.pop(number))
+        self.kernel.mmu.mmput(self.task.cpu, self.spaces.pop(number))
         self.models.pop(number)
         self.use(0)
 
@@ -202,9 +199,9 @@ class History(RuleBasedStateMachine):
         kernel, found = self.kernel, self.references()
         for pfn, references in found.items():
             assert kernel.memmap.count(pfn) == references, f"frame {pfn:#x}"
-        free = set(kernel.frames.free_list())
+        free = set(kernel.pgdat.free_list())
         assert not free & found.keys()
-        assert len(found) == kernel.frames.total_frames - kernel.frames.free_frames
+        assert len(found) == kernel.pgdat.total_frames - kernel.pgdat.free_frames
 
     @invariant()
     def entries_lie_in_areas(self) -> None:
@@ -230,13 +227,13 @@ class History(RuleBasedStateMachine):
         if self.spaces:
             kernel = self.kernel
             for mm in self.spaces:
-                kernel.release_mm(self.task.cpu, mm)
+                kernel.mmu.mmput(self.task.cpu, mm)
             self.spaces.clear()
             kernel.pagecache.shrink_mmap(1000)
-            held = kernel.frames.total_frames - kernel.frames.free_frames
+            held = kernel.pgdat.total_frames - kernel.pgdat.free_frames
             assert held == len(self.task.stack_frames)
             assert not len(kernel.pagecache)
-            assert kernel.kmap.depth == [0, 0]
+            assert kernel.highmem.depth == [0, 0]
         self.session.close()
 
 

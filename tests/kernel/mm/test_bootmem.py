@@ -96,14 +96,14 @@ def test_booted(line: str, paging: str) -> None:
     low = {"highmem=8m": 16, "mem=16m": 16}.get(line, 24) << 20
     assert physical(kernel, 0xC0000000 + low - 1) == low - 1
     assert physical(kernel, 0xC0000000 + low) is None
-    total = kernel.frames.total_frames * 4096
+    total = kernel.pgdat.total_frames * 4096
     assert total < {"mem=16m": 16, "memexclude=4m-5m": 23, "bootmem=big:4m": 20}.get(line, 24) << 20
 
 
 def test_no_highmem_at_all() -> None:
     kernel = boot(ram=1 << 30, boot="highmem=0")
-    assert kernel.frames.high.total == 0
-    assert kernel.frames.total_frames < 800 * 256
+    assert kernel.pgdat.high.total == 0
+    assert kernel.pgdat.total_frames < 800 * 256
 
 
 def test_what_boot_refuses() -> None:
@@ -135,7 +135,7 @@ def test_policies_and_devices_are_checked() -> None:
 @pytest.mark.parametrize("line", ["mem=16m@0 mem=16m@8m", "mem=16m@0 mem=16m@0", "mem=8m@8m mem=8m@0 mem=4m@2m"])
 def test_ranges_that_overlap_are_one(line: str) -> None:
     kernel = boot(ram=24 << 20, boot=line)
-    for zone in kernel.frames.zones:
+    for zone in kernel.pgdat.zones:
         zone.open_all()
-    free = list(kernel.frames.free_list())
-    assert len(free) == len(set(free)) == kernel.frames.free_frames
+    free = list(kernel.pgdat.free_list())
+    assert len(free) == len(set(free)) == kernel.pgdat.free_frames

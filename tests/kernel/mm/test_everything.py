@@ -10,9 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sandbox.image.build import IMAGES
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, do_munmap
-from sandbox.kernel.mm.vmscan import shrink
+from sandbox.kernel.base.inject import OutOfMemory
+from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from sandbox.kernel.module.loader import InitFailed, ModuleError
 from sandbox.runner.run import Session
 from sandbox.runner.target import resolve
@@ -39,8 +38,8 @@ class Everything(RuleBasedStateMachine):
         assert task.mm is not None
         self.mm = task.mm
         self.cpu.current = task
-        self.kernel.activate(self.cpu, self.mm)
-        do_mmap(self.kernel, task, AREA, PAGES * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, None, 0)
+        self.kernel.mmu.switch_mm(self.cpu, self.mm)
+        self.kernel.mmap.do_mmap(task, AREA, PAGES * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, None, 0)
         self.pages: dict[int, int] = {}
         self.pieces: set[int] = set()
         self.areas: dict[int, int] = {}
@@ -52,7 +51,7 @@ class Everything(RuleBasedStateMachine):
         self.session.close()
 
     def call(self, name: str, *arguments: int) -> int:
-        return self.cpu.call_c(self.kernel.gate_table.symbols[name], *arguments)
+        return self.cpu.call_c(self.session.system.gate.symbols[name], *arguments)
 
     def marked(self, address: int, held: Callable[[], None]) -> None:
         if address:
@@ -121,9 +120,9 @@ class Everything(RuleBasedStateMachine):
     def forget(self, first: int, count: int) -> None:
         count = min(count, PAGES - first)
         try:
-            do_munmap(self.kernel, self.task, AREA + first * PAGE, count * PAGE)
+            self.kernel.mmap.do_munmap(self.task, AREA + first * PAGE, count * PAGE)
             flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-            do_mmap(self.kernel, self.task, AREA + first * PAGE, count * PAGE, 3, flags, None, 0)
+            self.kernel.mmap.do_mmap(self.task, AREA + first * PAGE, count * PAGE, 3, flags, None, 0)
         except OutOfMemory:
             return
         for page in range(first, first + count):
@@ -131,21 +130,21 @@ class Everything(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(MODULES)))
     def insmod(self, name: str) -> None:
-        if self.kernel.modules.find(name) is None:
+        if self.session.modules.find(name) is None:
             try:
-                self.kernel.modules.load(name, MODULES[name])
+                self.session.modules.load(name, MODULES[name])
             except (ModuleError, InitFailed):
                 return
         else:
-            self.kernel.modules.unload(name)
+            self.session.modules.unload(name)
 
     @rule(nth=st.integers(1, 12))
     def fail(self, nth: int) -> None:
-        self.kernel.allocations, self.kernel.fail_at = 0, nth
+        self.kernel.page_alloc.failing.seen, self.kernel.page_alloc.failing.at = 0, nth
 
     @rule()
     def reclaim(self) -> None:
-        shrink(self.kernel, 20)
+        self.kernel.pagecache.shrink_mmap(20)
 
     @rule()
     def drain(self) -> None:
@@ -160,22 +159,22 @@ class Everything(RuleBasedStateMachine):
             if entry & 0x81 and not kernel.memmap.reserved(tables.pte_pfn(entry))
         }
         owned = user | set(kernel.pagecache.frames())
-        count = len(owned) + kernel.table_frames + kernel.spare_stack_frames + len(self.task.stack_frames)
+        count = len(owned) + kernel.table_frames.held + kernel.stacks.spare_frames + len(self.task.stack_frames)
         count += kernel.kmalloc.pages + sum(len(area.frames) for area in kernel.vmalloc.areas if area.owned)
         return count + sum(1 << order for order in getattr(self, "pages", {}).values())
 
     @invariant()
     def every_frame_has_one_owner(self) -> None:
-        frames = self.kernel.frames
+        frames = self.kernel.pgdat
         assert frames.total_frames - frames.free_frames == self.owned()
         assert frames.free_frames == sum(frames.zone_free(zone) for zone in frames.zones)
 
     @invariant()
     def what_was_stored_is_there(self) -> None:
         for page, value in self.written.items():
-            assert self.kernel.peek(self.mm, AREA + page * PAGE, 4) == value.to_bytes(4, "little")
+            assert self.kernel.peek.peek(self.mm, AREA + page * PAGE, 4) == value.to_bytes(4, "little")
         for address in (*self.pages, *self.pieces, *self.areas):
-            assert self.kernel.peek(None, address, 4) == address.to_bytes(4, "little")
+            assert self.kernel.peek.peek(None, address, 4) == address.to_bytes(4, "little")
 
     @invariant()
     def areas_are_apart(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.kernel.mm.mmap import MAP_FIXED, MAP_PRIVATE, do_mmap, do_mprotect
-from sandbox.kernel.mm.pgtable import NX, RW, US, D, P
+from sandbox.kernel.mm.mmap import MAP_FIXED, MAP_PRIVATE
 from sandbox.kernel.process.fork import dup_mm
+from sandbox.x86.paging import NX, RW, US, D, P
 from tests.conftest import Run
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace
 
@@ -83,14 +83,14 @@ def test_cow_copy_then_reuse(space: MakeSpace, paging: str) -> None:
     assert made.resolutions == ["cow-copy"]
     assert made.frame(AREA) != shared
     assert made.kernel.memmap.count(shared) == 1
-    assert int.from_bytes(made.kernel.peek(child, AREA, 4), "little") == 1
-    made.kernel.activate(made.cpu, child)
+    assert int.from_bytes(made.kernel.peek.peek(child, AREA, 4), "little") == 1
+    made.kernel.mmu.switch_mm(made.cpu, child)
     assert made.write(AREA, 3)
     assert made.resolutions[-1] in ("cow-reuse",)
     assert made.kernel.tables.pte_pfn(made.kernel.tables.lookup_pte(child.pgd, AREA)) == shared
-    made.kernel.activate(made.cpu, made.mm)
+    made.kernel.mmu.switch_mm(made.cpu, made.mm)
     assert made.read(AREA) == 2
-    made.kernel.release_mm(made.cpu, child)
+    made.kernel.mmu.mmput(made.cpu, child)
     assert made.count(AREA) == 1
 
 
@@ -138,7 +138,7 @@ FILE = b"A" * PAGE + b"B" * 100
 
 def mapped_file(made, prot: int, pages: int = 3) -> None:
     inode = made.kernel.files.add("/data", FILE)
-    do_mmap(made.kernel, made.task, AREA, pages * PAGE, prot, MAP_PRIVATE | MAP_FIXED, inode, 0)
+    made.kernel.mmap.do_mmap(made.task, AREA, pages * PAGE, prot, MAP_PRIVATE | MAP_FIXED, inode, 0)
 
 
 def test_file_pages(space: MakeSpace, paging: str) -> None:
@@ -192,9 +192,9 @@ def test_write_protected_then_writable_again_reuses(space: MakeSpace, paging: st
     made.map()
     made.write(AREA, 1)
     frame = made.frame(AREA)
-    do_mprotect(made.kernel, made.task, AREA, PAGE, 1)
+    made.kernel.mmap.do_mprotect(made.task, AREA, PAGE, 1)
     assert not made.write(AREA, 2)
-    do_mprotect(made.kernel, made.task, AREA, PAGE, 3)
+    made.kernel.mmap.do_mprotect(made.task, AREA, PAGE, 3)
     made.resolutions  # noqa: B018
     assert made.write(AREA, 3)
     assert made.resolutions == ["cow-reuse"]
@@ -207,20 +207,20 @@ def test_out_of_memory_leaks_nothing(space: MakeSpace, paging: str) -> None:
     kernel = made.kernel
     for spare in range(4):
         held = []
-        while kernel.frames.free_frames > spare:
-            held.append(kernel.frames.alloc_frame(True))
+        while kernel.pgdat.free_frames > spare:
+            held.append(kernel.pgdat.rmqueue_pcp(True))
         area = AREA + (spare << 24)
         made.map(at=area)
         made.cpu.current = None
         wrote = made.write(area, 1)
         made.cpu.current = made.task
-        used = spare - kernel.frames.free_frames
+        used = spare - kernel.pgdat.free_frames
         present = bool(made.entry(area) & P)
         assert wrote == present
         assert used <= 2
         assert used == 2 or not present
         for pfn in held:
-            kernel.put_page(pfn)
+            kernel.page_alloc.put_page(pfn)
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
@@ -238,4 +238,4 @@ child:  map_pages 16384
     result = made.finish()
     assert result.passed, result.headline()
     kernel = made.kernel
-    assert kernel.frames.free_frames >= kernel.frames.total_frames - len(kernel.pagecache) - 16
+    assert kernel.pgdat.free_frames >= kernel.pgdat.total_frames - len(kernel.pagecache) - 16

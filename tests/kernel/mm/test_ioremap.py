@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sandbox.kernel.base.layout import PAGE_OFFSET
-from sandbox.kernel.mm.page_alloc import WrongContext
-from sandbox.kernel.mm.pgtable import PCD
+from sandbox.kernel.base.wait import WrongContext
 from sandbox.kernel.mm.vmalloc import GUARD, BadVfree
+from sandbox.x86.paging import PCD
 from tests.kernel.mm.machines import PAGE, boot, load, physical, store
 
 CARD, RAM = 0x80000000, 16 << 20
@@ -28,7 +28,7 @@ class Mappings(RuleBasedStateMachine):
         self.kernel = boot(self.paging, ram=RAM, devices=("card",))
         self.live: dict[int, tuple[int, int]] = {}
         self.kernel.vmalloc.vfree(self.kernel.vmalloc.vmalloc(100 * PAGE))
-        self.free, self.before = self.kernel.frames.free_frames, self.kernel.table_frames
+        self.free, self.before = self.kernel.pgdat.free_frames, self.kernel.table_frames.held
 
     @rule(
         page=st.one_of(st.integers(0, 0x200), st.integers(0, 1 << 20)),
@@ -40,7 +40,7 @@ class Mappings(RuleBasedStateMachine):
         at = page * PAGE + offset
         linear = self.kernel.ioremap.ioremap(at, size, nocache)
         frames = range(page, (at + size - 1 >> 12) + 1)
-        ours = any(zone.has(pfn) for zone in self.kernel.frames.zones for pfn in frames)
+        ours = any(zone.has(pfn) for zone in self.kernel.pgdat.zones for pfn in frames)
         assert bool(linear) == bool(size and at + size <= 1 << 32 and not ours)
         if not linear:
             return
@@ -54,7 +54,7 @@ class Mappings(RuleBasedStateMachine):
         self.live[linear] = at, size
         for each in (0, size - 1):
             assert physical(self.kernel, linear + each) == at + each
-        entry = self.kernel.tables.lookup_pte(self.kernel.kernel_pgd, linear)
+        entry = self.kernel.tables.lookup_pte(self.kernel.tables.kernel_pgd, linear)
         assert bool(entry & PCD) == nocache
 
     @rule(page=st.integers(RAM // PAGE - 3, 1 << 20), size=st.integers(0, 40 * PAGE), odd=st.integers(0, 3))
@@ -79,7 +79,7 @@ class Mappings(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_owned(self) -> None:
-        assert self.kernel.frames.free_frames == self.free - self.tables(), "no frame comes or goes, but for tables"
+        assert self.kernel.pgdat.free_frames == self.free - self.tables(), "no frame comes or goes, but for tables"
 
     @invariant()
     def guards_are_there(self) -> None:
@@ -91,7 +91,7 @@ class Mappings(RuleBasedStateMachine):
             assert one.end + GUARD <= other.start
 
     def tables(self) -> int:
-        return self.kernel.table_frames - self.before
+        return self.kernel.table_frames.held - self.before
 
 
 class TwoLevel(Mappings):
@@ -156,14 +156,14 @@ def test_what_iounmap_refuses() -> None:
 def test_vfree_of_a_device_frees_no_frame() -> None:
     kernel = boot(ram=32 << 20, boot="mem=16m")
     linear = kernel.ioremap.vremap(16 << 20, 4 * PAGE)
-    free = kernel.frames.free_frames
+    free = kernel.pgdat.free_frames
     kernel.vmalloc.vfree(linear)
-    assert kernel.frames.free_frames == free
+    assert kernel.pgdat.free_frames == free
 
 
 def test_not_in_an_interrupt() -> None:
     kernel = boot()
-    kernel.in_interrupt = True
+    kernel.smp.in_interrupt = True
     for call in (kernel.ioremap.vremap, kernel.ioremap.ioremap):
         with pytest.raises(WrongContext):
             call(CARD, PAGE)

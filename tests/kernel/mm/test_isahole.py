@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from sandbox.kernel.abi.errno import EBUSY, ENODEV, ENOMEM, KernelError
 from sandbox.kernel.base.layout import PAGE_OFFSET
-from sandbox.kernel.mm import isahole
 from sandbox.kernel.mm.gfp import DMA
-from sandbox.kernel.mm.isahole import HOLE, open_hole
-from sandbox.kernel.mm.mmap import do_munmap
+from sandbox.kernel.mm.isahole import HOLE, IsaHole
 from sandbox.machine.devices.isacard import HOLE_ADDRESS, SIGNATURE
 from sandbox.x86.errors import ConfigurationError
 from tests.conftest import MakeSession
@@ -28,8 +24,8 @@ def test_outcomes(paging: str) -> None:
     for outcome in ("ram", "card", "remap", "conflict"):
         kernel = boot(paging, ram=32 << 20, policies={"isa_hole": outcome})
         assert (load(kernel, AT_HOLE) == CARD) == (outcome != "ram")
-        frames[outcome] = kernel.frames.total_frames
-        owned = any(zone.has(pfn) for zone in kernel.frames.zones for pfn in HOLE)
+        frames[outcome] = kernel.pgdat.total_frames
+        owned = any(zone.has(pfn) for zone in kernel.pgdat.zones for pfn in HOLE)
         assert owned == (outcome in ("ram", "conflict"))
     assert frames["ram"] == frames["conflict"]
     assert frames["card"] == frames["ram"] - 512
@@ -59,25 +55,25 @@ def test_bad_things(session: MakeSession) -> None:
 
 def test_clearing_needs_a_card() -> None:
     with pytest.raises(KernelError) as caught:
-        open_hole(boot(ram=32 << 20))
+        boot(ram=32 << 20).isahole.open_hole()
     assert caught.value.errno == ENODEV
 
 
 def test_clearing_an_empty_range() -> None:
     kernel = boot(ram=32 << 20, devices=("holecard",))
-    total, free = kernel.frames.total_frames, kernel.frames.free_frames
-    assert open_hole(kernel) == 0
+    total, free = kernel.pgdat.total_frames, kernel.pgdat.free_frames
+    assert kernel.isahole.open_hole() == 0
     assert load(kernel, AT_HOLE) == CARD
-    assert (kernel.frames.total_frames, kernel.frames.free_frames) == (total - 512, free - 512)
+    assert (kernel.pgdat.total_frames, kernel.pgdat.free_frames) == (total - 512, free - 512)
     assert all(kernel.memmap.reserved(pfn) for pfn in HOLE)
-    taken = {kernel.page_alloc.alloc_pages(1) for _ in range(kernel.frames.free_frames)}
+    taken = {kernel.page_alloc.alloc_pages(1) for _ in range(kernel.pgdat.free_frames)}
     assert not taken & set(HOLE)
     assert not kernel.memory.is_ram(HOLE_ADDRESS)
 
 
 def test_what_the_kernel_holds_cannot_move() -> None:
     kernel = boot(ram=16 << 20, devices=("holecard",))
-    free = kernel.frames.free_frames
+    free = kernel.pgdat.free_frames
     held = []
     while True:
         pfn = kernel.page_alloc.alloc_pages(1 | DMA)
@@ -85,12 +81,12 @@ def test_what_the_kernel_holds_cannot_move() -> None:
         if pfn in HOLE:
             break
     with pytest.raises(KernelError) as caught:
-        open_hole(kernel)
+        kernel.isahole.open_hole()
     assert caught.value.errno == EBUSY
     for pfn in held:
         kernel.page_alloc.free_pages(pfn)
-    assert kernel.frames.free_frames == free, "nothing has changed"
-    assert open_hole(kernel) == 0
+    assert kernel.pgdat.free_frames == free, "nothing has changed"
+    assert kernel.isahole.open_hole() == 0
 
 
 def test_pages_move_with_their_contents(space: MakeSpace, paging: str) -> None:
@@ -105,14 +101,14 @@ def test_pages_move_with_their_contents(space: MakeSpace, paging: str) -> None:
     inside = [at for at, pfn in where.items() if pfn in HOLE]
     assert inside
     kernel = made.kernel
-    do_munmap(kernel, made.task, AREA, 1000 * PAGE)
+    kernel.mmap.do_munmap(made.task, AREA, 1000 * PAGE)
     for number in range(1000):
         assert where.pop(AREA + number * PAGE) not in HOLE
-    free, total = kernel.frames.free_frames, kernel.frames.total_frames
+    free, total = kernel.pgdat.free_frames, kernel.pgdat.total_frames
     cached = [pfn for pfn in kernel.pagecache.frames() if pfn in HOLE]
-    assert open_hole(kernel) == len(inside) + len(cached)
-    assert kernel.frames.total_frames == total - 512
-    assert kernel.frames.free_frames == free - 512, "as many are held as before"
+    assert kernel.isahole.open_hole() == len(inside) + len(cached)
+    assert kernel.pgdat.total_frames == total - 512
+    assert kernel.pgdat.free_frames == free - 512, "as many are held as before"
     for at, pfn in where.items():
         assert made.read(at) == at ^ 0xABCD
         assert made.count(at) == 1
@@ -128,7 +124,7 @@ def test_no_room(space: MakeSpace) -> None:
             break
         number += 1
     with pytest.raises(KernelError) as caught:
-        open_hole(made.kernel)
+        made.kernel.isahole.open_hole()
     assert caught.value.errno in (ENOMEM, EBUSY)
     for each in range(0, number, 50):
         assert made.read(AREA + each * PAGE) == each
@@ -140,18 +136,18 @@ def test_file_pages_move_too(session: MakeSession) -> None:
     made.load()
     kernel = made.kernel
     held = []
-    while kernel.frames.free_frames > 300:
+    while kernel.pgdat.free_frames > 300:
         held.append(kernel.page_alloc.alloc_pages(1))
     inode = made._inode
     pfn = kernel.pagecache.find_page(inode, 0)
     assert pfn in HOLE
-    before = kernel.peek(None, PAGE_OFFSET + (pfn << 12), PAGE)
+    before = kernel.peek.peek(None, PAGE_OFFSET + (pfn << 12), PAGE)
     for frame in held:
         kernel.page_alloc.free_pages(frame)
-    assert open_hole(kernel) >= 1
+    assert kernel.isahole.open_hole() >= 1
     new = kernel.pagecache.find_page(inode, 0)
     assert new not in HOLE
-    assert kernel.peek(None, PAGE_OFFSET + (new << 12), PAGE) == before
+    assert kernel.peek.peek(None, PAGE_OFFSET + (new << 12), PAGE) == before
     assert made.finish().passed
 
 
@@ -161,7 +157,7 @@ def test_reclaim_does_not_take_the_page_that_is_moved(session: MakeSession) -> N
     made.load()
     kernel = made.kernel
     held = []
-    while kernel.frames.free_frames > kernel.page_alloc.min_free + 120:
+    while kernel.pgdat.free_frames > kernel.page_alloc.min_free + 120:
         held.append(kernel.page_alloc.alloc_pages(1))
     inode = made._inode
     pfn = kernel.pagecache.find_page(inode, 0)
@@ -171,13 +167,13 @@ def test_reclaim_does_not_take_the_page_that_is_moved(session: MakeSession) -> N
         if frame in HOLE:
             kernel.page_alloc.free_pages(frame)
     with pytest.raises(KernelError) as caught:
-        open_hole(kernel)
+        kernel.isahole.open_hole()
     assert caught.value.errno == ENOMEM
     assert kernel.pagecache.find_page(inode, 0) == pfn
     assert kernel.memmap.count(pfn) == 1
     for frame in outside:
         kernel.page_alloc.free_pages(frame)
-    assert open_hole(kernel) >= 1
+    assert kernel.isahole.open_hole() >= 1
 
 
 def test_a_page_that_reclaim_frees_meanwhile(session: MakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +182,7 @@ def test_a_page_that_reclaim_frees_meanwhile(session: MakeSession, monkeypatch: 
     made.load()
     kernel, inode = made.kernel, made._inode
     held = []
-    while kernel.frames.free_frames > 300:
+    while kernel.pgdat.free_frames > 300:
         held.append(kernel.page_alloc.alloc_pages(1))
     pages = {kernel.pagecache.find_page(inode, index) for index in range(6)}
     assert len(pages & set(HOLE)) == 6
@@ -194,18 +190,18 @@ def test_a_page_that_reclaim_frees_meanwhile(session: MakeSession, monkeypatch: 
         kernel.page_alloc.free_pages(frame)
     freed = []
 
-    def shrink_first(*arguments: Any) -> int:
+    def shrink_first(hole: IsaHole, window: range) -> int:
         freed.append(kernel.pagecache.shrink_mmap(1))
-        return frame_outside(*arguments)
+        return frame_outside(hole, window)
 
-    frame_outside = isahole._frame_outside
-    monkeypatch.setattr(isahole, "_frame_outside", shrink_first)
-    free, total = kernel.frames.free_frames, kernel.frames.total_frames
-    moved = open_hole(kernel)
+    frame_outside = IsaHole._frame_outside
+    monkeypatch.setattr(IsaHole, "_frame_outside", shrink_first)
+    free, total = kernel.pgdat.free_frames, kernel.pgdat.total_frames
+    moved = kernel.isahole.open_hole()
     assert sum(freed) >= 2
     assert moved == len(freed)
-    assert kernel.frames.total_frames == total - 512
-    assert kernel.frames.free_frames == free - 512 + sum(freed)
+    assert kernel.pgdat.total_frames == total - 512
+    assert kernel.pgdat.free_frames == free - 512 + sum(freed)
     assert made.finish().passed
 
 

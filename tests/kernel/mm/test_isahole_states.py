@@ -9,10 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sandbox.image.build import IMAGES
 from sandbox.kernel.abi.errno import EBUSY, ENOMEM, KernelError
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.isahole import HOLE, clear_range
+from sandbox.kernel.base.inject import OutOfMemory
+from sandbox.kernel.mm.isahole import HOLE
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap
+from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
 from sandbox.runner.target import resolve
@@ -34,11 +34,11 @@ class Clearing(RuleBasedStateMachine):
         assert self.task.mm is not None
         self.mm = self.task.mm
         self.cpu.current = self.task
-        self.kernel.activate(self.cpu, self.mm)
+        self.kernel.mmu.switch_mm(self.cpu, self.mm)
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-        do_mmap(self.kernel, self.task, AREA, PAGES * PAGE, 3, flags, None, 0)
+        self.kernel.mmap.do_mmap(self.task, AREA, PAGES * PAGE, 3, flags, None, 0)
         self.plug: list[int] = []
-        while self.kernel.frames.free_frames:
+        while self.kernel.pgdat.free_frames:
             self.plug.append(self.kernel.page_alloc.alloc_pages(1))
         self.give([pfn for pfn in self.plug if pfn in HOLE])
         self.data: dict[int, int] = {}
@@ -74,7 +74,7 @@ class Clearing(RuleBasedStateMachine):
 
     @rule()
     def the_kernel_takes_one(self) -> None:
-        if self.kernel.frames.free_frames:
+        if self.kernel.pgdat.free_frames:
             self.kept.append(self.kernel.page_alloc.alloc_pages(1))
 
     @precondition(lambda self: self.kept)
@@ -86,10 +86,10 @@ class Clearing(RuleBasedStateMachine):
     @precondition(lambda self: not self.cleared)
     @rule()
     def clear(self) -> None:
-        frames = self.kernel.frames
+        frames = self.kernel.pgdat
         total, held = frames.total_frames, frames.total_frames - frames.free_frames
         try:
-            clear_range(self.kernel, HOLE)
+            self.kernel.isahole.clear_range(HOLE)
         except KernelError as error:
             assert error.errno in (EBUSY, ENOMEM)
             assert frames.total_frames == total
@@ -107,14 +107,14 @@ class Clearing(RuleBasedStateMachine):
         for mm, data in [*self.children, (self.mm, self.data)]:
             for page, value in list(data.items())[::17]:
                 entry = tables.lookup_pte(mm.pgd, AREA + page * PAGE)
-                assert self.kernel.peek(mm, AREA + page * PAGE, 4) == value.to_bytes(4, "little")
+                assert self.kernel.peek.peek(mm, AREA + page * PAGE, 4) == value.to_bytes(4, "little")
                 assert not (self.cleared and tables.pte_pfn(entry) in HOLE)
 
     @invariant()
     def the_hole_is_nobodys(self) -> None:
         if self.cleared:
             assert all(self.kernel.memmap.reserved(pfn) for pfn in (HOLE.start, HOLE.start + 77, HOLE.stop - 1))
-        frames = self.kernel.frames
+        frames = self.kernel.pgdat
         assert frames.free_frames == sum(frames.zone_free(zone) for zone in frames.zones)
 
 

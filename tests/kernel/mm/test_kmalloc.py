@@ -27,7 +27,7 @@ class Pieces(RuleBasedStateMachine):
         super().__init__()
         self.kernel = boot(ram=20 << 20, policies={"kmalloc": self.version})
         self.live: dict[int, tuple[int, bool]] = {}
-        self.free = self.kernel.frames.free_frames
+        self.free = self.kernel.pgdat.free_frames
 
     @rule(size=st.one_of(st.integers(0, 300), st.integers(0, LARGEST + 100)), dma=st.booleans())
     def kmalloc(self, size: int, dma: bool) -> None:
@@ -79,7 +79,7 @@ class Pieces(RuleBasedStateMachine):
     def areas_are_right(self) -> None:
         kernel = self.kernel
         assert kernel.kmalloc.live == len(self.live)
-        assert kernel.kmalloc.pages == self.free - kernel.frames.free_frames, "pages match live areas"
+        assert kernel.kmalloc.pages == self.free - kernel.pgdat.free_frames, "pages match live areas"
         listed = [start for bucket in kernel.kmalloc.buckets for areas in bucket.areas for start in areas]
         assert len(listed) == len(set(listed))
         for start, area in kernel.kmalloc.areas.items():
@@ -216,15 +216,15 @@ def test_spare_areas_are_read_by_bucket_in_2_0() -> None:
 
 def test_nothing_is_left_when_memory_runs_out() -> None:
     kernel = boot(ram=5 << 20)
-    free = kernel.frames.free_frames
+    free = kernel.pgdat.free_frames
     pieces = []
     while address := kernel.kmalloc.kmalloc(3000, KERNEL):
         pieces.append(address)
-    assert kernel.frames.free_frames == kernel.page_alloc.min_free
+    assert kernel.pgdat.free_frames == kernel.page_alloc.min_free
     assert kernel.kmalloc.kmalloc(3000, ATOMIC)
     for address in pieces:
         kernel.kmalloc.kfree(address)
-    assert kernel.frames.free_frames == free - 1
+    assert kernel.pgdat.free_frames == free - 1
 
 
 def test_report() -> None:

@@ -7,9 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.kernel.mm.frames import FrameAllocator, OutOfMemory
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import INDEX, PG_BUDDY, PG_HEAD, PG_OPEN, BadPage, MemMap, NoStructPage
+from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.machine.memory import PhysicalMemory
 
 LOW, HIGH = [(3, 200), (260, 60), (4100, 130)], [(4500, 90)]
@@ -17,9 +18,9 @@ FRAMES = 5000
 ORDERS = 6
 
 
-def make(orders: int = ORDERS, cpus: int = 2, switches: tuple[str, ...] = ()) -> FrameAllocator:
+def make(orders: int = ORDERS, cpus: int = 2, switches: tuple[str, ...] = ()) -> PgDat:
     memory = PhysicalMemory(32 << 20)
-    return FrameAllocator(MemMap(memory, 0x200000, FRAMES), LOW, HIGH, orders, cpus, switches)
+    return PgDat(MemMap(memory, 0x200000, FRAMES), LOW, HIGH, orders, cpus, Breakage(frozenset(switches)))
 
 
 class Blocks(RuleBasedStateMachine):
@@ -46,7 +47,7 @@ class Blocks(RuleBasedStateMachine):
     def alloc_block(self, order: int, zone: tuple[int, ...], cpu: int) -> None:
         zones = [self.frames.zones[index] for index in zone]
         try:
-            pfn = self.frames.alloc_block(order, zones, cpu)
+            pfn = self.frames.rmqueue(order, zones, cpu)
         except OutOfMemory:
             if order < self.orders:
                 self.frames.drain()
@@ -60,7 +61,7 @@ class Blocks(RuleBasedStateMachine):
     @rule(highmem=st.booleans(), cpu=st.integers(0, 1))
     def alloc_frame(self, highmem: bool, cpu: int) -> None:
         try:
-            pfn = self.frames.alloc_frame(highmem, cpu)
+            pfn = self.frames.rmqueue_pcp(highmem, cpu)
         except OutOfMemory:
             return
         assert highmem or pfn < 4500, "highmem only for those who ask"
@@ -162,28 +163,28 @@ def test_reserved_frames_are_ignored() -> None:
 
 def test_lists_fall_back_downwards_only() -> None:
     frames = make()
-    high = {frames.alloc_frame(True) for _ in range(90)}
+    high = {frames.rmqueue_pcp(True) for _ in range(90)}
     assert high == set(range(4500, 4590))
-    assert 4100 <= frames.alloc_frame(True) < 4230, "then NORMAL"
+    assert 4100 <= frames.rmqueue_pcp(True) < 4230, "then NORMAL"
     with pytest.raises(OutOfMemory):
         while True:
-            assert frames.alloc_frame() < 4500
+            assert frames.rmqueue_pcp() < 4500
 
 
 def test_another_cpus_list_is_emptied_before_memory_has_run_out() -> None:
     frames = make(cpus=2)
-    taken = [frames.alloc_frame(cpu=0) for _ in range(390)]
+    taken = [frames.rmqueue_pcp(cpu=0) for _ in range(390)]
     for pfn in taken[:20]:
         frames.put_page(pfn, cpu=1)
-    assert sum(len(hot) for zone in frames.zones for hot in frames.hot_frames(zone)) == 20
-    assert {frames.alloc_frame(cpu=0) for _ in range(20)} == set(taken[:20])
+    assert sum(len(hot) for zone in frames.zones for hot in frames.pcp_frames(zone)) == 20
+    assert {frames.rmqueue_pcp(cpu=0) for _ in range(20)} == set(taken[:20])
 
 
 def test_shares_are_counted() -> None:
     frames = make()
     for _ in range(9):
-        frames.put_page(frames.alloc_frame())
-    frames.alloc_block(2, [frames.normal])
+        frames.put_page(frames.rmqueue_pcp())
+    frames.rmqueue(2, [frames.normal])
     assert frames.requests.single_share == 0.9
     assert frames.requests.hit_rate == 8 / 9
 
@@ -192,7 +193,7 @@ def test_without_joining_blocks_stay_small() -> None:
     frames = make(cpus=1, switches=("no-buddy-join", "no-hot-list"))
     with pytest.raises(OutOfMemory):
         while True:
-            frames.alloc_frame(True)
+            frames.rmqueue_pcp(True)
     for pfn in range(4500, 4590):
         frames.put_page(pfn)
     assert len(frames.high.lists[0]) == 90

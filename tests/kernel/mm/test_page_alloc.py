@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
-from sandbox.kernel.mm.frames import OutOfMemory
 from sandbox.kernel.mm.gfp import DMA, GFP_ATOMIC, GFP_BUFFER, GFP_IO, GFP_KERNEL, GFP_NFS, HIGHMEM, LEVELS, describe
 from sandbox.kernel.mm.page import BadPage
 from sandbox.kernel.mm.page_alloc import COMPLAINTS, dma_crosses
@@ -27,16 +27,16 @@ class Requests(RuleBasedStateMachine):
         super().__init__()
         self.kernel = boot(ram=5 << 20, policies={"watermarks": self.watermarks})
         self.held: dict[int, int] = {}
-        self.total = self.kernel.frames.free_frames
+        self.total = self.kernel.pgdat.free_frames
 
     @rule(level=st.sampled_from(range(len(LEVELS))), order=st.integers(0, 6), dma=st.booleans(), clear=st.booleans())
     def get(self, level: int, order: int, dma: bool, clear: bool) -> None:
         pages = self.kernel.page_alloc
-        before = self.kernel.frames.free_frames
+        before = self.kernel.pgdat.free_frames
         ask = pages.get_free_pages if clear else pages.get_free_pages_unclear
         address = ask(level | (DMA if dma else 0), order)
         if not address:
-            assert self.kernel.frames.free_frames == before
+            assert self.kernel.pgdat.free_frames == before
             return
         assert order < 6
         assert (address - PAGE_OFFSET) % (PAGE << order) == 0
@@ -68,7 +68,7 @@ class Requests(RuleBasedStateMachine):
     @invariant()
     def totals(self) -> None:
         held = sum(1 << order for order in self.held.values())
-        assert self.kernel.frames.free_frames == self.total - held
+        assert self.kernel.pgdat.free_frames == self.total - held
 
 
 class Requests24(Requests):
@@ -107,7 +107,7 @@ def exhaust(space: MakeSpace, level: int, **config: object) -> int:
     with pytest.raises(OutOfMemory):
         while True:
             kernel.page_alloc.alloc_pages(level)
-    return kernel.frames.free_frames
+    return kernel.pgdat.free_frames
 
 
 def test_levels_stop_at_their_marks(space: MakeSpace) -> None:
@@ -138,7 +138,7 @@ def test_buffer_reclaims_or_fails(space: MakeSpace) -> None:
 
 def test_zones_keep_their_marks_in_2_4() -> None:
     kernel = boot(ram=20 << 20, policies={"watermarks": "2.4"})
-    frames = kernel.frames
+    frames = kernel.pgdat
     with pytest.raises(OutOfMemory, match="every zone is at its mark"):
         while True:
             kernel.page_alloc.alloc_pages(KERNEL)
@@ -151,12 +151,12 @@ def test_zones_keep_their_marks_in_2_4() -> None:
 @pytest.mark.parametrize("policy", ["zones", "park"])
 def test_dma_lies_low(policy: str) -> None:
     kernel = boot(ram=24 << 20, policies={"dma": policy})
-    free = kernel.frames.free_frames
+    free = kernel.pgdat.free_frames
     for order in range(6):
         pfn = kernel.page_alloc.alloc_pages(KERNEL | DMA, order)
         assert pfn + (1 << order) <= 4096
         kernel.page_alloc.free_pages(pfn, order)
-    assert kernel.frames.free_frames == free, "what was parked came back"
+    assert kernel.pgdat.free_frames == free, "what was parked came back"
     assert bool(kernel.page_alloc.pressure.parked) == (policy == "park")
 
 
@@ -177,7 +177,7 @@ def test_orders_are_the_versions() -> None:
 
 def test_interrupts_get_atomic_and_complaints() -> None:
     kernel = boot()
-    kernel.in_interrupt = True
+    kernel.smp.in_interrupt = True
     for _ in range(COMPLAINTS + 3):
         kernel.page_alloc.alloc_pages(KERNEL)
     assert kernel.log.text.count(b"gfp called nonatomically from interrupt") == COMPLAINTS
@@ -192,7 +192,7 @@ def test_faults_keep_the_reserve(space: MakeSpace) -> None:
     at = 0x50000000
     while made.write(at, 1):
         at += PAGE
-    assert made.kernel.frames.free_frames >= made.kernel.page_alloc.min_free - 1
+    assert made.kernel.pgdat.free_frames >= made.kernel.page_alloc.min_free - 1
     assert made.kernel.page_alloc.get_free_pages_unclear(ATOMIC, 0)
 
 
@@ -207,12 +207,12 @@ def test_isa_boundaries(start: int, size: int, boundary: int, crosses: bool) -> 
 
 def test_the_nth_request_fails() -> None:
     kernel = boot()
-    kernel.fail_at = 3
-    kernel.alloc_frame()
+    kernel.page_alloc.failing.at = 3
+    kernel.page_alloc.alloc_page()
     kernel.page_alloc.alloc_pages(KERNEL, 2)
     with pytest.raises(OutOfMemory, match="request 3 for frames fails, as asked for"):
         kernel.page_alloc.alloc_pages(ATOMIC)
-    kernel.alloc_frame()
+    kernel.page_alloc.alloc_page()
     assert kernel.page_alloc.pressure.injected == 1
 
 

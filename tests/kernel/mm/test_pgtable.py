@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.pgtable import NX, RW, US, A, D, LegacyTables, P, PaeTables, PageTables, TableError
+from sandbox.kernel.mm.pgtable import PageTables, TableError
+from sandbox.kernel.mm.pgtable_2level import LegacyTables
+from sandbox.kernel.mm.pgtable_3level import PaeTables
 from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.x86.paging import NX, RW, US, A, D, P
 from sandbox.x86.walk import Access, walk
 from sandbox.x86.walk import Reason as Verdict
 

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.frames import OutOfMemory
-from sandbox.kernel.mm.hotplug import add_memory
 from sandbox.kernel.mm.page import PIECE, STRUCT_PAGE_BYTES, NoStructPage
 from sandbox.kernel.mm.sparse import CannotAddMemory, model_costs, sections_of, vmemmap_bytes
 from tests.kernel.mm.machines import PAGE, boot, load, physical
@@ -63,7 +62,7 @@ def test_any_map(cuts: list[int], model: str, paging: str) -> None:
     pieces = [(start, end) for start, end in itertools.pairwise(edges)][::2]
     line = " ".join(f"mem={end - start}m@{start}m" for start, end in pieces)
     kernel = boot(paging, ram=256 * MEGABYTE, boot=line, policies={"mem_model": model})
-    for zone in kernel.frames.zones:
+    for zone in kernel.pgdat.zones:
         zone.open_all()
         for first, count in zone.ranges:
             assert any(start * 256 <= first and first + count <= end * 256 for start, end in pieces)
@@ -71,7 +70,7 @@ def test_any_map(cuts: list[int], model: str, paging: str) -> None:
                 assert ask(kernel, "pfn_valid", pfn)
                 assert load(kernel, ask(kernel, "pfn_to_page", pfn)) >> 31
     told = sum(end - start for start, end in pieces) * 256
-    assert 0 < told - kernel.frames.total_frames < 4096
+    assert 0 < told - kernel.pgdat.total_frames < 4096
 
 
 class Growing(RuleBasedStateMachine):
@@ -82,7 +81,7 @@ class Growing(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.kernel = boot(ram=192 * MEGABYTE, boot=HOLED, policies={"mem_model": self.model})
-        self.total = self.kernel.frames.total_frames
+        self.total = self.kernel.pgdat.total_frames
         self.added: set[int] = set()
 
     @rule(first=st.integers(0, 15), count=st.integers(1, 6))
@@ -92,9 +91,9 @@ class Growing(RuleBasedStateMachine):
         start, size = (64 + 4 * first) * MEGABYTE, 4 * count * MEGABYTE
         if wanted & self.added or max(wanted) > 15:
             with pytest.raises(CannotAddMemory):
-                add_memory(self.kernel, start, size)
+                self.kernel.hotplug.add_memory(start, size)
             return
-        add_memory(self.kernel, start, size)
+        self.kernel.hotplug.add_memory(start, size)
         self.added |= wanted
         self.total += count * 1024
         for pfn in (start >> 12, (start + size >> 12) - 1):
@@ -104,14 +103,14 @@ class Growing(RuleBasedStateMachine):
 
     @rule()
     def use(self) -> None:
-        pfn = self.kernel.frames.alloc_block(5, list(self.kernel.frames.zones[::-1]))
+        pfn = self.kernel.pgdat.rmqueue(5, list(self.kernel.pgdat.zones[::-1]))
         page = ask(self.kernel, "pfn_to_page", pfn)
         assert load(self.kernel, page + 4) == 1
-        self.kernel.frames.free_block(pfn, 5)
+        self.kernel.pgdat.free_block(pfn, 5)
 
     @invariant()
     def totals(self) -> None:
-        frames = self.kernel.frames
+        frames = self.kernel.pgdat
         assert frames.total_frames == self.total == sum(zone.total for zone in frames.zones)
 
 
@@ -139,16 +138,16 @@ def test_what_cannot_be_added() -> None:
         (64 * MEGABYTE, PAGE, "as boot laid it out"),
     ):
         with pytest.raises(CannotAddMemory, match=why):
-            add_memory(kernel, start, size)
+            kernel.hotplug.add_memory(start, size)
 
 
 def test_memory_added_reaches_other_directories() -> None:
     """Under the lazy policy by a fault, under the eager one at once: the virtual map's own range too."""
     for sync in ("lazy", "eager"):
         kernel = boot("legacy", ram=192 * MEGABYTE, boot=HOLED, policies={"mem_model": "vmemmap", "vmalloc_sync": sync})
-        mm = kernel.new_mm()
-        kernel.activate(kernel.this_cpu, mm)
-        add_memory(kernel, 64 * MEGABYTE, 64 * MEGABYTE)
+        mm = kernel.mmu.mm_alloc()
+        kernel.mmu.switch_mm(kernel.this_cpu, mm)
+        kernel.hotplug.add_memory(64 * MEGABYTE, 64 * MEGABYTE)
         page = kernel.model.struct_page(0x5000)
         assert load(kernel, page) >> 31
         assert ask(kernel, "pfn_valid_fault", 0x5000)
@@ -186,9 +185,9 @@ def test_costs() -> None:
 
 def test_a_failed_addition_loses_nothing() -> None:
     kernel = boot(ram=192 * MEGABYTE, boot=HOLED, policies={"mem_model": "vmemmap"})
-    held = kernel.frames.free_frames + kernel.table_frames
+    held = kernel.pgdat.free_frames + kernel.table_frames.held
     for nth in (1, 2, 3):
-        kernel.allocations, kernel.fail_at = 0, nth
+        kernel.page_alloc.failing.seen, kernel.page_alloc.failing.at = 0, nth
         with pytest.raises(OutOfMemory):
-            add_memory(kernel, 64 * MEGABYTE, 8 * MEGABYTE)
-        assert kernel.frames.free_frames + kernel.table_frames + kernel.model.added_frames == held
+            kernel.hotplug.add_memory(64 * MEGABYTE, 8 * MEGABYTE)
+        assert kernel.pgdat.free_frames + kernel.table_frames.held + kernel.model.added_frames == held

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sandbox.image.build import IMAGES
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, do_mmap, do_mprotect, do_munmap
+from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from sandbox.kernel.module.useraccess import VERIFY_READ, VERIFY_WRITE
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
@@ -34,7 +34,7 @@ class Copies(RuleBasedStateMachine):
         assert self.task.mm is not None
         self.mm = self.task.mm
         self.cpu.current = self.task
-        self.kernel.activate(self.cpu, self.mm)
+        self.kernel.mmu.switch_mm(self.cpu, self.mm)
         self.buffer = self.kernel.vmalloc.vmalloc(BUFFER)
         self.prot: list[int | None] = [None] * PAGES
         self.data = [bytes(PAGE)] * PAGES
@@ -44,7 +44,7 @@ class Copies(RuleBasedStateMachine):
         self.session.close()
 
     def call(self, name: str, *arguments: int) -> int:
-        return self.cpu.call_c(self.kernel.gate_table.symbols[name], *arguments)
+        return self.cpu.call_c(self.session.system.gate.symbols[name], *arguments)
 
     def reach(self, start: int, size: int, need: int) -> int:
         """Bytes from ``start`` on that may be accessed."""
@@ -61,21 +61,21 @@ class Copies(RuleBasedStateMachine):
     @rule(first=st.integers(0, PAGES - 1), count=st.integers(1, 4), prot=st.sampled_from([1, 3]))
     def map(self, first: int, count: int, prot: int) -> None:
         count = min(count, PAGES - first)
-        do_mmap(self.kernel, self.task, AREA + first * PAGE, count * PAGE, prot, _FLAGS, None, 0)
+        self.kernel.mmap.do_mmap(self.task, AREA + first * PAGE, count * PAGE, prot, _FLAGS, None, 0)
         for page in range(first, first + count):
             self.prot[page], self.data[page] = prot, bytes(PAGE)
 
     @rule(first=st.integers(0, PAGES - 1), count=st.integers(1, 3))
     def unmap(self, first: int, count: int) -> None:
         count = min(count, PAGES - first)
-        do_munmap(self.kernel, self.task, AREA + first * PAGE, count * PAGE)
+        self.kernel.mmap.do_munmap(self.task, AREA + first * PAGE, count * PAGE)
         for page in range(first, first + count):
             self.prot[page], self.data[page] = None, bytes(PAGE)
 
     @rule(page=st.integers(0, PAGES - 1), prot=st.sampled_from([1, 3]))
     def protect(self, page: int, prot: int) -> None:
         if self.prot[page] is not None:
-            do_mprotect(self.kernel, self.task, AREA + page * PAGE, PAGE, prot)
+            self.kernel.mmap.do_mprotect(self.task, AREA + page * PAGE, PAGE, prot)
             self.prot[page] = prot
 
     @precondition(lambda self: len(self.children) < 3)
@@ -102,7 +102,7 @@ class Copies(RuleBasedStateMachine):
         done = self.reach(start, size, 1)
         assert self.call("copy_from_user", self.buffer, AREA + start, size) == size - done
         wanted = b"".join(self.data)[start : start + done] + bytes(size - done)
-        assert self.kernel.peek(None, self.buffer, size) == wanted
+        assert self.kernel.peek.peek(None, self.buffer, size) == wanted
 
     @rule(**RANGE)
     def old_copies_behind_verify_area(self, start: int, size: int, seed: int) -> None:
@@ -118,7 +118,7 @@ class Copies(RuleBasedStateMachine):
     def nobody_else_sees_it(self) -> None:
         for child, data in [*self.children, (self.mm, self.data)]:
             for page in range(PAGES):
-                seen = self.kernel.peek(child, AREA + page * PAGE, PAGE)
+                seen = self.kernel.peek.peek(child, AREA + page * PAGE, PAGE)
                 assert not seen or seen == data[page]
 
 

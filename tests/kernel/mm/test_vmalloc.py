@@ -11,6 +11,7 @@ from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.inspect.oops import KernelOops
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.main import start_kernel
 from sandbox.kernel.mm.pgtable import TableError
 from sandbox.kernel.mm.vmalloc import GUARD, BadVfree
 from sandbox.machine.machine import Machine
@@ -22,7 +23,7 @@ REGION = 4 << 20
 
 def boot(paging: str = "pae", ram: int = 16 << 20, **config: object) -> Kernel:
     made = KernelConfig(paging=paging, ram=ram, **config)  # type: ignore[arg-type]
-    return Kernel(Machine(made.ram, made.cpus), made, FileSystem())
+    return start_kernel(Machine(made.ram, made.cpus), made, FileSystem()).kernel
 
 
 def clear(kernel: Kernel, linear: int) -> None:
@@ -43,7 +44,7 @@ class Areas(RuleBasedStateMachine):
         self.kernel.vmalloc.vfree(area)
         self.kernel.vmalloc.vmalloc(PAGE)
         self.first = self.kernel.vmalloc.areas[0]
-        self.free = self.kernel.frames.free_frames
+        self.free = self.kernel.pgdat.free_frames
 
     @rule(size=st.integers(1, 40 * PAGE))
     def allocate(self, size: int) -> None:
@@ -85,15 +86,15 @@ class Areas(RuleBasedStateMachine):
         kernel = self.kernel
         for area in kernel.vmalloc.areas:
             for number, pfn in enumerate(area.frames):
-                entry = kernel.tables.lookup_pte(kernel.kernel_pgd, area.start + number * PAGE)
+                entry = kernel.tables.lookup_pte(kernel.tables.kernel_pgd, area.start + number * PAGE)
                 assert kernel.tables.pte_pfn(entry) == pfn
                 assert kernel.memmap.count(pfn) == 1
-            assert not kernel.tables.lookup_pte(kernel.kernel_pgd, area.end), "the guard page is never there"
+            assert not kernel.tables.lookup_pte(kernel.tables.kernel_pgd, area.end), "the guard page is never there"
 
     @invariant()
     def frames_balance(self) -> None:
         held = sum(self.live.values())
-        assert self.free - held == self.kernel.frames.free_frames
+        assert self.free - held == self.kernel.pgdat.free_frames
 
 
 class TwoLevelAreas(Areas):
@@ -118,11 +119,11 @@ def test_guard_page(paging: str) -> None:
 @pytest.mark.parametrize("paging", ["pae", "legacy"])
 def test_what_is_refused(paging: str) -> None:
     kernel = boot(paging)
-    free = kernel.frames.free_frames
+    free = kernel.pgdat.free_frames
     assert kernel.vmalloc.vmalloc(0) == 0
     assert kernel.vmalloc.vmalloc(1 << 30) == 0
     assert kernel.vmalloc.vmalloc((free - 2) * PAGE) == 0, "the tables take more than two frames"
-    kept = free - kernel.frames.free_frames
+    kept = free - kernel.pgdat.free_frames
     assert 0 < kept <= free // 512 + 2, "only the tables stay"
     assert kernel.vmalloc.areas == []
 
@@ -144,7 +145,9 @@ def test_another_directory_learns(space: MakeSpace, paging: str, sync: str) -> N
     assert area % REGION == REGION - PAGE or area // REGION != last // REGION
     for linear in (area, area + PAGE, last):
         clear(kernel, linear)
-        assert kernel.tables.lookup_pte(made.mm.pgd, linear) == kernel.tables.lookup_pte(kernel.kernel_pgd, linear)
+        assert kernel.tables.lookup_pte(made.mm.pgd, linear) == kernel.tables.lookup_pte(
+            kernel.tables.kernel_pgd, linear
+        )
     expected = 2 if paging == "legacy" and sync == "lazy" else 0
     assert kernel.vmalloc.synced == expected
     assert made.resolutions.count("vmalloc-sync") == expected
@@ -157,12 +160,12 @@ def test_a_freed_area_is_gone_on_every_cpu(space: MakeSpace, paging: str) -> Non
     kernel = made.kernel
     area = kernel.vmalloc.vmalloc(PAGE)
     for cpu in kernel.cpus:
-        kernel.this_cpu = cpu
+        kernel.smp.this_cpu = cpu
         clear(kernel, area)
-    kernel.this_cpu = kernel.cpus[0]
+    kernel.smp.this_cpu = kernel.cpus[0]
     kernel.vmalloc.vfree(area)
     for cpu in kernel.cpus:
-        kernel.this_cpu = cpu
+        kernel.smp.this_cpu = cpu
         with pytest.raises(KernelOops):
             clear(kernel, area)
 
@@ -173,11 +176,11 @@ def test_without_shootdown_a_stale_address_still_works(space: MakeSpace, paging:
     area = kernel.vmalloc.vmalloc(4 * PAGE)
     # The engine holds one translation for all pages of the same number modulo 256, code included.
     page = area + 3 * PAGE
-    kernel.this_cpu = kernel.cpus[1]
+    kernel.smp.this_cpu = kernel.cpus[1]
     clear(kernel, page)
-    kernel.this_cpu = kernel.cpus[0]
+    kernel.smp.this_cpu = kernel.cpus[0]
     kernel.vmalloc.vfree(area)
-    kernel.this_cpu = kernel.cpus[1]
+    kernel.smp.this_cpu = kernel.cpus[1]
     clear(kernel, page)
 
 
@@ -185,7 +188,7 @@ def test_ring_3_reaches_none_of_it(space: MakeSpace, paging: str) -> None:
     made = space(paging=paging)
     area = made.kernel.vmalloc.vmalloc(PAGE)
     clear(made.kernel, area)
-    entry = made.kernel.tables.lookup_pte(made.kernel.kernel_pgd, area)
+    entry = made.kernel.tables.lookup_pte(made.kernel.tables.kernel_pgd, area)
     assert not entry & 4
 
 
@@ -193,8 +196,8 @@ def test_ring_3_reaches_none_of_it(space: MakeSpace, paging: str) -> None:
 def test_a_directory_with_another_table(paging: str) -> None:
     """2.6 stops when a directory and the reference name different tables for the same kernel addresses."""
     kernel = boot(paging, policies={"kernel_pmd": "process"})
-    mm = kernel.new_mm()
+    mm = kernel.mmu.mm_alloc()
     kernel.tables.map_page(mm.pgd, kernel.layout.vmalloc.start, kernel.tables.pfn_pte(5, 1), user=False)
     kernel.vmalloc.vmalloc(PAGE)
     with pytest.raises(TableError, match="the kernel's own names"):
-        kernel.tables.sync_directory(mm.pgd, kernel.kernel_pgd, kernel.layout.vmalloc.start)
+        kernel.tables.sync_directory(mm.pgd, kernel.tables.kernel_pgd, kernel.layout.vmalloc.start)

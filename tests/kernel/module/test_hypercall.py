@@ -11,13 +11,14 @@ from elftools.elf.elffile import ELFFile
 
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.module.hypercall import GuestKernelBug, NoSuchExport
-from sandbox.kernel.module.ksyms import DATA, ROUTINES, answered
+from sandbox.kernel.module.ksyms import DATA, ROUTINES
 from tests.conftest import Run
-from tests.kernel.mm.machines import boot
+from tests.kernel.mm.machines import boot, boot_system
 from tests.kernel.module.conftest import Compile
 
 ROOT = Path(__file__).resolve().parents[3]
-NAMES = {each.name for each in answered()} | ROUTINES.keys() | set(DATA)
+EXPORTS = boot_system().gate.exports
+NAMES = {each.name for each in EXPORTS} | ROUTINES.keys() | set(DATA)
 INTERNAL = {"__kmalloc_corrupted", "nr_sections", "init_only"}
 
 
@@ -33,21 +34,21 @@ def test_the_header_has_every_symbol(compiled: Compile) -> None:
 def test_the_page_has_every_call() -> None:
     page = (ROOT / "docs" / "modules.md").read_text()
     named = set(re.findall(r"`(\w+)[`(]", page))
-    assert {each.name for each in answered()} | ROUTINES.keys() <= named | INTERNAL
+    assert {each.name for each in EXPORTS} | ROUTINES.keys() <= named | INTERNAL
 
 
 def test_stubs_are_enough() -> None:
     kernel = boot()
     stubs = kernel.image.symbols["export_stubs"]
     assert stubs % 16 == 0
-    assert len(answered()) <= 128
-    for number, each in enumerate(answered()):
-        assert kernel.peek(None, stubs + 16 * number, 5) == b"\xb8" + number.to_bytes(4, "little"), each.name
+    assert len(EXPORTS) <= 128
+    for number, each in enumerate(EXPORTS):
+        assert kernel.peek.peek(None, stubs + 16 * number, 5) == b"\xb8" + number.to_bytes(4, "little"), each.name
 
 
 def test_the_numbers_in_assembly_are_right() -> None:
     text = (ROOT / "asm" / "kernel" / "kernel.inc").read_text()
-    names = [each.name for each in answered()]
+    names = [each.name for each in EXPORTS]
     for symbol, name in (
         ("GATE_KMALLOC", "kmalloc"),
         ("GATE_KFREE", "kfree"),
@@ -70,8 +71,9 @@ def test_from_ring_3_it_is_a_general_protection_fault(run: Run) -> None:
 
 
 def test_bugs_can_be_reported_instead() -> None:
-    kernel = boot(policies={"bugs": "report"})
-    symbols = kernel.gate_table.symbols
+    system = boot_system(policies={"bugs": "report"})
+    kernel = system.kernel
+    symbols = system.gate.symbols
     assert kernel.this_cpu.call_c(symbols["vfree"], 0xC5000000) == 0
     assert kernel.this_cpu.call_c(symbols["free_page"], PAGE_OFFSET) == 0
     assert b"no area begins there" in kernel.log.text
@@ -80,42 +82,44 @@ def test_bugs_can_be_reported_instead() -> None:
 
 
 def test_panic() -> None:
-    kernel = boot()
+    system = boot_system()
     with pytest.raises(GuestKernelBug, match="Kernel panic"):
-        kernel.this_cpu.call_c(kernel.gate_table.symbols["panic"], PAGE_OFFSET + 0x100000)
+        system.kernel.this_cpu.call_c(system.gate.symbols["panic"], PAGE_OFFSET + 0x100000)
 
 
 def test_panic_ends_the_run_under_every_policy() -> None:
-    kernel = boot(policies={"bugs": "report"})
+    system = boot_system(policies={"bugs": "report"})
     with pytest.raises(GuestKernelBug, match="Kernel panic"):
-        kernel.this_cpu.call_c(kernel.gate_table.symbols["panic"], PAGE_OFFSET + 0x100000)
+        system.kernel.this_cpu.call_c(system.gate.symbols["panic"], PAGE_OFFSET + 0x100000)
 
 
 def test_a_stack_behind_the_end_of_memory() -> None:
-    kernel = boot(ram=6 << 20)
-    assert kernel.gate_table.arguments(PAGE_OFFSET + 0x700000, 3) == (0, 0, 0)
+    system = boot_system(ram=6 << 20)
+    assert system.gate.arguments(PAGE_OFFSET + 0x700000, 3) == (0, 0, 0)
 
 
 def test_arguments_on_a_stack_in_vmalloc_space() -> None:
     """A module may switch to a stack of its own; the words are found wherever it lies."""
-    kernel = boot()
+    system = boot_system()
+    kernel = system.kernel
     area = kernel.vmalloc.vmalloc(4096)
     for number, word in enumerate((0xAAAA, 5, 6, 7)):
         kernel.this_cpu.call_c(kernel.image.symbols["writel"], word, area + 4 * number)
-    assert kernel.gate_table.arguments(area, 3) == (5, 6, 7)
-    assert kernel.gate_table.caller(area) == 0xAAAA
-    assert kernel.gate_table.arguments(0x1000, 2) == (0, 0)
+    assert system.gate.arguments(area, 3) == (5, 6, 7)
+    assert kernel.peek.word(area) == 0xAAAA
+    assert system.gate.arguments(0x1000, 2) == (0, 0)
 
 
 def test_where_nothing_may_sleep() -> None:
-    kernel = boot()
-    kernel.in_interrupt = True
+    system = boot_system()
+    kernel = system.kernel
+    kernel.smp.in_interrupt = True
     for name in ("schedule", "sleep_on", "interruptible_sleep_on", "vmalloc"):
         with pytest.raises(GuestKernelBug, match="in an interrupt"):
-            kernel.this_cpu.call_c(kernel.gate_table.symbols[name], 4096)
+            kernel.this_cpu.call_c(system.gate.symbols[name], 4096)
 
 
 def test_a_bad_format_is_a_bug() -> None:
-    kernel = boot()
+    system = boot_system()
     with pytest.raises(GuestKernelBug, match="a string at 0x00000010, where nothing is mapped"):
-        kernel.this_cpu.call_c(kernel.gate_table.symbols["printk"], 0x10)
+        system.kernel.this_cpu.call_c(system.gate.symbols["printk"], 0x10)

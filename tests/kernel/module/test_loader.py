@@ -25,7 +25,7 @@ from sandbox.runner.target import ModuleFile, resolve
 from sandbox.x86.errors import SandboxError
 from tests.conftest import Run
 from tests.kernel.calls import results
-from tests.kernel.mm.machines import boot, physical
+from tests.kernel.mm.machines import boot_system, physical
 
 Build = Callable[..., bytes]
 ADDER = """
@@ -69,26 +69,27 @@ class Linked(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kernel = boot()
+        self.system = boot_system()
+        self.kernel = self.system.kernel
         self.present: list[str] = []
         self.kernel.vmalloc.vfree(self.kernel.vmalloc.vmalloc(20 * 4096))
-        self.free = self.kernel.frames.free_frames
+        self.free = self.kernel.pgdat.free_frames
 
     @rule(name=st.sampled_from("abcd"))
     def load(self, name: str) -> None:
         data, needs = self.objects[name]
         if name in self.present:
             with pytest.raises(ModuleError) as caught:
-                self.kernel.modules.load(name, data)
+                self.system.modules.load(name, data)
             assert caught.value.errno == EEXIST
         elif set(needs) <= set(self.present):
-            module = self.kernel.modules.load(name, data)
+            module = self.system.modules.load(name, data)
             self.present.append(name)
             assert physical(self.kernel, module.base) is not None
             assert {each.name for each in module.needs} == set(needs)
         else:
             with pytest.raises(ModuleError, match="unresolved symbol") as caught:
-                self.kernel.modules.load(name, data)
+                self.system.modules.load(name, data)
             assert caught.value.errno == ENOENT
 
     @rule(name=st.sampled_from("abcd"))
@@ -96,11 +97,11 @@ class Linked(RuleBasedStateMachine):
         users = [other for other in self.present if name in self.objects[other][1]]
         if name not in self.present or users:
             with pytest.raises(ModuleError) as caught:
-                self.kernel.modules.unload(name)
+                self.system.modules.unload(name)
             assert caught.value.errno == (EBUSY if users else ENOENT)
             return
-        base = self.kernel.modules.find(name).base  # type: ignore[union-attr]
-        self.kernel.modules.unload(name)
+        base = self.system.modules.find(name).base  # type: ignore[union-attr]
+        self.system.modules.unload(name)
         self.present.remove(name)
         assert physical(self.kernel, base) is None, "after unload there are no entries"
 
@@ -108,7 +109,7 @@ class Linked(RuleBasedStateMachine):
     @rule(data=st.data(), word=st.integers(0, 1000))
     def call(self, data: st.DataObject, word: int) -> None:
         name = data.draw(st.sampled_from(self.present))
-        module = self.kernel.modules.find(name)
+        module = self.system.modules.find(name)
         assert module is not None
         depth = {"a": 1, "b": 12, "c": 123, "d": 1000}[name]
         assert self.kernel.this_cpu.call_c(module.symbols[f"{name}_add"], word) == word + depth
@@ -116,13 +117,13 @@ class Linked(RuleBasedStateMachine):
     @invariant()
     def books_balance(self) -> None:
         kernel = self.kernel
-        assert [module.name for module in kernel.modules.loaded] == self.present
+        assert [module.name for module in self.system.modules.loaded] == self.present
         assert len(kernel.vmalloc.areas) == len(self.present)
         pages = sum(len(area.frames) for area in kernel.vmalloc.areas)
-        assert kernel.frames.free_frames == self.free - pages
-        for module in kernel.modules.loaded:
+        assert kernel.pgdat.free_frames == self.free - pages
+        for module in self.system.modules.loaded:
             users = sum(module.name in self.objects[other][1] for other in self.present)
-            assert kernel.modules.use_count(module) == users
+            assert self.system.modules.use_count(module) == users
 
 
 def test_modules_that_need_each_other(build: Build) -> None:
@@ -186,7 +187,7 @@ def test_what_cannot_be_linked(build: Build, text: str, why: str) -> None:
 def test_a_weak_symbol_may_be_missing(build: Build) -> None:
     text = ".globl init_module\n.weak nobody\ninit_module: mov eax, offset nobody\n ret"
     with load(build(text)) as session:
-        assert session.kernel.modules.loaded
+        assert session.modules.loaded
 
 
 def test_init_may_say_no(build: Build) -> None:
@@ -223,7 +224,7 @@ def test_code_runs_and_data_does_not(build: Build) -> None:
 def test_a_call_into_freed_text(build: Build) -> None:
     with load(build(GOOD)) as session:
         kernel = session.kernel
-        init = kernel.modules.loaded[0].symbols["init_module"]
+        init = session.modules.loaded[0].symbols["init_module"]
         session.unload_modules()
         with pytest.raises(GuestKernelBug, match=r"kernel (fetch|read) not-present"):
             kernel.this_cpu.call_c(init)
@@ -306,9 +307,9 @@ def test_a_count_that_others_lowered(build: Build) -> None:
     one = build(".globl init_module, lower\ninit_module: xor eax, eax\n ret\nlower: jmp mod_dec_use_count")
     two = build(".globl init_module\ninit_module: call lower\n call lower\n xor eax, eax\n ret")
     with load(one) as session:
-        session.kernel.modules.load("two", two)
-        session.kernel.modules.unload("two")
-        session.kernel.modules.unload("m")
+        session.modules.load("two", two)
+        session.modules.unload("two")
+        session.modules.unload("m")
 
 
 def test_nameless_modules(run: Run, build: Build) -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.kernel.module.printk import LOG_BYTES, WIDEST, Log, format_text
-from tests.kernel.mm.machines import boot
+from sandbox.kernel.base.printk import LOG_BYTES, Log
+from sandbox.kernel.module.printk import WIDEST, format_text
+from tests.kernel.mm.machines import boot_system
 
 LIBC = ctypes.CDLL(None)
 
@@ -83,7 +84,8 @@ def test_the_log() -> None:
 
 
 def test_from_guest_code() -> None:
-    kernel = boot()
+    system = boot_system()
+    kernel = system.kernel
     address = kernel.kmalloc.kmalloc(100, 3)
     pfn = address - 0xC0000000
     text = b"<6>%s has %d of %#x\n\0frame\0"
@@ -91,7 +93,7 @@ def test_from_guest_code() -> None:
         (word,) = struct.unpack("<I", text[at : at + 4].ljust(4, b"\0"))
         kernel.this_cpu.call_c(kernel.image.symbols["writel"], word, address + at)
     assert pfn
-    assert kernel.this_cpu.call_c(kernel.gate_table.symbols["printk"], address, address + 21, 5, 0xFF) == 20
+    assert kernel.this_cpu.call_c(system.gate.symbols["printk"], address, address + 21, 5, 0xFF) == 20
     assert bytes(kernel.log.text) == b"frame has 5 of 0xff\n"
 
 

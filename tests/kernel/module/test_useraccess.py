@@ -6,7 +6,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox.kernel.mm.mmap import do_munmap
 from sandbox.kernel.module.hypercall import GuestKernelBug
 from sandbox.kernel.module.useraccess import KERNEL_DS, VERIFY_READ, VERIFY_WRITE
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
@@ -17,11 +16,11 @@ LAYOUT = st.lists(st.sampled_from("rw-"), min_size=4, max_size=4)
 
 
 def call(made: Space, name: str, *arguments: int) -> int:
-    return made.cpu.call_c(made.kernel.gate_table.symbols[name], *arguments)
+    return made.cpu.call_c(made.session.system.gate.symbols[name], *arguments)
 
 
 def lay(made: Space, layout: list[str]) -> None:
-    do_munmap(made.kernel, made.task, AREA - PAGE, 6 * PAGE)
+    made.kernel.mmap.do_munmap(made.task, AREA - PAGE, 6 * PAGE)
     for number, kind in enumerate(layout):
         if kind != "-":
             made.map(1, AREA + number * PAGE, 3 if kind == "w" else 1)
@@ -47,7 +46,9 @@ def test_residues(space: MakeSpace, layout: list[str], start: int, size: int) ->
     assert call(made, "clear_user", AREA + start, size) == size - reach(layout, start, size, "w")
     got = reach(layout, start, size, "rw")
     assert call(made, "copy_from_user", buffer, AREA + start, size) == size - got
-    assert made.kernel.peek(None, buffer, size) == bytes(size), "zeros were cleared, and what was not read is zeros"
+    assert made.kernel.peek.peek(None, buffer, size) == bytes(size), (
+        "zeros were cleared, and what was not read is zeros"
+    )
     wanted = all(layout[page] == "w" for page in range(start // PAGE, (start + max(size, 1) - 1) // PAGE + 1))
     for at in (AREA + start,) if size else ():
         assert (call(made, "verify_area", VERIFY_WRITE, at, size) == 0) == wanted
@@ -61,7 +62,7 @@ def test_single_words(space: MakeSpace) -> None:
     for size, shown in ((1, 0x78), (2, 0x5678), (4, 0x12345678)):
         assert call(made, "__put_user", 0x12345678, AREA + 8, size) == 0
         assert call(made, "__get_user", word, AREA + 8, size) == 0
-        assert made.kernel.peek(None, word, 4) == shown.to_bytes(4, "little")
+        assert made.kernel.peek.peek(None, word, 4) == shown.to_bytes(4, "little")
     assert call(made, "__get_user", word, AREA + PAGE - 1, 4) == EFAULT
     assert call(made, "__put_user", 1, AREA + PAGE, 1) == EFAULT
     assert call(made, "__put_user", 1, 0xC0000000, 4) == EFAULT
@@ -135,21 +136,20 @@ def test_no_faults_are_answered_in_an_interrupt(space: MakeSpace) -> None:
     made = space()
     made.map(1)
     word = made.kernel.kmalloc.kmalloc(16, 3)
-    made.kernel.in_interrupt = True
+    made.kernel.smp.in_interrupt = True
     assert call(made, "copy_from_user", word, AREA, 4) == 4
-    made.kernel.in_interrupt = False
+    made.kernel.smp.in_interrupt = False
     assert call(made, "copy_from_user", word, AREA, 4) == 0
 
 
 def test_borrowing_ends_with_the_call(space: MakeSpace) -> None:
     """A module that leaves without unuse_mm: the kernel says so and gives the memory back."""
-    from sandbox.kernel.module.entry import run_in_task
-
     made = space()
     kernel = made.kernel
-    use = kernel.gate_table.symbols["use_mm"]
-    assert run_in_task(kernel, use, made.task.pid) == 0
+    run_in_task = made.session.modules._entry.run_in_task
+    use = made.session.system.gate.symbols["use_mm"]
+    assert run_in_task(use, made.task.pid) == 0
     assert b"left without unuse_mm" in kernel.log.text
     assert made.task.borrowed_mms == []
     assert made.mm.users == 1
-    assert run_in_task(kernel, use, 99) == (1 << 32) - 3
+    assert run_in_task(use, 99) == (1 << 32) - 3

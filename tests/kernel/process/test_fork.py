@@ -42,13 +42,14 @@ def test_every_frame_comes_back(session: MakeSession, paging: str, cpus: int) ->
     assert (result.status, result.error) == (0, "")
     kernel = made.kernel
     assert not kernel.tasks
-    spare = sum(len(frames) for _, frames in kernel._spare_stacks)
-    held = kernel.frames.total_frames - kernel.frames.free_frames
+    spare = sum(len(frames) for _, frames in kernel.stacks._stacks)
+    held = kernel.pgdat.total_frames - kernel.pgdat.free_frames
     assert held == spare + len(kernel.pagecache)
     kernel.pagecache.shrink_mmap(1 << 20)
-    assert kernel.frames.total_frames - kernel.frames.free_frames == spare
-    assert all(depth == 0 for depth in kernel.kmap.depth)
-    assert all(cpu.current is None and not cpu.runqueue for cpu in kernel.cpus)
+    assert kernel.pgdat.total_frames - kernel.pgdat.free_frames == spare
+    assert all(depth == 0 for depth in kernel.highmem.depth)
+    assert all(cpu.current is None for cpu in kernel.cpus)
+    assert not any(queue.tasks for queue in kernel.sched._queues)
 
 
 def test_descriptors_share_their_position(run: Run) -> None:
@@ -233,8 +234,8 @@ v:      .long 0
     result = made.finish()
     assert (result.status, result.signal, result.error) == (0, 0, ""), result.headline()
     kernel = made.kernel
-    spare = sum(len(frames) for _, frames in kernel._spare_stacks)
-    assert kernel.frames.total_frames - kernel.frames.free_frames == spare + len(kernel.pagecache)
+    spare = sum(len(frames) for _, frames in kernel.stacks._stacks)
+    assert kernel.pgdat.total_frames - kernel.pgdat.free_frames == spare + len(kernel.pagecache)
 
 
 def test_zombies_have_no_memory(session: MakeSession) -> None:

@@ -24,6 +24,7 @@ from sandbox.kernel.drivers.console import BytesSource, CaptureSink, standard_st
 from sandbox.kernel.fs.ramfs import RamFs
 from sandbox.kernel.vfs.file import FdTable, File
 from sandbox.kernel.vfs.namei import Dentry, lookup
+from sandbox.kernel.vfs.operations import NO_OPERATIONS
 
 
 def fails(call: Callable[[], object]) -> int:
@@ -70,7 +71,7 @@ class TestSeek:
         assert fails(lambda: file().seek(offset, whence)) == error
 
     def test_streams_have_no_position(self) -> None:
-        stdin, *_ = standard_streams(BytesSource(), CaptureSink(), CaptureSink())
+        stdin, *_ = standard_streams(NO_OPERATIONS, BytesSource(), CaptureSink(), CaptureSink())
         assert fails(lambda: File(stdin, O_RDONLY).seek(0, 0)) == errno.ESPIPE
 
 

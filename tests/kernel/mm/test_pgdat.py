@@ -7,9 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.mm import mmzone as zone
-from sandbox.kernel.mm.frames import FrameAllocator, OutOfMemory
 from sandbox.kernel.mm.page import PG_HIGHMEM, PG_TABLE, BadPage, MemMap
+from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.machine.memory import PhysicalMemory
 
 LOW, HIGH = [(1, 15), (600, 20)], [(1000, 30)]
@@ -17,9 +18,9 @@ OWNED = {*range(1, 16), *range(600, 620)}
 HIGH_OWNED = set(range(1000, 1030))
 
 
-def allocator(low: list[tuple[int, int]] = LOW, high: list[tuple[int, int]] = HIGH) -> FrameAllocator:
+def allocator(low: list[tuple[int, int]] = LOW, high: list[tuple[int, int]] = HIGH) -> PgDat:
     memory = PhysicalMemory(8 << 20)
-    return FrameAllocator(MemMap(memory, 0x200000, 2048), low, high)
+    return PgDat(MemMap(memory, 0x200000, 2048), low, high)
 
 
 class Machine(RuleBasedStateMachine):
@@ -35,9 +36,9 @@ class Machine(RuleBasedStateMachine):
         free = (OWNED | (HIGH_OWNED if highmem else set())) - self.held.keys()
         if not free:
             with pytest.raises(OutOfMemory):
-                self.allocator.alloc_frame(highmem)
+                self.allocator.rmqueue_pcp(highmem)
             return
-        pfn = self.allocator.alloc_frame(highmem)
+        pfn = self.allocator.rmqueue_pcp(highmem)
         assert pfn in free
         if highmem and HIGH_OWNED - self.held.keys():
             assert pfn in HIGH_OWNED
@@ -85,23 +86,23 @@ def test_frames_are_opened_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(zone, "OPEN_BLOCK", 8)
     every = allocator([(600, 20)], [])
     assert every.memmap.reserved(600)
-    assert every.alloc_frame() == 600
+    assert every.rmqueue_pcp() == 600
     assert [every.memmap.reserved(pfn) for pfn in (607, 608)] == [False, True]
     assert every.free_frames == 19
-    assert sorted(every.alloc_frame() for _ in range(19)) == list(range(601, 620))
+    assert sorted(every.rmqueue_pcp() for _ in range(19)) == list(range(601, 620))
 
 
 def test_last_freed_first_used() -> None:
     every = allocator()
-    first, second = every.alloc_frame(), every.alloc_frame()
+    first, second = every.rmqueue_pcp(), every.rmqueue_pcp()
     every.put_page(first)
     every.put_page(second)
-    assert every.alloc_frame() == second
+    assert every.rmqueue_pcp() == second
 
 
 def test_freeing_forgets_flags_but_not_the_zone() -> None:
     every = allocator()
-    pfn = every.alloc_frame(highmem=True)
+    pfn = every.rmqueue_pcp(highmem=True)
     every.memmap.set_flags(pfn, every.memmap.flags(pfn) | PG_TABLE)
     every.put_page(pfn)
     assert every.memmap.flags(pfn) & PG_HIGHMEM
@@ -112,16 +113,16 @@ def test_freeing_forgets_flags_but_not_the_zone() -> None:
 
 def test_a_free_frame_with_a_count_is_noticed() -> None:
     every = allocator()
-    pfn = every.alloc_frame()
+    pfn = every.rmqueue_pcp()
     every.put_page(pfn)
     every.memmap.get_page(pfn)
     with pytest.raises(BadPage):
-        every.alloc_frame()
+        every.rmqueue_pcp()
 
 
 def test_out_of_memory_says_how_much_there_is() -> None:
     every = allocator([(1, 1)], [])
-    every.alloc_frame()
+    every.rmqueue_pcp()
     with pytest.raises(OutOfMemory) as caught:
-        every.alloc_frame(highmem=True)
+        every.rmqueue_pcp(highmem=True)
     assert "0 of 1" in caught.value.detail

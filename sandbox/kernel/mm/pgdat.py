@@ -1,4 +1,4 @@
-"""Frames by number: three zones behind one door, and lists of single frames for each CPU (MM 2, post 000).
+"""The machine's zones behind one door, and each CPU's list of single frames (pcp; MM 2, post 000).
 
 Nine requests in ten are for one page (post 000), so these are served from a list of the CPU that asks, without the
 zone's lock; the list is filled and emptied a batch at a time.  Larger blocks come from the zones.  Requests go down
@@ -7,9 +7,10 @@ from the zone that they prefer: HIGHMEM, NORMAL (16 MB and up), DMA.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import (
     COUNT,
@@ -23,22 +24,16 @@ from sandbox.kernel.mm.page import (
     BadPage,
     MemMap,
 )
-from sandbox.x86.errors import SandboxError
 
 DMA_END = 16 << 20 >> 12
 """Frames below this number are within reach of an ISA card."""
 BATCH_ORDER = 5
 """A CPU's list is filled with a block of 2^5 frames: 2.0's largest, which need not be cut."""
-HOT_CEILING = 96
+PCP_CEILING = 96
 """A longer list gives a batch back."""
+NOTHING_BROKEN = Breakage()
 ORDERS = 6
 """2.0's NR_MEM_LISTS: blocks of up to 32 frames (128 KB), as post 002 says."""
-
-
-class OutOfMemory(SandboxError):
-    """No frame is left for a request.  The process that asked is killed; boot fails."""
-
-    exit_status = 1
 
 
 @dataclass(slots=True)
@@ -48,7 +43,6 @@ class Requests:
     singles: int = 0
     blocks: int = 0
     refills: int = 0
-    drains: int = 0
 
     @property
     def hit_rate(self) -> float:
@@ -61,7 +55,7 @@ class Requests:
         return self.singles / (self.singles + self.blocks) if self.singles else 0.0
 
 
-class FrameAllocator:
+class PgDat:
     """Zones over ranges of ``low`` and ``high`` frames, counted in mem_map; ``cpus`` lists of single frames."""
 
     def __init__(
@@ -71,11 +65,11 @@ class FrameAllocator:
         high: Iterable[tuple[int, int]],
         orders: int = ORDERS,
         cpus: int = 1,
-        switches: Collection[str] = (),
+        broken: Breakage = NOTHING_BROKEN,
     ) -> None:
         self.memmap = memmap
         self.orders = orders
-        self._batch_order, self._ceiling = (0, 0) if "no-hot-list" in switches else (BATCH_ORDER, HOT_CEILING)
+        self._batch_order, self._ceiling = (0, 0) if broken("no-hot-list") else (BATCH_ORDER, PCP_CEILING)
         low = list(low)
         dma = [(first, min(count, DMA_END - first)) for first, count in low]
         normal = [(max(first, DMA_END), count - max(0, DMA_END - first)) for first, count in low]
@@ -84,9 +78,9 @@ class FrameAllocator:
         self.high = Zone("HIGHMEM", 2, high, PG_HIGHMEM, memmap, orders)
         self.zones = (self.dma, self.normal, self.high)
         for zone in self.zones:
-            zone.joins = "no-buddy-join" not in switches
-            zone.checks_holes = "no-hole-check" not in switches
-        self._hot: list[tuple[list[int], list[int], list[int]]] = [([], [], []) for _ in range(cpus)]
+            zone.joins = not broken("no-buddy-join")
+            zone.checks_holes = not broken("no-hole-check")
+        self._pcp: list[tuple[list[int], list[int], list[int]]] = [([], [], []) for _ in range(cpus)]
         self.requests = Requests()
         self.free_frames = sum(zone.total for zone in self.zones)
         """Frames that nobody holds: on the lists of zones and CPUs, or not opened yet."""
@@ -94,15 +88,15 @@ class FrameAllocator:
 
     # -- single frames -------------------------------------------------------------------------------------------
 
-    def alloc_frame(self, highmem: bool = False, cpu: int = 0) -> int:
+    def rmqueue_pcp(self, highmem: bool = False, cpu: int = 0) -> int:
         """A frame number with count 1; its contents are whatever was left in it.
 
         Raises OutOfMemory.  ``highmem`` says that the caller reaches it through kmap only.
         """
-        hot = self._hot[cpu][2 if highmem else 1]
-        if not hot:
-            hot = self._refill(cpu, highmem)
-        pfn = hot.pop()
+        pcp = self._pcp[cpu][2 if highmem else 1]
+        if not pcp:
+            pcp = self._refill(cpu, highmem)
+        pfn = pcp.pop()
         memmap = self.memmap
         at = memmap.bases[pfn >> memmap.shift] + pfn * STRUCT_PAGE_WORDS
         words = memmap.words
@@ -143,11 +137,11 @@ class FrameAllocator:
             zone = 2 if flags & PG_HIGHMEM else 0 if flags & PG_DMA else 1
             words[at] = flags & (PG_OPEN | PG_HIGHMEM | PG_DMA)
             words[at + COUNT] = 0
-            hot = self._hot[cpu][zone]
-            hot.append(pfn)
+            pcp = self._pcp[cpu][zone]
+            pcp.append(pfn)
             self.free_frames += 1
-            if len(hot) > self._ceiling:
-                self._drain(zone, hot, 1 << self._batch_order)
+            if len(pcp) > self._ceiling:
+                self._drain(zone, pcp, 1 << self._batch_order)
             return True
         if count == 0:
             raise BadPage(f"frame {pfn:#x} is freed and has no user: freed twice, or inside a block")
@@ -157,37 +151,36 @@ class FrameAllocator:
     def _refill(self, cpu: int, highmem: bool) -> list[int]:
         """A list of this CPU with frames in it, of the first zone that has some.  Raises OutOfMemory."""
         self.requests.refills += 1
-        lists = self._hot[cpu]
+        lists = self._pcp[cpu]
         for _ in range(2):
             for zone in (self.zones if highmem else self.zones[:2])[::-1]:
-                hot = lists[zone.index]
-                if not hot:
-                    hot.extend(zone.rmqueue_bulk(self._batch_order))
-                if hot:
-                    return hot
-            if len(self._hot) == 1:
+                pcp = lists[zone.index]
+                if not pcp:
+                    pcp.extend(zone.rmqueue_bulk(self._batch_order))
+                if pcp:
+                    return pcp
+            if len(self._pcp) == 1:
                 break
             self.drain()
         raise OutOfMemory("out of memory: no free frame", self.report())
 
-    def _drain(self, zone: int, hot: list[int], count: int) -> None:
+    def _drain(self, zone: int, pcp: list[int], count: int) -> None:
         """Give the oldest of a list back to its zone."""
-        self.requests.drains += 1
         free_one_page = self.zones[zone].free_one_page
-        for pfn in hot[:count]:
+        for pfn in pcp[:count]:
             free_one_page(pfn, 0)
-        del hot[:count]
+        del pcp[:count]
 
     def drain(self) -> None:
         """Give every CPU's list back to the zones, so that blocks can join."""
-        for lists in self._hot:
-            for zone, hot in enumerate(lists):
-                if hot:
-                    self._drain(zone, hot, len(hot))
+        for lists in self._pcp:
+            for zone, pcp in enumerate(lists):
+                if pcp:
+                    self._drain(zone, pcp, len(pcp))
 
     # -- blocks --------------------------------------------------------------------------------------------------
 
-    def alloc_block(self, order: int, zones: Iterable[Zone], cpu: int = 0) -> int:
+    def rmqueue(self, order: int, zones: Iterable[Zone], cpu: int = 0) -> int:
         """The first frame, with count 1, of 2^order frames in a row, from the first zone that has them.
 
         Raises OutOfMemory, also for an order that no list has.
@@ -198,7 +191,7 @@ class FrameAllocator:
         zones = list(zones)
         for attempt in range(2):
             for zone in zones:
-                pfn = zone.rmqueue(order) if order else self._take_one(zone, self._hot[cpu][zone.index])
+                pfn = zone.rmqueue(order) if order else self._take_one(zone, self._pcp[cpu][zone.index])
                 if pfn is not None:
                     at = self.memmap.at(pfn)
                     words = self.memmap.words
@@ -216,11 +209,11 @@ class FrameAllocator:
                 self.drain()
         raise OutOfMemory(f"out of memory: no {1 << order} free frames in a row", self.report())
 
-    def _take_one(self, zone: Zone, hot: list[int]) -> int | None:
-        if not hot:
+    def _take_one(self, zone: Zone, pcp: list[int]) -> int | None:
+        if not pcp:
             self.requests.refills += 1
-            hot.extend(zone.rmqueue_bulk(self._batch_order))
-        return hot.pop() if hot else None
+            pcp.extend(zone.rmqueue_bulk(self._batch_order))
+        return pcp.pop() if pcp else None
 
     def free_block(self, pfn: int, order: int, cpu: int = 0) -> bool:
         """Drop a reference on a block; True when it was the last.
@@ -263,10 +256,10 @@ class FrameAllocator:
 
     def isolate(self, pfn: int) -> bool:
         """Take one free frame out of whatever list holds it; False when somebody has it."""
-        for lists in self._hot:
-            for hot in lists:
-                if pfn in hot:
-                    hot.remove(pfn)
+        for lists in self._pcp:
+            for pcp in lists:
+                if pfn in pcp:
+                    pcp.remove(pfn)
                     self.free_frames -= 1
                     return True
         if any(zone.remove(pfn) for zone in self.zones):
@@ -278,19 +271,19 @@ class FrameAllocator:
 
     def zone_free(self, zone: Zone) -> int:
         """Free frames of a zone, those on the CPUs' lists too."""
-        return zone.listed + zone.waiting + sum(len(lists[zone.index]) for lists in self._hot)
+        return zone.listed + zone.waiting + sum(len(lists[zone.index]) for lists in self._pcp)
 
-    def hot_frames(self, zone: Zone) -> list[list[int]]:
+    def pcp_frames(self, zone: Zone) -> list[list[int]]:
         """The frames of a zone on each CPU's list."""
-        return [lists[zone.index] for lists in self._hot]
+        return [lists[zone.index] for lists in self._pcp]
 
     def free_list(self) -> Iterator[int]:
         """Every opened frame that nobody holds."""
         for zone in self.zones:
             for pfn, order in zone.blocks():
                 yield from range(pfn, pfn + (1 << order))
-            for hot in self.hot_frames(zone):
-                yield from hot
+            for pcp in self.pcp_frames(zone):
+                yield from pcp
 
     def report(self) -> str:
         """One line a zone, for errors."""

@@ -1,0 +1,59 @@
+"""Interrupts: devices ask, handlers answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sandbox.engine.context import CpuContext
+from sandbox.kernel.arch.cpu import Smp
+from sandbox.kernel.base.printk import Log
+from sandbox.machine.board import Board
+
+EFLAGS_IF = 1 << 9
+
+
+class Interrupts:
+    """Which function of guest kernel code answers which vector.
+
+    ``check_limits`` raises when answering goes on for ever.
+    """
+
+    __slots__ = ("_board", "_check_limits", "_log", "_smp", "handlers")
+
+    def __init__(self, smp: Smp, board: Board, log: Log, check_limits: Callable[[], None]) -> None:
+        self._smp, self._board, self._log = smp, board, log
+        self._check_limits = check_limits
+        self.handlers: dict[int, int] = {}
+        """Linear addresses, by vector."""
+
+    @property
+    def asked(self) -> bool:
+        """A device waits for an answer."""
+        return self._board.asked
+
+    def do_irq(self, interrupted: CpuContext | None = None) -> None:
+        """Answer what devices asked for, unless the interrupted code has interrupts off; None is code that never has.
+
+        A handler runs at once and may not sleep.  Devices' interrupts go to one CPU; where that is another one than
+        the present, it is interrupted there.  Raises what ``check_limits`` raises when they never end.
+        """
+        smp, board = self._smp, self._board
+        if smp.in_interrupt or (interrupted is not None and not interrupted.eflags & EFLAGS_IF):
+            return
+        target = smp.cpus[board.interrupt_cpu]
+        board.asked = False
+        while board.pending(target.index) is not None:
+            vector = board.acknowledge(target.index)
+            handler = self.handlers.get(vector)
+            if handler is None:
+                self._log.printk(f"unexpected interrupt: vector {vector:#x}\n")
+                continue
+            this_cpu, smp.this_cpu = smp.this_cpu, target
+            smp.in_interrupt = True
+            try:
+                with target.on_interrupt_stack(interrupted is None or target is not this_cpu):
+                    target.call_c(handler, vector)
+            finally:
+                smp.in_interrupt = False
+                smp.this_cpu = this_cpu
+            self._check_limits()

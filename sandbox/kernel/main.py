@@ -1,0 +1,174 @@
+"""start_kernel: builds the record floor by floor, then wires what stands above it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.irq import Interrupts
+from sandbox.kernel.arch.vmlinux import kernel_image
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.printk import Log
+from sandbox.kernel.base.stats import Stats
+from sandbox.kernel.base.time import Clock
+from sandbox.kernel.base.trace import Trace
+from sandbox.kernel.drivers.chrdev import ByteOperations, memory_devices
+from sandbox.kernel.drivers.jobctl import JobControl
+from sandbox.kernel.fs.namespace import FileSystem
+from sandbox.kernel.inspect.symbolize import Symbols
+from sandbox.kernel.ipc.pipe_io import Pipes
+from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.access import Peek
+from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.fault import PageFaults
+from sandbox.kernel.mm.filemap import PageCache
+from sandbox.kernel.mm.generic_file import GenericFile
+from sandbox.kernel.mm.highmem import Highmem
+from sandbox.kernel.mm.hotplug import Hotplug
+from sandbox.kernel.mm.ioremap import IoRemap
+from sandbox.kernel.mm.isahole import IsaHole
+from sandbox.kernel.mm.kmalloc import Kmalloc
+from sandbox.kernel.mm.mm import MmList
+from sandbox.kernel.mm.mmap import Mmap
+from sandbox.kernel.mm.mmu_context import MmuContext
+from sandbox.kernel.mm.mremap import Mremap
+from sandbox.kernel.mm.msync import Writeback
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgalloc import TableFrames
+from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.mm.uaccess import UserAccess
+from sandbox.kernel.mm.vmalloc import Vmalloc
+from sandbox.kernel.mm.vmscan import Shrinkers
+from sandbox.kernel.module.chrdev import Devices
+from sandbox.kernel.module.entry import GuestEntry
+from sandbox.kernel.module.hypercall import Gate
+from sandbox.kernel.module.ksyms import make_gate
+from sandbox.kernel.module.loader import Modules
+from sandbox.kernel.module.useraccess import UserCalls
+from sandbox.kernel.procfs import proc_root
+from sandbox.kernel.setup import boot
+from sandbox.kernel.syscalls.table import SystemCalls
+from sandbox.kernel.task.desc import Descriptors
+from sandbox.kernel.task.futex import Futexes
+from sandbox.kernel.task.itimer import Timers
+from sandbox.kernel.task.kstack import KernelStacks
+from sandbox.kernel.task.sched import Scheduler
+from sandbox.kernel.task.sigframe import SignalFrames
+from sandbox.kernel.task.signal import Signals
+from sandbox.kernel.task.switch import ContextSwitch
+from sandbox.kernel.task.task import TaskTable
+from sandbox.kernel.traps import Traps
+from sandbox.machine.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A kernel, and what stands above its record."""
+
+    kernel: Kernel
+    modules: Modules
+    devices: Devices
+    gate: Gate
+    symbols: Symbols
+    traps: Traps
+
+
+def start_kernel(machine: Machine, config: KernelConfig, files: FileSystem) -> System:
+    """One kernel on one machine, booted, with no task yet.
+
+    Raises ConfigurationError when the machine cannot hold it.
+    """
+    kernel = _build(machine, config, files)
+    _connect_files(kernel, files)
+    machine.board.clock = lambda: kernel.clock.now
+    return _wire(kernel)
+
+
+def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
+    """Every subsystem, each given the few that it needs; what calls upwards is handed in by those above."""
+    memory, broken, image = machine.memory, config.broken, kernel_image()
+    clock, stats, log = Clock(machine.cpus), Stats(), Log()
+    trace = Trace(machine.bus, clock, stats, log)
+    smp = Smp([KernelCpu(vcpu.index, vcpu, image.routines) for vcpu in machine.cpus])
+    booted = boot(memory, smp.cpus, config, image)
+    layout, tables, pgdat, zero_page = booted.layout, booted.tables, booted.pgdat, booted.zero_page
+
+    tasks = TaskTable()
+    sched = Scheduler(smp, machine.board, tasks, config, trace)
+    irq = Interrupts(smp, machine.board, log, sched.check_limits)
+
+    tlb = Tlb(smp.cpus, image.routines, machine.bus, broken)
+    code = CodeCache(memory, machine.cpus, not broken("no-code-drop"))
+    machine.board.dma_done = code.dma_done
+    shrinkers, mmlist = Shrinkers(), MmList()
+    page_alloc = PageAllocator(pgdat, config, smp, sched, sched.cond_resched, shrinkers, code, layout, trace)
+    highmem = Highmem(tables, layout, tlb, smp, stats, broken)
+    table_frames = TableFrames(memory, pgdat, page_alloc, highmem)
+    tables.alloc_table, tables.free_table = table_frames.alloc, table_frames.free
+    vmalloc = Vmalloc(
+        tables, layout, smp, sched, tlb, pgdat, page_alloc, highmem, code, mmlist, zero_page, config, trace
+    )
+    pagecache = PageCache(memory, pgdat, page_alloc, highmem)
+    writeback = Writeback(tables, tlb, smp, page_alloc, pagecache, broken)
+    mmu = MmuContext(tables, smp, mmlist, page_alloc, pagecache, writeback, broken)
+    faults = PageFaults(tables, tlb, pgdat, page_alloc, highmem, pagecache, code, zero_page, stats, broken)
+    mmap = Mmap(tables, tlb, page_alloc, pagecache, writeback, faults, code, trace, broken)
+    uaccess = UserAccess(memory, highmem, stats, broken)
+
+    desc = Descriptors(memory, tables)
+    signals = Signals(sched, tasks, SignalFrames(uaccess, mmap, desc, broken), trace, broken)
+    timers, stacks = Timers(sched, signals, clock, broken), KernelStacks(page_alloc)
+    sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
+    sched.do_irq, sched.turn_over = irq.do_irq, code.turn_over
+    for shrink in (pagecache.shrink_mmap, stacks.shrink):
+        shrinkers.register(shrink)
+    if broken("swap-kernel"):
+        shrinkers.steal_first(vmalloc.lose_a_page)
+
+    return Kernel(
+        machine=machine, config=config, broken=broken, memory=memory, bus=machine.bus, clock=clock,
+        stats=stats, log=log, random=random.Random(config.seed),
+        image=image, routines=image.routines, smp=smp, irq=irq,
+        layout=layout, reserved=booted.reserved, ram=booted.ranges, zero_page=zero_page,
+        model=booted.model, memmap=pgdat.memmap, pgdat=pgdat, page_alloc=page_alloc,
+        tables=tables, table_frames=table_frames, tlb=tlb, highmem=highmem, code=code, mmlist=mmlist, mmu=mmu,
+        vmalloc=vmalloc, ioremap=IoRemap(vmalloc, layout, pgdat, booted.ranges, config),
+        kmalloc=Kmalloc(memory, smp, pgdat, page_alloc, config, log),
+        pagecache=pagecache, writeback=writeback, faults=faults,
+        mmap=mmap, mremap=Mremap(tables, tlb, pgdat, mmap, broken),
+        uaccess=uaccess, peek=Peek(memory, tables),
+        generic_file=GenericFile(pagecache, pgdat, page_alloc, uaccess, zero_page),
+        hotplug=Hotplug(
+            memory, booted.ranges, tables, layout, booted.model, pgdat, page_alloc, highmem, vmalloc, broken
+        ),
+        isahole=IsaHole(machine, tables, tlb, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
+        files=files, tasks=tasks, sched=sched, stacks=stacks, desc=desc, signals=signals, timers=timers,
+        futexes=Futexes(uaccess, sched, clock),
+        pipes=Pipes(page_alloc, uaccess, sched, signals, broken),
+        jobctl=JobControl(signals, tasks),
+    )  # fmt: skip
+
+
+def _connect_files(kernel: Kernel, files: FileSystem) -> None:
+    """The tree learns the time and gets the kernel's devices and /proc."""
+    clock = kernel.clock
+    files.now = lambda: clock.nanoseconds
+    if files.standard:
+        files.add_devices(memory_devices(ByteOperations(kernel.memory, kernel.uaccess), kernel.config.seed))
+        files.mount("proc", "/proc", "proc", proc_root(kernel))
+
+
+def _wire(kernel: Kernel) -> System:
+    """Modules, the gate, system calls and traps."""
+    users = UserCalls(kernel)
+    entry = GuestEntry(kernel, users)
+    modules, devices = Modules(kernel, entry), Devices(kernel, entry)
+    symbols = Symbols(kernel, modules)
+    gate = make_gate(kernel, modules, devices, users, symbols.kernel_symbol)
+    traps = Traps(kernel, SystemCalls(kernel, modules), modules, gate, symbols)
+    for cpu in kernel.cpus:
+        cpu.traps = traps
+    kernel.sched.where = symbols.where
+    kernel.run_user = traps.run_user
+    return System(kernel, modules, devices, gate, symbols, traps)

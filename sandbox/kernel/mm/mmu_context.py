@@ -1,0 +1,89 @@
+"""Address spaces: made, loaded on CPUs, and given back by their last user."""
+
+from __future__ import annotations
+
+from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.mm.filemap import PageCache
+from sandbox.kernel.mm.mm import Mm, MmList
+from sandbox.kernel.mm.msync import Writeback
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgtable import MAPPED, PageTables
+
+
+class MmuContext:
+    """Which address space each CPU has, and who still uses it."""
+
+    __slots__ = ("_broken_free", "_mmlist", "_page_alloc", "_pagecache", "_smp", "_tables", "_writeback")
+
+    def __init__(
+        self,
+        tables: PageTables,
+        smp: Smp,
+        mmlist: MmList,
+        page_alloc: PageAllocator,
+        pagecache: PageCache,
+        writeback: Writeback,
+        broken: Breakage,
+    ) -> None:
+        self._tables, self._smp, self._mmlist = tables, smp, mmlist
+        self._page_alloc, self._pagecache, self._writeback = page_alloc, pagecache, writeback
+        self._broken_free = broken("no-exit-free")
+
+    def mm_alloc(self) -> Mm:
+        """An empty address space with the kernel's half.  Raises OutOfMemory."""
+        pgd = self._tables.new_pgd(self._tables.kernel_pgd)
+        mm = Mm(pgd, self._tables.cr3(pgd))
+        self._mmlist.append(mm)
+        return mm
+
+    def switch_mm(self, cpu: KernelCpu, mm: Mm | None) -> None:
+        """Load an address space on a CPU; None is the kernel's own."""
+        if cpu.active_mm is mm:
+            return
+        bit = 1 << cpu.index
+        if cpu.active_mm is not None:
+            cpu.active_mm.cpu_mask &= ~bit
+        cr3 = self._tables.cr3(self._tables.kernel_pgd) if mm is None else mm.cr3
+        cpu.call(cpu.routines.load_cr3, eax=cr3)
+        cpu.cr3 = cr3
+        cpu.active_mm = mm
+        if mm is not None:
+            mm.cpu_mask |= bit
+
+    def mmput(self, cpu: KernelCpu, mm: Mm) -> None:
+        """Drop a user of an address space; the last one frees its pages and tables."""
+        mm.users -= 1
+        if mm.users:
+            return
+        self._writeback.release_dirty(cpu, mm)
+        if cpu.active_mm is mm:
+            self.switch_mm(cpu, None)
+        self._leave_everywhere(mm)
+        self._free_pages(mm)
+        if mm.ldt:
+            self._tables.free_table(mm.ldt)
+            mm.ldt = mm.ldt_entries = 0
+        mm.run_from(None)
+        mm.vmas.clear()
+        self._mmlist.remove(mm)
+        self._pagecache.reap()
+
+    def _leave_everywhere(self, mm: Mm) -> None:
+        """CPUs that still have it loaded get the kernel's own directory."""
+        smp = self._smp
+        cr3 = self._tables.cr3(self._tables.kernel_pgd)
+        for other in smp.cpus:
+            if other.active_mm is mm:
+                this_cpu, smp.this_cpu = smp.this_cpu, other
+                other.interrupt(other.routines.load_cr3, cr3)
+                other.cr3, other.active_mm = cr3, None
+                smp.this_cpu = this_cpu
+
+    def _free_pages(self, mm: Mm) -> None:
+        tables = self._tables
+        for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
+            if entry & MAPPED and not self._broken_free:
+                self._page_alloc.put_page(tables.pte_pfn(entry))
+        tables.free_user_tables(mm.pgd)

@@ -1,0 +1,120 @@
+"""Two-level paging: the door's stores in its format."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.mm.pgtable import (
+    KERNPG_TABLE,
+    PAGE_SHIFT,
+    USER_TABLE,
+    NotThere,
+    PageTables,
+    TableError,
+    check_conflict,
+)
+from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.x86.paging import FRAME_MASK, LEGACY, PS, P
+
+_PDE, _PTE = LEGACY.levels
+_TABLE = PAGE_SHIFT - 2
+"""A frame number, shifted so far, is the index of its first 32-bit entry."""
+_PDE_SHIFT, _PTE_SHIFT, _PTE_INDEX, _ENTRIES = _PDE.shift, _PTE.shift, (1 << _PTE.width) - 1, 1 << _PDE.width
+
+
+class LegacyTables(PageTables):
+    """Two-level paging, 32-bit entries."""
+
+    fmt = LEGACY
+    entry_mask = FRAME_MASK & 0xFFFFFFFF
+
+    def __init__(self, memory: PhysicalMemory, alloc_table: Callable[[], int], free_table: Callable[[int], None]):
+        super().__init__(memory, alloc_table, free_table)
+        self._words = memory.mutable_words(Reason.TABLE)
+
+    def new_pgd(self, kernel_pgd: int | None) -> int:
+        pgd = self.alloc_table()
+        if kernel_pgd is not None:
+            words, first = self._words, PAGE_OFFSET >> _PDE_SHIFT
+            source, target = kernel_pgd << _TABLE, pgd << _TABLE
+            words[target + first : target + _ENTRIES] = words[source + first : source + _ENTRIES]
+        return pgd
+
+    def lookup_pte(self, pgd: int, linear: int) -> int:
+        words = self._words
+        try:
+            directory = words[(pgd << _TABLE) + (linear >> _PDE_SHIFT)]
+            if not directory & P:
+                return 0
+            if directory & PS:
+                return directory
+            return words[(directory >> PAGE_SHIFT << _TABLE) + (linear >> _PTE_SHIFT & _PTE_INDEX)]
+        except IndexError:
+            raise NotThere(linear) from None
+
+    def pte_alloc(self, pgd: int, linear: int, user: bool = True) -> int:
+        words = self._words
+        at = (pgd << _TABLE) + (linear >> _PDE_SHIFT)
+        try:
+            directory = words[at]
+        except IndexError:
+            raise NotThere(linear) from None
+        if not directory & P:
+            directory = self.alloc_table() << PAGE_SHIFT | (USER_TABLE if user else KERNPG_TABLE)
+            words[at] = directory
+        elif directory & PS:
+            raise TableError(f"{linear:#010x} is inside a large page")
+        return (directory >> PAGE_SHIFT << _TABLE) + (linear >> _PTE_SHIFT & _PTE_INDEX)
+
+    def read(self, ptep: int) -> int:
+        try:
+            return self._words[ptep]
+        except IndexError:
+            raise NotThere(0) from None
+
+    def set_pte(self, ptep: int, entry: int) -> None:
+        self._words[ptep] = entry
+
+    def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
+        self._words[ptep : ptep + len(entries)] = memoryview(array("I", entries))
+
+    def set_large(self, pgd: int, linear: int, entry: int) -> None:
+        at = (pgd << _TABLE) + (linear >> _PDE_SHIFT)
+        if self._words[at] & P:
+            raise TableError(f"the directory entry of {linear:#010x} is in use")
+        self._words[at] = entry | PS
+
+    def sync_directory(self, pgd: int, reference: int, linear: int) -> bool:
+        at = linear >> _PDE_SHIFT
+        entry, present = self._words[(reference << _TABLE) + at], self._words[(pgd << _TABLE) + at]
+        if not entry & P or present == entry:
+            return False
+        check_conflict(present, entry, linear)
+        self._words[(pgd << _TABLE) + at] = entry
+        return True
+
+    def clear_directory(self, pgd: int, linear: int) -> None:
+        self._words[(pgd << _TABLE) + (linear >> _PDE_SHIFT)] = 0
+
+    def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+        words, base = self._words, pgd << _TABLE
+        first, last = start >> _PDE_SHIFT, end - 1 >> _PDE_SHIFT
+        for at, directory in enumerate(words[base + first : base + last + 1].tolist(), first):
+            if directory & P:
+                low, high = max(start, at << _PDE_SHIFT), min(end, at + 1 << _PDE_SHIFT)
+                table = (directory >> PAGE_SHIFT << _TABLE) + (low >> _PTE_SHIFT & _PTE_INDEX)
+                for offset, entry in enumerate(words[table : table + (high - low >> _PTE_SHIFT)].tolist()):
+                    if entry:
+                        yield low + (offset << _PTE_SHIFT), entry
+
+    def free_user_tables(self, pgd: int) -> int:
+        words, freed = self._words, 1
+        base = pgd << _TABLE
+        for at in range(PAGE_OFFSET >> _PDE_SHIFT):
+            if words[base + at] & P:
+                self.free_table(words[base + at] >> PAGE_SHIFT)
+                freed += 1
+        self.free_table(pgd)
+        return freed

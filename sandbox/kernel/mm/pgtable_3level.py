@@ -1,0 +1,186 @@
+"""PAE: the door's stores in its format, in the order of words that hardware needs."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.mm.pgtable import (
+    KERNPG_TABLE,
+    PAGE_SHIFT,
+    USER_TABLE,
+    NotThere,
+    PageTables,
+    TableError,
+    check_conflict,
+)
+from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.x86.paging import FRAME_MASK, PAE, PS, P
+
+_TOP, _MIDDLE, _LAST = PAE.levels
+_QUADS = PAGE_SHIFT - 3
+"""A frame number, shifted so far, is the index of its first 64-bit entry; an address, shifted right by 3."""
+_TOP_SHIFT, _PMD_SHIFT, _LAST_SHIFT = _TOP.shift, _MIDDLE.shift, _LAST.shift
+_PMD_INDEX, _LAST_INDEX, _PMD_ENTRIES = (1 << _MIDDLE.width) - 1, (1 << _LAST.width) - 1, 1 << _MIDDLE.width
+_KERNEL_TOP = PAGE_OFFSET >> _TOP_SHIFT
+"""The entry of the top level that all directories share."""
+_WORD = 0xFFFFFFFF
+
+
+class PaeTables(PageTables):
+    """PAE: three levels, 64-bit entries, NX when EFER.NXE is on.
+
+    Hardware reads the two words of an entry one after the other when software stores them one after the other, so
+    a 64-bit entry is stored high word first over a non-present one, and low word first when it is cleared (MM 17).
+    """
+
+    fmt = PAE
+    entry_mask = FRAME_MASK
+
+    def __init__(self, memory: PhysicalMemory, alloc_table: Callable[[], int], free_table: Callable[[int], None]):
+        super().__init__(memory, alloc_table, free_table)
+        self._quads = memory.mutable_quads(Reason.TABLE)
+        self._words = memory.mutable_words(Reason.TABLE)
+        self.kernel_pmd = 0
+        self.own_kernel_pmd = False
+        """Every directory but the kernel's gets a kernel pmd of its own."""
+
+    def new_pgd(self, kernel_pgd: int | None) -> int:
+        quads = self._quads
+        pgd = self.alloc_table()
+        if kernel_pgd is None:
+            self.kernel_pmd = self.alloc_table()
+        else:
+            try:
+                for gigabyte in range(_KERNEL_TOP + self.own_kernel_pmd):
+                    quads[(pgd << _QUADS) + gigabyte] = self.alloc_table() << PAGE_SHIFT | P
+            except BaseException:
+                self.free_user_tables(pgd)
+                raise
+            if self.own_kernel_pmd:
+                own, shared = (quads[(pgd << _QUADS) + _KERNEL_TOP] & FRAME_MASK) >> 3, self.kernel_pmd << _QUADS
+                quads[own : own + _PMD_ENTRIES] = quads[shared : shared + _PMD_ENTRIES]
+                return pgd
+        quads[(pgd << _QUADS) + _KERNEL_TOP] = self.kernel_pmd << PAGE_SHIFT | P
+        return pgd
+
+    def _pmd_offset(self, pgd: int, linear: int) -> int:
+        """Quad index of the pmd entry over a linear address."""
+        quads = self._quads
+        at = (pgd << _QUADS) + (linear >> _TOP_SHIFT)
+        entry = quads[at]
+        if not entry & P:
+            entry = self.alloc_table() << PAGE_SHIFT | P
+            quads[at] = entry
+        return ((entry & FRAME_MASK) >> 3) + (linear >> _PMD_SHIFT & _PMD_INDEX)
+
+    def lookup_pte(self, pgd: int, linear: int) -> int:
+        quads = self._quads
+        try:
+            top = quads[(pgd << _QUADS) + (linear >> _TOP_SHIFT)]
+            if not top & P:
+                return 0
+            directory = quads[((top & FRAME_MASK) >> 3) + (linear >> _PMD_SHIFT & _PMD_INDEX)]
+            if not directory & P:
+                return 0
+            if directory & PS:
+                return directory
+            return quads[((directory & FRAME_MASK) >> 3) + (linear >> _LAST_SHIFT & _LAST_INDEX)]
+        except IndexError:
+            raise NotThere(linear) from None
+
+    def pte_alloc(self, pgd: int, linear: int, user: bool = True) -> int:
+        quads = self._quads
+        try:
+            at = self._pmd_offset(pgd, linear)
+            directory = quads[at]
+        except IndexError:
+            raise NotThere(linear) from None
+        if not directory & P:
+            directory = self.alloc_table() << PAGE_SHIFT | (USER_TABLE if user else KERNPG_TABLE)
+            quads[at] = directory
+        elif directory & PS:
+            raise TableError(f"{linear:#010x} is inside a large page")
+        return ((directory & FRAME_MASK) >> 3) + (linear >> _LAST_SHIFT & _LAST_INDEX)
+
+    def read(self, ptep: int) -> int:
+        try:
+            return self._quads[ptep]
+        except IndexError:
+            raise NotThere(0) from None
+
+    def set_pte(self, ptep: int, entry: int) -> None:
+        if self._quads[ptep] & P:
+            self._quads[ptep] = entry
+        else:
+            words = self._words
+            words[2 * ptep + 1] = entry >> 32
+            words[2 * ptep] = entry & _WORD
+
+    def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
+        self._quads[ptep : ptep + len(entries)] = memoryview(array("Q", entries))
+
+    def set_large(self, pgd: int, linear: int, entry: int) -> None:
+        at = self._pmd_offset(pgd, linear)
+        if self._quads[at] & P:
+            raise TableError(f"the directory entry of {linear:#010x} is in use")
+        self._quads[at] = entry | PS
+
+    def sync_directory(self, pgd: int, reference: int, linear: int) -> bool:
+        if not self.own_kernel_pmd or pgd == reference:
+            return False
+        try:
+            ours, theirs = self._pmd_offset(pgd, linear), self._pmd_offset(reference, linear)
+            present, entry = self._quads[ours], self._quads[theirs]
+        except IndexError:
+            raise NotThere(linear) from None
+        if not entry & P or present == entry:
+            return False
+        check_conflict(present, entry, linear)
+        self._quads[ours] = entry
+        return True
+
+    def clear_directory(self, pgd: int, linear: int) -> None:
+        self._quads[self._pmd_offset(pgd, linear)] = 0
+
+    def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+        quads = self._quads
+        for gigabyte in range(start >> _TOP_SHIFT, (end - 1 >> _TOP_SHIFT) + 1):
+            top = quads[(pgd << _QUADS) + gigabyte]
+            if top & P:
+                base = gigabyte << _TOP_SHIFT
+                low, high = max(start, base), min(end, base + (1 << _TOP_SHIFT))
+                yield from self._below((top & FRAME_MASK) >> 3, base, low, high)
+
+    def _below(self, pmd: int, base: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The entries under one directory (by quad index), which maps from ``base`` on, in [start, end)."""
+        quads = self._quads
+        first, last = start - base >> _PMD_SHIFT, end - 1 - base >> _PMD_SHIFT
+        for at, directory in enumerate(quads[pmd + first : pmd + last + 1].tolist(), first):
+            if directory & P:
+                low, high = max(start, base + (at << _PMD_SHIFT)), min(end, base + (at + 1 << _PMD_SHIFT))
+                table = ((directory & FRAME_MASK) >> 3) + (low >> _LAST_SHIFT & _LAST_INDEX)
+                for offset, entry in enumerate(quads[table : table + (high - low >> _LAST_SHIFT)].tolist()):
+                    if entry:
+                        yield low + (offset << _LAST_SHIFT), entry
+
+    def free_user_tables(self, pgd: int) -> int:
+        quads, freed = self._quads, 1
+        for gigabyte in range(_KERNEL_TOP):
+            top = quads[(pgd << _QUADS) + gigabyte]
+            if not top & P:
+                continue
+            base = (top & FRAME_MASK) >> 3
+            for entry in quads[base : base + _PMD_ENTRIES].tolist():
+                if entry & P:
+                    self.free_table((entry & FRAME_MASK) >> PAGE_SHIFT)
+                    freed += 1
+            self.free_table((top & FRAME_MASK) >> PAGE_SHIFT)
+            freed += 1
+        own = (quads[(pgd << _QUADS) + _KERNEL_TOP] & FRAME_MASK) >> PAGE_SHIFT
+        if own and own != self.kernel_pmd:
+            self.free_table(own)
+            freed += 1
+        self.free_table(pgd)
+        return freed

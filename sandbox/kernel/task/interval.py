@@ -1,0 +1,23 @@
+"""What a task keeps about its interval timers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sandbox.kernel.base.time import Timer
+
+
+@dataclass(slots=True)
+class Interval:
+    """``due`` is a time in blocks (the machine's, or ``utime``), 0 when not set; ``period`` 0 is once."""
+
+    due: int = 0
+    period: int = 0
+
+
+@dataclass(slots=True)
+class IntervalTimers:
+    """A task's three, by ITIMER_ number."""
+
+    intervals: tuple[Interval, Interval, Interval] = field(default_factory=lambda: (Interval(), Interval(), Interval()))
+    real: Timer | None = None
