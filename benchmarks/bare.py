@@ -6,8 +6,8 @@ import ctypes
 import time
 from typing import Any
 
-from sandbox.engine import branches, stubs
 from sandbox.engine import library as lib
+from sandbox.engine import predictor, stubs
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
 from sandbox.image.elf import parse_executable
@@ -100,7 +100,7 @@ class StockLoop:
         took = 0.0
         for _ in range(2):
             self.uc.reg_write(self._esp, STACK_TOP)
-            branches.forget()()
+            predictor.forget()()
             began = time.process_time()
             self.uc.emu_start(self.bare.entry, NOWHERE)
             took = time.process_time() - began

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 
-from sandbox.engine import branches, selftest, stubs
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
+from sandbox.engine import predictor, selftest, stubs
+from sandbox.engine.callbacks import Callbacks
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import (
     BreakpointHit,
@@ -19,9 +20,8 @@ from sandbox.engine.exits import (
     Trap,
 )
 from sandbox.engine.handle import Handle
-from sandbox.engine.intent import LONGEST_INSTRUCTION, writes_what_it_reads
 from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
-from sandbox.engine.wiring import Wiring
+from sandbox.engine.rmw import LONGEST_INSTRUCTION, writes_what_it_reads
 
 VECTOR_DB, VECTOR_UD, VECTOR_TS, VECTOR_PF = 1, 6, 10, 14
 _ERROR, _SOFTWARE, _HFLAGS = ctx.ERROR_CODE32, ctx.IS_SOFTWARE32, ctx.HFLAGS32
@@ -51,7 +51,7 @@ class EngineAbortError(EngineError):
         self.code = code
 
 
-class Cpu(Wiring):
+class Cpu(Callbacks):
     """A 32-bit x86 CPU.
 
     Between runs ``context`` is the CPU: change it, or put another in its place, and the next ``run`` goes on from
@@ -66,7 +66,7 @@ class Cpu(Wiring):
         self._words, self._longs = handle.words, handle.longs
         self._trip, self._pad = handle.trip, handle.pad_address
         self._deadline = self._step_end = self._counted = 0
-        self._forget_at = branches.FIRST
+        self._forget_at = predictor.FIRST
         self._step_hook: int | None = None
         self._breakpoints: dict[int, int] = {}
         self._instrumented = False
@@ -148,7 +148,7 @@ class Cpu(Wiring):
         if vector != VECTOR_PF:
             return Trap(longs[_EIP], vector, error, 0, longs[_HFLAGS] & 3, False)
         if not error & _WRITE_OR_FETCH:
-            error |= self._write_intent(state)
+            error |= self._rmw_bit(state)
         return Trap(longs[_EIP], vector, error, longs[_CR2], longs[_HFLAGS] & 3, False)
 
     def stop(self) -> None:
@@ -201,13 +201,13 @@ class Cpu(Wiring):
             fault = vector == VECTOR_PF and not software
             code = 0 if software else state.error_code
             if fault and reason == stubs.REASON_TRAP and not code & _WRITE_OR_FETCH:
-                code |= self._write_intent(state)
+                code |= self._rmw_bit(state)
             return Trap(at, vector, code, state.cr2 if fault else 0, state.cpl, software)
         if reason == stubs.REASON_BUDGET:
             words[stubs.PAD_BUDGET] = 0
             if self._deadline >= self._forget_at:
-                self._forget_at = self._deadline + branches.EVERY
-                branches.forget()()
+                self._forget_at = self._deadline + predictor.EVERY
+                predictor.forget()()
             return Stopped(at) if words[stubs.PAD_STOPPING] else BudgetSpent(at)
         if reason == stubs.REASON_ABORTED:
             return self._aborted(state, at)
@@ -284,12 +284,12 @@ class Cpu(Wiring):
             return Trap(at, VECTOR_TS, task.selector & 0xFFFC, 0, state.cpl, False)
         raise EngineAbortError(at, code)
 
-    def _write_intent(self, state: CpuContext) -> int:
-        """The W bit that hardware would set for a read fault (``sandbox.engine.intent``); the state gets it too."""
+    def _rmw_bit(self, state: CpuContext) -> int:
+        """The W bit that hardware would set for a read fault (``sandbox.engine.rmw``); the state gets it too."""
         code = self.handle.read_code(state.segment("cs").base + state.eip & _NONE32, LONGEST_INSTRUCTION)
-        intent = _WRITE if writes_what_it_reads(code) else 0
-        state.longs[_ERROR] |= intent
-        return intent
+        bit = _WRITE if writes_what_it_reads(code) else 0
+        state.longs[_ERROR] |= bit
+        return bit
 
     # -- stepping and breakpoints --------------------------------------------------------------------------------
 

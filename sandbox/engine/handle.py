@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from sandbox.engine import blackbox, internals, stubs
+from sandbox.engine import crashdump, internals, stubs
 from sandbox.engine import library as lib
 from sandbox.engine.fallback import PythonHooks
 from sandbox.engine.library import check, control, library
@@ -65,7 +65,7 @@ class Handle:
     def initialize(self, state_size: int) -> None:
         """Once the engine has made its CPU: link the pad to it and fix its features."""
         self.state_size = state_size
-        blackbox.enter(self)
+        crashdump.register(self)
         if self.native:
             self.pad.cpu, self.pad.env = internals.locate(self.uc.value or 0)
             internals.restrict_features(self.pad.env, state_size)
@@ -152,7 +152,7 @@ class Handle:
         self._answered.append((physical, physical + size))
         self.ram.append((physical, size, host_address))
         self._watch_gaps()
-        blackbox.enter(self)
+        crashdump.register(self)
 
     def unmap_ram(self, physical: int, size: int) -> None:
         """Take back what ``map_ram`` gave."""

@@ -35,7 +35,7 @@ def clock(cpu: Cpu) -> int:
     return cpu.clock
 
 
-class Wiring:
+class Callbacks:
     """The part of a Cpu that devices see."""
 
     handle: Handle
