@@ -64,7 +64,7 @@ class Cpu(Callbacks):
         self.index = index
         self.handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
         self._words, self._longs = handle.words, handle.longs
-        self._trip, self._pad = handle.trip, handle.pad_address
+        self._enter, self._pad = handle.enter, handle.pad_address
         self._deadline = self._step_end = self._counted = 0
         self._forget_at = predictor.FIRST
         self._step_hook: int | None = None
@@ -138,7 +138,7 @@ class Cpu(Callbacks):
         self._deadline += budget - words[0]
         words[0] = budget
         words[3] = state.handle
-        if self._trip(self._pad) or self._instrumented:
+        if self._enter(self._pad) or self._instrumented:
             return self._other_exit(state)
         longs = state.longs
         vector = self._longs[8]
@@ -239,7 +239,7 @@ class Cpu(Callbacks):
             longs[_HFLAGS] = hidden | ctx.HF_INHIBIT
             mine = True
             words[stubs.PAD_BEHIND] = words[stubs.PAD_END]
-            self._trip(self._pad)
+            self._enter(self._pad)
             mine = longs[_EIP] == at
         if mine:
             longs[_HFLAGS] &= ~ctx.HF_INHIBIT

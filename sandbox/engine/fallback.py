@@ -29,7 +29,7 @@ _PAGE_FAULT = 14
 
 
 class PythonHooks:
-    """The hooks of one CPU, and ``trip``, which runs it."""
+    """The hooks of one CPU, and ``enter``, which runs it."""
 
     def __init__(self, pad: HookPad) -> None:
         engine = library()
@@ -84,7 +84,7 @@ class PythonHooks:
         """Host address of a hook."""
         return ctypes.cast(self._callbacks[name], ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
-    def trip(self, _pad: int) -> int:
+    def enter(self, _pad: int) -> int:
         """Put the context into the engine, run, take the state back.  0: an exception was captured."""
         pad, engine = self._pad, library()
         engine.uc_context_restore(pad.engine, pad.context)

@@ -17,9 +17,9 @@ EVERY_ADDRESS = (1, 0)
 
 
 class Handle:
-    """An open engine with the block, interrupt and memory hooks in place, ready to ``trip``."""
+    """An open engine with the block, interrupt and memory hooks in place, ready to ``enter``."""
 
-    trip: Callable[[int], int]
+    enter: Callable[[int], int]
     """Run from the pad's context and save there; 0 if a plain exception was captured."""
 
     def __init__(self, on_unanswered: object) -> None:
@@ -50,9 +50,9 @@ class Handle:
         self._gap_hooks: list[int] = []
         self._python_hooks = None if self.native else PythonHooks(self.pad)
         if self._python_hooks is None:
-            self.trip = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(stubs.stub_address("trip"))
+            self.enter = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(stubs.stub_address("enter"))
         else:
-            self.trip = self._python_hooks.trip
+            self.enter = self._python_hooks.enter
         self.add_native_hook(lib.HOOK_BLOCK, "block")
         self.add_native_hook(lib.HOOK_INTR, "interrupt")
         self._watch_gaps()

@@ -62,7 +62,7 @@ OFFSETS: dict[str, int] = {
     "steps": 0x060,
     "breakpoint": 0x080,
     "interrupt": 0x0A0,
-    "trip": 0x0B0,
+    "enter": 0x0B0,
     "read_port": 0x230,
     "write_port": 0x250,
     "aborted": 0x280,

@@ -31,9 +31,9 @@ def measure(kernel: Kernel, shares: Shares) -> None:
 
 
 def _clock(cpu: Cpu, shares: Shares) -> None:
-    inner = cpu._trip
+    inner = cpu._enter
 
-    def trip(pad: int) -> int:
+    def enter(pad: int) -> int:
         user = cpu.context.cpl == 3
         began = time.perf_counter()
         result = inner(pad)
@@ -44,4 +44,4 @@ def _clock(cpu: Cpu, shares: Shares) -> None:
             shares.ring0 += took
         return result
 
-    cpu._trip = trip
+    cpu._enter = enter

@@ -25,7 +25,7 @@ PRESENT, WRITE, USER, NX = 1, 2, 4, 1 << 63
 PGD, PMD, TABLE, CODE, FIRST, SECOND = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000
 LINEAR, DATA = 0x400000, 0x401000
 CR0, CR4, EFER = 0x80010033, 0x620, 0x800
-TRIPS = 5000
+TRAPS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +177,13 @@ def _clock() -> tuple[bool, str]:
     return counts[0] == counts[1], f"{counts[0]} blocks free, {counts[1]} cut into sevens"
 
 
-def _trip() -> tuple[bool, str]:
+def _trap_cost() -> tuple[bool, str]:
     bench = _Bench()
     bench.run("cd80ebfc")
     began = time.perf_counter()
-    for _ in range(TRIPS):
+    for _ in range(TRAPS):
         bench.cpu.run(100)
-    return True, f"{(time.perf_counter() - began) / TRIPS * 1e6:.1f} µs from trap to trap"
+    return True, f"{(time.perf_counter() - began) / TRAPS * 1e6:.1f} µs from trap to trap"
 
 
 _ENGINE: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
@@ -197,7 +197,7 @@ _ENGINE: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
     ("flags across a fault", _flags),
     ("empty addresses", _nobody),
     ("clock", _clock),
-    ("cost of a trap", _trip),
+    ("cost of a trap", _trap_cost),
 )
 
 

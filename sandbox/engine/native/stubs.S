@@ -105,12 +105,12 @@ interrupt:
         jmp     [rdx+STOP]
 
         .balign 16
-# int trip(pad): put the context into the engine, run, take the state back.  0: an exception was captured, and
+# int enter(pad): put the context into the engine, run, take the state back.  0: an exception was captured, and
 # nothing else is to be said.
 #
 # A page fault whose EIP is outside the block entered last was raised while a block was being translated: its EIP
 # need not be the instruction's.
-trip:
+enter:
         push    rbx
         push    r12
         sub     rsp, 8
