@@ -20,7 +20,7 @@ PRESENT, WRITE, USER, ACCESSED, DIRTY, NX = 1, 2, 4, 0x20, 0x40, 1 << 63
 CR0, CR4, NXE = 0x80010033, 0x620, 0x800
 STACK_PAGE, STACK_TOP = 0xBFFFF000, 0xBFFFFFF0
 PF_WRITE = PRESENT | WRITE | USER | ACCESSED | DIRTY | NX
-BUDGET = 1 << 62
+ENDLESS = 1 << 62
 NOWHERE = 0xFFFFF000
 NO_BLOCK = (1 << 64) - 1
 
@@ -75,7 +75,7 @@ class StockLoop:
         for physical, size, offset in bare.memory.ranges:
             self.uc.mem_map_ptr(physical, size, UC_PROT_ALL, bare.memory.host_base + offset)
         self._pad = stubs.HookPad(
-            budget=BUDGET, fuel=BUDGET, first=NO_BLOCK, end=NO_BLOCK, stop=lib.address_of("uc_emu_stop")
+            blocks=ENDLESS, fuel=ENDLESS, first=NO_BLOCK, end=NO_BLOCK, stop=lib.address_of("uc_emu_stop")
         )
         if hooked:
             handle = ctypes.c_size_t()
@@ -125,7 +125,7 @@ class BareCpu:
         state = self.cpu.context
         state.eip, state.esp = self.bare.entry, STACK_TOP
         began = time.process_time()
-        exit_ = self.cpu.run(BUDGET)
+        exit_ = self.cpu.run(ENDLESS)
         took = time.process_time() - began
         assert isinstance(exit_, Trap) and exit_.software, exit_
         return took
@@ -140,11 +140,11 @@ class BareCpu:
         state.eip, state.esp = self.bare.entry, STACK_TOP
         answered = 0
         began = time.process_time()
-        exit_ = cpu.run(BUDGET)
+        exit_ = cpu.run(ENDLESS)
         while type(exit_) is Trap and exit_.vector == 14:
             quads[entries[answered]] = values[answered]
             answered += 1
-            exit_ = cpu.run(BUDGET)
+            exit_ = cpu.run(ENDLESS)
         took = time.process_time() - began
         assert isinstance(exit_, Trap) and exit_.software and answered == len(entries), exit_
         return took

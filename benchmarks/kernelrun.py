@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from sandbox.engine.exits import BudgetSpent, Trap
+from sandbox.engine.exits import BlocksSpent, Trap
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.task.task import Task
 from sandbox.runner.run import Session, run_program
 
 GETPID = 20
-BUDGET = 1 << 60
+ENDLESS = 1 << 60
 
 
 def run_seconds(program: bytes, paging: str = "pae") -> float:
@@ -44,9 +44,9 @@ def kernel_and_bare_seconds(program: bytes) -> tuple[float, float]:
             again.copy_from(leaving.context)
             again.eip, again.esp = entry, stack
             restarted = time.process_time()
-            exit_ = cpu.run(BUDGET)
-            while isinstance(exit_, BudgetSpent):
-                exit_ = cpu.run(BUDGET)
+            exit_ = cpu.run(ENDLESS)
+            while isinstance(exit_, BlocksSpent):
+                exit_ = cpu.run(ENDLESS)
             taken.append(time.process_time() - restarted)
             assert isinstance(exit_, Trap) and exit_.software, exit_
             cpu.context = leaving.context

@@ -10,8 +10,8 @@ from sandbox.engine import predictor, selftest, stubs
 from sandbox.engine.callbacks import Callbacks
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import (
+    BlocksSpent,
     BreakpointHit,
-    BudgetSpent,
     BusError,
     Exit,
     Halt,
@@ -87,11 +87,11 @@ class Cpu(Callbacks):
         Coming back from a trap counts as one; a jump to the next instruction does not count.  The same whether the
         program ran free, stepped, in slices or with breakpoints, and right during a run too.
         """
-        return self._deadline - self._words[stubs.PAD_BUDGET]
+        return self._deadline - self._words[stubs.PAD_BLOCKS]
 
     @clock.setter
     def clock(self, value: int) -> None:
-        self._deadline = value + self._words[stubs.PAD_BUDGET]
+        self._deadline = value + self._words[stubs.PAD_BLOCKS]
 
     @property
     def instructions(self) -> int:
@@ -123,8 +123,8 @@ class Cpu(Callbacks):
 
     # -- running -------------------------------------------------------------------------------------------------
 
-    def run(self, budget: int, steps: int | None = None) -> Exit:
-        """Run ``context`` until ``clock`` has advanced by ``budget`` (and for at most ``steps`` instructions).
+    def run(self, blocks: int, steps: int | None = None) -> Exit:
+        """Run ``context`` until ``clock`` has advanced by ``blocks``, and for at most ``steps`` instructions.
 
         Returns why it came back; a pending cause is never lost.  What a device callback raised comes out here.
         Raises EngineError when the engine fails in a way that no exit describes.
@@ -132,11 +132,11 @@ class Cpu(Callbacks):
         state = self.context
         words = self._words
         if state.resumes_at != -1 or state.passes != -1:
-            return self._run_on(state, budget, steps)
+            return self._run_on(state, blocks, steps)
         if steps is not None or self._step_hook is not None:
             self._prepare_steps(steps)
-        self._deadline += budget - words[0]
-        words[0] = budget
+        self._deadline += blocks - words[0]
+        words[0] = blocks
         words[3] = state.handle
         if self._enter(self._pad) or self._instrumented:
             return self._other_exit(state)
@@ -157,11 +157,11 @@ class Cpu(Callbacks):
         That place is the same however the run is stepped or cut; an exit before it is reported instead.
         """
         words = self._words
-        self._deadline -= words[stubs.PAD_BUDGET]
-        words[stubs.PAD_BUDGET] = 0
+        self._deadline -= words[stubs.PAD_BLOCKS]
+        words[stubs.PAD_BLOCKS] = 0
         words[stubs.PAD_STOPPING] = 1
 
-    def _run_on(self, state: CpuContext, budget: int, steps: int | None) -> Exit:
+    def _run_on(self, state: CpuContext, blocks: int, steps: int | None) -> Exit:
         """Go on after a stop that was not the guest's own: what was counted or reported before is not again."""
         words, passes = self._words, state.passes
         words[stubs.PAD_BEHIND] = state.resumes_at
@@ -170,12 +170,12 @@ class Cpu(Callbacks):
         if passes == state.longs[_EIP]:
             words[stubs.PAD_SKIP] = passes
         try:
-            exit_ = self.run(0 if stopping else budget, steps)
+            exit_ = self.run(0 if stopping else blocks, steps)
             if exit_.eip == passes and (isinstance(exit_, Trap) or words[stubs.PAD_SKIP] == passes):
                 state.passes = passes
         finally:
             words[stubs.PAD_SKIP] = -1
-        if stopping and self._longs[stubs.PAD_REASON32] == stubs.REASON_BUDGET:
+        if stopping and self._longs[stubs.PAD_REASON32] == stubs.REASON_BLOCKS:
             return Stopped(exit_.eip)
         self._stopping |= stopping and state.resumes_at != -1
         return exit_
@@ -203,12 +203,12 @@ class Cpu(Callbacks):
             if fault and reason == stubs.REASON_TRAP and not code & _WRITE_OR_FETCH:
                 code |= self._rmw_bit(state)
             return Trap(at, vector, code, state.cr2 if fault else 0, state.cpl, software)
-        if reason == stubs.REASON_BUDGET:
-            words[stubs.PAD_BUDGET] = 0
+        if reason == stubs.REASON_BLOCKS:
+            words[stubs.PAD_BLOCKS] = 0
             if self._deadline >= self._forget_at:
                 self._forget_at = self._deadline + predictor.EVERY
                 predictor.forget()()
-            return Stopped(at) if words[stubs.PAD_STOPPING] else BudgetSpent(at)
+            return Stopped(at) if words[stubs.PAD_STOPPING] else BlocksSpent(at)
         if reason == stubs.REASON_ABORTED:
             return self._aborted(state, at)
         if reason == stubs.REASON_NONE:
@@ -221,7 +221,7 @@ class Cpu(Callbacks):
         if reason == stubs.REASON_BREAKPOINT:
             state.passes = at
             return BreakpointHit(at)
-        return BudgetSpent(at)
+        return BlocksSpent(at)
 
     def _find_instruction(self, state: CpuContext) -> None:
         """The engine failed while it translated a block: run up to the instruction that it failed on.

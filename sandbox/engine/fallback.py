@@ -14,8 +14,8 @@ from sandbox.engine.context import BLOB_HEADER, EIP, IS_SOFTWARE32, OLD_EXCEPTIO
 from sandbox.engine.library import library
 from sandbox.engine.stubs import (
     FUEL_OF_A_RUN,
+    REASON_BLOCKS,
     REASON_BREAKPOINT,
-    REASON_BUDGET,
     REASON_FETCH,
     REASON_NONE,
     REASON_PAUSED,
@@ -48,9 +48,9 @@ class PythonHooks:
                     pad.reason = REASON_PAUSED
                     engine.uc_emu_stop(uc)
                 return
-            pad.budget -= 1
-            if pad.budget < 0:
-                pad.reason = REASON_BUDGET
+            pad.blocks -= 1
+            if pad.blocks < 0:
+                pad.reason = REASON_BLOCKS
                 engine.uc_emu_stop(uc)
 
         def steps(uc: int, address: int, size: int, data: int) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sandbox.engine.context import EIP, ESP, CpuContext
-from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
 from sandbox.kernel.arch import extable
 from sandbox.kernel.arch.cpu import CALL_BUDGET, KernelCpu
 from sandbox.kernel.base.events import PageFault
@@ -73,7 +73,7 @@ class KernelTraps:
                     syscall(task)
                 else:
                     self._exception(task, context, exit_)
-            elif kind is BudgetSpent:
+            elif kind is BlocksSpent:
                 sched.adapt(budget, time.perf_counter() - began)
             elif kind is Stepped or kind is BreakpointHit:
                 kernel.stopped(cpu, exit_)

@@ -20,7 +20,7 @@ from enum import Enum
 from random import Random
 
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
 from sandbox.machine import breakage
 from sandbox.machine.delivery import IF, IOPL, VM, Delivered, Interruption, Shutdown, Source, deliver
 from sandbox.machine.devices.apic import APIC_ADDRESS, LocalApics
@@ -232,7 +232,7 @@ class BareMachine:
             )
         elif isinstance(exit_, BusError):
             self._ended = NobodyAnswers(cpu.index, exit_.eip, exit_.physical, exit_.write, exit_.size)
-        elif not isinstance(exit_, BudgetSpent | Stopped | Stepped | BreakpointHit):
+        elif not isinstance(exit_, BlocksSpent | Stopped | Stepped | BreakpointHit):
             raise AssertionError(exit_)
         if self._changed_code:
             self._changed_code = False

@@ -58,11 +58,11 @@ class _Bench:
     def map(self, linear: int, entry: int) -> None:
         self.quads[(TABLE >> 3) + (linear >> 12 & 511)] = entry | PRESENT if entry else 0
 
-    def run(self, code: str, budget: int = 1000) -> Exit:
+    def run(self, code: str, blocks: int = 1000) -> Exit:
         self.memory.host_write(CODE, bytes.fromhex(code), Reason.IMAGE)
         self.cpu.drop_all_code()
         self.cpu.context.eip = LINEAR
-        return self.cpu.run(budget)
+        return self.cpu.run(blocks)
 
 
 def checks() -> Iterator[Check]:

@@ -139,7 +139,7 @@ class Board(Memory):
         self.start(address, ring)
         return code
 
-    def run(self, text: str, ring: int = 3, budget: int = 10_000, steps: int | None = None) -> Exit:
+    def run(self, text: str, ring: int = 3, blocks: int = 10_000, steps: int | None = None) -> Exit:
         """Assemble at CODE and run to the first exit."""
         self.load(text, ring=ring)
-        return self.cpu.run(budget, steps)
+        return self.cpu.run(blocks, steps)

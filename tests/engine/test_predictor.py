@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.engine import predictor, stubs
-from sandbox.engine.exits import BudgetSpent
+from sandbox.engine.exits import BlocksSpent
 from tests.engine.board import CODE, Board
 
 LOOP = "1: inc eax\njmp 1b"
@@ -31,12 +31,12 @@ def test_it_is_not_for_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_after_many_blocks_and_unseen_by_the_guest(forgotten: list[int]) -> None:
     board = Board()
-    exits = [board.run(LOOP, budget=predictor.FIRST // 2)]
+    exits = [board.run(LOOP, blocks=predictor.FIRST // 2)]
     assert not forgotten
     for _ in range(3):
         exits.append(board.cpu.run(predictor.FIRST // 2))
     assert forgotten == [1]
-    assert exits == [BudgetSpent(CODE)] * 4
+    assert exits == [BlocksSpent(CODE)] * 4
     assert board.cpu.context.eax == board.cpu.clock
     board.cpu.run(predictor.EVERY)
     assert forgotten == [1, 1]

@@ -6,7 +6,7 @@
         .intel_syntax noprefix
         .text
 
-        .set    BUDGET,         0       # counted blocks left, signed
+        .set    BLOCKS,         0       # counted blocks left, signed
         .set    STOP,           8       # uc_emu_stop
         .set    SAVE,           16      # uc_context_save
         .set    CONTEXT,        24      # where the state comes from and goes to
@@ -65,7 +65,7 @@ block:
         jb      1f
         cmp     r8, rax
         jb      3f
-1:      sub     qword ptr [rcx+BUDGET], 1
+1:      sub     qword ptr [rcx+BLOCKS], 1
         js      4f
         ret
 3:      add     qword ptr [rcx+STEPS], 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BudgetSpent, Exit, Halt, Trap
+from sandbox.engine.exits import BlocksSpent, Exit, Halt, Trap
 from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class KernelCpu:
         return self.routines.call_stub <= exit_.eip <= self.routines.start_thread
 
     def _trapped(self, exit_: Exit, context: CpuContext) -> None:
-        if type(exit_) is not BudgetSpent:
+        if type(exit_) is not BlocksSpent:
             self.traps.kernel_trap(self, context, exit_)
         elif self.module_calls:
             self.traps.check_limits()
