@@ -60,7 +60,7 @@ class Cpu(Callbacks):
     """
 
     def __init__(self, index: int = 0) -> None:
-        super().__init__()
+        super().__init__(time_stamp=lambda cpu: cpu.clock)
         self.index = index
         self.handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
         self._words, self._longs = handle.words, handle.longs

@@ -14,20 +14,27 @@ import struct
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.engine import context as ctx
 from sandbox.engine import stubs
 from sandbox.engine.library import NO_ADDRESS
 
-if TYPE_CHECKING:
-    from sandbox.engine.handle import Handle
-
 _DUMP_SIZE = 1 << 16
 _HEAD, _CPU, _RANGE = struct.Struct("<QQI"), struct.Struct("<QQQI"), struct.Struct("<QQQ")
 _LONGEST_INSTRUCTION, _MOST_BYTES = 15, 64
 
-_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+class OpenHandle(Protocol):
+    """What a dump tells of an engine handle: its pad, the size of its CPU's state, and its RAM."""
+
+    pad: stubs.HookPad
+    pad_address: int
+    state_size: int
+    ram: list[tuple[int, int, int]]
+
+
+_handles: weakref.WeakSet[OpenHandle] = weakref.WeakSet()
 _mine: CrashDump | None = None
 
 
@@ -44,7 +51,7 @@ class LastSeen:
     code: bytes
 
 
-def register(handle: Handle) -> None:
+def register(handle: OpenHandle) -> None:
     """An engine handle is new in this process, or has new RAM."""
     _handles.add(handle)
     if _mine is not None:

@@ -9,16 +9,14 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Exit, Halt, Trap
+from sandbox.engine.handle import Handle
 from sandbox.engine.library import DescriptorTable, Msr, UnknownEngine, check, library
-
-if TYPE_CHECKING:
-    from sandbox.engine.cpu import Cpu
 
 _PHYSICAL = 0xFEE00000
 """Where the scratch pages are while the test runs: an address that is never RAM."""
@@ -29,10 +27,32 @@ _MSR_EFER, _EFER_NXE = 0xC0000080, 0x800
 _DEBUG_EXCEPTION, _DEVICE_NOT_AVAILABLE, _PAGE_FAULT = 1, 7, 14
 _USER, _WRITE = 4, 2
 
+
+class Probed(Protocol):
+    """What the test asks of the CPU that it tests."""
+
+    handle: Handle
+    context: CpuContext
+
+    @property
+    def clock(self) -> int: ...
+
+    @clock.setter
+    def clock(self, value: int) -> None: ...
+
+    def run(self, blocks: int) -> Exit: ...
+
+    def reset(self) -> None: ...
+
+    def flush_tlb(self) -> None: ...
+
+    def drop_all_code(self) -> None: ...
+
+
 _first_state: bytes | None = None
 
 
-def verify_once(cpu: Cpu) -> None:
+def verify_once(cpu: Probed) -> None:
     """Test the first CPU of this process; compare the fresh state of each later one with its.
 
     Takes about half a millisecond.  Raises UnknownEngine, which names the field.
@@ -61,7 +81,7 @@ def _expect(what: str, seen: object, wanted: object) -> None:
         raise _unknown(what)
 
 
-def _registers(cpu: Cpu) -> None:
+def _registers(cpu: Probed) -> None:
     """Set each register by a call, save, and look for it."""
     engine, uc = library(), cpu.handle.uc
 
@@ -115,7 +135,7 @@ def _registers(cpu: Cpu) -> None:
     _expect("MXCSR", state.mxcsr, 0x3F80)
 
 
-def _faults(cpu: Cpu) -> None:
+def _faults(cpu: Probed) -> None:
     """Run a few instructions with paging on and compare what is captured."""
     scratch = mmap.mmap(-1, 3 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     struct.pack_into("<I", scratch, _LINEAR >> 20, _TABLE | _PRESENT_USER)
@@ -131,7 +151,7 @@ def _faults(cpu: Cpu) -> None:
         cpu.clock = 0
 
 
-def _capture(cpu: Cpu, scratch: mmap.mmap) -> None:
+def _capture(cpu: Probed, scratch: mmap.mmap) -> None:
     state = cpu.context
 
     def run(code: str, ring: int = 3) -> Exit:
