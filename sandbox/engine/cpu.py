@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import time
+from collections.abc import Callable
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
@@ -335,6 +337,23 @@ class Cpu(Callbacks):
     def _code_hooks_changed(self) -> None:
         self._instrumented = self._step_hook is not None or bool(self._breakpoints)
         self.drop_all_code()
+
+    # -- measuring -----------------------------------------------------------------------------------------------
+
+    def time_entries(self, note: Callable[[int, float], object]) -> None:
+        """From now on tell ``note(cpl, seconds)`` of each entry of the engine: the CPL before it, its host time.
+
+        It stays for the CPU's life, and makes each entry half a microsecond longer; without it nothing is asked.
+        """
+        enter, now = self._enter, time.perf_counter
+
+        def timed(pad: int) -> int:
+            cpl, began = self.context.cpl, now()
+            result = enter(pad)
+            note(cpl, now() - began)
+            return result
+
+        self._enter = timed
 
     # -- translations --------------------------------------------------------------------------------------------
 

@@ -480,6 +480,15 @@ def test_time_stamp_is_the_clock_by_default(board: Board, ring: int) -> None:
     assert (state.ebx, state.eax, state.edx) == (1, 2, 2)
 
 
+def test_times_of_entries(board: Board) -> None:
+    noted: list[tuple[int, float]] = []
+    board.cpu.time_entries(lambda cpl, seconds: noted.append((cpl, seconds)))
+    board.run("int 0x80")
+    board.run("hlt", ring=0)
+    assert [cpl for cpl, _ in noted] == [3, 0]
+    assert all(0 < seconds < 1 for _, seconds in noted)
+
+
 def test_time_stamp_of_the_machine(board: Board) -> None:
     board.cpu.time_stamp = lambda cpu: 0xAAAA_BBBB_CCCC_DDDD
     board.load("mov ecx, -1\nrdtscp\nint 0x80")
