@@ -28,11 +28,11 @@ from sandbox.machine.devices.card import CARD_ADDRESS, Card
 from sandbox.machine.devices.exit_port import EXIT_PORT, ExitPort
 from sandbox.machine.devices.serial import COM1, Serial
 from sandbox.machine.events import CpuSwitch, Delivery, TrapTaken
-from sandbox.machine.linear import Linear, ProcessorFault
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.machine.outcome import AtBreakpoint, Exited, Halted, LimitReached, NobodyAnswers, Outcome, TripleFault
 from sandbox.machine.switches import checked
+from sandbox.machine.system_access import ProcessorFault, SystemAccess
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.tss import io_allowed
 from sandbox.x86.vectors import Vector, has_error_code
@@ -265,7 +265,7 @@ class BareMachine:
         """Bytes of the INT3, INTO or INT n in front of the trap's EIP."""
         base = cpu.context.segment("cs").base
         try:
-            last = Linear(self.memory, cpu.context, sets_accessed=False).read(base + trap.eip - 1, 1, "fetching")
+            last = SystemAccess(self.memory, cpu.context, sets_accessed=False).read(base + trap.eip - 1, 1, "fetching")
         except ProcessorFault:
             return 2
         return 1 if (trap.vector, last) in ((Vector.BP, _INT3), (Vector.OF, _INTO)) else 2
@@ -324,10 +324,10 @@ class BareMachine:
         if not flags & VM and state.cpl <= (flags & IOPL) >> 12:
             return True
         task = state.segment("tr")
-        linear = Linear(self.memory, state)
+        system = SystemAccess(self.memory, state)
         try:
             return io_allowed(
-                lambda offset, width: linear.read(task.base + offset, width, "reading the IO bitmap"),
+                lambda offset, width: system.read(task.base + offset, width, "reading the IO bitmap"),
                 task.limit,
                 bool(task.flags >> 8 & 8),
                 port,

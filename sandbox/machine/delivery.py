@@ -3,7 +3,7 @@
 The engine stops at every exception and delivers none.  Here is what a processor does then: the gate and its checks, the
 change of stack through the TSS, the pushes, the new flags; and when one of these faults, the next exception, the double
 fault, the shutdown.  Nothing of the CPU's state changes before everything has succeeded.  Descriptors and stacks are
-reached with plain page walks (``sandbox.machine.linear``); task gates are not modelled.
+reached with plain page walks (``sandbox.machine.system_access``); task gates are not modelled.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sandbox.engine.context import CpuContext
-from sandbox.machine.linear import Linear, ProcessorFault
 from sandbox.machine.memory import PhysicalMemory
+from sandbox.machine.system_access import ProcessorFault, SystemAccess
 from sandbox.x86.descriptors import (
     DESCRIPTOR_BYTES,
     FLAG_ACCESSED,
@@ -157,7 +157,7 @@ class _Delivery:
         self, memory: PhysicalMemory, context: CpuContext, what: Interruption, switches: frozenset[str]
     ) -> None:
         self._context = context
-        self._linear = Linear(memory, context, "no-accessed" not in switches)
+        self._system = SystemAccess(memory, context, "no-accessed" not in switches)
         self._what = what
         self._switches = switches
         self._eflags = context.eflags
@@ -191,7 +191,7 @@ class _Delivery:
         if not code.allows(gate.offset, 1):
             raise ProcessorFault(Vector.GP, 0, f"the handler at {gate.offset:#x} is behind its segment's limit")
         for top, value in zip(at, values, strict=True):
-            self._linear.write(stack.segment.base + top, width, value, "pushing a frame", stack.user)
+            self._system.write(stack.segment.base + top, width, value, "pushing a frame", stack.user)
         self._mark_accessed(gate.selector, code, place)
         self._enter(gate, code, stack, top, ring, inward)
 
@@ -207,7 +207,7 @@ class _Delivery:
         software = self._what.source is Source.SOFTWARE
         if vector * DESCRIPTOR_BYTES + DESCRIPTOR_BYTES - 1 > idtr.limit:
             raise self._bad(Vector.GP, vector, f"vector {vector:#x} is behind the IDT's limit", 1)
-        quad = self._linear.read(
+        quad = self._system.read(
             idtr.base + vector * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, f"reading IDT entry {vector:#x}"
         )
         gate = Gate.decode(quad)
@@ -232,7 +232,7 @@ class _Delivery:
         at = selector.index * DESCRIPTOR_BYTES
         if at + DESCRIPTOR_BYTES - 1 > table.limit:
             return None
-        quad = self._linear.read(table.base + at, DESCRIPTOR_BYTES, f"reading {what}")
+        quad = self._system.read(table.base + at, DESCRIPTOR_BYTES, f"reading {what}")
         return SegmentDescriptor.decode(quad), table.base + at
 
     def _code_segment(self, value: int, selector: Selector) -> tuple[SegmentDescriptor, int]:
@@ -262,8 +262,8 @@ class _Delivery:
         pointer_at, segment_at, size = stack_slot(ring, wide)
         if segment_at + 1 > task.limit:
             raise self._bad(Vector.TS, task.selector, f"the TSS is too short for ring {ring}'s stack")
-        pointer = self._linear.read(task.base + pointer_at, size, f"reading ESP{ring} from the TSS")
-        value = self._linear.read(task.base + segment_at, 2, f"reading SS{ring} from the TSS")
+        pointer = self._system.read(task.base + pointer_at, size, f"reading ESP{ring} from the TSS")
+        value = self._system.read(task.base + segment_at, 2, f"reading SS{ring} from the TSS")
         selector = Selector.decode(value)
         if selector.null:
             raise ProcessorFault(Vector.TS, 0, f"SS{ring} in the TSS is null")
@@ -279,8 +279,8 @@ class _Delivery:
 
     def _mark_accessed(self, selector: int, segment: SegmentDescriptor, place: int) -> None:
         if not segment.flags & FLAG_ACCESSED:
-            old = self._linear.read(place + 5, 1, f"reading descriptor {selector:#x}")
-            self._linear.write(place + 5, 1, old | 1, f"marking descriptor {selector:#x} accessed")
+            old = self._system.read(place + 5, 1, f"reading descriptor {selector:#x}")
+            self._system.write(place + 5, 1, old | 1, f"marking descriptor {selector:#x} accessed")
 
     # -- the frame
 
@@ -324,11 +324,11 @@ class _Delivery:
         idtr = context.segment("idtr")
         if vector * 4 + 3 > idtr.limit:
             raise ProcessorFault(Vector.GP, 0, f"vector {vector:#x} is behind the vector table's limit")
-        entry = self._linear.read(idtr.base + vector * 4, 4, f"reading vector {vector:#x}")
+        entry = self._system.read(idtr.base + vector * 4, 4, f"reading vector {vector:#x}")
         stack, top = context.segment("ss"), context.esp
         for value in (self._eflags, context.segment("cs").selector, self._what.eip):
             top = top - 2 & 0xFFFF
-            self._linear.write(stack.base + top, 2, value, "pushing a frame")
+            self._system.write(stack.base + top, 2, value, "pushing a frame")
         context.esp = context.esp & ~0xFFFF | top
         context.eflags = self._eflags & ~(TF | IF | AC | RF)
         code = context.segment("cs")
