@@ -23,7 +23,18 @@ from sandbox.engine.exits import (
 )
 from sandbox.engine.handle import Handle
 from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
-from sandbox.engine.rmw import LONGEST_INSTRUCTION, writes_what_it_reads
+from sandbox.engine.rmw import writes_what_it_reads
+from sandbox.x86.instruction import LEGACY_PREFIXES, LOCK, LONGEST_INSTRUCTION
+from sandbox.x86.masks import (
+    CR0_PROTECTED,
+    CR4_SSE,
+    EFLAGS_FIXED,
+    PF_INSTR,
+    PF_WRITE,
+    STATUS_FLAGS,
+    TF,
+)
+from sandbox.x86.paging import PAGE_SIZE
 
 VECTOR_DB, VECTOR_UD, VECTOR_TS, VECTOR_PF = 1, 6, 10, 14
 _ERROR, _SOFTWARE, _HFLAGS = ctx.ERROR_CODE32, ctx.IS_SOFTWARE32, ctx.HFLAGS32
@@ -32,9 +43,7 @@ _NONE32 = 0xFFFFFFFF
 _FETCH_ERRORS = (lib.ERR_FETCH_UNMAPPED, lib.ERR_FETCH_PROT)
 _TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
 _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
-_PAGE = 4096
-_WRITE, _WRITE_OR_FETCH = 2, 0x12
-_LEGACY_PREFIXES = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3"
+_WRITE_OR_FETCH = PF_WRITE | PF_INSTR
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
 
 
@@ -114,8 +123,9 @@ class Cpu(Callbacks):
         for number in range(8):
             state.quads[number] = 0
         state.eip = 0
-        state.eflags = ctx.EFLAGS_FIXED
-        state.cr0, state.cr2, state.cr3, state.cr4, state.efer = 0x33, 0, 0, 0x600, 0
+        state.eflags = EFLAGS_FIXED
+        state.cr0, state.cr4 = CR0_PROTECTED, CR4_SSE
+        state.cr2 = state.cr3 = state.efer = 0
         for name in ("es", "ss", "ds", "fs", "gs"):
             state.set_segment(name, 0, 0, 0xFFFFFFFF, 0xCF9300)
         state.set_segment("cs", 0, 0, 0xFFFFFFFF, 0xCF9B00)
@@ -234,9 +244,9 @@ class Cpu(Callbacks):
         words, longs, mine = self._words, state.longs, False
         while self._longs[stubs.PAD_REASON32] in _TRANSLATING or words[stubs.PAD_ERROR] in _FETCH_ERRORS:
             at, hidden = longs[_EIP], longs[_HFLAGS]
-            if self._longs[stubs.PAD_REASON32] == stubs.REASON_FETCH and (longs[_CR2] ^ at) < _PAGE:
+            if self._longs[stubs.PAD_REASON32] == stubs.REASON_FETCH and (longs[_CR2] ^ at) < PAGE_SIZE:
                 break
-            if self._inside_block(at) or hidden & ctx.HF_INHIBIT or longs[ctx.EFLAGS32] & ctx.TF:
+            if self._inside_block(at) or hidden & ctx.HF_INHIBIT or longs[ctx.EFLAGS32] & TF:
                 break
             longs[_HFLAGS] = hidden | ctx.HF_INHIBIT
             mine = True
@@ -258,7 +268,7 @@ class Cpu(Callbacks):
         if hooked and faulted and self._inside_block(at) and not state.software:
             if self._longs[stubs.PAD_VECTOR32] == VECTOR_DB:
                 return
-            state.eflags = state.longs[ctx.EFLAGS32] & ~ctx.ARITHMETIC | state.quads[ctx.CC_SRC] & ctx.ARITHMETIC
+            state.eflags = state.longs[ctx.EFLAGS32] & ~STATUS_FLAGS | state.quads[ctx.CC_SRC] & STATUS_FLAGS
 
     def _inside_block(self, at: int) -> bool:
         """Whether an address lies in the block entered last: then it was running, not being translated."""
@@ -277,8 +287,8 @@ class Cpu(Callbacks):
     def _aborted(self, state: CpuContext, at: int) -> Exit:
         """The engine called abort().  Two known causes are faults on hardware (SDM 2A, LOCK; 3A, 7.2.1)."""
         code = self.handle.read_code(state.segment("cs").base + at & _NONE32, LONGEST_INSTRUCTION)
-        opcode = code.lstrip(_LEGACY_PREFIXES)
-        locked = b"\xf0" in code[: len(code) - len(opcode)]
+        opcode = code.lstrip(LEGACY_PREFIXES)
+        locked = LOCK in code[: len(code) - len(opcode)]
         if locked and len(opcode) > 2 and opcode[0] == 0x0F and opcode[1] in _BIT_TESTS and opcode[2] >= 0xC0:
             return Trap(at, VECTOR_UD, 0, 0, state.cpl, False)
         task = state.segment("tr")
@@ -289,7 +299,7 @@ class Cpu(Callbacks):
     def _rmw_bit(self, state: CpuContext) -> int:
         """The W bit that hardware would set for a read fault (``sandbox.engine.rmw``); the state gets it too."""
         code = self.handle.read_code(state.segment("cs").base + state.eip & _NONE32, LONGEST_INSTRUCTION)
-        bit = _WRITE if writes_what_it_reads(code) else 0
+        bit = PF_WRITE if writes_what_it_reads(code) else 0
         state.longs[_ERROR] |= bit
         return bit
 

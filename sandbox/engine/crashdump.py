@@ -19,10 +19,11 @@ from typing import Protocol
 from sandbox.engine import context as ctx
 from sandbox.engine import stubs
 from sandbox.engine.library import NO_ADDRESS
+from sandbox.x86.instruction import LONGEST_INSTRUCTION
 
 _DUMP_SIZE = 1 << 16
 _HEAD, _CPU, _RANGE = struct.Struct("<QQI"), struct.Struct("<QQQI"), struct.Struct("<QQQ")
-_LONGEST_INSTRUCTION, _MOST_BYTES = 15, 64
+_MOST_BYTES = 64
 
 
 class OpenHandle(Protocol):
@@ -116,7 +117,7 @@ class CrashDump:
             block, end = words[stubs.PAD_FIRST], words[stubs.PAD_END]
             state = host(env, state_size)
             if block == NO_ADDRESS:
-                return LastSeen(number, started, None, _guest_bytes(host, state, ram, started, _LONGEST_INSTRUCTION))
+                return LastSeen(number, started, None, _guest_bytes(host, state, ram, started, LONGEST_INSTRUCTION))
             return LastSeen(
                 number, started, block, _guest_bytes(host, state, ram, block, min(end - block, _MOST_BYTES))
             )

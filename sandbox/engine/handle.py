@@ -9,6 +9,7 @@ from sandbox.engine import crashdump, internals, stubs
 from sandbox.engine import library as lib
 from sandbox.engine.fallback import PythonHooks
 from sandbox.engine.library import check, control, library
+from sandbox.x86.paging import PAGE_SIZE
 
 TCG_BUFFER_BYTES = 16 << 20
 PHYSICAL_END = 1 << 52
@@ -87,7 +88,7 @@ class Handle:
     def read_code(self, linear: int, size: int) -> bytes:
         """Up to ``size`` bytes of guest memory at a linear address, under the state that ran last."""
         if self._read_debug is not None:
-            first = min(size, 4096 - (linear & 4095))
+            first = min(size, PAGE_SIZE - linear % PAGE_SIZE)
             for length in (size, first):
                 if not self._read_debug(self.pad.cpu, linear, self._code, length, False):
                     return bytes(self._code[:length])

@@ -17,15 +17,23 @@ from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Exit, Halt, Trap
 from sandbox.engine.handle import Handle
 from sandbox.engine.library import DescriptorTable, Msr, UnknownEngine, check, library
+from sandbox.x86.masks import (
+    CR0_PAGED,
+    CR0_TS,
+    CR4_SSE,
+    EFER_NXE,
+    MSR_EFER,
+    PF_USER,
+    PF_WRITE,
+)
+from sandbox.x86.paging import RW, US, P
 
 _PHYSICAL = 0xFEE00000
 """Where the scratch pages are while the test runs: an address that is never RAM."""
 _DIRECTORY, _TABLE, _CODE = (_PHYSICAL + offset for offset in (0, 0x1000, 0x2000))
 _LINEAR, _MISSING = 0x400000, 0x402000
-_PRESENT_USER, _PAGING, _WRITE_PROTECT = 7, 0x80000033, 0x10000
-_MSR_EFER, _EFER_NXE = 0xC0000080, 0x800
+_FULL = P | RW | US
 _DEBUG_EXCEPTION, _DEVICE_NOT_AVAILABLE, _PAGE_FAULT = 1, 7, 14
-_USER, _WRITE = 4, 2
 
 
 class Probed(Protocol):
@@ -103,7 +111,7 @@ def _registers(cpu: Probed) -> None:
     tables = (("gdtr", lib.REG_GDTR), ("idtr", lib.REG_IDTR), ("ldtr", lib.REG_LDTR), ("tr", lib.REG_TR))
     for number, (_, register) in enumerate(tables):
         write(register, DescriptorTable(0x30 + 8 * number, 0xE0E00000 + number, 0x7F0 + number, 0x8900))
-    write(lib.REG_MSR, Msr(_MSR_EFER, _EFER_NXE))
+    write(lib.REG_MSR, Msr(MSR_EFER, EFER_NXE))
     write(lib.REG_FPCW, word(0x27F))
     write(lib.REG_FPSW, word(0x2841))
     write(lib.REG_FPTAG, word(0x3FFF))
@@ -126,7 +134,7 @@ def _registers(cpu: Probed) -> None:
         _expect(name.upper(), (seen.base, seen.limit), (0xE0E00000 + number, 0x7F0 + number))
         if name in ("ldtr", "tr"):
             _expect(name.upper(), (seen.selector, seen.flags), (0x30 + 8 * number, 0x8900))
-    _expect("EFER", state.efer, _EFER_NXE)
+    _expect("EFER", state.efer, EFER_NXE)
     control, status, tags, stack = state.x87()
     _expect("the x87 control word", control, 0x27F)
     _expect("the x87 status word", status, 0x2841)
@@ -138,8 +146,8 @@ def _registers(cpu: Probed) -> None:
 def _faults(cpu: Probed) -> None:
     """Run a few instructions with paging on and compare what is captured."""
     scratch = mmap.mmap(-1, 3 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    struct.pack_into("<I", scratch, _LINEAR >> 20, _TABLE | _PRESENT_USER)
-    struct.pack_into("<I", scratch, 0x1000, _CODE | _PRESENT_USER)
+    struct.pack_into("<I", scratch, _LINEAR >> 20, _TABLE | _FULL)
+    struct.pack_into("<I", scratch, 0x1000, _CODE | _FULL)
     address = ctypes.addressof(ctypes.c_char.from_buffer(scratch))
     cpu.handle.map_ram(_PHYSICAL, len(scratch), address)
     try:
@@ -170,23 +178,23 @@ def _capture(cpu: Probed, scratch: mmap.mmap) -> None:
             raise _unknown(what)
         _expect(what, (exit_.vector, exit_.error_code, exit_.address, exit_.eip - _LINEAR), wanted)
 
-    state.cr0, state.cr3, state.cr4, state.efer, state.esp = _PAGING | _WRITE_PROTECT, _DIRECTORY, 0x600, 0, 0
+    state.cr0, state.cr3, state.cr4, state.efer, state.esp = CR0_PAGED, _DIRECTORY, CR4_SSE, 0, 0
     store, load = "a300204000", "a100204000"
-    trap("the error code", run(store), _PAGE_FAULT, _USER | _WRITE, _MISSING, 0)
+    trap("the error code", run(store), _PAGE_FAULT, PF_USER | PF_WRITE, _MISSING, 0)
     _expect("the CPL", (state.cpl, state.longs[ctx.IS_SOFTWARE32]), (3, 0))
-    trap("the exception in flight", run(load), _PAGE_FAULT, _USER, _MISSING, 0)
-    trap("CR3 or the exception in flight", run(load), _PAGE_FAULT, _USER, _MISSING, 0)
+    trap("the exception in flight", run(load), _PAGE_FAULT, PF_USER, _MISSING, 0)
+    trap("CR3 or the exception in flight", run(load), _PAGE_FAULT, PF_USER, _MISSING, 0)
     trap("the flag of a software interrupt", run("90cd80"), 0x80, 0, 0, 3)
     _expect("the flag of a software interrupt", (state.software, state.quads[ctx.NEXT_EIP]), (True, _LINEAR + 3))
     trap("the ring in a page fault", run(load, ring=0), _PAGE_FAULT, 0, _MISSING, 0)
     _expect("the CPL", (state.cpl, state.software), (0, False))
 
-    state.cr0 |= 8
+    state.cr0 |= CR0_TS
     trap("CR0.TS", run("90d9ee"), _DEVICE_NOT_AVAILABLE, 0, 0, 1)
-    state.cr0 &= ~8
+    state.cr0 &= ~CR0_TS
     state.cr4 = 0
     trap("CR4.OSFXSR", run("900f57c0"), 6, 0, 0, 1)
-    state.cr4 = 0x600
+    state.cr4 = CR4_SSE
     _expect("CR0 and CR4", isinstance(run("900f57c0d9ee", ring=0), Halt), True)
 
     state.set_segment("fs", 0, _LINEAR, 0xFFFFFFFF, 0xCF9300)

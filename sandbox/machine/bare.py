@@ -22,7 +22,7 @@ from random import Random
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
 from sandbox.machine import breakage
-from sandbox.machine.delivery import IF, IOPL, VM, Delivered, Interruption, Shutdown, Source, deliver
+from sandbox.machine.delivery import Delivered, Interruption, Shutdown, Source, deliver
 from sandbox.machine.devices.apic import APIC_ADDRESS, LocalApics
 from sandbox.machine.devices.card import CARD_ADDRESS, Card
 from sandbox.machine.devices.exit_port import EXIT_PORT, ExitPort
@@ -34,6 +34,7 @@ from sandbox.machine.outcome import AtBreakpoint, Exited, Halted, LimitReached, 
 from sandbox.machine.switches import checked
 from sandbox.machine.system_access import ProcessorFault, SystemAccess
 from sandbox.x86.errors import ConfigurationError
+from sandbox.x86.masks import CR0_ET, IF, IOPL, VM
 from sandbox.x86.tss import io_allowed
 from sandbox.x86.vectors import Vector, has_error_code
 
@@ -47,7 +48,6 @@ PATIENT_STEPS = 20_000
 """Instructions with an interrupt held back that are run one by one: a tenth of a second."""
 IMPATIENT_BLOCKS = 64
 _INT3, _INTO = 0xCC, 0xCE
-_RESET_CR0 = 0x10
 
 
 class Run(Enum):
@@ -370,7 +370,7 @@ class BareMachine:
             return
         each.cpu.reset()
         state = each.cpu.context
-        state.cr0, state.cr4 = _RESET_CR0, 0
+        state.cr0, state.cr4 = CR0_ET, 0
         for name in ("es", "ss", "ds", "fs", "gs"):
             state.set_segment(name, 0, 0, 0xFFFF, 0x9300)
         state.set_segment("cs", page << 8, page << 12, 0xFFFF, 0x9B00)

@@ -25,11 +25,10 @@ from sandbox.x86.descriptors import (
     Selector,
 )
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.masks import AC, CR0_PE, IF, NT, RF, TF, VM
 from sandbox.x86.tss import stack_slot
 from sandbox.x86.vectors import Vector, describe, makes_double_fault
 
-CR0_PE = 1
-TF, IF, IOPL, NT, RF, VM, AC = 1 << 8, 1 << 9, 3 << 12, 1 << 14, 1 << 16, 1 << 17, 1 << 18
 _IN_IDT, _EXT = 2, 1
 _NOT_FAULTS = frozenset({Vector.DB, Vector.NMI, Vector.BP, Vector.OF, Vector.DF, Vector.MC})
 _DATA_SEGMENTS = ("gs", "fs", "ds", "es")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, Stepped, Stopped, Trap
-from tests.engine.board import CODE, DATA, PAGES, STACK, Board, P, assembled
+from sandbox.x86.paging import P
+from tests.engine.board import CODE, DATA, PAGES, STACK, Board, assembled
 
 MISSING = DATA + PAGES * 4096
 END = 0x80

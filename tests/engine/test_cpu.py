@@ -21,7 +21,8 @@ from sandbox.engine.exits import (
     Stopped,
     Trap,
 )
-from tests.engine.board import CODE, DATA, HOLE, PAGES, RW, STACK, TSS, US, Board, P
+from sandbox.x86.paging import NX, RW, US, P
+from tests.engine.board import CODE, DATA, HOLE, PAGES, STACK, TSS, Board
 
 MISSING = DATA + PAGES * 4096
 DEVICE = 0x80000000
@@ -79,7 +80,7 @@ def test_single_step_trap(board: Board) -> None:
 
 def test_protection_faults() -> None:
     board = Board(pae=True)
-    board.map(DATA, P | US | 1 << 63, board.physical(DATA))
+    board.map(DATA, P | US | NX, board.physical(DATA))
     assert trap(board.run(f"mov [{DATA:#x}], eax")) == (14, 7, DATA, 0, False)
     assert trap(board.run(f"mov eax, {DATA:#x}\njmp eax")) == (14, 0x15, DATA, DATA - CODE, False)
     assert trap(board.run(f"mov [{DATA:#x}], eax", ring=0)) == (14, 3, DATA, 0, False)

@@ -14,11 +14,11 @@ from sandbox.engine.cpu import Cpu
 from sandbox.engine.worker import run_contained
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import NX, RW, US, P
 
 CHUNKS, STRINGS = 8, 125_000
 PGD, PMD, TABLE, CODE, DATA = 0x1000, 0x2000, 0x3000, 0x100000, 0x200000
 LINEAR_CODE, LINEAR_DATA, PAGES = 0x400000, 0x500000, 64
-PRESENT, WRITE, USER, NX = 1, 2, 4, 1 << 63
 CR0, CR4, EFER = 0x80010033, 0x6B0, 0x800
 BLOCKS = 64
 LENGTH = 24
@@ -59,11 +59,11 @@ def campaign(seed: int, count: int) -> Counter[str]:
         memory.host_fill(first, size, INT3, Reason.IMAGE)
     memory.host_fill(PGD, TABLE + 4096 - PGD, 0, Reason.TABLE)
     quads = memory.mutable_quads(Reason.TABLE)
-    tables = [(PGD, PMD | PRESENT), (PMD + (LINEAR_CODE >> 21) * 8, TABLE | PRESENT | WRITE | USER)]
-    tables += [(PMD + (LINEAR_DATA >> 21) * 8, TABLE | PRESENT | WRITE | USER)]
+    tables = [(PGD, PMD | P), (PMD + (LINEAR_CODE >> 21) * 8, TABLE | P | RW | US)]
+    tables += [(PMD + (LINEAR_DATA >> 21) * 8, TABLE | P | RW | US)]
     for page in range(PAGES):
-        tables.append((TABLE + page * 8, CODE + page * 4096 | PRESENT | WRITE | USER))
-        tables.append((TABLE + (256 + page) * 8, DATA + page * 4096 | PRESENT | WRITE | USER | NX))
+        tables.append((TABLE + page * 8, CODE + page * 4096 | P | RW | US))
+        tables.append((TABLE + (256 + page) * 8, DATA + page * 4096 | P | RW | US | NX))
     templates = []
     for ring in (0, 3):
         context = cpu.new_context()

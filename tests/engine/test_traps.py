@@ -21,7 +21,8 @@ from unicorn import x86_const as x86
 
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Halt, PortDenied, Stepped, Trap
-from tests.engine.board import CODE, DATA, GDT, HOLE, NX, PAGES, RW, STACK, US, A, Board, G, P, assembled
+from sandbox.x86.paging import NX, RW, US, A, G, P
+from tests.engine.board import CODE, DATA, GDT, HOLE, PAGES, STACK, Board, assembled
 from tests.engine.naive import Naive
 
 MISSING = DATA + PAGES * 4096
@@ -537,7 +538,8 @@ def test_13_naive_store_through_an_alias_that_is_not_executable_is_missed() -> N
     In a process of its own, because the stubs repair it for every handle of a process.
     """
     program = """
-from tests.engine.board import CODE, NX, RW, US, Memory, P, assembled
+from sandbox.x86.paging import NX, RW, US, P
+from tests.engine.board import CODE, Memory, assembled
 from tests.engine.naive import Naive
 from tests.engine.test_traps import ALIAS, TWICE
 memory = Memory(pae=True)
