@@ -193,8 +193,8 @@ class Cpu(Callbacks):
         return exit_
 
     def _other_exit(self, state: CpuContext) -> Exit:
-        words = self._words
-        if self._longs[stubs.PAD_REASON32] in _TRANSLATING or words[stubs.PAD_ERROR] in _FETCH_ERRORS:
+        """Every exit but that of an exception at its instruction, without code hooks."""
+        if self._longs[stubs.PAD_REASON32] in _TRANSLATING or self._words[stubs.PAD_ERROR] in _FETCH_ERRORS:
             self._find_instruction(state)
         if self._instrumented:
             self._mend_flags(state)
@@ -205,26 +205,40 @@ class Cpu(Callbacks):
             denied, self._denied = self._denied, None
             return denied
         at = state.longs[_EIP]
-        reason, error = self._longs[stubs.PAD_REASON32], words[stubs.PAD_ERROR]
+        reason, error = self._longs[stubs.PAD_REASON32], self._words[stubs.PAD_ERROR]
         if error:
             return self._failed(state, at, error)
         if reason in _TRAPPED:
-            software, vector = state.software, self._longs[stubs.PAD_VECTOR32]
-            fault = vector == VECTOR_PF and not software
-            code = 0 if software else state.error_code
-            if fault and reason == stubs.REASON_TRAP and not code & _WRITE_OR_FETCH:
-                code |= self._rmw_bit(state)
-            return Trap(at, vector, code, state.cr2 if fault else 0, state.cpl, software)
+            return self._trapped(state, at, reason)
         if reason == stubs.REASON_BLOCKS:
-            words[stubs.PAD_BLOCKS] = 0
-            if self._deadline >= self._forget_at:
-                self._forget_at = self._deadline + predictor.EVERY
-                predictor.forget()()
-            return Stopped(at) if words[stubs.PAD_STOPPING] else BlocksSpent(at)
+            return self._blocks_spent(at)
         if reason == stubs.REASON_ABORTED:
             return self._aborted(state, at)
         if reason == stubs.REASON_NONE:
             return Halt(at)
+        return self._interrupted(state, at, reason)
+
+    def _trapped(self, state: CpuContext, at: int, reason: int) -> Exit:
+        """An exception or a software interrupt, wherever it was raised."""
+        software, vector = state.software, self._longs[stubs.PAD_VECTOR32]
+        fault = vector == VECTOR_PF and not software
+        code = 0 if software else state.error_code
+        if fault and reason == stubs.REASON_TRAP and not code & _WRITE_OR_FETCH:
+            code |= self._rmw_bit(state)
+        return Trap(at, vector, code, state.cr2 if fault else 0, state.cpl, software)
+
+    def _blocks_spent(self, at: int) -> Exit:
+        """The count-down has ended, by itself or because ``stop`` ended it."""
+        words = self._words
+        words[stubs.PAD_BLOCKS] = 0
+        if self._deadline >= self._forget_at:
+            self._forget_at = self._deadline + predictor.EVERY
+            predictor.forget()()
+        return Stopped(at) if words[stubs.PAD_STOPPING] else BlocksSpent(at)
+
+    def _interrupted(self, state: CpuContext, at: int, reason: int) -> Exit:
+        """A stop that is not the guest's own: the next run goes on inside a block that has been counted."""
+        words = self._words
         state.resumes_at = at
         self._stopping = bool(words[stubs.PAD_STOPPING])
         if reason == stubs.REASON_STEPS:

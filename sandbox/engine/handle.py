@@ -33,15 +33,7 @@ class Handle:
         check(engine.uc_open(lib.ARCH_X86, lib.MODE_32, ctypes.byref(self.uc)), "a new CPU")
         self.control(lib.CTL_TCG_BUFFER_SIZE, ctypes.c_uint32(TCG_BUFFER_BYTES))
         self.control(lib.CTL_USE_EXITS, ctypes.c_int(1))
-        self.pad = stubs.HookPad(
-            engine=self.uc.value,
-            stop=lib.address_of("uc_emu_stop"),
-            save=lib.address_of("uc_context_save"),
-            restore=lib.address_of("uc_context_restore"),
-            start=lib.address_of("uc_emu_start"),
-            skip=lib.NO_ADDRESS,
-            behind=lib.NO_ADDRESS,
-        )
+        self.pad = _new_pad(self.uc)
         self.pad_address = ctypes.addressof(self.pad)
         self.words = memoryview(self.pad).cast("B").cast("q")
         self.longs = memoryview(self.pad).cast("B").cast("I")
@@ -182,3 +174,16 @@ class Handle:
             if first < start:
                 self._gap_hooks.append(self._add_hook(lib.HOOK_MEM_UNMAPPED, self._on_unanswered, first, start - 1))
             first = max(first, end)
+
+
+def _new_pad(uc: ctypes.c_void_p) -> stubs.HookPad:
+    """A pad with the engine's functions that the stubs call, and no addresses seen yet."""
+    return stubs.HookPad(
+        engine=uc.value,
+        stop=lib.address_of("uc_emu_stop"),
+        save=lib.address_of("uc_context_save"),
+        restore=lib.address_of("uc_context_restore"),
+        start=lib.address_of("uc_emu_start"),
+        skip=lib.NO_ADDRESS,
+        behind=lib.NO_ADDRESS,
+    )

@@ -89,9 +89,22 @@ def _expect(what: str, seen: object, wanted: object) -> None:
         raise _unknown(what)
 
 
+_TABLE_REGISTERS = (("gdtr", lib.REG_GDTR), ("idtr", lib.REG_IDTR), ("ldtr", lib.REG_LDTR), ("tr", lib.REG_TR))
+
+
 def _registers(cpu: Probed) -> None:
     """Set each register by a call, save, and look for it."""
-    engine, uc = library(), cpu.handle.uc
+    uc = cpu.handle.uc
+    _set_registers(uc)
+    state = CpuContext(uc)
+    check(library().uc_context_save(uc, state.handle), "to save a context")
+    _expect_integers(state)
+    _expect_tables(state)
+    _expect_vectors(state)
+
+
+def _set_registers(uc: ctypes.c_void_p) -> None:
+    engine = library()
 
     def write(register: int, value: object) -> None:
         check(engine.uc_reg_write(uc, register, ctypes.byref(value)), f"register {register}")  # type: ignore[arg-type]
@@ -108,8 +121,7 @@ def _registers(cpu: Probed) -> None:
     for number in range(4):
         write(lib.REG_DR0 + number, word(0xD0D0D000 + number))
     write(lib.REG_DR0 + 6, word(0xFFFF4FF0))
-    tables = (("gdtr", lib.REG_GDTR), ("idtr", lib.REG_IDTR), ("ldtr", lib.REG_LDTR), ("tr", lib.REG_TR))
-    for number, (_, register) in enumerate(tables):
+    for number, (_, register) in enumerate(_TABLE_REGISTERS):
         write(register, DescriptorTable(0x30 + 8 * number, 0xE0E00000 + number, 0x7F0 + number, 0x8900))
     write(lib.REG_MSR, Msr(MSR_EFER, EFER_NXE))
     write(lib.REG_FPCW, word(0x27F))
@@ -119,22 +131,31 @@ def _registers(cpu: Probed) -> None:
     for number in range(8):
         write(lib.REG_FP0 + number, (ctypes.c_uint8 * 10)(*range(number, number + 10)))
         write(lib.REG_XMM0 + number, (ctypes.c_uint64 * 2)(0xF0F0F0F000 + number, ~number & 0xFFFFFFFF))
-    state = CpuContext(uc)
-    check(engine.uc_context_save(uc, state.handle), "to save a context")
+
+
+def _expect_integers(state: CpuContext) -> None:
     for number in range(8):
         _expect(f"general register {number}", state.quads[number], 0xA1B2C300 + number)
-        _expect(f"XMM{number}", state.xmm(number), struct.pack("<QQ", 0xF0F0F0F000 + number, ~number & 0xFFFFFFFF))
     _expect("EIP", state.eip, 0xB1B2B3B4)
     _expect("EFLAGS", (state.eflags, state.longs[ctx.EFLAGS32] & 0x3300), (0x3AD7, 0x3200))
     _expect("CR2", state.cr2, 0xC2C2C2C2)
     _expect("DR0 to DR3", [state.debug_register(each) for each in range(4)], [0xD0D0D000 + each for each in range(4)])
     _expect("DR6", state.debug_register(6), 0xFFFF4FF0)
-    for number, (name, _) in enumerate(tables):
+    _expect("EFER", state.efer, EFER_NXE)
+
+
+def _expect_tables(state: CpuContext) -> None:
+    for number, (name, _) in enumerate(_TABLE_REGISTERS):
         seen = state.segment(name)
         _expect(name.upper(), (seen.base, seen.limit), (0xE0E00000 + number, 0x7F0 + number))
         if name in ("ldtr", "tr"):
             _expect(name.upper(), (seen.selector, seen.flags), (0x30 + 8 * number, 0x8900))
-    _expect("EFER", state.efer, EFER_NXE)
+
+
+def _expect_vectors(state: CpuContext) -> None:
+    """x87 and SSE."""
+    for number in range(8):
+        _expect(f"XMM{number}", state.xmm(number), struct.pack("<QQ", 0xF0F0F0F000 + number, ~number & 0xFFFFFFFF))
     control, status, tags, stack = state.x87()
     _expect("the x87 control word", control, 0x27F)
     _expect("the x87 status word", status, 0x2841)

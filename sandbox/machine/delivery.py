@@ -168,33 +168,41 @@ class _Delivery:
             self._real_mode()
             return
         gate = self._gate()
-        target = Selector.decode(gate.selector)
-        code, place = self._code_segment(gate.selector, target)
-        inward = not code.conforming and code.dpl < self._cpl
-        if self._eflags & VM:
-            if not inward or code.dpl:
-                raise self._bad(Vector.GP, gate.selector, "a handler for virtual-8086 mode outside ring 0")
-            inward = True
-        elif not inward and not code.conforming and code.dpl != self._cpl:
-            raise self._bad(Vector.GP, gate.selector, "the handler's segment is outside the CPL")
+        code, place = self._code_segment(gate.selector, Selector.decode(gate.selector))
+        inward = self._goes_inward(gate, code)
         ring = code.dpl if inward else self._cpl
         stack = self._inner_stack(ring) if inward else self._present_stack()
         width = gate.bits // 8
         values = self._frame(inward, width)
-        at, top = [], stack.pointer
-        for _ in values:
+        places = self._room(stack, width, len(values))
+        if not code.allows(gate.offset, 1):
+            raise ProcessorFault(Vector.GP, 0, f"the handler at {gate.offset:#x} is behind its segment's limit")
+        for top, value in zip(places, values, strict=True):
+            self._system.write(stack.segment.base + top, width, value, "pushing a frame", stack.user)
+        self._mark_accessed(gate.selector, code, place)
+        self._enter(gate, code, stack, places[-1], ring, inward)
+
+    # -- checks
+
+    def _goes_inward(self, gate: Gate, code: SegmentDescriptor) -> bool:
+        """The handler runs in an inner ring, on a stack of its own."""
+        inward = not code.conforming and code.dpl < self._cpl
+        if self._eflags & VM:
+            if not inward or code.dpl:
+                raise self._bad(Vector.GP, gate.selector, "a handler for virtual-8086 mode outside ring 0")
+        elif not inward and not code.conforming and code.dpl != self._cpl:
+            raise self._bad(Vector.GP, gate.selector, "the handler's segment is outside the CPL")
+        return inward
+
+    def _room(self, stack: _Stack, width: int, count: int) -> list[int]:
+        """Offsets for so many pushes, downwards."""
+        places, top = [], stack.pointer
+        for _ in range(count):
             top = top - width & stack.mask
             if not stack.segment.allows(top, width):
                 raise ProcessorFault(Vector.SS, stack.fault_code, f"no room on the stack at {top:#x}")
-            at.append(top)
-        if not code.allows(gate.offset, 1):
-            raise ProcessorFault(Vector.GP, 0, f"the handler at {gate.offset:#x} is behind its segment's limit")
-        for top, value in zip(at, values, strict=True):
-            self._system.write(stack.segment.base + top, width, value, "pushing a frame", stack.user)
-        self._mark_accessed(gate.selector, code, place)
-        self._enter(gate, code, stack, top, ring, inward)
-
-    # -- checks
+            places.append(top)
+        return places
 
     def _bad(self, vector: Vector, selector: int, why: str, in_idt: int = 0) -> ProcessorFault:
         code = selector * 8 | _IN_IDT if in_idt else selector & 0xFFFC
