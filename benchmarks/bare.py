@@ -6,21 +6,27 @@ import ctypes
 import time
 from typing import Any
 
-from sandbox.engine import branches, stubs
 from sandbox.engine import library as lib
+from sandbox.engine import predictor, stubs
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
 from sandbox.image.elf import parse_executable
 from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.x86.masks import (
+    CR0_PAGED,
+    CR4_PAE,
+    CR4_SSE,
+    EFER_NXE,
+    MSR_EFER,
+)
+from sandbox.x86.paging import NX, PAE, PAGE_SIZE, RW, US, A, D, P
 
 RAM = 64 << 20
 PGD, PMDS, TABLES, FRAMES = 0x1000, 0x2000, 0x100000, 0x400000
 """Physical: the four entries, the four directories, tables as needed, then the program's pages."""
-PRESENT, WRITE, USER, ACCESSED, DIRTY, NX = 1, 2, 4, 0x20, 0x40, 1 << 63
-CR0, CR4, NXE = 0x80010033, 0x620, 0x800
 STACK_PAGE, STACK_TOP = 0xBFFFF000, 0xBFFFFFF0
-PF_WRITE = PRESENT | WRITE | USER | ACCESSED | DIRTY | NX
-BUDGET = 1 << 62
+DATA_PAGE = P | RW | US | A | D | NX
+ENDLESS = 1 << 62
 NOWHERE = 0xFFFFF000
 NO_BLOCK = (1 << 64) - 1
 
@@ -33,7 +39,7 @@ class BareProgram:
         self.quads = self.memory.mutable_quads(Reason.TABLE)
         self._next_table, self._next_frame = TABLES, FRAMES
         for gigabyte in range(4):
-            self.quads[(PGD >> 3) + gigabyte] = PMDS + (gigabyte << 12) | PRESENT
+            self.quads[(PGD >> 3) + gigabyte] = PMDS + (gigabyte << 12) | P
         parsed = parse_executable(program, "benchmark")
         self.entry = parsed.entry
         self.data_entries: list[int] = []
@@ -42,25 +48,25 @@ class BareProgram:
             first, end = segment.vaddr & ~0xFFF, segment.vaddr + segment.memsz
             writable = bool(segment.flags & 2)
             physical = self._next_frame
-            for linear in range(first, end, 4096):
-                at = self._map(linear, PF_WRITE if writable else PRESENT | USER | ACCESSED)
+            for linear in range(first, end, PAGE_SIZE):
+                at = self._map(linear, DATA_PAGE if writable else P | US | A)
                 if writable:
                     self.data_entries.append(at)
             if segment.filesz:
                 data = program[segment.offset : segment.offset + segment.filesz]
                 self.memory.host_write(physical + (segment.vaddr & 0xFFF), data, Reason.IMAGE)
-        self._map(STACK_PAGE, PF_WRITE)
+        self._map(STACK_PAGE, DATA_PAGE)
         self.data_values = [self.quads[at] for at in self.data_entries]
 
     def _map(self, linear: int, flags: int) -> int:
-        cpu = (PMDS + (linear >> 30 << 12) >> 3) + (linear >> 21 & 511)
-        if not self.quads[cpu]:
-            self.quads[cpu] = self._next_table | PRESENT | WRITE | USER | ACCESSED
-            self._next_table += 4096
-        at = ((self.quads[cpu] & 0xFFFFFF000) >> 3) + (linear >> 12 & 511)
+        slot = (PMDS + (linear >> 30 << 12) >> 3) + (linear >> 21 & 511)
+        if not self.quads[slot]:
+            self.quads[slot] = self._next_table | P | RW | US | A
+            self._next_table += PAGE_SIZE
+        at = ((self.quads[slot] & PAE.frame_mask) >> 3) + (linear >> 12 & 511)
         if not self.quads[at]:
             self.quads[at] = self._next_frame | flags
-            self._next_frame += 4096
+            self._next_frame += PAGE_SIZE
         return at
 
 
@@ -75,7 +81,7 @@ class StockLoop:
         for physical, size, offset in bare.memory.ranges:
             self.uc.mem_map_ptr(physical, size, UC_PROT_ALL, bare.memory.host_base + offset)
         self._pad = stubs.HookPad(
-            budget=BUDGET, fuel=BUDGET, first=NO_BLOCK, end=NO_BLOCK, stop=lib.address_of("uc_emu_stop")
+            blocks=ENDLESS, fuel=ENDLESS, first=NO_BLOCK, end=NO_BLOCK, stop=lib.address_of("uc_emu_stop")
         )
         if hooked:
             handle = ctypes.c_size_t()
@@ -89,10 +95,10 @@ class StockLoop:
             )  # fmt: skip
         self.uc.hook_add(UC_HOOK_INTR, lambda uc, vector, data: uc.emu_stop())
         write = self.uc.reg_write
-        write(x86_const.UC_X86_REG_CR4, CR4)
+        write(x86_const.UC_X86_REG_CR4, CR4_SSE | CR4_PAE)
         write(x86_const.UC_X86_REG_CR3, PGD)
-        self.uc.msr_write(0xC0000080, NXE)
-        write(x86_const.UC_X86_REG_CR0, CR0)
+        self.uc.msr_write(MSR_EFER, EFER_NXE)
+        write(x86_const.UC_X86_REG_CR0, CR0_PAGED)
         self._esp = x86_const.UC_X86_REG_ESP
 
     def seconds(self) -> float:
@@ -100,7 +106,7 @@ class StockLoop:
         took = 0.0
         for _ in range(2):
             self.uc.reg_write(self._esp, STACK_TOP)
-            branches.forget()()
+            predictor.forget()()
             began = time.process_time()
             self.uc.emu_start(self.bare.entry, NOWHERE)
             took = time.process_time() - began
@@ -118,14 +124,14 @@ class BareCpu:
         for name in ("ds", "es", "ss"):
             state.set_segment(name, 0x23, 0, 0xFFFFFFFF, 0xCFF300)
         state.set_segment("cs", 0x1B, 0, 0xFFFFFFFF, 0xCFFB00)
-        state.cr3, state.cr4, state.efer, state.cr0 = PGD, CR4, NXE, CR0
+        state.cr3, state.cr4, state.efer, state.cr0 = PGD, CR4_SSE | CR4_PAE, EFER_NXE, CR0_PAGED
 
     def seconds(self) -> float:
         """Processor seconds of one run to the final INT, no page missing."""
         state = self.cpu.context
         state.eip, state.esp = self.bare.entry, STACK_TOP
         began = time.process_time()
-        exit_ = self.cpu.run(BUDGET)
+        exit_ = self.cpu.run(ENDLESS)
         took = time.process_time() - began
         assert isinstance(exit_, Trap) and exit_.software, exit_
         return took
@@ -140,11 +146,11 @@ class BareCpu:
         state.eip, state.esp = self.bare.entry, STACK_TOP
         answered = 0
         began = time.process_time()
-        exit_ = cpu.run(BUDGET)
+        exit_ = cpu.run(ENDLESS)
         while type(exit_) is Trap and exit_.vector == 14:
             quads[entries[answered]] = values[answered]
             answered += 1
-            exit_ = cpu.run(BUDGET)
+            exit_ = cpu.run(ENDLESS)
         took = time.process_time() - began
         assert isinstance(exit_, Trap) and exit_.software and answered == len(entries), exit_
         return took

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from sandbox.engine.exits import BudgetSpent, Trap
+from sandbox.engine.exits import BlocksSpent, Trap
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.task.task import Task
 from sandbox.runner.run import Session, run_program
 
 GETPID = 20
-BUDGET = 1 << 60
+ENDLESS = 1 << 60
 
 
 def run_seconds(program: bytes, paging: str = "pae") -> float:
@@ -34,8 +34,8 @@ def kernel_and_bare_seconds(program: bytes) -> tuple[float, float]:
     with Session("benchmark", program, (), KernelConfig(time_limit=0)) as session:
         task = session.load()
         entry, stack = task.context.eax, task.context.edx
-        calls = session.kernel.syscalls
-        dispatch = calls.dispatch
+        traps = session.system.traps
+        dispatch = traps._dispatch
 
         def at_exit(leaving: Task) -> None:
             taken.append(time.process_time() - began)
@@ -44,15 +44,15 @@ def kernel_and_bare_seconds(program: bytes) -> tuple[float, float]:
             again.copy_from(leaving.context)
             again.eip, again.esp = entry, stack
             restarted = time.process_time()
-            exit_ = cpu.run(BUDGET)
-            while isinstance(exit_, BudgetSpent):
-                exit_ = cpu.run(BUDGET)
+            exit_ = cpu.run(ENDLESS)
+            while isinstance(exit_, BlocksSpent):
+                exit_ = cpu.run(ENDLESS)
             taken.append(time.process_time() - restarted)
             assert isinstance(exit_, Trap) and exit_.software, exit_
             cpu.context = leaving.context
             dispatch(leaving)
 
-        calls.dispatch = at_exit  # type: ignore[method-assign]
+        traps._dispatch = at_exit
         began = time.process_time()
         result = session.finish()
     assert result.passed, result
@@ -64,8 +64,8 @@ def marked_seconds(program: bytes, paging: str = "pae") -> list[float]:
     times: list[float] = []
     with Session("benchmark", program, (), KernelConfig(paging=paging, time_limit=0)) as session:
         session.load()
-        calls = session.kernel.syscalls
-        dispatch = calls.dispatch
+        traps = session.system.traps
+        dispatch = traps._dispatch
 
         def timed(task: Task) -> None:
             if task.context.eax != GETPID:
@@ -75,7 +75,7 @@ def marked_seconds(program: bytes, paging: str = "pae") -> list[float]:
             dispatch(task)
             times.append(time.process_time())
 
-        calls.dispatch = timed  # type: ignore[method-assign]
+        traps._dispatch = timed
         result = session.finish()
     assert result.passed, result
     return [times[at + 2] - times[at + 1] for at in range(0, len(times), 4)]

@@ -1,7 +1,7 @@
 """Plain guest code: under the kernel, on bare Unicorn with the clock's hook, and without any.
 
 A program under the kernel is compared with the very code that it ran, run again without it; what that code leaves in
-the host's branch predictor is dealt with by ``sandbox.engine.branches``.  The two bare runs on the stock binding are
+the host's branch predictor is dealt with by ``sandbox.engine.predictor``.  The two bare runs on the stock binding are
 timed when their code is translated and linked and old branches are forgotten.  Every repetition is a process with
 addresses of its own (``python -m benchmarks.loops``).
 """

@@ -12,6 +12,7 @@ from sandbox.kernel.mm.page import PG_CACHE, PG_OPEN, PG_SLAB, PG_TABLE
 from sandbox.kernel.mm.pgtable import MAPPED
 from sandbox.kernel.mm.sparse import SECTION_BITS, model_costs
 from sandbox.machine.memory import ram_ranges
+from sandbox.x86.paging import PAGE_SIZE
 
 COLUMNS, ROWS = 64, 24
 LEGEND = {
@@ -19,7 +20,6 @@ LEGEND = {
     "S": "kmalloc", "V": "vmalloc and modules", "C": "page cache", "U": "programs", "P": "other pages of the kernel",
     "R": "reserved: holes, excluded ranges", "D": "a device answers", " ": "nothing there",
 }  # fmt: skip
-_PAGE = 4096
 
 
 def frame_lines(kernel: Kernel) -> list[str]:
@@ -84,7 +84,7 @@ def map_lines(kernel: Kernel) -> list[str]:
             at = kinds.next_start(at + row, row)
             continue
         if at > shown_to:
-            lines.append(f"           … {_size((at - shown_to) * _PAGE)} of nothing")
+            lines.append(f"           … {_size((at - shown_to) * PAGE_SIZE)} of nothing")
         lines.append(f"  {at << 12:09x}  {text.rstrip()}")
         seen |= set(text.upper())
         at = shown_to = at + row

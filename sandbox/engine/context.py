@@ -21,6 +21,18 @@ from sandbox.engine.library import (
     check,
     library,
 )
+from sandbox.x86.masks import (
+    CR0_EM,
+    CR0_ET,
+    CR0_MP,
+    CR0_PE,
+    CR0_TS,
+    CR4_OSFXSR,
+    DR6_FIXED,
+    DR7_FIXED,
+    EFLAGS_FIXED,
+    VM,
+)
 
 BLOB_HEADER = 40
 """Bytes of the engine's own before the CPU state in a context allocation."""
@@ -40,9 +52,8 @@ SYSTEM_FIRST, SYSTEM_END = SEGMENT_SLOTS["ldtr"], CR0 + 9
 HF_CPL_MASK = 3
 HF_INHIBIT, HF_CS32, HF_SS32, HF_ADDSEG, HF_PE = 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
 HF_MP_EM_TS, HF_OSFXSR = 7 << 9, 1 << 22
-CC_SRC, ARITHMETIC = 152 // 8, 0x8D5
-EFLAGS32, EFLAGS_FIXED, TF, VM = 136 // 4, 0x2, 0x100, 0x20000
-CR0_PE, CR0_MP_EM_TS, CR0_ET, CR4_OSFXSR = 1, 7 << 1, 0x10, 1 << 9
+EFLAGS32, CC_SRC = 136 // 4, 152 // 8
+_MP_EM_TS = CR0_MP | CR0_EM | CR0_TS
 _TSS_BUSY = 1 << 9
 
 _GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
@@ -140,7 +151,7 @@ class CpuContext:
     def cr0(self, value: int) -> None:
         self.quads[CR0] = value & 0xFFFFFFFF | CR0_ET
         hidden = self.longs[HFLAGS32] & ~(HF_PE | HF_MP_EM_TS)
-        self.longs[HFLAGS32] = hidden | (value & CR0_PE) << 7 | (value & CR0_MP_EM_TS) << 8
+        self.longs[HFLAGS32] = hidden | (value & CR0_PE) << 7 | (value & _MP_EM_TS) << 8
         self._set_addseg()
 
     @property
@@ -219,7 +230,7 @@ class CpuContext:
 
     def set_debug_register(self, number: int, value: int) -> None:
         """Set DR0 to DR3, DR6 or DR7; their fixed bits stay (SDM 3B, 17.2)."""
-        fixed = {6: 0xFFFF0FF0, 7: 0x400}.get(number, 0)
+        fixed = {6: DR6_FIXED, 7: DR7_FIXED}.get(number, 0)
         self.quads[DEBUG_REGISTERS + number] = value & 0xFFFFFFFF | fixed
 
     def xmm(self, number: int) -> bytes:

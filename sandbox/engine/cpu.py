@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import time
+from collections.abc import Callable
 
-from sandbox.engine import branches, selftest, stubs
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
+from sandbox.engine import predictor, selftest, stubs
+from sandbox.engine.callbacks import Callbacks
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import (
+    BlocksSpent,
     BreakpointHit,
-    BudgetSpent,
     BusError,
     Exit,
     Halt,
@@ -19,9 +22,19 @@ from sandbox.engine.exits import (
     Trap,
 )
 from sandbox.engine.handle import Handle
-from sandbox.engine.intent import LONGEST_INSTRUCTION, writes_what_it_reads
 from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
-from sandbox.engine.wiring import Wiring
+from sandbox.engine.rmw import writes_what_it_reads
+from sandbox.x86.instruction import LEGACY_PREFIXES, LOCK, LONGEST_INSTRUCTION
+from sandbox.x86.masks import (
+    CR0_PROTECTED,
+    CR4_SSE,
+    EFLAGS_FIXED,
+    PF_INSTR,
+    PF_WRITE,
+    STATUS_FLAGS,
+    TF,
+)
+from sandbox.x86.paging import PAGE_SIZE
 
 VECTOR_DB, VECTOR_UD, VECTOR_TS, VECTOR_PF = 1, 6, 10, 14
 _ERROR, _SOFTWARE, _HFLAGS = ctx.ERROR_CODE32, ctx.IS_SOFTWARE32, ctx.HFLAGS32
@@ -30,9 +43,7 @@ _NONE32 = 0xFFFFFFFF
 _FETCH_ERRORS = (lib.ERR_FETCH_UNMAPPED, lib.ERR_FETCH_PROT)
 _TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
 _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
-_PAGE = 4096
-_WRITE, _WRITE_OR_FETCH = 2, 0x12
-_LEGACY_PREFIXES = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3"
+_WRITE_OR_FETCH = PF_WRITE | PF_INSTR
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
 
 
@@ -51,7 +62,7 @@ class EngineAbortError(EngineError):
         self.code = code
 
 
-class Cpu(Wiring):
+class Cpu(Callbacks):
     """A 32-bit x86 CPU.
 
     Between runs ``context`` is the CPU: change it, or put another in its place, and the next ``run`` goes on from
@@ -60,13 +71,13 @@ class Cpu(Wiring):
     """
 
     def __init__(self, index: int = 0) -> None:
-        super().__init__()
+        super().__init__(time_stamp=lambda cpu: cpu.clock)
         self.index = index
         self.handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
         self._words, self._longs = handle.words, handle.longs
-        self._trip, self._pad = handle.trip, handle.pad_address
+        self._enter, self._pad = handle.enter, handle.pad_address
         self._deadline = self._step_end = self._counted = 0
-        self._forget_at = branches.FIRST
+        self._forget_at = predictor.FIRST
         self._step_hook: int | None = None
         self._breakpoints: dict[int, int] = {}
         self._instrumented = False
@@ -87,11 +98,11 @@ class Cpu(Wiring):
         Coming back from a trap counts as one; a jump to the next instruction does not count.  The same whether the
         program ran free, stepped, in slices or with breakpoints, and right during a run too.
         """
-        return self._deadline - self._words[stubs.PAD_BUDGET]
+        return self._deadline - self._words[stubs.PAD_BLOCKS]
 
     @clock.setter
     def clock(self, value: int) -> None:
-        self._deadline = value + self._words[stubs.PAD_BUDGET]
+        self._deadline = value + self._words[stubs.PAD_BLOCKS]
 
     @property
     def instructions(self) -> int:
@@ -112,8 +123,9 @@ class Cpu(Wiring):
         for number in range(8):
             state.quads[number] = 0
         state.eip = 0
-        state.eflags = ctx.EFLAGS_FIXED
-        state.cr0, state.cr2, state.cr3, state.cr4, state.efer = 0x33, 0, 0, 0x600, 0
+        state.eflags = EFLAGS_FIXED
+        state.cr0, state.cr4 = CR0_PROTECTED, CR4_SSE
+        state.cr2 = state.cr3 = state.efer = 0
         for name in ("es", "ss", "ds", "fs", "gs"):
             state.set_segment(name, 0, 0, 0xFFFFFFFF, 0xCF9300)
         state.set_segment("cs", 0, 0, 0xFFFFFFFF, 0xCF9B00)
@@ -123,8 +135,8 @@ class Cpu(Wiring):
 
     # -- running -------------------------------------------------------------------------------------------------
 
-    def run(self, budget: int, steps: int | None = None) -> Exit:
-        """Run ``context`` until ``clock`` has advanced by ``budget`` (and for at most ``steps`` instructions).
+    def run(self, blocks: int, steps: int | None = None) -> Exit:
+        """Run ``context`` until ``clock`` has advanced by ``blocks``, and for at most ``steps`` instructions.
 
         Returns why it came back; a pending cause is never lost.  What a device callback raised comes out here.
         Raises EngineError when the engine fails in a way that no exit describes.
@@ -132,13 +144,13 @@ class Cpu(Wiring):
         state = self.context
         words = self._words
         if state.resumes_at != -1 or state.passes != -1:
-            return self._run_on(state, budget, steps)
+            return self._run_on(state, blocks, steps)
         if steps is not None or self._step_hook is not None:
             self._prepare_steps(steps)
-        self._deadline += budget - words[0]
-        words[0] = budget
+        self._deadline += blocks - words[0]
+        words[0] = blocks
         words[3] = state.handle
-        if self._trip(self._pad) or self._instrumented:
+        if self._enter(self._pad) or self._instrumented:
             return self._other_exit(state)
         longs = state.longs
         vector = self._longs[8]
@@ -148,7 +160,7 @@ class Cpu(Wiring):
         if vector != VECTOR_PF:
             return Trap(longs[_EIP], vector, error, 0, longs[_HFLAGS] & 3, False)
         if not error & _WRITE_OR_FETCH:
-            error |= self._write_intent(state)
+            error |= self._rmw_bit(state)
         return Trap(longs[_EIP], vector, error, longs[_CR2], longs[_HFLAGS] & 3, False)
 
     def stop(self) -> None:
@@ -157,11 +169,11 @@ class Cpu(Wiring):
         That place is the same however the run is stepped or cut; an exit before it is reported instead.
         """
         words = self._words
-        self._deadline -= words[stubs.PAD_BUDGET]
-        words[stubs.PAD_BUDGET] = 0
+        self._deadline -= words[stubs.PAD_BLOCKS]
+        words[stubs.PAD_BLOCKS] = 0
         words[stubs.PAD_STOPPING] = 1
 
-    def _run_on(self, state: CpuContext, budget: int, steps: int | None) -> Exit:
+    def _run_on(self, state: CpuContext, blocks: int, steps: int | None) -> Exit:
         """Go on after a stop that was not the guest's own: what was counted or reported before is not again."""
         words, passes = self._words, state.passes
         words[stubs.PAD_BEHIND] = state.resumes_at
@@ -170,19 +182,19 @@ class Cpu(Wiring):
         if passes == state.longs[_EIP]:
             words[stubs.PAD_SKIP] = passes
         try:
-            exit_ = self.run(0 if stopping else budget, steps)
+            exit_ = self.run(0 if stopping else blocks, steps)
             if exit_.eip == passes and (isinstance(exit_, Trap) or words[stubs.PAD_SKIP] == passes):
                 state.passes = passes
         finally:
             words[stubs.PAD_SKIP] = -1
-        if stopping and self._longs[stubs.PAD_REASON32] == stubs.REASON_BUDGET:
+        if stopping and self._longs[stubs.PAD_REASON32] == stubs.REASON_BLOCKS:
             return Stopped(exit_.eip)
         self._stopping |= stopping and state.resumes_at != -1
         return exit_
 
     def _other_exit(self, state: CpuContext) -> Exit:
-        words = self._words
-        if self._longs[stubs.PAD_REASON32] in _TRANSLATING or words[stubs.PAD_ERROR] in _FETCH_ERRORS:
+        """Every exit but that of an exception at its instruction, without code hooks."""
+        if self._longs[stubs.PAD_REASON32] in _TRANSLATING or self._words[stubs.PAD_ERROR] in _FETCH_ERRORS:
             self._find_instruction(state)
         if self._instrumented:
             self._mend_flags(state)
@@ -193,26 +205,40 @@ class Cpu(Wiring):
             denied, self._denied = self._denied, None
             return denied
         at = state.longs[_EIP]
-        reason, error = self._longs[stubs.PAD_REASON32], words[stubs.PAD_ERROR]
+        reason, error = self._longs[stubs.PAD_REASON32], self._words[stubs.PAD_ERROR]
         if error:
             return self._failed(state, at, error)
         if reason in _TRAPPED:
-            software, vector = state.software, self._longs[stubs.PAD_VECTOR32]
-            fault = vector == VECTOR_PF and not software
-            code = 0 if software else state.error_code
-            if fault and reason == stubs.REASON_TRAP and not code & _WRITE_OR_FETCH:
-                code |= self._write_intent(state)
-            return Trap(at, vector, code, state.cr2 if fault else 0, state.cpl, software)
-        if reason == stubs.REASON_BUDGET:
-            words[stubs.PAD_BUDGET] = 0
-            if self._deadline >= self._forget_at:
-                self._forget_at = self._deadline + branches.EVERY
-                branches.forget()()
-            return Stopped(at) if words[stubs.PAD_STOPPING] else BudgetSpent(at)
+            return self._trapped(state, at, reason)
+        if reason == stubs.REASON_BLOCKS:
+            return self._blocks_spent(at)
         if reason == stubs.REASON_ABORTED:
             return self._aborted(state, at)
         if reason == stubs.REASON_NONE:
             return Halt(at)
+        return self._interrupted(state, at, reason)
+
+    def _trapped(self, state: CpuContext, at: int, reason: int) -> Exit:
+        """An exception or a software interrupt, wherever it was raised."""
+        software, vector = state.software, self._longs[stubs.PAD_VECTOR32]
+        fault = vector == VECTOR_PF and not software
+        code = 0 if software else state.error_code
+        if fault and reason == stubs.REASON_TRAP and not code & _WRITE_OR_FETCH:
+            code |= self._rmw_bit(state)
+        return Trap(at, vector, code, state.cr2 if fault else 0, state.cpl, software)
+
+    def _blocks_spent(self, at: int) -> Exit:
+        """The count-down has ended, by itself or because ``stop`` ended it."""
+        words = self._words
+        words[stubs.PAD_BLOCKS] = 0
+        if self._deadline >= self._forget_at:
+            self._forget_at = self._deadline + predictor.EVERY
+            predictor.forget()()
+        return Stopped(at) if words[stubs.PAD_STOPPING] else BlocksSpent(at)
+
+    def _interrupted(self, state: CpuContext, at: int, reason: int) -> Exit:
+        """A stop that is not the guest's own: the next run goes on inside a block that has been counted."""
+        words = self._words
         state.resumes_at = at
         self._stopping = bool(words[stubs.PAD_STOPPING])
         if reason == stubs.REASON_STEPS:
@@ -221,7 +247,7 @@ class Cpu(Wiring):
         if reason == stubs.REASON_BREAKPOINT:
             state.passes = at
             return BreakpointHit(at)
-        return BudgetSpent(at)
+        return BlocksSpent(at)
 
     def _find_instruction(self, state: CpuContext) -> None:
         """The engine failed while it translated a block: run up to the instruction that it failed on.
@@ -232,14 +258,14 @@ class Cpu(Wiring):
         words, longs, mine = self._words, state.longs, False
         while self._longs[stubs.PAD_REASON32] in _TRANSLATING or words[stubs.PAD_ERROR] in _FETCH_ERRORS:
             at, hidden = longs[_EIP], longs[_HFLAGS]
-            if self._longs[stubs.PAD_REASON32] == stubs.REASON_FETCH and (longs[_CR2] ^ at) < _PAGE:
+            if self._longs[stubs.PAD_REASON32] == stubs.REASON_FETCH and (longs[_CR2] ^ at) < PAGE_SIZE:
                 break
-            if self._inside_block(at) or hidden & ctx.HF_INHIBIT or longs[ctx.EFLAGS32] & ctx.TF:
+            if self._inside_block(at) or hidden & ctx.HF_INHIBIT or longs[ctx.EFLAGS32] & TF:
                 break
             longs[_HFLAGS] = hidden | ctx.HF_INHIBIT
             mine = True
             words[stubs.PAD_BEHIND] = words[stubs.PAD_END]
-            self._trip(self._pad)
+            self._enter(self._pad)
             mine = longs[_EIP] == at
         if mine:
             longs[_HFLAGS] &= ~ctx.HF_INHIBIT
@@ -256,7 +282,7 @@ class Cpu(Wiring):
         if hooked and faulted and self._inside_block(at) and not state.software:
             if self._longs[stubs.PAD_VECTOR32] == VECTOR_DB:
                 return
-            state.eflags = state.longs[ctx.EFLAGS32] & ~ctx.ARITHMETIC | state.quads[ctx.CC_SRC] & ctx.ARITHMETIC
+            state.eflags = state.longs[ctx.EFLAGS32] & ~STATUS_FLAGS | state.quads[ctx.CC_SRC] & STATUS_FLAGS
 
     def _inside_block(self, at: int) -> bool:
         """Whether an address lies in the block entered last: then it was running, not being translated."""
@@ -275,8 +301,8 @@ class Cpu(Wiring):
     def _aborted(self, state: CpuContext, at: int) -> Exit:
         """The engine called abort().  Two known causes are faults on hardware (SDM 2A, LOCK; 3A, 7.2.1)."""
         code = self.handle.read_code(state.segment("cs").base + at & _NONE32, LONGEST_INSTRUCTION)
-        opcode = code.lstrip(_LEGACY_PREFIXES)
-        locked = b"\xf0" in code[: len(code) - len(opcode)]
+        opcode = code.lstrip(LEGACY_PREFIXES)
+        locked = LOCK in code[: len(code) - len(opcode)]
         if locked and len(opcode) > 2 and opcode[0] == 0x0F and opcode[1] in _BIT_TESTS and opcode[2] >= 0xC0:
             return Trap(at, VECTOR_UD, 0, 0, state.cpl, False)
         task = state.segment("tr")
@@ -284,12 +310,12 @@ class Cpu(Wiring):
             return Trap(at, VECTOR_TS, task.selector & 0xFFFC, 0, state.cpl, False)
         raise EngineAbortError(at, code)
 
-    def _write_intent(self, state: CpuContext) -> int:
-        """The W bit that hardware would set for a read fault (``sandbox.engine.intent``); the state gets it too."""
+    def _rmw_bit(self, state: CpuContext) -> int:
+        """The W bit that hardware would set for a read fault (``sandbox.engine.rmw``); the state gets it too."""
         code = self.handle.read_code(state.segment("cs").base + state.eip & _NONE32, LONGEST_INSTRUCTION)
-        intent = _WRITE if writes_what_it_reads(code) else 0
-        state.longs[_ERROR] |= intent
-        return intent
+        bit = PF_WRITE if writes_what_it_reads(code) else 0
+        state.longs[_ERROR] |= bit
+        return bit
 
     # -- stepping and breakpoints --------------------------------------------------------------------------------
 
@@ -335,6 +361,23 @@ class Cpu(Wiring):
     def _code_hooks_changed(self) -> None:
         self._instrumented = self._step_hook is not None or bool(self._breakpoints)
         self.drop_all_code()
+
+    # -- measuring -----------------------------------------------------------------------------------------------
+
+    def time_entries(self, note: Callable[[int, float], object]) -> None:
+        """From now on tell ``note(cpl, seconds)`` of each entry of the engine: the CPL before it, its host time.
+
+        It stays for the CPU's life, and makes each entry half a microsecond longer; without it nothing is asked.
+        """
+        enter, now = self._enter, time.perf_counter
+
+        def timed(pad: int) -> int:
+            cpl, began = self.context.cpl, now()
+            result = enter(pad)
+            note(cpl, now() - began)
+            return result
+
+        self._enter = timed
 
     # -- translations --------------------------------------------------------------------------------------------
 

@@ -51,8 +51,8 @@ class Halt(Exit):
 
 
 @dataclass(slots=True)
-class BudgetSpent(Exit):
-    """The blocks given to ``run`` are used up; ``eip`` starts a block."""
+class BlocksSpent(Exit):
+    """The count-down of blocks given to ``run`` has ended; ``eip`` starts a block."""
 
 
 @dataclass(slots=True)

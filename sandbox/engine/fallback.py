@@ -14,8 +14,8 @@ from sandbox.engine.context import BLOB_HEADER, EIP, IS_SOFTWARE32, OLD_EXCEPTIO
 from sandbox.engine.library import library
 from sandbox.engine.stubs import (
     FUEL_OF_A_RUN,
+    REASON_BLOCKS,
     REASON_BREAKPOINT,
-    REASON_BUDGET,
     REASON_FETCH,
     REASON_NONE,
     REASON_PAUSED,
@@ -29,7 +29,7 @@ _PAGE_FAULT = 14
 
 
 class PythonHooks:
-    """The hooks of one CPU, and ``trip``, which runs it."""
+    """The hooks of one CPU, and ``enter``, which runs it."""
 
     def __init__(self, pad: HookPad) -> None:
         engine = library()
@@ -48,9 +48,9 @@ class PythonHooks:
                     pad.reason = REASON_PAUSED
                     engine.uc_emu_stop(uc)
                 return
-            pad.budget -= 1
-            if pad.budget < 0:
-                pad.reason = REASON_BUDGET
+            pad.blocks -= 1
+            if pad.blocks < 0:
+                pad.reason = REASON_BLOCKS
                 engine.uc_emu_stop(uc)
 
         def steps(uc: int, address: int, size: int, data: int) -> None:
@@ -84,7 +84,7 @@ class PythonHooks:
         """Host address of a hook."""
         return ctypes.cast(self._callbacks[name], ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
-    def trip(self, _pad: int) -> int:
+    def enter(self, _pad: int) -> int:
         """Put the context into the engine, run, take the state back.  0: an exception was captured."""
         pad, engine = self._pad, library()
         engine.uc_context_restore(pad.engine, pad.context)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from sandbox.engine import blackbox, internals, stubs
+from sandbox.engine import crashdump, internals, stubs
 from sandbox.engine import library as lib
 from sandbox.engine.fallback import PythonHooks
 from sandbox.engine.library import check, control, library
+from sandbox.x86.paging import PAGE_SIZE
 
 TCG_BUFFER_BYTES = 16 << 20
 PHYSICAL_END = 1 << 52
@@ -17,9 +18,9 @@ EVERY_ADDRESS = (1, 0)
 
 
 class Handle:
-    """An open engine with the block, interrupt and memory hooks in place, ready to ``trip``."""
+    """An open engine with the block, interrupt and memory hooks in place, ready to ``enter``."""
 
-    trip: Callable[[int], int]
+    enter: Callable[[int], int]
     """Run from the pad's context and save there; 0 if a plain exception was captured."""
 
     def __init__(self, on_unanswered: object) -> None:
@@ -32,15 +33,7 @@ class Handle:
         check(engine.uc_open(lib.ARCH_X86, lib.MODE_32, ctypes.byref(self.uc)), "a new CPU")
         self.control(lib.CTL_TCG_BUFFER_SIZE, ctypes.c_uint32(TCG_BUFFER_BYTES))
         self.control(lib.CTL_USE_EXITS, ctypes.c_int(1))
-        self.pad = stubs.HookPad(
-            engine=self.uc.value,
-            stop=lib.address_of("uc_emu_stop"),
-            save=lib.address_of("uc_context_save"),
-            restore=lib.address_of("uc_context_restore"),
-            start=lib.address_of("uc_emu_start"),
-            skip=lib.NO_ADDRESS,
-            behind=lib.NO_ADDRESS,
-        )
+        self.pad = _new_pad(self.uc)
         self.pad_address = ctypes.addressof(self.pad)
         self.words = memoryview(self.pad).cast("B").cast("q")
         self.longs = memoryview(self.pad).cast("B").cast("I")
@@ -50,9 +43,9 @@ class Handle:
         self._gap_hooks: list[int] = []
         self._python_hooks = None if self.native else PythonHooks(self.pad)
         if self._python_hooks is None:
-            self.trip = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(stubs.stub_address("trip"))
+            self.enter = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(stubs.stub_address("enter"))
         else:
-            self.trip = self._python_hooks.trip
+            self.enter = self._python_hooks.enter
         self.add_native_hook(lib.HOOK_BLOCK, "block")
         self.add_native_hook(lib.HOOK_INTR, "interrupt")
         self._watch_gaps()
@@ -65,7 +58,7 @@ class Handle:
     def initialize(self, state_size: int) -> None:
         """Once the engine has made its CPU: link the pad to it and fix its features."""
         self.state_size = state_size
-        blackbox.enter(self)
+        crashdump.register(self)
         if self.native:
             self.pad.cpu, self.pad.env = internals.locate(self.uc.value or 0)
             internals.restrict_features(self.pad.env, state_size)
@@ -87,7 +80,7 @@ class Handle:
     def read_code(self, linear: int, size: int) -> bytes:
         """Up to ``size`` bytes of guest memory at a linear address, under the state that ran last."""
         if self._read_debug is not None:
-            first = min(size, 4096 - (linear & 4095))
+            first = min(size, PAGE_SIZE - linear % PAGE_SIZE)
             for length in (size, first):
                 if not self._read_debug(self.pad.cpu, linear, self._code, length, False):
                     return bytes(self._code[:length])
@@ -152,7 +145,7 @@ class Handle:
         self._answered.append((physical, physical + size))
         self.ram.append((physical, size, host_address))
         self._watch_gaps()
-        blackbox.enter(self)
+        crashdump.register(self)
 
     def unmap_ram(self, physical: int, size: int) -> None:
         """Take back what ``map_ram`` gave."""
@@ -181,3 +174,16 @@ class Handle:
             if first < start:
                 self._gap_hooks.append(self._add_hook(lib.HOOK_MEM_UNMAPPED, self._on_unanswered, first, start - 1))
             first = max(first, end)
+
+
+def _new_pad(uc: ctypes.c_void_p) -> stubs.HookPad:
+    """A pad with the engine's functions that the stubs call, and no addresses seen yet."""
+    return stubs.HookPad(
+        engine=uc.value,
+        stop=lib.address_of("uc_emu_stop"),
+        save=lib.address_of("uc_context_save"),
+        restore=lib.address_of("uc_context_restore"),
+        start=lib.address_of("uc_emu_start"),
+        skip=lib.NO_ADDRESS,
+        behind=lib.NO_ADDRESS,
+    )

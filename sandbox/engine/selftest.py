@@ -9,30 +9,58 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Exit, Halt, Trap
+from sandbox.engine.handle import Handle
 from sandbox.engine.library import DescriptorTable, Msr, UnknownEngine, check, library
-
-if TYPE_CHECKING:
-    from sandbox.engine.cpu import Cpu
+from sandbox.x86.masks import (
+    CR0_PAGED,
+    CR0_TS,
+    CR4_SSE,
+    EFER_NXE,
+    MSR_EFER,
+    PF_USER,
+    PF_WRITE,
+)
+from sandbox.x86.paging import RW, US, P
 
 _PHYSICAL = 0xFEE00000
 """Where the scratch pages are while the test runs: an address that is never RAM."""
 _DIRECTORY, _TABLE, _CODE = (_PHYSICAL + offset for offset in (0, 0x1000, 0x2000))
 _LINEAR, _MISSING = 0x400000, 0x402000
-_PRESENT_USER, _PAGING, _WRITE_PROTECT = 7, 0x80000033, 0x10000
-_MSR_EFER, _EFER_NXE = 0xC0000080, 0x800
+_FULL = P | RW | US
 _DEBUG_EXCEPTION, _DEVICE_NOT_AVAILABLE, _PAGE_FAULT = 1, 7, 14
-_USER, _WRITE = 4, 2
+
+
+class Probed(Protocol):
+    """What the test asks of the CPU that it tests."""
+
+    handle: Handle
+    context: CpuContext
+
+    @property
+    def clock(self) -> int: ...
+
+    @clock.setter
+    def clock(self, value: int) -> None: ...
+
+    def run(self, blocks: int) -> Exit: ...
+
+    def reset(self) -> None: ...
+
+    def flush_tlb(self) -> None: ...
+
+    def drop_all_code(self) -> None: ...
+
 
 _first_state: bytes | None = None
 
 
-def verify_once(cpu: Cpu) -> None:
+def verify_once(cpu: Probed) -> None:
     """Test the first CPU of this process; compare the fresh state of each later one with its.
 
     Takes about half a millisecond.  Raises UnknownEngine, which names the field.
@@ -61,9 +89,22 @@ def _expect(what: str, seen: object, wanted: object) -> None:
         raise _unknown(what)
 
 
-def _registers(cpu: Cpu) -> None:
+_TABLE_REGISTERS = (("gdtr", lib.REG_GDTR), ("idtr", lib.REG_IDTR), ("ldtr", lib.REG_LDTR), ("tr", lib.REG_TR))
+
+
+def _registers(cpu: Probed) -> None:
     """Set each register by a call, save, and look for it."""
-    engine, uc = library(), cpu.handle.uc
+    uc = cpu.handle.uc
+    _set_registers(uc)
+    state = CpuContext(uc)
+    check(library().uc_context_save(uc, state.handle), "to save a context")
+    _expect_integers(state)
+    _expect_tables(state)
+    _expect_vectors(state)
+
+
+def _set_registers(uc: ctypes.c_void_p) -> None:
+    engine = library()
 
     def write(register: int, value: object) -> None:
         check(engine.uc_reg_write(uc, register, ctypes.byref(value)), f"register {register}")  # type: ignore[arg-type]
@@ -80,10 +121,9 @@ def _registers(cpu: Cpu) -> None:
     for number in range(4):
         write(lib.REG_DR0 + number, word(0xD0D0D000 + number))
     write(lib.REG_DR0 + 6, word(0xFFFF4FF0))
-    tables = (("gdtr", lib.REG_GDTR), ("idtr", lib.REG_IDTR), ("ldtr", lib.REG_LDTR), ("tr", lib.REG_TR))
-    for number, (_, register) in enumerate(tables):
+    for number, (_, register) in enumerate(_TABLE_REGISTERS):
         write(register, DescriptorTable(0x30 + 8 * number, 0xE0E00000 + number, 0x7F0 + number, 0x8900))
-    write(lib.REG_MSR, Msr(_MSR_EFER, _EFER_NXE))
+    write(lib.REG_MSR, Msr(MSR_EFER, EFER_NXE))
     write(lib.REG_FPCW, word(0x27F))
     write(lib.REG_FPSW, word(0x2841))
     write(lib.REG_FPTAG, word(0x3FFF))
@@ -91,22 +131,31 @@ def _registers(cpu: Cpu) -> None:
     for number in range(8):
         write(lib.REG_FP0 + number, (ctypes.c_uint8 * 10)(*range(number, number + 10)))
         write(lib.REG_XMM0 + number, (ctypes.c_uint64 * 2)(0xF0F0F0F000 + number, ~number & 0xFFFFFFFF))
-    state = CpuContext(uc)
-    check(engine.uc_context_save(uc, state.handle), "to save a context")
+
+
+def _expect_integers(state: CpuContext) -> None:
     for number in range(8):
         _expect(f"general register {number}", state.quads[number], 0xA1B2C300 + number)
-        _expect(f"XMM{number}", state.xmm(number), struct.pack("<QQ", 0xF0F0F0F000 + number, ~number & 0xFFFFFFFF))
     _expect("EIP", state.eip, 0xB1B2B3B4)
     _expect("EFLAGS", (state.eflags, state.longs[ctx.EFLAGS32] & 0x3300), (0x3AD7, 0x3200))
     _expect("CR2", state.cr2, 0xC2C2C2C2)
     _expect("DR0 to DR3", [state.debug_register(each) for each in range(4)], [0xD0D0D000 + each for each in range(4)])
     _expect("DR6", state.debug_register(6), 0xFFFF4FF0)
-    for number, (name, _) in enumerate(tables):
+    _expect("EFER", state.efer, EFER_NXE)
+
+
+def _expect_tables(state: CpuContext) -> None:
+    for number, (name, _) in enumerate(_TABLE_REGISTERS):
         seen = state.segment(name)
         _expect(name.upper(), (seen.base, seen.limit), (0xE0E00000 + number, 0x7F0 + number))
         if name in ("ldtr", "tr"):
             _expect(name.upper(), (seen.selector, seen.flags), (0x30 + 8 * number, 0x8900))
-    _expect("EFER", state.efer, _EFER_NXE)
+
+
+def _expect_vectors(state: CpuContext) -> None:
+    """x87 and SSE."""
+    for number in range(8):
+        _expect(f"XMM{number}", state.xmm(number), struct.pack("<QQ", 0xF0F0F0F000 + number, ~number & 0xFFFFFFFF))
     control, status, tags, stack = state.x87()
     _expect("the x87 control word", control, 0x27F)
     _expect("the x87 status word", status, 0x2841)
@@ -115,11 +164,11 @@ def _registers(cpu: Cpu) -> None:
     _expect("MXCSR", state.mxcsr, 0x3F80)
 
 
-def _faults(cpu: Cpu) -> None:
+def _faults(cpu: Probed) -> None:
     """Run a few instructions with paging on and compare what is captured."""
     scratch = mmap.mmap(-1, 3 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    struct.pack_into("<I", scratch, _LINEAR >> 20, _TABLE | _PRESENT_USER)
-    struct.pack_into("<I", scratch, 0x1000, _CODE | _PRESENT_USER)
+    struct.pack_into("<I", scratch, _LINEAR >> 20, _TABLE | _FULL)
+    struct.pack_into("<I", scratch, 0x1000, _CODE | _FULL)
     address = ctypes.addressof(ctypes.c_char.from_buffer(scratch))
     cpu.handle.map_ram(_PHYSICAL, len(scratch), address)
     try:
@@ -131,7 +180,7 @@ def _faults(cpu: Cpu) -> None:
         cpu.clock = 0
 
 
-def _capture(cpu: Cpu, scratch: mmap.mmap) -> None:
+def _capture(cpu: Probed, scratch: mmap.mmap) -> None:
     state = cpu.context
 
     def run(code: str, ring: int = 3) -> Exit:
@@ -150,23 +199,23 @@ def _capture(cpu: Cpu, scratch: mmap.mmap) -> None:
             raise _unknown(what)
         _expect(what, (exit_.vector, exit_.error_code, exit_.address, exit_.eip - _LINEAR), wanted)
 
-    state.cr0, state.cr3, state.cr4, state.efer, state.esp = _PAGING | _WRITE_PROTECT, _DIRECTORY, 0x600, 0, 0
+    state.cr0, state.cr3, state.cr4, state.efer, state.esp = CR0_PAGED, _DIRECTORY, CR4_SSE, 0, 0
     store, load = "a300204000", "a100204000"
-    trap("the error code", run(store), _PAGE_FAULT, _USER | _WRITE, _MISSING, 0)
+    trap("the error code", run(store), _PAGE_FAULT, PF_USER | PF_WRITE, _MISSING, 0)
     _expect("the CPL", (state.cpl, state.longs[ctx.IS_SOFTWARE32]), (3, 0))
-    trap("the exception in flight", run(load), _PAGE_FAULT, _USER, _MISSING, 0)
-    trap("CR3 or the exception in flight", run(load), _PAGE_FAULT, _USER, _MISSING, 0)
+    trap("the exception in flight", run(load), _PAGE_FAULT, PF_USER, _MISSING, 0)
+    trap("CR3 or the exception in flight", run(load), _PAGE_FAULT, PF_USER, _MISSING, 0)
     trap("the flag of a software interrupt", run("90cd80"), 0x80, 0, 0, 3)
     _expect("the flag of a software interrupt", (state.software, state.quads[ctx.NEXT_EIP]), (True, _LINEAR + 3))
     trap("the ring in a page fault", run(load, ring=0), _PAGE_FAULT, 0, _MISSING, 0)
     _expect("the CPL", (state.cpl, state.software), (0, False))
 
-    state.cr0 |= 8
+    state.cr0 |= CR0_TS
     trap("CR0.TS", run("90d9ee"), _DEVICE_NOT_AVAILABLE, 0, 0, 1)
-    state.cr0 &= ~8
+    state.cr0 &= ~CR0_TS
     state.cr4 = 0
     trap("CR4.OSFXSR", run("900f57c0"), 6, 0, 0, 1)
-    state.cr4 = 0x600
+    state.cr4 = CR4_SSE
     _expect("CR0 and CR4", isinstance(run("900f57c0d9ee", ring=0), Halt), True)
 
     state.set_segment("fs", 0, _LINEAR, 0xFFFFFFFF, 0xCF9300)

@@ -18,7 +18,7 @@ from sandbox.engine import internals
 (
     REASON_NONE,
     REASON_TRAP,
-    REASON_BUDGET,
+    REASON_BLOCKS,
     REASON_STEPS,
     REASON_BREAKPOINT,
     REASON_ABORTED,
@@ -28,7 +28,7 @@ from sandbox.engine import internals
 """``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the end of the fuel."""
 
 FUEL_OF_A_RUN = 4096
-"""Blocks entered by falling through that one run may add to its budget: they bound its time, not its clock."""
+"""Blocks entered by falling through that one run may add to those it counts: they bound its time, not its clock."""
 
 _CODE = bytes.fromhex(
     "4189d0488b41404c8b49384901f0488971384c8941404839f0741a4c39ce72054939c07207488329017812c348834128"
@@ -62,7 +62,7 @@ OFFSETS: dict[str, int] = {
     "steps": 0x060,
     "breakpoint": 0x080,
     "interrupt": 0x0A0,
-    "trip": 0x0B0,
+    "enter": 0x0B0,
     "read_port": 0x230,
     "write_port": 0x250,
     "aborted": 0x280,
@@ -81,7 +81,7 @@ class HookPad(ctypes.Structure):
     """What the hooks of one CPU share with Python; the layout is fixed by ``native/stubs.S``."""
 
     _fields_ = (
-        ("budget", ctypes.c_int64),
+        ("blocks", ctypes.c_int64),
         ("stop", ctypes.c_void_p),
         ("save", ctypes.c_void_p),
         ("context", ctypes.c_void_p),
@@ -106,7 +106,7 @@ class HookPad(ctypes.Structure):
     )
 
 
-PAD_BUDGET, PAD_CONTEXT, PAD_STEPS, PAD_SKIP, PAD_FIRST, PAD_END = 0, 3, 5, 6, 7, 8
+PAD_BLOCKS, PAD_CONTEXT, PAD_STEPS, PAD_SKIP, PAD_FIRST, PAD_END = 0, 3, 5, 6, 7, 8
 PAD_REFUSED, PAD_ERROR, PAD_BEHIND, PAD_STOPPING = 17, 18, 19, 20
 """Indices of 64-bit words in a HookPad, for hot paths."""
 PAD_VECTOR32, PAD_REASON32 = 8, 9

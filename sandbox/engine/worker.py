@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sandbox.engine import blackbox, stubs
-from sandbox.engine.blackbox import BlackBox, LastSeen
+from sandbox.engine import crashdump, stubs
+from sandbox.engine.crashdump import CrashDump, LastSeen
 from sandbox.engine.library import EngineError
 from sandbox.x86.errors import SandboxError
 
@@ -48,15 +48,15 @@ def run_contained(function: Callable[[], T], time_limit: float | None = None) ->
 
     Raises WorkerDied when the worker gets a fatal signal, exits, or takes longer than ``time_limit`` seconds.
     """
-    box = BlackBox()
+    dump = CrashDump()
     readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(readable)
-        _work(function, box, writable)
+        _work(function, dump, writable)
     os.close(writable)
     try:
-        kind, value = _await_answer(pid, readable, box, time_limit)
+        kind, value = _await_answer(pid, readable, dump, time_limit)
     finally:
         os.close(readable)
     if kind == "result":
@@ -65,13 +65,13 @@ def run_contained(function: Callable[[], T], time_limit: float | None = None) ->
     raise value
 
 
-def _work(function: Callable[[], Any], box: BlackBox, writable: int) -> None:
+def _work(function: Callable[[], Any], dump: CrashDump, writable: int) -> None:
     """The worker's whole life."""
     try:
         if stubs.native_host():
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
             stubs.stop_on(FATAL)
-        blackbox.keep(box)
+        crashdump.keep(dump)
         try:
             answer: tuple[str, Any] = ("result", function())
         except BaseException as error:
@@ -95,7 +95,7 @@ def _packed(answer: tuple[str, Any]) -> bytes:
     return packed
 
 
-def _await_answer(pid: int, readable: int, box: BlackBox, time_limit: float | None) -> tuple[str, Any]:
+def _await_answer(pid: int, readable: int, dump: CrashDump, time_limit: float | None) -> tuple[str, Any]:
     deadline = float("inf") if time_limit is None else time.monotonic() + time_limit
     answer, status = bytearray(), None
     while True:
@@ -107,7 +107,7 @@ def _await_answer(pid: int, readable: int, box: BlackBox, time_limit: float | No
         if status is None:
             found, seen_status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
             if found and os.WIFSTOPPED(seen_status):
-                seen = box.read(pid)
+                seen = dump.read(pid)
                 _kill(pid)
                 raise WorkerDied(_signal_name(seen.signal) if seen and seen.signal else "a fatal signal", seen)
             if found:
@@ -115,7 +115,7 @@ def _await_answer(pid: int, readable: int, box: BlackBox, time_limit: float | No
         if time.monotonic() > deadline and status is None:
             os.kill(pid, signal.SIGSTOP)
             os.waitpid(pid, os.WUNTRACED)
-            seen = box.read(pid)
+            seen = dump.read(pid)
             _kill(pid)
             raise WorkerDied("hang", seen)
     if status is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sandbox.image.symbols import SymbolTable
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import PAGE_SIZE
 
 EHDR, PHDR, SHDR = struct.Struct("<16sHHIIIIIHHHHHH"), struct.Struct("<8I"), struct.Struct("<10I")
 SYMBOL = struct.Struct("<IIIBBH")
@@ -25,7 +26,6 @@ TASK_SIZE = 0xC0000000
 MMAP_MIN_ADDR = 0x10000
 MAXIMUM_HEADERS = 128
 PATH_MAX = 4096
-PAGE = 4096
 
 
 class ImageError(SandboxError):
@@ -48,7 +48,7 @@ class Segment:
     vaddr: int
     memsz: int
     flags: int
-    align: int = PAGE
+    align: int = PAGE_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Executable:
     def span(self) -> tuple[int, int]:
         """The first and the end address of its pages."""
         last = self.segments[-1]
-        return self.segments[0].vaddr & -PAGE, -(-(last.vaddr + last.memsz) // PAGE) * PAGE
+        return self.segments[0].vaddr & -PAGE_SIZE, -(-(last.vaddr + last.memsz) // PAGE_SIZE) * PAGE_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +203,14 @@ def _check_segment(segment: Segment, before: list[Segment], size: int, lowest: i
         raise ImageError(name, f"segment at {segment.vaddr:#x}: nothing is mapped below {lowest:#x}", at + 8)
     if segment.align & (segment.align - 1):
         raise ImageError(name, f"alignment {segment.align:#x} is no power of two", at + 28)
-    if segment.filesz and (segment.offset - segment.vaddr) % max(segment.align, PAGE):
+    if segment.filesz and (segment.offset - segment.vaddr) % max(segment.align, PAGE_SIZE):
         what = f"offset {segment.offset:#x} and address {segment.vaddr:#x} differ modulo the alignment"
         raise ImageError(name, what, at + 4)
     if before:
         last = before[-1]
         if segment.vaddr < last.vaddr + last.memsz:
             raise ImageError(name, f"segment at {segment.vaddr:#x} overlaps, or lies below, the one before", at + 8)
-        if segment.vaddr // PAGE < -(-(last.vaddr + last.memsz) // PAGE):
+        if segment.vaddr // PAGE_SIZE < -(-(last.vaddr + last.memsz) // PAGE_SIZE):
             raise ImageError(name, f"segment at {segment.vaddr:#x} shares a page with the one before", at + 8)
 
 

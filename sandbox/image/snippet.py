@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.instruction import ADDRESS_SIZE, LOCK, OPERAND_SIZE, REP, REPNE, SEGMENT_PREFIXES
 
 SHAPES = Path(__file__).with_name("snippet_shapes.txt")
 LONGEST_LINE = 200
 LONGEST_TEXT = 1 << 16
-PREFIXES = {"lock": b"\xf0", "rep": b"\xf3", "repe": b"\xf3", "repz": b"\xf3", "repne": b"\xf2", "repnz": b"\xf2"}
-SEGMENT_PREFIXES, OPERAND_SIZE, WAIT = b"\x26\x2e\x36\x3e\x64\x65", 0x66, 0x9B
+PREFIXES = {"lock": LOCK, "rep": REP, "repe": REP, "repz": REP, "repne": REPNE, "repnz": REPNE}
+WAIT = 0x9B
 REGISTERS = {
     name: kind
     for kind, names in {
@@ -307,14 +308,14 @@ def ask_keystone(statement: Statement, address: int = 0) -> bytes:
             return b""
         raw = bytes(coded)
     segment = b""
-    if raw[:1] in (b"\x66", b"\x67") and raw[1] in SEGMENT_PREFIXES:
+    if raw[:1] in (OPERAND_SIZE, ADDRESS_SIZE) and raw[1] in SEGMENT_PREFIXES:
         raw = raw[1:2] + raw[:1] + raw[2:]
     if raw[0] in SEGMENT_PREFIXES:
         segment, raw = raw[:1], raw[1:]
     shape = statement.forms[0].removeprefix(f"{statement.prefix} ")
-    if raw[0] == OPERAND_SIZE and _SIZE_TOO_MUCH.match(shape):
+    if raw[:1] == OPERAND_SIZE and _SIZE_TOO_MUCH.match(shape):
         raw = raw[1:]
-    size = raw[:1] if raw[0] == OPERAND_SIZE else b""
+    size = raw[:1] if raw[:1] == OPERAND_SIZE else b""
     return segment + size + PREFIXES.get(statement.prefix, b"") + raw[len(size) :]
 
 

@@ -30,13 +30,9 @@ from sandbox.kernel.mm.sparse import SECTION_BITS, FlatMem, MemoryModel, SparseM
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.descriptors import FLAG_PRESENT, TYPE_TSS32, SegmentDescriptor
 from sandbox.x86.errors import ConfigurationError, SandboxError
+from sandbox.x86.masks import CR0_PAGED, CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SSE, CR4_TSD, EFER_NXE
 from sandbox.x86.paging import NX, PAGE_SIZE, RW, US, A, D, G, P
 
-CR0 = 0x80010033
-"""PG, WP, NE, ET, MP, PE."""
-CR0_WP = 1 << 16
-CR4_TSD, CR4_PSE, CR4_PAE, CR4_PGE, CR4_SSE = 1 << 2, 1 << 4, 1 << 5, 1 << 7, 0x600
-EFER_NXE = 1 << 11
 LOW_FIRST, LOW_END = 0x1000, 0x9F000
 """Conventional memory that mem_init gives away: frame 0 and the last pages below 640 KB stay reserved."""
 
@@ -232,7 +228,7 @@ def _start(cpu: KernelCpu, tables: PageTables, pgd: int, stack: int, config: Ker
     context.eax = tables.cr3(pgd)
     context.ebx = CR4_TSD | CR4_PSE | CR4_PGE | CR4_SSE | (CR4_PAE if pae else 0)
     context.ecx = EFER_NXE if tables.nx else 0
-    context.edx = CR0 & ~CR0_WP if config.broken("no-wp") else CR0
+    context.edx = CR0_PAGED & ~CR0_WP if config.broken("no-wp") else CR0_PAGED
     context.esi = PAGE_OFFSET + cpu.gdt + DESCRIPTORS_OFFSET
     context.edi = context.esi + 8
     context.ebp = TSS_SELECTOR

@@ -6,11 +6,10 @@ import time
 from typing import Protocol
 
 from sandbox.engine.context import EIP, ESP, CpuContext
-from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
 from sandbox.kernel.abi.signals import SIGBUS, SIGKILL
 from sandbox.kernel.arch import extable
 from sandbox.kernel.arch.cpu import CALL_BUDGET, KernelCpu
-from sandbox.kernel.arch.irq import EFLAGS_IF
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
@@ -27,6 +26,7 @@ from sandbox.kernel.process.fault_siginfo import exception_info, fault_info
 from sandbox.kernel.syscalls.table import SystemCalls
 from sandbox.kernel.task.task import Task
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.masks import IF
 from sandbox.x86.vectors import Vector
 
 PAGE_FAULT, SYSTEM_CALL = int(Vector.PF), 0x80
@@ -106,7 +106,7 @@ class Traps:
                     self._exception(task, context, exit_)
                 if monitor is not None:
                     monitor.trapped(task, exit_)
-            elif kind is BudgetSpent:
+            elif kind is BlocksSpent:
                 sched.adapt(blocks, time.perf_counter() - began)
             elif kind is Stepped or kind is BreakpointHit:
                 self._stop(task.cpu, exit_)
@@ -236,7 +236,7 @@ class Traps:
 
     def _kernel_halt(self, context: CpuContext, exit_: Halt) -> None:
         """HLT of guest kernel code's own waits for an interrupt."""
-        if not self._irq.asked or not context.eflags & EFLAGS_IF:
+        if not self._irq.asked or not context.eflags & IF:
             where = self._symbols.kernel_symbol(exit_.eip - 1)
             raise GuestKernelBug(f"hlt, and no interrupt will come, in {where}")
         self._irq.do_irq(context)

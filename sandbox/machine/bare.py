@@ -20,20 +20,21 @@ from enum import Enum
 from random import Random
 
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
 from sandbox.machine import breakage
-from sandbox.machine.delivery import IF, IOPL, VM, Delivered, Interruption, Shutdown, Source, deliver
+from sandbox.machine.delivery import Delivered, Interruption, Shutdown, Source, deliver
 from sandbox.machine.devices.apic import APIC_ADDRESS, LocalApics
 from sandbox.machine.devices.card import CARD_ADDRESS, Card
 from sandbox.machine.devices.exit_port import EXIT_PORT, ExitPort
 from sandbox.machine.devices.serial import COM1, Serial
 from sandbox.machine.events import CpuSwitch, Delivery, TrapTaken
-from sandbox.machine.linear import Linear, ProcessorFault
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.machine.outcome import AtBreakpoint, Exited, Halted, LimitReached, NobodyAnswers, Outcome, TripleFault
 from sandbox.machine.switches import checked
+from sandbox.machine.system_access import ProcessorFault, SystemAccess
 from sandbox.x86.errors import ConfigurationError
+from sandbox.x86.masks import CR0_ET, IF, IOPL, VM
 from sandbox.x86.tss import io_allowed
 from sandbox.x86.vectors import Vector, has_error_code
 
@@ -47,7 +48,6 @@ PATIENT_STEPS = 20_000
 """Instructions with an interrupt held back that are run one by one: a tenth of a second."""
 IMPATIENT_BLOCKS = 64
 _INT3, _INTO = 0xCC, 0xCE
-_RESET_CR0 = 0x10
 
 
 class Run(Enum):
@@ -232,7 +232,7 @@ class BareMachine:
             )
         elif isinstance(exit_, BusError):
             self._ended = NobodyAnswers(cpu.index, exit_.eip, exit_.physical, exit_.write, exit_.size)
-        elif not isinstance(exit_, BudgetSpent | Stopped | Stepped | BreakpointHit):
+        elif not isinstance(exit_, BlocksSpent | Stopped | Stepped | BreakpointHit):
             raise AssertionError(exit_)
         if self._changed_code:
             self._changed_code = False
@@ -265,7 +265,7 @@ class BareMachine:
         """Bytes of the INT3, INTO or INT n in front of the trap's EIP."""
         base = cpu.context.segment("cs").base
         try:
-            last = Linear(self.memory, cpu.context, sets_accessed=False).read(base + trap.eip - 1, 1, "fetching")
+            last = SystemAccess(self.memory, cpu.context, sets_accessed=False).read(base + trap.eip - 1, 1, "fetching")
         except ProcessorFault:
             return 2
         return 1 if (trap.vector, last) in ((Vector.BP, _INT3), (Vector.OF, _INTO)) else 2
@@ -324,10 +324,10 @@ class BareMachine:
         if not flags & VM and state.cpl <= (flags & IOPL) >> 12:
             return True
         task = state.segment("tr")
-        linear = Linear(self.memory, state)
+        system = SystemAccess(self.memory, state)
         try:
             return io_allowed(
-                lambda offset, width: linear.read(task.base + offset, width, "reading the IO bitmap"),
+                lambda offset, width: system.read(task.base + offset, width, "reading the IO bitmap"),
                 task.limit,
                 bool(task.flags >> 8 & 8),
                 port,
@@ -370,7 +370,7 @@ class BareMachine:
             return
         each.cpu.reset()
         state = each.cpu.context
-        state.cr0, state.cr4 = _RESET_CR0, 0
+        state.cr0, state.cr4 = CR0_ET, 0
         for name in ("es", "ss", "ds", "fs", "gs"):
             state.set_segment(name, 0, 0, 0xFFFF, 0x9300)
         state.set_segment("cs", page << 8, page << 12, 0xFFFF, 0x9B00)

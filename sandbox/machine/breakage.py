@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from sandbox.engine.cpu import Cpu
 from sandbox.machine.memory import PhysicalMemory
-from sandbox.x86.walk import CR0_WP, CR4_PSE, EFER_NXE, Access, walk
+from sandbox.x86.instruction import LONGEST_INSTRUCTION
+from sandbox.x86.masks import CR0_WP, CR4_PSE, EFER_NXE
+from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.walk import Access, walk
 
 _BY_INSTRUCTION = frozenset({"no-invlpg", "no-large-pages", "no-wp", "no-nx"})
-_LONGEST_INSTRUCTION = 15
 
 
 class Stepper:
@@ -51,8 +53,8 @@ class Stepper:
         """The bytes at EIP as far as they are mapped, read without a trace."""
         state = cpu.context
         at, found = state.segment("cs").base + state.eip & 0xFFFFFFFF, b""
-        while len(found) < _LONGEST_INSTRUCTION:
-            length = min(_LONGEST_INSTRUCTION - len(found), 4096 - at % 4096)
+        while len(found) < LONGEST_INSTRUCTION:
+            length = min(LONGEST_INSTRUCTION - len(found), PAGE_SIZE - at % PAGE_SIZE)
             step = walk(
                 self._memory.read_entry,
                 state.cr3,

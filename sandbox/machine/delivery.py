@@ -3,7 +3,7 @@
 The engine stops at every exception and delivers none.  Here is what a processor does then: the gate and its checks, the
 change of stack through the TSS, the pushes, the new flags; and when one of these faults, the next exception, the double
 fault, the shutdown.  Nothing of the CPU's state changes before everything has succeeded.  Descriptors and stacks are
-reached with plain page walks (``sandbox.machine.linear``); task gates are not modelled.
+reached with plain page walks (``sandbox.machine.system_access``); task gates are not modelled.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sandbox.engine.context import CpuContext
-from sandbox.machine.linear import Linear, ProcessorFault
 from sandbox.machine.memory import PhysicalMemory
+from sandbox.machine.system_access import ProcessorFault, SystemAccess
 from sandbox.x86.descriptors import (
     DESCRIPTOR_BYTES,
     FLAG_ACCESSED,
@@ -25,11 +25,10 @@ from sandbox.x86.descriptors import (
     Selector,
 )
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.masks import AC, CR0_PE, IF, NT, RF, TF, VM
 from sandbox.x86.tss import stack_slot
 from sandbox.x86.vectors import Vector, describe, makes_double_fault
 
-CR0_PE = 1
-TF, IF, IOPL, NT, RF, VM, AC = 1 << 8, 1 << 9, 3 << 12, 1 << 14, 1 << 16, 1 << 17, 1 << 18
 _IN_IDT, _EXT = 2, 1
 _NOT_FAULTS = frozenset({Vector.DB, Vector.NMI, Vector.BP, Vector.OF, Vector.DF, Vector.MC})
 _DATA_SEGMENTS = ("gs", "fs", "ds", "es")
@@ -157,7 +156,7 @@ class _Delivery:
         self, memory: PhysicalMemory, context: CpuContext, what: Interruption, switches: frozenset[str]
     ) -> None:
         self._context = context
-        self._linear = Linear(memory, context, "no-accessed" not in switches)
+        self._system = SystemAccess(memory, context, "no-accessed" not in switches)
         self._what = what
         self._switches = switches
         self._eflags = context.eflags
@@ -169,33 +168,41 @@ class _Delivery:
             self._real_mode()
             return
         gate = self._gate()
-        target = Selector.decode(gate.selector)
-        code, place = self._code_segment(gate.selector, target)
-        inward = not code.conforming and code.dpl < self._cpl
-        if self._eflags & VM:
-            if not inward or code.dpl:
-                raise self._bad(Vector.GP, gate.selector, "a handler for virtual-8086 mode outside ring 0")
-            inward = True
-        elif not inward and not code.conforming and code.dpl != self._cpl:
-            raise self._bad(Vector.GP, gate.selector, "the handler's segment is outside the CPL")
+        code, place = self._code_segment(gate.selector, Selector.decode(gate.selector))
+        inward = self._goes_inward(gate, code)
         ring = code.dpl if inward else self._cpl
         stack = self._inner_stack(ring) if inward else self._present_stack()
         width = gate.bits // 8
         values = self._frame(inward, width)
-        at, top = [], stack.pointer
-        for _ in values:
+        places = self._room(stack, width, len(values))
+        if not code.allows(gate.offset, 1):
+            raise ProcessorFault(Vector.GP, 0, f"the handler at {gate.offset:#x} is behind its segment's limit")
+        for top, value in zip(places, values, strict=True):
+            self._system.write(stack.segment.base + top, width, value, "pushing a frame", stack.user)
+        self._mark_accessed(gate.selector, code, place)
+        self._enter(gate, code, stack, places[-1], ring, inward)
+
+    # -- checks
+
+    def _goes_inward(self, gate: Gate, code: SegmentDescriptor) -> bool:
+        """The handler runs in an inner ring, on a stack of its own."""
+        inward = not code.conforming and code.dpl < self._cpl
+        if self._eflags & VM:
+            if not inward or code.dpl:
+                raise self._bad(Vector.GP, gate.selector, "a handler for virtual-8086 mode outside ring 0")
+        elif not inward and not code.conforming and code.dpl != self._cpl:
+            raise self._bad(Vector.GP, gate.selector, "the handler's segment is outside the CPL")
+        return inward
+
+    def _room(self, stack: _Stack, width: int, count: int) -> list[int]:
+        """Offsets for so many pushes, downwards."""
+        places, top = [], stack.pointer
+        for _ in range(count):
             top = top - width & stack.mask
             if not stack.segment.allows(top, width):
                 raise ProcessorFault(Vector.SS, stack.fault_code, f"no room on the stack at {top:#x}")
-            at.append(top)
-        if not code.allows(gate.offset, 1):
-            raise ProcessorFault(Vector.GP, 0, f"the handler at {gate.offset:#x} is behind its segment's limit")
-        for top, value in zip(at, values, strict=True):
-            self._linear.write(stack.segment.base + top, width, value, "pushing a frame", stack.user)
-        self._mark_accessed(gate.selector, code, place)
-        self._enter(gate, code, stack, top, ring, inward)
-
-    # -- checks
+            places.append(top)
+        return places
 
     def _bad(self, vector: Vector, selector: int, why: str, in_idt: int = 0) -> ProcessorFault:
         code = selector * 8 | _IN_IDT if in_idt else selector & 0xFFFC
@@ -207,7 +214,7 @@ class _Delivery:
         software = self._what.source is Source.SOFTWARE
         if vector * DESCRIPTOR_BYTES + DESCRIPTOR_BYTES - 1 > idtr.limit:
             raise self._bad(Vector.GP, vector, f"vector {vector:#x} is behind the IDT's limit", 1)
-        quad = self._linear.read(
+        quad = self._system.read(
             idtr.base + vector * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, f"reading IDT entry {vector:#x}"
         )
         gate = Gate.decode(quad)
@@ -232,7 +239,7 @@ class _Delivery:
         at = selector.index * DESCRIPTOR_BYTES
         if at + DESCRIPTOR_BYTES - 1 > table.limit:
             return None
-        quad = self._linear.read(table.base + at, DESCRIPTOR_BYTES, f"reading {what}")
+        quad = self._system.read(table.base + at, DESCRIPTOR_BYTES, f"reading {what}")
         return SegmentDescriptor.decode(quad), table.base + at
 
     def _code_segment(self, value: int, selector: Selector) -> tuple[SegmentDescriptor, int]:
@@ -262,8 +269,8 @@ class _Delivery:
         pointer_at, segment_at, size = stack_slot(ring, wide)
         if segment_at + 1 > task.limit:
             raise self._bad(Vector.TS, task.selector, f"the TSS is too short for ring {ring}'s stack")
-        pointer = self._linear.read(task.base + pointer_at, size, f"reading ESP{ring} from the TSS")
-        value = self._linear.read(task.base + segment_at, 2, f"reading SS{ring} from the TSS")
+        pointer = self._system.read(task.base + pointer_at, size, f"reading ESP{ring} from the TSS")
+        value = self._system.read(task.base + segment_at, 2, f"reading SS{ring} from the TSS")
         selector = Selector.decode(value)
         if selector.null:
             raise ProcessorFault(Vector.TS, 0, f"SS{ring} in the TSS is null")
@@ -279,8 +286,8 @@ class _Delivery:
 
     def _mark_accessed(self, selector: int, segment: SegmentDescriptor, place: int) -> None:
         if not segment.flags & FLAG_ACCESSED:
-            old = self._linear.read(place + 5, 1, f"reading descriptor {selector:#x}")
-            self._linear.write(place + 5, 1, old | 1, f"marking descriptor {selector:#x} accessed")
+            old = self._system.read(place + 5, 1, f"reading descriptor {selector:#x}")
+            self._system.write(place + 5, 1, old | 1, f"marking descriptor {selector:#x} accessed")
 
     # -- the frame
 
@@ -324,11 +331,11 @@ class _Delivery:
         idtr = context.segment("idtr")
         if vector * 4 + 3 > idtr.limit:
             raise ProcessorFault(Vector.GP, 0, f"vector {vector:#x} is behind the vector table's limit")
-        entry = self._linear.read(idtr.base + vector * 4, 4, f"reading vector {vector:#x}")
+        entry = self._system.read(idtr.base + vector * 4, 4, f"reading vector {vector:#x}")
         stack, top = context.segment("ss"), context.esp
         for value in (self._eflags, context.segment("cs").selector, self._what.eip):
             top = top - 2 & 0xFFFF
-            self._linear.write(stack.base + top, 2, value, "pushing a frame")
+            self._system.write(stack.base + top, 2, value, "pushing a frame")
         context.esp = context.esp & ~0xFFFF | top
         context.eflags = self._eflags & ~(TF | IF | AC | RF)
         code = context.segment("cs")

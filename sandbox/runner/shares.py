@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sandbox.engine.cpu import Cpu
     from sandbox.kernel.kernel import Kernel
 
 
@@ -19,6 +17,13 @@ class Shares:
     ring0: float = 0.0
     whole: float = 0.0
 
+    def add(self, cpl: int, seconds: float) -> None:
+        """An entry of the engine took so long."""
+        if cpl == 3:
+            self.ring3 += seconds
+        else:
+            self.ring0 += seconds
+
     def __str__(self) -> str:
         parts = {"guest": self.ring3, "kernel routines": self.ring0, "Python": self.whole - self.ring3 - self.ring0}
         return ", ".join(f"{name} {100 * part / self.whole:.0f} %" for name, part in parts.items())
@@ -27,21 +32,4 @@ class Shares:
 def measure(kernel: Kernel, shares: Shares) -> None:
     """From now on add up the engine's time; each entry of the engine costs half a microsecond more."""
     for cpu in kernel.cpus:
-        _clock(cpu.vcpu, shares)
-
-
-def _clock(cpu: Cpu, shares: Shares) -> None:
-    inner = cpu._trip
-
-    def trip(pad: int) -> int:
-        user = cpu.context.cpl == 3
-        began = time.perf_counter()
-        result = inner(pad)
-        took = time.perf_counter() - began
-        if user:
-            shares.ring3 += took
-        else:
-            shares.ring0 += took
-        return result
-
-    cpu._trip = trip
+        cpu.vcpu.time_entries(shares.add)

@@ -17,15 +17,22 @@ from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BusError, Exit, Halt, Trap
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.masks import (
+    CR0_PAGED,
+    CR4_PAE,
+    CR4_SSE,
+    EFER_NXE,
+    PF_INSTR,
+    PF_PROT,
+)
+from sandbox.x86.paging import NX, RW, US, P
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("unicorn", "capstone", "keystone-engine", "construct", "pyelftools", "greenlet", "numpy")
 TOOLS = {"as": "--version", "ld": "--version", "nasm": "-v", "gcc": "--version", "gdb": "--version"}
-PRESENT, WRITE, USER, NX = 1, 2, 4, 1 << 63
 PGD, PMD, TABLE, CODE, FIRST, SECOND = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000
 LINEAR, DATA = 0x400000, 0x401000
-CR0, CR4, EFER = 0x80010033, 0x620, 0x800
-TRIPS = 5000
+TRAPS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +54,22 @@ class _Bench:
         self.cpu = Cpu()
         self.memory.map_into(self.cpu)
         self.quads = self.memory.mutable_quads(Reason.TABLE)
-        for place, entry in ((PGD, PMD), (PMD + (LINEAR >> 21) * 8, TABLE | WRITE | USER)):
-            self.quads[place >> 3] = entry | PRESENT
-        self.map(LINEAR, CODE | WRITE | USER)
-        self.map(DATA, FIRST | WRITE | USER | NX)
+        for place, entry in ((PGD, PMD), (PMD + (LINEAR >> 21) * 8, TABLE | RW | US)):
+            self.quads[place >> 3] = entry | P
+        self.map(LINEAR, CODE | RW | US)
+        self.map(DATA, FIRST | RW | US | NX)
         state = self.cpu.context
-        state.cr3, state.cr4, state.efer, state.cr0 = PGD, CR4, EFER, CR0
+        state.cr3, state.cr4, state.efer, state.cr0 = PGD, CR4_SSE | CR4_PAE, EFER_NXE, CR0_PAGED
         self.flat: SegmentState = state.segment("ds")
 
     def map(self, linear: int, entry: int) -> None:
-        self.quads[(TABLE >> 3) + (linear >> 12 & 511)] = entry | PRESENT if entry else 0
+        self.quads[(TABLE >> 3) + (linear >> 12 & 511)] = entry | P if entry else 0
 
-    def run(self, code: str, budget: int = 1000) -> Exit:
+    def run(self, code: str, blocks: int = 1000) -> Exit:
         self.memory.host_write(CODE, bytes.fromhex(code), Reason.IMAGE)
         self.cpu.drop_all_code()
         self.cpu.context.eip = LINEAR
-        return self.cpu.run(budget)
+        return self.cpu.run(blocks)
 
 
 def checks() -> Iterator[Check]:
@@ -113,7 +120,7 @@ def _stale() -> tuple[bool, str]:
         bench.memory.host_write(physical, value.to_bytes(4, "little"), Reason.IMAGE)
     load, load_after_invlpg = "a100104000f4", "0f013d00104000a100104000f4"
     bench.run(load)
-    bench.map(DATA, SECOND | WRITE | USER | NX)
+    bench.map(DATA, SECOND | RW | US | NX)
     bench.run(load)
     before = bench.cpu.context.eax
     bench.run(load_after_invlpg)
@@ -122,13 +129,10 @@ def _stale() -> tuple[bool, str]:
 
 
 def _no_execute() -> tuple[bool, str]:
-    bench = _Bench()
-    exit_ = bench.run("b800104000ffe0")
-    code = exit_.error_code if isinstance(exit_, Trap) else None
-    return (
-        code == 0x11,
-        f"a fetch from an NX page: {exit_}" if code != 0x11 else "a fetch from an NX page faults with 0x11",
-    )
+    exit_ = _Bench().run("b800104000ffe0")
+    if isinstance(exit_, Trap) and exit_.error_code == PF_PROT | PF_INSTR:
+        return True, "a fetch from an NX page faults with 0x11"
+    return False, f"a fetch from an NX page: {exit_}"
 
 
 def _accessed_dirty() -> tuple[bool, str]:
@@ -160,7 +164,7 @@ def _flags() -> tuple[bool, str]:
 
 def _nobody() -> tuple[bool, str]:
     bench = _Bench()
-    bench.map(DATA, 0xA0000 | WRITE | USER)
+    bench.map(DATA, 0xA0000 | RW | US)
     exit_ = bench.run("a100104000f4")
     passed = isinstance(exit_, BusError) and exit_.physical == 0xA0000
     return passed, "a physical address that nobody answers is reported" if passed else f"{exit_}"
@@ -177,13 +181,13 @@ def _clock() -> tuple[bool, str]:
     return counts[0] == counts[1], f"{counts[0]} blocks free, {counts[1]} cut into sevens"
 
 
-def _trip() -> tuple[bool, str]:
+def _trap_cost() -> tuple[bool, str]:
     bench = _Bench()
     bench.run("cd80ebfc")
     began = time.perf_counter()
-    for _ in range(TRIPS):
+    for _ in range(TRAPS):
         bench.cpu.run(100)
-    return True, f"{(time.perf_counter() - began) / TRIPS * 1e6:.1f} µs from trap to trap"
+    return True, f"{(time.perf_counter() - began) / TRAPS * 1e6:.1f} µs from trap to trap"
 
 
 _ENGINE: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
@@ -197,7 +201,7 @@ _ENGINE: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
     ("flags across a fault", _flags),
     ("empty addresses", _nobody),
     ("clock", _clock),
-    ("cost of a trap", _trip),
+    ("cost of a trap", _trap_cost),
 )
 
 

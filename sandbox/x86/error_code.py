@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sandbox.x86 import masks
 from sandbox.x86.bits import Bits
 
 
 class PageFaultCode(Bits):
     """The bits that a page fault pushes."""
 
-    P = 1 << 0
+    P = masks.PF_PROT
     """The page was present: a protection violation."""
-    W = 1 << 1
+    W = masks.PF_WRITE
     """A write, else a read or a fetch (W/R)."""
-    U = 1 << 2
+    U = masks.PF_USER
     """At CPL 3 (U/S); an access by the processor itself, as to the TSS, is a supervisor's at any CPL."""
-    RSVD = 1 << 3
+    RSVD = masks.PF_RSVD
     """A reserved bit is set in an entry; P is set with it."""
-    I = 1 << 4  # noqa: E741 - the manual's name
+    I = masks.PF_INSTR  # noqa: E741 - the manual's name
     """Instruction fetch (I/D); reported only with CR4.SMEP, or with CR4.PAE and EFER.NXE."""
     PK = 1 << 5
     """A protection key; no 32-bit mode has them."""
@@ -28,9 +29,9 @@ class PageFaultCode(Bits):
     def describe(self) -> str:
         """``user write protection``, ``kernel read not-present``, ``user fetch reserved-bit``."""
         code = int(self)
-        who = "user" if code & 4 else "kernel"
-        access = "write" if code & 2 else "fetch" if code & 16 else "read"
-        why = "reserved-bit" if code & 8 else "protection" if code & 1 else "not-present"
+        who = "user" if code & masks.PF_USER else "kernel"
+        access = "write" if code & masks.PF_WRITE else "fetch" if code & masks.PF_INSTR else "read"
+        why = "reserved-bit" if code & masks.PF_RSVD else "protection" if code & masks.PF_PROT else "not-present"
         return f"{who} {access} {why}"
 
 

@@ -5,33 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from sandbox.x86 import masks
 from sandbox.x86.bits import Bits
 
-MSR_EFER = 0xC0000080
-"""Number of the MSR that holds NXE (SDM 4, table 2-2)."""
-CR3_FRAME, CR3_PAE_TABLE = 0xFFFFF000, 0xFFFFFFE0
-"""The part of CR3 that is the directory's (PAE: the four pointers') physical address."""
 BREAKPOINTS = 4
 
 
 class Eflags(Bits):
     """Status, control and system flags (SDM 3A, 2.3).  Bit 1 always reads as one."""
 
-    CF = 1 << 0
-    FIXED = 1 << 1
-    PF = 1 << 2
-    AF = 1 << 4
-    ZF = 1 << 6
-    SF = 1 << 7
-    TF = 1 << 8
-    IF = 1 << 9
-    DF = 1 << 10
-    OF = 1 << 11
-    IOPL = 3 << 12
-    NT = 1 << 14
-    RF = 1 << 16
-    VM = 1 << 17
-    AC = 1 << 18
+    CF = masks.CF
+    FIXED = masks.EFLAGS_FIXED
+    PF = masks.PF
+    AF = masks.AF
+    ZF = masks.ZF
+    SF = masks.SF
+    TF = masks.TF
+    IF = masks.IF
+    DF = masks.DF
+    OF = masks.OF
+    IOPL = masks.IOPL
+    NT = masks.NT
+    RF = masks.RF
+    VM = masks.VM
+    AC = masks.AC
     VIF = 1 << 19
     VIP = 1 << 20
     ID = 1 << 21
@@ -46,23 +43,20 @@ class Eflags(Bits):
         return [*plain, f"IOPL={self.iopl}"] if self.iopl else plain
 
 
-STATUS_FLAGS = int(Eflags.CF | Eflags.PF | Eflags.AF | Eflags.ZF | Eflags.SF | Eflags.OF)
-
-
 class Cr0(Bits):
     """Operating mode (SDM 3A, 2.5)."""
 
-    PE = 1 << 0
-    MP = 1 << 1
-    EM = 1 << 2
-    TS = 1 << 3
-    ET = 1 << 4
-    NE = 1 << 5
-    WP = 1 << 16
+    PE = masks.CR0_PE
+    MP = masks.CR0_MP
+    EM = masks.CR0_EM
+    TS = masks.CR0_TS
+    ET = masks.CR0_ET
+    NE = masks.CR0_NE
+    WP = masks.CR0_WP
     AM = 1 << 18
     NW = 1 << 29
     CD = 1 << 30
-    PG = 1 << 31
+    PG = masks.CR0_PG
 
 
 class Cr4(Bits):
@@ -70,15 +64,15 @@ class Cr4(Bits):
 
     VME = 1 << 0
     PVI = 1 << 1
-    TSD = 1 << 2
+    TSD = masks.CR4_TSD
     DE = 1 << 3
-    PSE = 1 << 4
-    PAE = 1 << 5
+    PSE = masks.CR4_PSE
+    PAE = masks.CR4_PAE
     MCE = 1 << 6
-    PGE = 1 << 7
+    PGE = masks.CR4_PGE
     PCE = 1 << 8
-    OSFXSR = 1 << 9
-    OSXMMEXCPT = 1 << 10
+    OSFXSR = masks.CR4_OSFXSR
+    OSXMMEXCPT = masks.CR4_OSXMMEXCPT
     UMIP = 1 << 11
     VMXE = 1 << 13
     SMXE = 1 << 14
@@ -96,7 +90,7 @@ class Efer(Bits):
     SCE = 1 << 0
     LME = 1 << 8
     LMA = 1 << 10
-    NXE = 1 << 11
+    NXE = masks.EFER_NXE
 
 
 class Dr6(Bits):
@@ -109,11 +103,6 @@ class Dr6(Bits):
     BD = 1 << 13
     BS = 1 << 14
     BT = 1 << 15
-
-
-DR6_FIXED = 0xFFFF0FF0
-"""Bits of DR6 that read as one (RTM, bit 16, among them)."""
-DR7_FIXED = 0x400
 
 
 class BreakOn(Enum):
@@ -168,13 +157,13 @@ class Dr7(Bits):
     @classmethod
     def encode(cls, *breakpoints: Breakpoint) -> Dr7:
         """The register with these conditions.  Raises ValueError for a size that LEN cannot tell."""
-        value = DR7_FIXED
+        value = masks.DR7_FIXED
         for each in breakpoints:
             value |= (each.local | each.everywhere << 1) << 2 * each.number
             value |= (each.on.value | _SIZES.index(each.size) << 2) << 16 + 4 * each.number
         return cls(value)
 
     def names(self) -> list[str]:
-        told = Bits.names(Dr7(int(self) & 0xFFFF & ~DR7_FIXED))
+        told = Bits.names(Dr7(int(self) & 0xFFFF & ~masks.DR7_FIXED))
         armed = (self.breakpoint(number) for number in range(BREAKPOINTS))
         return told + [f"{b.number}:{b.on.name}/{b.size}" for b in armed if b.local or b.everywhere]

@@ -11,14 +11,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sandbox.x86.masks import (
+    CR0_PG,
+    CR0_WP,
+    CR4_PAE,
+    CR4_PSE,
+    EFER_NXE,
+    PF_INSTR,
+    PF_PROT,
+    PF_RSVD,
+    PF_USER,
+    PF_WRITE,
+)
 from sandbox.x86.paging import (
     ABOVE_PHYSICAL,
-    FRAME_MASK,
-    LARGE_LEGACY_RESERVED,
-    LARGE_PAE_RESERVED,
     LEGACY,
     NX,
     PAE,
+    PAGE_SIZE,
     PDPTE_RESERVED,
     PS,
     RW,
@@ -28,11 +38,11 @@ from sandbox.x86.paging import (
     P,
     PagingFormat,
     describe_entry,
+    is_leaf,
+    reserved_bits,
+    target,
 )
 
-CR0_WP, CR0_PG = 1 << 16, 1 << 31
-CR4_PSE, CR4_PAE = 1 << 4, 1 << 5
-EFER_NXE = 1 << 11
 VECTOR_GP, VECTOR_PF = 13, 14
 
 Read = Callable[[int, int], int]
@@ -67,7 +77,7 @@ class Access:
     @classmethod
     def of_error_code(cls, code: int) -> Access:
         """The access that a page-fault error code tells of."""
-        return cls(bool(code & 2), bool(code & 4), bool(code & 16))
+        return cls(bool(code & PF_WRITE), bool(code & PF_USER), bool(code & PF_INSTR))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,85 +190,78 @@ def walk(
     if not cr0 & CR0_PG:
         return Walk(None, linear, physical=linear)
     if access.modify:
-        first = Access(not profile.modify_reads_first, access.user)
-        found = walk(read, cr3, linear, first, cr0=cr0, cr4=cr4, efer=efer, profile=profile, pdptes=pdptes)
-        if found.error_code is not None:
-            found.error_code |= 2
-        if first.write or found.physical is None:
-            return found
-        then = walk(
-            read, cr3, linear, Access(True, access.user), cr0=cr0, cr4=cr4, efer=efer, profile=profile, pdptes=pdptes
+        return _modify(
+            lambda one: walk(read, cr3, linear, one, cr0=cr0, cr4=cr4, efer=efer, profile=profile, pdptes=pdptes),
+            access.user,
+            profile,
         )
-        if then.physical is None:
-            then.updates = found.updates
-        return then
     pse, nxe = bool(cr4 & CR4_PSE), bool(efer & EFER_NXE)
-    if cr4 & CR4_PAE:
-        found = Walk(PAE, linear, pse=pse, nxe=nxe)
-        table = cr3 & 0xFFFFFFE0
-        at = table + (linear >> 27 & 0x18)
-        entry = read(at, 8) if pdptes is None or profile.pdptes_in_memory else pdptes[linear >> 30]
-        found.levels.append(LevelSeen("PDPTE", 0, linear >> 30, at, entry))
-        if not entry & P:
-            return _fault(found, Reason.NOT_PRESENT, access, profile)
-        if entry & profile.pdpte_reserved:
-            if profile.pdpte_page_fault:
-                return _fault(found, Reason.RESERVED, access, profile)
-            found.reason = Reason.BAD_PDPTE
-            return found
-        reserved = ABOVE_PHYSICAL if nxe else ABOVE_PHYSICAL | NX
-        return _tables(read, found, entry & FRAME_MASK, 1, access, cr0, reserved, LARGE_PAE_RESERVED, profile)
-    found = Walk(LEGACY, linear, pse=pse, nxe=False)
-    return _tables(read, found, cr3 & 0xFFFFF000, 0, access, cr0, 0, LARGE_LEGACY_RESERVED, profile)
+    if not cr4 & CR4_PAE:
+        found = Walk(LEGACY, linear, pse=pse, nxe=False)
+        return _tables(read, found, LEGACY, cr3 & LEGACY.cr3_mask, 0, access, cr0, profile)
+    found = Walk(PAE, linear, pse=pse, nxe=nxe)
+    in_registers = None if profile.pdptes_in_memory else pdptes
+    entry = _entry(read, found, PAE, cr3 & PAE.cr3_mask, 0, in_registers)
+    if not entry & P:
+        return _fault(found, Reason.NOT_PRESENT, access, profile)
+    if entry & profile.pdpte_reserved:
+        if profile.pdpte_page_fault:
+            return _fault(found, Reason.RESERVED, access, profile)
+        found.reason = Reason.BAD_PDPTE
+        return found
+    return _tables(read, found, PAE, entry & PAE.frame_mask, 1, access, cr0, profile)
+
+
+def _modify(walked: Callable[[Access], Walk], user: bool, profile: Profile) -> Walk:
+    """Both accesses of an operand that is read and then written; a fault is told as the write's."""
+    found = walked(Access(not profile.modify_reads_first, user))
+    if found.error_code is not None:
+        found.error_code |= PF_WRITE
+    if not profile.modify_reads_first or found.physical is None:
+        return found
+    then = walked(Access(True, user))
+    if then.physical is None:
+        then.updates = found.updates
+    return then
+
+
+def _entry(
+    read: Read, found: Walk, fmt: PagingFormat, table: int, depth: int, registers: Sequence[int] | None = None
+) -> int:
+    """The entry of a table, or of the registers that hold it, noted as seen."""
+    level = fmt.levels[depth]
+    index = found.linear >> level.shift & level.mask
+    at = table + index * fmt.entry_size
+    entry = read(at, fmt.entry_size) if registers is None else registers[index]
+    found.levels.append(LevelSeen(level.name, depth, index, at, entry))
+    return entry
 
 
 def _tables(
-    read: Read,
-    found: Walk,
-    directory: int,
-    depth: int,
-    access: Access,
-    cr0: int,
-    reserved: int,
-    large_reserved: int,
-    profile: Profile,
+    read: Read, found: Walk, fmt: PagingFormat, table: int, depth: int, access: Access, cr0: int, profile: Profile
 ) -> Walk:
     """Directory and table: the two levels that both formats share."""
-    fmt, linear = found.format, found.linear
-    assert fmt is not None
-    size, level = fmt.entry_size, fmt.levels[depth]
-    index = linear >> level.shift
-    if depth:
-        index &= 0x1FF
-    at = directory + index * size
-    pde = read(at, size)
-    found.levels.append(LevelSeen("PDE", depth, index, at, pde))
+    pde = _entry(read, found, fmt, table, depth)
     if not pde & P:
         return _fault(found, Reason.NOT_PRESENT, access, profile)
-    if pde & PS and (found.pse or depth):
-        if pde & (reserved | large_reserved):
-            return _fault(found, Reason.RESERVED, access, profile)
-        found.page_size = page_size = 1 << level.shift
-        base = pde & FRAME_MASK & -page_size if depth else pde & 0xFFC00000 | (pde & 0x1FE000) << 19
-        return _leaf(found, base, at, pde, pde, access, cr0, profile)
+    large = bool(pde & PS) and is_leaf(fmt, depth, pde, found.pse)
+    reserved = reserved_bits(fmt, depth, large, found.nxe)
     if pde & reserved:
         return _fault(found, Reason.RESERVED, access, profile)
-    index = linear >> 12 & (0x1FF if depth else 0x3FF)
-    at = (pde & FRAME_MASK) + index * size
-    pte = read(at, size)
-    found.levels.append(LevelSeen("PTE", depth + 1, index, at, pte))
+    if large:
+        found.page_size = fmt.large_page
+        return _leaf(found, target(fmt, depth, pde, large), pde, pde, access, cr0, profile)
+    pte = _entry(read, found, fmt, pde & fmt.frame_mask, depth + 1)
     if not pte & P:
         return _fault(found, Reason.NOT_PRESENT, access, profile)
     if pte & reserved:
         return _fault(found, Reason.RESERVED, access, profile)
-    found.page_size = 4096
+    found.page_size = PAGE_SIZE
     granted = pde & pte & (RW | US) | (pde | pte) & NX
-    return _leaf(found, pte & FRAME_MASK, at, pte, granted, access, cr0, profile)
+    return _leaf(found, pte & fmt.frame_mask, pte, granted, access, cr0, profile)
 
 
-def _leaf(
-    found: Walk, base: int, at: int, entry: int, granted: int, access: Access, cr0: int, profile: Profile
-) -> Walk:
+def _leaf(found: Walk, base: int, entry: int, granted: int, access: Access, cr0: int, profile: Profile) -> Walk:
     """A page was reached: rights (4.6), then the address and the A and D bits (4.8)."""
     if access.user and not granted & US:
         return _fault(found, Reason.SUPERVISOR, access, profile)
@@ -271,7 +274,7 @@ def _leaf(
     _mark_directory(found)
     used = entry | A | D if access.write else entry | A
     if used != entry:
-        found.updates.append((at, used))
+        found.updates.append((found.levels[-1].physical, used))
     return found
 
 
@@ -286,13 +289,15 @@ def _mark_directory(found: Walk) -> None:
 
 def _fault(found: Walk, reason: Reason, access: Access, profile: Profile) -> Walk:
     found.reason = reason
-    code = 0 if reason is Reason.NOT_PRESENT else 9 if reason is Reason.RESERVED else 1
+    code = 0 if reason is Reason.NOT_PRESENT else PF_PROT
+    if reason is Reason.RESERVED:
+        code |= PF_RSVD
     if access.write:
-        code |= 2
+        code |= PF_WRITE
     if access.user:
-        code |= 4
+        code |= PF_USER
     if access.fetch and found.nxe:
-        code |= 16
+        code |= PF_INSTR
     found.error_code = code
     if profile.accessed_before_verdict:
         _mark_directory(found)

@@ -10,6 +10,8 @@ import struct
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Exit
 from sandbox.image.assemble import assemble_text
+from sandbox.x86.masks import CR0_PAGED, CR0_PROTECTED, CR4_PAE, CR4_PSE, CR4_SSE, EFER_NXE
+from sandbox.x86.paging import PAGE_SIZE, RW, US, P
 
 RAM = 4 << 20
 HOLE = 0x5000000
@@ -20,8 +22,6 @@ CODE, DATA, STACK = 0x400000, 0x410000, 0x420000
 """Linear addresses; page n of each lies in a frame of its own, with a missing page behind the last."""
 PAGES = 4
 KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA, TASK = 0x08, 0x10, 0x1B, 0x23, 0x28
-P, RW, US, A, D, G, NX = 1, 2, 4, 0x20, 0x40, 0x100, 1 << 63
-CR0_PG, CR0_WP = 1 << 31, 1 << 16
 
 
 @functools.cache
@@ -57,7 +57,7 @@ class Memory:
             self.set_entry(page << 12, page << 12 | P | RW)
         for base in (CODE, DATA, STACK):
             for page in range(PAGES):
-                self.map(base + page * 4096)
+                self.map(base + page * PAGE_SIZE)
         flat = (0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0x00CFFB000000FFFF, 0x00CFF3000000FFFF, 0x0000890070000067)
         struct.pack_into("<6Q", put, GDT, *flat)
         struct.pack_into("<3I", put, TSS, 0, 0x9000, KERNEL_DATA)
@@ -119,9 +119,9 @@ class Board(Memory):
         state = cpu.context
         state.eip, state.esp = address, STACK + 0x2000
         state.cr3 = DIRECTORY
-        state.cr4 = 0x600 | 0x10 | (0x20 if self.pae else 0)
-        state.efer = 0x800 if self.pae else 0
-        state.cr0 = 0x33 | (CR0_PG | CR0_WP if paging else 0)
+        state.cr4 = CR4_SSE | CR4_PSE | (CR4_PAE if self.pae else 0)
+        state.efer = EFER_NXE if self.pae else 0
+        state.cr0 = CR0_PAGED if paging else CR0_PROTECTED
         code, data = (USER_CODE, USER_DATA) if ring else (KERNEL_CODE, KERNEL_DATA)
         state.set_segment("cs", code, 0, 0xFFFFFFFF, 0xCF9B00 | ring << 13)
         for name in ("ss", "ds", "es", "fs", "gs"):
@@ -139,7 +139,7 @@ class Board(Memory):
         self.start(address, ring)
         return code
 
-    def run(self, text: str, ring: int = 3, budget: int = 10_000, steps: int | None = None) -> Exit:
+    def run(self, text: str, ring: int = 3, blocks: int = 10_000, steps: int | None = None) -> Exit:
         """Assemble at CODE and run to the first exit."""
         self.load(text, ring=ring)
-        return self.cpu.run(budget, steps)
+        return self.cpu.run(blocks, steps)

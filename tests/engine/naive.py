@@ -8,9 +8,8 @@ import unicorn
 from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
+from sandbox.x86.masks import CR0_PAGED
 from tests.engine.board import CODE, DIRECTORY, RAM, STACK, Memory
-
-CR0_PAGING = 0x80010033
 
 
 class Naive:
@@ -31,7 +30,7 @@ class Naive:
         if board.pae:
             self.uc.msr_write(0xC0000080, 0x800)
         self.uc.reg_write(x86.UC_X86_REG_CR3, DIRECTORY)
-        self.uc.reg_write(x86.UC_X86_REG_CR0, CR0_PAGING)
+        self.uc.reg_write(x86.UC_X86_REG_CR0, CR0_PAGED)
         self.uc.reg_write(x86.UC_X86_REG_ESP, STACK + 0x2000)
 
     def _interrupt(self, _: object, vector: int, __: object) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.engine.exits import BreakpointHit, BudgetSpent, Exit, Stepped, Stopped, Trap
-from tests.engine.board import CODE, DATA, PAGES, STACK, Board, P, assembled
+from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, Stepped, Stopped, Trap
+from sandbox.x86.paging import P
+from tests.engine.board import CODE, DATA, PAGES, STACK, Board, assembled
 
 MISSING = DATA + PAGES * 4096
 END = 0x80
@@ -191,12 +192,12 @@ class Watched:
         if name in ("straight", "long-bytes"):
             self.board.unmap(CODE + 0x1000)
 
-    def events(self, budget: int, steps: int | None) -> Iterator[tuple[object, ...]]:
+    def events(self, blocks: int, steps: int | None) -> Iterator[tuple[object, ...]]:
         """Stamped traps until the end."""
         cpu, state = self.cpu, self.cpu.context
         while True:
-            exit_: Exit = cpu.run(budget, steps)
-            if isinstance(exit_, (Stepped, BudgetSpent, BreakpointHit, Stopped)):
+            exit_: Exit = cpu.run(blocks, steps)
+            if isinstance(exit_, (Stepped, BlocksSpent, BreakpointHit, Stopped)):
                 self.stops += 1
                 continue
             assert isinstance(exit_, Trap)
@@ -227,10 +228,10 @@ def test_slices(name: str, pae: bool) -> None:
     wanted = free(name, pae)
     last = wanted[-1][0]
     assert isinstance(last, int)
-    for budget in (1, 2, 10, 100):
+    for blocks in (1, 2, 10, 100):
         watched = Watched(name, pae)
-        assert list(watched.events(budget, None)) == wanted, budget
-        assert watched.stops >= (last - 40 * len(wanted)) // budget - len(wanted)
+        assert list(watched.events(blocks, None)) == wanted, blocks
+        assert watched.stops >= (last - 40 * len(wanted)) // blocks - len(wanted)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -247,9 +248,9 @@ def test_strides(name: str, pae: bool) -> None:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_strides_and_slices_together(name: str, pae: bool) -> None:
     wanted = free(name, pae)
-    for stride, budget in ((3, 1), (7, 2), (5, 10)):
+    for stride, blocks in ((3, 1), (7, 2), (5, 10)):
         watched = Watched(name, pae)
-        assert list(watched.events(budget, stride)) == wanted, (stride, budget)
+        assert list(watched.events(blocks, stride)) == wanted, (stride, blocks)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -11,8 +11,8 @@ import pytest
 
 from sandbox.engine.cpu import Cpu, EngineAbortError
 from sandbox.engine.exits import (
+    BlocksSpent,
     BreakpointHit,
-    BudgetSpent,
     BusError,
     Exit,
     Halt,
@@ -21,7 +21,8 @@ from sandbox.engine.exits import (
     Stopped,
     Trap,
 )
-from tests.engine.board import CODE, DATA, HOLE, PAGES, RW, STACK, TSS, US, Board, P
+from sandbox.x86.paging import NX, RW, US, P
+from tests.engine.board import CODE, DATA, HOLE, PAGES, STACK, TSS, Board
 
 MISSING = DATA + PAGES * 4096
 DEVICE = 0x80000000
@@ -79,7 +80,7 @@ def test_single_step_trap(board: Board) -> None:
 
 def test_protection_faults() -> None:
     board = Board(pae=True)
-    board.map(DATA, P | US | 1 << 63, board.physical(DATA))
+    board.map(DATA, P | US | NX, board.physical(DATA))
     assert trap(board.run(f"mov [{DATA:#x}], eax")) == (14, 7, DATA, 0, False)
     assert trap(board.run(f"mov eax, {DATA:#x}\njmp eax")) == (14, 0x15, DATA, DATA - CODE, False)
     assert trap(board.run(f"mov [{DATA:#x}], eax", ring=0)) == (14, 3, DATA, 0, False)
@@ -106,24 +107,24 @@ def test_halt(board: Board) -> None:
     assert board.cpu.run(10) == Halt(CODE + 2)
 
 
-# -- budget, steps, breakpoints --------------------------------------------------------------------------------------
+# -- blocks, steps, breakpoints --------------------------------------------------------------------------------------
 
 
-def test_budget(board: Board) -> None:
+def test_blocks_are_counted_down(board: Board) -> None:
     board.load("mov ecx, 100\nagain: loop again\nint 0x80")
     cpu = board.cpu
     before = cpu.clock
-    assert cpu.run(10) == BudgetSpent(CODE + 5)
+    assert cpu.run(10) == BlocksSpent(CODE + 5)
     assert (cpu.clock - before, cpu.context.ecx) == (10, 90)
-    assert cpu.run(80) == BudgetSpent(CODE + 5)
+    assert cpu.run(80) == BlocksSpent(CODE + 5)
     assert (cpu.clock - before, cpu.context.ecx) == (90, 10)
     assert isinstance(cpu.run(80), Trap)
     assert cpu.clock - before == 100
 
 
-def test_budget_of_nothing_runs_nothing(board: Board) -> None:
+def test_no_blocks_run_nothing(board: Board) -> None:
     board.load("inc eax\nint 0x80")
-    assert board.cpu.run(0) == BudgetSpent(CODE)
+    assert board.cpu.run(0) == BlocksSpent(CODE)
     assert board.cpu.context.eax == 0
 
 
@@ -139,7 +140,7 @@ def test_straight_code_comes_back_too(board: Board) -> None:
     board.start(16 << 22)
     board.cpu.drop_all_code()
     exit_ = board.cpu.run(10**9)
-    assert isinstance(exit_, BudgetSpent)
+    assert isinstance(exit_, BlocksSpent)
     assert exit_.eip & 0xFFF == 0 or exit_.eip > 16 << 22
     before = board.cpu.clock
     again = board.cpu.run(10**9)
@@ -214,12 +215,12 @@ def test_breakpoint_and_step_together(board: Board) -> None:
         assert (cpu.instructions, count) == (8, 3)
 
 
-def test_budget_ends_before_a_breakpoint_that_was_reported(board: Board) -> None:
+def test_blocks_end_before_a_breakpoint_that_was_reported(board: Board) -> None:
     board.load("again: inc eax\njmp again")
     cpu = board.cpu
     cpu.set_breakpoint(CODE)
     assert cpu.run(10) == BreakpointHit(CODE)
-    assert cpu.run(0) == BudgetSpent(CODE), "what had been counted ran, and came back to it"
+    assert cpu.run(0) == BlocksSpent(CODE), "what had been counted ran, and came back to it"
     assert cpu.context.eax == 1
     assert cpu.run(10) == BreakpointHit(CODE)
     assert cpu.context.eax == 1
@@ -478,6 +479,15 @@ def test_time_stamp_is_the_clock_by_default(board: Board, ring: int) -> None:
     board.cpu.run(10)
     state = board.cpu.context
     assert (state.ebx, state.eax, state.edx) == (1, 2, 2)
+
+
+def test_times_of_entries(board: Board) -> None:
+    noted: list[tuple[int, float]] = []
+    board.cpu.time_entries(lambda cpl, seconds: noted.append((cpl, seconds)))
+    board.run("int 0x80")
+    board.run("hlt", ring=0)
+    assert [cpl for cpl, _ in noted] == [3, 0]
+    assert all(0 < seconds < 1 for _, seconds in noted)
 
 
 def test_time_stamp_of_the_machine(board: Board) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.engine.exits import Exit, Trap
-from sandbox.x86.paging import RW, US, A, D, P
+from sandbox.x86.paging import PAGE_SIZE, RW, US, A, D, P
 from sandbox.x86.walk import Reason
 
 from .captured_faults import FORMS
-from .walk_bench import PAGE, Bench
+from .walk_bench import Bench
 from .walk_cases import CODE_FRAMES, LEGACY_ROOT, LOW_TABLES, PAGES, TABLES, Case, Cell
 
 CODE = CODE_FRAMES[0] + 0x100
-TABLE = LOW_TABLES[0] + TABLES[0] * PAGE
+TABLE = LOW_TABLES[0] + TABLES[0] * PAGE_SIZE
 BASE = 0x10000000
 PF, DONE = 14, 0x80
 PREPARE = "db e3 d9 e8 d9 e8 66 0f 76 c0"
@@ -31,12 +31,12 @@ def bench() -> Iterator[Bench]:
 
 def run(bench: Bench, code: bytes, linear: int, pages: tuple[int, ...]) -> Exit:
     """Run an instruction in ring 3 with EDI at ``linear``, over these entries from BASE on."""
-    at = bench.frames[CODE // PAGE] + CODE % PAGE
+    at = bench.frames[CODE // PAGE_SIZE] + CODE % PAGE_SIZE
     bench.bytes[at : at + len(code) + 2] = code + b"\xcd\x80"
     bench.cpu.drop_all_code()
     entries = [(LOW_TABLES[0] + LEGACY_ROOT + (BASE >> 22) * 4, TABLE | P | RW | US)]
     entries += [(TABLE + number * 4, entry) for number, entry in enumerate(pages)]
-    cell = Cell("legacy", PAGE, "PTE", Reason.MAPPED, 3, True, False, "read")
+    cell = Cell("legacy", PAGE_SIZE, "PTE", Reason.MAPPED, 3, True, False, "read")
     case = Case(cell, linear, entries, 0x80010031, LOW_TABLES[0] + LEGACY_ROOT, 0x200, 0, 0)
     bench.set_entries(case)
     context = bench.cpu.context = bench.contexts[3]
@@ -88,14 +88,14 @@ def test_an_access_across_a_page_border(bench: Bench, text: str, code: str, widt
     """Hardware: CR2 is the first byte that cannot be reached, and nothing was stored before it."""
     machine_code = bytes.fromhex(PREPARE) + bytes.fromhex(code)
     mapped = PAGES[0] | P | RW | US | A | D
-    before = bytes(bench.bytes[bench.slot(PAGES[0]) * 4 :][:PAGE])
+    before = bytes(bench.bytes[bench.slot(PAGES[0]) * 4 :][:PAGE_SIZE])
     exit_ = run(bench, machine_code, BASE + offset, (0, mapped, 0))
     assert type(exit_) is Trap and (exit_.vector, exit_.address) == (PF, BASE + offset)
-    exit_ = run(bench, machine_code, BASE + PAGE + offset, (0, mapped, 0))
+    exit_ = run(bench, machine_code, BASE + PAGE_SIZE + offset, (0, mapped, 0))
     assert type(exit_) is Trap
-    if offset + width > PAGE:
-        assert (exit_.vector, exit_.address) == (PF, BASE + 2 * PAGE)
-        assert bench.bytes[bench.slot(PAGES[0]) * 4 :][:PAGE] == before
+    if offset + width > PAGE_SIZE:
+        assert (exit_.vector, exit_.address) == (PF, BASE + 2 * PAGE_SIZE)
+        assert bench.bytes[bench.slot(PAGES[0]) * 4 :][:PAGE_SIZE] == before
     else:
         assert exit_.vector == DONE
 
@@ -106,7 +106,7 @@ def test_fnstenv_and_fnsave_store_piece_by_piece(bench: Bench, text: str, code: 
     at = bench.slot(PAGES[0]) * 4 + 0xFF8
     bench.bytes[at : at + 8] = bytes(8)
     mapped = PAGES[0] | P | RW | US | A | D
-    exit_ = run(bench, bytes.fromhex(PREPARE + code), BASE + PAGE + 0xFF9, (0, mapped, 0))
+    exit_ = run(bench, bytes.fromhex(PREPARE + code), BASE + PAGE_SIZE + 0xFF9, (0, mapped, 0))
     assert type(exit_) is Trap and (exit_.vector, exit_.error_code) == (PF, 6)
-    assert exit_.address == BASE + 2 * PAGE != BASE + PAGE + 0xFF9 + hardware - 1 & ~3
+    assert exit_.address == BASE + 2 * PAGE_SIZE != BASE + PAGE_SIZE + 0xFF9 + hardware - 1 & ~3
     assert bytes(bench.bytes[at + 1 : at + 3]) == b"\x7f\x03", "the control word is there already"

@@ -14,13 +14,13 @@ from sandbox.engine.cpu import Cpu
 from sandbox.engine.worker import run_contained
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import NX, RW, US, P
 
 CHUNKS, STRINGS = 8, 125_000
 PGD, PMD, TABLE, CODE, DATA = 0x1000, 0x2000, 0x3000, 0x100000, 0x200000
 LINEAR_CODE, LINEAR_DATA, PAGES = 0x400000, 0x500000, 64
-PRESENT, WRITE, USER, NX = 1, 2, 4, 1 << 63
 CR0, CR4, EFER = 0x80010033, 0x6B0, 0x800
-BUDGET = 64
+BLOCKS = 64
 LENGTH = 24
 STRIDE = 64
 INT3 = 0xCC
@@ -59,11 +59,11 @@ def campaign(seed: int, count: int) -> Counter[str]:
         memory.host_fill(first, size, INT3, Reason.IMAGE)
     memory.host_fill(PGD, TABLE + 4096 - PGD, 0, Reason.TABLE)
     quads = memory.mutable_quads(Reason.TABLE)
-    tables = [(PGD, PMD | PRESENT), (PMD + (LINEAR_CODE >> 21) * 8, TABLE | PRESENT | WRITE | USER)]
-    tables += [(PMD + (LINEAR_DATA >> 21) * 8, TABLE | PRESENT | WRITE | USER)]
+    tables = [(PGD, PMD | P), (PMD + (LINEAR_CODE >> 21) * 8, TABLE | P | RW | US)]
+    tables += [(PMD + (LINEAR_DATA >> 21) * 8, TABLE | P | RW | US)]
     for page in range(PAGES):
-        tables.append((TABLE + page * 8, CODE + page * 4096 | PRESENT | WRITE | USER))
-        tables.append((TABLE + (256 + page) * 8, DATA + page * 4096 | PRESENT | WRITE | USER | NX))
+        tables.append((TABLE + page * 8, CODE + page * 4096 | P | RW | US))
+        tables.append((TABLE + (256 + page) * 8, DATA + page * 4096 | P | RW | US | NX))
     templates = []
     for ring in (0, 3):
         context = cpu.new_context()
@@ -90,7 +90,7 @@ def campaign(seed: int, count: int) -> Counter[str]:
         state.eip = LINEAR_CODE + slot * STRIDE
         cpu.flush_tlb()
         try:
-            exit_ = cpu.run(BUDGET)
+            exit_ = cpu.run(BLOCKS)
             vector = getattr(exit_, "vector", None)
             seen[type(exit_).__name__ if vector is None else f"vector {vector}"] += 1
         except SandboxError as error:
@@ -109,6 +109,6 @@ def test_random_code_is_contained(chunk: int) -> None:
     """A million strings in all: none kills its worker, none hangs, and all common ends are reached."""
     seen = run_contained(lambda: campaign(chunk, STRINGS), time_limit=300)
     assert seen.total() == STRINGS
-    assert {"vector 6", "vector 13", "vector 14", "vector 0", "BudgetSpent", "Halt"} <= seen.keys(), seen
+    assert {"vector 6", "vector 13", "vector 14", "vector 0", "BlocksSpent", "Halt"} <= seen.keys(), seen
     refused = {name: count for name, count in seen.items() if name.startswith("refused")}
     assert set(refused) <= {"refused: EngineAbortError"}, refused

@@ -62,7 +62,7 @@ def test_pad_layout() -> None:
     source = symbols()
     for name, _ in stubs.HookPad._fields_:
         assert source[name.upper()] == getattr(stubs.HookPad, name).offset, name
-    for name in ("BUDGET", "CONTEXT", "STEPS", "SKIP", "FIRST", "END", "REFUSED", "ERROR", "BEHIND", "STOPPING"):
+    for name in ("BLOCKS", "CONTEXT", "STEPS", "SKIP", "FIRST", "END", "REFUSED", "ERROR", "BEHIND", "STOPPING"):
         assert source[name] == 8 * getattr(stubs, f"PAD_{name}")
     assert source["VECTOR"] == 4 * stubs.PAD_VECTOR32
     assert source["REASON"] == 4 * stubs.PAD_REASON32
@@ -70,7 +70,7 @@ def test_pad_layout() -> None:
 
 def test_reasons_and_state_layout() -> None:
     source = symbols()
-    reasons = {"TRAP": "TRAP", "SPENT": "BUDGET", "STEPPED": "STEPS", "BREAKPOINT": "BREAKPOINT", "ABORTED": "ABORTED"}
+    reasons = {"TRAP": "TRAP", "SPENT": "BLOCKS", "STEPPED": "STEPS", "BREAKPOINT": "BREAKPOINT", "ABORTED": "ABORTED"}
     for name, ours in {**reasons, "FETCH": "FETCH", "PAUSED": "PAUSED"}.items():
         assert source[name] == getattr(stubs, f"REASON_{ours}")
     assert source["FUEL_OF_A_RUN"] == stubs.FUEL_OF_A_RUN

@@ -20,8 +20,9 @@ from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BreakpointHit, BudgetSpent, BusError, Halt, PortDenied, Stepped, Trap
-from tests.engine.board import CODE, DATA, GDT, HOLE, NX, PAGES, RW, STACK, US, A, Board, G, P, assembled
+from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Halt, PortDenied, Stepped, Trap
+from sandbox.x86.paging import NX, RW, US, A, G, P
+from tests.engine.board import CODE, DATA, GDT, HOLE, PAGES, STACK, Board, assembled
 from tests.engine.naive import Naive
 
 MISSING = DATA + PAGES * 4096
@@ -209,11 +210,11 @@ def test_4_an_earlier_cause_comes_first(board: Board, before: str, wanted: int) 
     assert not board.cpu.context.interrupt_shadow
 
 
-def test_4_budget_steps_and_breakpoints_on_the_way(board: Board) -> None:
+def test_4_blocks_steps_and_breakpoints_on_the_way(board: Board) -> None:
     at = straddling(board, "inc ecx\ninc ecx\ninc ecx", 1, assembled("mov eax, 0x12345678"))
     cpu, start = board.cpu, board.cpu.context.eip
     cpu.set_breakpoint(start + 2)
-    assert cpu.run(0) == BudgetSpent(start)
+    assert cpu.run(0) == BlocksSpent(start)
     assert cpu.run(100) == BreakpointHit(start + 2)
     assert cpu.run(100, steps=1) == Trap(at, 14, 4, EDGE, 3, False)
     assert (cpu.context.ecx, cpu.instructions) == (3, 1)
@@ -537,7 +538,8 @@ def test_13_naive_store_through_an_alias_that_is_not_executable_is_missed() -> N
     In a process of its own, because the stubs repair it for every handle of a process.
     """
     program = """
-from tests.engine.board import CODE, NX, RW, US, Memory, P, assembled
+from sandbox.x86.paging import NX, RW, US, P
+from tests.engine.board import CODE, Memory, assembled
 from tests.engine.naive import Naive
 from tests.engine.test_traps import ALIAS, TWICE
 memory = Memory(pae=True)

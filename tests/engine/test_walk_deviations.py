@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.engine.exits import Trap
-from sandbox.x86.paging import RW, US, A, D, P
+from sandbox.x86.paging import PAGE_SIZE, RW, US, A, D, P
 from sandbox.x86.walk import ENGINE, MANUAL, Access, Profile, Reason, walk
 
-from .walk_bench import DONE, PAGE, TAG, Bench
+from .walk_bench import DONE, TAG, Bench
 from .walk_cases import CODE_FRAMES, DIRECTORIES, LOW_TABLES, PAE_ROOTS, PAGES, TABLES, Case, Cell
 
 CR0, CR4_PAE = 0x80010031, 0x220
 ROOT = LOW_TABLES[0] + PAE_ROOTS[0]
-FIRST, SECOND = (LOW_TABLES[0] + page * PAGE for page in (DIRECTORIES[0], DIRECTORIES[1]))
-OLD_TABLE, NEW_TABLE = (LOW_TABLES[0] + page * PAGE for page in (TABLES[0], TABLES[1]))
+FIRST, SECOND = (LOW_TABLES[0] + page * PAGE_SIZE for page in (DIRECTORIES[0], DIRECTORIES[1]))
+OLD_TABLE, NEW_TABLE = (LOW_TABLES[0] + page * PAGE_SIZE for page in (TABLES[0], TABLES[1]))
 LINEAR = 0x40000000
 FULL = P | RW | US | A | D
 
@@ -29,7 +29,7 @@ def bench() -> Iterator[Bench]:
 
 
 def case(linear: int, access: str, entries: list[tuple[int, int]], ring: int = 3) -> Case:
-    cell = Cell("pae", PAGE, "PTE", Reason.MAPPED, ring, True, False, access)
+    cell = Cell("pae", PAGE_SIZE, "PTE", Reason.MAPPED, ring, True, False, access)
     return Case(cell, linear, entries, CR0, ROOT, CR4_PAE, 0, 0)
 
 
@@ -63,11 +63,11 @@ def test_pdptes_are_read_at_every_walk(bench: Bench) -> None:
     old = case(LINEAR, "read", chain(LINEAR, FIRST, OLD_TABLE, PAGES[0] | FULL))
     assert start(bench, old).vector == DONE
     loaded = [bench.read(ROOT + number * 8, 8) for number in range(4)]
-    other = LINEAR + PAGE
+    other = LINEAR + PAGE_SIZE
     new = case(other, "read", chain(other, SECOND, NEW_TABLE, PAGES[1] | FULL))
     bench.set_entries(new)
     at = OLD_TABLE + (other >> 12 & 511) * 8
-    bench.quads[bench.frames[at >> 12] + at % PAGE >> 3] = PAGES[2] | FULL
+    bench.quads[bench.frames[at >> 12] + at % PAGE_SIZE >> 3] = PAGES[2] | FULL
     assert go_on(bench, new).vector == DONE
 
     def expected(profile: Profile) -> int:

@@ -7,12 +7,11 @@ import mmap
 
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Exit
-from sandbox.x86.paging import RW, US, A, D, P
+from sandbox.x86.paging import PAGE_SIZE, RW, US, A, D, P
 
 from . import walk_cases as layout
 from .walk_cases import Case
 
-PAGE = 4096
 TAG, SCRATCH = 8, 12
 """In each 16-byte slot of a page block: ``mov eax, tag; int 0x80``, the tag as data, and four bytes for stores."""
 SLOT_OFFSET = {"read": TAG, "write": SCRATCH, "modify": SCRATCH, "fetch": 0}
@@ -31,7 +30,7 @@ class Bench:
 
     def __init__(self) -> None:
         tables = [(start, layout.TABLE_BLOCK) for start in layout.LOW_TABLES + layout.HIGH_TABLES]
-        code = [(frame, PAGE) for frame in layout.CODE_FRAMES]
+        code = [(frame, PAGE_SIZE) for frame in layout.CODE_FRAMES]
         pages = [(start, layout.PAGE_BLOCK) for start in layout.PAGES]
         self.tables_end = sum(size for _, size in tables)
         self._buffer = mmap.mmap(-1, sum(size for _, size in tables + code + pages))
@@ -49,7 +48,7 @@ class Bench:
             if size == layout.PAGE_BLOCK:
                 self.blocks[start] = offset
             else:
-                self.frames.update({(start + at) // PAGE: offset + at for at in range(0, size, PAGE)})
+                self.frames.update({(start + at) // PAGE_SIZE: offset + at for at in range(0, size, PAGE_SIZE)})
             offset += size
         self._fill_pages()
         self._map_code()
@@ -75,10 +74,10 @@ class Bench:
         """Both code pages, in both formats, under every root."""
         free = layout.LOW_TABLES[0] + layout.CODE_TABLES
         for frame in layout.CODE_FRAMES:
-            at = self.frames[frame // PAGE]
+            at = self.frames[frame // PAGE_SIZE]
             self.bytes[at : at + len(CODE)] = CODE
-            pte, pae_table, directory = free, free + PAGE, free + 2 * PAGE
-            free += 3 * PAGE
+            pte, pae_table, directory = free, free + PAGE_SIZE, free + 2 * PAGE_SIZE
+            free += 3 * PAGE_SIZE
             self._store(pte + (frame >> 12 & 0x3FF) * 4, 4, frame | FULL)
             self._store(pae_table + (frame >> 12 & 0x1FF) * 8, 8, frame | FULL)
             self._store(directory + (frame >> 21 & 0x1FF) * 8, 8, pae_table | FULL)
@@ -88,7 +87,7 @@ class Bench:
                     self._store(block + root + (frame >> 30) * 8, 8, directory | P)
 
     def _store(self, physical: int, size: int, value: int) -> None:
-        at = self.frames[physical // PAGE] + physical % PAGE
+        at = self.frames[physical // PAGE_SIZE] + physical % PAGE_SIZE
         self.bytes[at : at + size] = value.to_bytes(size, "little")
 
     # -- memory --------------------------------------------------------------------------------------------------

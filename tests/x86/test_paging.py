@@ -17,6 +17,26 @@ def test_bits() -> None:
         assert getattr(paging, name) == int(EntryBits[name])
 
 
+def test_formats() -> None:
+    assert (LEGACY.entry_size, LEGACY.table_entries, LEGACY.table_shift, LEGACY.large_page) == (4, 1024, 10, 4 << 20)
+    assert (PAE.entry_size, PAE.table_entries, PAE.table_shift, PAE.large_page) == (8, 512, 9, 2 << 20)
+    assert (LEGACY.frame_mask, LEGACY.cr3_mask, LEGACY.nx) == (0xFFFFF000, 0xFFFFF000, 0)
+    assert (PAE.frame_mask, PAE.cr3_mask, PAE.nx) == (0xFF_FFFF_F000, 0xFFFF_FFE0, 1 << 63)
+    assert [(each.shift, each.mask, each.entries, each.span) for each in PAE.levels] == [
+        (30, 3, 4, 1 << 30),
+        (21, 511, 512, 1 << 21),
+        (12, 511, 512, 4096),
+    ]
+    assert (LEGACY.directory.name, LEGACY.table.name) == (PAE.directory.name, PAE.table.name) == ("PDE", "PTE")
+    assert [(each.shift, each.mask) for each in LEGACY.levels] == [(22, 1023), (12, 1023)]
+
+
+def test_frames_of_entries() -> None:
+    assert LEGACY.entry(0x12345, 7) == 0x12345007
+    assert LEGACY.frame(0x12345007) == PAE.frame(NX | 0x12345007) == 0x12345
+    assert PAE.frame(PAE.entry(0x912345, NX | 7)) == 0x912345
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_indices_and_offset_make_the_address_again(linear: int) -> None:
     two = LEGACY.index(0, linear) << 22 | LEGACY.index(1, linear) << 12 | linear & 0xFFF

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.x86.bits import Bits
+from sandbox.x86.masks import DR7_FIXED, STATUS_FLAGS
 from sandbox.x86.registers import (
-    DR7_FIXED,
-    STATUS_FLAGS,
     BreakOn,
     Breakpoint,
     Cr0,

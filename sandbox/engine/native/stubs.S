@@ -6,7 +6,7 @@
         .intel_syntax noprefix
         .text
 
-        .set    BUDGET,         0       # counted blocks left, signed
+        .set    BLOCKS,         0       # counted blocks left, signed
         .set    STOP,           8       # uc_emu_stop
         .set    SAVE,           16      # uc_context_save
         .set    CONTEXT,        24      # where the state comes from and goes to
@@ -65,7 +65,7 @@ block:
         jb      1f
         cmp     r8, rax
         jb      3f
-1:      sub     qword ptr [rcx+BUDGET], 1
+1:      sub     qword ptr [rcx+BLOCKS], 1
         js      4f
         ret
 3:      add     qword ptr [rcx+STEPS], 1
@@ -105,12 +105,12 @@ interrupt:
         jmp     [rdx+STOP]
 
         .balign 16
-# int trip(pad): put the context into the engine, run, take the state back.  0: an exception was captured, and
+# int enter(pad): put the context into the engine, run, take the state back.  0: an exception was captured, and
 # nothing else is to be said.
 #
 # A page fault whose EIP is outside the block entered last was raised while a block was being translated: its EIP
 # need not be the instruction's.
-trip:
+enter:
         push    rbx
         push    r12
         sub     rsp, 8

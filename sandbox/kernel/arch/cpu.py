@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BudgetSpent, Exit, Halt, Trap
+from sandbox.engine.exits import BlocksSpent, Exit, Halt, Trap
 from sandbox.kernel.arch.vmlinux import Routines
 from sandbox.x86.errors import SandboxError
 
@@ -213,7 +213,7 @@ class KernelCpu:
         return self.routines.call_stub <= exit_.eip <= self.routines.start_thread
 
     def _trapped(self, exit_: Exit, context: CpuContext) -> None:
-        if type(exit_) is not BudgetSpent:
+        if type(exit_) is not BlocksSpent:
             self.traps.kernel_trap(self, context, exit_)
         elif self.module_calls:
             self.traps.check_limits()

@@ -8,8 +8,7 @@ from sandbox.engine.context import CpuContext
 from sandbox.kernel.arch.cpu import Smp
 from sandbox.kernel.base.printk import Log
 from sandbox.machine.board import Board
-
-EFLAGS_IF = 1 << 9
+from sandbox.x86.masks import IF
 
 
 class Interrupts:
@@ -38,7 +37,7 @@ class Interrupts:
         the present, it is interrupted there.  Raises what ``check_limits`` raises when they never end.
         """
         smp, board = self._smp, self._board
-        if smp.in_interrupt or (interrupted is not None and not interrupted.eflags & EFLAGS_IF):
+        if smp.in_interrupt or (interrupted is not None and not interrupted.eflags & IF):
             return
         target = smp.cpus[board.interrupt_cpu]
         board.asked = False

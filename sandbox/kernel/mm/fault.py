@@ -23,12 +23,10 @@ from sandbox.kernel.mm.rlimit import RLIMIT_STACK, Limits, may_expand
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.x86.error_code import PageFaultCode
+from sandbox.x86.masks import PF_INSTR, PF_PROT, PF_USER, PF_WRITE
 from sandbox.x86.paging import NX, PAGE_SIZE, RW, US, A, D, P
 
 PAGE_MASK = ~(PAGE_SIZE - 1)
-ERROR_PRESENT, ERROR_WRITE = int(PageFaultCode.P), int(PageFaultCode.W)
-ERROR_USER, ERROR_FETCH = int(PageFaultCode.U), int(PageFaultCode.I)
 STACK_SLACK = 65536 + 32 * 4
 """Bytes below ESP that an instruction may touch and still grow the stack (2.4: ENTER pushes that much)."""
 
@@ -105,14 +103,14 @@ class PageFaults:
             return Resolution.BAD_AREA
         grown = False
         if address < vma.start:
-            if not vma.flags & VM_GROWSDOWN or (error_code & ERROR_USER and address + STACK_SLACK < esp):
+            if not vma.flags & VM_GROWSDOWN or (error_code & PF_USER and address + STACK_SLACK < esp):
                 return Resolution.BAD_AREA
             if not self._grows or not self._expand_stack(mm, vma, address, limits):
                 return Resolution.BAD_AREA
             grown = True
-        write = bool(error_code & ERROR_WRITE)
+        write = bool(error_code & PF_WRITE)
         # A fetch of a page that is not there counts as a read, as on Linux: with NX it faults again when it is.
-        fetch = error_code & ERROR_FETCH and error_code & ERROR_PRESENT
+        fetch = error_code & PF_INSTR and error_code & PF_PROT
         needed = PROT_WRITE if write else PROT_EXEC if fetch else PROT_READ | PROT_EXEC | PROT_WRITE
         if not vma.prot & needed:
             return Resolution.BAD_AREA

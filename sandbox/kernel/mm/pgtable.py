@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sandbox.machine.memory import PhysicalMemory
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.paging import FRAME_MASK, LEGACY, PS, RW, US, A, D, P, PagingFormat
+from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, PS, RW, US, A, D, P, PagingFormat
 
-PAGE_SHIFT = LEGACY.levels[-1].shift
 PROTNONE = PS
 """In a not-present entry: the page is there, nobody may touch it (2.2 and later)."""
 MAPPED = P | PROTNONE
@@ -51,8 +50,6 @@ class PageTables:
     """
 
     fmt: PagingFormat
-    entry_mask: int
-    """The bits of an entry that hold the physical address."""
 
     def __init__(self, memory: PhysicalMemory, alloc_table: Callable[[], int], free_table: Callable[[int], None]):
         self.memory = memory
@@ -60,7 +57,9 @@ class PageTables:
         self.free_table = free_table
         self.nx = 0
         self.kernel_pgd = 0
-        self.large_page = 1 << self.fmt.levels[-2].shift
+        self.entry_mask = self.fmt.frame_mask
+        """The bits of an entry that hold the physical address."""
+        self.large_page = self.fmt.large_page
         """Bytes."""
 
     def new_pgd(self, kernel_pgd: int | None) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.pgtable import (
     KERNPG_TABLE,
-    PAGE_SHIFT,
     USER_TABLE,
     NotThere,
     PageTables,
@@ -16,19 +15,18 @@ from sandbox.kernel.mm.pgtable import (
     check_conflict,
 )
 from sandbox.machine.memory import PhysicalMemory, Reason
-from sandbox.x86.paging import FRAME_MASK, LEGACY, PS, P
+from sandbox.x86.paging import LEGACY, PAGE_SHIFT, PS, P
 
-_PDE, _PTE = LEGACY.levels
-_TABLE = PAGE_SHIFT - 2
+_TABLE = LEGACY.table_shift
 """A frame number, shifted so far, is the index of its first 32-bit entry."""
-_PDE_SHIFT, _PTE_SHIFT, _PTE_INDEX, _ENTRIES = _PDE.shift, _PTE.shift, (1 << _PTE.width) - 1, 1 << _PDE.width
+_PDE_SHIFT, _ENTRIES = LEGACY.directory.shift, LEGACY.directory.entries
+_PTE_SHIFT, _PTE_INDEX = LEGACY.table.shift, LEGACY.table.mask
 
 
 class LegacyTables(PageTables):
     """Two-level paging, 32-bit entries."""
 
     fmt = LEGACY
-    entry_mask = FRAME_MASK & 0xFFFFFFFF
 
     def __init__(self, memory: PhysicalMemory, alloc_table: Callable[[], int], free_table: Callable[[int], None]):
         super().__init__(memory, alloc_table, free_table)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.pgtable import (
     KERNPG_TABLE,
-    PAGE_SHIFT,
     USER_TABLE,
     NotThere,
     PageTables,
@@ -16,13 +15,13 @@ from sandbox.kernel.mm.pgtable import (
     check_conflict,
 )
 from sandbox.machine.memory import PhysicalMemory, Reason
-from sandbox.x86.paging import FRAME_MASK, PAE, PS, P
+from sandbox.x86.paging import FRAME_MASK, PAE, PAGE_SHIFT, PS, P
 
-_TOP, _MIDDLE, _LAST = PAE.levels
-_QUADS = PAGE_SHIFT - 3
+_TOP = PAE.levels[0]
+_QUADS = PAE.table_shift
 """A frame number, shifted so far, is the index of its first 64-bit entry; an address, shifted right by 3."""
-_TOP_SHIFT, _PMD_SHIFT, _LAST_SHIFT = _TOP.shift, _MIDDLE.shift, _LAST.shift
-_PMD_INDEX, _LAST_INDEX, _PMD_ENTRIES = (1 << _MIDDLE.width) - 1, (1 << _LAST.width) - 1, 1 << _MIDDLE.width
+_TOP_SHIFT, _PMD_SHIFT, _LAST_SHIFT = _TOP.shift, PAE.directory.shift, PAE.table.shift
+_PMD_INDEX, _LAST_INDEX, _PMD_ENTRIES = PAE.directory.mask, PAE.table.mask, PAE.table_entries
 _KERNEL_TOP = PAGE_OFFSET >> _TOP_SHIFT
 """The entry of the top level that all directories share."""
 _WORD = 0xFFFFFFFF
@@ -36,7 +35,6 @@ class PaeTables(PageTables):
     """
 
     fmt = PAE
-    entry_mask = FRAME_MASK
 
     def __init__(self, memory: PhysicalMemory, alloc_table: Callable[[], int], free_table: Callable[[int], None]):
         super().__init__(memory, alloc_table, free_table)

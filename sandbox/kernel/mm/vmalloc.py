@@ -29,6 +29,7 @@ from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.masks import PF_PROT, PF_USER
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
 
 GUARD = PAGE_SIZE
@@ -209,7 +210,7 @@ class Vmalloc:
         layout = self._layout
         if self._broken_sync:
             return False
-        if error_code & 5 or not (
+        if error_code & (PF_PROT | PF_USER) or not (
             layout.vmalloc.start <= address < layout.vmalloc.end or layout.vmemmap.start <= address < layout.vmemmap.end
         ):
             return False

@@ -15,11 +15,11 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm, active_mm
 from sandbox.kernel.mm.rlimit import RLIMIT_STACK
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
+from sandbox.x86.masks import CR0_WP
 from sandbox.x86.paging import PAGE_SIZE, RW, P
 
 VERIFY_READ, VERIFY_WRITE = 0, 1
 KERNEL_DS = 0x18
-CR0_WP = 1 << 16
 
 
 class UserCalls:

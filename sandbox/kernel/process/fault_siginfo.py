@@ -30,10 +30,10 @@ from sandbox.kernel.abi.signals import (
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.mm.fault import Resolution
 from sandbox.kernel.task.task import Task
+from sandbox.x86.masks import PF_PROT
 from sandbox.x86.vectors import Vector
 
-PROTECTION = 1
-"""In an error code; set for every address of the kernel's, so that nothing is told of its mappings."""
+"""Set for every address of the kernel's, so that nothing is told of its mappings."""
 DR6_STEP, DR6_TRAPS = 1 << 14, 15
 _KERNEL_CODE = {
     Vector.BP: SIGTRAP, Vector.OF: SIGSEGV, Vector.BR: SIGSEGV, Vector.NP: SIGBUS, Vector.SS: SIGBUS,
@@ -45,7 +45,8 @@ def fault_info(task: Task, trap: Trap, how: Resolution) -> SigInfo:
     """Of a page fault that nothing resolves; the task's sigcontext fields are set."""
     assert task.mm is not None
     address = trap.address
-    code = trap.error_code | (PROTECTION if address >= TASK_SIZE else 0)
+    # Nothing is told of the kernel's mappings: each looks as if it were there.
+    code = trap.error_code | (PF_PROT if address >= TASK_SIZE else 0)
     _remember(task, Vector.PF, code)
     task.signals.cr2 = address
     if how is Resolution.BUS_ERROR:

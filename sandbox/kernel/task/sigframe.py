@@ -41,9 +41,9 @@ from sandbox.kernel.task.desc import USER_CS, USER_DS, Descriptors
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.task.vdso import RT_SIGRETURN, RT_SIGRETURN_AT, SIGRETURN, SIGRETURN_AT, Vdso, map_vdso
+from sandbox.x86.masks import AC, DF, RF, STATUS_FLAGS, TF
 
-CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC = 1, 4, 0x10, 0x40, 0x80, 0x100, 0x400, 0x800, 0x10000, 0x40000
-RESTORED_FLAGS = CF | PF | AF | ZF | SF | TF | DF | OF | RF | AC
+RESTORED_FLAGS = STATUS_FLAGS | TF | DF | RF | AC
 """What sigreturn takes of EFLAGS; the rest stays."""
 UNUSED_FPSTATE_BYTES = 624
 OLD_FRAME_BYTES = 4 + 4 + SIGCONTEXT_BYTES + UNUSED_FPSTATE_BYTES + 4 + 8

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sandbox.x86.paging import PAGE_SIZE
+
 APIC_ADDRESS = 0xFEE00000
 ID, VERSION, TPR, EOI, SVR, ISR, IRR, ICR_LOW, ICR_HIGH = (
     0x20, 0x30, 0x80, 0xB0, 0xF0, 0x100, 0x200, 0x300, 0x310,
@@ -54,7 +56,7 @@ class LocalApics:
     """The local APICs of all CPUs.  ``connected`` False loses fixed interrupts to other CPUs."""
 
     name = "local apic"
-    window_bytes = 4096
+    window_bytes = PAGE_SIZE
 
     def __init__(self, processors: Processors, cpus: int, connected: bool = True) -> None:
         self._processors = processors

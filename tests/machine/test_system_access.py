@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.engine.cpu import Cpu
-from sandbox.machine.linear import Linear, ProcessorFault
+from sandbox.machine.system_access import ProcessorFault, SystemAccess
 from tests.machine.world import World
 
 
@@ -20,18 +20,18 @@ def world(cpu: Cpu) -> World:
 
 
 def test_paging_off_is_identity(world: World) -> None:
-    linear = Linear(world.memory, world.context)
-    linear.write(0x5FFE, 4, 0x44332211, "writing")
+    system = SystemAccess(world.memory, world.context)
+    system.write(0x5FFE, 4, 0x44332211, "writing")
     assert world.get(0x5FFE) == 0x44332211
-    assert linear.read(0x5FFF, 2, "reading") == 0x3322
+    assert system.read(0x5FFF, 2, "reading") == 0x3322
 
 
 def test_a_write_across_pages_is_all_or_nothing(world: World) -> None:
     """CR2 is the second page's first byte."""
     world.page(0x6000)
-    linear = Linear(world.memory, world.context)
+    system = SystemAccess(world.memory, world.context)
     with pytest.raises(ProcessorFault) as caught:
-        linear.write(0x5FFE, 4, 0x44332211, "writing")
+        system.write(0x5FFE, 4, 0x44332211, "writing")
     assert (caught.value.vector, caught.value.error_code, caught.value.address) == (14, 2, 0x6000)
     assert world.get(0x5FFE, 2) == 0
     assert "writing at 0x00006000: not present" in str(caught.value)
@@ -39,32 +39,32 @@ def test_a_write_across_pages_is_all_or_nothing(world: World) -> None:
 
 def test_accessed_and_dirty_bits(world: World) -> None:
     world.page()
-    linear = Linear(world.memory, world.context)
-    linear.read(0x5000, 4, "reading")
+    system = SystemAccess(world.memory, world.context)
+    system.read(0x5000, 4, "reading")
     assert world.entry(0x5000) & 0x60 == 0x20
-    linear.write(0x5000, 4, 0, "writing")
+    system.write(0x5000, 4, 0, "writing")
     assert world.entry(0x5000) & 0x60 == 0x60
-    Linear(world.memory, world.context, sets_accessed=False).write(0x6000, 4, 0, "writing")
+    SystemAccess(world.memory, world.context, sets_accessed=False).write(0x6000, 4, 0, "writing")
     assert world.entry(0x6000) & 0x60 == 0
 
 
 def test_supervisor_and_user_rights(world: World) -> None:
     world.page(supervisor=(0x5000,))
     world.ring(3)
-    linear = Linear(world.memory, world.context)
-    linear.write(0x5000, 4, 1, "writing")
+    system = SystemAccess(world.memory, world.context)
+    system.write(0x5000, 4, 1, "writing")
     with pytest.raises(ProcessorFault) as caught:
-        linear.write(0x5000, 4, 1, "writing", user=True)
+        system.write(0x5000, 4, 1, "writing", user=True)
     assert caught.value.error_code == 7
 
 
 def test_where_there_is_no_ram(world: World) -> None:
-    linear = Linear(world.memory, world.context)
-    assert linear.read(0xA0000, 4, "reading") == 0xFFFFFFFF
-    linear.write(0x80000000, 4, 1, "writing")
+    system = SystemAccess(world.memory, world.context)
+    assert system.read(0xA0000, 4, "reading") == 0xFFFFFFFF
+    system.write(0x80000000, 4, 1, "writing")
 
 
 def test_addresses_wrap_at_4_gb(world: World) -> None:
-    linear = Linear(world.memory, world.context)
+    system = SystemAccess(world.memory, world.context)
     world.put(0, 2, 0xBEEF)
-    assert linear.read(0xFFFFFFFE, 4, "reading") == 0xBEEFFFFF
+    assert system.read(0xFFFFFFFE, 4, "reading") == 0xBEEFFFFF

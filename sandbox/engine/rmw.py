@@ -7,8 +7,8 @@ engine loads first, and reports a read.
 
 from __future__ import annotations
 
-LONGEST_INSTRUCTION = 15
-_PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
+from sandbox.x86.instruction import LEGACY_PREFIXES
+
 _CMP = 7
 
 _ALL = 0xFF
@@ -55,7 +55,7 @@ def writes_what_it_reads(code: bytes) -> bool:
     False for what only reads or only writes, for register forms, and when ``code`` ends too early to tell.
     """
     at = 0
-    while at < len(code) and code[at] in _PREFIXES:
+    while at < len(code) and code[at] in LEGACY_PREFIXES:
         at += 1
     groups = _GROUPS
     if code[at : at + 1] == b"\x0f":

@@ -1,11 +1,11 @@
-"""Forgetting branches: the jumps come to an end, only long runs go through them, a guest sees nothing of it."""
+"""Making the branch predictor forget: the jumps end, only long runs go through them, a guest sees nothing of it."""
 
 from __future__ import annotations
 
 import pytest
 
-from sandbox.engine import branches, stubs
-from sandbox.engine.exits import BudgetSpent
+from sandbox.engine import predictor, stubs
+from sandbox.engine.exits import BlocksSpent
 from tests.engine.board import CODE, Board
 
 LOOP = "1: inc eax\njmp 1b"
@@ -14,29 +14,29 @@ LOOP = "1: inc eax\njmp 1b"
 @pytest.fixture
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     times: list[int] = []
-    real = branches.forget()
-    monkeypatch.setattr(branches, "forget", lambda: lambda: (times.append(1), real()))
+    real = predictor.forget()
+    monkeypatch.setattr(predictor, "forget", lambda: lambda: (times.append(1), real()))
     return times
 
 
 def test_the_jumps_lead_to_a_return() -> None:
     for _ in range(3):
-        branches.forget()()
+        predictor.forget()()
 
 
 def test_it_is_not_for_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stubs, "native_host", lambda: False)
-    assert branches.forget.__wrapped__() is int
+    assert predictor.forget.__wrapped__() is int
 
 
 def test_only_after_many_blocks_and_unseen_by_the_guest(forgotten: list[int]) -> None:
     board = Board()
-    exits = [board.run(LOOP, budget=branches.FIRST // 2)]
+    exits = [board.run(LOOP, blocks=predictor.FIRST // 2)]
     assert not forgotten
     for _ in range(3):
-        exits.append(board.cpu.run(branches.FIRST // 2))
+        exits.append(board.cpu.run(predictor.FIRST // 2))
     assert forgotten == [1]
-    assert exits == [BudgetSpent(CODE)] * 4
+    assert exits == [BlocksSpent(CODE)] * 4
     assert board.cpu.context.eax == board.cpu.clock
-    board.cpu.run(branches.EVERY)
+    board.cpu.run(predictor.EVERY)
     assert forgotten == [1, 1]

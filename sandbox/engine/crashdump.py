@@ -14,21 +14,29 @@ import struct
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.engine import context as ctx
 from sandbox.engine import stubs
 from sandbox.engine.library import NO_ADDRESS
+from sandbox.x86.instruction import LONGEST_INSTRUCTION
 
-if TYPE_CHECKING:
-    from sandbox.engine.handle import Handle
-
-_BOX_SIZE = 1 << 16
+_DUMP_SIZE = 1 << 16
 _HEAD, _CPU, _RANGE = struct.Struct("<QQI"), struct.Struct("<QQQI"), struct.Struct("<QQQ")
-_LONGEST_INSTRUCTION, _MOST_BYTES = 15, 64
+_MOST_BYTES = 64
 
-_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
-_mine: BlackBox | None = None
+
+class OpenHandle(Protocol):
+    """What a dump tells of an engine handle: its pad, the size of its CPU's state, and its RAM."""
+
+    pad: stubs.HookPad
+    pad_address: int
+    state_size: int
+    ram: list[tuple[int, int, int]]
+
+
+_handles: weakref.WeakSet[OpenHandle] = weakref.WeakSet()
+_mine: CrashDump | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +52,27 @@ class LastSeen:
     code: bytes
 
 
-def enter(handle: Handle) -> None:
+def register(handle: OpenHandle) -> None:
     """An engine handle is new in this process, or has new RAM."""
     _handles.add(handle)
     if _mine is not None:
-        _mine.note()
+        _mine.update()
 
 
-def keep(box: BlackBox) -> None:
-    """From now on this process is a worker and writes to a box that its parent holds too."""
+def keep(dump: CrashDump) -> None:
+    """From now on this process is a worker and writes to a dump that its parent holds too."""
     global _mine
-    _mine = box
-    box.note()
+    _mine = dump
+    dump.update()
 
 
-class BlackBox:
+class CrashDump:
     """Shared memory with the addresses of every open handle's pad, CPU state and RAM."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _BOX_SIZE)
+        self._memory = mmap.mmap(-1, _DUMP_SIZE)
 
-    def note(self) -> None:
+    def update(self) -> None:
         """Write down this process's handles."""
         if not stubs.native_host():
             return
@@ -74,7 +82,7 @@ class BlackBox:
             entries.append(head + b"".join(_RANGE.pack(*each) for each in handle.ram))
         links = stubs.link_address("running"), stubs.link_address("fatal_signal")
         text = _HEAD.pack(*links, len(entries)) + b"".join(entries)
-        if len(text) <= _BOX_SIZE:
+        if len(text) <= _DUMP_SIZE:
             self._memory[: len(text)] = text
 
     def read(self, pid: int) -> LastSeen | None:
@@ -109,7 +117,7 @@ class BlackBox:
             block, end = words[stubs.PAD_FIRST], words[stubs.PAD_END]
             state = host(env, state_size)
             if block == NO_ADDRESS:
-                return LastSeen(number, started, None, _guest_bytes(host, state, ram, started, _LONGEST_INSTRUCTION))
+                return LastSeen(number, started, None, _guest_bytes(host, state, ram, started, LONGEST_INSTRUCTION))
             return LastSeen(
                 number, started, block, _guest_bytes(host, state, ram, block, min(end - block, _MOST_BYTES))
             )

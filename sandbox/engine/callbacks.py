@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Self
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
@@ -14,38 +14,31 @@ from sandbox.engine.exits import PortDenied
 from sandbox.engine.handle import Handle
 from sandbox.engine.library import library
 
-if TYPE_CHECKING:
-    from sandbox.engine.cpu import Cpu
-
 PortReader = Callable[[int, int], int]
 PortWriter = Callable[[int, int, int], None]
-PortGate = Callable[["Cpu", int, int], bool]
-TimeStamp = Callable[["Cpu"], int]
 
 _NONE32 = 0xFFFFFFFF
 
 
-def inside_iopl(cpu: Cpu, port: int, size: int) -> bool:
+def inside_iopl(cpu: Callbacks, port: int, size: int) -> bool:
     """The gate of a CPU without an IO bitmap: CPL not above IOPL (SDM 1, 19.5.1)."""
     return cpu.context.cpl <= cpu.context.eflags >> 12 & 3
 
 
-def clock(cpu: Cpu) -> int:
-    """The time stamp of a CPU that nobody gave another: its own clock."""
-    return cpu.clock
-
-
-class Wiring:
+class Callbacks:
     """The part of a Cpu that devices see."""
 
     handle: Handle
     context: CpuContext
+    port_gate: Callable[[Self, int, int], bool]
+    """Whether IN or OUT may go through at CPL 1 to 3: (CPU, port, size)."""
+    time_stamp: Callable[[Self], int]
+    """What RDTSC and RDTSCP read."""
     _words: memoryview
 
-    def __init__(self) -> None:
-        self.port_gate: PortGate = inside_iopl
-        self.time_stamp: TimeStamp = clock
-        """What RDTSC and RDTSCP read."""
+    def __init__(self, time_stamp: Callable[[Self], int]) -> None:
+        self.port_gate = inside_iopl
+        self.time_stamp = time_stamp
         self._unanswered: tuple[int, bool, int] | None = None
         self._denied: PortDenied | None = None
         self._callback_error: BaseException | None = None

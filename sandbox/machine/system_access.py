@@ -1,4 +1,4 @@
-"""Accesses that the processor makes by itself, through the guest's own page tables.
+"""System accesses: those that the processor makes by itself, through the guest's own page tables.
 
 Descriptor tables, the TSS and pushed frames are read and written at linear addresses with supervisor rights, whatever
 the CPL (SDM 3A, 4.6.1), but for pushes onto the stack of a ring-3 handler.  The tables are walked afresh each time: a
@@ -30,8 +30,8 @@ class ProcessorFault(Exception):
         self.address = address
 
 
-class Linear:
-    """Linear memory as a CPU in a saved state sees it.  A and D bits are set on the way, as the processor does."""
+class SystemAccess:
+    """Linear memory as a CPU in a saved state sees it by itself; it sets A and D bits on the way."""
 
     def __init__(self, memory: PhysicalMemory, context: CpuContext, sets_accessed: bool = True) -> None:
         self._memory = memory
