@@ -70,6 +70,7 @@ class Traps:
     def __init__(self, kernel: Kernel, syscalls: SystemCalls, modules: Modules, gate: Gate, symbols: Symbols) -> None:
         self._kernel, self._modules, self._gate, self._symbols = kernel, modules, gate, symbols
         self._sched, self._faults, self._code, self._irq = kernel.sched, kernel.faults, kernel.code, kernel.irq
+        self._board = kernel.machine.board
         self._stats, self._bus, self._dispatch = kernel.stats, kernel.bus, syscalls.dispatch
         self._skips = kernel.broken("no-signal-on-fault")
         self._no_fixups = kernel.broken("no-fixup")
@@ -214,7 +215,7 @@ class Traps:
         if self._code.dma_stored:
             self._code.after_dma()
         self._gate.call(context)
-        if self._irq.asked:
+        if self._board.asked:
             self._irq.do_irq(context)
         if not self._gate.calls % CALLS_BETWEEN_LOOKS:
             self.check_limits()
@@ -236,7 +237,7 @@ class Traps:
 
     def _kernel_halt(self, context: CpuContext, exit_: Halt) -> None:
         """HLT of guest kernel code's own waits for an interrupt."""
-        if not self._irq.asked or not context.eflags & IF:
+        if not self._board.asked or not context.eflags & IF:
             where = self._symbols.kernel_symbol(exit_.eip - 1)
             raise GuestKernelBug(f"hlt, and no interrupt will come, in {where}")
         self._irq.do_irq(context)

@@ -23,6 +23,8 @@ from sandbox.x86.masks import CR3_FRAME, CR3_PAE_TABLE
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
+PAGE_MASK = -PAGE_SIZE
+"""Cuts an address down to its page."""
 PHYSICAL_BITS = 40
 """MAXPHYADDR of the engine's CPU model."""
 

@@ -1,1 +1,4 @@
-"""The Linux i386 binary interface as data: numbers, flags, error codes and structure layouts."""
+"""What programs see of Linux i386: numbers, flags, structures, as the manual pages and headers have them.
+
+It knows nothing of this kernel, and touches nothing.
+"""

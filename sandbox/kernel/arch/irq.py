@@ -25,11 +25,6 @@ class Interrupts:
         self.handlers: dict[int, int] = {}
         """Linear addresses, by vector."""
 
-    @property
-    def asked(self) -> bool:
-        """A device waits for an answer."""
-        return self._board.asked
-
     def do_irq(self, interrupted: CpuContext | None = None) -> None:
         """Answer what devices asked for, unless the interrupted code has interrupts off; None is code that never has.
 

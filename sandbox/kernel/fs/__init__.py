@@ -1,5 +1,4 @@
-"""Files as the guest sees them: inodes, path walk, open files, console, pipes.
+"""File systems: in memory, over a host's folder, laid over each other; pipes and FIFOs; the tree that holds them.
 
-Nothing here touches guest memory: data crosses as bytes of page-cache blocks ("device DMA") or by
-callables.
+It may use vfs and mm; bytes below a file come and go by blocks, as a disk's do.
 """

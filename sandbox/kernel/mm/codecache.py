@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from sandbox.engine.cpu import Cpu
 from sandbox.machine.memory import PhysicalMemory
+from sandbox.x86.paging import PAGE_SIZE
 
 
 class CodeCache:
@@ -97,4 +98,4 @@ class CodeCache:
 
     def _sum(self, pfn: int) -> int:
         at = self._memory.host_index(pfn << 12)
-        return zlib.crc32(self._memory.bytes[at : at + 4096])
+        return zlib.crc32(self._memory.bytes[at : at + PAGE_SIZE])

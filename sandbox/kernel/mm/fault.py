@@ -24,9 +24,8 @@ from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.masks import PF_INSTR, PF_PROT, PF_USER, PF_WRITE
-from sandbox.x86.paging import NX, PAGE_SIZE, RW, US, A, D, P
+from sandbox.x86.paging import NX, PAGE_MASK, PAGE_SIZE, RW, US, A, D, P
 
-PAGE_MASK = ~(PAGE_SIZE - 1)
 STACK_SLACK = 65536 + 32 * 4
 """Bytes below ESP that an instruction may touch and still grow the stack (2.4: ENTER pushes that much)."""
 

@@ -31,32 +31,15 @@ class GenericFile(FileOperations):
         at = file.position if position is None else position
         if at + count > MAXIMUM_POSITION:
             raise KernelError(EINVAL)
-        done = self._read_pages(task, file.inode, address, count, at)
+
+        def put(done: int, pfn: int, offset: int, size: int) -> int:
+            return size - self._uaccess.copy_frame_to_user(task, address + done, pfn, offset, size)
+
+        done = self.send(file.inode, at, count, put)
+        if not done and count and at < file.inode.size:
+            raise KernelError(EFAULT)
         if position is None:
             file.position = at + done
-        return done
-
-    def _read_pages(self, task: Process, inode: Inode, address: int, count: int, at: int) -> int:
-        done, wanted = 0, min(count, max(0, inode.size - at))
-        while done < wanted:
-            index, offset = divmod(at + done, PAGE_SIZE)
-            piece = min(PAGE_SIZE - offset, wanted - done)
-            try:
-                pfn = self._pagecache.find_page(inode, index)
-            except (KernelError, OutOfMemory):
-                if done:
-                    break
-                raise
-            self._memmap.get_page(pfn)
-            try:
-                left = self._uaccess.copy_frame_to_user(task, address + done, pfn, offset, piece)
-            finally:
-                self._page_alloc.put_page(pfn)
-            done += piece - left
-            if left:
-                break
-        if wanted and not done:
-            raise KernelError(EFAULT)
         return done
 
     def write(self, file: File, task: Process, address: int, count: int, position: int | None = None) -> int:
@@ -132,7 +115,7 @@ class GenericFile(FileOperations):
         return done
 
     def send(self, source: Inode, at: int, count: int, put: Callable[[int, int, int, int], int]) -> int:
-        """Hand a regular file's pages to ``put(done, pfn, offset, size)``; an error counts only before the first."""
+        """Hand a file's pages to ``put(done, pfn, offset, size)`` while it takes all; an error counts only at first."""
         done, wanted = 0, min(count, max(0, source.size - at))
         while done < wanted:
             index, offset = divmod(at + done, PAGE_SIZE)

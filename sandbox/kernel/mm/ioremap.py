@@ -10,11 +10,10 @@ from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.vmalloc import BadVfree, Vmalloc
-from sandbox.x86.paging import PAGE_SIZE, PCD
+from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE, PCD
 
 ISA_START, ISA_END = 0xA0000, 0x100000
 HIGHEST = 1 << 32
-PAGE_MASK = -PAGE_SIZE
 
 
 class IoRemap:

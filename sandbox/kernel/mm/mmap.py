@@ -44,7 +44,7 @@ from sandbox.kernel.mm.vma import (
     page_align,
 )
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.x86.paging import NX, PAGE_SIZE, RW, D, P
+from sandbox.x86.paging import NX, PAGE_MASK, PAGE_SIZE, RW, D, P
 
 MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_TYPE = 1, 2, 3, 0xF
 MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_LOCKED = 0x10, 0x20, 0x100, 0x2000
@@ -53,7 +53,6 @@ _KNOWN_FLAGS = 0x1FF933 | MAP_LOCKED
 """What MAP_SHARED_VALIDATE lets pass (Linux's LEGACY_MAP_MASK)."""
 PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC
 PROT_SEM, PROT_GROWSDOWN, PROT_GROWSUP = 8, 0x01000000, 0x02000000
-PAGE_MASK = ~(PAGE_SIZE - 1)
 MAX_MAP_COUNT = 65530
 """Areas of one address space."""
 
@@ -224,42 +223,15 @@ class Mmap:
         length = page_align(length)
         if address + length > 1 << 32:
             raise KernelError(ENOMEM)
-        if prot & ~(PROT_ALL | PROT_SEM):
-            raise KernelError(EINVAL)
-        prot &= PROT_ALL
-        if mm.read_implies_exec and prot & PROT_READ:
-            prot |= PROT_EXEC
+        prot = _wanted_prot(mm, prot)
         end = min(address + length, TASK_SIZE)
-        first = mm.vmas.find(address)
-        if first is None or address >= TASK_SIZE:
-            raise KernelError(ENOMEM)
-        if grows == PROT_GROWSDOWN:
-            if first.start >= end:
-                raise KernelError(ENOMEM)
-            if not first.flags & VM_GROWSDOWN:
-                raise KernelError(EINVAL)
-            address = first.start
-        elif grows:
-            raise KernelError(EINVAL if first.start <= address else ENOMEM)
-        gap = mm.vmas.first_gap(address, end)
-        stop = end if gap is None else gap
-        refused = 0
-        for vma in mm.vmas.overlapping(address, stop):
-            if prot & PROT_WRITE and vma.shared and not vma.flags & VM_MAYWRITE:
-                refused, stop = EACCES, max(address, vma.start)
-                break
+        address = _first_to_protect(mm, address, end, grows)
+        stop, error = _protectable(mm, address, end, prot)
         if stop > address:
-            check_map_count(
-                mm,
-                sum(
-                    vma.start < edge < vma.end
-                    for edge in (address, stop)
-                    for vma in mm.vmas.overlapping(edge, edge + PAGE_SIZE)
-                ),
-            )
+            check_map_count(mm, _splits(mm, address, stop))
             self._change_protection(task, mm, address, stop, prot)
-        if refused or gap is not None or address + length > TASK_SIZE:
-            raise KernelError(refused or ENOMEM)
+        if error or address + length > TASK_SIZE:
+            raise KernelError(error or ENOMEM)
 
     def _change_protection(self, task: Process, mm: Mm, address: int, stop: int, prot: int) -> None:
         changed = mm.vmas.protect(address, stop, prot, split=not self._broken_split)
@@ -375,3 +347,44 @@ def check_map_count(mm: Mm, more: int) -> None:
 def _mm(task: Process) -> Mm:
     assert task.mm is not None
     return task.mm
+
+
+def _wanted_prot(mm: Mm, prot: int) -> int:
+    """What mprotect's bits ask for.  Raises KernelError(EINVAL) for unknown ones."""
+    if prot & ~(PROT_ALL | PROT_SEM):
+        raise KernelError(EINVAL)
+    prot &= PROT_ALL
+    return prot | PROT_EXEC if mm.read_implies_exec and prot & PROT_READ else prot
+
+
+def _first_to_protect(mm: Mm, address: int, end: int, grows: int) -> int:
+    """Where mprotect begins: with PROT_GROWSDOWN at the start of a stack.  Raises KernelError(ENOMEM, EINVAL)."""
+    first = mm.vmas.find(address)
+    if first is None or address >= TASK_SIZE:
+        raise KernelError(ENOMEM)
+    if grows == PROT_GROWSDOWN:
+        if first.start >= end:
+            raise KernelError(ENOMEM)
+        if not first.flags & VM_GROWSDOWN:
+            raise KernelError(EINVAL)
+        return first.start
+    if grows:
+        raise KernelError(EINVAL if first.start <= address else ENOMEM)
+    return address
+
+
+def _protectable(mm: Mm, address: int, end: int, prot: int) -> tuple[int, int]:
+    """How far areas in a row may have the protection, and the errno with which mprotect then fails, 0 for none."""
+    gap = mm.vmas.first_gap(address, end)
+    stop = end if gap is None else gap
+    for vma in mm.vmas.overlapping(address, stop):
+        if prot & PROT_WRITE and vma.shared and not vma.flags & VM_MAYWRITE:
+            return max(address, vma.start), EACCES
+    return stop, 0 if gap is None else ENOMEM
+
+
+def _splits(mm: Mm, address: int, stop: int) -> int:
+    """Areas more that there are when both ends have become boundaries."""
+    return sum(
+        vma.start < edge < vma.end for edge in (address, stop) for vma in mm.vmas.overlapping(edge, edge + PAGE_SIZE)
+    )

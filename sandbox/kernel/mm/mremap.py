@@ -6,13 +6,13 @@ from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
 from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.mm.mm import Mm, Process
-from sandbox.kernel.mm.mmap import MAX_MAP_COUNT, PAGE_MASK, Mmap
+from sandbox.kernel.mm.mmap import MAX_MAP_COUNT, Mmap
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.rlimit import may_expand
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import MMAP_MIN_ADDR, VM_LOCKED, Vma, page_align
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 

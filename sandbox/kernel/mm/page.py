@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import PAGE_SIZE
 
 STRUCT_PAGE_BYTES = 32
 STRUCT_PAGE_WORDS = STRUCT_PAGE_BYTES // 4
@@ -94,7 +95,7 @@ class MemMap:
     @staticmethod
     def bytes_for(frames: int) -> int:
         """Bytes of the structures of so many frames, rounded up to pages."""
-        return -(-frames * STRUCT_PAGE_BYTES // 4096) * 4096
+        return -(-frames * STRUCT_PAGE_BYTES // PAGE_SIZE) * PAGE_SIZE
 
     def add_piece(self, number: int, physical: int) -> None:
         """Frames [number * PIECE, …) have their structures in the page at ``physical`` from now on."""
@@ -105,7 +106,7 @@ class MemMap:
         first = number << PIECE_SHIFT
         self.bases[number] = self._memory.host_index(physical) // 4 - first * STRUCT_PAGE_WORDS
         self.max_pfn = max(self.max_pfn, first + PIECE)
-        self._memory.declare(Reason.STRUCT_PAGE, physical, 4096)
+        self._memory.declare(Reason.STRUCT_PAGE, physical, PAGE_SIZE)
 
     def has_page(self, pfn: int) -> bool:
         """The frame number has a structure."""

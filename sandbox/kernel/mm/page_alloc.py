@@ -179,8 +179,11 @@ class PageAllocator:
             self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "alloc", pfn, order, gfp))
 
     def _released(self, pfn: int, order: int) -> None:
-        for each in range(pfn, pfn + (1 << order)):
-            self._code.freed(each)
+        if order:
+            for each in range(pfn, pfn + (1 << order)):
+                self._code.freed(each)
+        else:
+            self._code.freed(pfn)
         if self._bus.active:
             self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "free", pfn, order, 0))
 

@@ -21,9 +21,8 @@ from dataclasses import dataclass, replace
 
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
-PAGE_MASK = 0xFFFFF000
 TASK_UNMAPPED_BASE = TASK_SIZE // 3
 MMAP_MIN_ADDR = 0x10000
 STACK_GUARD_GAP = 256 * PAGE_SIZE

@@ -28,11 +28,10 @@ from sandbox.kernel.mm.vma import (
 from sandbox.kernel.process.binfmt import Binary, find_binary
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
 STACK_TOP = TASK_SIZE
 ARGUMENT_BYTES = 128 * 1024
-PAGE_MASK = ~(PAGE_SIZE - 1)
 HWCAP = 0x0783FBFF
 """CPUID.1:EDX bits that the engine runs: FPU … SSE2."""
 _FLAG_PROT = ((4, PROT_READ), (2, PROT_WRITE), (1, PROT_EXEC))

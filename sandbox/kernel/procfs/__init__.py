@@ -1,4 +1,7 @@
-"""/proc: what the kernel knows of its tasks and itself, as text that is made when it is read."""
+"""/proc: what the kernel knows of its tasks and itself, as text that is made when it is read.
+
+It may look at everything in the record, and changes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""System calls by Linux's i386 numbers, one module a group."""
+"""One module a group of system calls; ``table`` finds the function for a number.
+
+Functions take the kernel, the task and six words; they check arguments and hand on to who does it.
+"""

@@ -6,10 +6,9 @@ from sandbox.kernel.abi.errno import EACCES, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP,
 from sandbox.kernel.abi.flags import S_IFREG
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.mmap import PAGE_MASK
 from sandbox.kernel.mm.vma import PROT_WRITE, VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, Vma, page_align
 from sandbox.kernel.task.task import Task
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
 MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTFORK, MADV_DOFORK = 4, 8, 9, 10, 11
 MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_DONTNEED_LOCKED = 18, 19, 22, 23, 24

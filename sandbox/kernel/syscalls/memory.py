@@ -10,14 +10,11 @@ from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.mmap import (
-    MAP_ANONYMOUS,
-    PAGE_MASK,
-)
+from sandbox.kernel.mm.mmap import MAP_ANONYMOUS
 from sandbox.kernel.mm.pgtable import MAPPED
 from sandbox.kernel.mm.vma import VM_LOCKED, page_align
 from sandbox.kernel.task.task import Task
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
 MS_ASYNC, MS_INVALIDATE, MS_SYNC = 1, 2, 4
 MCL_ALL, MCL_ONFAULT = 7, 4

@@ -12,8 +12,35 @@ from sandbox.kernel.base.events import CallEntered, SystemCall
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.module.loader import Modules
+from sandbox.kernel.syscalls import (
+    dirs,
+    epoll,
+    fcntl,
+    files,
+    futex,
+    identity,
+    io,
+    ioctl,
+    ldt,
+    madvise,
+    memory,
+    misc,
+    poll,
+    process,
+    signals,
+    socket,
+    stat,
+    timers,
+    transfer,
+)
 from sandbox.kernel.syscalls.modules import ModuleCalls
 from sandbox.kernel.task.task import Task
+
+MODULES = (
+    dirs, epoll, fcntl, files, futex, identity, io, ioctl, ldt, madvise, memory, misc, poll, process, signals, socket,
+    stat, timers, transfer,
+)  # fmt: skip
+"""What is called ``sys_NAME`` in one of these answers the call NAME."""
 
 Handler = Callable[["Kernel", Task, int, int, int, int, int, int], int]
 """EBX, ECX, EDX, ESI, EDI and EBP as they came, unsigned; the result may be negative."""
@@ -22,53 +49,11 @@ Handler = Callable[["Kernel", Task, int, int, int, int, int, int], int]
 @functools.cache
 def handlers() -> tuple[Handler | None, ...]:
     """The functions by number, None for calls that are not there."""
-    from sandbox.kernel.syscalls import (
-        dirs,
-        epoll,
-        fcntl,
-        files,
-        futex,
-        identity,
-        io,
-        ioctl,
-        ldt,
-        madvise,
-        memory,
-        misc,
-        poll,
-        process,
-        signals,
-        socket,
-        stat,
-        timers,
-        transfer,
-    )
-
     found: list[Handler | None] = [None] * (max(NUMBERS.values()) + 1)
-    for module in (
-        process,
-        signals,
-        timers,
-        memory,
-        madvise,
-        ldt,
-        files,
-        fcntl,
-        stat,
-        dirs,
-        transfer,
-        io,
-        ioctl,
-        misc,
-        futex,
-        identity,
-        poll,
-        epoll,
-        socket,
-    ):
-        for name in dir(module):
-            if name.startswith("sys_"):
-                found[NUMBERS[name[4:]]] = getattr(module, name)
+    for module in MODULES:
+        for each in vars(module):
+            if each.startswith("sys_"):
+                found[NUMBERS[each[4:]]] = getattr(module, each)
     return tuple(found)
 
 

@@ -151,53 +151,73 @@ def walk(
         raise KernelError(ENOENT)
     if len(path) >= PATH_MAX:
         raise KernelError(ENAMETOOLONG)
-    found = _start(root if path.startswith(b"/") else at)
-    slashed = path.endswith(b"/")
-    todo = _components(path)
-    links = 0
-    while todo:
-        name = todo.pop()
-        here = found.dentry
-        if here is None:
-            raise KernelError(ENOENT)
-        directory = as_directory(here.inode)
-        if name == b".":
-            found = Found(here.parent, name, here)
-            continue
-        if name == b"..":
-            found = _start(here if here is root else here.parent)
-            found.name = name
-            continue
-        if len(name) > NAME_MAX:
-            if not long_last or todo:
-                raise KernelError(ENAMETOOLONG)
-            found = Found(here, name, None)
-            continue
-        if creates and slashed and not todo:
+    return _Walk(root, at, path, follow, slash_follows, creates, long_last).to_the_end()
+
+
+class _Walk:
+    """One walk: what has been found so far, and the components that are left, the next one last."""
+
+    def __init__(
+        self, root: Dentry, at: Dentry, path: bytes, follow: bool, slash_follows: bool, creates: bool, long_last: bool
+    ) -> None:
+        self._root, self._follow, self._slash_follows = root, follow, slash_follows
+        self._creates, self._long_last = creates, long_last
+        self._found = _start(root if path.startswith(b"/") else at)
+        self._slashed = path.endswith(b"/")
+        self._todo = _components(path)
+        self._links = 0
+
+    def to_the_end(self) -> Found:
+        while self._todo:
+            name, here = self._todo.pop(), self._found.dentry
+            if here is None:
+                raise KernelError(ENOENT)
+            directory = as_directory(here.inode)
+            if name == b".":
+                self._found = Found(here.parent, name, here)
+            elif name == b"..":
+                self._found = _start(here if here is self._root else here.parent)
+                self._found.name = name
+            elif len(name) > NAME_MAX:
+                self._too_long(here, name)
+            else:
+                self._look_up(here, directory, name)
+        self._found.slashed = self._slashed
+        return self._found
+
+    def _too_long(self, here: Dentry, name: bytes) -> None:
+        if not self._long_last or self._todo:
+            raise KernelError(ENAMETOOLONG)
+        self._found = Found(here, name, None)
+
+    def _look_up(self, here: Dentry, directory: Directory, name: bytes) -> None:
+        if self._creates and self._slashed and not self._todo:
             raise KernelError(EISDIR)
         try:
             inode = directory.lookup(name)
         except KernelError as error:
             if error.errno != ENOENT:
                 raise
-            found = Found(here, name, None)
-            continue
-        if isinstance(inode, Symlink) and (todo or follow or (slashed and slash_follows)):
-            links += 1
-            if links > MAXSYMLINKS:
-                raise KernelError(ELOOP)
-            there = inode.jump()
-            if there is not None:
-                found = Found(there.parent, b"/", there)
-                continue
-            target = inode.target()
-            slashed = slashed or (not todo and target.endswith(b"/"))
-            todo += _components(target)
-            found = _start(root if target.startswith(b"/") else here)
+            self._found = Found(here, name, None)
+            return
+        follows = self._todo or self._follow or (self._slashed and self._slash_follows)
+        if isinstance(inode, Symlink) and follows:
+            self._follow_link(here, inode)
         else:
-            found = Found(here, name, here.child(inode, name))
-    found.slashed = slashed
-    return found
+            self._found = Found(here, name, here.child(inode, name))
+
+    def _follow_link(self, here: Dentry, link: Symlink) -> None:
+        self._links += 1
+        if self._links > MAXSYMLINKS:
+            raise KernelError(ELOOP)
+        there = link.jump()
+        if there is not None:
+            self._found = Found(there.parent, b"/", there)
+            return
+        target = link.target()
+        self._slashed = self._slashed or (not self._todo and target.endswith(b"/"))
+        self._todo += _components(target)
+        self._found = _start(self._root if target.startswith(b"/") else here)
 
 
 def _start(dentry: Dentry) -> Found:
@@ -303,45 +323,67 @@ def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, fla
     """renameat2(2).  Raises KernelError(ENOENT, EEXIST, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …)."""
     source = walk(root, at, old, follow=False, slash_follows=False, long_last=True)
     target = walk(root, new_at, new, follow=False, slash_follows=False, long_last=True)
-    if source.name in _DOTS:
-        raise KernelError(EBUSY)
-    if target.name in _DOTS:
-        raise KernelError(EEXIST if flags & RENAME_NOREPLACE else EBUSY)
-    moved, there = source.dentry, target.dentry
-    for found, missing in ((source, moved is None), (target, False)):
-        if len(found.name) > NAME_MAX:
-            raise KernelError(ENAMETOOLONG)
-        if missing:
-            raise KernelError(ENOENT)
-    assert moved is not None
-    if there is not None and flags & RENAME_NOREPLACE:
-        raise KernelError(EEXIST)
-    if there is None and flags & RENAME_EXCHANGE:
-        raise KernelError(ENOENT)
-    if flags & RENAME_EXCHANGE and there is not None and target.slashed:
-        as_directory(there.inode)
-    if moved.inode.kind != S_IFDIR and (source.slashed or (target.slashed and not flags & RENAME_EXCHANGE)):
-        raise KernelError(ENOTDIR)
-    if target.parent.is_below(moved.inode):
-        raise KernelError(EINVAL)
-    if there is not None and source.parent.is_below(there.inode):
-        raise KernelError(EINVAL if flags & RENAME_EXCHANGE else ENOTEMPTY)
+    exchange = bool(flags & RENAME_EXCHANGE)
+    moved = _check_names(source, target, flags)
+    _check_slashes(moved, source, target, exchange)
+    _check_nesting(moved, source, target, exchange)
     directory, into = as_directory(source.parent.inode), as_directory(target.parent.inode)
-    if there is not None and flags & RENAME_EXCHANGE:
+    there = target.dentry
+    if there is not None and exchange:
         directory.exchange(source.name, into, target.name)
         there.name, there.parent = source.name, source.parent
     else:
-        if there is not None and there.inode is not moved.inode:
-            if moved.inode.kind == S_IFDIR != there.inode.kind:
-                raise KernelError(ENOTDIR)
-            if moved.inode.kind != S_IFDIR == there.inode.kind:
-                raise KernelError(EISDIR)
+        _check_kinds(moved, there)
         directory.rename(source.name, into, target.name)
         if there is not None:
             if there.inode is moved.inode:
                 return
             there.deleted = True
     moved.name, moved.parent = target.name, target.parent
+
+
+def _check_names(source: Found, target: Found, flags: int) -> Dentry:
+    """What is to be moved.  Raises KernelError(EBUSY, EEXIST, ENAMETOOLONG, ENOENT), in Linux's order."""
+    if source.name in _DOTS:
+        raise KernelError(EBUSY)
+    if target.name in _DOTS:
+        raise KernelError(EEXIST if flags & RENAME_NOREPLACE else EBUSY)
+    if len(source.name) > NAME_MAX:
+        raise KernelError(ENAMETOOLONG)
+    if source.dentry is None:
+        raise KernelError(ENOENT)
+    if len(target.name) > NAME_MAX:
+        raise KernelError(ENAMETOOLONG)
+    if target.dentry is not None and flags & RENAME_NOREPLACE:
+        raise KernelError(EEXIST)
+    if target.dentry is None and flags & RENAME_EXCHANGE:
+        raise KernelError(ENOENT)
+    return source.dentry
+
+
+def _check_slashes(moved: Dentry, source: Found, target: Found, exchange: bool) -> None:
+    """A slash behind a name asks for a directory.  Raises KernelError(ENOTDIR)."""
+    if exchange and target.dentry is not None and target.slashed:
+        as_directory(target.dentry.inode)
+    if moved.inode.kind != S_IFDIR and (source.slashed or (target.slashed and not exchange)):
+        raise KernelError(ENOTDIR)
+
+
+def _check_nesting(moved: Dentry, source: Found, target: Found, exchange: bool) -> None:
+    """Nothing goes below itself.  Raises KernelError(EINVAL, ENOTEMPTY)."""
+    if target.parent.is_below(moved.inode):
+        raise KernelError(EINVAL)
+    if target.dentry is not None and source.parent.is_below(target.dentry.inode):
+        raise KernelError(EINVAL if exchange else ENOTEMPTY)
+
+
+def _check_kinds(moved: Dentry, there: Dentry | None) -> None:
+    """Only directories replace directories.  Raises KernelError(ENOTDIR, EISDIR)."""
+    if there is not None and there.inode is not moved.inode:
+        if moved.inode.kind == S_IFDIR != there.inode.kind:
+            raise KernelError(ENOTDIR)
+        if moved.inode.kind != S_IFDIR == there.inode.kind:
+            raise KernelError(EISDIR)
 
 
 def symlink(root: Dentry, at: Dentry, target: bytes, path: bytes) -> None:

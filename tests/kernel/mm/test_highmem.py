@@ -7,6 +7,7 @@ import pytest
 from sandbox.kernel.base.layout import FIXADDR_END, FIXADDR_START, PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.highmem import KM_SLOTS, KmapError
+from sandbox.x86.paging import PAGE_SIZE
 from tests.conftest import MakeSession
 
 
@@ -63,3 +64,22 @@ def test_closed_windows_are_unmapped(kernel: Kernel) -> None:
     window = kernel.highmem.kmap_atomic(kernel.this_cpu, kernel.page_alloc.alloc_page(highmem=True))
     kernel.highmem.kunmap_atomic(kernel.this_cpu, window)
     assert kernel.tables.lookup_pte(kernel.tables.kernel_pgd, window) == 0
+
+
+@pytest.mark.parametrize("highmem", [(True, True), (True, False), (False, True), (False, False)])
+def test_copies_and_clears_by_the_cpu(kernel: Kernel, highmem: tuple[bool, bool]) -> None:
+    cpu, windows = kernel.this_cpu, kernel.highmem
+    source, target = (kernel.page_alloc.alloc_page(highmem=each) for each in highmem)
+    window = windows.kmap_atomic(cpu, source)
+    for at in range(0, PAGE_SIZE, 128):
+        cpu.store(window + at, bytes(range(at % 96, at % 96 + 128)))
+    windows.kunmap_atomic(cpu, window)
+    before = kernel.stats.bytes_by_guest
+    windows.copy_highpage(cpu, target, source)
+    assert kernel.stats.bytes_by_guest == before + PAGE_SIZE
+    assert kernel.memory.read(target * PAGE_SIZE, PAGE_SIZE) == kernel.memory.read(source * PAGE_SIZE, PAGE_SIZE)
+    windows.clear_tail(target, 4000)
+    assert kernel.memory.read(target * PAGE_SIZE + 3999, 97) == b"\x3f" + bytes(96)
+    windows.clear_highpage(target)
+    assert kernel.memory.read(target * PAGE_SIZE, PAGE_SIZE) == bytes(PAGE_SIZE)
+    assert windows.depth == [0, 0]

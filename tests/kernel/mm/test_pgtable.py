@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
-from sandbox.kernel.mm.pgtable import PageTables, TableError
+from sandbox.kernel.mm.pgtable import NotThere, PageTables, TableError
 from sandbox.kernel.mm.pgtable_2level import LegacyTables
 from sandbox.kernel.mm.pgtable_3level import PaeTables
 from sandbox.machine.memory import PhysicalMemory, Reason
@@ -218,3 +218,17 @@ def test_pae_reaches_beyond_4_gb() -> None:
     bench.pgd = bench.tables.new_pgd(None)
     bench.tables.map_page(bench.pgd, 0x5000, bench.tables.pfn_pte(0xABCDEF, P | US))
     assert bench.walk(0x5ABC).physical == 0xABCDEFABC
+
+
+def test_tables_outside_of_ram_are_told_as_damage(bench: Bench) -> None:
+    """What only guest kernel code gone wild can have written: an error of its own, not an index out of range."""
+    tables, linear = bench.tables, 0x40000000
+    place = tables.pte_alloc(bench.pgd, linear)
+    directory = (place << 2 if isinstance(tables, LegacyTables) else place << 3) >> 12
+    words, wild = bench.memory.mutable_words(Reason.TABLE), 0x7FFFF000 | P
+    found = [at for at in range(FIRST << 10, bench.next + 1 << 10) if words[at] >> 12 == directory and words[at] & P]
+    assert len(found) == 1
+    words[found[0]] = wild
+    for call in (lambda: tables.lookup_pte(bench.pgd, linear), lambda: tables.read(wild)):
+        with pytest.raises(NotThere, match="point to memory that is not there"):
+            call()
