@@ -24,6 +24,7 @@ from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.drivers.jobctl import JobControl
 from sandbox.kernel.fs.namespace import FileSystem
+from sandbox.kernel.fs.userpath import UserPaths
 from sandbox.kernel.ipc.pipe_io import Pipes
 from sandbox.kernel.mm.access import Peek
 from sandbox.kernel.mm.codecache import CodeCache
@@ -115,6 +116,7 @@ class Kernel:
     isahole: IsaHole
 
     files: FileSystem
+    paths: UserPaths
     tasks: TaskTable
     sched: Scheduler
     stacks: KernelStacks

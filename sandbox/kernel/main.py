@@ -16,6 +16,7 @@ from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.drivers.chrdev import ByteOperations, memory_devices
 from sandbox.kernel.drivers.jobctl import JobControl
 from sandbox.kernel.fs.namespace import FileSystem
+from sandbox.kernel.fs.userpath import UserPaths
 from sandbox.kernel.inspect.symbolize import Symbols
 from sandbox.kernel.ipc.pipe_io import Pipes
 from sandbox.kernel.kernel import Kernel
@@ -143,7 +144,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
             memory, booted.ranges, tables, layout, booted.model, pgdat, page_alloc, highmem, vmalloc, broken
         ),
         isahole=IsaHole(machine, tables, tlb, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
-        files=files, tasks=tasks, sched=sched, stacks=stacks, desc=desc, signals=signals, timers=timers,
+        files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
+        signals=signals, timers=timers,
         futexes=Futexes(uaccess, sched, clock),
         pipes=Pipes(page_alloc, uaccess, sched, signals, broken),
         jobctl=JobControl(signals, tasks),

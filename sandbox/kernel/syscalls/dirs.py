@@ -25,8 +25,9 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec_pair,
     unpack_timeval_pair,
 )
+from sandbox.kernel.fs.userpath import CWD, dentry_of
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.syscalls.paths import CWD, dentry_of, refuse_other, signed, user_dentry, user_inode, user_path
+from sandbox.kernel.syscalls.paths import refuse_other, signed
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.inode import Inode, as_directory
@@ -44,8 +45,8 @@ def sys_link(kernel: Kernel, task: Task, old: int, new: int, *_: int) -> int:
 def sys_linkat(kernel: Kernel, task: Task, old_fd: int, old: int, new_fd: int, new: int, flags: int, *_: int) -> int:
     refuse_other(flags, AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)
     how = flags & AT_EMPTY_PATH | (0 if flags & AT_SYMLINK_FOLLOW else AT_SYMLINK_NOFOLLOW)
-    source = user_dentry(kernel, task, old_fd, old, how)
-    root, at, name = user_path(kernel, task, new_fd, new)
+    source = kernel.paths.user_dentry(task, old_fd, old, how)
+    root, at, name = kernel.paths.user_path(task, new_fd, new)
     namei.link(root, source, at, name)
     return 0
 
@@ -58,7 +59,7 @@ def sys_symlinkat(kernel: Kernel, task: Task, target: int, fd: int, path: int, *
     text = kernel.uaccess.get_string(task, target)
     if not text:
         raise KernelError(ENOENT)
-    root, at, name = user_path(kernel, task, fd, path)
+    root, at, name = kernel.paths.user_path(task, fd, path)
     namei.symlink(root, at, text, name)
     return 0
 
@@ -73,7 +74,7 @@ def sys_rmdir(kernel: Kernel, task: Task, path: int, *_: int) -> int:
 
 def sys_unlinkat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, *_: int) -> int:
     refuse_other(flags, AT_REMOVEDIR)
-    where = user_path(kernel, task, fd, path)
+    where = kernel.paths.user_path(task, fd, path)
     if flags & AT_REMOVEDIR:
         namei.rmdir(*where)
     else:
@@ -86,7 +87,7 @@ def sys_mkdir(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
 
 
 def sys_mkdirat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: int) -> int:
-    namei.mkdir(*user_path(kernel, task, fd, path), mode & 0o1777 & ~task.umask)
+    namei.mkdir(*kernel.paths.user_path(task, fd, path), mode & 0o1777 & ~task.umask)
     return 0
 
 
@@ -100,7 +101,7 @@ def sys_mknodat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: i
         raise KernelError(EPERM)
     if kind not in (0, S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK):
         raise KernelError(EINVAL)
-    namei.mknod(*user_path(kernel, task, fd, path), (kind or S_IFREG) | mode & 0o7777 & ~task.umask)
+    namei.mknod(*kernel.paths.user_path(task, fd, path), (kind or S_IFREG) | mode & 0o7777 & ~task.umask)
     return 0
 
 
@@ -116,8 +117,8 @@ def sys_renameat2(kernel: Kernel, task: Task, old_fd: int, old: int, new_fd: int
     refuse_other(flags, RENAME_NOREPLACE | RENAME_EXCHANGE)
     if flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
         raise KernelError(EINVAL)
-    root, at, name = user_path(kernel, task, old_fd, old)
-    _root, new_at, new_name = user_path(kernel, task, new_fd, new)
+    root, at, name = kernel.paths.user_path(task, old_fd, old)
+    _root, new_at, new_name = kernel.paths.user_path(task, new_fd, new)
     namei.rename(root, at, name, new_at, new_name, flags)
     return 0
 
@@ -130,7 +131,7 @@ def sys_chmod(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
 
 
 def sys_fchmodat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: int) -> int:
-    user_inode(kernel, task, fd, path).chmod(mode & 0o7777)
+    kernel.paths.user_inode(task, fd, path).chmod(mode & 0o7777)
     return 0
 
 
@@ -158,11 +159,11 @@ def _chown(inode: Inode, uid: int, gid: int, bits: int = 32) -> int:
 
 
 def sys_chown(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(user_inode(kernel, task, CWD, path), uid, gid, 16)
+    return _chown(kernel.paths.user_inode(task, CWD, path), uid, gid, 16)
 
 
 def sys_lchown(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(user_inode(kernel, task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid, 16)
+    return _chown(kernel.paths.user_inode(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid, 16)
 
 
 def sys_fchown(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: int) -> int:
@@ -170,11 +171,11 @@ def sys_fchown(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: int)
 
 
 def sys_chown32(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(user_inode(kernel, task, CWD, path), uid, gid)
+    return _chown(kernel.paths.user_inode(task, CWD, path), uid, gid)
 
 
 def sys_lchown32(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(user_inode(kernel, task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid)
+    return _chown(kernel.paths.user_inode(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid)
 
 
 def sys_fchown32(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: int) -> int:
@@ -183,7 +184,7 @@ def sys_fchown32(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: in
 
 def sys_fchownat(kernel: Kernel, task: Task, fd: int, path: int, uid: int, gid: int, flags: int, *_: int) -> int:
     refuse_other(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
-    return _chown(user_inode(kernel, task, fd, path, flags), uid, gid)
+    return _chown(kernel.paths.user_inode(task, fd, path, flags), uid, gid)
 
 
 # -- times -----------------------------------------------------------------------------------------------------------
@@ -212,7 +213,7 @@ def sys_utime(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> int
             (int.from_bytes(data[:4], "little", signed=True), 0),
             (int.from_bytes(data[4:], "little", signed=True), 0),
         )
-    return _set_times(kernel, user_inode(kernel, task, CWD, path), given)
+    return _set_times(kernel, kernel.paths.user_inode(task, CWD, path), given)
 
 
 def sys_utimes(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> int:
@@ -248,7 +249,7 @@ def _timed_inode(kernel: Kernel, task: Task, fd: int, path: int, flags: int) -> 
     """What the path names, or without one the open file itself."""
     if not path and fd != CWD:
         return _open_inode(task, fd)
-    return user_inode(kernel, task, fd, path, flags)
+    return kernel.paths.user_inode(task, fd, path, flags)
 
 
 # -- sizes -----------------------------------------------------------------------------------------------------------
@@ -264,7 +265,7 @@ def _resize(kernel: Kernel, inode: Inode, size: int) -> int:
 def _truncate(kernel: Kernel, task: Task, path: int, size: int) -> int:
     if size < 0:
         raise KernelError(EINVAL)
-    inode = user_inode(kernel, task, CWD, path)
+    inode = kernel.paths.user_inode(task, CWD, path)
     if inode.kind == S_IFREG:
         inode.check_open(True)
     return _resize(kernel, inode, size)
@@ -307,7 +308,7 @@ def sys_ftruncate64(kernel: Kernel, task: Task, fd: int, low: int, high: int, *_
 
 
 def sys_chdir(kernel: Kernel, task: Task, path: int, *_: int) -> int:
-    dentry = user_dentry(kernel, task, CWD, path)
+    dentry = kernel.paths.user_dentry(task, CWD, path)
     as_directory(dentry.inode)
     task.cwd = dentry
     return 0
@@ -322,7 +323,7 @@ def sys_fchdir(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
 
 
 def sys_chroot(kernel: Kernel, task: Task, path: int, *_: int) -> int:
-    dentry = user_dentry(kernel, task, CWD, path)
+    dentry = kernel.paths.user_dentry(task, CWD, path)
     as_directory(dentry.inode)
     task.root = dentry
     return 0
@@ -332,12 +333,12 @@ def sys_chroot(kernel: Kernel, task: Task, path: int, *_: int) -> int:
 
 
 def _no_attributes(kernel: Kernel, task: Task, path: int, *_: int) -> int:
-    user_inode(kernel, task, CWD, path)
+    kernel.paths.user_inode(task, CWD, path)
     raise KernelError(EOPNOTSUPP)
 
 
 def _no_link_attributes(kernel: Kernel, task: Task, path: int, *_: int) -> int:
-    user_inode(kernel, task, CWD, path, AT_SYMLINK_NOFOLLOW)
+    kernel.paths.user_inode(task, CWD, path, AT_SYMLINK_NOFOLLOW)
     raise KernelError(EOPNOTSUPP)
 
 

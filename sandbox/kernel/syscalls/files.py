@@ -19,8 +19,9 @@ from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.fs.fifo import Fifo
 from sandbox.kernel.fs.namespace import OPEN_ONLY
 from sandbox.kernel.fs.pipe import PipeInode
+from sandbox.kernel.fs.userpath import CWD
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.syscalls.paths import CWD, refuse_other, user_path
+from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.file import File
@@ -41,7 +42,7 @@ def sys_creat(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
 
 
 def sys_openat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, mode: int, *_: int) -> int:
-    _root, at, name = user_path(kernel, task, fd, path)
+    _root, at, name = kernel.paths.user_path(task, fd, path)
     keep = flags & ~O_CLOEXEC
     dentry = kernel.files.find_open(task, at, name, keep, mode)
     if dentry.inode.kind == S_IFIFO and not flags & O_PATH and not isinstance(dentry.inode, CharDevice):

@@ -26,8 +26,9 @@ from sandbox.kernel.abi.structs import (
     pack_statfs64,
     pack_statx,
 )
+from sandbox.kernel.fs.userpath import CWD
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.syscalls.paths import CWD, refuse_other, user_dentry, user_inode
+from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import Entry, Inode, Symlink
 from sandbox.x86.paging import PAGE_SIZE
@@ -37,7 +38,7 @@ Pack = Callable[[Stat], bytes]
 
 
 def _stat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, buffer: int, pack: Pack) -> int:
-    kernel.uaccess.put_user(task, buffer, pack(user_inode(kernel, task, fd, path, flags).stat()))
+    kernel.uaccess.put_user(task, buffer, pack(kernel.paths.user_inode(task, fd, path, flags).stat()))
     return 0
 
 
@@ -105,7 +106,7 @@ def sys_faccessat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_:
 def sys_faccessat2(kernel: Kernel, task: Task, fd: int, path: int, mode: int, flags: int, *_: int) -> int:
     refuse_other(mode, 7)
     refuse_other(flags, AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
-    user_inode(kernel, task, fd, path, flags).check_access(mode)
+    kernel.paths.user_inode(task, fd, path, flags).check_access(mode)
     return 0
 
 
@@ -117,7 +118,7 @@ def sys_readlinkat(kernel: Kernel, task: Task, fd: int, path: int, buffer: int, 
     if not size or size >> 31:
         raise KernelError(EINVAL)
     flags = AT_SYMLINK_NOFOLLOW | (AT_EMPTY_PATH if fd != CWD else 0)
-    inode = user_dentry(kernel, task, fd, path, flags).inode
+    inode = kernel.paths.user_dentry(task, fd, path, flags).inode
     if not isinstance(inode, Symlink):
         raise KernelError(EINVAL if kernel.uaccess.get_string(task, path) else ENOENT)
     target = inode.target()[:size]
@@ -200,7 +201,7 @@ def _statfs(kernel: Kernel, inode: Inode) -> tuple[int, int, int]:
 
 
 def sys_statfs(kernel: Kernel, task: Task, path: int, buffer: int, *_: int) -> int:
-    magic, blocks, free = _statfs(kernel, user_inode(kernel, task, CWD, path))
+    magic, blocks, free = _statfs(kernel, kernel.paths.user_inode(task, CWD, path))
     kernel.uaccess.put_user(task, buffer, pack_statfs(magic, blocks=blocks, free=free))
     return 0
 
@@ -214,7 +215,7 @@ def sys_fstatfs(kernel: Kernel, task: Task, fd: int, buffer: int, *_: int) -> in
 def sys_statfs64(kernel: Kernel, task: Task, path: int, size: int, buffer: int, *_: int) -> int:
     if size != STATFS64_BYTES:
         raise KernelError(EINVAL)
-    magic, blocks, free = _statfs(kernel, user_inode(kernel, task, CWD, path))
+    magic, blocks, free = _statfs(kernel, kernel.paths.user_inode(task, CWD, path))
     kernel.uaccess.put_user(task, buffer, pack_statfs64(magic, blocks=blocks, free=free))
     return 0
 
