@@ -1,4 +1,4 @@
-# One entry for each number of the table in sandbox/kernel/guest/exports.py: what a module's call of an exported symbol lands
+# One entry for each number of the table in sandbox/kernel/module/ksyms.py: what a module's call of an exported symbol lands
 # in, unless the routine itself is here.
 
         .intel_syntax noprefix

@@ -4,7 +4,7 @@
  *      int init_module(void)          0 to stay loaded
  *      void cleanup_module(void)
  *
- * sandbox/kernel/guest/exports.py says what each does; docs/modules.md has the table.
+ * sandbox/kernel/module/ksyms.py says what each does; docs/modules.md has the table.
  */
 #ifndef MODULE_H
 #define MODULE_H
