@@ -10,11 +10,10 @@ import contextlib
 import ctypes
 import mmap
 import os
-import struct
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sandbox.engine import context as ctx
 from sandbox.engine import stubs
@@ -22,8 +21,9 @@ from sandbox.engine.library import NO_ADDRESS
 from sandbox.x86.instruction import LONGEST_INSTRUCTION
 
 _DUMP_SIZE = 1 << 16
-_HEAD, _CPU, _RANGE = struct.Struct("<QQI"), struct.Struct("<QQQI"), struct.Struct("<QQQ")
 _MOST_BYTES = 64
+Host = Callable[[int, int], bytes]
+"""Reads another process: address and size."""
 
 
 class OpenHandle(Protocol):
@@ -70,74 +70,81 @@ class CrashDump:
     """Shared memory with the addresses of every open handle's pad, CPU state and RAM."""
 
     def __init__(self) -> None:
+        from sandbox.engine import crashlayout
+
         self._memory = mmap.mmap(-1, _DUMP_SIZE)
+        self._layout = crashlayout
 
     def update(self) -> None:
         """Write down this process's handles."""
         if not stubs.native_host():
             return
-        entries = []
-        for handle in _handles:
-            head = _CPU.pack(handle.pad_address, handle.pad.env or 0, handle.state_size, len(handle.ram))
-            entries.append(head + b"".join(_RANGE.pack(*each) for each in handle.ram))
-        links = stubs.link_address("running"), stubs.link_address("fatal_signal")
-        text = _HEAD.pack(*links, len(entries)) + b"".join(entries)
+        text: bytes = self._layout.DUMP.build(
+            {
+                "running_at": stubs.link_address("running"),
+                "signal_at": stubs.link_address("fatal_signal"),
+                "handles": [_record(handle) for handle in _handles],
+            }
+        )
         if len(text) <= _DUMP_SIZE:
             self._memory[: len(text)] = text
 
     def read(self, pid: int) -> LastSeen | None:
         """What a stopped process was at; None if no CPU ran, or the host forbids to look."""
+        from construct import ConstructError
+
         try:
             descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
         except OSError:
             return None
         try:
             return self._read(lambda address, size: os.pread(descriptor, size, address))
-        except (OSError, struct.error):
+        except (OSError, ConstructError, ValueError, OverflowError):
             return None
         finally:
             os.close(descriptor)
 
-    def _read(self, host: Callable[[int, int], bytes]) -> LastSeen | None:
-        running_at, signal_at, count = _HEAD.unpack_from(self._memory, 0)
-        if not running_at:
+    def _read(self, host: Host) -> LastSeen | None:
+        dump = self._layout.DUMP.parse(self._memory[:])
+        if not dump.running_at:
             return None
-        (running,), (number,) = (struct.unpack("<Q", host(at, 8)) for at in (running_at, signal_at))
-        at = _HEAD.size
-        for _ in range(count):
-            pad, env, state_size, ranges = _CPU.unpack_from(self._memory, at)
-            at += _CPU.size
-            ram = [_RANGE.unpack_from(self._memory, at + each * _RANGE.size) for each in range(ranges)]
-            at += ranges * _RANGE.size
-            if pad != running:
-                continue
-            words = struct.unpack(f"<{ctypes.sizeof(stubs.HookPad) // 8}Q", host(pad, ctypes.sizeof(stubs.HookPad)))
-            context = words[stubs.PAD_CONTEXT] + ctx.BLOB_HEADER
-            started = struct.unpack("<I", host(context + 8 * ctx.EIP, 4))[0]
-            block, end = words[stubs.PAD_FIRST], words[stubs.PAD_END]
-            state = host(env, state_size)
-            if block == NO_ADDRESS:
-                return LastSeen(number, started, None, _guest_bytes(host, state, ram, started, LONGEST_INSTRUCTION))
-            return LastSeen(
-                number, started, block, _guest_bytes(host, state, ram, block, min(end - block, _MOST_BYTES))
-            )
+        running, number = (self._layout.QUAD.parse(host(at, 8)) for at in (dump.running_at, dump.signal_at))
+        for handle in dump.handles:
+            if handle.pad == running:
+                return self._last_seen(host, handle, number)
         return None
 
+    def _last_seen(self, host: Host, handle: Any, number: int) -> LastSeen:
+        pad = stubs.HookPad.from_buffer_copy(host(handle.pad, ctypes.sizeof(stubs.HookPad)))
+        started = self._layout.WORD.parse(host((pad.context or 0) + ctx.BLOB_HEADER + 8 * ctx.EIP, 4))
+        block = None if pad.first == NO_ADDRESS else pad.first
+        size = LONGEST_INSTRUCTION if block is None else min(pad.end - block, _MOST_BYTES)
+        state = self._layout.PAGING.parse(host(handle.env, handle.state_size))
+        code = _guest_bytes(host, state, handle.ram, started if block is None else block, size)
+        return LastSeen(number, started, block, code)
 
-def _guest_bytes(
-    host: Callable[[int, int], bytes], state: bytes, ram: list[tuple[int, int, int]], linear: int, size: int
-) -> bytes:
+
+def _record(handle: OpenHandle) -> dict[str, object]:
+    """A handle as the layout names it."""
+    return {
+        "pad": handle.pad_address,
+        "env": handle.pad.env or 0,
+        "state_size": handle.state_size,
+        "ram": [{"first": first, "size": size, "host": host} for first, size, host in handle.ram],
+    }
+
+
+def _guest_bytes(host: Host, state: Any, ram: Any, linear: int, size: int) -> bytes:
     """Guest memory from a linear address on, as far as it can be read."""
     from sandbox.x86.walk import ENGINE, Access, walk
 
     def physical(address: int, width: int) -> int:
-        for first, length, at in ram:
-            if first <= address <= first + length - width:
-                return int.from_bytes(host(at + address - first, width), "little")
+        for each in ram:
+            if each.first <= address <= each.first + each.size - width:
+                return int.from_bytes(host(each.host + address - each.first, width), "little")
         raise LookupError
 
-    cr0, _, _, cr3, cr4 = struct.unpack_from("<5Q", state, 8 * ctx.CR0)
-    efer = struct.unpack_from("<Q", state, 8 * ctx.EFER)[0]
+    cr0, cr3, cr4, efer = state.cr0, state.cr3, state.cr4, state.efer
     read = bytearray()
     with contextlib.suppress(LookupError):
         for address in range(linear, linear + size):

@@ -28,7 +28,7 @@ from sandbox.x86.masks import (
 from sandbox.x86.paging import NX, RW, US, P
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("unicorn", "capstone", "keystone-engine", "construct", "pyelftools", "greenlet", "numpy")
+PACKAGES = ("unicorn", "capstone", "keystone-engine", "construct", "pyelftools", "greenlet")
 TOOLS = {"as": "--version", "ld": "--version", "nasm": "-v", "gcc": "--version", "gdb": "--version"}
 PGD, PMD, TABLE, CODE, FIRST, SECOND = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000
 LINEAR, DATA = 0x400000, 0x401000

@@ -94,8 +94,19 @@ def test_a_reader_that_leaves_early_is_no_error(words):
 def test_a_listing_needs_no_engine_and_no_kernel():
     check = (
         "import sys; from sandbox.cli import main; main(['images']); "
-        "bad = [n for n in sys.modules if n.startswith(('unicorn', 'capstone', 'keystone', 'numpy', 'elftools', "
+        "bad = [n for n in sys.modules if n.startswith(('unicorn', 'capstone', 'keystone', 'construct', 'elftools', "
         "'sandbox.kernel', 'sandbox.engine'))]; print(bad, file=sys.stderr); sys.exit(bool(bad))"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"), [(["run", "images/hello"], False), (["run", "images/hello", "--strace"], True)]
+)
+def test_only_a_traced_run_pays_for_construct(words, wanted):
+    check = (
+        f"import sys; from sandbox.cli import main; main({words}); sys.exit(42 if 'construct' in sys.modules else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == (42 if wanted else 0), done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from array import array
 
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Exit
@@ -62,13 +63,13 @@ class Bench:
             self.contexts.append(context)
 
     def _fill_pages(self) -> None:
-        import numpy as np
-
-        slots = np.frombuffer(self._buffer, dtype=np.uint32, offset=self.blocks[layout.PAGES[0]]).reshape(-1, 4)
-        tags = np.arange(len(slots), dtype=np.uint32)
-        slots[:, 0] = 0xB8 | tags << 8
-        slots[:, 1] = tags >> 24 | 0x80CD00
-        slots[:, 2] = tags
+        """``mov eax, tag`` ends in the second word with the tag's last byte, which is always 0."""
+        start = self.blocks[layout.PAGES[0]] >> 2
+        count = (len(self.words) - start) // 4
+        slots = array("I", [0, 0x80CD00, 0, 0]) * count
+        slots[0::4] = array("I", range(0xB8, 0xB8 + (count << 8), 1 << 8))
+        slots[2::4] = array("I", range(count))
+        self.words[start:] = memoryview(slots)
 
     def _map_code(self) -> None:
         """Both code pages, in both formats, under every root."""

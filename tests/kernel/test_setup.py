@@ -12,6 +12,7 @@ from sandbox.kernel.mm.bootmem import limit_memory, parse_boot
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.walk import Access, Reason
 from tests.conftest import MakeSession, Run
+from tests.x86.manual import SEGMENT_DESCRIPTOR, TSS32
 
 MB = 1 << 20
 TOUCH = """
@@ -55,6 +56,21 @@ def test_cpus(session: MakeSession, cpus: int) -> None:
     assert len(gdts) == cpus
     assert len(stacks) == 2 * cpus
     assert made.finish().passed
+
+
+def test_tables_of_a_cpu_by_the_manual(session: MakeSession) -> None:
+    """Flat segments for both rings, and a busy TSS with a ring 0 stack and its IO bitmap behind the limit."""
+    made = session(TOUCH)
+    memory, cpu = made.kernel.memory, made.kernel.cpus[0]
+    gdt = [SEGMENT_DESCRIPTOR.parse(memory.read(cpu.gdt + at, 8)) for at in range(0, 128, 8)]
+    flat = [(each.type | 1, each.dpl, each.s, each.p, each.g, each.db) for each in gdt[2:6]]
+    assert flat == [(11, 0, 1, 1, 1, 1), (3, 0, 1, 1, 1, 1), (11, 3, 1, 1, 1, 1), (3, 3, 1, 1, 1, 1)]
+    assert {(each.limit_19_16, each.limit_15_0) for each in gdt[2:6]} == {(15, 0xFFFF)}
+    assert {(each.base_31_24, each.base_23_0) for each in gdt[2:6]} == {(0, 0)}
+    task, tss = gdt[9], TSS32.parse(memory.read(cpu.tss, 104))
+    assert (task.type, task.s, task.dpl, task.p, task.g, task.limit_15_0) == (11, 0, 0, 1, 0, 103)
+    assert task.base_31_24 << 24 | task.base_23_0 == PAGE_OFFSET + cpu.tss
+    assert (tss.ss0, tss.io_map_base) == (0x18, 104) and tss.esp0 >= PAGE_OFFSET
 
 
 @pytest.mark.parametrize(

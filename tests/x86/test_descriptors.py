@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from sandbox.x86.descriptors import Gate, GateKind, SegmentDescriptor, Selector
 
+from .manual import GATE, SEGMENT_DESCRIPTOR
+
 
 @pytest.mark.parametrize(
     ("value", "index", "local", "rpl"),
@@ -88,6 +90,27 @@ def test_gates(quad: int, kind: GateKind, bits: int, dpl: int, present: bool) ->
 def test_what_is_no_gate(kind: int) -> None:
     assert Gate.decode(0x8000 << 32 | kind << 40) is None
     assert Gate.decode(0x9E00 << 32) is None
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_segment_as_the_figure_has_it(quad: int) -> None:
+    figure, found = SEGMENT_DESCRIPTOR.parse(quad.to_bytes(8, "little")), SegmentDescriptor.decode(quad)
+    units = figure.limit_19_16 << 16 | figure.limit_15_0
+    assert found.base == figure.base_31_24 << 24 | figure.base_23_0
+    assert found.limit == (units * 4096 + 4095 if figure.g else units)
+    assert (found.type, found.dpl, found.system) == (figure.type, figure.dpl, not figure.s)
+    assert (found.present, found.big) == (bool(figure.p), bool(figure.db))
+
+
+@given(st.integers(0, 2**64 - 1), st.sampled_from((4, 5, 6, 7, 12, 14, 15)))
+def test_gate_as_the_figure_has_it(quad: int, kind: int) -> None:
+    data = GATE.build({**GATE.parse(quad.to_bytes(8, "little")), "s": 0, "type": kind})
+    figure, found = GATE.parse(data), Gate.decode(int.from_bytes(data, "little"))
+    assert found is not None
+    offset = figure.offset_31_16 << 16 | figure.offset_15_0
+    assert found.offset == (offset if found.bits == 32 else figure.offset_15_0)
+    assert (found.selector, found.dpl, found.present) == (figure.selector, figure.dpl, bool(figure.p))
+    assert found.parameters == (figure.parameters if found.kind is GateKind.CALL else 0)
 
 
 @given(st.integers(0, 2**64 - 1))

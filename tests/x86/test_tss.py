@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
+
+import pytest
 
 from sandbox.x86 import tss
 from sandbox.x86.tss import io_allowed, stack_slot
+
+from .manual import TSS32
 
 
 def test_layout() -> None:
@@ -14,6 +19,26 @@ def test_layout() -> None:
         28, 32, 36, 40, 68, 72, 92, 96,
     )  # fmt: skip
     assert tss.IO_MAP_BASE == 102
+
+
+NAMES = (
+    "LINK ESP0 SS0 ESP1 SS1 ESP2 SS2 CR3 EIP EFLAGS EAX ECX EDX EBX ESP EBP ESI EDI ES CS SS DS FS GS LDT IO_MAP_BASE"
+).split()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_is_where_the_figure_has_it(name: str) -> None:
+    memory = bytearray(tss.TSS32_BYTES)
+    memory[getattr(tss, name)] = 1
+    found = TSS32.parse(memory)
+    assert [field for field, value in found.items() if value == 1] == [name.lower()]
+
+
+def test_the_figure() -> None:
+    """104 bytes, fields from the lowest offset up; the map's base is their last word."""
+    assert TSS32.sizeof() == tss.TSS32_BYTES == 104
+    offsets = [getattr(tss, name) for name in NAMES]
+    assert all(lower < upper for lower, upper in pairwise(offsets)) and offsets[-1] == 102
 
 
 def test_stack_slots() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from struct import iter_unpack, unpack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from construct import Construct, GreedyRange
 
 from sandbox.kernel.abi import flags as abi
 from sandbox.kernel.abi import signals
-from sandbox.kernel.abi.structs import SigAction
-from sandbox.report.strace import structures, words
+from sandbox.report.strace import layouts, structures, words
 from sandbox.report.strace.words import bits, choice, pointer, quoted, signed, table
 
 if TYPE_CHECKING:
@@ -45,13 +45,14 @@ WIDE = frozenset({"llong", "hilo"})
 """Kinds that take two registers."""
 
 
-def _structure(size: int, show: Callable[[bytes], str]) -> Decoder:
+def _structure(layout: Construct, show: Callable[[Any], str] = structures.fields) -> Decoder:
     """A pointer to a structure that goes in."""
+    size = layout.sizeof()
 
     def decode(call: Call, index: int) -> str:
         address = call.arguments[index]
         data = call.bytes_at(address, size) if address else None
-        return pointer(address) if data is None else show(data)
+        return pointer(address) if data is None else show(layout.parse(data))
 
     return decode
 
@@ -152,7 +153,7 @@ def _wait_out(call: Call, index: int) -> str:
     """Stored only when there was a child."""
     if not call.result or call.result < 0:
         return pointer(call.arguments[index])
-    return _structure(4, structures.wait_status)(call, index)
+    return _structure(layouts.UINT, structures.wait_status)(call, index)
 
 
 def _iovec(call: Call, index: int, left: int) -> str:
@@ -161,7 +162,7 @@ def _iovec(call: Call, index: int, left: int) -> str:
     if data is None:
         return pointer(address)
     shown = []
-    for base, size in iter_unpack("<2I", data):
+    for base, size in ((each.iov_base, each.iov_len) for each in layouts.IOVEC[count].parse(data)):
         seen = min(size, words.STRING_LIMIT, left)
         text = quoted(call.kernel.peek.read_user(call.task.mm, base, seen), more=seen < min(size, left))
         shown.append(f"{{iov_base={text if base else 'NULL'}, iov_len={size}}}")
@@ -187,7 +188,7 @@ def _pollfds(call: Call, index: int) -> str:
     data = call.bytes_at(address, 8 * count) if count <= 1024 else None
     if data is None:
         return pointer(address)
-    shown = (f"{{fd={fd}, events={poll_events(events)}}}" for fd, events, _ in iter_unpack("<ihH", data))
+    shown = (f"{{fd={each.fd}, events={poll_events(each.events)}}}" for each in layouts.POLLFD[count].parse(data))
     return "[" + ", ".join(shown) + "]"
 
 
@@ -205,10 +206,7 @@ def _dirents(call: Call, index: int) -> str:
     data = call.bytes_at(address, size) if size >= 0 else None
     if data is None:
         return pointer(address)
-    at = count = 0
-    while at + 18 <= size:
-        at += max(1, int.from_bytes(data[at + 16 : at + 18], "little"))
-        count += 1
+    count = len(GreedyRange(layouts.DIRENT64).parse(data))
     return f"{address:#x} /* {count} entr{'y' if count == 1 else 'ies'} */"
 
 
@@ -252,8 +250,8 @@ def _register_mask(call: Call, index: int) -> str:
     return words.sigset(call.arguments[index])
 
 
-_sigaction_in = _structure(20, structures.sigaction(SigAction.unpack))
-_old_sigaction_in = _structure(16, structures.sigaction(SigAction.unpack_old))
+_sigaction_in = _structure(layouts.SIGACTION, structures.sigaction)
+_old_sigaction_in = _structure(layouts.OLD_SIGACTION, structures.sigaction)
 _PRINT_INT: Decoder = lambda call, index: str(signed(call.arguments[index]))  # noqa: E731
 
 IN: dict[str, Decoder] = {
@@ -303,18 +301,18 @@ IN: dict[str, Decoder] = {
     "poll": _pollfds,
     "fdset": _fd_set,
     "iovec": lambda call, index: _iovec(call, index, 1 << 32),
-    "timespec": _structure(8, structures.timespec),
-    "timespec64": _structure(16, structures.timespec64),
-    "timeval": _structure(8, structures.timeval),
-    "itimerval": _structure(16, structures.itimerval),
-    "rlimit": _structure(8, structures.rlimit),
-    "rlimit64": _structure(16, structures.rlimit64),
+    "timespec": _structure(layouts.TIMESPEC),
+    "timespec64": _structure(layouts.TIMESPEC64),
+    "timeval": _structure(layouts.TIMEVAL),
+    "itimerval": _structure(layouts.ITIMERVAL),
+    "rlimit": _structure(layouts.RLIMIT, structures.rlimit),
+    "rlimit64": _structure(layouts.RLIMIT64, structures.rlimit64),
     "sigaction": _sigaction_in,
     "oldsigaction": _old_sigaction_in,
-    "sigset": _structure(8, structures.sigset),
-    "oldsigset": _structure(4, structures.sigset),
+    "sigset": _structure(layouts.ULLONG, words.sigset),
+    "oldsigset": _structure(layouts.UINT, words.sigset),
     "mask": _register_mask,
-    "user_desc": _structure(16, structures.user_desc),
+    "user_desc": _structure(layouts.USER_DESC, structures.user_desc),
     "comm": _comm,
     "llong": lambda call, index: str(call.arguments[index] | signed(call.arguments[index + 1]) << 32),
     "hilo": lambda call, index: str(call.arguments[index + 1] | signed(call.arguments[index]) << 32),
@@ -328,11 +326,11 @@ IN: dict[str, Decoder] = {
         0x5429: "TIOCGSID", 0x5450: "FIONCLEX", 0x5451: "FIOCLEX", 0x5452: "FIOASYNC",
     }),
     "prctl": _choice({15: "PR_SET_NAME", 16: "PR_GET_NAME"}),
-    "in_int": _structure(4, lambda data: "[{}]".format(*unpack("<i", data))),
-    "winsize": _structure(8, structures.winsize),
+    "in_int": _structure(layouts.INT, "[{}]".format),
+    "winsize": _structure(layouts.WINSIZE),
     "child_stack": lambda call, index: pointer(call.arguments[index]),
     "parent_tid": lambda call, index: pointer(call.arguments[index]),
-    "tls": _structure(16, structures.user_desc),
+    "tls": _structure(layouts.USER_DESC, structures.user_desc),
     "child_tidptr": lambda call, index: pointer(call.arguments[index]),
 }  # fmt: skip
 
@@ -340,29 +338,29 @@ OUT: dict[str, Decoder] = {
     "out_buf": _out_buffer,
     "out_comm": _comm,
     "out_mask": lambda call, index: f"{{mask={words.sigset(call.task.signals.blocked)}}}",
-    "out_winsize": _filled(_structure(8, structures.winsize)),
+    "out_winsize": _filled(_structure(layouts.WINSIZE)),
     "out_random": _random_buffer,
     "out_string": _out_string,
     "out_link": _out_buffer,
-    "out_stat64": _filled(_structure(96, structures.stat64)),
-    "out_statx": _filled(_structure(256, structures.statx)),
-    "out_timespec": _filled(_structure(8, structures.timespec)),
-    "out_timespec64": _filled(_structure(16, structures.timespec64)),
-    "out_timeval": _filled(_structure(8, structures.timeval)),
-    "out_itimerval": _filled(_structure(16, structures.itimerval)),
-    "out_rlimit": _filled(_structure(8, structures.rlimit)),
-    "out_rlimit64": _filled(_structure(16, structures.rlimit64)),
-    "out_utsname": _filled(_structure(390, structures.utsname)),
+    "out_stat64": _filled(_structure(layouts.STAT64, structures.stat64)),
+    "out_statx": _filled(_structure(layouts.STATX, structures.statx)),
+    "out_timespec": _filled(_structure(layouts.TIMESPEC)),
+    "out_timespec64": _filled(_structure(layouts.TIMESPEC64)),
+    "out_timeval": _filled(_structure(layouts.TIMEVAL)),
+    "out_itimerval": _filled(_structure(layouts.ITIMERVAL)),
+    "out_rlimit": _filled(_structure(layouts.RLIMIT, structures.rlimit)),
+    "out_rlimit64": _filled(_structure(layouts.RLIMIT64, structures.rlimit64)),
+    "out_utsname": _filled(_structure(layouts.UTSNAME, structures.utsname)),
     "out_sigaction": _filled(_sigaction_in),
     "out_oldsigaction": _filled(_old_sigaction_in),
-    "out_sigset": _filled(_structure(8, structures.sigset)),
-    "out_oldsigset": _filled(_structure(4, structures.sigset)),
-    "out_fds": _filled(_structure(8, structures.pair)),
+    "out_sigset": _filled(_structure(layouts.ULLONG, words.sigset)),
+    "out_oldsigset": _filled(_structure(layouts.UINT, words.sigset)),
+    "out_fds": _filled(_structure(layouts.PAIR, lambda pair: "[{}, {}]".format(*pair))),
     "out_wait": _wait_out,
     "out_iovec": _iovec_out,
     "out_dirents": _dirents,
-    "out_int": _filled(_structure(4, lambda data: "[{}]".format(*unpack("<i", data)))),
-    "out_llong": _filled(_structure(8, lambda data: "[{}]".format(*unpack("<q", data)))),
+    "out_int": _filled(_structure(layouts.INT, "[{}]".format)),
+    "out_llong": _filled(_structure(layouts.LLONG, "[{}]".format)),
     "out_ptr": lambda call, index: pointer(call.arguments[index]),
 }
 """Decoders that have to wait for the call's result."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from struct import unpack_from
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi import errno, signals
 from sandbox.kernel.base import events
 from sandbox.machine.events import Event
-from sandbox.report.strace import words
+from sandbox.report.strace import layouts, words
 from sandbox.report.strace.decode import IN, OUT, WIDE, Call, poll_events
 from sandbox.report.strace.signatures import ADDRESSES, ENDLESS, NAMED, OCTAL, PLACES, signature
+from sandbox.report.strace.structures import fields
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
@@ -160,7 +160,7 @@ def _result(event: events.SystemCall, call: Call) -> str:
         return _ready(event, call)
     if name == "set_thread_area":
         data = call.bytes_at(event.arguments[0], 4)
-        return f"{signed} (entry_number={unpack_from('<i', data)[0]})" if data else str(signed)
+        return f"{signed} (entry_number={layouts.INT.parse(data)})" if data else str(signed)
     return str(signed)
 
 
@@ -169,12 +169,9 @@ def _ready(event: events.SystemCall, call: Call) -> str:
         return "0 (Timeout)"
     if "poll" in event.name:
         address, count = event.arguments[:2]
-        data = call.bytes_at(address, 8 * count) or b""
-        found = []
-        for at in range(0, len(data), 8):
-            fd, _, mask = unpack_from("<iHH", data, at)
-            if mask:
-                found.append(f"{{fd={fd}, revents={poll_events(mask)}}}")
+        data = call.bytes_at(address, layouts.POLLFD.sizeof() * count)
+        seen = layouts.POLLFD[count].parse(data) if data else []
+        found = [f"{{fd={each.fd}, revents={poll_events(each.revents)}}}" for each in seen if each.revents]
         return f"{event.result} ([{', '.join(found)}])"
     sets = []
     for index, label in ((1, "in"), (2, "out"), (3, "except")):
@@ -187,18 +184,20 @@ def _ready(event: events.SystemCall, call: Call) -> str:
 def _siginfo(event: events.SignalDelivered) -> str:
     number, code, union = event.signal, event.code, event.union.ljust(20, b"\0")
     text = f"si_signo={words.signal_name(number)}, si_code={_code(number, code)}"
-    first, second, third = unpack_from("<3I", union)
     if number in _FAULTS and 0 < code < signals.SI_KERNEL:
-        return text + f", si_addr={words.pointer(first)}"
+        return text + f", si_addr={words.pointer(layouts.SIGINFO_FAULT.parse(union).si_addr)}"
     if number == signals.SIGCHLD and code > 0:
-        status = words.signal_name(third) if code != signals.CLD_EXITED else str(third)
-        user, system = unpack_from("<2i", union, 12)
-        return text + f", si_pid={first}, si_uid={second}, si_status={status}, si_utime={user}, si_stime={system}"
+        child = layouts.SIGINFO_CHILD.parse(union)
+        if code != signals.CLD_EXITED:
+            child.si_status = words.signal_name(child.si_status)
+        return text + ", " + fields(child)[1:-1]
     if code == signals.SI_KERNEL:
         return text + (", si_addr=NULL" if number in _FAULTS else "")
+    sender = layouts.SIGINFO_SENT.parse(union)
+    text += f", si_pid={sender.si_pid}, si_uid={sender.si_uid}"
     if code == signals.SI_QUEUE:
-        return text + f", si_pid={first}, si_uid={second}, si_int={words.signed(third)}, si_ptr={words.pointer(third)}"
-    return text + f", si_pid={first}, si_uid={second}"
+        text += f", si_int={sender.si_int}, si_ptr={words.pointer(sender.si_int & 0xFFFFFFFF)}"
+    return text
 
 
 def _code(number: int, code: int) -> str:
