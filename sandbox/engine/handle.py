@@ -15,6 +15,7 @@ TCG_BUFFER_BYTES = 16 << 20
 PHYSICAL_END = 1 << 52
 EVERY_ADDRESS = (1, 0)
 """The engine's way to say all: a range that ends before it begins."""
+_Enter = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 
 
 class Handle:
@@ -43,7 +44,7 @@ class Handle:
         self._gap_hooks: list[int] = []
         self._python_hooks = None if self.native else PythonHooks(self.pad)
         if self._python_hooks is None:
-            self.enter = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(stubs.stub_address("enter"))
+            self.enter = _Enter(stubs.stub_address("enter"))
         else:
             self.enter = self._python_hooks.enter
         self.add_native_hook(lib.HOOK_BLOCK, "block")

@@ -155,12 +155,17 @@ def native_host() -> bool:
 
 
 @functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
 def _pages() -> tuple[mmap.mmap, int]:
     """A page of code and one of data, private to this process and to each of its forks."""
     pages = mmap.mmap(-1, 2 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     pages.write(_CODE)
     base = ctypes.addressof(ctypes.c_char.from_buffer(pages))
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     if libc.mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
         raise OSError(ctypes.get_errno(), "the host refuses executable memory for the engine's hooks")
     return pages, base
@@ -187,7 +192,7 @@ def guard_division() -> None:
 
     A SIGFPE from anywhere else than the engine's own division goes to the handler that was there before.
     """
-    libc = ctypes.CDLL(None)
+    libc = _libc()
     handler = stub_address("divide_error")
     current = _SigAction()
     libc.sigaction(int(signal.SIGFPE), None, ctypes.byref(current))
@@ -203,7 +208,7 @@ def guard_division() -> None:
 
 def stop_on(signals: tuple[int, ...]) -> None:
     """Let fatal signals stop this process instead of ending it; its parent reads what it wants and kills it."""
-    libc = ctypes.CDLL(None)
+    libc = _libc()
     action = _SigAction(handler=stub_address("fatal"), flags=_SA_ONSTACK | _SA_NODEFER)
     for number in signals:
         libc.sigaction(number, ctypes.byref(action), None)

@@ -13,7 +13,7 @@ KINDS = ("program", "module", "rom")
 LIBCS = ("musl", "klibc")
 RESOLUTIONS = (
     "demand-zero", "zero-page", "cow-copy", "cow-reuse", "file-read", "file-private", "shared-write", "stack-growth",
-    "sigsegv", "sigbus", "fixup", "spurious", "oom-kill", "handled", "vmalloc-sync",
+    "sigsegv", "sigbus", "fixup", "spurious", "oom-kill", "vmalloc-sync",
 )  # fmt: skip
 _BOUND = re.compile(r">=[0-9]{1,12}")
 _SUFFIXES = {"": 0, "k": 10, "m": 20, "g": 30}

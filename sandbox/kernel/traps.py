@@ -70,7 +70,7 @@ class Traps:
     def __init__(self, kernel: Kernel, syscalls: SystemCalls, modules: Modules, gate: Gate, symbols: Symbols) -> None:
         self._kernel, self._modules, self._gate, self._symbols = kernel, modules, gate, symbols
         self._sched, self._faults, self._code, self._irq = kernel.sched, kernel.faults, kernel.code, kernel.irq
-        self._board = kernel.machine.board
+        self._board, self._block_limit = kernel.machine.board, kernel.config.block_limit
         self._stats, self._bus, self._dispatch = kernel.stats, kernel.bus, syscalls.dispatch
         self._skips = kernel.broken("no-signal-on-fault")
         self._no_fixups = kernel.broken("no-fixup")
@@ -315,7 +315,7 @@ class Traps:
 
     def call_budget(self) -> int:
         """Blocks that guest kernel code may run before somebody looks at the limits."""
-        limit = self._kernel.config.block_limit
+        limit = self._block_limit
         return min(CALL_BUDGET, max(1, limit - self._kernel.clock.now)) if limit else CALL_BUDGET
 
     def check_limits(self) -> None:

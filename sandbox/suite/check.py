@@ -16,7 +16,7 @@ from sandbox.runner.run import run_target
 from sandbox.runner.session import Streams
 from sandbox.runner.target import Target
 from sandbox.x86.error_code import PageFaultCode
-from sandbox.x86.errors import SandboxError
+from sandbox.x86.errors import ConfigurationError, SandboxError
 
 BROKEN_LIMIT = 50_000_000
 """Blocks after which a run on a broken kernel has failed."""
@@ -31,11 +31,13 @@ class Verdict:
     switch: str
     failures: list[str] = field(default_factory=list)
     result: Result | None = None
+    refused: bool = False
+    """No such machine, switch or file: nothing ran, so nothing was noticed."""
 
     @property
     def passed(self) -> bool:
         """Whole: as expected.  Broken: the image noticed."""
-        return bool(self.failures) if self.switch else not self.failures
+        return bool(self.failures) and not self.refused if self.switch else not self.failures
 
 
 def check_image(target: Target, paging: str, switch: str = "") -> Verdict:
@@ -54,6 +56,7 @@ def check_image(target: Target, paging: str, switch: str = "") -> Verdict:
             result = run_target(target, config, streams)
     except SandboxError as error:
         verdict.failures.append(error.summary)
+        verdict.refused = error.exit_status == ConfigurationError.exit_status
         return verdict
     verdict.result = result
     verdict.failures += compare(manifest, result, paging, symbols(target.data))

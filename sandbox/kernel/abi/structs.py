@@ -396,7 +396,7 @@ class UserDesc:
         return self.limit_in_pages << 3 | self.seg_32bit << 2 | self.useable
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SigAction:
     """What a program asks to be done about a signal; addresses linear, ``mask`` bit n-1 for signal n."""
 

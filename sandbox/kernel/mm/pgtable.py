@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from sandbox.machine.memory import PhysicalMemory
+from sandbox.machine.memory import PhysicalMemory, WordView
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, PS, RW, US, A, D, P, PagingFormat
 
@@ -130,6 +130,18 @@ class PageTables:
     def pfn_pte(self, pfn: int, flags: int) -> int:
         """An entry for a frame."""
         return pfn << PAGE_SHIFT | flags
+
+
+def nonzero(words: WordView, first: int, end: int) -> list[tuple[int, int]]:
+    """(index from ``first`` on, entry) of the entries in [first, end) that are not zero.
+
+    Tables are mostly empty: zeros at both ends are passed over at the speed of memory.
+    """
+    part = words[first:end]
+    raw, width = part.tobytes(), part.itemsize
+    low = (len(raw) - len(raw.lstrip(b"\0"))) // width
+    high = -(-len(raw.rstrip(b"\0")) // width)
+    return [(at, entry) for at, entry in enumerate(part[low:high].tolist(), low) if entry]
 
 
 def check_conflict(present: int, entry: int, linear: int) -> None:

@@ -13,6 +13,7 @@ from sandbox.kernel.mm.pgtable import (
     PageTables,
     TableError,
     check_conflict,
+    nonzero,
 )
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.paging import LEGACY, PAGE_SHIFT, PS, P
@@ -99,20 +100,20 @@ class LegacyTables(PageTables):
     def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         words, base = self._words, pgd << _TABLE
         first, last = start >> _PDE_SHIFT, end - 1 >> _PDE_SHIFT
-        for at, directory in enumerate(words[base + first : base + last + 1].tolist(), first):
+        for at, directory in nonzero(words, base + first, base + last + 1):
             if directory & P:
-                low, high = max(start, at << _PDE_SHIFT), min(end, at + 1 << _PDE_SHIFT)
+                part = first + at << _PDE_SHIFT
+                low, high = max(start, part), min(end, part + (1 << _PDE_SHIFT))
                 table = (directory >> PAGE_SHIFT << _TABLE) + (low >> _PTE_SHIFT & _PTE_INDEX)
-                for offset, entry in enumerate(words[table : table + (high - low >> _PTE_SHIFT)].tolist()):
-                    if entry:
-                        yield low + (offset << _PTE_SHIFT), entry
+                for offset, entry in nonzero(words, table, table + (high - low >> _PTE_SHIFT)):
+                    yield low + (offset << _PTE_SHIFT), entry
 
     def free_user_tables(self, pgd: int) -> int:
         words, freed = self._words, 1
         base = pgd << _TABLE
-        for at in range(PAGE_OFFSET >> _PDE_SHIFT):
-            if words[base + at] & P:
-                self.free_table(words[base + at] >> PAGE_SHIFT)
+        for _, entry in nonzero(words, base, base + (PAGE_OFFSET >> _PDE_SHIFT)):
+            if entry & P:
+                self.free_table(entry >> PAGE_SHIFT)
                 freed += 1
         self.free_table(pgd)
         return freed

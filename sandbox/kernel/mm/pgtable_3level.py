@@ -13,6 +13,7 @@ from sandbox.kernel.mm.pgtable import (
     PageTables,
     TableError,
     check_conflict,
+    nonzero,
 )
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.paging import FRAME_MASK, PAE, PAGE_SHIFT, PS, P
@@ -155,13 +156,13 @@ class PaeTables(PageTables):
         """The entries under one directory (by quad index), which maps from ``base`` on, in [start, end)."""
         quads = self._quads
         first, last = start - base >> _PMD_SHIFT, end - 1 - base >> _PMD_SHIFT
-        for at, directory in enumerate(quads[pmd + first : pmd + last + 1].tolist(), first):
+        for at, directory in nonzero(quads, pmd + first, pmd + last + 1):
             if directory & P:
-                low, high = max(start, base + (at << _PMD_SHIFT)), min(end, base + (at + 1 << _PMD_SHIFT))
+                part = base + (first + at << _PMD_SHIFT)
+                low, high = max(start, part), min(end, part + (1 << _PMD_SHIFT))
                 table = ((directory & FRAME_MASK) >> 3) + (low >> _LAST_SHIFT & _LAST_INDEX)
-                for offset, entry in enumerate(quads[table : table + (high - low >> _LAST_SHIFT)].tolist()):
-                    if entry:
-                        yield low + (offset << _LAST_SHIFT), entry
+                for offset, entry in nonzero(quads, table, table + (high - low >> _LAST_SHIFT)):
+                    yield low + (offset << _LAST_SHIFT), entry
 
     def free_user_tables(self, pgd: int) -> int:
         quads, freed = self._quads, 1
@@ -170,7 +171,7 @@ class PaeTables(PageTables):
             if not top & P:
                 continue
             base = (top & FRAME_MASK) >> 3
-            for entry in quads[base : base + _PMD_ENTRIES].tolist():
+            for _, entry in nonzero(quads, base, base + _PMD_ENTRIES):
                 if entry & P:
                     self.free_table((entry & FRAME_MASK) >> PAGE_SHIFT)
                     freed += 1

@@ -111,7 +111,7 @@ class OtherCalls:
     """printk, panic, schedule, use counts."""
 
     def __init__(self, kernel: Kernel, modules: Modules) -> None:
-        self._kernel, self._modules = kernel, modules
+        self._kernel, self._modules, self._smp = kernel, modules, kernel.smp
 
     def _esp(self) -> int:
         """Where the return address of the present call lies."""
@@ -137,7 +137,7 @@ class OtherCalls:
         self._kernel.sched.cond_resched()
 
     def current_pid(self) -> int:
-        task = self._kernel.sched.current
+        task = self._smp.this_cpu.current
         return 0 if task is None else task.pid
 
     def use(self, change: int) -> Callable[[], None]:

@@ -22,17 +22,20 @@ def bit_of(number: int) -> int:
     return 1 << number - 1
 
 
+_DEFAULT, _IGNORED = SigAction(SIG_DFL), SigAction(SIG_IGN)
+
+
 class SigHand:
     """The dispositions of signals 1 to 64; tasks made with CLONE_SIGHAND share one."""
 
     __slots__ = ("actions",)
 
     def __init__(self, actions: list[SigAction] | None = None) -> None:
-        self.actions = [SigAction() for _ in range(NSIG + 1)] if actions is None else list(actions)
+        self.actions = [_DEFAULT] * (NSIG + 1) if actions is None else list(actions)
 
     def exec(self) -> SigHand:
         """What is left after exec: what was ignored is ignored."""
-        return SigHand([SigAction(SIG_IGN if each.handler == SIG_IGN else SIG_DFL) for each in self.actions])
+        return SigHand([_IGNORED if each.handler == SIG_IGN else _DEFAULT for each in self.actions])
 
 
 @dataclass(slots=True)
