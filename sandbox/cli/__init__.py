@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -26,11 +27,14 @@ VERBS = {
 }
 BAD_INPUT = 2
 OUR_FAULT = 3
+COLLECT_AFTER = 50_000
+"""New objects between looks for garbage: the first tens of thousands, modules and the machine, stay to the end."""
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status: 0 passed, 1 the guest failed, 2 bad input, 3 our fault."""
+    gc.set_threshold(COLLECT_AFTER)
     try:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))
         status = int(options.run(options))

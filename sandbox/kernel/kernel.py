@@ -63,7 +63,7 @@ from sandbox.machine.memory import PhysicalMemory
 from sandbox.x86.errors import SandboxError
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Kernel:
     """One kernel on one machine, floor by floor."""
 

@@ -63,7 +63,7 @@ from sandbox.kernel.traps import Traps
 from sandbox.machine.machine import Machine
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class System:
     """A kernel, and what stands above its record."""
 

@@ -47,7 +47,7 @@ class BootFailed(SandboxError):
     exit_status = 3
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Booted:
     """What boot hands to the kernel."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from sandbox.engine.context import EIP, ESP, CpuContext
 from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
@@ -13,8 +13,6 @@ from sandbox.kernel.arch.cpu import CALL_BUDGET, KernelCpu
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
-from sandbox.kernel.inspect.die import fatal_report
-from sandbox.kernel.inspect.oops import oops
 from sandbox.kernel.inspect.symbolize import Symbols
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.fault import UNRESOLVED, Resolution
@@ -122,7 +120,7 @@ class Traps:
         started = cpu.vcpu.clock
         assert mm is not None
         if trap.cpl == 0:
-            oops(self._kernel, self._symbols, cpu, context, trap)
+            self._oops(cpu, context, trap)
         if self.monitor is not None:
             self.monitor.fault(task, context, trap)
         how = Resolution.BAD_AREA
@@ -145,7 +143,14 @@ class Traps:
         if self._bus.active:
             self._report_fault(task, trap, how, started)
 
+    def _oops(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
+        from sandbox.kernel.inspect.oops import oops  # like die: loaded when something dies
+
+        oops(self._kernel, self._symbols, cpu, context, exit_)
+
     def _report(self, task: Task, trap: Trap) -> str:
+        from sandbox.kernel.inspect.die import fatal_report
+
         return fatal_report(self._kernel, self._symbols, task, trap)
 
     def _report_fault(self, task: Task, trap: Trap, how: Resolution, started: int) -> None:
@@ -171,7 +176,7 @@ class Traps:
     def _exception(self, task: Task, context: CpuContext, trap: Trap) -> None:
         """Any other vector: what INT n may not do is a protection fault, RDTSC is done here, the rest are signals."""
         if trap.cpl == 0:
-            oops(self._kernel, self._symbols, task.cpu, context, trap)
+            self._oops(task.cpu, context, trap)
         assert task.mm is not None
         if trap.software and trap.vector not in (BREAKPOINT, OVERFLOW):
             context.quads[EIP] = trap.eip = trap.eip - 2
@@ -233,7 +238,7 @@ class Traps:
         elif isinstance(exit_, BreakpointHit | Stepped):
             self._stop(cpu, exit_)
         else:
-            oops(self._kernel, self._symbols, cpu, context, exit_)
+            self._oops(cpu, context, exit_)
 
     def _kernel_halt(self, context: CpuContext, exit_: Halt) -> None:
         """HLT of guest kernel code's own waits for an interrupt."""
@@ -253,7 +258,7 @@ class Traps:
         if how in UNRESOLVED:
             fixup = self.search_exception_table(trap.eip)
             if fixup is None:
-                oops(self._kernel, self._symbols, cpu, context, trap)
+                self._oops(cpu, context, trap)
             context.quads[EIP] = fixup
             how = Resolution.FIXUP
         self._stats.faults[how] += 1
