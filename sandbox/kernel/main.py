@@ -147,7 +147,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
         signals=signals, timers=timers,
         futexes=Futexes(uaccess, sched, clock),
-        pipes=Pipes(page_alloc, uaccess, sched, signals, broken),
+        pipes=Pipes(page_alloc, pgdat.memmap, uaccess, sched, signals, broken),
         jobctl=JobControl(signals, tasks),
     )  # fmt: skip
 

@@ -154,6 +154,19 @@ getuid32
 getgroups           int ptr
 getgroups32         int ptr
 sched_getaffinity   int uint ptr
+sched_setaffinity   int uint ptr
+sched_getscheduler  int
+sched_setscheduler  int int ptr
+sched_getparam      int ptr
+sched_setparam      int ptr
+sched_get_priority_max int
+sched_get_priority_min int
+sched_rr_get_interval int ptr
+sched_rr_get_interval_time64 int ptr
+getcpu              ptr ptr ptr
+membarrier          int hex
+capget              ptr ptr
+capset              ptr ptr
 futex               ptr futex uint ptr
 futex_time64        ptr futex uint ptr
 getgid32
