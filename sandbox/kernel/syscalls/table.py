@@ -33,6 +33,7 @@ from sandbox.kernel.syscalls import (
     socket,
     splice,
     stat,
+    timerfd,
     timers,
     transfer,
 )
@@ -41,7 +42,7 @@ from sandbox.kernel.task.task import Task
 
 MODULES = (
     capability, dirs, epoll, fcntl, files, futex, identity, io, ioctl, ldt, madvise, memory, misc, poll, process,
-    scheduling, signals, socket, splice, stat, timers, transfer,
+    scheduling, signals, socket, splice, stat, timerfd, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 

@@ -165,6 +165,11 @@ sched_rr_get_interval int ptr
 sched_rr_get_interval_time64 int ptr
 getcpu              ptr ptr ptr
 membarrier          int hex
+timerfd_create      int hex
+timerfd_settime     fd hex ptr ptr
+timerfd_settime64   fd hex ptr ptr
+timerfd_gettime     fd ptr
+timerfd_gettime64   fd ptr
 capget              ptr ptr
 capset              ptr ptr
 futex               ptr futex uint ptr
