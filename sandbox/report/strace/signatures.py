@@ -165,6 +165,8 @@ sched_rr_get_interval int ptr
 sched_rr_get_interval_time64 int ptr
 getcpu              ptr ptr ptr
 membarrier          int hex
+signalfd            fd ptr uint
+signalfd4           fd ptr uint hex
 timerfd_create      int hex
 timerfd_settime     fd hex ptr ptr
 timerfd_settime64   fd hex ptr ptr
