@@ -34,6 +34,7 @@ from sandbox.kernel.syscalls import (
     socket,
     splice,
     stat,
+    sysv,
     timerfd,
     timers,
     transfer,
@@ -43,7 +44,7 @@ from sandbox.kernel.task.task import Task
 
 MODULES = (
     capability, dirs, epoll, fcntl, files, futex, identity, io, ioctl, ldt, madvise, memory, misc, poll, process,
-    scheduling, signalfd, signals, socket, splice, stat, timerfd, timers, transfer,
+    scheduling, signalfd, signals, socket, splice, stat, sysv, timerfd, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 

@@ -165,6 +165,18 @@ sched_rr_get_interval int ptr
 sched_rr_get_interval_time64 int ptr
 getcpu              ptr ptr ptr
 membarrier          int hex
+ipc                 uint int int int ptr int
+shmget              hex uint hex
+shmat               int ptr hex
+shmdt               ptr
+shmctl              int hex ptr
+semget              hex int hex
+semtimedop_time64   int ptr uint ptr
+semctl              int int hex ptr
+msgget              hex hex
+msgsnd              int ptr uint hex
+msgrcv              int ptr uint int hex
+msgctl              int hex ptr
 signalfd            fd ptr uint
 signalfd4           fd ptr uint hex
 timerfd_create      int hex
