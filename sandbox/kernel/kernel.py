@@ -25,7 +25,10 @@ from sandbox.kernel.base.time import Clock
 from sandbox.kernel.drivers.jobctl import JobControl
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.fs.userpath import UserPaths
+from sandbox.kernel.ipc.msg import Messages
 from sandbox.kernel.ipc.pipe_io import Pipes
+from sandbox.kernel.ipc.sem import Semaphores
+from sandbox.kernel.ipc.shm import SharedSegments
 from sandbox.kernel.mm.access import Peek
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.fault import PageFaults
@@ -126,6 +129,9 @@ class Kernel:
     futexes: Futexes
     pipes: Pipes
     jobctl: JobControl
+    shm: SharedSegments
+    sem: Semaphores
+    msg: Messages
     run_user: Callable[[Task], None] = field(init=False)
     """What a task does with its life: ring 3 and its traps, until TaskExit; handed in by who answers traps."""
     lock_waiters: dict[object, object] = field(default_factory=dict)

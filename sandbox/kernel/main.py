@@ -18,7 +18,10 @@ from sandbox.kernel.drivers.jobctl import JobControl
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.fs.userpath import UserPaths
 from sandbox.kernel.inspect.symbolize import Symbols
+from sandbox.kernel.ipc.msg import Messages
 from sandbox.kernel.ipc.pipe_io import Pipes
+from sandbox.kernel.ipc.sem import Semaphores
+from sandbox.kernel.ipc.shm import SharedSegments
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.access import Peek
 from sandbox.kernel.mm.codecache import CodeCache
@@ -147,8 +150,10 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
         signals=signals, timers=timers,
         futexes=Futexes(uaccess, sched, clock),
-        pipes=Pipes(page_alloc, uaccess, sched, signals, broken),
+        pipes=Pipes(page_alloc, pgdat.memmap, uaccess, sched, signals, broken),
         jobctl=JobControl(signals, tasks),
+        shm=SharedSegments(mmap, clock), sem=Semaphores(sched, clock),
+        msg=Messages(page_alloc, uaccess, sched, clock),
     )  # fmt: skip
 
 

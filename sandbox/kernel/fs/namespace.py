@@ -41,6 +41,7 @@ OPEN_ONLY = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC
 DEV_DEVICE = makedev(0, 5)
 """Where devices and standard streams are; the streams have the inode numbers 1 to 3."""
 PROC_DEVICE = makedev(0, 21)
+SHM_DEVICE = makedev(0, 22)
 EXT_MAGIC, TMPFS_MAGIC = 0xEF53, 0x01021994
 OTHER_MAGIC = {HOST_DEVICE: 0x794C7630, PIPE_DEVICE: 0x50495045, PROC_DEVICE: 0x9FA0}
 NO_BLOCKS = {PIPE_DEVICE, PROC_DEVICE}
@@ -107,6 +108,7 @@ class FileSystem:
         for name, target in DEV_LINKS.items():
             directory.symlink(name, target)
         self.mount("dev", "/dev", "devtmpfs", directory)
+        self.mount("tmpfs", "/dev/shm", "tmpfs", RamFs(self._time, device=SHM_DEVICE, mode=0o1777).root)
 
     def _make_tmp(self) -> None:
         try:

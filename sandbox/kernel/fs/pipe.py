@@ -44,6 +44,9 @@ PIPE_DEVICE = makedev(0, 13)
 Move = Callable[[int, int, int, int], int]
 """``move(frame, offset, length, done)`` copies ``length`` bytes between ``offset`` in a frame and the place
 that is ``done`` bytes into the program's buffer; it returns the bytes that could not be copied."""
+Put = Callable[[int, int, int, int], int]
+"""``put(frame, offset, length, done)`` hands ``length`` bytes from ``offset`` in a frame to a file, ``done`` bytes
+after the first; it returns the bytes that were taken."""
 
 
 @dataclass(slots=True)
@@ -53,13 +56,22 @@ class Slot:
     frame: int
     offset: int
     length: int
+    merge: bool = True
+    """A write may add to it: not where splice or tee brought a frame that another ring reads too."""
 
 
 class Pipe:
-    """One pipe.  ``alloc`` gives a frame number (its contents do not matter), ``free`` takes it back."""
+    """One pipe.  ``alloc`` gives a frame number (its contents do not matter), ``free`` gives a reference back.
+
+    ``share`` takes one more reference on a frame, so that it can be in two rings.
+    """
 
     def __init__(
-        self, alloc: Callable[[], int], free: Callable[[int], None], wake: Callable[[WaitQueue], None]
+        self,
+        alloc: Callable[[], int],
+        free: Callable[[int], None],
+        wake: Callable[[WaitQueue], None],
+        share: Callable[[int], None],
     ) -> None:
         self.slots: deque[Slot] = deque()
         self.slot_limit = SLOTS
@@ -69,7 +81,7 @@ class Pipe:
         self.writable = WaitQueue("room in a pipe")
         self.unlocked = WaitQueue("the lock of a pipe")
         self._locked = False
-        self._alloc, self._free, self._wake = alloc, free, wake
+        self._alloc, self._free, self._wake, self._share = alloc, free, wake, share
 
     @property
     def available(self) -> int:
@@ -130,6 +142,113 @@ class Pipe:
                 raise
         return done
 
+    # -- splice, tee -----------------------------------------------------------------------------------------------
+
+    def drain(self, size: int, put: Put, sleep: Sleep, nonblock: bool = False) -> int:
+        """Bytes that ``put`` took out of the pipe: waits for the first, then takes what is there.
+
+        Raises KernelError: EAGAIN, and before the first byte what ``put`` and ``sleep`` raise.
+        """
+        while True:
+            with self._lock(sleep):
+                if self.slots:
+                    return self._drain(size, put)
+            if not self.writers:
+                return 0
+            if nonblock:
+                raise KernelError(EAGAIN)
+            sleep(self.readable)
+
+    def wait_for_room(self, sleep: Sleep, nonblock: bool = False) -> None:
+        """Until a page fits.  Raises KernelError: EPIPE, EAGAIN, and what ``sleep`` raises."""
+        while True:
+            if not self.readers:
+                raise KernelError(EPIPE)
+            if len(self.slots) < self.slot_limit:
+                return
+            if nonblock:
+                raise KernelError(EAGAIN)
+            sleep(self.writable)
+
+    def move_to(self, out: Pipe, size: int, sleep: Sleep, nonblock: bool = False) -> int:
+        """Hand up to ``size`` bytes on: frames change the ring, no byte moves.  Raises like ``write``."""
+        self._wait_for_both(out, sleep, nonblock)
+        done = 0
+        while self.slots and done < size and len(out.slots) < out.slot_limit:
+            slot = self.slots[0]
+            if slot.length <= size - done:
+                out.slots.append(self.slots.popleft())
+                done += slot.length
+            else:
+                out.slots.append(self._shared(slot, size - done))
+                slot.offset += size - done
+                slot.length -= size - done
+                done = size
+        if done:
+            self._wake(self.writable)
+            out._wake(out.readable)
+        return done
+
+    def tee_to(self, out: Pipe, size: int, sleep: Sleep, nonblock: bool = False) -> int:
+        """The same, with what was handed on still here: each frame is in both rings.  Raises like ``write``."""
+        self._wait_for_both(out, sleep, nonblock)
+        done = 0
+        for slot in list(self.slots):
+            if done == size or len(out.slots) >= out.slot_limit:
+                break
+            length = min(slot.length, size - done)
+            out.slots.append(self._shared(slot, length))
+            done += length
+        if done:
+            out._wake(out.readable)
+        return done
+
+    def _shared(self, slot: Slot, length: int) -> Slot:
+        self._share(slot.frame)
+        return Slot(slot.frame, slot.offset, length, merge=False)
+
+    def _wait_for_both(self, out: Pipe, sleep: Sleep, nonblock: bool) -> None:
+        """Until there are bytes here, or will be none any more, and ``out`` has room; both rings are at rest then."""
+        while True:
+            if self.slots or not self.writers:
+                out.wait_for_room(sleep, nonblock)
+                busy = next((each for each in (self, out) if each._locked), None)
+                if busy is None and (self.slots or not self.writers):
+                    return
+                if busy is not None:
+                    sleep(busy.unlocked)
+            elif nonblock:
+                raise KernelError(EAGAIN)
+            else:
+                sleep(self.readable)
+
+    def _drain(self, size: int, put: Put) -> int:
+        done, full = 0, len(self.slots) >= self.slot_limit
+        try:
+            while self.slots and done < size:
+                slot = self.slots[0]
+                length = min(slot.length, size - done)
+                moved = put(slot.frame, slot.offset, length, done)
+                self._consume(slot, moved)
+                done += moved
+                if moved < length:
+                    break
+        except KernelError:
+            if not done:
+                raise
+        if full and len(self.slots) < self.slot_limit:
+            self._wake(self.writable)
+        return done
+
+    def _consume(self, slot: Slot, length: int) -> None:
+        slot.offset += length
+        slot.length -= length
+        if not slot.length:
+            self.slots.popleft()
+            self._free(slot.frame)
+
+    # -- ends ------------------------------------------------------------------------------------------------------
+
     def open_end(self, writing: bool) -> None:
         """An open file description for one end exists from now on."""
         if writing:
@@ -180,12 +299,8 @@ class Pipe:
                 if not done:
                     raise KernelError(EFAULT)
                 break
-            slot.offset += length
-            slot.length -= length
+            self._consume(slot, length)
             done += length
-            if not slot.length:
-                self.slots.popleft()
-                self._free(slot.frame)
         return done
 
     def _put(self, size: int, done: int, move: Move) -> tuple[int, bool]:
@@ -194,7 +309,7 @@ class Pipe:
         if not done and odd and self.slots:
             last = self.slots[-1]
             end = last.offset + last.length
-            if end + odd <= PAGE_SIZE:
+            if last.merge and end + odd <= PAGE_SIZE:
                 if move(last.frame, end, odd, 0):
                     return 0, True
                 last.length += odd

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sandbox.kernel.abi.flags import O_NONBLOCK
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.fs.fifo import Fifo
-from sandbox.kernel.fs.pipe import Move, Pipe, PipeInode, make_pipe
+from sandbox.kernel.fs.pipe import Move, Pipe, PipeInode, Put, make_pipe
 from sandbox.kernel.ipc.socketpair import SocketEnd
+from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.sched import Scheduler
@@ -25,9 +29,16 @@ class Pipes(FileOperations):
     """Makes pipes, whose pages may be in highmem, and is what the open files of pipes and FIFOs do."""
 
     def __init__(
-        self, page_alloc: PageAllocator, uaccess: UserAccess, sched: Scheduler, signals: Signals, broken: Breakage
+        self,
+        page_alloc: PageAllocator,
+        memmap: MemMap,
+        uaccess: UserAccess,
+        sched: Scheduler,
+        signals: Signals,
+        broken: Breakage,
     ) -> None:
-        self._page_alloc, self._uaccess, self._sched, self._signals = page_alloc, uaccess, sched, signals
+        self._page_alloc, self._get_page = page_alloc, memmap.get_page
+        self._uaccess, self._sched, self._signals = uaccess, sched, signals
         self._broken_block, self._quiet = broken("no-pipe-block"), broken("no-sigpipe")
         self._made = 0
         """Each pipe has its number in its inode's."""
@@ -41,7 +52,8 @@ class Pipes(FileOperations):
 
     def _pipe(self) -> Pipe:
         self._made += 1
-        return Pipe(lambda: self._page_alloc.alloc_page(highmem=True), self._page_alloc.put_page, self._sched.wake_up)
+        pages = self._page_alloc
+        return Pipe(lambda: pages.alloc_page(highmem=True), pages.put_page, self._sched.wake_up, self._get_page)
 
     def new_fifo(self, node: Inode) -> Fifo:
         """The pipe behind a FIFO that is opened for the first time."""
@@ -67,11 +79,7 @@ class Pipes(FileOperations):
         return self.pipe_from_user(task, pipe, bool(file.flags & O_NONBLOCK), address, count, quiet=self._quiet)
 
     def sendpage(self, file: File, task: Task, at: int | None, pfn: int, offset: int, size: int) -> int:
-        def move(frame: int, to: int, length: int, done: int) -> int:
-            return self._uaccess.copy_frame(task, frame, to, pfn, offset + done, length)
-
-        pipe = _pipe_of(file)
-        return self._write(task, pipe, size, move, bool(file.flags & O_NONBLOCK), quiet=False)
+        return self.pipe_from_page(task, _pipe_of(file), bool(file.flags & O_NONBLOCK), pfn, offset, size)
 
     def poll(self, file: File, task: Task) -> Ready:
         pipe = _pipe_of(file)
@@ -110,12 +118,42 @@ class Pipes(FileOperations):
 
         return self._write(task, pipe, count, move, nonblock, quiet)
 
-    def _write(self, task: Task, pipe: Pipe, count: int, move: Move, nonblock: bool, quiet: bool) -> int:
+    def pipe_from_page(self, task: Task, pipe: Pipe, nonblock: bool, pfn: int, offset: int, size: int) -> int:
+        """Part of a frame into a pipe."""
+
+        def move(frame: int, to: int, length: int, done: int) -> int:
+            return self._uaccess.copy_frame(task, frame, to, pfn, offset + done, length)
+
+        return self._write(task, pipe, size, move, nonblock, quiet=False)
+
+    # -- splice, tee ---------------------------------------------------------------------------------------------
+
+    def drain(self, task: Task, pipe: Pipe, size: int, put: Put, nonblock: bool) -> int:
+        """Bytes of a pipe into what ``put`` stands for."""
+        return pipe.drain(size, put, self._sched.interruptible_sleep_on, nonblock)
+
+    def wait_for_room(self, task: Task, pipe: Pipe, nonblock: bool) -> None:
+        """Until a page fits; SIGPIPE without readers."""
+        with self._sigpipe(task, pipe):
+            pipe.wait_for_room(self._sched.interruptible_sleep_on, nonblock)
+
+    def hand_on(self, task: Task, pipe: Pipe, out: Pipe, size: int, nonblock: bool, *, keep: bool) -> int:
+        """Frames of one pipe into another; with ``keep`` they stay in the first too.  SIGPIPE without readers."""
+        work = pipe.tee_to if keep else pipe.move_to
+        with self._sigpipe(task, out):
+            return work(out, size, self._sched.interruptible_sleep_on, nonblock)
+
+    @contextmanager
+    def _sigpipe(self, task: Task, pipe: Pipe, quiet: bool = False) -> Iterator[None]:
         try:
-            return pipe.write(count, move, self._sched.interruptible_sleep_on, nonblock)
+            yield
         finally:
             if not pipe.readers and not quiet:
                 self._signals.send_signal(task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid))
+
+    def _write(self, task: Task, pipe: Pipe, count: int, move: Move, nonblock: bool, quiet: bool) -> int:
+        with self._sigpipe(task, pipe, quiet):
+            return pipe.write(count, move, self._sched.interruptible_sleep_on, nonblock)
 
 
 def _pipe_of(file: File) -> Pipe:

@@ -26,6 +26,8 @@ class PipeCopies(Protocol):
         self, task: Task, pipe: Pipe, nonblock: bool, address: int, count: int, *, quiet: bool = False
     ) -> int: ...
 
+    def pipe_from_page(self, task: Task, pipe: Pipe, nonblock: bool, pfn: int, offset: int, size: int) -> int: ...
+
 
 class SocketEnd(Stream):
     """A connected stream socket without a name; each end is shut down by closing its halves of the pipes."""
@@ -49,6 +51,9 @@ class SocketEnd(Stream):
 
     def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
         return self.send(task, address, count, bool(file.flags & O_NONBLOCK))
+
+    def sendpage(self, file: File, task: Task, at: int | None, pfn: int, offset: int, size: int) -> int:
+        return self._copies.pipe_from_page(task, self.outgoing, bool(file.flags & O_NONBLOCK), pfn, offset, size)
 
     def available(self, file: File) -> int:
         return self.incoming.available

@@ -26,6 +26,8 @@ class Mm:
     start_stack: int = 0
     users: int = 1
     cpu_mask: int = 0
+    expedited: bool = False
+    """It asked for membarrier(2)'s expedited commands."""
     """Bit n: CPU n has this CR3 loaded, so it may hold translations."""
     minor_faults: int = 0
     read_implies_exec: bool = False

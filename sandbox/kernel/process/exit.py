@@ -72,6 +72,8 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     if mm is not None:
         kernel.mmu.mmput(cpu, mm)
     release_vfork(kernel, task)
+    kernel.sem.exit_sem(task)
+    kernel.shm.forget_unused()
     task.files.close_all()
     forget_original_parent(kernel, task)
     if kernel.bus.active:

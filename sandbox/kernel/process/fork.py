@@ -17,7 +17,7 @@ from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.mm.vma import VM_WIPEONFORK
 from sandbox.kernel.process.exit import task_main
 from sandbox.kernel.task.sigqueue import bit_of
-from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.task import SCHED_RESET_ON_FORK, Task
 from sandbox.kernel.vfs.file import FdTable
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D
 
@@ -45,6 +45,9 @@ def new_task(
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
         task.cwd, task.root = parent.cwd, parent.root
         task.limits, task.nice = list(parent.limits), parent.nice
+        task.capabilities = parent.capabilities
+        if not parent.policy & SCHED_RESET_ON_FORK:
+            task.policy, task.rt_priority = parent.policy, parent.rt_priority
     else:
         task.limits = default_limits(kernel.config.stack_limit)
         task.pgid = task.sid = task.pid

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
-from sandbox.kernel.abi.errno import EAGAIN, EBADF, EDEADLK, EINVAL, EOVERFLOW, KernelError
+from sandbox.kernel.abi.errno import EAGAIN, EBADF, EDEADLK, EINVAL, EOVERFLOW, EPERM, KernelError
 from sandbox.kernel.abi.flags import (
     F_DUPFD,
     F_DUPFD_CLOEXEC,
@@ -23,6 +24,7 @@ from sandbox.kernel.abi.flags import (
     FD_CLOEXEC,
     O_PATH,
     O_SETTABLE,
+    S_IFREG,
     SEEK_CUR,
     SEEK_END,
     SEEK_SET,
@@ -36,8 +38,13 @@ from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.locks import F_RDLCK, F_UNLCK, F_WRLCK, LAST_BYTE, FileLocks, Lock, LockList
 
 F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG = 8, 9, 10, 11
+F_SETOWN_EX, F_GETOWN_EX = 15, 16
+F_OWNER_PID, F_OWNER_PGRP = 1, 2
 F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
 F_SETLEASE, F_GETLEASE = 1024, 1025
+F_ADD_SEALS, F_GET_RW_HINT, F_SET_RW_HINT = 1033, 1035, 1036
+LAST_RW_HINT = 5
+LARGEST_SIGNAL = 64
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
 SMALL, LARGE = (16, unpack_flock, pack_flock, 0x7FFFFFFF), (24, unpack_flock64, pack_flock64, LAST_BYTE)
 LOCK_COMMANDS = {
@@ -76,21 +83,59 @@ def sys_fcntl64(kernel: Kernel, task: Task, fd: int, command: int, argument: int
         return 0
     if command in LOCK_COMMANDS:
         return _lock(kernel, task, file, command, argument)
+    if command in (F_SETOWN, F_GETOWN, F_SETOWN_EX, F_GETOWN_EX, F_SETSIG, F_GETSIG):
+        return _signals(kernel, task, file, command, argument)
+    if command in (F_GET_RW_HINT, F_SET_RW_HINT):
+        return _lifetime(kernel, task, command, argument)
     return _other(file, command, argument)
 
 
-def _other(file: File, command: int, argument: int) -> int:
-    if command == F_SETOWN:
-        file.owner = signed(argument)
-        return 0
+def _signals(kernel: Kernel, task: Task, file: File, command: int, argument: int) -> int:
+    """Whom SIGIO would go to, and what would be sent instead of it."""
     if command == F_GETOWN:
         return file.owner
-    if command in (F_SETSIG, F_GETSIG):
-        if command == F_SETSIG and argument > 64:
+    if command == F_GETSIG:
+        return file.signal
+    if command == F_GETOWN_EX:
+        kernel.uaccess.put_user(task, argument, struct.pack("<ii", file.owner_type, abs(file.owner)))
+    elif command == F_SETSIG:
+        if argument > LARGEST_SIGNAL:
             raise KernelError(EINVAL)
-        return 0
+        file.signal = argument
+    elif command == F_SETOWN:
+        file.owner = signed(argument)
+        file.owner_type = F_OWNER_PGRP if file.owner < 0 else F_OWNER_PID
+    else:
+        kind, pid = struct.unpack("<ii", kernel.uaccess.get_user(task, argument, 8))
+        if not 0 <= kind <= F_OWNER_PGRP:
+            raise KernelError(EINVAL)
+        file.owner_type, file.owner = kind, -pid if kind == F_OWNER_PGRP else pid
+    return 0
+
+
+def _lifetime(kernel: Kernel, task: Task, command: int, pointer: int) -> int:
+    """How long what is written will live: a hint that nothing here takes."""
+    if command == F_GET_RW_HINT:
+        kernel.uaccess.put_user(task, pointer, bytes(8))
+    elif int.from_bytes(kernel.uaccess.get_user(task, pointer, 8), "little") > LAST_RW_HINT:
+        raise KernelError(EINVAL)
+    return 0
+
+
+def _set_lease(file: File, kind: int) -> int:
+    """No lease is granted, as if somebody had the file open, so none can be given back either."""
+    if file.inode.kind != S_IFREG or kind not in (F_RDLCK, F_WRLCK, F_UNLCK):
+        raise KernelError(EINVAL)
+    raise KernelError(EAGAIN)
+
+
+def _other(file: File, command: int, argument: int) -> int:
     if command == F_GETLEASE:
         return F_UNLCK
+    if command == F_SETLEASE:
+        return _set_lease(file, argument)
+    if command == F_ADD_SEALS and not file.writable:
+        raise KernelError(EPERM)
     if command in (F_SETPIPE_SZ, F_GETPIPE_SZ):
         if not isinstance(file.inode, PipeInode):
             raise KernelError(EBADF)

@@ -93,12 +93,12 @@ def sys_copy_file_range(
         at = int.from_bytes(kernel.uaccess.get_user(task, in_offset, 8), "little", signed=True)
     if out_offset:
         to = int.from_bytes(kernel.uaccess.get_user(task, out_offset, 8), "little", signed=True)
-    count = min(count, MAXIMUM_COUNT)
     if at < 0 or to < 0:
         raise KernelError(EINVAL)
     if max(at, to) + count > MAXIMUM_POSITION:
         raise KernelError(EOVERFLOW)
-    if source.inode is out.inode and at < to + count and to < at + count:
+    count = min(count, MAXIMUM_COUNT, max(0, source.inode.size - at))
+    if source.inode is out.inode and count and at < to + count and to < at + count:
         raise KernelError(EINVAL)
     done = _copy(kernel, task, source.inode, at, out, to, count)
     if in_offset:
@@ -110,14 +110,6 @@ def sys_copy_file_range(
     else:
         out.position = to + done
     return done
-
-
-def _no_splice(kernel: Kernel, task: Task, *_: int) -> int:
-    """Programs fall back to read and write."""
-    raise KernelError(EINVAL)
-
-
-sys_splice = sys_tee = sys_vmsplice = _no_splice
 
 
 # -- storage ---------------------------------------------------------------------------------------------------------

@@ -94,6 +94,8 @@ class Signals:
             return True
         if not state.enqueue(info or SigInfo.sent(number, SI_KERNEL, 0)):
             return False
+        if state.posted is not None:
+            self._sched.wake_up(state.posted)
         if bit & ~state.blocked or bit & state.awaited:
             task.pending = int(bool(state.deliverable))
             self._sched.wake(task)

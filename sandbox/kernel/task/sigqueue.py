@@ -9,6 +9,7 @@ from typing import Any
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG, SIG_DFL, SIG_IGN, SIGKILL, SIGRTMIN, SS_DISABLE, SYNCHRONOUS
 from sandbox.kernel.abi.structs import SigAction
+from sandbox.kernel.base.wait import WaitQueue
 
 Restart = Callable[[Any], int]
 """How restart_syscall(0) goes on with a call of a task that a stop has interrupted."""
@@ -69,6 +70,8 @@ class SigState:
     """The signals in the queue."""
     awaited: int = 0
     """Blocked signals that sigtimedwait waits for."""
+    posted: WaitQueue | None = None
+    """Who waits for any signal to arrive, also for a blocked one (signalfd)."""
     altstack: AltStack = field(default_factory=AltStack)
     trapno: int = 0
     err: int = 0

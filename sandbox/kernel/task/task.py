@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from greenlet import greenlet
 
@@ -39,6 +40,21 @@ class TaskExit(BaseException):
         self.status = status
 
 
+SCHED_RESET_ON_FORK = 0x40000000
+
+
+class Capabilities(NamedTuple):
+    """Sets of CAP_* bits."""
+
+    effective: int
+    permitted: int
+    inheritable: int
+
+
+ALL_CAPABILITIES = Capabilities((1 << 41) - 1, (1 << 41) - 1, 0)
+"""Of root; CAP_CHECKPOINT_RESTORE, 40, is the last one."""
+
+
 @dataclass(slots=True, eq=False)
 class Task:
     """``status`` is a wait(2) status word; ``cwd`` is a path below the root."""
@@ -59,6 +75,10 @@ class Task:
     sid: int = 0
     umask: int = 0o022
     nice: int = 0
+    policy: int = 0
+    """SCHED_*; like the next it is kept and shown only."""
+    rt_priority: int = 0
+    capabilities: Capabilities = ALL_CAPABILITIES
     state: State = State.RUNNING
     status: int = 0
     wchan: str = ""

@@ -53,7 +53,11 @@ class File:
     position: int = 0
     count: int = 0
     owner: int = 0
-    """The pid for SIGIO (F_SETOWN); kept, not used."""
+    """The pid, or the group's negative, for SIGIO (F_SETOWN); kept, not used, like the next two."""
+    owner_type: int = 1
+    """F_OWNER_TID 0, F_OWNER_PID 1, F_OWNER_PGRP 2."""
+    signal: int = 0
+    """In place of SIGIO (F_SETSIG)."""
     _listing: list[Entry] | None = None
 
     def __post_init__(self) -> None:

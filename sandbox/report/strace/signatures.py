@@ -154,6 +154,38 @@ getuid32
 getgroups           int ptr
 getgroups32         int ptr
 sched_getaffinity   int uint ptr
+sched_setaffinity   int uint ptr
+sched_getscheduler  int
+sched_setscheduler  int int ptr
+sched_getparam      int ptr
+sched_setparam      int ptr
+sched_get_priority_max int
+sched_get_priority_min int
+sched_rr_get_interval int ptr
+sched_rr_get_interval_time64 int ptr
+getcpu              ptr ptr ptr
+membarrier          int hex
+ipc                 uint int int int ptr int
+shmget              hex uint hex
+shmat               int ptr hex
+shmdt               ptr
+shmctl              int hex ptr
+semget              hex int hex
+semtimedop_time64   int ptr uint ptr
+semctl              int int hex ptr
+msgget              hex hex
+msgsnd              int ptr uint hex
+msgrcv              int ptr uint int hex
+msgctl              int hex ptr
+signalfd            fd ptr uint
+signalfd4           fd ptr uint hex
+timerfd_create      int hex
+timerfd_settime     fd hex ptr ptr
+timerfd_settime64   fd hex ptr ptr
+timerfd_gettime     fd ptr
+timerfd_gettime64   fd ptr
+capget              ptr ptr
+capset              ptr ptr
 futex               ptr futex uint ptr
 futex_time64        ptr futex uint ptr
 getgid32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -25,15 +26,24 @@ class Machine:
     def __init__(self, frames: int = 64) -> None:
         self.ram = bytearray(frames * PAGE_SIZE)
         self.free_frames = set(range(frames))
+        self.shared: Counter[int] = Counter()
+        """References beyond the first."""
         self.ready: list[greenlet] = []
         self.hub = getcurrent()
-        self.pipe = Pipe(self.free_frames.pop, self.free, self.wake)
+        self.pipe = Pipe(self.free_frames.pop, self.free, self.wake, self.share)
         self.pipe.open_end(False)
         self.pipe.open_end(True)
 
+    def share(self, frame: int) -> None:
+        assert frame not in self.free_frames
+        self.shared[frame] += 1
+
     def free(self, frame: int) -> None:
         assert frame not in self.free_frames
-        self.free_frames.add(frame)
+        if self.shared[frame]:
+            self.shared[frame] -= 1
+        else:
+            self.free_frames.add(frame)
 
     def wake(self, queue: WaitQueue) -> None:
         self.ready += queue.tasks
@@ -168,7 +178,7 @@ class TestEnds:
 
     def test_open_files(self) -> None:
         machine = Machine()
-        pipe = Pipe(machine.free_frames.pop, machine.free, machine.wake)
+        pipe = Pipe(machine.free_frames.pop, machine.free, machine.wake, machine.share)
         reader, writer = make_pipe(7, pipe, NO_OPERATIONS, O_NONBLOCK)
         assert (pipe.readers, pipe.writers) == (1, 1)
         assert reader.inode is writer.inode

@@ -63,3 +63,25 @@ def test_file_mappings(run: Run) -> None:
 def test_brk(run: Run) -> None:
     got, _ = results(run, [("brk", 0), ("brk", 1), ("brk", 0xFFFFFFFF), ("brk", 0)])
     assert len(set(got)) == 1
+
+
+def test_shared_memory_by_name(run: Run, paging: str) -> None:
+    """What shm_open(3) and sem_open(3) do: /dev/shm is a file system in memory, sticky and for everybody."""
+    got, buf = results(
+        run,
+        [
+            ("open", "offset segment", 0o102 | 0o200, 0o600),
+            ("ftruncate", "r0", 8192),
+            ("mmap2", 0x600000, 8192, 3, 0x11, "r0", 0),
+            ("write", "r0", "offset segment", 8),
+            ("open", "offset segment", 0o102 | 0o200, 0o600),
+            ("stat64", "offset folder", "offset buf"),
+            ("unlink", "offset segment"),
+            ("open", "offset segment", 2),
+            ("write", 1, 0x600000, 8),
+        ],
+        'segment: .asciz "/dev/shm/seg"\nfolder: .asciz "/dev/shm"\n',
+        paging=paging,
+    )
+    assert got == [3, 0, 0x600000, 8, -17, 0, 0, -2, 8]
+    assert int.from_bytes(buf[16:20], "little") == 0o41777

@@ -1,0 +1,113 @@
+"""Policies, CPUs, barriers and capabilities; every value was seen on a real Linux (6.18, i386 program, root)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from tests.conftest import Run
+from tests.kernel.calls import Call, results
+
+EPERM, ESRCH, EFAULT, EINVAL = -1, -3, -14, -22
+DATA = """
+prio0:  .long 0
+prio3:  .long 3
+mask:   .long 1
+none:   .long 0
+header: .long 0x20080522, 0
+odd:    .long 5, 0
+less:   .long 0, 1, 0, 0, 0, 0
+more:   .long 0, 3, 0, 0, 0, 0
+"""
+
+
+def test_policies(run: Run) -> None:
+    got, buf = results(
+        run,
+        [
+            ("sched_getscheduler", 0),
+            ("sched_getscheduler", -1),
+            ("sched_getscheduler", 99999),
+            ("sched_getparam", 0, 0),
+            ("sched_getparam", 0, 4),
+            ("sched_setscheduler", 0, 1, "offset prio3"),
+            ("sched_getscheduler", 0),
+            ("sched_getparam", 0, "offset buf"),
+            ("sched_setparam", 0, "offset prio0"),
+            ("sched_setscheduler", 0, 2, "offset prio3"),
+            ("sched_rr_get_interval", 0, "offset buf + 8"),
+            ("sched_rr_get_interval", 0, 0),
+            ("sched_setscheduler", 0, 0, "offset prio3"),
+            ("sched_setscheduler", 0, 0, 0),
+            ("sched_setscheduler", 0, 0, 4),
+            ("sched_setscheduler", 0, -1, "offset prio0"),
+            ("sched_setscheduler", 0, 6, "offset prio0"),
+            ("sched_setscheduler", 99999, 0, "offset prio0"),
+            ("sched_setscheduler", 0, 0x40000002, "offset prio3"),
+            ("sched_getscheduler", 0),
+        ],
+        DATA,
+    )
+    assert got == [
+        0, EINVAL, ESRCH, EINVAL, EFAULT, 0, 1, 0, EINVAL, 0, 0, EFAULT, EINVAL, EINVAL, EFAULT, EINVAL, EINVAL, ESRCH,
+        0, 0x40000002,
+    ]  # fmt: skip
+    assert struct.unpack_from("<iiii", buf) == (3, 0, 0, 100_000_000)
+
+
+@pytest.mark.parametrize(
+    ("policy", "least", "most"),
+    [(-1, EINVAL, EINVAL), (0, 0, 0), (1, 1, 99), (2, 1, 99), (3, 0, 0), (4, EINVAL, EINVAL), (5, 0, 0), (6, 0, 0)],
+)
+def test_priorities(run: Run, policy: int, least: int, most: int) -> None:
+    calls: list[Call] = [("sched_get_priority_min", policy), ("sched_get_priority_max", policy)]
+    assert results(run, calls)[0] == [least, most]
+
+
+def test_cpus(run: Run) -> None:
+    got, buf = results(
+        run,
+        [
+            ("sched_setaffinity", 0, 4, "offset mask"),
+            ("sched_setaffinity", 0, 1, "offset mask"),
+            ("sched_setaffinity", 0, 4, "offset none"),
+            ("sched_setaffinity", 0, 0, "offset mask"),
+            ("sched_setaffinity", 0, 4, 4),
+            ("sched_setaffinity", 99999, 4, "offset mask"),
+            ("getcpu", "offset buf", "offset buf + 4", 0),
+            ("getcpu", 0, 0, 0),
+            ("getcpu", 4, 0, 0),
+        ],
+        DATA,
+    )
+    assert got == [0, 0, EINVAL, EINVAL, EFAULT, ESRCH, 0, 0, EFAULT]
+    assert buf[:8] == bytes(8)
+
+
+def test_barriers(run: Run) -> None:
+    commands = [(0, 1), (1, 0), (8, 0), (16, 0), (8, 0), (2, 0), (4, 0), (3, 0), (12345, 0), (1, 7)]
+    calls: list[Call] = [("membarrier", *each) for each in commands]
+    assert results(run, calls)[0] == [EINVAL, 0, EPERM, 0, 0, 0, 0, EINVAL, EINVAL, EINVAL]
+
+
+def test_capabilities(run: Run) -> None:
+    """What was given up does not come back."""
+    got, buf = results(
+        run,
+        [
+            ("capget", "offset header", "offset buf"),
+            ("capget", "offset odd", 0),
+            ("capget", "offset odd", "offset buf"),
+            ("capget", 0, 0),
+            ("capget", "offset header", 4),
+            ("capset", "offset header", "offset less"),
+            ("capget", "offset header", "offset buf + 32"),
+            ("capset", "offset header", "offset more"),
+            ("capset", 4, "offset less"),
+        ],
+        DATA,
+    )
+    assert got == [0, 0, 0, EFAULT, EFAULT, 0, 0, EPERM, EFAULT]
+    assert struct.unpack_from("<6I", buf) == (0xFFFFFFFF, 0xFFFFFFFF, 0, 0x1FF, 0x1FF, 0)
+    assert struct.unpack_from("<6I", buf, 32) == (0, 1, 0, 0, 0, 0)
