@@ -118,7 +118,11 @@ class Zone:
 
     def has(self, pfn: int) -> bool:
         """The frame lies in one of the zone's ranges."""
-        return any(first <= pfn < first + count for first, count in self.ranges)
+        return self.meets(pfn, pfn)
+
+    def meets(self, first: int, last: int) -> bool:
+        """One of the frames [first, last] lies in one of the zone's ranges, opened or not."""
+        return any(first < start + count and start <= last for start, count in self.ranges)
 
     def open_all(self) -> None:
         """Open what was not opened yet."""
