@@ -36,6 +36,7 @@ from sandbox.kernel.mm.mmu_context import MmuContext
 from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pageout import PageOut
 from sandbox.kernel.mm.pgalloc import TableFrames
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.uaccess import UserAccess
@@ -119,10 +120,11 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
 
     desc = Descriptors(memory, tables)
     signals = Signals(sched, tasks, SignalFrames(uaccess, mmap, desc, broken), trace, broken)
-    timers, stacks = Timers(sched, signals, clock, broken), KernelStacks(page_alloc)
+    timers, stacks = Timers(sched, signals, clock, broken), KernelStacks(page_alloc, pgdat.memmap)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
     sched.do_irq, sched.turn_over = irq.do_irq, code.turn_over
-    for shrink in (pagecache.shrink_mmap, stacks.shrink):
+    pageout = PageOut(tables, tlb, smp, pgdat.memmap, page_alloc, pagecache, broken)
+    for shrink in (pagecache.shrink, stacks.shrink, pageout.shrink):
         shrinkers.register(shrink)
     if broken("swap-kernel"):
         shrinkers.steal_first(vmalloc.lose_a_page)
