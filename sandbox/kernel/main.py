@@ -123,7 +123,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     timers, stacks = Timers(sched, signals, clock, broken), KernelStacks(page_alloc, pgdat.memmap)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
     sched.do_irq, sched.turn_over = irq.do_irq, code.turn_over
-    pageout = PageOut(tables, tlb, smp, pgdat.memmap, page_alloc, pagecache, broken)
+    pageout = PageOut(tables, tlb, smp, pgdat, page_alloc, pagecache, broken)
     for shrink in (pagecache.shrink, stacks.shrink, pageout.shrink):
         shrinkers.register(shrink)
     if broken("swap-kernel"):

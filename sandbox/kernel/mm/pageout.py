@@ -15,8 +15,8 @@ from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.mm.filemap import AddressSpace, PageCache
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmzone import Zone
-from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.rmap import Place, file_places
 from sandbox.kernel.mm.tlb import Tlb
@@ -24,6 +24,8 @@ from sandbox.kernel.mm.vma import VM_LOCKED
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.x86.paging import A, D
 
+MINIMUM_PERCENT = 2
+"""2.2's page_cache.min_percent: share of all frames."""
 MappedPage = tuple[AddressSpace, int, int]
 """The pages of a file, the index of one, its frame."""
 
@@ -31,31 +33,38 @@ MappedPage = tuple[AddressSpace, int, int]
 class PageOut:
     """What the page cache itself cannot give up, because programs have it."""
 
-    __slots__ = ("_broken_write", "_memmap", "_page_alloc", "_pagecache", "_smp", "_tables", "_tlb")
+    __slots__ = ("_broken_write", "_memmap", "_page_alloc", "_pagecache", "_pgdat", "_smp", "_tables", "_tlb")
 
     def __init__(
         self,
         tables: PageTables,
         tlb: Tlb,
         smp: Smp,
-        memmap: MemMap,
+        pgdat: PgDat,
         page_alloc: PageAllocator,
         pagecache: PageCache,
         broken: Breakage,
     ) -> None:
         self._tables, self._tlb, self._smp = tables, tlb, smp
-        self._memmap, self._page_alloc, self._pagecache = memmap, page_alloc, pagecache
+        self._pgdat, self._memmap, self._page_alloc, self._pagecache = pgdat, pgdat.memmap, page_alloc, pagecache
         self._broken_write = broken("no-writeback")
 
     def shrink(self, need: Need) -> int:
-        """Release mapped pages of files; the number released."""
+        """Release mapped pages of files, as far as there are more than the cache's minimum; the number released."""
+        spare = sum(len(space.pages) for space in self._pagecache.spaces()) - self._minimum
         if need.order:
-            return next((freed for zone in need.zones if (freed := self._clear_block(need, zone))), 0)
-        freed = 0
+            mapped_too = spare >= 1 << need.order
+            return next(filter(None, (self._clear_block(need, zone, mapped_too) for zone in need.zones)), 0)
+        freed, wanted = 0, min(need.frames, spare)
         for young_too in (False, True):
-            if freed < need.frames:
-                freed += self._scan(need, need.frames - freed, young_too)
+            if freed < wanted:
+                freed += self._scan(need, wanted - freed, young_too)
         return freed
+
+    @property
+    def _minimum(self) -> int:
+        """Frames that the cache keeps, so that what runs is not taken from under the programs (2.2)."""
+        return self._pgdat.total_frames * MINIMUM_PERCENT // 100
 
     # -- frames anywhere -----------------------------------------------------------------------------------------
 
@@ -145,14 +154,15 @@ class PageOut:
 
     # -- frames in a row -----------------------------------------------------------------------------------------
 
-    def _clear_block(self, need: Need, zone: Zone) -> int:
+    def _clear_block(self, need: Need, zone: Zone, mapped_too: bool) -> int:
         """Release the cached pages of one aligned block whose other frames are free; the number released.
 
         2.6.23's lumpy reclaim: pages whose going completes no block stay.
         """
         blocks: dict[int, dict[int, MappedPage]] = defaultdict(dict)
         for page in self._candidates(Need((zone,))):
-            blocks[page[2] >> need.order << need.order][page[2]] = page
+            if mapped_too or self._memmap.count(page[2]) == 1:
+                blocks[page[2] >> need.order << need.order][page[2]] = page
         for head, pages in sorted(blocks.items()):
             frames = range(head, head + (1 << need.order))
             if all(pfn in pages or zone.is_free(pfn) for pfn in frames):

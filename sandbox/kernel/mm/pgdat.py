@@ -187,10 +187,9 @@ class PgDat:
 
         Raises OutOfMemory, also for an order that no list has.
         """
-        self.requests.blocks += bool(order)
         if not 0 <= order < self.orders:
             raise OutOfMemory(f"out of memory: order {order}, where blocks have 0 to {self.orders - 1}", self.report())
-        zones = list(zones)
+        zones = [zone for zone in zones if zone.total]
         for attempt in range(2):
             for zone in zones:
                 pfn = zone.rmqueue(order) if order else self._take_one(zone, self._pcp[cpu][zone.index])
@@ -200,6 +199,7 @@ class PgDat:
                     if words[at + COUNT] or not words[at] & PG_OPEN:
                         raise self._bad_free(pfn)
                     if order:
+                        self.requests.blocks += 1
                         words[at] |= PG_HEAD
                         words[at + INDEX] = order
                     else:

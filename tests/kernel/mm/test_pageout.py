@@ -44,6 +44,12 @@ def in_file(inode: RamFile, page: int) -> int:
     return int.from_bytes(inode.read_block(page)[:4], "little")
 
 
+@pytest.fixture
+def no_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mapped pages go however few there are."""
+    monkeypatch.setattr("sandbox.kernel.mm.pageout.MINIMUM_PERCENT", 0)
+
+
 @pytest.mark.parametrize("flags", [MAP_PRIVATE, MAP_SHARED])
 def test_a_file_larger_than_memory(space: MakeSpace, paging: str, flags: int) -> None:
     """8 MB of RAM, 12 MB of a file: all is read, twice, and nothing of the reserve is taken."""
@@ -80,6 +86,17 @@ def test_private_copies_stay(space: MakeSpace) -> None:
     assert in_file(inode, 7) == 8
 
 
+def test_the_minimum_stays(space: MakeSpace) -> None:
+    """2.2: page_cache.min_percent is 2: 81 of the frames of 16 MB, less what the kernel has."""
+    made = space(ram=16 << 20)
+    map_file(made, make_file(100), 100, MAP_SHARED, prot=1)
+    for page in range(100):
+        made.read(AREA + page * PAGE)
+    while pageout(made).shrink(need(made)):
+        pass
+    assert len(made.kernel.pagecache) == made.kernel.pgdat.total_frames * 2 // 100
+
+
 def test_pages_in_use_get_a_second_chance(space: MakeSpace) -> None:
     made = space(ram=16 << 20)
     map_file(made, make_file(6), 6, MAP_SHARED, prot=1)
@@ -94,6 +111,7 @@ def test_pages_in_use_get_a_second_chance(space: MakeSpace) -> None:
     assert [bool(made.entry(AREA + page * PAGE) & P) for page in range(6)] == [True] + 5 * [False]
 
 
+@pytest.mark.usefixtures("no_minimum")
 def test_locked_and_held_pages_stay(space: MakeSpace) -> None:
     made = space(ram=16 << 20)
     inode = make_file(3)
@@ -106,6 +124,7 @@ def test_locked_and_held_pages_stay(space: MakeSpace) -> None:
     assert [bool(made.entry(AREA + page * PAGE) & P) for page in range(3)] == [True, True, False]
 
 
+@pytest.mark.usefixtures("no_minimum")
 def test_what_the_file_does_not_take_stays_in_memory(space: MakeSpace) -> None:
     """ENOSPC for a hole of a file: the page is neither lost nor given away, and can be written later."""
     made = space(ram=16 << 20)
@@ -123,6 +142,7 @@ def test_what_the_file_does_not_take_stays_in_memory(space: MakeSpace) -> None:
     assert (made.entry(AREA), in_file(inode, 0)) == (0, 99)
 
 
+@pytest.mark.usefixtures("no_minimum")
 def test_gfp_buffer_writes_nothing(space: MakeSpace) -> None:
     """2.2: GFP_BUFFER has no __GFP_IO: clean pages only."""
     made = space(ram=16 << 20)
@@ -136,6 +156,7 @@ def test_gfp_buffer_writes_nothing(space: MakeSpace) -> None:
     assert not made.entry(AREA + PAGE) & P
 
 
+@pytest.mark.usefixtures("no_minimum")
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_both_mappings_of_a_page_go(space: MakeSpace, cpus: int) -> None:
     made = space(ram=16 << 20, cpus=cpus)
