@@ -17,6 +17,7 @@ from sandbox.kernel.drivers.chrdev import ByteOperations, memory_devices
 from sandbox.kernel.drivers.jobctl import JobControl
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.fs.userpath import UserPaths
+from sandbox.kernel.inspect.owner import holders
 from sandbox.kernel.inspect.symbolize import Symbols
 from sandbox.kernel.ipc.pipe_io import Pipes
 from sandbox.kernel.kernel import Kernel
@@ -174,5 +175,6 @@ def _wire(kernel: Kernel) -> System:
     for cpu in kernel.cpus:
         cpu.traps = traps
     kernel.sched.where = symbols.where
+    kernel.page_alloc.holders = lambda pfn: holders(kernel, pfn)
     kernel.run_user = traps.run_user
     return System(kernel, modules, devices, gate, symbols, traps)

@@ -30,7 +30,7 @@ from sandbox.kernel.mm.gfp import (
     describe,
 )
 from sandbox.kernel.mm.mmzone import Zone
-from sandbox.kernel.mm.page import PG_LENT, PG_SLAB, BadPage
+from sandbox.kernel.mm.page import PG_BUDDY, PG_LENT, PG_SLAB, BadPage
 from sandbox.kernel.mm.pgdat import DMA_END, PgDat
 from sandbox.kernel.mm.vmscan import SHRINK_BATCH, Need, Shrinkers
 from sandbox.x86.paging import PAGE_SIZE
@@ -66,7 +66,7 @@ class PageAllocator:
     __slots__ = (
         "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_cond_resched", "_direct_end",
         "_log", "_marks", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats", "_zone_marks", "failing",
-        "min_free", "pressure",
+        "holders", "min_free", "pressure",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +94,8 @@ class PageAllocator:
         self._buffer_fails = policies["gfp_buffer"] == "fail"
         self.min_free = 0 if broken("no-watermark") else self._reserve(pgdat.dma.total + pgdat.normal.total)
         """Frames of lowmem that only GFP_ATOMIC and those below may take: free highmem is no reserve for it."""
+        self.holders: Callable[[int], tuple[str, int]] = lambda _: ("the kernel's own", 1)
+        """Whose a frame is that no request by level was given, and how many references the kernel has on it."""
         self.failing = FailingRequest(config.fail_allocation)
         self.pressure = Pressure()
 
@@ -170,14 +172,24 @@ class PageAllocator:
             self._released(pfn, 0)
 
     def free_pages(self, pfn: int, order: int = 0) -> None:
-        """Give a block back.  Reserved frames are ignored.  Raises BadPage."""
+        """Give a block back that ``alloc_pages`` gave.  Reserved frames are ignored.  Raises BadPage."""
         pgdat = self._pgdat
         if not 0 <= order < pgdat.orders:
             raise BadPage(f"frame {pfn:#x} is freed with order {order}: blocks have 0 to {pgdat.orders - 1}")
         if pgdat.memmap.has_page(pfn) and pgdat.memmap.flags(pfn) & PG_SLAB:
             raise BadPage(f"frame {pfn:#x} is freed as pages; it is a kmalloc area")
+        self._check_lent(pfn)
         if pgdat.free_block(pfn, order, self._smp.this_cpu.index):
             self._released(pfn, order)
+
+    def _check_lent(self, pfn: int) -> None:
+        """Refuse frames that the kernel uses, unless who frees has taken a reference of its own.  Raises BadPage."""
+        memmap = self._pgdat.memmap
+        if memmap.reserved(pfn) or memmap.flags(pfn) & (PG_LENT | PG_BUDDY) or not memmap.count(pfn):
+            return
+        what, references = self.holders(pfn)
+        if memmap.count(pfn) <= references:
+            raise BadPage(f"frame {pfn:#x} is freed while in use: it is {what}", "no request for pages was given it")
 
     def _granted(self, pfn: int, order: int, gfp: int) -> None:
         if order:
