@@ -17,6 +17,7 @@ from sandbox.kernel.drivers.chrdev import ByteOperations, memory_devices
 from sandbox.kernel.drivers.jobctl import JobControl
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.fs.userpath import UserPaths
+from sandbox.kernel.inspect.owner import holders
 from sandbox.kernel.inspect.symbolize import Symbols
 from sandbox.kernel.ipc.msg import Messages
 from sandbox.kernel.ipc.pipe_io import Pipes
@@ -39,6 +40,7 @@ from sandbox.kernel.mm.mmu_context import MmuContext
 from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pageout import PageOut
 from sandbox.kernel.mm.pgalloc import TableFrames
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.uaccess import UserAccess
@@ -122,10 +124,11 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
 
     desc = Descriptors(memory, tables)
     signals = Signals(sched, tasks, SignalFrames(uaccess, mmap, desc, broken), trace, broken)
-    timers, stacks = Timers(sched, signals, clock, broken), KernelStacks(page_alloc)
+    timers, stacks = Timers(sched, signals, clock, broken), KernelStacks(page_alloc, pgdat.memmap)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
     sched.do_irq, sched.turn_over = irq.do_irq, code.turn_over
-    for shrink in (pagecache.shrink_mmap, stacks.shrink):
+    pageout = PageOut(tables, tlb, smp, pgdat, page_alloc, pagecache, broken)
+    for shrink in (pagecache.shrink, stacks.shrink, pageout.shrink):
         shrinkers.register(shrink)
     if broken("swap-kernel"):
         shrinkers.steal_first(vmalloc.lose_a_page)
@@ -177,5 +180,6 @@ def _wire(kernel: Kernel) -> System:
     for cpu in kernel.cpus:
         cpu.traps = traps
     kernel.sched.where = symbols.where
+    kernel.page_alloc.holders = lambda pfn: holders(kernel, pfn)
     kernel.run_user = traps.run_user
     return System(kernel, modules, devices, gate, symbols, traps)

@@ -16,8 +16,8 @@ POLICIES: dict[str, dict[str, str]] = {
         "fail": "GFP_BUFFER never reclaims: it fails when pages are short (1.0 to 2.0)",
     },
     "watermarks": {
-        "2.0": "one reserve for the machine: max(frames / 128, 24) + 24",
-        "2.2": "one reserve for the machine: frames / 128, at least 10 and at most 256",
+        "2.0": "one reserve for the machine's lowmem: max(frames / 128, 24) + 24",
+        "2.2": "one reserve for the machine's lowmem: frames / 128, at least 10 and at most 256",
         "2.4": "a reserve for each zone, added up over the zones that were passed; frames / 128, 20 to 255",
     },
     "orders": {

@@ -7,7 +7,7 @@ that nobody uses any more go with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from weakref import ref
 
 from sandbox.kernel.abi.errno import KernelError
@@ -15,6 +15,7 @@ from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.page import INDEX, MAPPING, PG_CACHE
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
+from sandbox.kernel.mm.vmscan import Need
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.paging import PAGE_SIZE
@@ -128,15 +129,27 @@ class PageCache:
             return 0
         return self._release(space, [index for index in space.pages if first <= index < end])
 
-    def shrink_mmap(self, wanted: int) -> int:
-        """Release up to ``wanted`` pages that only the cache holds; the number released."""
-        released = self.reap()
-        for space in list(self._spaces.values()):
+    def shrink(self, need: Need) -> int:
+        """Release pages that only the cache holds, of the zones that are needed; the number released."""
+        return self.reap() if need.order else self.shrink_mmap(need.frames, need.suits)
+
+    def shrink_mmap(self, wanted: int, suits: Callable[[int], bool] | None = None) -> int:
+        """Release up to ``wanted`` pages that only the cache holds and whose flags suit; the number released."""
+        released, flags = self.reap(), self._memmap.flags
+        for space in self.spaces():
             if released >= wanted:
                 break
-            if not space.kept:
-                released += self._release(space, list(space.pages), wanted - released)
+            pages = [index for index, pfn in space.pages.items() if suits is None or suits(flags(pfn))]
+            released += self._release(space, pages, wanted - released)
         return released
+
+    def spaces(self) -> list[AddressSpace]:
+        """Those whose pages can be read in again."""
+        return [space for space in self._spaces.values() if not space.kept]
+
+    def forget(self, space: AddressSpace, index: int) -> None:
+        """Let go of a page that nobody else holds."""
+        self._page_alloc.put_page(space.pages.pop(index))
 
     def reap(self) -> int:
         """Release the pages of inodes that are gone; their number."""
@@ -196,7 +209,6 @@ class PageCache:
                 break
             pfn = space.pages[index]
             if self._memmap.count(pfn) == 1:
-                del space.pages[index]
-                self._page_alloc.put_page(pfn)
+                self.forget(space, index)
                 released += 1
         return released

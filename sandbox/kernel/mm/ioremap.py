@@ -29,11 +29,13 @@ class IoRemap:
     def vremap(self, offset: int, size: int) -> int:
         """Linear address of ``size`` bytes at physical address ``offset``; 0 when it is refused.
 
-        Refused are addresses below the end of lowmem, bases inside a page, nothing, and what wraps around.
+        Refused are addresses below the end of lowmem, bases inside a page, nothing, and what wraps around (2.0), and
+        frames of the allocator wherever they lie: 2.0 knew no highmem, later kernels refuse it in ioremap.
         """
         end = offset + size
-        live = self._ram_below(offset) and not self._unchecked
-        if live or offset % PAGE_SIZE or not size or end > HIGHEST:
+        if offset % PAGE_SIZE or not size or end > HIGHEST:
+            return 0
+        if (self._ram_below(offset) and not self._unchecked) or not self._all_reserved(offset, end - 1):
             return 0
         return self._vmalloc.vmap_device(offset, -(-size // PAGE_SIZE) * PAGE_SIZE, "vremap")
 
@@ -83,8 +85,4 @@ class IoRemap:
         """No frame of the range is the allocator's."""
         if self._unchecked:
             return True
-        return not any(self._owned(pfn) for pfn in range(first >> 12, (last >> 12) + 1))
-
-    def _owned(self, pfn: int) -> bool:
-        """The allocator has the frame, opened or not."""
-        return any(zone.has(pfn) for zone in self._pgdat.zones)
+        return not any(zone.meets(first >> 12, last >> 12) for zone in self._pgdat.zones)

@@ -17,19 +17,18 @@ from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.highmem import Highmem
-from sandbox.kernel.mm.mm import Mm, MmList, mappings
+from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.page import PG_CACHE, PG_DIRTY
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pgtable import MAPPED, PageTables
+from sandbox.kernel.mm.rmap import Place, file_places
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.machine.machine import Machine
 from sandbox.x86.paging import PAGE_SIZE, P
 
 HOLE = range(14 << 20 >> 12, 16 << 20 >> 12)
 """Frame numbers."""
-Place = tuple[Mm, int, int]
-"""An address space, the linear address of a page in it, and the place of its entry."""
 
 
 class IsaHole:
@@ -126,14 +125,7 @@ class IsaHole:
     def _places_of_file(self, pfn: int) -> list[Place]:
         """The entries of a page of the cache (i_mmap)."""
         space, index = self._pagecache.space_of(pfn)
-        inode, tables, found = space.inode(), self._tables, []
-        for mm, vma in mappings(inode) if inode is not None else ():
-            linear = vma.start + (index - vma.pgoff) * PAGE_SIZE
-            if vma.start <= linear < vma.end:
-                entry = tables.lookup_pte(mm.pgd, linear)
-                if entry & MAPPED and tables.pte_pfn(entry) == pfn:
-                    found.append((mm, linear, tables.pte_alloc(mm.pgd, linear)))
-        return found
+        return [place for place, _ in file_places(self._tables, space.inode(), index, pfn)]
 
     def _move(self, pfn: int, places: list[Place], window: range) -> None:
         """Copy one page out of the window and let everybody who had it have the copy."""

@@ -109,11 +109,13 @@ class Mremap:
         if len(mm.vmas) >= MAX_MAP_COUNT - 3:
             raise KernelError(ENOMEM)
         tables = self._tables
-        entries = list(tables.user_ptes(mm.pgd, address, address + old))
+        linears = [linear for linear, _ in tables.user_ptes(mm.pgd, address, address + old)]
         try:
-            places = [tables.pte_alloc(mm.pgd, linear - address + target) for linear, _ in entries]
+            places = [tables.pte_alloc(mm.pgd, linear - address + target) for linear in linears]
         except OutOfMemory as error:
             raise KernelError(ENOMEM) from error
+        # Only now: reclaim for a table may have taken pages.
+        entries = [(linear, tables.lookup_pte(mm.pgd, linear)) for linear in linears]
         flags, prot = vma.flags, vma.prot
         pgoff = vma.page_of(address) if vma.inode is not None else 0
         mm.vmas.insert(Vma(target, target + new, prot, flags & ~VM_LOCKED if keep else flags, vma.inode, pgoff))

@@ -36,6 +36,8 @@ PG_HEAD = 1 << 13
 """First frame of an allocated block of more than one; the index word is its order."""
 PG_SLAB = 1 << 14
 """First frame of a kmalloc area."""
+PG_LENT = 1 << 15
+"""First frame of a block that a request by level was given: free_pages takes these, and no others."""
 PG_OPEN = 1 << 31
 """Set on every frame that the allocator may own; clear means reserved."""
 
@@ -50,6 +52,7 @@ _FLAG_NAMES = {
     PG_BUDDY: "buddy",
     PG_HEAD: "head",
     PG_SLAB: "kmalloc",
+    PG_LENT: "lent",
 }
 
 

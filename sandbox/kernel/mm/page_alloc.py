@@ -1,6 +1,6 @@
 """__get_free_pages and its family: what a request may do when memory is short (MM 2, post 002).
 
-A request is granted while more frames are free than the reserve; then the level counts (``gfp.py``).  Addresses are
+A request is granted while more lowmem is free than the reserve; then the level counts (``gfp.py``).  Addresses are
 linear, of the direct map; the ``__`` forms leave in a block what was in it, the others have the CPU clear it.
 """
 
@@ -30,9 +30,9 @@ from sandbox.kernel.mm.gfp import (
     describe,
 )
 from sandbox.kernel.mm.mmzone import Zone
-from sandbox.kernel.mm.page import PG_SLAB, BadPage
+from sandbox.kernel.mm.page import PG_BUDDY, PG_LENT, PG_SLAB, BadPage
 from sandbox.kernel.mm.pgdat import DMA_END, PgDat
-from sandbox.kernel.mm.vmscan import SHRINK_BATCH, Shrinkers
+from sandbox.kernel.mm.vmscan import SHRINK_BATCH, Need, Shrinkers
 from sandbox.x86.paging import PAGE_SIZE
 
 NFS_RESERVE = 5
@@ -65,8 +65,8 @@ class PageAllocator:
 
     __slots__ = (
         "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_cond_resched", "_direct_end",
-        "_log", "_marks", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats", "failing", "min_free",
-        "pressure",
+        "_log", "_marks", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats", "_zone_marks", "failing",
+        "holders", "min_free", "pressure",
     )  # fmt: skip
 
     def __init__(
@@ -87,12 +87,15 @@ class PageAllocator:
         self._direct_end = layout.direct.end
         policies, broken = config.policies, config.broken
         self._marks = policies["watermarks"]
+        self._zone_marks = self._marks == "2.4"
         self._park = policies["dma"] == "park"
         self._any_zone = broken("no-dma-limit")
         self._broken_clear = broken("no-page-clear")
         self._buffer_fails = policies["gfp_buffer"] == "fail"
-        self.min_free = 0 if broken("no-watermark") else self._reserve(pgdat.total_frames)
-        """Frames that only GFP_ATOMIC and those below may take."""
+        self.min_free = 0 if broken("no-watermark") else self._reserve(pgdat.dma.total + pgdat.normal.total)
+        """Frames of lowmem that only GFP_ATOMIC and those below may take: free highmem is no reserve for it."""
+        self.holders: Callable[[int], tuple[str, int]] = lambda _: ("the kernel's own", 1)
+        """Whose a frame is that no request by level was given, and how many references the kernel has on it."""
         self.failing = FailingRequest(config.fail_allocation)
         self.pressure = Pressure()
 
@@ -119,18 +122,26 @@ class PageAllocator:
         if self.failing.at:
             self._count_request()
         pgdat = self._pgdat
-        while True:
-            if pgdat.free_frames > self.min_free:
-                try:
-                    pfn = pgdat.rmqueue_pcp(highmem, self._smp.this_cpu.index)
-                    break
-                except OutOfMemory:
-                    if not self._shrinkers.try_to_free_pages():
-                        raise
-            elif not self._shrinkers.try_to_free_pages():
-                raise self.shortage()
-        self._granted(pfn, 0, GFP_USER | HIGHMEM if highmem else GFP_USER)
+        gfp = GFP_USER | HIGHMEM if highmem else GFP_USER
+        # Were all that is taken of the lowmem: more than the reserve is left, and no zone need be looked at.
+        if pgdat.free_frames - pgdat.high.total > self.min_free and not self._zone_marks:
+            try:
+                pfn = pgdat.rmqueue_pcp(highmem, self._smp.this_cpu.index)
+            except OutOfMemory:
+                pfn = self._or_reclaim(gfp)
+        else:
+            pfn = self._or_reclaim(gfp)
+        self._granted(pfn, 0, gfp)
         return pfn
+
+    def _or_reclaim(self, gfp: int) -> int:
+        """A frame, or what reclaim can do for one.  Raises OutOfMemory."""
+        while True:
+            try:
+                return self._attempt(gfp, GFP_USER, 0)
+            except OutOfMemory:
+                if not self._shrinkers.try_to_free_pages(self._need(gfp, GFP_USER, 0)):
+                    raise
 
     def alloc_pages(self, gfp: int, order: int = 0) -> int:
         """The first frame of 2^order frames in a row, aligned to their size, with count 1.
@@ -149,6 +160,8 @@ class PageAllocator:
                 self.pressure.failures += 1
                 raise
         pfn = self._reclaiming(gfp, level, order)
+        words = self._pgdat.memmap.words
+        words[self._pgdat.memmap.at(pfn)] |= PG_LENT
         self.pressure.granted += 1
         self._granted(pfn, order, gfp)
         return pfn
@@ -159,14 +172,24 @@ class PageAllocator:
             self._released(pfn, 0)
 
     def free_pages(self, pfn: int, order: int = 0) -> None:
-        """Give a block back.  Reserved frames are ignored.  Raises BadPage."""
+        """Give a block back that ``alloc_pages`` gave.  Reserved frames are ignored.  Raises BadPage."""
         pgdat = self._pgdat
         if not 0 <= order < pgdat.orders:
             raise BadPage(f"frame {pfn:#x} is freed with order {order}: blocks have 0 to {pgdat.orders - 1}")
         if pgdat.memmap.has_page(pfn) and pgdat.memmap.flags(pfn) & PG_SLAB:
             raise BadPage(f"frame {pfn:#x} is freed as pages; it is a kmalloc area")
+        self._check_lent(pfn)
         if pgdat.free_block(pfn, order, self._smp.this_cpu.index):
             self._released(pfn, order)
+
+    def _check_lent(self, pfn: int) -> None:
+        """Refuse frames that the kernel uses, unless who frees has taken a reference of its own.  Raises BadPage."""
+        memmap = self._pgdat.memmap
+        if memmap.reserved(pfn) or memmap.flags(pfn) & (PG_LENT | PG_BUDDY) or not memmap.count(pfn):
+            return
+        what, references = self.holders(pfn)
+        if memmap.count(pfn) <= references:
+            raise BadPage(f"frame {pfn:#x} is freed while in use: it is {what}", "no request for pages was given it")
 
     def _granted(self, pfn: int, order: int, gfp: int) -> None:
         if order:
@@ -205,7 +228,7 @@ class PageAllocator:
                 if not self._may_reclaim(level):
                     self.pressure.failures += 1
                     raise
-                if self._shrinkers.try_to_free_pages(max(SHRINK_BATCH, 1 << order)):
+                if self._shrinkers.try_to_free_pages(self._need(gfp, level, order)):
                     self.pressure.reclaims += 1
                 elif yields < YIELDS and self._cond_resched():
                     yields += 1
@@ -213,29 +236,44 @@ class PageAllocator:
                     self.pressure.failures += 1
                     raise
 
-    def may_take(self) -> bool:
-        """A request of a process for one frame would be granted without reclaim."""
-        return self._pgdat.free_frames > self.min_free
-
     def _attempt(self, gfp: int, level: int, order: int) -> int:
         pgdat = self._pgdat
-        zones = self._zones(gfp)
-        if self._marks == "2.4":
-            zones = self._above_marks(zones, level, order)
-        elif pgdat.free_frames <= self._floor(level):
+        zones = self._grantable(gfp, level, order)
+        if not zones:
             raise self.shortage(level)
-        if level == GFP_ATOMIC and pgdat.free_frames <= self.min_free:
+        if level == GFP_ATOMIC and zones[0] is not pgdat.high and pgdat.low_free <= self.min_free:
             self.pressure.from_reserve += 1
         if gfp & DMA and self._park and not self._any_zone:
             return self._parking(order)
         return pgdat.rmqueue(order, zones, self._smp.this_cpu.index)
 
+    def _grantable(self, gfp: int, level: int, order: int) -> list[Zone]:
+        """The zones from which a level may take now; highmem has no reserve where a version knows no zones."""
+        zones, pgdat = self._zones(gfp), self._pgdat
+        if self._zone_marks:
+            return self._above_marks(zones, level, order)
+        if pgdat.low_free > self._floor(level):
+            return zones
+        return [zone for zone in zones if zone is pgdat.high and pgdat.zone_free(zone)]
+
+    def _need(self, gfp: int, level: int, order: int) -> Need:
+        """What reclaim can do for a request that failed: frames above the mark, or those that it cannot do without."""
+        pgdat = self._pgdat
+        zones = [pgdat.dma] if gfp & DMA and not self._any_zone else self._zones(gfp)
+        short = not self._grantable(gfp, level, order)
+        if short and not self._zone_marks and any(pgdat.zone_free(zone) for zone in zones):
+            zones = list(dict.fromkeys([*zones, pgdat.normal, pgdat.dma]))
+        frames = max(SHRINK_BATCH, 1 << order)
+        return Need(tuple(zones), frames, 0 if short else order, may_write=level != GFP_BUFFER)
+
     def shortage(self, level: int = GFP_KERNEL) -> OutOfMemory:
         """The error for a request that may not go below its reserve."""
         pgdat = self._pgdat
+        if self._zone_marks:
+            return OutOfMemory("out of memory: every zone is at its mark", pgdat.report())
+        kind = "frames of lowmem" if pgdat.high.total else "frames"
         return OutOfMemory(
-            f"out of memory: {pgdat.free_frames} frames are free, {self._floor(level)} are kept in reserve",
-            pgdat.report(),
+            f"out of memory: {pgdat.low_free} {kind} are free, {self._floor(level)} are kept in reserve", pgdat.report()
         )
 
     def _floor(self, level: int) -> int:
@@ -262,16 +300,14 @@ class PageAllocator:
             divisor = 2
         else:
             divisor = 1
-        below = 1 << order
+        below = 1 << order if self.min_free else 0
         kept = []
         for zone in zones:
             if zone.total:
-                below += self._reserve(zone.total) // divisor
+                below += self._reserve(zone.total) // divisor if self.min_free else 0
                 if self._pgdat.zone_free(zone) > below:
                     kept.append(zone)
-        if not kept and not (level == GFP_ATOMIC and order == 0):
-            raise OutOfMemory("out of memory: every zone is at its mark", self._pgdat.report())
-        return kept or zones
+        return zones if not kept and level == GFP_ATOMIC and order == 0 else kept
 
     def _parking(self, order: int) -> int:
         """1.2: allocate until a block lies low enough, then free what was parked."""

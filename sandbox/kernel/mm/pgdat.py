@@ -38,11 +38,12 @@ ORDERS = 6
 
 @dataclass(slots=True)
 class Requests:
-    """How the per-CPU lists do: counts of requests."""
+    """How the per-CPU lists do: counts of requests that were granted."""
 
     singles: int = 0
     blocks: int = 0
     refills: int = 0
+    """Single-frame requests for which a list had to be filled from its zone."""
 
     @property
     def hit_rate(self) -> float:
@@ -150,14 +151,11 @@ class PgDat:
 
     def _refill(self, cpu: int, highmem: bool) -> list[int]:
         """A list of this CPU with frames in it, of the first zone that has some.  Raises OutOfMemory."""
-        self.requests.refills += 1
         lists = self._pcp[cpu]
         for _ in range(2):
             for zone in (self.zones if highmem else self.zones[:2])[::-1]:
                 pcp = lists[zone.index]
-                if not pcp:
-                    pcp.extend(zone.rmqueue_bulk(self._batch_order))
-                if pcp:
+                if pcp or self._fill(zone, pcp):
                     return pcp
             if len(self._pcp) == 1:
                 break
@@ -166,10 +164,14 @@ class PgDat:
 
     def _drain(self, zone: int, pcp: list[int], count: int) -> None:
         """Give the oldest of a list back to its zone."""
-        free_one_page = self.zones[zone].free_one_page
-        for pfn in pcp[:count]:
-            free_one_page(pfn, 0)
+        self.zones[zone].free_bulk(pcp[:count])
         del pcp[:count]
+
+    def _fill(self, zone: Zone, pcp: list[int]) -> bool:
+        """Fill an empty list with a batch; False when the zone has none, which its counters tell without the lock."""
+        pcp.extend(zone.rmqueue_bulk(self._batch_order))
+        self.requests.refills += bool(pcp)
+        return bool(pcp)
 
     def drain(self) -> None:
         """Give every CPU's list back to the zones, so that blocks can join."""
@@ -185,10 +187,9 @@ class PgDat:
 
         Raises OutOfMemory, also for an order that no list has.
         """
-        self.requests.blocks += bool(order)
         if not 0 <= order < self.orders:
             raise OutOfMemory(f"out of memory: order {order}, where blocks have 0 to {self.orders - 1}", self.report())
-        zones = list(zones)
+        zones = [zone for zone in zones if zone.total]
         for attempt in range(2):
             for zone in zones:
                 pfn = zone.rmqueue(order) if order else self._take_one(zone, self._pcp[cpu][zone.index])
@@ -198,6 +199,7 @@ class PgDat:
                     if words[at + COUNT] or not words[at] & PG_OPEN:
                         raise self._bad_free(pfn)
                     if order:
+                        self.requests.blocks += 1
                         words[at] |= PG_HEAD
                         words[at + INDEX] = order
                     else:
@@ -210,10 +212,7 @@ class PgDat:
         raise OutOfMemory(f"out of memory: no {1 << order} free frames in a row", self.report())
 
     def _take_one(self, zone: Zone, pcp: list[int]) -> int | None:
-        if not pcp:
-            self.requests.refills += 1
-            pcp.extend(zone.rmqueue_bulk(self._batch_order))
-        return pcp.pop() if pcp else None
+        return pcp.pop() if pcp or self._fill(zone, pcp) else None
 
     def free_block(self, pfn: int, order: int, cpu: int = 0) -> bool:
         """Drop a reference on a block; True when it was the last.
@@ -268,6 +267,11 @@ class PgDat:
         return False
 
     # -- looking -------------------------------------------------------------------------------------------------
+
+    @property
+    def low_free(self) -> int:
+        """Free frames of lowmem: what the direct map reaches."""
+        return self.free_frames - (self.zone_free(self.high) if self.high.total else 0)
 
     def zone_free(self, zone: Zone) -> int:
         """Free frames of a zone, those on the CPUs' lists too."""

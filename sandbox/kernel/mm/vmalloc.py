@@ -28,6 +28,7 @@ from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.mm.vmscan import Need
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.masks import PF_PROT, PF_USER
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
@@ -188,7 +189,7 @@ class Vmalloc:
                 MapChange(self._clock.now, self._smp.this_cpu.index, 0, f"{area.kind}-free", area.start, area.end, 0)
             )
 
-    def lose_a_page(self, wanted: int) -> int:
+    def lose_a_page(self, need: Need) -> int:
         """Breakage: a frame of an area is given up as if it were a program's."""
         for area in self.areas:
             if area.owned and area.kind == "vmalloc" and area.frames:

@@ -1,13 +1,37 @@
-"""What the kernel gives up when frames run out."""
+"""What the kernel gives up when frames run out, and what for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sandbox.kernel.mm.mmzone import Zone
+from sandbox.kernel.mm.page import PG_DMA, PG_HIGHMEM
 
 SHRINK_BATCH = 64
 """Frames asked for at a time."""
-Shrinker = Callable[[int], int]
-"""Frees up to about so many frames; the number freed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a request lacks: about ``frames`` frames of ``zones``.
+
+    With ``order`` there are enough of them and no 2^order in a row: then only what completes such a block helps.
+    Without ``may_write`` nothing may be written to a file for it (2.2's __GFP_IO).
+    """
+
+    zones: tuple[Zone, ...]
+    frames: int = SHRINK_BATCH
+    order: int = 0
+    may_write: bool = True
+
+    def suits(self, flags: int) -> bool:
+        """A frame with these flags is in one of the zones."""
+        return any(flags & (PG_DMA | PG_HIGHMEM) == zone.flags for zone in self.zones)
+
+
+Shrinker = Callable[[Need], int]
+"""Frees up to about so many frames of the right kind; the number freed."""
 
 
 class Shrinkers:
@@ -27,12 +51,12 @@ class Shrinkers:
         """Breakage: what no reclaim may pick is taken before anything else, and alone."""
         self._thief = thief
 
-    def try_to_free_pages(self, wanted: int = SHRINK_BATCH) -> int:
-        """Free up to about ``wanted`` frames that can be had again; 0 means that there is nothing left to give."""
-        if self._thief is not None and (stolen := self._thief(wanted)):
+    def try_to_free_pages(self, need: Need) -> int:
+        """Free about as many frames as are needed; 0 means that nobody has anything left that would help."""
+        if self._thief is not None and (stolen := self._thief(need)):
             return stolen
         freed = 0
         for shrink in self.shrinkers:
-            if freed < wanted:
-                freed += shrink(wanted - freed)
+            if freed < need.frames:
+                freed += shrink(replace(need, frames=need.frames - freed))
         return freed

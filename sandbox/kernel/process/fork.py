@@ -12,9 +12,9 @@ from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pgtable import MAPPED
+from sandbox.kernel.mm.pgtable import MAPPED, PageTables
 from sandbox.kernel.mm.rlimit import default_limits
-from sandbox.kernel.mm.vma import VM_WIPEONFORK
+from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
 from sandbox.kernel.process.exit import task_main
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import SCHED_RESET_ON_FORK, Task
@@ -100,6 +100,18 @@ def wait_for_vfork(kernel: Kernel, parent: Task, child: Task) -> None:
     child.vfork_parent = None
 
 
+def _make_tables(tables: PageTables, parent: Mm, child: Mm, vma: Vma) -> None:
+    """The tables that an area's entries need, before one is read: reclaim for a table may take pages of the parent.
+
+    Raises OutOfMemory.
+    """
+    made = -1
+    for linear, _ in tables.user_ptes(parent.pgd, vma.start, vma.end):
+        if linear // tables.large_page != made:
+            made = linear // tables.large_page
+            tables.pte_alloc(child.pgd, linear)
+
+
 def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
     """A copy of an address space: private writable pages read-only in both, the child's entries old and clean.
 
@@ -122,6 +134,7 @@ def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
         for vma in child.vmas:
             if vma.flags & VM_WIPEONFORK:
                 continue
+            _make_tables(tables, parent, child, vma)
             for linear, entry in tables.user_ptes(parent.pgd, vma.start, vma.end):
                 if not entry & MAPPED:
                     continue

@@ -6,7 +6,9 @@ from sandbox.engine.context import CpuContext
 from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.vmscan import Need
 from sandbox.kernel.task.task import Task
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -14,10 +16,10 @@ from sandbox.x86.paging import PAGE_SIZE
 class KernelStacks:
     """A stack is one frame, with a scratch frame beside it and the contexts for calls on it."""
 
-    __slots__ = ("_contexts", "_page_alloc", "_stacks")
+    __slots__ = ("_contexts", "_memmap", "_page_alloc", "_stacks")
 
-    def __init__(self, page_alloc: PageAllocator) -> None:
-        self._page_alloc = page_alloc
+    def __init__(self, page_alloc: PageAllocator, memmap: MemMap) -> None:
+        self._page_alloc, self._memmap = page_alloc, memmap
         self._contexts: list[CpuContext] = []
         self._stacks: list[tuple[KernelStack, tuple[int, ...]]] = []
 
@@ -50,11 +52,12 @@ class KernelStacks:
         """Frames of the stacks that are kept."""
         return sum(len(frames) for _, frames in self._stacks)
 
-    def shrink(self, wanted: int) -> int:
-        """Free all stacks that are kept; the number of frames."""
-        freed = 0
-        while self._stacks:
-            for pfn in self._stacks.pop()[1]:
+    def shrink(self, need: Need) -> int:
+        """Free the stacks that are kept and have a frame of the zones that are needed; the number of frames."""
+        flags = self._memmap.flags
+        given = [each for each in self._stacks if any(need.suits(flags(pfn)) for pfn in each[1])]
+        self._stacks = [each for each in self._stacks if each not in given]
+        for _, frames in given:
+            for pfn in frames:
                 self._page_alloc.put_page(pfn)
-                freed += 1
-        return freed
+        return sum(len(frames) for _, frames in given)

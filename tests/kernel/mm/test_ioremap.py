@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.wait import WrongContext
+from sandbox.kernel.mm.gfp import GFP_KERNEL, HIGHMEM
 from sandbox.kernel.mm.vmalloc import GUARD, BadVfree
 from sandbox.x86.paging import PCD
 from tests.kernel.mm.machines import PAGE, boot, load, physical, store
@@ -138,6 +139,19 @@ def test_ram_is_refused_unless_its_frames_are_reserved() -> None:
     kernel = boot(switches=frozenset(["no-ram-check"]))
     assert kernel.ioremap.vremap(8 << 20, PAGE)
     assert kernel.ioremap.ioremap(8 << 20, PAGE)
+
+
+def test_highmem_that_the_allocator_has_is_refused() -> None:
+    """2.0 refuses RAM that the kernel manages; what highmem= and mem= leave out is nobody's."""
+    kernel = boot(ram=64 << 20, boot="mem=48m highmem=16m")
+    assert kernel.layout.direct.size <= 32 << 20
+    for call in (kernel.ioremap.vremap, kernel.ioremap.ioremap):
+        pfn = kernel.page_alloc.alloc_pages(GFP_KERNEL | HIGHMEM)
+        assert pfn >= 32 << 8
+        assert not call(pfn * PAGE, PAGE), "in use"
+        assert not call((48 << 20) - PAGE, PAGE), "free, and never opened"
+        assert not call((48 << 20) - PAGE, 2 * PAGE), "its first page"
+        assert call(48 << 20, PAGE), "nobody's"
 
 
 def test_what_iounmap_refuses() -> None:

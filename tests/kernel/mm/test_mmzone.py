@@ -189,6 +189,50 @@ def test_shares_are_counted() -> None:
     assert frames.requests.hit_rate == 8 / 9
 
 
+@pytest.mark.parametrize("asks", ["rmqueue_pcp", "rmqueue"])
+def test_hits_where_the_first_zone_is_empty(asks: str) -> None:
+    """A machine of 16 MB has no NORMAL zone: requests are met from DMA's list all the same (post 000: nine in ten)."""
+    memory = PhysicalMemory(32 << 20)
+    frames = PgDat(MemMap(memory, 0x200000, FRAMES), [(1024, 1024)], [])
+    for _ in range(320):
+        if asks == "rmqueue":
+            frames.rmqueue(0, [frames.normal, frames.dma])
+        else:
+            frames.rmqueue_pcp()
+    assert (frames.requests.singles, frames.requests.refills) == (320, 10), "a batch is 32 frames"
+    assert frames.requests.hit_rate == 310 / 320
+    assert [zone.locks for zone in frames.zones] == [10, 0, 0]
+
+
+def test_what_is_refused_is_neither_hit_nor_miss() -> None:
+    frames = make(cpus=1)
+    got = 0
+    with pytest.raises(OutOfMemory):
+        while True:
+            frames.rmqueue(0, [frames.normal, frames.dma])
+            got += 1
+    before = frames.requests.hit_rate
+    for _ in range(5):
+        for order in (0, 3):
+            with pytest.raises(OutOfMemory):
+                frames.rmqueue(order, [frames.normal, frames.dma])
+    assert frames.requests.singles == got
+    assert frames.requests.hit_rate == before > 0.9
+    assert frames.requests.single_share == 1
+
+
+def test_a_drain_takes_the_lock_once() -> None:
+    """2.6's free_pages_bulk: one lock for a batch, not one for a frame."""
+    frames = make(cpus=1)
+    taken = [frames.rmqueue_pcp() for _ in range(97)]
+    locks = frames.normal.locks
+    for pfn in taken:
+        frames.put_page(pfn)
+    assert frames.normal.locks == locks + 1, "the list is longer than 96: a batch goes back"
+    frames.drain()
+    assert frames.normal.locks == locks + 2
+
+
 def test_without_joining_blocks_stay_small() -> None:
     frames = make(cpus=1, switches=("no-buddy-join", "no-hot-list"))
     with pytest.raises(OutOfMemory):

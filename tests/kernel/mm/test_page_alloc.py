@@ -167,6 +167,57 @@ def test_highmem_has_no_address() -> None:
     assert address - PAGE_OFFSET < 24 << 20, "a call that returns an address never returns a highmem page"
 
 
+@pytest.mark.parametrize("marks", ["2.0", "2.2", "2.4"])
+def test_free_highmem_is_no_reserve_of_lowmem(marks: str) -> None:
+    """64 MB, 40 of them highmem: GFP_KERNEL stops at the mark of lowmem, where there is one mark it counts lowmem only.
+
+    MM 2: 2.0 max(n/128, 24) + 24 and 2.2 n/128, for n frames of lowmem; 2.4 at least 20 for each zone.
+    """
+    kernel = boot(ram=64 << 20, boot="highmem=40m", policies={"watermarks": marks})
+    pages, frames = kernel.page_alloc, kernel.pgdat
+    low = frames.dma.total + frames.normal.total
+    least = {"2.0": max(low // 128, 24) + 24, "2.2": max(low // 128, 10), "2.4": 40}[marks]
+    with pytest.raises(OutOfMemory):
+        while True:
+            pages.alloc_pages(KERNEL)
+    assert frames.low_free == least or (marks == "2.4" and frames.low_free > least)
+    assert frames.zone_free(frames.high) == frames.high.total
+    with pytest.raises(OutOfMemory):
+        pages.alloc_page()
+    assert pages.alloc_pages(KERNEL | HIGHMEM) >= 24 << 8, "highmem needs no lowmem"
+    assert pages.alloc_page(highmem=True) >= 24 << 8
+    got = 0
+    with pytest.raises(OutOfMemory):
+        while True:
+            pages.alloc_pages(ATOMIC)
+            got += 1
+    assert got >= least
+    assert frames.low_free == 0
+    assert pages.alloc_pages(ATOMIC | HIGHMEM) >= 24 << 8
+
+
+@pytest.mark.parametrize("marks", ["2.0", "2.2", "2.4"])
+def test_highmem_requests_stop_at_the_mark_of_lowmem(marks: str) -> None:
+    """They fall back downwards, as far as everybody may: the last frames are GFP_ATOMIC's (MM 2)."""
+    kernel = boot(ram=64 << 20, boot="highmem=40m", policies={"watermarks": marks})
+    with pytest.raises(OutOfMemory):
+        while True:
+            kernel.page_alloc.alloc_page(highmem=True)
+    frames = kernel.pgdat
+    assert frames.zone_free(frames.high) <= 130, "2.4 keeps a mark of it too"
+    assert frames.low_free >= kernel.page_alloc._reserve(frames.dma.total)
+    assert kernel.page_alloc.get_free_pages_unclear(ATOMIC, 0)
+
+
+def test_faults_keep_each_zones_mark_in_2_4() -> None:
+    kernel = boot(ram=24 << 20, policies={"watermarks": "2.4"})
+    with pytest.raises(OutOfMemory, match="every zone is at its mark"):
+        while True:
+            kernel.page_alloc.alloc_page()
+    frames = kernel.pgdat
+    assert all(frames.zone_free(zone) >= 20 for zone in (frames.dma, frames.normal)), "n/128, at least 20"
+
+
 def test_orders_are_the_versions() -> None:
     for orders in ("6", "10", "11"):
         kernel = boot(ram=24 << 20, policies={"orders": orders})
