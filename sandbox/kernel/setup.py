@@ -13,7 +13,18 @@ from sandbox.engine.exits import Halt
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.arch.vmlinux import KernelImage
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.base.layout import FIXADDR_END, FIXADDR_START, KERNEL_LOAD, PAGE_OFFSET, PKMAP_BASE, Layout, plan
+from sandbox.kernel.base.layout import (
+    FIXADDR_END,
+    FIXADDR_START,
+    KERNEL_LOAD,
+    KSTACK_BASE,
+    KSTACK_END,
+    PAGE_OFFSET,
+    PKMAP_BASE,
+    Layout,
+    kstack_page,
+    plan,
+)
 from sandbox.kernel.mm.bootmem import (
     BootMemory,
     BootOptions,
@@ -85,17 +96,20 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
     kernel_pgd = tables.kernel_pgd = tables.new_pgd(None)
     _direct_map(tables, kernel_pgd, lowmem, config, image, options.large_pages)
     tables.pte_alloc(kernel_pgd, PKMAP_BASE, user=False)
-    for linear in range(FIXADDR_START, FIXADDR_END, tables.large_page):
+    fixed = (*range(KSTACK_BASE, KSTACK_END, tables.large_page), *range(FIXADDR_START, FIXADDR_END, tables.large_page))
+    for linear in fixed:
         tables.pte_alloc(kernel_pgd, linear, user=False)
 
     model = _memory_model(memory, start, ranges, tables, kernel_pgd, layout, config)
     zero_page = start.take("zero page", PAGE_SIZE) // PAGE_SIZE
-    stacks = [_cpu_page(memory, start, cpu) for cpu in cpus]
+    for cpu in cpus:
+        _cpu_page(memory, start, cpu)
+        _boot_stacks(start, cpu, tables, kernel_pgd)
     unreserved = start.memory_start
     for name, size in options.reservations:
         start.take(name, size)
-    for cpu, stack in zip(cpus, stacks, strict=True):
-        _start(cpu, tables, kernel_pgd, stack, config, image)
+    for cpu in cpus:
+        _start(cpu, tables, kernel_pgd, config, image)
     tables.clear_directory(kernel_pgd, 0)
     words = {
         **model.guest_words(),
@@ -196,11 +210,20 @@ def _direct_map(
     tables.set_large(pgd, 0, P | RW | A | D)
 
 
-def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> int:
-    """One page with GDT, TSS and their pseudo-descriptors, and three stack pages; the stacks' physical address."""
+def _boot_stacks(start: BootMemory, cpu: KernelCpu, tables: PageTables, pgd: int) -> None:
+    """The stacks of a CPU without a task and of its interrupts, each above a page that is never there."""
+    frames = start.take(f"boot stacks of CPU {cpu.index}", 2 * PAGE_SIZE)
+    for number, stack in enumerate((cpu.idle, cpu.ipi)):
+        linear = kstack_page(2 * cpu.index + number)
+        entry = frames + number * PAGE_SIZE | P | RW | A | D | G | tables.nx
+        tables.map_page(pgd, linear, entry, user=False)
+        stack.stack_top = linear + PAGE_SIZE
+
+
+def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> None:
+    """One page with GDT, TSS and their pseudo-descriptors."""
     page = start.take(f"GDT and TSS of CPU {cpu.index}", PAGE_SIZE)
     memory.declare(Reason.TABLE, page, PAGE_SIZE)
-    stacks = start.take(f"boot stacks of CPU {cpu.index}", 2 * PAGE_SIZE)
     gdt = [0] * (GDT_BYTES // 8)
     gdt[2] = _FLAT | 0x9A << 40
     gdt[3] = _FLAT | 0x92 << 40
@@ -208,7 +231,7 @@ def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> int:
     gdt[5] = _FLAT | 0xF2 << 40
     gdt[9] = SegmentDescriptor(PAGE_OFFSET + page + TSS_OFFSET, TSS_BYTES - 1, FLAG_PRESENT | TYPE_TSS32 << 8).encode()
     tss = bytearray(TSS_BYTES)
-    struct.pack_into("<II", tss, 4, PAGE_OFFSET + stacks + PAGE_SIZE, 0x18)
+    struct.pack_into("<II", tss, 4, kstack_page(2 * cpu.index) + PAGE_SIZE, 0x18)
     struct.pack_into("<H", tss, 102, TSS_BYTES)
     linear = PAGE_OFFSET + page
     descriptors = struct.pack("<HI2xHI", GDT_BYTES - 1, linear, 0, linear)
@@ -216,12 +239,9 @@ def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> int:
     memory.host_write(page + TSS_OFFSET, bytes(tss), Reason.TABLE)
     memory.host_write(page + DESCRIPTORS_OFFSET, descriptors, Reason.TABLE)
     cpu.gdt, cpu.tss = page, page + TSS_OFFSET
-    cpu.idle.stack_top = PAGE_OFFSET + stacks + PAGE_SIZE
-    cpu.ipi.stack_top = PAGE_OFFSET + stacks + 2 * PAGE_SIZE
-    return stacks
 
 
-def _start(cpu: KernelCpu, tables: PageTables, pgd: int, stack: int, config: KernelConfig, image: KernelImage) -> None:
+def _start(cpu: KernelCpu, tables: PageTables, pgd: int, config: KernelConfig, image: KernelImage) -> None:
     """Run ``startup_32`` at its physical address; afterwards the CPU's state is every ring-0 context's template."""
     context = cpu.vcpu.context
     pae = config.paging == "pae"
@@ -232,7 +252,7 @@ def _start(cpu: KernelCpu, tables: PageTables, pgd: int, stack: int, config: Ker
     context.esi = PAGE_OFFSET + cpu.gdt + DESCRIPTORS_OFFSET
     context.edi = context.esi + 8
     context.ebp = TSS_SELECTOR
-    context.esp = PAGE_OFFSET + stack + PAGE_SIZE
+    context.esp = cpu.idle.stack_top
     context.eip = image.routines.startup_32 - PAGE_OFFSET
     exit_ = cpu.vcpu.run(1000)
     if type(exit_) is not Halt:

@@ -122,7 +122,7 @@ class MachineSession:
         kernel = self.kernel
         return {
             "pieces of kmalloc": kernel.kmalloc.live,
-            "areas": sum(area.kind != "mem_map" for area in kernel.vmalloc.areas),
+            "areas": sum(area.kind not in ("mem_map", "kernel stacks") for area in kernel.vmalloc.areas),
             "devices": self.system.devices.live,
             "interrupt handlers": len(kernel.irq.handlers),
         }

@@ -170,6 +170,20 @@ class Vmalloc:
             self._highmem.clear_highpage(pfn)
         return start, area.frames
 
+    def reserve_addresses(self, kind: str, size: int) -> int:
+        """Linear address of a range without frames, kept for ever, whose tables every directory has.
+
+        The caller stores the entries.  Raises OutOfMemory.
+        """
+        at, start = self.get_vm_area(size + GUARD)
+        if not start:
+            raise OutOfMemory(f"out of memory: no {size} bytes of kernel addresses for {kind}", self.report())
+        for linear in range(start, start + size, PAGE_SIZE):
+            self._tables.pte_alloc(self._tables.kernel_pgd, linear, user=False)
+        self.sync_all(start, start + size)
+        self._enter(at, Area(start, start + size, (), kind, owned=False))
+        return start
+
     def vfree(self, address: int) -> None:
         """Give an area back; 0 is nothing.  Raises BadVfree, and WrongContext in an interrupt."""
         if not address:

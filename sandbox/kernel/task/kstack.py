@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from sandbox.engine.context import CpuContext
-from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
+from sandbox.kernel.arch.cpu import KernelCpu, KernelStack, Smp
 from sandbox.kernel.base.inject import OutOfMemory
-from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.base.layout import KSTACK_BASE, KSTACK_END, KSTACKS, kstack_page
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.kernel.task.task import Task
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_SIZE, RW, A, D, G, P
 
 
 class KernelStacks:
-    """A stack is one frame, with a scratch frame beside it and the contexts for calls on it."""
+    """A stack is one frame, with a scratch frame beside it and the contexts for calls on it.
 
-    __slots__ = ("_contexts", "_page_alloc", "_stacks")
+    It is mapped once more in a region of its own, where the page below it is never there: in the direct map an
+    overflow would store into whatever frame comes before (VMAP_STACK, Linux 4.9, has them in vmalloc space for that).
+    The region's page tables are there from boot on, so that every directory has them and a push never faults lazily;
+    those of further regions are entered everywhere when one is made.
+    """
 
-    def __init__(self, page_alloc: PageAllocator) -> None:
-        self._page_alloc = page_alloc
+    __slots__ = ("_contexts", "_page_alloc", "_pages", "_smp", "_stacks", "_tables", "_tlb", "_vmalloc")
+
+    def __init__(self, page_alloc: PageAllocator, tables: PageTables, tlb: Tlb, smp: Smp, vmalloc: Vmalloc) -> None:
+        self._page_alloc, self._tables, self._tlb, self._smp, self._vmalloc = page_alloc, tables, tlb, smp, vmalloc
+        self._pages = [kstack_page(number) for number in range(KSTACKS - 1, 2 * len(smp.cpus) - 1, -1)]
+        """Linear addresses without a stack, the next one last; each CPU has two stacks from boot on."""
         self._contexts: list[CpuContext] = []
         self._stacks: list[tuple[KernelStack, tuple[int, ...]]] = []
 
@@ -25,13 +36,32 @@ class KernelStacks:
         """A stack, and its two frames.  Raises OutOfMemory."""
         if self._stacks:
             return self._stacks.pop()
+        if not self._pages:
+            self._another_region()
         stack = self._page_alloc.alloc_page()
         try:
             frames = (stack, self._page_alloc.alloc_page())
         except OutOfMemory:
             self._page_alloc.put_page(stack)
             raise
-        return KernelStack(PAGE_OFFSET + (stack + 1) * PAGE_SIZE), frames
+        return KernelStack(self._map(stack) + PAGE_SIZE), frames
+
+    def _another_region(self) -> None:
+        """Addresses for as many stacks again.  Raises OutOfMemory."""
+        base = self._vmalloc.reserve_addresses("kernel stacks", KSTACK_END - KSTACK_BASE)
+        self._pages = [kstack_page(number, base) for number in range(KSTACKS - 1, -1, -1)]
+
+    def _map(self, pfn: int) -> int:
+        """Give a frame its address as a stack.  What was not present needs no flush."""
+        tables, linear = self._tables, self._pages.pop()
+        tables.map_page(tables.kernel_pgd, linear, tables.pfn_pte(pfn, P | RW | A | D | G | tables.nx), user=False)
+        return linear
+
+    def _unmap(self, stack: KernelStack) -> None:
+        """Take the address away; every CPU has to forget it before the frame is somebody else's."""
+        linear = stack.stack_top - PAGE_SIZE
+        self._tables.map_page(self._tables.kernel_pgd, linear, 0, user=False)
+        self._pages.append(linear)
 
     def new_context(self, cpu: KernelCpu) -> CpuContext:
         """A context in the state after boot on a CPU."""
@@ -43,7 +73,11 @@ class KernelStacks:
     def keep(self, task: Task) -> None:
         """A task is gone: its stack and context are there for the next."""
         self._contexts.append(task.context)
-        self._stacks.append((task.kstack, task.stack_frames))
+        self.put_kstack(task.kstack, task.stack_frames)
+
+    def put_kstack(self, stack: KernelStack, frames: tuple[int, ...]) -> None:
+        """Nobody runs on a stack any more."""
+        self._stacks.append((stack, frames))
 
     @property
     def spare_frames(self) -> int:
@@ -52,9 +86,12 @@ class KernelStacks:
 
     def shrink(self, wanted: int) -> int:
         """Free all stacks that are kept; the number of frames."""
-        freed = 0
-        while self._stacks:
-            for pfn in self._stacks.pop()[1]:
-                self._page_alloc.put_page(pfn)
-                freed += 1
-        return freed
+        stacks, self._stacks = self._stacks, []
+        for stack, _ in stacks:
+            self._unmap(stack)
+        if stacks:
+            self._tlb.flush_tlb_all(self._smp.this_cpu)
+        frames = [pfn for _, each in stacks for pfn in each]
+        for pfn in frames:
+            self._page_alloc.put_page(pfn)
+        return len(frames)

@@ -278,10 +278,41 @@ def test_devices_come_and_go(run: Run) -> None:
     assert found[3:] == [-14, -22, -22, -EBUSY, 0, 0, -19]
 
 
-def test_a_stack_that_overflows(build: Build) -> None:
+@pytest.mark.parametrize("paging", ["legacy", "pae"])
+def test_a_stack_that_overflows(build: Build, paging: str) -> None:
+    """It stops at the guard page, before a byte of anything else is stored (VMAP_STACK, Linux 4.9)."""
     text = ".globl init_module\ninit_module: sub esp, 500\n call init_module\n"
-    with pytest.raises(GuestKernelBug, match=r"kernel stack overflow, \d+ KB deep where there are 4"):
+    with pytest.raises(GuestKernelBug, match=r"kernel stack overflow under init_module \[m\].*guard page.*not-present"):
+        load(build(text), paging=paging)
+
+
+@pytest.mark.parametrize("kilobytes", [5, 53, 200])
+def test_a_frame_that_steps_over_the_guard_page(build: Build, kilobytes: int) -> None:
+    """Stacks are far apart while there are few: 53 KB and 200 KB were once stored into other frames."""
+    text = f".globl init_module\ninit_module: sub esp, {kilobytes << 10}\n mov dword ptr [esp], 1\n xor eax, eax\n"
+    with pytest.raises(GuestKernelBug, match=r"kernel stack overflow.*guard page.*not-present"):
         load(build(text))
+
+
+def test_a_handlers_stack_has_a_guard_page_too(build: Build) -> None:
+    text = """.globl init_module
+init_module: push offset deep
+ push 0x40
+ call request_irq
+ add esp, 8
+ push 4096
+ push 0x80000000
+ call vremap
+ add esp, 8
+ mov dword ptr [eax+0x10], 0x40
+ mov dword ptr [eax+0x14], 1
+ xor eax, eax
+ ret
+deep: sub esp, 500
+ call deep
+"""
+    with pytest.raises(GuestKernelBug, match=r"kernel stack overflow under deep \[m\].*guard page"):
+        load(build(text), devices=("card",))
 
 
 def test_hlt_is_no_way_to_return(build: Build) -> None:
