@@ -217,7 +217,7 @@ def _boot_stacks(start: BootMemory, cpu: KernelCpu, tables: PageTables, pgd: int
         linear = kstack_page(2 * cpu.index + number)
         entry = frames + number * PAGE_SIZE | P | RW | A | D | G | tables.nx
         tables.map_page(pgd, linear, entry, user=False)
-        stack.stack_top = linear + PAGE_SIZE
+        stack.stack_top, stack.frame = linear + PAGE_SIZE, frames // PAGE_SIZE + number
 
 
 def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> None:

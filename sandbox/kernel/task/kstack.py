@@ -44,7 +44,7 @@ class KernelStacks:
         except OutOfMemory:
             self._page_alloc.put_page(stack)
             raise
-        return KernelStack(self._map(stack) + PAGE_SIZE), frames
+        return KernelStack(self._map(stack) + PAGE_SIZE, stack), frames
 
     def _another_region(self) -> None:
         """Addresses for as many stacks again.  Raises OutOfMemory."""
