@@ -36,8 +36,12 @@ GUARD = PAGE_SIZE
 PROT_KERNEL, PROT_RUN = 3, 4
 
 
+ANYBODYS = ("vmalloc", "vremap", "ioremap")
+"""Kinds of areas that a module may free; modules, arrays of struct page and kernel stacks are the kernel's."""
+
+
 class BadVfree(SandboxError):
-    """vfree of an address that no area begins at: freed already, inside an area, or never vmalloc's."""
+    """vfree of an address that no area begins at (freed already, inside one, never vmalloc's), or of the kernel's."""
 
     exit_status = 3
 
@@ -185,9 +189,12 @@ class Vmalloc:
         return start
 
     def vfree(self, address: int) -> None:
-        """Give an area back; 0 is nothing.  Raises BadVfree, and WrongContext in an interrupt."""
-        if not address:
-            return
+        """Give back what somebody asked for; 0 is nothing.  Raises BadVfree, and WrongContext in an interrupt."""
+        if address:
+            self.release(address, ANYBODYS)
+
+    def release(self, address: int, kinds: Sequence[str]) -> None:
+        """Give an area of certain kinds back.  Raises as ``vfree``."""
         if self._sched.in_atomic():
             raise WrongContext(f"vfree({address:#010x}) in an interrupt: other CPUs are told to flush")
         at = bisect_right(self.areas, address, key=lambda area: area.start) - 1
@@ -195,6 +202,8 @@ class Vmalloc:
         if area is None or area.start != address:
             inside = f", inside the area {area.start:#010x}-{area.end:#010x}" if area and address < area.end else ""
             raise BadVfree(f"vfree({address:#010x}): no area begins there{inside}", self.report())
+        if area.kind not in kinds:
+            raise BadVfree(f"vfree({address:#010x}): a live area of the kernel's own ({area.kind})", self.report())
         del self.areas[at]
         self._unmap(area.start, list(area.frames), area.owned)
         if self._bus.active:

@@ -294,6 +294,15 @@ def test_a_frame_that_steps_over_the_guard_page(build: Build, kilobytes: int) ->
         load(build(text))
 
 
+@pytest.mark.parametrize("uses", [0, 1])
+def test_vfree_of_a_module_that_is_loaded(build: Build, uses: int) -> None:
+    """Its own area, whether its use count says so or not: it goes when it is unloaded."""
+    text = ".globl init_module\ninit_module: push offset init_module\n call vfree\n pop eax\n xor eax, eax\n ret\n"
+    text += f".data\n.globl mod_use_count_\nmod_use_count_: .long {uses}\n"
+    with pytest.raises(GuestKernelBug, match=r"vfree\(0xc1400000\): a live area of the kernel's own \(module\)"):
+        load(build(text))
+
+
 def test_a_handlers_stack_has_a_guard_page_too(build: Build) -> None:
     text = """.globl init_module
 init_module: push offset deep
