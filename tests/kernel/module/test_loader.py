@@ -263,6 +263,27 @@ def test_from_a_program(run: Run, build: Build) -> None:
     assert found[9:] == [0, -9, -22]
 
 
+@pytest.mark.parametrize(("deletes", "left"), [(True, "m: left behind: 4 frames"), (False, "")])
+def test_what_a_program_loads_and_unloads(run: Run, build: Build, deletes: bool, left: str) -> None:
+    """It may leave nothing behind either; while it is loaded, what it holds is its own."""
+    data = build(
+        ".globl init_module\ninit_module: push 2\n push 3\n call __get_free_pages\n add esp, 8\n xor eax, eax\n ret\n"
+    )
+    body = """_start: sys open, "offset path", 0, 0
+        mov ebx, eax
+        mov ecx, offset empty
+        xor edx, edx
+        mov eax, 350            # finit_module
+        int 0x80
+        mov ebp, eax
+"""
+    remove = "        mov eax, 129            # delete_module\n mov ebx, offset name\n xor ecx, ecx\n int 0x80\n or ebp, eax\n"
+    body += remove * deletes
+    body += '        sys exit, ebp\n.data\nempty: .byte 0\nname: .asciz "m"\npath: .asciz "/m.o"\n'
+    result = run(body, files={"/m.o": data})
+    assert (result.error, result.status) == (left, 0)
+
+
 def test_devices_come_and_go(run: Run) -> None:
     data = resolve(IMAGES / "busy").data
     found, _ = results(
