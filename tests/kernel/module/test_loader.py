@@ -277,7 +277,7 @@ def test_what_a_program_loads_and_unloads(run: Run, build: Build, deletes: bool,
         int 0x80
         mov ebp, eax
 """
-    remove = "        mov eax, 129            # delete_module\n mov ebx, offset name\n xor ecx, ecx\n int 0x80\n or ebp, eax\n"
+    remove = "mov eax, 129; mov ebx, offset name; xor ecx, ecx; int 0x80; or ebp, eax  # delete_module\n"
     body += remove * deletes
     body += '        sys exit, ebp\n.data\nempty: .byte 0\nname: .asciz "m"\npath: .asciz "/m.o"\n'
     result = run(body, files={"/m.o": data})
