@@ -100,6 +100,7 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
     for linear in fixed:
         tables.pte_alloc(kernel_pgd, linear, user=False)
 
+    _map_init(tables, kernel_pgd, image)
     model = _memory_model(memory, start, ranges, tables, kernel_pgd, layout, config)
     zero_page = start.take("zero page", PAGE_SIZE) // PAGE_SIZE
     for cpu in cpus:
@@ -153,22 +154,22 @@ def _free_initmem(
     image: KernelImage,
     start: BootMemory,
 ) -> list[tuple[int, int]]:
-    """Fill the code that only boot needed with INT3, take its right to be executed, and give its frames away.
+    """Fill the code that only boot needed with INT3, unmap its addresses, and give its frames away.
 
-    Under two-level paging there is no such right: the fill has to do.
+    Nobody gets these addresses again: in the direct map the frames have others, so that a call into init code faults
+    with every format of tables, whatever its frames hold by then.
     """
-    first, end = image.routines.init_start, image.routines.init_end
+    first, end, physical = image.routines.init_start, image.routines.init_end, image.init_load
     cpus[0].call(image.routines.poison, eax=0xCCCCCCCC, ecx=(end - first) // 4, edi=first)
     for linear in range(first, end, PAGE_SIZE):
-        place = tables.pte_alloc(pgd, linear, user=False)
-        tables.set_pte(place, tables.read(place) | tables.nx)
+        tables.map_page(pgd, linear, 0, user=False)
     for cpu in cpus:
         cpu.call(cpu.routines.flush_tlb_all)
         cpu.vcpu.drop_all_code()
-    memory.withdraw(first - PAGE_OFFSET, end - first)
+    memory.withdraw(physical, end - first)
     name, kernel_start, _ = start.taken[0]
-    start.taken[0] = (name, kernel_start, first - PAGE_OFFSET)
-    return [((first - PAGE_OFFSET) // PAGE_SIZE, (end - first) // PAGE_SIZE)]
+    start.taken[0] = (name, kernel_start, physical)
+    return [(physical // PAGE_SIZE, (end - first) // PAGE_SIZE)]
 
 
 def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> PageTables:
@@ -198,16 +199,23 @@ def _direct_map(
     flags = P | RW | A | D | G | (US if config.broken("no-supervisor") else 0)
     large = tables.large_page
     text = range(image.start - PAGE_OFFSET, image.routines.text_end - PAGE_OFFSET)
-    init = range(image.routines.init_start - PAGE_OFFSET, image.routines.init_end - PAGE_OFFSET)
     small_end = -(-(KERNEL_LOAD + len(image.text)) // large) * large
     for physical in range(0, lowmem, large):
         if physical < small_end or physical + large > lowmem or not large_pages:
             run = range(physical, min(physical + large, lowmem), PAGE_SIZE)
-            entries = [at | flags | (0 if at in text or at in init else tables.nx) for at in run]
+            entries = [at | flags | (0 if at in text else tables.nx) for at in run]
             tables.set_ptes(tables.pte_alloc(pgd, PAGE_OFFSET + physical, user=bool(flags & US)), entries)
         else:
             tables.set_large(pgd, PAGE_OFFSET + physical, physical | flags | tables.nx)
     tables.set_large(pgd, 0, P | RW | A | D)
+
+
+def _map_init(tables: PageTables, pgd: int, image: KernelImage) -> None:
+    """The code that only boot needs, at the addresses that it is linked to, in the fixmap."""
+    routines = image.routines
+    for linear in range(routines.init_start, routines.init_end, PAGE_SIZE):
+        physical = image.init_load + linear - routines.init_start
+        tables.map_page(pgd, linear, physical | P | RW | A | D, user=False)
 
 
 def _boot_stacks(start: BootMemory, cpu: KernelCpu, tables: PageTables, pgd: int) -> None:
@@ -253,7 +261,7 @@ def _start(cpu: KernelCpu, tables: PageTables, pgd: int, config: KernelConfig, i
     context.edi = context.esi + 8
     context.ebp = TSS_SELECTOR
     context.esp = cpu.idle.stack_top
-    context.eip = image.routines.startup_32 - PAGE_OFFSET
+    context.eip = image.routines.startup_32 - image.routines.init_start + image.init_load
     exit_ = cpu.vcpu.run(1000)
     if type(exit_) is not Halt:
         raise BootFailed(f"CPU {cpu.index} did not boot: {exit_}")

@@ -10,7 +10,7 @@ memory directly, 100 MB for dynamic mappings, the rest for vmalloc::
        ...    vmalloc            what is left
     FF000000  pkmap              4 MB: the kmap pool (1024 slots, PAE uses the first 512)
     FF400000  kernel stacks      4 MB: a page each, and below it one that is never there
-    FF800000  fixmap             8 MB: kmap_atomic windows and other fixed slots
+    FF800000  fixmap             8 MB: kmap_atomic windows, and until boot is over the code that only boot needs
 
 Every region is a multiple of 4 MB, so that no page-directory entry of either format belongs to two.  Machines with
 less RAM have a smaller direct map and kva pool; the order stays.
