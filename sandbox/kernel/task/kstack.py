@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sandbox.engine.context import CpuContext
 from sandbox.kernel.arch.cpu import KernelCpu, KernelStack, Smp
 from sandbox.kernel.base.inject import OutOfMemory
@@ -23,12 +25,14 @@ class KernelStacks:
     those of further regions are entered everywhere when one is made.
     """
 
-    __slots__ = ("_contexts", "_page_alloc", "_pages", "_smp", "_stacks", "_tables", "_tlb", "_vmalloc")
+    __slots__ = ("_contexts", "_fresh", "_page_alloc", "_pages", "_smp", "_stacks", "_tables", "_tlb", "_vmalloc")
 
     def __init__(self, page_alloc: PageAllocator, tables: PageTables, tlb: Tlb, smp: Smp, vmalloc: Vmalloc) -> None:
         self._page_alloc, self._tables, self._tlb, self._smp, self._vmalloc = page_alloc, tables, tlb, smp, vmalloc
-        self._pages = [kstack_page(number) for number in range(KSTACKS - 1, 2 * len(smp.cpus) - 1, -1)]
-        """Linear addresses without a stack, the next one last; each CPU has two stacks from boot on."""
+        self._fresh: Iterator[int] = map(kstack_page, range(2 * len(smp.cpus), KSTACKS))
+        """Linear addresses that no stack has had yet; each CPU has two stacks from boot on."""
+        self._pages: list[int] = []
+        """Linear addresses that were given back."""
         self._contexts: list[CpuContext] = []
         self._stacks: list[tuple[KernelStack, tuple[int, ...]]] = []
 
@@ -36,26 +40,34 @@ class KernelStacks:
         """A stack, and its two frames.  Raises OutOfMemory."""
         if self._stacks:
             return self._stacks.pop()
-        if not self._pages:
-            self._another_region()
-        stack = self._page_alloc.alloc_page()
+        linear = self._address()
+        frames: list[int] = []
         try:
-            frames = (stack, self._page_alloc.alloc_page())
+            frames += [self._page_alloc.alloc_page()]
+            frames += [self._page_alloc.alloc_page()]
         except OutOfMemory:
-            self._page_alloc.put_page(stack)
+            self._pages.append(linear)
+            for pfn in frames:
+                self._page_alloc.put_page(pfn)
             raise
-        return KernelStack(self._map(stack) + PAGE_SIZE, stack), frames
+        self._map(linear, frames[0])
+        return KernelStack(linear + PAGE_SIZE, frames[0]), tuple(frames)
 
-    def _another_region(self) -> None:
-        """Addresses for as many stacks again.  Raises OutOfMemory."""
-        base = self._vmalloc.reserve_addresses("kernel stacks", KSTACK_END - KSTACK_BASE)
-        self._pages = [kstack_page(number, base) for number in range(KSTACKS - 1, -1, -1)]
-
-    def _map(self, pfn: int) -> int:
-        """Give a frame its address as a stack.  What was not present needs no flush."""
-        tables, linear = self._tables, self._pages.pop()
-        tables.map_page(tables.kernel_pgd, linear, tables.pfn_pte(pfn, P | RW | A | D | G | tables.nx), user=False)
+    def _address(self) -> int:
+        """Where the next stack goes; when the region is full, in another one.  Raises OutOfMemory."""
+        if self._pages:
+            return self._pages.pop()
+        linear = next(self._fresh, 0)
+        if not linear:
+            base = self._vmalloc.reserve_addresses("kernel stacks", KSTACK_END - KSTACK_BASE)
+            self._fresh = (kstack_page(number, base) for number in range(KSTACKS))
+            linear = next(self._fresh)
         return linear
+
+    def _map(self, linear: int, pfn: int) -> None:
+        """Give a frame its address as a stack.  What was not present needs no flush."""
+        tables = self._tables
+        tables.map_page(tables.kernel_pgd, linear, tables.pfn_pte(pfn, P | RW | A | D | G | tables.nx), user=False)
 
     def _unmap(self, stack: KernelStack) -> None:
         """Take the address away; every CPU has to forget it before the frame is somebody else's."""
