@@ -9,7 +9,7 @@
         .intel_syntax noprefix
         .include "kernel.inc"
 
-# Needed once: these pages go back to the allocator when every CPU has come up.
+# Needed once: these pages go back to the allocator when every CPU has come up, and their addresses are unmapped.
         .section .init.text, "ax"
 
         .globl  startup_32
@@ -103,7 +103,7 @@ start_thread:
         xor     ebp, ebp
         iretd
 
-# The 2 MB or 4 MB pages that hold init code are split before this: eax is 0xCC four times, ecx words, edi where.
+# Init code is overwritten before its pages are somebody else's: eax is 0xCC four times, ecx words, edi where.
         .globl  poison
 poison:
         cld

@@ -18,35 +18,50 @@ high_memory:    .long 0         # linear address behind the direct map
 
         .text
 
+# The rule of pfn_valid that needs no look at the structure: eax is a frame number, afterwards the address of its struct
+# page; to \bad when the model describes no such frame.  It changes ecx and edx.
+        .macro  struct_page_of bad
+        cmp     eax, [max_pfn]
+        jae     \bad
+        mov     edx, eax
+        shl     edx, 5
+        cmp     dword ptr [mem_model], 1
+        je      .Lsparse\@
+        mov     eax, [mem_map]
+        jb      .Lfound\@
+        mov     eax, [vmem_map]
+        jmp     .Lfound\@
+.Lsparse\@:
+        mov     ecx, [section_shift]
+        shr     eax, cl
+        mov     ecx, [mem_section]
+        mov     eax, [ecx+eax*4]
+        test    al, 2
+        jz      \bad
+        and     eax, -4
+.Lfound\@:
+        add     eax, edx
+        .endm
+
 # int pfn_valid(pfn)
         .globl  pfn_valid
 pfn_valid:
         mov     eax, [esp+4]
-        cmp     eax, [max_pfn]
-        jae     9f
+        struct_page_of 9f
         cmp     dword ptr [mem_model], 1
-        ja      pfn_valid_walk
-        jb      8f
-        mov     ecx, [section_shift]
-        shr     eax, cl
-        mov     edx, [mem_section]
-        test    byte ptr [edx+eax*4], 2
-        jz      9f
+        ja      walk
 8:      mov     eax, 1
         ret
 9:      xor     eax, eax
         ret
 
-# The same for the virtual map, through the tables of swapper_pg_dir: a directory that has not heard of the range yet
-# must not make it invalid.
+# The same through the tables of swapper_pg_dir, in every model: a directory that has not heard of the virtual map's
+# range yet must not make it invalid.
         .globl  pfn_valid_walk
 pfn_valid_walk:
         mov     eax, [esp+4]
-        cmp     eax, [max_pfn]
-        jae     9b
-        shl     eax, 5
-        add     eax, [vmem_map]
-        mov     ecx, [swapper_pg_dir]
+        struct_page_of 9b
+walk:   mov     ecx, [swapper_pg_dir]
         mov     edx, cr4
         test    dl, 0x20
         jnz     1f
@@ -88,10 +103,7 @@ pfn_valid_walk:
         .globl  pfn_valid_fault
 pfn_valid_fault:
         mov     eax, [esp+4]
-        cmp     eax, [max_pfn]
-        jae     2f
-        shl     eax, 5
-        add     eax, [vmem_map]
+        struct_page_of 2f
 1:      mov     al, [eax]
         mov     eax, 1
         ret

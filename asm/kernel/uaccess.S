@@ -18,6 +18,16 @@ addr_limit:     .long PAGE_OFFSET       # user addresses lie below
 .Lfine\@:
         .endm
 
+# Go to \bad unless ecx is 1, 2 or 4: the macros of 2.1 know no other operand (__put_user_bad).
+        .macro  check_size bad
+        cmp     ecx, 4
+        je      .Lsized\@
+        lea     eax, [ecx-1]
+        cmp     eax, 2
+        jae     \bad
+.Lsized\@:
+        .endm
+
         .text
 
 # unsigned get_fs(void), void set_fs(selector), unsigned get_ds(void)
@@ -133,7 +143,8 @@ copy_from_user:
 2:      mov     eax, ecx
         jmp     1b
 
-# 2.1: int __get_user(kernel pointer, user address, size), int __put_user(value, user address, size): 0 or -EFAULT.
+# 2.1: int __get_user(kernel pointer, user address, size), int __put_user(value, user address, size): 0 or -EFAULT, also
+# for a size other than 1, 2 and 4.
         .globl  __get_user, __put_user
 __get_user:
         mov     edx, [esp+8]
@@ -142,6 +153,7 @@ __get_user:
         add     eax, ecx
         jc      9f
         check_limit eax, eax, 9f
+        check_size 9f
         cmp     ecx, 2
         ja      4f
         je      2f
@@ -166,6 +178,7 @@ __put_user:
         add     eax, ecx
         jc      9f
         check_limit eax, eax, 9f
+        check_size 9f
         mov     eax, [esp+4]
         cmp     ecx, 2
         ja      4f

@@ -87,10 +87,11 @@ def _to_object(source: Path, target: Path) -> None:
     if source.suffix == ".asm":
         run_tool(["nasm", "-f", "elf32", "-I", f"{INCLUDES}/", "-o", str(target), source.name], place)
     elif source.suffix == ".c":
+        # Stack clash protection: a frame larger than a guard page touches every page on its way down.
         run_tool(
             ["gcc", "-m32", "-march=i686", "-O2", "-ffreestanding", "-fno-pic", "-fno-stack-protector", "-nostdlib",
-             "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-I", str(INCLUDES), "-c", "-o", str(target),
-             source.name],
+             "-fstack-clash-protection", "-fno-asynchronous-unwind-tables", "-fcf-protection=none",
+             "-I", str(INCLUDES), "-c", "-o", str(target), source.name],
             place,
         )  # fmt: skip
     elif source.suffix in (".S", ".s"):

@@ -124,7 +124,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
 
     desc = Descriptors(memory, tables)
     signals = Signals(sched, tasks, SignalFrames(uaccess, mmap, desc, broken), trace, broken)
-    timers, stacks = Timers(sched, signals, clock, broken), KernelStacks(page_alloc, pgdat.memmap)
+    timers = Timers(sched, signals, clock, broken)
+    stacks = KernelStacks(page_alloc, pgdat.memmap, tables, tlb, smp, vmalloc)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
     sched.do_irq, sched.turn_over = irq.do_irq, code.turn_over
     pageout = PageOut(tables, tlb, smp, pgdat, page_alloc, pagecache, broken)

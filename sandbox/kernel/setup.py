@@ -13,7 +13,18 @@ from sandbox.engine.exits import Halt
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.arch.vmlinux import KernelImage
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.base.layout import FIXADDR_END, FIXADDR_START, KERNEL_LOAD, PAGE_OFFSET, PKMAP_BASE, Layout, plan
+from sandbox.kernel.base.layout import (
+    FIXADDR_END,
+    FIXADDR_START,
+    KERNEL_LOAD,
+    KSTACK_BASE,
+    KSTACK_END,
+    PAGE_OFFSET,
+    PKMAP_BASE,
+    Layout,
+    kstack_page,
+    plan,
+)
 from sandbox.kernel.mm.bootmem import (
     BootMemory,
     BootOptions,
@@ -85,17 +96,21 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
     kernel_pgd = tables.kernel_pgd = tables.new_pgd(None)
     _direct_map(tables, kernel_pgd, lowmem, config, image, options.large_pages)
     tables.pte_alloc(kernel_pgd, PKMAP_BASE, user=False)
-    for linear in range(FIXADDR_START, FIXADDR_END, tables.large_page):
+    fixed = (*range(KSTACK_BASE, KSTACK_END, tables.large_page), *range(FIXADDR_START, FIXADDR_END, tables.large_page))
+    for linear in fixed:
         tables.pte_alloc(kernel_pgd, linear, user=False)
 
+    _map_init(tables, kernel_pgd, image)
     model = _memory_model(memory, start, ranges, tables, kernel_pgd, layout, config)
     zero_page = start.take("zero page", PAGE_SIZE) // PAGE_SIZE
-    stacks = [_cpu_page(memory, start, cpu) for cpu in cpus]
+    for cpu in cpus:
+        _cpu_page(memory, start, cpu)
+        _boot_stacks(start, cpu, tables, kernel_pgd)
     unreserved = start.memory_start
     for name, size in options.reservations:
         start.take(name, size)
-    for cpu, stack in zip(cpus, stacks, strict=True):
-        _start(cpu, tables, kernel_pgd, stack, config, image)
+    for cpu in cpus:
+        _start(cpu, tables, kernel_pgd, config, image)
     tables.clear_directory(kernel_pgd, 0)
     words = {
         **model.guest_words(),
@@ -139,22 +154,22 @@ def _free_initmem(
     image: KernelImage,
     start: BootMemory,
 ) -> list[tuple[int, int]]:
-    """Fill the code that only boot needed with INT3, take its right to be executed, and give its frames away.
+    """Fill the code that only boot needed with INT3, unmap its addresses, and give its frames away.
 
-    Under two-level paging there is no such right: the fill has to do.
+    Nobody gets these addresses again: in the direct map the frames have others, so that a call into init code faults
+    with every format of tables, whatever its frames hold by then.
     """
-    first, end = image.routines.init_start, image.routines.init_end
+    first, end, physical = image.routines.init_start, image.routines.init_end, image.init_load
     cpus[0].call(image.routines.poison, eax=0xCCCCCCCC, ecx=(end - first) // 4, edi=first)
     for linear in range(first, end, PAGE_SIZE):
-        place = tables.pte_alloc(pgd, linear, user=False)
-        tables.set_pte(place, tables.read(place) | tables.nx)
+        tables.map_page(pgd, linear, 0, user=False)
     for cpu in cpus:
         cpu.call(cpu.routines.flush_tlb_all)
         cpu.vcpu.drop_all_code()
-    memory.withdraw(first - PAGE_OFFSET, end - first)
+    memory.withdraw(physical, end - first)
     name, kernel_start, _ = start.taken[0]
-    start.taken[0] = (name, kernel_start, first - PAGE_OFFSET)
-    return [((first - PAGE_OFFSET) // PAGE_SIZE, (end - first) // PAGE_SIZE)]
+    start.taken[0] = (name, kernel_start, physical)
+    return [(physical // PAGE_SIZE, (end - first) // PAGE_SIZE)]
 
 
 def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> PageTables:
@@ -184,23 +199,39 @@ def _direct_map(
     flags = P | RW | A | D | G | (US if config.broken("no-supervisor") else 0)
     large = tables.large_page
     text = range(image.start - PAGE_OFFSET, image.routines.text_end - PAGE_OFFSET)
-    init = range(image.routines.init_start - PAGE_OFFSET, image.routines.init_end - PAGE_OFFSET)
     small_end = -(-(KERNEL_LOAD + len(image.text)) // large) * large
     for physical in range(0, lowmem, large):
         if physical < small_end or physical + large > lowmem or not large_pages:
             run = range(physical, min(physical + large, lowmem), PAGE_SIZE)
-            entries = [at | flags | (0 if at in text or at in init else tables.nx) for at in run]
+            entries = [at | flags | (0 if at in text else tables.nx) for at in run]
             tables.set_ptes(tables.pte_alloc(pgd, PAGE_OFFSET + physical, user=bool(flags & US)), entries)
         else:
             tables.set_large(pgd, PAGE_OFFSET + physical, physical | flags | tables.nx)
     tables.set_large(pgd, 0, P | RW | A | D)
 
 
-def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> int:
-    """One page with GDT, TSS and their pseudo-descriptors, and three stack pages; the stacks' physical address."""
+def _map_init(tables: PageTables, pgd: int, image: KernelImage) -> None:
+    """The code that only boot needs, at the addresses that it is linked to, in the fixmap."""
+    routines = image.routines
+    for linear in range(routines.init_start, routines.init_end, PAGE_SIZE):
+        physical = image.init_load + linear - routines.init_start
+        tables.map_page(pgd, linear, physical | P | RW | A | D, user=False)
+
+
+def _boot_stacks(start: BootMemory, cpu: KernelCpu, tables: PageTables, pgd: int) -> None:
+    """The stacks of a CPU without a task and of its interrupts, each above a page that is never there."""
+    frames = start.take(f"boot stacks of CPU {cpu.index}", 2 * PAGE_SIZE)
+    for number, stack in enumerate((cpu.idle, cpu.ipi)):
+        linear = kstack_page(2 * cpu.index + number)
+        entry = frames + number * PAGE_SIZE | P | RW | A | D | G | tables.nx
+        tables.map_page(pgd, linear, entry, user=False)
+        stack.stack_top, stack.frame = linear + PAGE_SIZE, frames // PAGE_SIZE + number
+
+
+def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> None:
+    """One page with GDT, TSS and their pseudo-descriptors."""
     page = start.take(f"GDT and TSS of CPU {cpu.index}", PAGE_SIZE)
     memory.declare(Reason.TABLE, page, PAGE_SIZE)
-    stacks = start.take(f"boot stacks of CPU {cpu.index}", 2 * PAGE_SIZE)
     gdt = [0] * (GDT_BYTES // 8)
     gdt[2] = _FLAT | 0x9A << 40
     gdt[3] = _FLAT | 0x92 << 40
@@ -208,7 +239,7 @@ def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> int:
     gdt[5] = _FLAT | 0xF2 << 40
     gdt[9] = SegmentDescriptor(PAGE_OFFSET + page + TSS_OFFSET, TSS_BYTES - 1, FLAG_PRESENT | TYPE_TSS32 << 8).encode()
     tss = bytearray(TSS_BYTES)
-    struct.pack_into("<II", tss, 4, PAGE_OFFSET + stacks + PAGE_SIZE, 0x18)
+    struct.pack_into("<II", tss, 4, kstack_page(2 * cpu.index) + PAGE_SIZE, 0x18)
     struct.pack_into("<H", tss, 102, TSS_BYTES)
     linear = PAGE_OFFSET + page
     descriptors = struct.pack("<HI2xHI", GDT_BYTES - 1, linear, 0, linear)
@@ -216,12 +247,9 @@ def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> int:
     memory.host_write(page + TSS_OFFSET, bytes(tss), Reason.TABLE)
     memory.host_write(page + DESCRIPTORS_OFFSET, descriptors, Reason.TABLE)
     cpu.gdt, cpu.tss = page, page + TSS_OFFSET
-    cpu.idle.stack_top = PAGE_OFFSET + stacks + PAGE_SIZE
-    cpu.ipi.stack_top = PAGE_OFFSET + stacks + 2 * PAGE_SIZE
-    return stacks
 
 
-def _start(cpu: KernelCpu, tables: PageTables, pgd: int, stack: int, config: KernelConfig, image: KernelImage) -> None:
+def _start(cpu: KernelCpu, tables: PageTables, pgd: int, config: KernelConfig, image: KernelImage) -> None:
     """Run ``startup_32`` at its physical address; afterwards the CPU's state is every ring-0 context's template."""
     context = cpu.vcpu.context
     pae = config.paging == "pae"
@@ -232,8 +260,8 @@ def _start(cpu: KernelCpu, tables: PageTables, pgd: int, stack: int, config: Ker
     context.esi = PAGE_OFFSET + cpu.gdt + DESCRIPTORS_OFFSET
     context.edi = context.esi + 8
     context.ebp = TSS_SELECTOR
-    context.esp = PAGE_OFFSET + stack + PAGE_SIZE
-    context.eip = image.routines.startup_32 - PAGE_OFFSET
+    context.esp = cpu.idle.stack_top
+    context.eip = image.routines.startup_32 - image.routines.init_start + image.init_load
     exit_ = cpu.vcpu.run(1000)
     if type(exit_) is not Halt:
         raise BootFailed(f"CPU {cpu.index} did not boot: {exit_}")

@@ -45,15 +45,3 @@ class ModuleSession(MachineSession):
         if self.kernel.log.refused and not result.error:
             result.error = f"{self.to_load[-1].name}: what it says cannot be written: {self.kernel.log.refused}"
         return self.complete(result)
-
-    def held(self) -> dict[str, int]:
-        kernel = self.kernel
-        kept = (
-            kernel.table_frames.held
-            + kernel.stacks.spare_frames
-            + kernel.kmalloc.spare_pages
-            + kernel.model.added_frames
-        )
-        kept += kernel.kmalloc.lost
-        frames = kernel.pgdat.total_frames - kernel.pgdat.free_frames - kept
-        return {"frames": frames, **super().held()}

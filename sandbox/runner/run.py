@@ -105,7 +105,7 @@ class Session(MachineSession):
         result.status, result.signal = task.status >> 8 & 0xFF, task.status & 0x7F
         if task.mm is not None and not result.error:
             result.error = "the program did not end"
-        elif ended and self.guard(result, self.unload_modules) and self.to_load:
+        elif ended and self.guard(result, self.unload_modules) and self.modules.tainted and not self.modules.loaded:
             self.tell_leaks(result, before, self.held())
         return self.complete(result)
 

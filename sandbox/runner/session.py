@@ -118,20 +118,30 @@ class MachineSession:
         return ""
 
     def held(self) -> dict[str, int]:
-        """What modules hold now; tables, mem_map, and stacks that are kept for the next are nobody's."""
+        """What modules hold now, while no task runs."""
         kernel = self.kernel
         return {
+            "frames": kernel.pgdat.total_frames - kernel.pgdat.free_frames - self._nobodys(),
             "pieces of kmalloc": kernel.kmalloc.live,
-            "areas": sum(area.kind != "mem_map" for area in kernel.vmalloc.areas),
+            "areas": sum(area.kind not in ("mem_map", "kernel stacks") for area in kernel.vmalloc.areas),
             "devices": self.system.devices.live,
             "interrupt handlers": len(kernel.irq.handlers),
         }
+
+    def _nobodys(self) -> int:
+        """Frames that no module holds: tables, mem_map, files' pages, and what is kept for the next one who asks.
+
+        Those of kmalloc are reported by the piece.
+        """
+        kernel = self.kernel
+        kept = kernel.table_frames.held + kernel.stacks.spare_frames + kernel.model.added_frames
+        return kept + len(list(kernel.pagecache.frames())) + kernel.kmalloc.spare_pages + kernel.kmalloc.lost
 
     def tell_leaks(self, result: Result, before: dict[str, int], after: dict[str, int]) -> None:
         """Modules are gone and something of theirs is not: the result's error."""
         left = [f"{after[what] - count} {what}" for what, count in before.items() if after[what] > count]
         if left:
-            result.error = f"{self.to_load[-1].name}: left behind: {', '.join(left)}"
+            result.error = f"{', '.join(self.modules.tainted)}: left behind: {', '.join(left)}"
             lines = self.kernel.vmalloc.report().splitlines()
             result.detail = "\n".join(lines[:LEAK_LINES] + ["…"] * (len(lines) > LEAK_LINES))
 

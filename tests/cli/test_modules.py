@@ -14,6 +14,21 @@ int value = 3;
 int init_module(void) { printk("value %d\\n", value); return value == 9 ? -12 : 0; }
 void cleanup_module(void) { printk("bye\\n"); }
 """
+ORPHAN = """.globl _start
+_start: mov $2, %eax
+        int $0x80
+        test %eax, %eax
+        jnz 1f
+        mov $162, %eax
+        mov $pause, %ebx
+        xor %ecx, %ecx
+        int $0x80
+1:      mov $1, %eax
+        xor %ebx, %ebx
+        int $0x80
+        .data
+pause:  .long 0, 1000000
+"""
 LEAKS = '#include "module.h"\nint init_module(void) { kmalloc(32, GFP_KERNEL); return 0; }\n'
 
 
@@ -50,7 +65,39 @@ def test_what_a_module_beside_a_program_leaves_is_told(tmp_path: Path, capfd: py
         )
     )
     assert main(["run", str(IMAGES / "cow-fork"), "--module", str(path)]) == 1
-    assert "left behind: 1 pieces of kmalloc, 1 areas, 1 devices, 1 interrupt handlers" in capfd.readouterr().err
+    assert (
+        "leaks: left behind: 2 frames, 1 pieces of kmalloc, 1 areas, 1 devices, 1 interrupt handlers"
+        in capfd.readouterr().err
+    )
+
+
+FRAMES = """#include "module.h"
+int init_module(void)
+{
+        __get_free_page(GFP_KERNEL);
+        __get_free_pages(GFP_KERNEL, 2);
+        alloc_pages(GFP_KERNEL | GFP_HIGHMEM, 0);
+        return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("image", ["cow-fork", "shared-tree", "efault-file", "orphan"])
+def test_frames_that_a_module_beside_a_program_leaves(
+    image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """1 + 4 + 1 frames, whatever files, tables and stacks the program leaves to the kernel."""
+    path, clean = tmp_path / "frames.c", tmp_path / "clean.c"
+    path.write_text(FRAMES)
+    clean.write_text('#include "module.h"\nint init_module(void) { return 0; }\n')
+    program = IMAGES / image
+    if image == "orphan":
+        program = tmp_path / "orphan.S"
+        program.write_text(ORPHAN)
+    assert main(["run", str(program), "--module", str(clean)]) == 0, capfd.readouterr().err
+    assert "left behind" not in capfd.readouterr().err
+    assert main(["run", str(program), "--module", str(clean), "--module", str(path)]) == 1
+    assert "clean, frames: left behind: 6 frames" in capfd.readouterr().err
 
 
 def test_modules_beside_a_program(source: Path, capfd: pytest.CaptureFixture[str]) -> None:

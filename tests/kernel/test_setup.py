@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
+from sandbox.kernel.arch.vmlinux import IMAGE, kernel_image
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.inspect.ptdump import walk_address
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.bootmem import limit_memory, parse_boot
+from sandbox.kernel.module.hypercall import GuestKernelBug
 from sandbox.x86.errors import ConfigurationError
+from sandbox.x86.paging import PAGE_SIZE
 from sandbox.x86.walk import Access, Reason
 from tests.conftest import MakeSession, Run
+from tests.kernel.mm.machines import boot_system
 from tests.x86.manual import SEGMENT_DESCRIPTOR, TSS32
 
 MB = 1 << 20
@@ -167,3 +172,32 @@ def test_reserved_frames_are_not_in_the_allocator(session: MakeSession) -> None:
     assert not free & set(range(0xA0, 0x100))
     assert kernel.zero_page in taken
     assert kernel.memory.read(kernel.zero_page << 12, 4096) == bytes(4096)
+
+
+@pytest.mark.parametrize("broken", ["", "no-nx"])
+@pytest.mark.parametrize("cpus", [1, 3])
+def test_init_code_is_nobodys_after_boot(paging: str, broken: str, cpus: int) -> None:
+    """Its frames are the allocator's and hold what anybody wants, RET here; its addresses lead nowhere, NX or not."""
+    system = boot_system(paging, cpus=cpus, switches=frozenset({broken} - {""}))
+    kernel, routines = system.kernel, system.kernel.routines
+    frames = range(kernel.image.init_load >> 12, kernel.image.init_load + routines.init_end - routines.init_start >> 12)
+    assert frames and all(any(zone.has(pfn) for zone in kernel.pgdat.zones) for pfn in frames)
+    for pfn in frames:
+        kernel.this_cpu.call_c(system.gate.symbols["memset"], PAGE_OFFSET + (pfn << 12), 0xC3, PAGE_SIZE)
+    for linear in range(routines.init_start, routines.init_end, PAGE_SIZE):
+        assert not kernel.tables.lookup_pte(kernel.tables.kernel_pgd, linear)
+    for cpu in kernel.cpus:
+        with pytest.raises(GuestKernelBug, match=r"kernel page fault.*not-present.*in init_only"):
+            cpu.call_c(system.gate.symbols["init_only"])
+
+
+def test_the_image_holds_what_the_linker_placed() -> None:
+    """Each segment of the file lies at its physical address, the init code right behind the rest (pyelftools)."""
+    image = kernel_image()
+    with IMAGE.open("rb") as file:
+        segments = [each for each in ELFFile(file).iter_segments() if each["p_type"] == "PT_LOAD"]
+        assert [each["p_vaddr"] for each in segments] == [image.start, image.routines.init_start]
+        assert segments[1]["p_paddr"] == image.init_load == image.routines.kernel_end - PAGE_OFFSET
+        for each in segments:
+            at = each["p_paddr"] - segments[0]["p_paddr"]
+            assert image.text[at : at + each["p_filesz"]] == each.data()

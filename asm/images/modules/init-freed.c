@@ -1,6 +1,6 @@
 /*
- * The code that only boot needed was given back: a call into it faults, for its page carries NX, or because it was
- * filled with INT3 where paging has no NX.
+ * The code that only boot needed was given back: its addresses are nobody's any more, and a call into
+ * it faults, with and without NX.
  */
 #include "module.h"
 

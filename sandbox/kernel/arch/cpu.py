@@ -30,13 +30,17 @@ class RoutineLost(SandboxError):
 class KernelStack:
     """The ring-0 contexts of one flow of control: one a nested call, made when first needed."""
 
-    __slots__ = ("contexts", "depth", "module_calls", "stack_top")
+    __slots__ = ("contexts", "depth", "entry", "frame", "module_calls", "stack_top")
 
-    def __init__(self, stack_top: int) -> None:
+    def __init__(self, stack_top: int, frame: int) -> None:
         self.contexts: list[CpuContext] = []
         self.depth = 0
         self.module_calls = 0
         """Calls of C functions that have not returned: guest kernel code may be at work."""
+        self.entry = 0
+        """Linear address of the C function that was called last."""
+        self.frame = frame
+        """The frame of its page, lowmem."""
         self.stack_top = stack_top
 
 
@@ -96,8 +100,8 @@ class KernelCpu:
         self.traps: TrapHandler
         self.current: Thread | None = None
         self.active_mm: AddressSpace | None = None
-        self.idle = KernelStack(0)
-        self.ipi = KernelStack(0)
+        self.idle = KernelStack(0, 0)
+        self.ipi = KernelStack(0, 0)
         self.kstack = self.idle
         self.gdt = 0
         """Physical address of this CPU's GDT."""
@@ -133,10 +137,12 @@ class KernelCpu:
         quads[EBX] = routine
         quads[EAX], quads[EDX], quads[ECX], quads[ESI] = (*arguments, 0, 0, 0, 0)[:4]
         kstack.module_calls += 1
+        caller, kstack.entry = kstack.entry, routine
         try:
             self._finish(context)
         finally:
             kstack.module_calls -= 1
+            kstack.entry = caller
         return quads[EAX] & 0xFFFFFFFF
 
     def store(self, linear: int, data: bytes) -> None:

@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from sandbox.kernel.base.layout import KERNEL_LOAD
 from sandbox.x86.errors import SandboxError
 
 IMAGES = Path(__file__).resolve().parents[3] / "images" / "kernel"
@@ -58,12 +59,17 @@ class Routines:
 
 @dataclass(frozen=True, slots=True)
 class KernelImage:
-    """Bytes as they are loaded (from ``_text`` on), routines, and all symbols."""
+    """Bytes as they are loaded (from ``_text`` on, init code behind the rest), routines, and all symbols."""
 
     text: bytes
     start: int
     routines: Routines
     symbols: dict[str, int]
+
+    @property
+    def init_load(self) -> int:
+        """Physical address of the init code: right behind the rest."""
+        return KERNEL_LOAD + self.routines.kernel_end - self.start
 
 
 @functools.cache
@@ -78,11 +84,21 @@ def kernel_image() -> KernelImage:
     for line in listing.splitlines():
         address, _, name = line.split(maxsplit=2)
         symbols[name] = int(address, 16)
-    (header,) = struct.unpack_from("<I", raw, 28)
-    offset, start, _, filesz = struct.unpack_from("<IIII", raw, header + 4)
     names = [field.name for field in fields(Routines)]
     missing = [name for name in names if name not in symbols]
     if missing:
         raise KernelImageError(f"the kernel's image has no symbol {missing[0]}", "run `make images`")
     routines = Routines(*(symbols[name] for name in names))
-    return KernelImage(raw[offset : offset + filesz], start, routines, symbols)
+    text, start = _loaded(raw)
+    return KernelImage(text, start, routines, symbols)
+
+
+def _loaded(raw: bytes) -> tuple[bytes, int]:
+    """The segments of an ELF file at the distances of their physical addresses; the linear address of the first."""
+    (header,) = struct.unpack_from("<I", raw, 28)
+    (count,) = struct.unpack_from("<H", raw, 44)
+    segments = [struct.unpack_from("<IIII", raw, header + 32 * number + 4) for number in range(count)]
+    found = b""
+    for offset, _, physical, filesz in segments:
+        found = found.ljust(physical - segments[0][2], b"\0") + raw[offset : offset + filesz]
+    return found, segments[0][1]

@@ -9,7 +9,8 @@ memory directly, 100 MB for dynamic mappings, the rest for vmalloc::
        ...    (8 MB gap)
        ...    vmalloc            what is left
     FF000000  pkmap              4 MB: the kmap pool (1024 slots, PAE uses the first 512)
-    FF800000  fixmap             8 MB: kmap_atomic windows and other fixed slots
+    FF400000  kernel stacks      4 MB: a page each, and below it one that is never there
+    FF800000  fixmap             8 MB: kmap_atomic windows, and until boot is over the code that only boot needs
 
 Every region is a multiple of 4 MB, so that no page-directory entry of either format belongs to two.  Machines with
 less RAM have a smaller direct map and kva pool; the order stays.
@@ -26,12 +27,17 @@ MEGABYTE = 1 << 20
 PAGE_OFFSET = 0xC0000000
 TASK_SIZE = PAGE_OFFSET
 PKMAP_BASE, PKMAP_END = 0xFF000000, 0xFF400000
+KSTACK_BASE, KSTACK_END = 0xFF400000, 0xFF800000
 FIXADDR_START, FIXADDR_END = 0xFF800000, 0xFFFFF000
 REGION = 4 << 20
 VMALLOC_GAP = 8 << 20
 KVA_BYTES = 100 << 20
 VMALLOC_RESERVE = 32 << 20
 """The kva pool leaves vmalloc at least so much."""
+KSTACK_SLOT = 2 * PAGE_SIZE
+"""Bytes from one kernel stack's guard page to the next one's."""
+KSTACKS = (KSTACK_END - KSTACK_BASE) // KSTACK_SLOT
+"""Kernel stacks that the region holds: 512; when there are more, vmalloc space gives another such region."""
 KERNEL_LOAD = 0x100000
 """Physical address of the kernel's image."""
 
@@ -59,11 +65,12 @@ class Layout:
     vmemmap: Region
     vmalloc: Region
     pkmap: Region
+    kstacks: Region
     fixmap: Region
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        every = self.direct, self.kva, self.vmemmap, self.vmalloc, self.pkmap, self.fixmap
+        every = self.direct, self.kva, self.vmemmap, self.vmalloc, self.pkmap, self.kstacks, self.fixmap
         return tuple(region for region in every if region.size)
 
     @property
@@ -77,6 +84,16 @@ class Layout:
             if region.start <= linear < region.end:
                 return region
         return None
+
+
+def kstack_page(number: int, base: int = KSTACK_BASE) -> int:
+    """Linear address of the page of kernel stack ``number`` in a region at ``base``; the page below is its guard.
+
+    The number's 9 bits are read backwards, so that the first stacks are far apart: a frame larger than the guard page,
+    which steps over it, meets nothing either while there are few.
+    """
+    slot = int(f"{KSTACKS - 1 - number:09b}"[::-1], 2)
+    return base + slot * KSTACK_SLOT + PAGE_SIZE
 
 
 def _round_up(value: int) -> int:
@@ -106,5 +123,6 @@ def plan(low_ram: int, direct_limit: int, vmemmap: int = 0) -> Layout:
         Region("virtual mem_map", vmemmap_start, vmemmap_start + vmemmap),
         Region("vmalloc", vmalloc_start, PKMAP_BASE - VMALLOC_GAP),
         Region("pkmap", PKMAP_BASE, PKMAP_END),
+        Region("kernel stacks", KSTACK_BASE, KSTACK_END),
         Region("fixmap", FIXADDR_START, FIXADDR_END),
     )

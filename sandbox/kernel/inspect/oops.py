@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import NoReturn
 
 from sandbox.engine.context import CpuContext
@@ -20,7 +21,9 @@ from sandbox.x86.vectors import describe
 
 PAGE_FAULT = 14
 STACK_BYTES = PAGE_SIZE
-STACK_WORDS, TRACE_LINES = 256, 8
+FAR = 1 << 20
+"""Bytes below a stack that a frame may have stepped down; what is further away is no overflow."""
+STACK_WORDS, TRACE_LINES = STACK_BYTES // 4, 8
 
 
 class KernelOops(SandboxError):
@@ -41,14 +44,27 @@ def oops(kernel: Kernel, symbols: Symbols, cpu: KernelCpu, context: CpuContext, 
         what = f"{describe(exit_.vector)} in kernel code"
     elif isinstance(exit_, BusError):
         what = f"nothing answers at physical address {exit_.physical:#x}"
-    below = cpu.kstack.stack_top - (context.esp & 0xFFFFFFFF)
-    if cpu.module_calls and STACK_BYTES < below < 16 << 20:
-        what = f"kernel stack overflow, {below >> 10} KB deep where there are {STACK_BYTES >> 10}: {what}"
+    what = _overflow(symbols, cpu, context, exit_) + what
     summary = f"{what}, in {symbols.kernel_symbol(exit_.eip)} on CPU {cpu.index}"
     detail = "\n".join(_lines(kernel, symbols, cpu, context, exit_))
     if cpu.module_calls:
         raise GuestKernelBug(summary, detail)
     raise KernelOops(summary, detail)
+
+
+def _overflow(symbols: Symbols, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> str:
+    """What to say of a kernel stack that did not suffice; empty when that is not what happened."""
+    bottom, esp = cpu.kstack.stack_top - STACK_BYTES, context.esp & 0xFFFFFFFF
+    below, where = bottom - esp, "ESP"
+    if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
+        guarded = 0 < bottom - exit_.address <= PAGE_SIZE
+        if guarded or 0 < below <= FAR:
+            below = bottom - exit_.address
+            where = "at its guard page," if guarded else "beyond its guard page,"
+    if not (cpu.module_calls or where != "ESP") or not 0 < below <= FAR:
+        return ""
+    whose = f" under {symbols.kernel_symbol(cpu.kstack.entry)}" if cpu.module_calls else ""
+    return f"kernel stack overflow{whose}, {where} {below} bytes below the stack of {STACK_BYTES}: "
 
 
 def _lines(kernel: Kernel, symbols: Symbols, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> list[str]:
@@ -60,10 +76,16 @@ def _lines(kernel: Kernel, symbols: Symbols, cpu: KernelCpu, context: CpuContext
     lines += ["  " + " ".join(registers[at : at + 8]) for at in range(0, len(registers), 8)]
     if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
         lines += ["  " + line for line in walk_lines(kernel, context.cr3, exit_.address, exit_.error_code)]
-    trace = _call_trace(kernel, symbols, context.esp & 0xFFFFFFFF)
+    trace = _call_trace(kernel, symbols, _on_stack(cpu, context.esp & 0xFFFFFFFF))
     if trace:
         lines.append("  called from " + ", ".join(trace))
     return lines
+
+
+def _on_stack(cpu: KernelCpu, esp: int) -> int:
+    """Where the stack's words begin: its lowest one when ESP has left it downwards."""
+    bottom = cpu.kstack.stack_top - STACK_BYTES
+    return bottom if 0 < bottom - esp <= FAR else esp
 
 
 def _behind_a_call(code: bytes) -> bool:
@@ -74,13 +96,18 @@ def _behind_a_call(code: bytes) -> bool:
 
 
 def _call_trace(kernel: Kernel, symbols: Symbols, esp: int) -> list[str]:
-    """Words of the stack that look like return addresses, the nearest first, as 2.0 guessed them."""
+    """Words of the stack that look like return addresses, the nearest first, as 2.0 guessed them.
+
+    A place that comes again and again is said once; of many, the last is the one that is always shown.
+    """
     found: list[str] = []
     raw = kernel.peek.peek(None, esp, min(4 * STACK_WORDS, -esp % PAGE_SIZE or PAGE_SIZE))
     first, end = kernel.image.start, kernel.image.routines.text_end
     for at in range(0, len(raw) - 3, 4):
         word = int.from_bytes(raw[at : at + 4], "little")
         inside = word >= PAGE_OFFSET and (first <= word < end or symbols.in_module(word))
-        if len(found) < TRACE_LINES and inside and _behind_a_call(kernel.peek.peek(None, word - 7, 7)):
+        if inside and _behind_a_call(kernel.peek.peek(None, word - 7, 7)):
             found.append(symbols.kernel_symbol(word))
-    return found
+    said = [f"{name} ({len(list(same))} times)" for name, same in groupby(found)]
+    said = [each.removesuffix(" (1 times)") for each in said]
+    return said if len(said) <= TRACE_LINES else [*said[: TRACE_LINES - 1], "…", said[-1]]

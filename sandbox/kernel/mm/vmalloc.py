@@ -37,8 +37,12 @@ GUARD = PAGE_SIZE
 PROT_KERNEL, PROT_RUN = 3, 4
 
 
+ANYBODYS = ("vmalloc", "vremap", "ioremap")
+"""Kinds of areas that a module may free; modules, arrays of struct page and kernel stacks are the kernel's."""
+
+
 class BadVfree(SandboxError):
-    """vfree of an address that no area begins at: freed already, inside an area, or never vmalloc's."""
+    """vfree of an address that no area begins at (freed already, inside one, never vmalloc's), or of the kernel's."""
 
     exit_status = 3
 
@@ -171,10 +175,27 @@ class Vmalloc:
             self._highmem.clear_highpage(pfn)
         return start, area.frames
 
+    def reserve_addresses(self, kind: str, size: int) -> int:
+        """Linear address of a range without frames, kept for ever, whose tables every directory has.
+
+        The caller stores the entries.  Raises OutOfMemory.
+        """
+        at, start = self.get_vm_area(size + GUARD)
+        if not start:
+            raise OutOfMemory(f"out of memory: no {size} bytes of kernel addresses for {kind}", self.report())
+        for linear in range(start, start + size, PAGE_SIZE):
+            self._tables.pte_alloc(self._tables.kernel_pgd, linear, user=False)
+        self.sync_all(start, start + size)
+        self._enter(at, Area(start, start + size, (), kind, owned=False))
+        return start
+
     def vfree(self, address: int) -> None:
-        """Give an area back; 0 is nothing.  Raises BadVfree, and WrongContext in an interrupt."""
-        if not address:
-            return
+        """Give back what somebody asked for; 0 is nothing.  Raises BadVfree, and WrongContext in an interrupt."""
+        if address:
+            self.release(address, ANYBODYS)
+
+    def release(self, address: int, kinds: Sequence[str]) -> None:
+        """Give an area of certain kinds back.  Raises as ``vfree``."""
         if self._sched.in_atomic():
             raise WrongContext(f"vfree({address:#010x}) in an interrupt: other CPUs are told to flush")
         at = bisect_right(self.areas, address, key=lambda area: area.start) - 1
@@ -182,6 +203,8 @@ class Vmalloc:
         if area is None or area.start != address:
             inside = f", inside the area {area.start:#010x}-{area.end:#010x}" if area and address < area.end else ""
             raise BadVfree(f"vfree({address:#010x}): no area begins there{inside}", self.report())
+        if area.kind not in kinds:
+            raise BadVfree(f"vfree({address:#010x}): a live area of the kernel's own ({area.kind})", self.report())
         del self.areas[at]
         self._unmap(area.start, list(area.frames), area.owned)
         if self._bus.active:

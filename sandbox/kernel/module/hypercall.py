@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.engine.context import EAX, ESP, CpuContext
-from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.wait import WrongContext
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.access import BadPointer
@@ -18,8 +17,11 @@ from sandbox.kernel.mm.kmalloc import BadKfree
 from sandbox.kernel.mm.page import BadPage
 from sandbox.kernel.mm.vmalloc import BadVfree
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import PAGE_SIZE
 
 STUB_BYTES = 16
+MOST = 32
+"""Bytes that a return address and the arguments of any symbol take."""
 Function = Callable[..., int | None]
 """Takes the call's arguments, words without a sign."""
 
@@ -65,7 +67,7 @@ class Gate:
         self._peek, self._log, self._symbolize = kernel.peek, kernel.log, symbolize
         self._words = kernel.memory.words
         self.exports = answered
-        self._low = min(kernel.layout.direct.size, kernel.memory.ram) - 64
+        self._smp = kernel.smp
         symbols = kernel.image.symbols
         first = symbols["export_stubs"]
         self.symbols = {each.name: first + STUB_BYTES * number for number, each in enumerate(answered)}
@@ -96,12 +98,13 @@ class Gate:
         quads[EAX] = (result or 0) & 0xFFFFFFFF
 
     def arguments(self, esp: int, count: int) -> tuple[int, ...]:
-        """The words above the return address."""
+        """The words above the return address: of this CPU's kernel stack as a rule, else of wherever it lies."""
         if not count:
             return ()
-        at = esp - PAGE_OFFSET
-        if 0 <= at < self._low and not at & 3:
-            words, first = self._words, (at >> 2) + 1
+        kstack = self._smp.this_cpu.kstack
+        at = esp - kstack.stack_top + PAGE_SIZE
+        if 0 <= at < PAGE_SIZE - MOST and not at & 3:
+            words, first = self._words, (kstack.frame * PAGE_SIZE + at >> 2) + 1
             if count == 1:
                 return (words[first],)
             if count == 2:

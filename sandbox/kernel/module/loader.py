@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sandbox.image.symbols import SymbolTable
     from sandbox.kernel.kernel import Kernel
 
+AREA = "module"
+"""The kind of a module's area."""
 USE_COUNT = "mod_use_count_"
 """A word that a module may define; otherwise the kernel counts."""
 
@@ -104,7 +106,7 @@ class Modules:
             self._relocate(module, file, image)
             _set_options(module, file, options, image)
         except BaseException:
-            kernel.vmalloc.vfree(module.base)
+            kernel.vmalloc.release(module.base, [AREA])
             raise
         self._store(module, image)
         for zone in kernel.pgdat.zones:
@@ -155,7 +157,7 @@ class Modules:
             self._left_tables.append((module.base, self._fixups(module)))
         self.loaded.remove(module)
         self._tell("unload", module)
-        kernel.vmalloc.vfree(module.base)
+        kernel.vmalloc.release(module.base, [AREA])
 
     # -- linking -------------------------------------------------------------------------------------------------
 
@@ -188,7 +190,7 @@ class Modules:
         base = 0
         if size <= kernel.pgdat.total_frames * PAGE_SIZE:
             runs = [page * PAGE_SIZE < boundary for page in range(size // PAGE_SIZE)]
-            base = kernel.vmalloc.vmalloc(size, "module", runs)
+            base = kernel.vmalloc.vmalloc(size, AREA, runs)
         if not base:
             raise ModuleError(f"{name}: no memory for {size} bytes", ENOMEM)
         return base

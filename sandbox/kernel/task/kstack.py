@@ -2,24 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sandbox.engine.context import CpuContext
-from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
+from sandbox.kernel.arch.cpu import KernelCpu, KernelStack, Smp
 from sandbox.kernel.base.inject import OutOfMemory
-from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.base.layout import KSTACK_BASE, KSTACK_END, KSTACKS, kstack_page
 from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.kernel.task.task import Task
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_SIZE, RW, A, D, G, P
 
 
 class KernelStacks:
-    """A stack is one frame, with a scratch frame beside it and the contexts for calls on it."""
+    """A stack is one frame, with a scratch frame beside it and the contexts for calls on it.
 
-    __slots__ = ("_contexts", "_memmap", "_page_alloc", "_stacks")
+    It is mapped once more in a region of its own, where the page below it is never there: in the direct map an
+    overflow would store into whatever frame comes before (VMAP_STACK, Linux 4.9, has them in vmalloc space for that).
+    The region's page tables are there from boot on, so that every directory has them and a push never faults lazily;
+    those of further regions are entered everywhere when one is made.
+    """
 
-    def __init__(self, page_alloc: PageAllocator, memmap: MemMap) -> None:
+    __slots__ = (
+        "_contexts",
+        "_fresh",
+        "_memmap",
+        "_page_alloc",
+        "_pages",
+        "_smp",
+        "_stacks",
+        "_tables",
+        "_tlb",
+        "_vmalloc",
+    )
+
+    def __init__(
+        self,
+        page_alloc: PageAllocator,
+        memmap: MemMap,
+        tables: PageTables,
+        tlb: Tlb,
+        smp: Smp,
+        vmalloc: Vmalloc,
+    ) -> None:
         self._page_alloc, self._memmap = page_alloc, memmap
+        self._tables, self._tlb, self._smp, self._vmalloc = tables, tlb, smp, vmalloc
+        self._fresh: Iterator[int] = map(kstack_page, range(2 * len(smp.cpus), KSTACKS))
+        """Linear addresses that no stack has had yet; each CPU has two stacks from boot on."""
+        self._pages: list[int] = []
+        """Linear addresses that were given back."""
         self._contexts: list[CpuContext] = []
         self._stacks: list[tuple[KernelStack, tuple[int, ...]]] = []
 
@@ -27,13 +62,40 @@ class KernelStacks:
         """A stack, and its two frames.  Raises OutOfMemory."""
         if self._stacks:
             return self._stacks.pop()
-        stack = self._page_alloc.alloc_page()
+        linear = self._address()
+        frames: list[int] = []
         try:
-            frames = (stack, self._page_alloc.alloc_page())
+            frames += [self._page_alloc.alloc_page()]
+            frames += [self._page_alloc.alloc_page()]
         except OutOfMemory:
-            self._page_alloc.put_page(stack)
+            self._pages.append(linear)
+            for pfn in frames:
+                self._page_alloc.put_page(pfn)
             raise
-        return KernelStack(PAGE_OFFSET + (stack + 1) * PAGE_SIZE), frames
+        self._map(linear, frames[0])
+        return KernelStack(linear + PAGE_SIZE, frames[0]), tuple(frames)
+
+    def _address(self) -> int:
+        """Where the next stack goes; when the region is full, in another one.  Raises OutOfMemory."""
+        if self._pages:
+            return self._pages.pop()
+        linear = next(self._fresh, 0)
+        if not linear:
+            base = self._vmalloc.reserve_addresses("kernel stacks", KSTACK_END - KSTACK_BASE)
+            self._fresh = (kstack_page(number, base) for number in range(KSTACKS))
+            linear = next(self._fresh)
+        return linear
+
+    def _map(self, linear: int, pfn: int) -> None:
+        """Give a frame its address as a stack.  What was not present needs no flush."""
+        tables = self._tables
+        tables.map_page(tables.kernel_pgd, linear, tables.pfn_pte(pfn, P | RW | A | D | G | tables.nx), user=False)
+
+    def _unmap(self, stack: KernelStack) -> None:
+        """Take the address away; every CPU has to forget it before the frame is somebody else's."""
+        linear = stack.stack_top - PAGE_SIZE
+        self._tables.map_page(self._tables.kernel_pgd, linear, 0, user=False)
+        self._pages.append(linear)
 
     def new_context(self, cpu: KernelCpu) -> CpuContext:
         """A context in the state after boot on a CPU."""
@@ -45,7 +107,11 @@ class KernelStacks:
     def keep(self, task: Task) -> None:
         """A task is gone: its stack and context are there for the next."""
         self._contexts.append(task.context)
-        self._stacks.append((task.kstack, task.stack_frames))
+        self.put_kstack(task.kstack, task.stack_frames)
+
+    def put_kstack(self, stack: KernelStack, frames: tuple[int, ...]) -> None:
+        """Nobody runs on a stack any more."""
+        self._stacks.append((stack, frames))
 
     @property
     def spare_frames(self) -> int:
@@ -57,7 +123,11 @@ class KernelStacks:
         flags = self._memmap.flags
         given = [each for each in self._stacks if any(need.suits(flags(pfn)) for pfn in each[1])]
         self._stacks = [each for each in self._stacks if each not in given]
-        for _, frames in given:
-            for pfn in frames:
-                self._page_alloc.put_page(pfn)
-        return sum(len(frames) for _, frames in given)
+        for stack, _ in given:
+            self._unmap(stack)
+        if given:
+            self._tlb.flush_tlb_all(self._smp.this_cpu)
+        frames = [pfn for _, each in given for pfn in each]
+        for pfn in frames:
+            self._page_alloc.put_page(pfn)
+        return len(frames)

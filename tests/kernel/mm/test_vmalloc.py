@@ -201,3 +201,19 @@ def test_a_directory_with_another_table(paging: str) -> None:
     kernel.vmalloc.vmalloc(PAGE)
     with pytest.raises(TableError, match="the kernel's own names"):
         kernel.tables.sync_directory(mm.pgd, kernel.tables.kernel_pgd, kernel.layout.vmalloc.start)
+
+
+def test_what_vfree_refuses() -> None:
+    """Areas that the kernel lives in: arrays of struct page of an added section, and addresses of kernel stacks."""
+    kernel = boot(ram=128 << 20, boot="mem=64m", policies={"mem_model": "sparsemem"})
+    kernel.hotplug.add_memory(64 << 20, 64 << 20)
+    kernel.vmalloc.reserve_addresses("kernel stacks", 4 << 20)
+    areas = list(kernel.vmalloc.areas)
+    assert {area.kind for area in areas} == {"mem_map", "kernel stacks"}
+    free = kernel.pgdat.free_frames
+    for area in areas:
+        for free_it in (kernel.vmalloc.vfree, kernel.ioremap.iounmap):
+            with pytest.raises(BadVfree):
+                free_it(area.start)
+    assert kernel.vmalloc.areas == areas
+    assert kernel.pgdat.free_frames == free

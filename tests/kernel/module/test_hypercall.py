@@ -110,6 +110,18 @@ def test_arguments_on_a_stack_in_vmalloc_space() -> None:
     assert system.gate.arguments(0x1000, 2) == (0, 0)
 
 
+def test_arguments_on_the_kernels_own_stack() -> None:
+    """As far as the stack goes; above its end nothing is mapped."""
+    system = boot_system()
+    kernel = system.kernel
+    top = kernel.this_cpu.kstack.stack_top
+    for at in (4096, 2048, 1024):
+        for number, word in enumerate((0xAAAA, 5, 6, 7)):
+            kernel.this_cpu.call_c(kernel.image.symbols["writel"], word, top - at + 4 * number)
+        assert system.gate.arguments(top - at, 3) == (5, 6, 7)
+    assert system.gate.arguments(top - 4, 2) == (0, 0)
+
+
 def test_where_nothing_may_sleep() -> None:
     system = boot_system()
     kernel = system.kernel

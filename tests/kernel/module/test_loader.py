@@ -263,6 +263,27 @@ def test_from_a_program(run: Run, build: Build) -> None:
     assert found[9:] == [0, -9, -22]
 
 
+@pytest.mark.parametrize(("deletes", "left"), [(True, "m: left behind: 4 frames"), (False, "")])
+def test_what_a_program_loads_and_unloads(run: Run, build: Build, deletes: bool, left: str) -> None:
+    """It may leave nothing behind either; while it is loaded, what it holds is its own."""
+    data = build(
+        ".globl init_module\ninit_module: push 2\n push 3\n call __get_free_pages\n add esp, 8\n xor eax, eax\n ret\n"
+    )
+    body = """_start: sys open, "offset path", 0, 0
+        mov ebx, eax
+        mov ecx, offset empty
+        xor edx, edx
+        mov eax, 350            # finit_module
+        int 0x80
+        mov ebp, eax
+"""
+    remove = "mov eax, 129; mov ebx, offset name; xor ecx, ecx; int 0x80; or ebp, eax  # delete_module\n"
+    body += remove * deletes
+    body += '        sys exit, ebp\n.data\nempty: .byte 0\nname: .asciz "m"\npath: .asciz "/m.o"\n'
+    result = run(body, files={"/m.o": data})
+    assert (result.error, result.status) == (left, 0)
+
+
 def test_devices_come_and_go(run: Run) -> None:
     data = resolve(IMAGES / "busy").data
     found, _ = results(
@@ -278,10 +299,50 @@ def test_devices_come_and_go(run: Run) -> None:
     assert found[3:] == [-14, -22, -22, -EBUSY, 0, 0, -19]
 
 
-def test_a_stack_that_overflows(build: Build) -> None:
+@pytest.mark.parametrize("paging", ["legacy", "pae"])
+def test_a_stack_that_overflows(build: Build, paging: str) -> None:
+    """It stops at the guard page, before a byte of anything else is stored (VMAP_STACK, Linux 4.9)."""
     text = ".globl init_module\ninit_module: sub esp, 500\n call init_module\n"
-    with pytest.raises(GuestKernelBug, match=r"kernel stack overflow, \d+ KB deep where there are 4"):
+    with pytest.raises(GuestKernelBug, match=r"kernel stack overflow under init_module \[m\].*guard page.*not-present"):
+        load(build(text), paging=paging)
+
+
+@pytest.mark.parametrize("kilobytes", [5, 53, 200])
+def test_a_frame_that_steps_over_the_guard_page(build: Build, kilobytes: int) -> None:
+    """Stacks are far apart while there are few: 53 KB and 200 KB were once stored into other frames."""
+    text = f".globl init_module\ninit_module: sub esp, {kilobytes << 10}\n mov dword ptr [esp], 1\n xor eax, eax\n"
+    with pytest.raises(GuestKernelBug, match=r"kernel stack overflow.*guard page.*not-present"):
         load(build(text))
+
+
+@pytest.mark.parametrize("uses", [0, 1])
+def test_vfree_of_a_module_that_is_loaded(build: Build, uses: int) -> None:
+    """Its own area, whether its use count says so or not: it goes when it is unloaded."""
+    text = ".globl init_module\ninit_module: push offset init_module\n call vfree\n pop eax\n xor eax, eax\n ret\n"
+    text += f".data\n.globl mod_use_count_\nmod_use_count_: .long {uses}\n"
+    with pytest.raises(GuestKernelBug, match=r"vfree\(0xc1400000\): a live area of the kernel's own \(module\)"):
+        load(build(text))
+
+
+def test_a_handlers_stack_has_a_guard_page_too(build: Build) -> None:
+    text = """.globl init_module
+init_module: push offset deep
+ push 0x40
+ call request_irq
+ add esp, 8
+ push 4096
+ push 0x80000000
+ call vremap
+ add esp, 8
+ mov dword ptr [eax+0x10], 0x40
+ mov dword ptr [eax+0x14], 1
+ xor eax, eax
+ ret
+deep: sub esp, 500
+ call deep
+"""
+    with pytest.raises(GuestKernelBug, match=r"kernel stack overflow under deep \[m\].*guard page"):
+        load(build(text), devices=("card",))
 
 
 def test_hlt_is_no_way_to_return(build: Build) -> None:

@@ -69,6 +69,30 @@ def test_single_words(space: MakeSpace) -> None:
     assert call(made, "__get_user", word, 0xBFFFFFFE, 4) == EFAULT
 
 
+@pytest.mark.parametrize("size", [0, 3, 5, 6, 7, 8, 16, 0x80000001, 0xFFFFFFFF])
+def test_sizes_that_no_instruction_has(space: MakeSpace, size: int) -> None:
+    """2.1's macros know 1, 2 and 4; any other size was a link error there (__get_user_bad, __put_user_bad)."""
+    made = space()
+    made.map(1)
+    word = made.kernel.kmalloc.kmalloc(16, 3)
+    call(made, "memset", word, 0x5C, 16)
+    assert call(made, "__put_user", 0x12345678, AREA + 8, size) == EFAULT
+    assert call(made, "__get_user", word, AREA + 8, size) == EFAULT
+    assert call(made, "__put_user", 0x12345678, 0xC0000000 - size & 0xFFFFFFFF, size) == EFAULT
+    assert made.kernel.peek.peek(None, word, 16) == b"\x5c" * 16
+    assert made.kernel.peek.peek(made.mm, AREA + 8, 16) in (bytes(16), b""), "nothing was stored"
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_last_bytes_of_a_program(space: MakeSpace, size: int) -> None:
+    """A word that ends at the limit is the program's, one that crosses it is not."""
+    made = space()
+    made.map(1, 0xC0000000 - PAGE)
+    assert call(made, "__put_user", 0x12345678, 0xC0000000 - size, size) == 0
+    for at in range(1, size + 1):
+        assert call(made, "__put_user", 0, 0xC0000000 - size + at, size) == EFAULT
+
+
 def test_kernel_addresses_are_refused(space: MakeSpace) -> None:
     made = space()
     one, other = (made.kernel.kmalloc.kmalloc(16, 3) for _ in range(2))
