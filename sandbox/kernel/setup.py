@@ -59,6 +59,8 @@ class Booted:
     reserved: list[tuple[str, int, int]]
     ranges: list[tuple[int, int]]
     """RAM that the kernel was told of: (physical, bytes)."""
+    warnings: list[str]
+    """What of the command line nobody reads."""
 
 
 def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig, image: KernelImage) -> Booted:
@@ -111,7 +113,7 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
         holes = [(0, KERNEL_LOAD), (KERNEL_LOAD, lowmem - KERNEL_LOAD)] if isinstance(model, FlatMem) else ranges
         low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
     pgdat = PgDat(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), broken)
-    return Booted(layout, tables, model, pgdat, zero_page, start.taken, ranges)
+    return Booted(layout, tables, model, pgdat, zero_page, start.taken, ranges, options.warnings)
 
 
 def _memory_model(
