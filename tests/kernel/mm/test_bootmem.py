@@ -146,7 +146,8 @@ def test_booted(line: str, paging: str) -> None:
     kernel = boot(paging, ram=24 << 20, boot=line)
     low = {"highmem=8m": 16, "mem=16m": 16}.get(line, 24) << 20
     assert physical(kernel, 0xC0000000 + low - 1) == low - 1
-    assert physical(kernel, 0xC0000000 + low) is None
+    for beyond in range(low, 26 << 20, 4096):
+        assert physical(kernel, 0xC0000000 + beyond) is None, f"{beyond:#x} is no lowmem"
     total = kernel.pgdat.total_frames * 4096
     assert total < {"mem=16m": 16, "memexclude=4m-5m": 23, "bootmem=big:4m": 20}.get(line, 24) << 20
 
