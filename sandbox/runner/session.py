@@ -158,6 +158,7 @@ class MachineSession:
             frames_free=kernel.pgdat.free_frames,
             frames_total=kernel.pgdat.total_frames,
             single_share=round(100 * kernel.pgdat.requests.single_share),
+            single_share_outside=round(100 * kernel.pgdat.requests.outside_share),
             list_hits=round(100 * kernel.pgdat.requests.hit_rate),
             zone_locks=sum(zone.locks for zone in kernel.pgdat.zones),
             gate_calls=self.system.gate.calls,

@@ -152,6 +152,8 @@ class PageAllocator:
                 raise
         pfn = self._reclaiming(gfp, level, order)
         self.pressure.granted += 1
+        if self._sched.in_atomic():
+            self._pgdat.requests.in_interrupt(order)
         self._granted(pfn, order, gfp)
         return pfn
 

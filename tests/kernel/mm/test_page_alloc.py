@@ -255,6 +255,23 @@ def test_waiting_in_an_interrupt_is_a_bug_of_the_driver() -> None:
     assert not kernel.log.text
 
 
+def test_shares_with_and_without_interrupts() -> None:
+    """Post 000: "90% of page allocations are for single pages (outside of an interrupt)"."""
+    kernel = boot()
+    for order in [0] * 9 + [1]:
+        kernel.page_alloc.alloc_pages(KERNEL, order)
+    requests = kernel.pgdat.requests
+    before = requests.singles, requests.blocks
+    assert (requests.interrupt_singles, requests.interrupt_blocks) == (0, 0)
+    kernel.smp.in_interrupt = True
+    for order in (0, 2, 2, 1):
+        kernel.page_alloc.alloc_pages(ATOMIC, order)
+    assert kernel.page_alloc.get_free_pages_unclear(ATOMIC, 9) == 0, "what is not served is not counted"
+    assert (requests.interrupt_singles, requests.interrupt_blocks) == (1, 3)
+    assert requests.outside_share == before[0] / sum(before)
+    assert requests.single_share == (before[0] + 1) / (sum(before) + 4)
+
+
 def test_faults_keep_the_reserve(space: MakeSpace) -> None:
     made = space(ram=8 << 20)
     made.map(4096)
