@@ -203,6 +203,14 @@ class BootMemory:
     """RAM as (physical, bytes): what is taken lies in one of these."""
     taken: list[tuple[str, int, int]] = field(default_factory=list)
 
+    def left(self) -> tuple[int, int]:
+        """memory_start and memory_end as drivers get them: physical addresses with RAM from one to the other."""
+        for first, length in self.ranges:
+            start, end = max(first, self.memory_start), min(first + length, self.limit)
+            if start < end:
+                return start, end
+        return self.memory_start, self.memory_start
+
     def take(self, name: str, size: int, align: int = PAGE_SIZE) -> int:
         """Physical address of ``size`` bytes.  Raises ConfigurationError when RAM is too small."""
         for first, length in self.ranges:
