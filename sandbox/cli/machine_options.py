@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from sandbox.kernel.base.config import KernelConfig
@@ -81,10 +82,11 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
     """The KernelConfig for an image and these options; the modules that these name join the image's.
 
+    What of the command line nobody reads is told on standard error.
     Raises ConfigurationError, and for modules what ``resolve`` raises.
     """
     target.modules += [module_file(name) for name in options.modules]
-    return target.config(
+    config = target.config(
         paging=options.paging,
         ram=parse_count(options.ram),
         cpus=options.cpus,
@@ -100,6 +102,15 @@ def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
         block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )
+    _warn_of_boot(config.boot)
+    return config
+
+
+def _warn_of_boot(line: str) -> None:
+    from sandbox.kernel.mm.bootmem import parse_boot
+
+    for warning in parse_boot(line).warnings:
+        print(f"sandbox: {warning}", file=sys.stderr)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

@@ -176,8 +176,9 @@ def _narrate(result: Result, stats: bool) -> None:
             ),
             (
                 "allocator",
-                f"{summary.single_share} % of requests for one frame, {summary.list_hits} % of these from the CPU's "
-                f"list; {summary.zone_locks:,} times a zone's lock",
+                f"{summary.single_share} % of requests for one frame ({summary.single_share_outside} % outside of "
+                f"interrupts), {summary.list_hits} % of these from the CPU's list; "
+                f"{summary.zone_locks:,} times a zone's lock",
             ),
             ("TLB", f"{summary.tlb_flushes:,} invalidations, {summary.shootdowns:,} interrupts to other CPUs"),
             ("bytes moved", f"{summary.bytes_by_guest:,} by guest code"),

@@ -98,6 +98,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     trace = Trace(machine.bus, clock, stats, log)
     smp = Smp([KernelCpu(vcpu.index, vcpu, image.routines) for vcpu in machine.cpus])
     booted = boot(memory, smp.cpus, config, image)
+    for warning in booted.warnings:
+        log.printk(f"{warning}\n")
     layout, tables, pgdat, zero_page = booted.layout, booted.tables, booted.pgdat, booted.zero_page
 
     tasks = TaskTable()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.engine.exits import Halt
+from sandbox.kernel.arch.bootdriver import call_boot_init
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.arch.vmlinux import KernelImage
 from sandbox.kernel.base.config import KernelConfig
@@ -70,10 +71,12 @@ class Booted:
     reserved: list[tuple[str, int, int]]
     ranges: list[tuple[int, int]]
     """RAM that the kernel was told of: (physical, bytes)."""
+    warnings: list[str]
+    """What of the command line nobody reads."""
 
 
 def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig, image: KernelImage) -> Booted:
-    """Bring the kernel up on every CPU.  Raises ConfigurationError and BootFailed."""
+    """Bring the kernel up on every CPU.  Raises ConfigurationError, BootFailed and BootDriverFailed."""
     options, broken = parse_boot(config.boot), config.broken
     ranges = limit_memory(list(memory.ranges), BootOptions() if broken("no-mem-limit") else options)
     low_end = max(start + size for start, size in ranges if start < 1 << 32)
@@ -111,6 +114,11 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
         start.take(name, size)
     for cpu in cpus:
         _start(cpu, tables, kernel_pgd, config, image)
+    for driver in config.boot_drivers:
+        first, last = start.left()
+        given = call_boot_init(memory, cpus[0], image.symbols, driver, PAGE_OFFSET + first, PAGE_OFFSET + last)
+        if given - PAGE_OFFSET > first:
+            start.take(driver[0], given - PAGE_OFFSET - first)
     tables.clear_directory(kernel_pgd, 0)
     words = {
         **model.guest_words(),
@@ -126,7 +134,7 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
         holes = [(0, KERNEL_LOAD), (KERNEL_LOAD, lowmem - KERNEL_LOAD)] if isinstance(model, FlatMem) else ranges
         low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
     pgdat = PgDat(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), broken)
-    return Booted(layout, tables, model, pgdat, zero_page, start.taken, ranges)
+    return Booted(layout, tables, model, pgdat, zero_page, start.taken, ranges, options.warnings)
 
 
 def _memory_model(

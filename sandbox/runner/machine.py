@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from sandbox.kernel.base.config import KernelConfig
@@ -21,6 +22,7 @@ DEVICES: dict[str, tuple[int, str]] = {
     "holecard": (HOLE_ADDRESS, "2 MB of a card's memory, seen when the hole from 14 to 16 MB is opened"),
 }
 """Name, usual physical address, what it is."""
+_HEXADECIMAL = re.compile(r"(0[xX])?[0-9a-fA-F]+")
 
 
 def build_machine(config: KernelConfig) -> Machine:
@@ -67,10 +69,9 @@ def _plug(machine: Machine, text: str) -> None:
     if name not in DEVICES:
         known = "\n".join(f"{each:12} at {address:#010x}: {what}" for each, (address, what) in DEVICES.items())
         raise ConfigurationError(f"no device is called {name!r}", known)
-    try:
-        address = int(place, 16) if at else DEVICES[name][0]
-    except ValueError:
-        address = -1
+    address = DEVICES[name][0]
+    if at:
+        address = int(place, 16) if _HEXADECIMAL.fullmatch(place) else -1
     if not 0 <= address < 1 << 36:
         raise ConfigurationError(f"device {text!r}: give NAME@ADDRESS, a physical address in hexadecimal")
     makers: dict[str, Callable[[], WindowDevice]] = {

@@ -25,7 +25,9 @@ class Summary:
     frames_free: int = 0
     frames_total: int = 0
     single_share: int = 0
-    """Requests for one frame, percent of all (post 000 claims 90)."""
+    """Requests for one frame, percent of all."""
+    single_share_outside: int = 0
+    """Percent of those made outside of interrupts, of which post 000 claims 90."""
     list_hits: int = 0
     """Of these, percent that the CPU's own list served, without a zone's lock."""
     zone_locks: int = 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 from sandbox.kernel.abi.errno import EBUSY, ENOMEM
 from sandbox.kernel.abi.numbers import name_of
+from sandbox.kernel.arch.bootdriver import has_boot_init
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.drivers.console import BytesSource, CaptureSink, Sink, Source
 from sandbox.kernel.drivers.hostterm import HostTerminal
@@ -48,7 +49,8 @@ class Streams:
 
 
 class MachineSession:
-    """Building it boots the machine.  ``modules`` are loaded by ``load_modules``, in order.
+    """Building it boots the machine.  ``modules`` are loaded by ``load_modules``, in order; boot has
+    called the ``boot_init`` of those that have one.
 
     Raises ConfigurationError for an impossible machine.
     """
@@ -58,7 +60,8 @@ class MachineSession:
     ) -> None:
         self._shares: Shares | None = None
         self._began = time.perf_counter()
-        self.config = config
+        drivers = tuple((each.name, each.data) for each in modules if has_boot_init(each.data))
+        self.config = config = replace(config, boot_drivers=(*config.boot_drivers, *drivers))
         self.streams = streams if streams is not None else Streams()
         self.captured = CaptureSink(), CaptureSink()
         self.to_load = list(modules)
@@ -168,6 +171,7 @@ class MachineSession:
             frames_free=kernel.pgdat.free_frames,
             frames_total=kernel.pgdat.total_frames,
             single_share=round(100 * kernel.pgdat.requests.single_share),
+            single_share_outside=round(100 * kernel.pgdat.requests.outside_share),
             list_hits=round(100 * kernel.pgdat.requests.hit_rate),
             zone_locks=sum(zone.locks for zone in kernel.pgdat.zones),
             gate_calls=self.system.gate.calls,

@@ -125,11 +125,22 @@ def test_modules_beside_a_program(source: Path, capfd: pytest.CaptureFixture[str
         (["--fail-allocation", "-3"], "counted from 1"),
         (["--screen", "-"], "no frame buffer"),
         (["--boot", "mem=lots"], "not a size"),
+        (["--boot", "mem=1_6m"], "needs 2 MB"),
+        (["--device", "card@8000_0000"], "a physical address in hexadecimal"),
     ],
 )
 def test_nonsense(words: list[str], why: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(IMAGES / "cow-fork"), *words]) == 2
     assert why in capfd.readouterr().err
+
+
+def test_words_of_the_command_line_that_nobody_reads(capfd: pytest.CaptureFixture[str]) -> None:
+    for words in (["run", str(IMAGES / "cow-fork")], ["frames"], ["maps", str(IMAGES / "cow-fork")]):
+        assert main([*words, "--boot", "mem=16mb nosuch=1"]) == 0
+        assert capfd.readouterr().err.splitlines()[:2] == [
+            "sandbox: boot option 'mem=16mb': 'b' behind the value is not read",
+            'sandbox: Unknown kernel command line parameters "nosuch=1"',
+        ]
 
 
 def test_fail_allocation(capfd: pytest.CaptureFixture[str]) -> None:

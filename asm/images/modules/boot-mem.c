@@ -6,6 +6,7 @@
 #include "module.h"
 
 #define END (24u << 20)
+#define RAM (32u << 20)
 #define RESERVED (256u << 10)
 
 int init_module(void)
@@ -16,7 +17,8 @@ int init_module(void)
         CHECK(1, high_memory == PAGE_OFFSET + END);
         set_fs(KERNEL_DS);
         CHECK(2, __get_user(&value, (void *)(high_memory - 4), 4) == 0);
-        CHECK(3, __get_user(&value, (void *)high_memory, 4) == -EFAULT);
+        for (at = high_memory; at < PAGE_OFFSET + RAM; at += PAGE_SIZE)
+                CHECK(3, __get_user(&value, (void *)at, 4) == -EFAULT);
         set_fs(USER_DS);
 
         CHECK(4, vremap(END - PAGE_SIZE, PAGE_SIZE) == NULL);

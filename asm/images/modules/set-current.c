@@ -7,15 +7,16 @@
 #define PRETEND 7
 #define WHERE 8
 
+static u8 fresh[PAGE] __attribute__((aligned(PAGE)));           /* the parent has no page there */
+
 int main(void)
 {
         int fd = open("/dev/uaccess", O_RDWR), child, status, parent = getpid();
-        u8 *fresh = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         CHECK(1, fd >= 0);
-        fresh[0] = 1;
         child = fork();
         if (child == 0) {
+                fresh[0] = 2;
                 munmap(fresh, PAGE);
                 ioctl(fd, WHERE, (u32)fresh);
                 ioctl(fd, PRETEND, parent);

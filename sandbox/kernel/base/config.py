@@ -40,6 +40,8 @@ class KernelConfig:
     direct_map: int = 800 * MEGABYTE
     devices: tuple[str, ...] = ()
     """Devices besides those of every PC: ``NAME`` or ``NAME@PHYSICAL``."""
+    boot_drivers: tuple[tuple[str, bytes], ...] = ()
+    """Object files whose ``boot_init`` takes memory at boot, and their names (``arch/bootdriver.py``)."""
     policies: dict[str, str] = field(default_factory=dict)
     """Choices between kernel versions by name (``policies.py``); what is left out gets its default."""
     fail_allocation: int = 0

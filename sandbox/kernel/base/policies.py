@@ -15,6 +15,13 @@ POLICIES: dict[str, dict[str, str]] = {
         "reclaim": "GFP_BUFFER gives cached pages up to get memory (post 002)",
         "fail": "GFP_BUFFER never reclaims: it fails when pages are short (1.0 to 2.0)",
     },
+    "nonatomic": {
+        "2.0": "in an interrupt four requests that might wait are complained about and lowered to GFP_ATOMIC; later "
+        "ones go on as asked (1.0 to 2.0)",
+        "2.2": "in an interrupt they go on as asked, and nothing is said (2.2)",
+        "2.2-debug": "in an interrupt they fail; four are complained about (2.2 with ATOMIC_MEMORY_DEBUGGING)",
+        "2.4": "in an interrupt they go on as asked; one that would have to wait is a bug (2.4)",
+    },
     "watermarks": {
         "2.0": "one reserve for the machine's lowmem: max(frames / 128, 24) + 24",
         "2.2": "one reserve for the machine's lowmem: frames / 128, at least 10 and at most 256",

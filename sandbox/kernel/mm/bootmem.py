@@ -1,25 +1,30 @@
 """Memory before the allocator: what the command line says of RAM, and what boot keeps for ever (MM 5).
 
-Options are words of the command line, sizes end in k, m or g:
+Options are words of the command line, behind a space; sizes are numbers as ``simple_strtoul`` reads them (``0x``
+hexadecimal, ``0`` octal) with k, m or g behind:
 
 ``mem=SIZE``            RAM above SIZE does not exist for the kernel
 ``mem=SIZE@START``      RAM is there; the first such option discards the machine's own map (2.3)
-``mem=SIZE$START``      reserved: never allocated (2.4)
+``mem=exactmap``        discards the machine's own map (2.4.0)
+``mem=SIZE$START``      reserved: never allocated (2.4); with # too, which 2.4.22 takes for ACPI data
 ``mem=nopentium``       no large pages
 ``memexclude=START-END``  the option that post 002 wants: reserved
 ``highmem=SIZE``        so much of RAM is highmem; 0 for no highmem at all
 ``bootmem=NAME:SIZE``   memory_start moves up by SIZE: contiguous, at a known address, never freed
+
+A number ends at the first character that does not belong to it.  The kernels left what came behind it, and words that
+they did not know, to init; here nobody reads them, and they are warned about (as 5.13 does for such words).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sandbox.kernel.base.cmdline import memparse
 from sandbox.kernel.base.layout import KERNEL_LOAD, MEGABYTE, REGION
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE
-
-_SHIFTS = {"k": 10, "m": 20, "g": 30}
 
 
 @dataclass(slots=True)
@@ -27,6 +32,8 @@ class BootOptions:
     """What the command line says of memory.  Bytes and physical addresses."""
 
     limit: int | None = None
+    exact: bool = False
+    """The machine's own map does not count."""
     given: list[tuple[int, int]] = field(default_factory=list)
     """(start, size) of RAM; when there is one, the machine's own map does not count."""
     excluded: list[tuple[int, int]] = field(default_factory=list)
@@ -34,62 +41,87 @@ class BootOptions:
     highmem: int | None = None
     large_pages: bool = True
     reservations: list[tuple[str, int]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What of the line nobody reads, a sentence each."""
 
 
 def parse_boot(command_line: str) -> BootOptions:
-    """Read the options; words that mean nothing here are left alone.  Raises ConfigurationError."""
-    options = BootOptions()
-    for word in command_line.split(" "):
+    """Read the options.  Raises ConfigurationError for one that cannot be obeyed."""
+    options, unknown = BootOptions(), []
+    for word in filter(None, command_line.split(" ")):
         name, equals, value = word.partition("=")
-        if not equals:
-            continue
-        if name == "mem":
-            _mem(options, word, value)
-        elif name == "memexclude":
-            start, dash, end = value.partition("-")
-            first, last = _size(start, word), _size(end if dash else "", word)
-            if last <= first:
-                raise ConfigurationError(f"boot option {word!r}: the range is empty")
-            options.excluded.append((first, last))
-        elif name == "highmem":
-            options.highmem = _size(value, word)
-        elif name == "bootmem":
-            what, colon, size = value.partition(":")
-            if not colon or not what:
-                raise ConfigurationError(f"boot option {word!r}: give NAME:SIZE")
-            if not _size(size, word):
-                raise ConfigurationError(f"boot option {word!r}: nothing to reserve")
-            options.reservations.append((what, _size(size, word)))
+        read = _OPTIONS.get(name) if equals else None
+        if read is None:
+            unknown.append(word)
+        elif rest := read(options, word, value):
+            options.warnings.append(f"boot option {word!r}: {rest!r} behind the value is not read")
+    if unknown:
+        options.warnings.append(f'Unknown kernel command line parameters "{" ".join(unknown)}"')
     return options
 
 
-def _mem(options: BootOptions, word: str, value: str) -> None:
-    if value == "nopentium":
+def _mem(options: BootOptions, word: str, value: str) -> str:
+    """Obey the option, as all of these; what of the value is left over."""
+    if value.startswith("nopentium"):
         options.large_pages = False
-        return
-    for sign in "@$":
-        size, found, start = value.partition(sign)
-        if found:
-            first, length = _size(start, word), _size(size, word)
-            if sign == "@":
-                options.given.append((first, length))
-            else:
-                options.excluded.append((first, first + length))
-            return
-    options.limit = _size(value, word)
-    if options.limit < KERNEL_LOAD + MEGABYTE:
-        raise ConfigurationError(f"boot option {word!r}: the kernel needs 2 MB")
+        return value.removeprefix("nopentium")
+    if value.startswith("exactmap"):
+        options.exact = True
+        return value.removeprefix("exactmap")
+    size, rest = _size(value, word)
+    sign = rest[:1]
+    if sign and sign in "@$#":
+        start, rest = _size(rest[1:], word)
+        if sign == "@":
+            options.given.append((start, size))
+        else:
+            options.excluded.append((start, start + size))
+        return rest
+    if size < KERNEL_LOAD + MEGABYTE:
+        ends = f" (the number ends at {rest!r})" if rest else ""
+        raise ConfigurationError(f"boot option {word!r}: the kernel needs 2 MB, this is {size} B{ends}")
+    options.limit = size
+    return rest
 
 
-def _size(text: str, word: str) -> int:
-    shift = _SHIFTS.get(text[-1:].lower(), 0)
-    try:
-        value = int(text[:-1] if shift else text, 0) << shift
-    except ValueError:
-        raise ConfigurationError(f"boot option {word!r}: not a size") from None
-    if value < 0:
+def _memexclude(options: BootOptions, word: str, value: str) -> str:
+    first, rest = _size(value, word)
+    if not rest.startswith("-"):
+        raise ConfigurationError(f"boot option {word!r}: not a size, a minus and a size")
+    last, rest = _size(rest[1:], word)
+    if last <= first:
+        raise ConfigurationError(f"boot option {word!r}: the range is empty")
+    options.excluded.append((first, last))
+    return rest
+
+
+def _highmem(options: BootOptions, word: str, value: str) -> str:
+    options.highmem, rest = _size(value, word)
+    return rest
+
+
+def _bootmem(options: BootOptions, word: str, value: str) -> str:
+    what, colon, text = value.partition(":")
+    if not colon or not what:
+        raise ConfigurationError(f"boot option {word!r}: give NAME:SIZE")
+    size, rest = _size(text, word)
+    if not size:
+        raise ConfigurationError(f"boot option {word!r}: nothing to reserve")
+    options.reservations.append((what, size))
+    return rest
+
+
+_OPTIONS: dict[str, Callable[[BootOptions, str, str], str]] = {
+    "mem": _mem, "memexclude": _memexclude, "highmem": _highmem, "bootmem": _bootmem,
+}  # fmt: skip
+
+
+def _size(text: str, word: str) -> tuple[int, str]:
+    """Bytes, and what comes behind; the kernels took no digit at all for 0, which is refused here."""
+    value, rest = memparse(text)
+    if rest == text:
         raise ConfigurationError(f"boot option {word!r}: not a size")
-    return value
+    return value, rest
 
 
 def limit_memory(ranges: list[tuple[int, int, int]], options: BootOptions) -> list[tuple[int, int]]:
@@ -98,7 +130,7 @@ def limit_memory(ranges: list[tuple[int, int, int]], options: BootOptions) -> li
     Raises ConfigurationError when an option names RAM that the machine does not have, or nothing is left.
     """
     known = [(start, start + size) for start, size, _ in ranges]
-    if options.given:
+    if options.given or options.exact:
         present, known = known, []
         for start, size in sorted(options.given):
             met = [(max(start, first), min(start + size, end)) for first, end in present]
@@ -170,6 +202,14 @@ class BootMemory:
     ranges: list[tuple[int, int]]
     """RAM as (physical, bytes): what is taken lies in one of these."""
     taken: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def left(self) -> tuple[int, int]:
+        """memory_start and memory_end as drivers get them: physical addresses with RAM from one to the other."""
+        for first, length in self.ranges:
+            start, end = max(first, self.memory_start), min(first + length, self.limit)
+            if start < end:
+                return start, end
+        return self.memory_start, self.memory_start
 
     def take(self, name: str, size: int, align: int = PAGE_SIZE) -> int:
         """Physical address of ``size`` bytes.  Raises ConfigurationError when RAM is too small."""

@@ -16,7 +16,7 @@ from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.printk import Log
-from sandbox.kernel.mm.gfp import DMA, LEVEL_MASK
+from sandbox.kernel.mm.gfp import DMA, GFP_ATOMIC, LEVEL_MASK, Nonatomic, atomic
 from sandbox.kernel.mm.page import INDEX, PG_HEAD, PG_SLAB
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
@@ -74,6 +74,7 @@ class Kmalloc:
         self._unchecked = config.broken("no-kfree-check")
         self._version = config.policies["kmalloc"]
         self._slab = self._version == "2.1"
+        self._complaints = Nonatomic("kmalloc", log)
         sizes: tuple[tuple[int, int, int], ...] = BUCKETS[:8] if self._version == "1.0" else BUCKETS
         if self._slab:
             sizes = tuple(
@@ -132,6 +133,8 @@ class Kmalloc:
         if wanted > self._sizes[-1]:
             self._log.printk(f"kmalloc of too large a block ({size} bytes).\n")
             return 0
+        if not self._slab and self._in_interrupt(priority):
+            priority = self._complaints.lower(priority)
         number = bisect_left(self._sizes, wanted)
         bucket, dma = self.buckets[number], bool(priority & DMA)
         if not bucket.areas[dma] and not self._refill(cpu, number, priority):
@@ -196,8 +199,16 @@ class Kmalloc:
 
     # -- areas ---------------------------------------------------------------------------------------------------
 
+    def _in_interrupt(self, priority: int) -> bool:
+        """The request might wait, and must not."""
+        return priority & LEVEL_MASK != GFP_ATOMIC and self._smp.in_interrupt
+
     def _refill(self, cpu: KernelCpu, number: int, priority: int) -> bool:
         bucket = self.buckets[number]
+        if self._slab and self._in_interrupt(priority):
+            # kmem_cache_grow of 2.2 says so every time, and lowers every time.
+            self._log.printk(f"kmem_grow: Called nonatomically from int - size-{bucket.size}\n")
+            priority = atomic(priority)
         dma = bool(priority & DMA)
         order = bucket.order
         spare = self._spare[number] if number < 3 and not dma else None

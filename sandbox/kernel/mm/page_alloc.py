@@ -15,7 +15,7 @@ from sandbox.kernel.base.events import PageAlloc
 from sandbox.kernel.base.inject import FailingRequest, OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.base.trace import Trace
-from sandbox.kernel.base.wait import Waiting
+from sandbox.kernel.base.wait import Waiting, might_sleep
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.gfp import (
     DMA,
@@ -27,6 +27,7 @@ from sandbox.kernel.mm.gfp import (
     GFP_USER,
     HIGHMEM,
     LEVEL_MASK,
+    Nonatomic,
     describe,
 )
 from sandbox.kernel.mm.mmzone import Zone
@@ -36,8 +37,6 @@ from sandbox.kernel.mm.vmscan import SHRINK_BATCH, Need, Shrinkers
 from sandbox.x86.paging import PAGE_SIZE
 
 NFS_RESERVE = 5
-COMPLAINTS = 4
-"""2.0 lowers a request from an interrupt to GFP_ATOMIC so many times before it stops saying so."""
 YIELDS = 8
 """Times that a request lets other tasks run before it fails."""
 ISA_BYTE_BOUNDARY = 64 << 10
@@ -64,9 +63,9 @@ class PageAllocator:
     """
 
     __slots__ = (
-        "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_cond_resched", "_direct_end",
-        "_log", "_marks", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats", "_zone_marks", "failing",
-        "holders", "min_free", "pressure",
+        "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_complaints", "_cond_resched",
+        "_direct_end", "_marks", "_nonatomic", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats",
+        "_zone_marks", "failing", "holders", "min_free", "pressure",
     )  # fmt: skip
 
     def __init__(
@@ -83,11 +82,13 @@ class PageAllocator:
     ) -> None:
         self._pgdat, self._smp, self._code, self._shrinkers = pgdat, smp, code, shrinkers
         self._sched, self._cond_resched = sched, cond_resched
-        self._bus, self._clock, self._stats, self._log = trace.bus, trace.clock, trace.stats, trace.log
+        self._bus, self._clock, self._stats = trace.bus, trace.clock, trace.stats
         self._direct_end = layout.direct.end
         policies, broken = config.policies, config.broken
         self._marks = policies["watermarks"]
         self._zone_marks = self._marks == "2.4"
+        self._nonatomic = policies["nonatomic"]
+        self._complaints = Nonatomic("gfp", trace.log)
         self._park = policies["dma"] == "park"
         self._any_zone = broken("no-dma-limit")
         self._broken_clear = broken("no-page-clear")
@@ -146,13 +147,14 @@ class PageAllocator:
     def alloc_pages(self, gfp: int, order: int = 0) -> int:
         """The first frame of 2^order frames in a row, aligned to their size, with count 1.
 
-        Raises OutOfMemory.
+        Raises OutOfMemory, and WrongContext where waiting in an interrupt is a bug.
         """
         if not 0 <= order < self._pgdat.orders:
             raise OutOfMemory(f"order {order}: blocks have 0 to {self._pgdat.orders - 1}")
         level = gfp & LEVEL_MASK
         if level != GFP_ATOMIC and self._sched.in_atomic():
-            gfp, level = self._downgrade(gfp), GFP_ATOMIC
+            gfp = self._from_interrupt(gfp)
+            level = gfp & LEVEL_MASK
         if self.failing.at:
             try:
                 self._count_request()
@@ -163,6 +165,8 @@ class PageAllocator:
         words = self._pgdat.memmap.words
         words[self._pgdat.memmap.at(pfn)] |= PG_LENT
         self.pressure.granted += 1
+        if self._sched.in_atomic():
+            self._pgdat.requests.in_interrupt(order)
         self._granted(pfn, order, gfp)
         return pfn
 
@@ -228,6 +232,8 @@ class PageAllocator:
                 if not self._may_reclaim(level):
                     self.pressure.failures += 1
                     raise
+                if self._nonatomic == "2.4":
+                    might_sleep(self._sched, f"alloc_pages({describe(gfp)}), with too few frames free,")
                 if self._shrinkers.try_to_free_pages(self._need(gfp, level, order)):
                     self.pressure.reclaims += 1
                 elif yields < YIELDS and self._cond_resched():
@@ -327,11 +333,17 @@ class PageAllocator:
     def _may_reclaim(self, level: int) -> bool:
         return not (level == GFP_ATOMIC or (level == GFP_BUFFER and self._buffer_fails))
 
-    def _downgrade(self, gfp: int) -> int:
-        self.pressure.downgraded += 1
-        if self.pressure.downgraded <= COMPLAINTS:
-            self._log.printk(f"gfp called nonatomically from interrupt: {describe(gfp)}\n")
-        return gfp & ~LEVEL_MASK | GFP_ATOMIC
+    def _from_interrupt(self, gfp: int) -> int:
+        """What a request becomes that might wait and must not.  Raises OutOfMemory where the version refuses it."""
+        if self._nonatomic == "2.0":
+            lowered = self._complaints.lower(gfp)
+            self.pressure.downgraded += lowered != gfp
+            return lowered
+        if self._nonatomic == "2.2-debug":
+            self._complaints.complain(gfp)
+            self.pressure.failures += 1
+            raise OutOfMemory(f"{describe(gfp)} in an interrupt")
+        return gfp
 
     # -- addresses, as the C calls have them: 0 for none ---------------------------------------------------------
 

@@ -44,6 +44,9 @@ class Requests:
     blocks: int = 0
     refills: int = 0
     """Single-frame requests for which a list had to be filled from its zone."""
+    interrupt_singles: int = 0
+    interrupt_blocks: int = 0
+    """Of these, those that handlers made: post 000's ninety in a hundred are of the others."""
 
     @property
     def hit_rate(self) -> float:
@@ -54,6 +57,19 @@ class Requests:
     def single_share(self) -> float:
         """Requests for one frame among all."""
         return self.singles / (self.singles + self.blocks) if self.singles else 0.0
+
+    @property
+    def outside_share(self) -> float:
+        """Requests for one frame among those that no interrupt made."""
+        singles = self.singles - self.interrupt_singles
+        return singles / (singles + self.blocks - self.interrupt_blocks) if singles else 0.0
+
+    def in_interrupt(self, order: int) -> None:
+        """A handler made the request that was counted last."""
+        if order:
+            self.interrupt_blocks += 1
+        else:
+            self.interrupt_singles += 1
 
 
 class PgDat:

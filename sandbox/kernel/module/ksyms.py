@@ -80,7 +80,7 @@ class MemoryCalls:
         return kernel.tables.pte_pfn(entry)
 
     def boot_reservation(self, name: int, size: int) -> int:
-        """Linear address of what ``bootmem=NAME:SIZE`` reserved, its size stored at ``size``; 0 for none."""
+        """Linear address of what ``bootmem=NAME:SIZE`` or ``boot_init`` reserved, its size at ``size``; 0 for none."""
         kernel, wanted = self._kernel, self._kernel.peek.kernel_string(name)
         for what, start, end in kernel.reserved:
             if what.encode() == wanted:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM, ERESTARTSYS
 from sandbox.kernel.arch import extable
+from sandbox.kernel.base.cmdline import parameter
 from sandbox.kernel.base.events import ModuleChange
 from sandbox.kernel.module.entry import GuestEntry
 from sandbox.machine.memory import Reason
@@ -366,7 +367,7 @@ def _set_options(
         if len(values) * width > size or at + size > len(section):
             raise ModuleError(f"{module.name}: {option!r} is more than the parameter holds ({size} bytes)", EINVAL)
         try:
-            numbers = [int(each, 0) for each in values]
+            numbers = [parameter(each) for each in values]
         except ValueError:
             raise ModuleError(f"{module.name}: {option!r}: not a number", EINVAL) from None
         if not all(-(1 << 8 * width - 1) <= number < 1 << 8 * width for number in numbers):

@@ -55,6 +55,57 @@ def test_any_line(words: list[str]) -> None:
         assert error.summary
 
 
+@pytest.mark.parametrize(
+    ("word", "limit", "left"),
+    [
+        ("mem=0100000000", 16 * MEGABYTE, ""),
+        ("mem=040000000", 8 * MEGABYTE, ""),
+        ("mem=0x1000000", 16 * MEGABYTE, ""),
+        ("mem=020m", 16 * MEGABYTE, ""),
+        ("mem=16M", 16 * MEGABYTE, ""),
+        ("mem=16384K", 16 * MEGABYTE, ""),
+        ("mem=16m_0", 16 * MEGABYTE, "_0"),
+        ("mem=16mb", 16 * MEGABYTE, "b"),
+        ("mem=16777216_6m", 16 * MEGABYTE, "_6m"),
+        ("mem=16777216\N{ARABIC-INDIC DIGIT ONE}", 16 * MEGABYTE, "\N{ARABIC-INDIC DIGIT ONE}"),
+        ("mem=020000000" + "9m", 4 * MEGABYTE, "9m"),
+    ],
+)
+def test_a_number_ends_where_strtoul_ends(word: str, limit: int, left: str) -> None:
+    """lib/vsprintf.c of 2.0.40 and 2.4.0: base by prefix, no sign, no underline, ASCII digits only."""
+    options = parse_boot(word)
+    assert options.limit == limit
+    assert [f"{left!r} behind the value" in warning for warning in options.warnings] == ([True] if left else [])
+
+
+@pytest.mark.parametrize(
+    "word", ["mem=1_6m", "mem=0b1m", "mem=0o100m", "mem=+16m", "mem=-16m", "mem= 16m", "mem=\u0661\u0666m"]
+)
+def test_what_strtoul_takes_for_nothing_is_no_machine(word: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"needs 2 MB.*the number ends at|not a size"):
+        parse_boot(word)
+
+
+def test_words_that_nobody_reads_are_warned_about() -> None:
+    options = parse_boot("nosuch=1  mem=16m quiet mem xmem=4m highmem=0k,3 mem=nopentiums")
+    assert options.warnings[-1] == 'Unknown kernel command line parameters "nosuch=1 quiet mem xmem=4m"'
+    assert options.warnings[:-1] == [
+        "boot option 'highmem=0k,3': ',3' behind the value is not read",
+        "boot option 'mem=nopentiums': 's' behind the value is not read",
+    ]
+    kernel = boot(boot="nosuch=1")
+    assert bytes(kernel.log.text) == b'Unknown kernel command line parameters "nosuch=1"\n'
+
+
+def test_an_exact_map() -> None:
+    """2.4.0 empties its map at exactmap; 2.4.22 has # for ACPI data, which is not for the allocator."""
+    assert parse_boot("mem=1m#8m").excluded == [(8 * MEGABYTE, 9 * MEGABYTE)]
+    ranges = [(0, 0xA0000, 0), (MEGABYTE, 31 * MEGABYTE, MEGABYTE)]
+    assert limit_memory(ranges, parse_boot("mem=exactmap mem=7m@1m")) == [(MEGABYTE, 7 * MEGABYTE)]
+    with pytest.raises(ConfigurationError, match="leave no RAM"):
+        limit_memory(ranges, parse_boot("mem=exactmap"))
+
+
 def test_an_option_follows_a_space() -> None:
     assert parse_boot("xmem=4m mem=8m").limit == 8 * MEGABYTE
 
@@ -95,7 +146,8 @@ def test_booted(line: str, paging: str) -> None:
     kernel = boot(paging, ram=24 << 20, boot=line)
     low = {"highmem=8m": 16, "mem=16m": 16}.get(line, 24) << 20
     assert physical(kernel, 0xC0000000 + low - 1) == low - 1
-    assert physical(kernel, 0xC0000000 + low) is None
+    for beyond in range(low, 26 << 20, 4096):
+        assert physical(kernel, 0xC0000000 + beyond) is None, f"{beyond:#x} is no lowmem"
     total = kernel.pgdat.total_frames * 4096
     assert total < {"mem=16m": 16, "memexclude=4m-5m": 23, "bootmem=big:4m": 20}.get(line, 24) << 20
 

@@ -12,7 +12,7 @@ from sandbox.machine.devices.isacard import HOLE_ADDRESS, SIGNATURE
 from sandbox.x86.errors import ConfigurationError
 from tests.conftest import MakeSession
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace
-from tests.kernel.mm.machines import boot, load
+from tests.kernel.mm.machines import boot, load, store
 
 CARD = int.from_bytes(SIGNATURE[:4], "little")
 AT_HOLE = PAGE_OFFSET + HOLE_ADDRESS
@@ -30,6 +30,18 @@ def test_outcomes(paging: str) -> None:
     assert frames["ram"] == frames["conflict"]
     assert frames["card"] == frames["ram"] - 512
     assert frames["remap"] in range(frames["ram"] - 8, frames["ram"]), "but for a longer mem_map"
+
+
+def test_in_a_conflict_frames_are_the_cards(paging: str) -> None:
+    """d: the kernel hands the card's bytes out; the first keep what the card says, whatever is stored there."""
+    kernel = boot(paging, ram=32 << 20, policies={"isa_hole": "conflict"})
+    for zone in kernel.pgdat.zones:
+        zone.open_all()
+    taken = {kernel.page_alloc.alloc_pages(1) for _ in range(kernel.pgdat.free_frames)}
+    assert set(HOLE) <= taken
+    store(kernel, AT_HOLE, 0x12345678)
+    assert load(kernel, AT_HOLE) == CARD
+    assert kernel.memory.is_ram(HOLE_ADDRESS), "RAM is behind it, and only the machine's map says so"
 
 
 def test_a_conflict_needs_ram_there() -> None:
@@ -113,6 +125,38 @@ def test_pages_move_with_their_contents(space: MakeSpace, paging: str) -> None:
         assert made.read(at) == at ^ 0xABCD
         assert made.count(at) == 1
         assert (made.frame(at) == pfn) == (pfn not in HOLE)
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_nobody_keeps_a_translation_of_what_moved(space: MakeSpace, paging: str, cpus: int) -> None:
+    """SDM 3A 4.10.4.2: a CPU may use the old translation until it is invalidated, and would store into the old frame.
+
+    The range is cleared and no card is plugged in, for that makes the engine drop every translation.
+    """
+    made = space(ram=16 << 20, paging=paging, cpus=cpus)
+    kernel = made.kernel
+    made.map(9)
+    made.write(AREA + 8 * PAGE, 1)  # the page table, which is the kernel's, outside of the range
+    held = []
+    while (pfn := kernel.page_alloc.alloc_pages(1)) not in HOLE:
+        held.append(pfn)
+    kernel.page_alloc.free_pages(pfn)
+    for cpu in kernel.cpus:
+        kernel.mmu.switch_mm(cpu, made.mm)
+    pages = [AREA + number * PAGE for number in range(8)]
+    assert all(made.write(at, at) for at in pages)
+    assert all(made.frame(at) in HOLE for at in pages)
+    for frame in held:
+        kernel.page_alloc.free_pages(frame)
+    for cpu in kernel.cpus:
+        assert [made.read(at, cpu) for at in pages] == pages
+        assert all(made.write(at, at, cpu) for at in pages), "every CPU has the translation"
+    assert kernel.isahole.clear_range(HOLE) >= 8
+    for number, cpu in enumerate(kernel.cpus):
+        for at in pages:
+            assert made.read(at, cpu) == at + number
+            assert made.write(at, at + number + 1, cpu)
+            assert kernel.peek.peek(made.mm, at, 4) == (at + number + 1).to_bytes(4, "little")
 
 
 def test_no_room(space: MakeSpace) -> None:

@@ -141,6 +141,31 @@ def test_the_largest(version: str) -> None:
     assert b"kmalloc of too large a block" in kernel.log.text
 
 
+@pytest.mark.parametrize("version", ["1.3", "1.0", "2.0"])
+def test_kmalloc_counts_for_itself(version: str) -> None:
+    """mm/kmalloc.c of 1.0.9 and 2.0.40 has a ``count`` of its own in front of __get_free_pages's."""
+    kernel = boot(policies={"kmalloc": version})
+    assert kernel.kmalloc.kmalloc(4000, ATOMIC)
+    assert not kernel.log.text
+    kernel.smp.in_interrupt = True
+    for _ in range(4):
+        assert kernel.kmalloc.kmalloc(4000, KERNEL)
+    complaint = b"kmalloc called nonatomically from interrupt: GFP_KERNEL\n"
+    assert bytes(kernel.log.text) == 4 * complaint
+    for _ in range(6):
+        assert kernel.kmalloc.kmalloc(4000, KERNEL)
+    assert bytes(kernel.log.text) == 4 * complaint + 4 * complaint.replace(b"kmalloc", b"gfp")
+
+
+def test_slab_says_so_whenever_it_grows() -> None:
+    """mm/slab.c of 2.2.26, kmem_cache_grow: no count; pieces of an area that is there are given without a word."""
+    kernel = boot(policies={"kmalloc": "2.1", "nonatomic": "2.2"})
+    kernel.smp.in_interrupt = True
+    for _ in range(3 * 128):
+        assert kernel.kmalloc.kmalloc(32, KERNEL)
+    assert bytes(kernel.log.text) == 3 * b"kmem_grow: Called nonatomically from int - size-32\n"
+
+
 def test_the_buckets_are_the_posts() -> None:
     """MM 3: sizes with the header, and pieces of an area; each fits into its order with the descriptor."""
     assert [size for size, _, _ in BUCKETS] == [

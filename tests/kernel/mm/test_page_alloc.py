@@ -9,9 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.base.wait import WrongContext
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.gfp import DMA, GFP_ATOMIC, GFP_BUFFER, GFP_IO, GFP_KERNEL, GFP_NFS, HIGHMEM, LEVELS, describe
 from sandbox.kernel.mm.page import BadPage
-from sandbox.kernel.mm.page_alloc import COMPLAINTS, dma_crosses
+from sandbox.kernel.mm.page_alloc import dma_crosses
 from tests.kernel.mm.conftest import MakeSpace
 from tests.kernel.mm.machines import PAGE, boot, load, physical, store
 
@@ -226,15 +228,99 @@ def test_orders_are_the_versions() -> None:
         assert not kernel.page_alloc.get_free_pages_unclear(KERNEL, most + 1)
 
 
-def test_interrupts_get_atomic_and_complaints() -> None:
+GFP_COMPLAINT = b"gfp called nonatomically from interrupt"
+
+
+def drained(**policies: str) -> Kernel:
+    """A kernel in an interrupt with all frames taken but the reserve, and nothing to reclaim."""
+    kernel = boot(policies=policies)
+    while kernel.page_alloc.get_free_pages_unclear(KERNEL):
+        pass
+    assert kernel.pgdat.free_frames >= 20
+    kernel.smp.in_interrupt = True
+    return kernel
+
+
+def answers(kernel: Kernel, times: int = 8) -> list[bool]:
+    return [bool(kernel.page_alloc.get_free_pages_unclear(KERNEL)) for _ in range(times)]
+
+
+def test_the_fifth_request_in_an_interrupt_is_not_lowered() -> None:
+    """mm/page_alloc.c of 2.0.40: ``if (++count < 5)`` stands in front of the complaint and of the new level."""
+    kernel = drained()
+    assert answers(kernel) == [True] * 4 + [False] * 4
+    assert kernel.log.text.count(GFP_COMPLAINT) == kernel.page_alloc.pressure.downgraded == 4
+    assert kernel.page_alloc.get_free_pages_unclear(ATOMIC)
+    assert kernel.log.text.count(GFP_COMPLAINT) == 4
+
+
+def test_the_fifth_request_reclaims_as_it_was_asked() -> None:
+    """2.0.40 has no second look at the interrupt in front of try_to_free_page."""
+    kernel = boot()
+    pages = kernel.page_alloc
+    held = []
+    while linear := pages.get_free_pages_unclear(KERNEL):
+        held.append(linear)
+    reserve = kernel.pgdat.free_frames
+
+    def give(wanted: int) -> int:
+        some = [held.pop() for _ in range(min(10, len(held)))]
+        for each in some:
+            pages.free_linear(each)
+        return len(some)
+
+    pages._shrinkers.register(give)
+    kernel.smp.in_interrupt = True
+    assert answers(kernel, 4) == [True] * 4
+    assert kernel.pgdat.free_frames == reserve - 4
+    before = len(held)
+    assert answers(kernel, 1) == [True]
+    assert (before - len(held), kernel.pgdat.free_frames) == (10, reserve + 5)
+
+
+def test_with_frames_to_spare_the_fifth_is_served() -> None:
     kernel = boot()
     kernel.smp.in_interrupt = True
-    for _ in range(COMPLAINTS + 3):
+    assert answers(kernel) == [True] * 8
+    assert kernel.log.text.count(GFP_COMPLAINT) == 4
+
+
+@pytest.mark.parametrize(("version", "complaints"), [("2.2", 0), ("2.2-debug", 4)])
+def test_later_versions_lower_none(version: str, complaints: int) -> None:
+    """2.2.26: under ATOMIC_MEMORY_DEBUGGING ``goto out`` for all; without, nobody looks."""
+    kernel = drained(nonatomic=version)
+    assert answers(kernel) == [False] * 8
+    assert kernel.log.text.count(GFP_COMPLAINT) == complaints
+    served = boot(policies={"nonatomic": version})
+    served.smp.in_interrupt = True
+    assert answers(served) == [version == "2.2"] * 8
+    assert served.page_alloc.get_free_pages_unclear(ATOMIC)
+
+
+def test_waiting_in_an_interrupt_is_a_bug_of_the_driver() -> None:
+    """2.4.0: "it will sooner or later tripped up by a schedule()"."""
+    kernel = drained(nonatomic="2.4")
+    with pytest.raises(WrongContext, match=r"GFP_KERNEL.*in an interrupt"):
         kernel.page_alloc.alloc_pages(KERNEL)
-    assert kernel.log.text.count(b"gfp called nonatomically from interrupt") == COMPLAINTS
-    assert kernel.page_alloc.pressure.downgraded == COMPLAINTS + 3
-    kernel.page_alloc.alloc_pages(ATOMIC)
-    assert kernel.page_alloc.pressure.downgraded == COMPLAINTS + 3
+    assert kernel.page_alloc.alloc_pages(ATOMIC)
+    assert not kernel.log.text
+
+
+def test_shares_with_and_without_interrupts() -> None:
+    """Post 000: "90% of page allocations are for single pages (outside of an interrupt)"."""
+    kernel = boot()
+    for order in [0] * 9 + [1]:
+        kernel.page_alloc.alloc_pages(KERNEL, order)
+    requests = kernel.pgdat.requests
+    before = requests.singles, requests.blocks
+    assert (requests.interrupt_singles, requests.interrupt_blocks) == (0, 0)
+    kernel.smp.in_interrupt = True
+    for order in (0, 2, 2, 1):
+        kernel.page_alloc.alloc_pages(ATOMIC, order)
+    assert kernel.page_alloc.get_free_pages_unclear(ATOMIC, 9) == 0, "what is not served is not counted"
+    assert (requests.interrupt_singles, requests.interrupt_blocks) == (1, 3)
+    assert requests.outside_share == before[0] / sum(before)
+    assert requests.single_share == (before[0] + 1) / (sum(before) + 4)
 
 
 def test_faults_keep_the_reserve(space: MakeSpace) -> None:

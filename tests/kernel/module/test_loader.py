@@ -203,10 +203,11 @@ def test_parameters(build: Build) -> None:
     )
     data = build(text)
     load(data, "irq=0x10", "io=1,16").close()
+    load(data, "irq=020", "io=1,+16").close()
     for option, why in (
         ("irq", "no parameter"), ("nobody=1", "no parameter"), ("printk=1", "no parameter"), ("irq=x", "not a number"),
         ("io=1,2,3", "more than"), ("--cpus", "stand in front of the parameters"), ("init_module=1", "no parameter"),
-        ("irq=99999999999", "does not hold"),
+        ("irq=99999999999", "does not hold"), ("irq=1_6", "not a number"), ("irq=0b1", "not a number"),
     ):  # fmt: skip
         with pytest.raises(ModuleError, match=why):
             load(data, option)
