@@ -30,6 +30,7 @@ class Binary:
     argv: list[bytes]
     interpreter: Inode | None = None
     loader: Executable | None = None
+    loader_path: str = ""
 
 
 def find_binary(kernel: Kernel, task: Task, inode: Inode, path: str, name: bytes, argv: list[bytes]) -> Binary:
@@ -107,13 +108,13 @@ def _elf(kernel: Kernel, task: Task, inode: Inode, path: str, argv: list[bytes])
             raise KernelError(ENOEXEC) from ImageError(path, "the interpreter's path has no end")
         name = raw.partition(b"\0")[0]
         try:
-            found.interpreter, where = kernel.files.open_exec(task, name)
+            found.interpreter, found.loader_path = kernel.files.open_exec(task, name)
         except KernelError as error:
             what = f"needs the interpreter {name.decode(errors='replace')}, which the file tree has not"
             raise KernelError(error.errno) from ImageError(path, what)
         _check_writers(found.interpreter)
         try:
-            found.loader = _headers(found.interpreter, where)
+            found.loader = _headers(found.interpreter, found.loader_path)
         except ImageError as error:
             raise KernelError(ELIBBAD) from error
     return found

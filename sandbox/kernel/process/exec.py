@@ -114,11 +114,11 @@ def _load(kernel: Kernel, task: Task, mm: Mm, binary: Binary) -> _Loaded:
     bias = 0
     if program.position_independent and program.segments:
         bias = (PIE_BASE - program.segments[0].vaddr) & PAGE_MASK if loader is not None else place(mm, program)
-    brk = map_segments(kernel, task, mm, program, binary.inode, bias)
+    brk = map_segments(kernel, task, mm, program, binary.inode, bias, binary.path)
     note_places(mm, program, bias)
     start, base = program.entry + bias, 0
     if loader is not None and binary.interpreter is not None:
-        base = _load_interpreter(kernel, task, mm, loader, binary.interpreter)
+        base = _load_interpreter(kernel, task, mm, loader, binary.interpreter, binary.loader_path)
         start = loader.entry + base
     elif program.position_independent:
         brk = PIE_BASE
@@ -128,12 +128,12 @@ def _load(kernel: Kernel, task: Task, mm: Mm, binary: Binary) -> _Loaded:
     return _Loaded(bias, base, start)
 
 
-def _load_interpreter(kernel: Kernel, task: Task, mm: Mm, loader: Executable, inode: Inode) -> int:
+def _load_interpreter(kernel: Kernel, task: Task, mm: Mm, loader: Executable, inode: Inode, path: str) -> int:
     """Map the loader, over the program if it says so; how far it was moved.  Raises KernelError."""
     if not loader.segments:
-        raise KernelError(EINVAL) from ImageError(inode.name, "no PT_LOAD segment: there is nothing to run")
+        raise KernelError(EINVAL) from ImageError(path, "no PT_LOAD segment: there is nothing to run")
     base = place(mm, loader) if loader.position_independent else 0
-    map_segments(kernel, task, mm, loader, inode, base)
+    map_segments(kernel, task, mm, loader, inode, base, path)
     return base
 
 

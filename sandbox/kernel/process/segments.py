@@ -30,14 +30,14 @@ def place(mm: Mm, program: Executable) -> int:
     return -(-found // align) * align - first
 
 
-def map_segments(kernel: Kernel, task: Task, mm: Mm, program: Executable, inode: Inode, bias: int) -> int:
-    """Map a file's segments, moved by ``bias``; where the last of them ends (linear, a whole page).
+def map_segments(kernel: Kernel, task: Task, mm: Mm, program: Executable, inode: Inode, bias: int, path: str) -> int:
+    """Map the segments of the file at ``path``, moved by ``bias``; where the last of them ends (linear, a whole page).
 
     Raises KernelError, with an ImageError as its cause where the file is wrong.
     """
     for segment in program.segments:
-        _check(segment, bias, inode.name)
-        _map_segment(kernel, task, mm, segment, inode, bias)
+        _check(segment, bias, path)
+        _map_segment(kernel, task, mm, segment, inode, bias, path)
     return max((page_align(each.vaddr + each.memsz + bias) for each in program.segments), default=0)
 
 
@@ -67,14 +67,14 @@ def _check(segment: Segment, bias: int, name: str) -> None:
         raise KernelError(EINVAL) from ImageError(name, f"{where} would begin before the file")
 
 
-def _map_segment(kernel: Kernel, task: Task, mm: Mm, segment: Segment, inode: Inode, bias: int) -> None:
+def _map_segment(kernel: Kernel, task: Task, mm: Mm, segment: Segment, inode: Inode, bias: int, path: str) -> None:
     """File pages whole, bytes behind the segment and all; then zeros, which are writable whatever the flags say."""
     prot = sum(bit for flag, bit in _FLAG_PROT if segment.flags & flag)
     vaddr = segment.vaddr + bias
     page, file_end = vaddr & PAGE_MASK, vaddr + segment.filesz
     mapped_end = page_align(file_end) if segment.filesz else page
     if mapped_end > page:
-        _map(kernel, task, mm, Vma(page, mapped_end, prot, VM_MAYWRITE, inode, segment.offset // PAGE_SIZE))
+        _map(kernel, task, mm, Vma(page, mapped_end, prot, VM_MAYWRITE, inode, segment.offset // PAGE_SIZE, path))
         if segment.memsz > segment.filesz and prot & PROT_WRITE:
             _clear_tail(kernel, task, file_end)
     end = page_align(vaddr + segment.memsz)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandbox.kernel.abi.errno import EIO
 from sandbox.kernel.abi.uts import HOSTNAME, OSRELEASE, OSTYPE, VERSION
 from sandbox.kernel.base.time import EPOCH_SECONDS, SECOND, TICK
 from sandbox.kernel.kernel import Kernel
@@ -38,7 +39,8 @@ def system_files(kernel: Kernel) -> dict[bytes, Inode]:
     files: dict[bytes, Inode] = {}
     f_op = TextFile(kernel.uaccess)
     for ino, (name, make) in enumerate(texts.items(), FIRST_INO):
-        files[name] = Text(f_op, ino, make)
+        files[name] = text = Text(f_op, ino, make)
+        text.unmappable = EIO
     files[b"mounts"] = Link(FIRST_INO + 30, lambda: b"self/mounts")
     files[b"sys"] = _sys(f_op, FIRST_INO + 40)
     return files
