@@ -15,10 +15,10 @@ _start: sys brk, 0
         map 0x20000000, 0x2000, 3, 0x22
         map 0x20002000, 0x2000, 3, 0x22
         sys open, "offset zero", 2
-        mov ebp, eax
-        map 0x20010000, 0x1000, 3, 2, ebp
-        map 0x20011000, 0x1000, 3, 2, ebp
-        map 0x20012000, 0x1000, 3, 1, ebp
+        mov [descriptor], eax
+        map 0x20010000, 0x1000, 3, 2, [descriptor]
+        map 0x20011000, 0x1000, 3, 2, [descriptor]
+        map 0x20012000, 0x1000, 3, 1, [descriptor]
         map 0x20013000, 0x1000, 3, 0x21
         sys open, "offset file", 0x42, 0x180
         mov edi, eax
