@@ -75,6 +75,10 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="a host file at a path of the program's tree; what the program writes to it stays in memory",
     )  # fmt: skip
     group.add_argument("--write", action="store_true", help="let the program change files below --root")
+    group.add_argument("--clock", choices=("virtual", "host"), help="the machine's own time, or the host's")
+    group.add_argument(
+        "--epoch", type=int, metavar="SECONDS", help="since 1970, when it starts (default: January 1999)"
+    )
     group.add_argument("--limit", metavar="BLOCKS", help="end the run after so many blocks (1M, 50k)")
     group.add_argument("--time-limit", type=float, metavar="SECONDS", help="of host time (default: 60; 0 for none)")
 
@@ -99,6 +103,8 @@ def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
         root=options.root,
         writable=options.write or None,
         files={**target.config().files, **_files(options.files)},
+        clock=options.clock,
+        epoch=options.epoch,
         block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )

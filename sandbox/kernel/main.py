@@ -94,7 +94,7 @@ def start_kernel(machine: Machine, config: KernelConfig, files: FileSystem) -> S
 def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     """Every subsystem, each given the few that it needs; what calls upwards is handed in by those above."""
     memory, broken, image = machine.memory, config.broken, kernel_image()
-    clock, stats, log = Clock(machine.cpus), Stats(), Log()
+    clock, stats, log = Clock(machine.cpus, config.start, config.clock == "host"), Stats(), Log()
     trace = Trace(machine.bus, clock, stats, log)
     smp = Smp([KernelCpu(vcpu.index, vcpu, image.routines) for vcpu in machine.cpus])
     booted = boot(memory, smp.cpus, config, image)

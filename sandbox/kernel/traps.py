@@ -13,6 +13,7 @@ from sandbox.kernel.arch.cpu import CALL_BUDGET, KernelCpu
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
+from sandbox.kernel.base.time import TRAP_BLOCKS
 from sandbox.kernel.inspect.symbolize import Symbols
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.fault import UNRESOLVED, Resolution
@@ -70,6 +71,7 @@ class Traps:
         self._sched, self._faults, self._code, self._irq = kernel.sched, kernel.faults, kernel.code, kernel.irq
         self._board, self._block_limit = kernel.machine.board, kernel.config.block_limit
         self._stats, self._bus, self._dispatch = kernel.stats, kernel.bus, syscalls.dispatch
+        self._clock = kernel.clock
         self._skips = kernel.broken("no-signal-on-fault")
         self._no_fixups = kernel.broken("no-fixup")
         table = kernel.routines.ex_table_start, kernel.routines.ex_table_end
@@ -82,6 +84,7 @@ class Traps:
 
     def run_user(self, task: Task) -> None:
         """The life of a task: ring 3 until a trap, the trap, ring 3 again.  Ends by TaskExit."""
+        clock = self._clock
         sched, dispatch, deliver = self._sched, self._dispatch, self._kernel.signals.deliver
         while True:
             if task.pending:
@@ -97,6 +100,7 @@ class Traps:
             kind = type(exit_)
             if kind is Trap:
                 assert isinstance(exit_, Trap)
+                clock.charged += TRAP_BLOCKS
                 if exit_.vector == PAGE_FAULT and not exit_.software:
                     self._user_page_fault(task, context, exit_)
                 elif exit_.vector == SYSTEM_CALL and exit_.software:
@@ -249,6 +253,7 @@ class Traps:
 
     def _kernel_page_fault(self, cpu: KernelCpu, context: CpuContext, trap: Trap) -> None:
         """Resolve the fault, take the exception table's way out, or give up."""
+        self._clock.charged += TRAP_BLOCKS
         self._stats.page_faults += 1
         started = cpu.vcpu.clock
         task = self._sched.task_of(cpu)
@@ -321,7 +326,7 @@ class Traps:
     def call_budget(self) -> int:
         """Blocks that guest kernel code may run before somebody looks at the limits."""
         limit = self._block_limit
-        return min(CALL_BUDGET, max(1, limit - self._kernel.clock.now)) if limit else CALL_BUDGET
+        return min(CALL_BUDGET, max(1, limit - self._clock.blocks)) if limit else CALL_BUDGET
 
     def check_limits(self) -> None:
         """Guest kernel code has run for a while: raises LimitReached or Interrupted when it has run too long."""

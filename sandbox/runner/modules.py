@@ -25,7 +25,9 @@ class ModuleSession(MachineSession):
         streams: Streams | None = None,
         needs: Sequence[ModuleFile] = (),
     ) -> None:
-        files = FileSystem(config.root, writable=config.writable, files=config.files)
+        files = FileSystem(
+            config.root, writable=config.writable, files=config.files, now=lambda: config.start, latest=config.latest
+        )
         super().__init__(config, files, streams, [*needs, module])
         self.kernel.log.console = self.streams.stdout or self.captured[0]
         self._loaded = False

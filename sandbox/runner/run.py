@@ -49,7 +49,9 @@ class Session(MachineSession):
         modules: Sequence[ModuleFile] = (),
     ) -> None:
         path = name if name.startswith("/") else f"{PROGRAM_FOLDER}/{name}"
-        files = FileSystem(config.root, writable=config.writable, files=config.files)
+        files = FileSystem(
+            config.root, writable=config.writable, files=config.files, now=lambda: config.start, latest=config.latest
+        )
         inode = files.add(path, program)
         super().__init__(config, files, streams, modules)
         self.kernel.log.console = self.streams.stderr or self.captured[1]

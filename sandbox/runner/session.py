@@ -76,7 +76,9 @@ class MachineSession:
     @classmethod
     def idle(cls, config: KernelConfig) -> Self:
         """A kernel that runs nothing."""
-        return cls(config, FileSystem(config.root, files=config.files), None)
+        return cls(
+            config, FileSystem(config.root, files=config.files, now=lambda: config.start, latest=config.latest), None
+        )
 
     def load_modules(self) -> None:
         """Load what is to be loaded.  Raises ImageError, ModuleError, and what a module's code comes to."""
@@ -159,7 +161,7 @@ class MachineSession:
         """Counts so far."""
         kernel = self.kernel
         return Summary(
-            blocks=kernel.clock.now,
+            blocks=kernel.clock.blocks,
             page_faults=kernel.stats.page_faults,
             faults_by_kind=_falling(kernel.stats.faults),
             cow_copies=kernel.stats.cow_copies,

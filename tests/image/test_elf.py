@@ -1,4 +1,4 @@
-"""The exec path's ELF reader: every field is checked, and GNU ld's and real programs' files are understood."""
+"""The exec path's ELF reader: what Linux refuses is refused, and GNU ld's and real programs' files are understood."""
 
 from __future__ import annotations
 
@@ -28,48 +28,19 @@ def test_smallest_program() -> None:
 BAD = [
     ("empty", b"", "not an ELF file", 0),
     ("text", b"#!/bin/sh\n", "not an ELF file", 0),
-    ("header cut", Elf().pack()[:51], "truncated: 51 bytes", None),
-    ("64-bit", Elf(ident=b"\x7fELF\x02\x01\x01" + bytes(9)).pack(), "64-bit", 4),
-    ("class 3", Elf(ident=b"\x7fELF\x03\x01\x01" + bytes(9)).pack(), "class 3", 4),
-    ("big-endian", Elf(ident=b"\x7fELF\x01\x02\x01" + bytes(9)).pack(), "little-endian", 5),
-    ("ident version", Elf(ident=b"\x7fELF\x01\x01\x02" + bytes(9)).pack(), "version 2", 6),
-    ("version", Elf(version=7).pack(), "version 7", 20),
+    ("header cut", Elf().pack()[:18], "truncated: 18 bytes", None),
+    ("64-bit", Elf(ident=b"\x7fELF\x02\x01\x01" + bytes(9), machine=62).pack(), "64-bit", 4),
     ("machine", Elf(machine=40).pack(), "machine 40", 18),
-    ("ehsize", Elf(ehsize=64).pack(), "64 bytes, not 52", 40),
     ("phentsize", Elf(phentsize=56).pack(), "56 bytes, not 32", 42),
     ("type none", Elf(type=0).pack(), "type 0", 16),
     ("type core", Elf(type=4).pack(), "type 4", 16),
     ("object", Elf(type=1).pack(), "relocatable", 16),
     ("no headers", Elf(headers=[], phnum=0).pack(), "0 program headers", 44),
-    ("too many headers", Elf(phnum=129).pack(), "129 program headers", 44),
+    ("too many headers", Elf(phnum=2049).pack(), "2049 program headers", 44),
     ("PN_XNUM", Elf(phnum=0xFFFF).pack(), "65535 program headers", 44),
     ("headers beyond", Elf(phoff=0x1F0).pack(), "beyond the end", 28),
     ("headers far beyond", Elf(phoff=0xFFFFFFFF).pack(), "beyond the end", 28),
-    ("no load", Elf(headers=[Entry(kind=PT_GNU_STACK)]).pack(), "nothing to run", None),
-    ("empty load", Elf(headers=[Entry(filesz=0, memsz=0)]).pack(), "nothing to run", None),
     ("interp", Elf(headers=[Entry(), Entry(kind=PT_INTERP, filesz=1)]).pack(), "PT_INTERP of 1 byte", 84),
-    ("filesz > memsz", Elf(headers=[Entry(memsz=0x1FF)]).pack(), "512 bytes in the file but only 511", 52 + 16),
-    ("filesz, no memsz", Elf(headers=[Entry(memsz=0)]).pack(), "512 bytes in the file but only 0", 52 + 16),
-    ("cut", Elf(headers=[Entry(filesz=0x201, memsz=0x201)]).pack(), "truncated", 52 + 4),
-    ("offset wraps", Elf(headers=[Entry(offset=0xFFFFF000)]).pack(), "truncated", 52 + 4),
-    ("in the kernel", Elf(headers=[Entry(vaddr=0xC0000000)]).pack(), "into the kernel", 52 + 8),
-    ("up into the kernel", Elf(headers=[Entry(vaddr=0xBFFFF000, memsz=0x1001)]).pack(), "into the kernel", 52 + 8),
-    ("wraps", Elf(headers=[Entry(vaddr=0xFFFFF000, memsz=0x1001)]).pack(), "wraps", 52 + 20),
-    ("page 0", Elf(headers=[Entry(vaddr=0)]).pack(), "below 0x10000", 52 + 8),
-    ("below mmap_min_addr", Elf(headers=[Entry(vaddr=0xF000)]).pack(), "below 0x10000", 52 + 8),
-    ("alignment 3", Elf(headers=[Entry(align=3)]).pack(), "power of two", 52 + 28),
-    ("page offset", Elf(headers=[Entry(vaddr=0x08048010)]).pack(), "differ modulo", 52 + 4),
-    ("alignment", Elf(headers=[Entry(vaddr=0x08048000, offset=0x1000, align=0x2000)], size=0x1200).pack(),
-     "differ modulo", 52 + 4),
-    ("overlap", Elf(headers=[Entry(memsz=0x1001), Entry(vaddr=0x08049000)]).pack(), "overlaps", 84 + 8),
-    ("not sorted", Elf(headers=[Entry(), Entry(vaddr=0x08047000)]).pack(), "overlaps, or lies below", 84 + 8),
-    ("twice", Elf(headers=[Entry(), Entry()]).pack(), "overlaps", 84 + 8),
-    ("one page for two", Elf(headers=[Entry(filesz=0x100, memsz=0x100),
-     Entry(offset=0x180, vaddr=0x08048180, filesz=0x80, memsz=0x80)]).pack(), "shares a page", 84 + 8),
-    ("entry 0", Elf(entry=0).pack(), "entry point 0x0", 24),
-    ("entry behind", Elf(entry=0x08048200).pack(), "entry point 0x8048200", 24),
-    ("TLS sizes", Elf(headers=[Entry(), Entry(kind=PT_TLS, filesz=9, memsz=8)]).pack(), "PT_TLS", 84 + 16),
-    ("TLS alignment", Elf(headers=[Entry(), Entry(kind=PT_TLS, align=6)]).pack(), "PT_TLS", 84 + 28),
 ]  # fmt: skip
 
 
@@ -87,8 +58,10 @@ def test_refused(data: bytes, words: str, offset: int | None) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
+        [],
         [Entry(align=0)],
-        [Entry(align=1)],
+        [Entry(align=3)],
+        [Entry(memsz=0x1000), Entry(vaddr=0x08047000, offset=0x5000)],
         [Entry(vaddr=0x10000, memsz=0x200)],
         [Entry(vaddr=0xBFFFF000, memsz=0x1000)],
         [Entry(), Entry(vaddr=0x08049000, memsz=0x10000)],
@@ -98,7 +71,7 @@ def test_refused(data: bytes, words: str, offset: int | None) -> None:
     ],
 )
 def test_accepted(headers: list[Entry]) -> None:
-    program = Elf(headers=headers, entry=headers[0].vaddr).pack()
+    program = Elf(headers=[*headers, Entry(kind=PT_GNU_STACK)], entry=0x08048000).pack()
     assert len(parse_executable(program, "a").segments) == len(headers)
 
 
@@ -130,7 +103,7 @@ def test_agrees_with_pyelftools(path: Path) -> None:
     file = ELFFile(io.BytesIO(data))
     if path.stem != "kernel":
         program = parse_executable(data, path.name)
-        loads = [each.header for each in file.iter_segments("PT_LOAD") if each["p_memsz"]]
+        loads = [each.header for each in file.iter_segments("PT_LOAD")]
         keys = ("p_offset", "p_filesz", "p_vaddr", "p_memsz", "p_flags", "p_align")
         assert list(program.segments) == [Segment(*(each[key] for key in keys)) for each in loads]
         assert program.entry == file.header["e_entry"]
@@ -182,7 +155,7 @@ def test_kinds() -> None:
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 0x9F), st.integers(0, 255)), max_size=6), st.integers(0, 0x200))
 def test_damage_is_reported_or_harmless(changes: list[tuple[int, int]], cut: int) -> None:
-    """No other error comes out, and what is accepted can be mapped."""
+    """No other error comes out."""
     data = bytearray(Elf(headers=[Entry(), Entry(vaddr=0x08049000, filesz=0x80), Entry(kind=PT_GNU_STACK)]).pack())
     for at, value in changes:
         data[at] = value
@@ -190,12 +163,7 @@ def test_damage_is_reported_or_harmless(changes: list[tuple[int, int]], cut: int
         program = parse_executable(bytes(data[: len(data) - cut]), "a")
     except ImageError:
         return
-    last = 0x10000
-    for segment in program.segments:
-        assert last <= segment.vaddr <= segment.vaddr + segment.memsz <= 0xC0000000
-        assert segment.filesz <= segment.memsz
-        assert not segment.filesz or segment.offset + segment.filesz <= len(data) - cut
-        last = segment.vaddr + segment.memsz
+    assert program.span[0] <= program.span[1]
     symbols(bytes(data))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.kernel.base.inject import SWITCHES, Breakage
 from sandbox.kernel.base.layout import MEGABYTE
 from sandbox.kernel.base.policies import complete
+from sandbox.kernel.base.time import EPOCH, SECOND
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -47,6 +49,10 @@ class KernelConfig:
     fail_allocation: int = 0
     """The request for frames that fails on purpose, counted from 1 after boot; 0 for none."""
     stack_limit: int = 8 * MEGABYTE
+    clock: str = "virtual"
+    """``virtual``: blocks, the same in every run; ``host``: the host's."""
+    epoch: int | None = None
+    """What the clock shows at the start, in seconds since 1970; None for January 1999, or the host's time."""
     root: Path | None = None
     writable: bool = False
     files: dict[str, bytes | Path] = field(default_factory=dict)
@@ -81,9 +87,25 @@ class KernelConfig:
             )
         if self.fail_allocation < 0:
             raise ConfigurationError(f"allocation {self.fail_allocation} is to fail: they are counted from 1")
+        if self.clock not in ("virtual", "host"):
+            raise ConfigurationError(f"clock {self.clock!r}: it is 'virtual' or 'host'")
+        if self.epoch is not None and not 0 <= self.epoch < 1 << 31:
+            raise ConfigurationError(f"an epoch of {self.epoch} seconds since 1970: it is 0 to {(1 << 31) - 1}")
         self.policies = complete(self.policies)
         if self.direct_map not in (800 * MEGABYTE, 896 * MEGABYTE):
             raise ConfigurationError("the direct map is 800 MB (post 001) or 896 MB (2.3 and later)")
+
+    @property
+    def start(self) -> int:
+        """The guest's time at the start, in nanoseconds since 1970."""
+        if self.epoch is not None:
+            return self.epoch * SECOND
+        return time.time_ns() if self.clock == "host" else EPOCH
+
+    @property
+    def latest(self) -> int | None:
+        """No file of the host is shown as younger (nanoseconds since 1970); None when the guest has the host's time."""
+        return None if self.clock == "host" and self.epoch is None else self.start
 
     @property
     def broken(self) -> Breakage:

@@ -1,13 +1,22 @@
-"""The machine's clock as people read it: a block of code is a nanosecond, and the machine starts in January 1999."""
+"""The machine's clock as people read it: a block of code is a nanosecond, a trap ten microseconds.
+
+The machine starts in January 1999, unless its configuration names another epoch or takes the host's clock.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 BLOCK_NANOSECONDS = 1
+TRAP_BLOCKS = 10_000
+"""What a trap or a system call takes besides the blocks that it runs: about what it takes here on the host, so that a
+program that waits by asking for the time gets to the end of it."""
 SECOND = 1_000_000_000
+LONGEST_WAIT = 0.05
+"""Seconds that are slept at a time with the host's clock: limits are looked at between."""
 TICK = SECOND // 100
 """Nanoseconds of a ``clock_t``."""
 EPOCH_SECONDS = 915_148_800
@@ -31,22 +40,51 @@ class Counter(Protocol):
 
 
 class Clock:
-    """Machine time in blocks: what all CPUs ran, and what was skipped while all slept."""
+    """Machine time in blocks: what all CPUs ran, a fixed time for each trap, and what was skipped while all slept.
 
-    __slots__ = ("_counters", "skipped")
+    With ``host`` it is the host's: nanoseconds since the machine was built.  ``epoch`` is the guest's time at the
+    start, in nanoseconds since 1970.
+    """
 
-    def __init__(self, counters: Sequence[Counter]) -> None:
+    __slots__ = ("_counters", "_host_start", "charged", "epoch", "skipped")
+
+    def __init__(self, counters: Sequence[Counter], epoch: int = EPOCH, host: bool = False) -> None:
         self._counters = tuple(counters)
+        self._host_start = time.monotonic_ns() if host else 0
+        self.epoch = epoch
         self.skipped = 0
+        self.charged = 0
 
     @property
-    def now(self) -> int:
+    def blocks(self) -> int:
+        """What limits of a run count: blocks run, and those that were slept through."""
         now = self.skipped
         for each in self._counters:
             now += each.clock
         return now
 
     @property
+    def now(self) -> int:
+        if self._host_start:
+            return time.monotonic_ns() - self._host_start
+        now = self.skipped + self.charged
+        for each in self._counters:
+            now += each.clock
+        return now
+
+    def skip(self, blocks: int) -> None:
+        """Everybody sleeps for so long; the host's clock cannot be pushed, so a piece of it is waited for."""
+        if self._host_start:
+            time.sleep(min(blocks / SECOND, LONGEST_WAIT))
+        else:
+            self.skipped += blocks
+
+    def passed(self, blocks: int) -> None:
+        """Everybody slept for so long, while somebody waited for the host."""
+        if not self._host_start:
+            self.skipped += blocks
+
+    @property
     def nanoseconds(self) -> int:
         """The guest's time since 1970."""
-        return EPOCH + self.now * BLOCK_NANOSECONDS
+        return self.epoch + self.now * BLOCK_NANOSECONDS

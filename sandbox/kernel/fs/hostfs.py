@@ -20,7 +20,7 @@ import os
 import resource
 import stat as modes
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary, ref
@@ -96,17 +96,48 @@ class HostTree:
     """The inodes of host files: at most one object for each, read-only unless ``writable``.
 
     ``device`` is the st_dev that the guest sees.  Owners that the guest sets are kept here: on the host all files
-    belong to the user who runs the sandbox.
+    belong to the user who runs the sandbox.  Times after ``latest`` (nanoseconds since 1970) are shown as that: the
+    guest's clock may be years behind the host's, and make(1) must not find its sources in the future.  What the guest
+    itself writes meanwhile has the guest's time, ``now``.
     """
 
-    def __init__(self, writable: bool = False, device: int = HOST_DEVICE, numbers: InodeNumbers | None = None) -> None:
+    def __init__(
+        self,
+        writable: bool = False,
+        device: int = HOST_DEVICE,
+        numbers: InodeNumbers | None = None,
+        latest: int | None = None,
+        now: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.writable = writable
         self.device = device
+        self.latest, self._now = latest, now
+        self._written: dict[tuple[int, int, int], int] = {}
+        """When the guest last changed a file, by the guest's clock."""
         self.owners: dict[tuple[int, int, int], tuple[int, int]] = {}
         self._live: WeakValueDictionary[tuple[int, int], HostInode] = WeakValueDictionary()
         self._numbers = numbers if numbers is not None else InodeNumbers()
         self._open: deque[ref[HostFile]] = deque()
         self._uid, self._gid = os.geteuid(), os.getegid()
+
+    def shown(self, nanoseconds: int) -> int:
+        """A time of the host as the guest sees it."""
+        return nanoseconds if self.latest is None else min(nanoseconds, self.latest)
+
+    def modified(self, inode: HostInode, nanoseconds: int) -> int:
+        """The time at which an inode was written, as the guest sees it."""
+        written = self._written.get(inode.key)
+        return self.shown(nanoseconds) if written is None else written
+
+    def stamp(self, inode: HostInode, when: int | None = None) -> None:
+        """The guest changes an inode now, or says when it did."""
+        if self.latest is not None:
+            self._written[inode.key] = self._now() if when is None else when
+
+    def forget(self, inode: HostInode) -> None:
+        """Its last name is gone: its number may come again."""
+        self.owners.pop(inode.key, None)
+        self._written.pop(inode.key, None)
 
     def directory(self, path: str | Path) -> HostDirectory:
         """The inode of a directory that the user names; links on the way to it are the user's business.
@@ -206,9 +237,9 @@ class HostInode(Inode):
             rdev=makedev(os.major(found.st_rdev), os.minor(found.st_rdev)),
             size=found.st_size,
             blocks=found.st_blocks,
-            atime=found.st_atime_ns,
-            mtime=found.st_mtime_ns,
-            ctime=found.st_ctime_ns,
+            atime=self.tree.shown(found.st_atime_ns),
+            mtime=self.tree.modified(self, found.st_mtime_ns),
+            ctime=self.tree.shown(found.st_ctime_ns),
         )
 
     @property
@@ -236,6 +267,7 @@ class HostInode(Inode):
         now = self.stat()
         with _host_errors():
             os.utime(self.magic, ns=(now.atime if atime is None else atime, now.mtime if mtime is None else mtime))
+        self.tree.stamp(self, now.mtime if mtime is None else mtime)
 
     @property
     def _mode_mask(self) -> int:
@@ -308,11 +340,13 @@ class HostFile(HostInode):
                 done = os.pwrite(descriptor, left, start)
                 start += done
                 left = left[done:]
+        self.tree.stamp(self)
 
     def truncate(self, size: int) -> None:
         descriptor = self._for_writing()
         with _host_errors():
             os.ftruncate(descriptor, size)
+        self.tree.stamp(self)
 
     def _for_reading(self) -> int:
         if self._read_descriptor < 0:
@@ -372,7 +406,7 @@ class HostDirectory(HostInode, Directory):
 
     def _new(self, inode: HostInode) -> HostInode:
         """A new inode may have the number of one that is gone."""
-        self.tree.owners.pop(inode.key, None)
+        self.tree.forget(inode)
         return inode
 
     def _mkdir(self, name: bytes, mode: int) -> Directory:

@@ -62,7 +62,8 @@ class FileSystem:
     """All files of a machine.
 
     ``files`` maps absolute paths to contents, or to host files, which are only read.  ``now`` is the guest's time in
-    nanoseconds since 1970.  Raises ConfigurationError for a root or a host file that is none.
+    nanoseconds since 1970, ``latest`` is as in HostTree.  Raises ConfigurationError for a root or a host file that is
+    none.
     """
 
     def __init__(
@@ -73,11 +74,14 @@ class FileSystem:
         files: Mapping[str, bytes | Path] | None = None,
         devices: bool = True,
         now: Callable[[], int] = lambda: EPOCH,
+        latest: int | None = None,
     ) -> None:
         self.now = now
         numbers = InodeNumbers()
-        self._given = HostTree(device=GIVEN_DEVICE, numbers=numbers)
-        lower = None if root is None else HostTree(writable, numbers=numbers).directory(root)
+        self._given = HostTree(device=GIVEN_DEVICE, numbers=numbers, latest=latest)
+        lower = (
+            None if root is None else HostTree(writable, numbers=numbers, latest=latest, now=self._time).directory(root)
+        )
         top: Directory
         if lower is None or not writable:
             self.ram = Overlay(lower, numbers, self._time, device=HOST_DEVICE if lower is not None else RAM_DEVICE)

@@ -8,7 +8,6 @@ from sandbox.kernel.abi.errno import (
     EACCES,
     EEXIST,
     EINVAL,
-    EIO,
     ENODEV,
     ENOMEM,
     EOPNOTSUPP,
@@ -39,18 +38,25 @@ from sandbox.kernel.mm.vma import (
     VM_GROWSDOWN,
     VM_LOCKED,
     VM_MAYWRITE,
+    VM_NOHUGEPAGE,
+    VM_NORESERVE,
     VM_SHARED,
     Vma,
     page_align,
 )
+from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import NX, PAGE_MASK, PAGE_SIZE, RW, D, P
 
 MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_TYPE = 1, 2, 3, 0xF
 MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_LOCKED = 0x10, 0x20, 0x100, 0x2000
 MAP_POPULATE, MAP_NONBLOCK, MAP_FIXED_NOREPLACE = 0x8000, 0x10000, 0x100000
-_KNOWN_FLAGS = 0x1FF933 | MAP_LOCKED
-"""What MAP_SHARED_VALIDATE lets pass (Linux's LEGACY_MAP_MASK)."""
+MAP_NORESERVE, MAP_STACK, MAP_HUGETLB, MAP_HUGE_SHIFT, MAP_HUGE_MASK = 0x4000, 0x20000, 0x40000, 26, 0x3F
+_KNOWN_FLAGS = 0x7C07F9F3
+"""What MAP_SHARED_VALIDATE lets pass (Linux's LEGACY_MAP_MASK): not MAP_SYNC, not MAP_FIXED_NOREPLACE."""
+_KEPT_FLAGS = (
+    (MAP_LOCKED, VM_LOCKED), (MAP_GROWSDOWN, VM_GROWSDOWN), (MAP_NORESERVE, VM_NORESERVE), (MAP_STACK, VM_NOHUGEPAGE),
+)  # fmt: skip
 PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC
 PROT_SEM, PROT_GROWSDOWN, PROT_GROWSUP = 8, 0x01000000, 0x02000000
 MAX_MAP_COUNT = 65530
@@ -95,9 +101,11 @@ class Mmap:
         pgoff: int,
         writable_file: bool = True,
         readable_file: bool = True,
+        file: File | str | None = None,
     ) -> int:
         """Map anonymous memory or a file (``pgoff`` in pages); the linear address.
 
+        With a ``file`` and no inode it maps /dev/zero: private it is anonymous, shared it is memory of its own.
         Raises KernelError as mmap(2) does, in Linux's order.
         """
         mm = _mm(task)
@@ -108,16 +116,18 @@ class Mmap:
         length = page_align(length)
         if length > TASK_SIZE:
             raise KernelError(ENOMEM)
-        if pgoff + length // PAGE_SIZE > 1 << 32:
+        if pgoff + length // PAGE_SIZE >= 1 << 32:
             raise KernelError(EOVERFLOW)
         if len(mm.vmas) > MAX_MAP_COUNT:
             raise KernelError(ENOMEM)
         start = _place(mm, address, length, flags)
         if flags & MAP_FIXED_NOREPLACE and mm.vmas.overlapping(start, start + length):
             raise KernelError(EEXIST)
-        vm_flags = _vm_flags(flags, prot, inode, writable_file, readable_file)
+        vm_flags = _vm_flags(flags, prot, inode, file is not None, writable_file, readable_file)
+        if start < MMAP_MIN_ADDR:
+            raise KernelError(EPERM)
         if flags & MAP_SHARED and inode is None:
-            inode, pgoff = SharedMemory(length), 0
+            inode, pgoff, file = SharedMemory(length), 0, None
         prot &= PROT_ALL
         if mm.read_implies_exec and prot & PROT_READ:
             prot |= PROT_EXEC
@@ -131,7 +141,8 @@ class Mmap:
             raise KernelError(ENOMEM)
         if flags & MAP_FIXED:
             self.do_munmap(task, start, length)
-        mm.vmas.insert(Vma(start, start + length, prot, vm_flags, inode, pgoff if inode is not None else 0))
+        pgoff = pgoff if inode is not None or file is not None else 0
+        mm.vmas.insert(Vma(start, start + length, prot, vm_flags, inode, pgoff, file))
         self.report(task, "mmap", start, start + length, prot)
         if flags & MAP_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
             self.populate(task.cpu, mm, start, start + length)
@@ -292,7 +303,7 @@ def _is_limited(task: Process) -> bool:
 
 
 def _place(mm: Mm, address: int, length: int, flags: int) -> int:
-    """Where a mapping goes.  Raises KernelError (ENOMEM, EINVAL, EPERM)."""
+    """Where a mapping goes.  Raises KernelError (ENOMEM, EINVAL)."""
     if not flags & MAP_FIXED:
         found = mm.vmas.get_unmapped_area(length, address & PAGE_MASK)
         if found is None:
@@ -302,40 +313,41 @@ def _place(mm: Mm, address: int, length: int, flags: int) -> int:
         raise KernelError(ENOMEM)
     if address & ~PAGE_MASK:
         raise KernelError(EINVAL)
-    if address < MMAP_MIN_ADDR:
-        raise KernelError(EPERM)
     return address
 
 
-def _vm_flags(flags: int, prot: int, inode: Inode | None, writable: bool, readable: bool) -> int:
-    """The area's flags.  Raises KernelError (EINVAL, EACCES, ENODEV, EIO, EOPNOTSUPP)."""
+def _vm_flags(flags: int, prot: int, inode: Inode | None, zero: bool, writable: bool, readable: bool) -> int:
+    """The area's flags, checked in Linux's order; ``zero``: it has a file even without an inode.
+
+    Raises KernelError (EINVAL, EACCES, EOPNOTSUPP, and as ``_check_file``).
+    """
     kind = flags & MAP_TYPE
-    if kind not in (MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE) or (kind == MAP_SHARED_VALIDATE and inode is None):
+    of_file = zero or inode is not None
+    if kind not in (MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE) or (kind == MAP_SHARED_VALIDATE and not of_file):
         raise KernelError(EINVAL)
-    if kind == MAP_SHARED_VALIDATE and flags & ~(_KNOWN_FLAGS | MAP_TYPE):
+    if kind == MAP_SHARED_VALIDATE and flags & ~_KNOWN_FLAGS:
         raise KernelError(EOPNOTSUPP)
     shared = kind != MAP_PRIVATE
-    found = VM_MAYWRITE | (VM_LOCKED if flags & MAP_LOCKED else 0)
-    if flags & MAP_GROWSDOWN:
-        if shared:
-            raise KernelError(EINVAL)
-        found |= VM_GROWSDOWN
+    found = VM_MAYWRITE | sum(bit for flag, bit in _KEPT_FLAGS if flags & flag)
     if shared:
         found |= VM_SHARED
-    if inode is not None:
-        if shared and not writable:
+        if not writable:
             if prot & PROT_WRITE:
                 raise KernelError(EACCES)
             found &= ~VM_MAYWRITE
-        if not readable:
-            raise KernelError(EACCES)
-        if inode.kind != S_IFREG:
-            raise KernelError(ENODEV)
-        if not inode.mappable:
-            raise KernelError(EIO)
-        if flags & MAP_GROWSDOWN:
-            raise KernelError(EINVAL)
+    if of_file:
+        _check_file(inode, readable)
+    if flags & MAP_GROWSDOWN and (shared or of_file):
+        raise KernelError(EINVAL)
     return found
+
+
+def _check_file(inode: Inode | None, readable: bool) -> None:
+    """It can be mapped at all; None is /dev/zero.  Raises KernelError (EACCES, ENODEV, EIO)."""
+    if not readable:
+        raise KernelError(EACCES)
+    if inode is not None and (inode.kind != S_IFREG or not inode.mappable):
+        raise KernelError(inode.unmappable if inode.kind == S_IFREG else ENODEV)
 
 
 def check_map_count(mm: Mm, more: int) -> None:

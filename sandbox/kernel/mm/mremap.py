@@ -68,8 +68,8 @@ class Mremap:
         if end > TASK_SIZE or (above is not None and above.floor < end):
             return False
         start, prot, flags = vma.end, vma.prot, vma.flags
-        pgoff = vma.page_of(start) if vma.inode is not None else 0
-        mm.vmas.insert(Vma(start, end, prot, flags, vma.inode, pgoff))
+        pgoff = vma.page_of(start) if vma.counts else 0
+        mm.vmas.insert(Vma(start, end, prot, flags, vma.inode, pgoff, vma.file))
         self._mmap.report(task, "mremap", start, end, prot)
         if flags & VM_LOCKED:
             self._mmap.populate(task.cpu, mm, start, end)
@@ -117,8 +117,9 @@ class Mremap:
         # Only now: reclaim for a table may have taken pages.
         entries = [(linear, tables.lookup_pte(mm.pgd, linear)) for linear in linears]
         flags, prot = vma.flags, vma.prot
-        pgoff = vma.page_of(address) if vma.inode is not None else 0
-        mm.vmas.insert(Vma(target, target + new, prot, flags & ~VM_LOCKED if keep else flags, vma.inode, pgoff))
+        pgoff = vma.page_of(address) if vma.counts else 0
+        kept = flags & ~VM_LOCKED if keep else flags
+        mm.vmas.insert(Vma(target, target + new, prot, kept, vma.inode, pgoff, vma.file))
         self._mmap.report(task, "mremap", target, target + new, prot)
         pages = []
         for (linear, entry), place in zip(entries, places, strict=True):
@@ -144,7 +145,7 @@ def _check_resize(task: Process, mm: Mm, vma: Vma, address: int, old: int, new: 
         raise KernelError(EINVAL)
     if old > vma.end - address:
         raise KernelError(EFAULT)
-    if vma.inode is not None and vma.page_of(address) + new // PAGE_SIZE > 1 << 32:
-        raise KernelError(EINVAL)
+    if vma.counts and vma.page_of(address) + new // PAGE_SIZE >= 1 << 32:
+        raise KernelError(ENOMEM)
     if not may_expand(task.limits, mm.vmas, (new - old) // PAGE_SIZE, vma.prot, vma.flags):
         raise KernelError(ENOMEM)

@@ -16,6 +16,8 @@ from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.paging import PAGE_SIZE
 
 PATH_MAX = 4096
+STRING_PIECE = 2048
+"""Bytes of a long string that one call of the routine reads."""
 
 
 class UserAccess:
@@ -97,6 +99,25 @@ class UserAccess:
 
         Raises KernelError: EFAULT, or ENAMETOOLONG when there is no NUL in the limit.
         """
+        found, ended = self._strncpy(task, address, limit)
+        if not ended:
+            raise KernelError(ENAMETOOLONG)
+        return found
+
+    def get_long_string(self, task: Process, address: int, limit: int) -> bytes | None:
+        """A string of at most ``limit`` bytes with its NUL, None for a longer one.  Raises KernelError(EFAULT)."""
+        pieces: list[bytes] = []
+        ended, done = False, 0
+        while not ended:
+            if done >= limit:
+                return None
+            piece, ended = self._strncpy(task, address + done, min(STRING_PIECE, limit - done))
+            pieces.append(piece)
+            done += len(piece)
+        return b"".join(pieces)
+
+    def _strncpy(self, task: Process, address: int, limit: int) -> tuple[bytes, bool]:
+        """The bytes up to a NUL or the limit (up to 4096), and whether the NUL was there."""
         if address >= TASK_SIZE and not self._unchecked:
             raise KernelError(EFAULT)
         limit = min(limit, PAGE_SIZE, TASK_SIZE - address if address < TASK_SIZE else limit)
@@ -104,11 +125,9 @@ class UserAccess:
         length = cpu.call(cpu.routines.strncpy_from_user, ecx=limit, esi=address, edi=task.scratch)
         if length > PAGE_SIZE:
             raise KernelError(EFAULT)
-        if length == limit:
-            raise KernelError(ENAMETOOLONG)
         self._stats.bytes_by_guest += length
         at = task.scratch - PAGE_OFFSET
-        return bytes(self._memory.bytes[at : at + length])
+        return bytes(self._memory.bytes[at : at + length]), length < limit
 
     def put_device_bytes(self, task: Process, address: int, data: bytes) -> int:
         """Bytes that a device brought, by DMA into the scratch page and on to user memory; the bytes that arrived.

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sandbox.kernel.base.layout import TASK_SIZE
+from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
@@ -39,8 +40,15 @@ VM_GROWSDOWN = 0x100
 VM_LOCKED = 0x2000
 VM_IO = 0x4000
 """Maps device memory: never reclaimed, copied or dumped."""
+VM_SEQ_READ, VM_RAND_READ = 0x8000, 0x10000
+"""madvise said how it will be read."""
 VM_DONTCOPY = 0x20000
 """A forked child does not have it."""
+VM_NORESERVE = 0x200000
+"""MAP_NORESERVE: kept, because areas with and without it are two."""
+VM_NOHUGEPAGE = 0x40000000
+"""MAP_STACK, since Linux 6.7."""
+VM_DONTDUMP = 0x4000000
 VM_WIPEONFORK = 0x2000000
 """A forked child finds it empty."""
 
@@ -60,8 +68,8 @@ def mmap_base(stack_limit: int) -> int:
 class Vma:
     """Linear addresses [start, end) with one protection and one backing.
 
-    ``prot`` is PROT_* bits, ``flags`` VM_* bits; ``pgoff`` is the page of ``inode`` that is at ``start``, and
-    0 for anonymous memory.  Two VMAs are the same only if they are one object.
+    ``prot`` is PROT_* bits, ``flags`` VM_* bits; ``pgoff`` is the page of ``inode`` or ``file`` that is at
+    ``start``, and 0 for other anonymous memory.  Two VMAs are the same only if they are one object.
     """
 
     start: int
@@ -70,6 +78,9 @@ class Vma:
     flags: int = 0
     inode: Inode | None = None
     pgoff: int = 0
+    file: File | str | None = None
+    """The open file through which it was mapped, or the path of a program: /proc names it, and areas of two opens
+    never become one.  With it and no inode it is a private mapping of /dev/zero, which is anonymous memory."""
 
     def __post_init__(self) -> None:
         if (self.start | self.end) % PAGE_SIZE or not 0 <= self.start < self.end:
@@ -89,13 +100,18 @@ class Vma:
         """The address down to which others keep away: ``start``, less the guard gap if the VMA grows."""
         return max(0, self.start - STACK_GUARD_GAP) if self.flags & VM_GROWSDOWN else self.start
 
+    @property
+    def counts(self) -> bool:
+        """Its pages have numbers in a file."""
+        return self.inode is not None or self.file is not None
+
     def page_of(self, linear: int) -> int:
         """The page index in ``inode`` that a linear address inside the VMA shows."""
         return self.pgoff + (linear - self.start) // PAGE_SIZE
 
     def piece(self, start: int, end: int) -> Vma:
         """A new VMA for a part of this one."""
-        return replace(self, start=start, end=end, pgoff=self.page_of(start) if self.inode is not None else 0)
+        return replace(self, start=start, end=end, pgoff=self.page_of(start) if self.counts else 0)
 
     def continues(self, before: Vma) -> bool:
         """True if ``before`` and this VMA could be one: adjacent, alike, pages of the inode in sequence."""
@@ -104,7 +120,8 @@ class Vma:
             and before.prot == self.prot
             and before.flags == self.flags
             and before.inode is self.inode
-            and (self.inode is None or before.page_of(self.start) == self.pgoff)
+            and before.file is self.file
+            and (not self.counts or before.page_of(self.start) == self.pgoff)
         )
 
     def describe(self) -> str:
@@ -320,7 +337,7 @@ class VmaTree:
         assert self.pages == sum(vma.size for vma in self._vmas) // PAGE_SIZE
         for below, above in zip(self._vmas, self._vmas[1:], strict=False):
             assert below.end <= above.start, f"{below.describe()} overlaps {above.describe()}"
-            assert not above.continues(below), f"{below.describe()} and {above.describe()} are not merged"
+            assert not self._joins(below, above), f"{below.describe()} and {above.describe()} are not merged"
         assert all(vma.start < vma.end <= TASK_SIZE for vma in self._vmas)
         for inode in {id(vma.inode): vma.inode for vma in self._vmas if vma.inode is not None}.values():
             mapped = sum(vma.inode is inode for vma in self._vmas)
@@ -377,11 +394,15 @@ class VmaTree:
         """Merge what can be one at the boundaries of the VMAs [first, last), outer neighbours included."""
         for index in range(min(last, len(self._vmas) - 1), max(first, 1) - 1, -1):
             lower, upper = self._vmas[index - 1], self._vmas[index]
-            if upper.continues(lower):
+            if self._joins(lower, upper):
                 lower.end = upper.end
                 del self._vmas[index], self._ends[index - 1]
                 self._unlink(upper)
                 self._last = None
+
+    def _joins(self, lower: Vma, upper: Vma) -> bool:
+        """Two neighbours can be one; the heap never joins what exec mapped below it (since Linux 6.1)."""
+        return upper.continues(lower) and upper.start != page_align(self.start_brk)
 
     def _link(self, vma: Vma) -> None:
         """An area of the tree maps an inode once more."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sandbox.image.elf import EHDR, Executable, ImageError, headers_end, parse_executable
-from sandbox.kernel.abi.errno import ELIBBAD, ELOOP, ENOEXEC, ETXTBSY, KernelError
+from sandbox.image.elf import Executable, ImageError, parse_executable, program_headers
+from sandbox.kernel.abi.errno import EIO, ELIBBAD, ELOOP, ENOEXEC, ETXTBSY, KernelError
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Inode
@@ -30,6 +30,7 @@ class Binary:
     argv: list[bytes]
     interpreter: Inode | None = None
     loader: Executable | None = None
+    loader_path: str = ""
 
 
 def find_binary(kernel: Kernel, task: Task, inode: Inode, path: str, name: bytes, argv: list[bytes]) -> Binary:
@@ -86,13 +87,9 @@ def _check_writers(inode: Inode) -> None:
 
 def _headers(inode: Inode, path: str) -> Executable:
     """Raises ImageError."""
-    size = inode.size
     data = read_range(inode, 0, BLOCK_SIZE)
-    if len(data) >= EHDR.size:
-        end = headers_end(data, path)
-        if len(data) < end <= size:
-            data = read_range(inode, 0, end)
-    return parse_executable(data, path, size)
+    offset, size = program_headers(data, path)
+    return parse_executable(data, path, None if offset + size <= len(data) else read_range(inode, offset, size))
 
 
 def _elf(kernel: Kernel, task: Task, inode: Inode, path: str, argv: list[bytes]) -> Binary:
@@ -103,17 +100,21 @@ def _elf(kernel: Kernel, task: Task, inode: Inode, path: str, argv: list[bytes])
     found = Binary(inode, path, program, argv)
     if program.interpreter is not None:
         raw = read_range(inode, *program.interpreter)
+        if len(raw) < program.interpreter[1]:
+            raise KernelError(EIO) from ImageError(
+                path, "truncated: the interpreter's path lies beyond the end of the file"
+            )
         if raw[-1:] != b"\0":
             raise KernelError(ENOEXEC) from ImageError(path, "the interpreter's path has no end")
         name = raw.partition(b"\0")[0]
         try:
-            found.interpreter, where = kernel.files.open_exec(task, name)
+            found.interpreter, found.loader_path = kernel.files.open_exec(task, name)
         except KernelError as error:
             what = f"needs the interpreter {name.decode(errors='replace')}, which the file tree has not"
             raise KernelError(error.errno) from ImageError(path, what)
         _check_writers(found.interpreter)
         try:
-            found.loader = _headers(found.interpreter, where)
+            found.loader = _headers(found.interpreter, found.loader_path)
         except ImageError as error:
             raise KernelError(ELIBBAD) from error
     return found

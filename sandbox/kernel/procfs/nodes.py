@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.kernel.abi.errno import EACCES, ENOENT, KernelError
+from sandbox.kernel.abi.errno import EACCES, ENODEV, ENOENT, KernelError
 from sandbox.kernel.abi.structs import Stat, dirent_type
 from sandbox.kernel.base.time import EPOCH
 from sandbox.kernel.fs.namespace import PROC_DEVICE
@@ -39,6 +39,8 @@ class Text(Inode):
     """A file whose bytes are made when it is read from its start."""
 
     mappable = False
+    unmappable = ENODEV
+    """Of a file of a task, or below /proc/sys; other files of /proc give EIO (proc_reg_mmap)."""
 
     def __init__(self, f_op: FileOperations, ino: int, make: Make, mode: int = 0o444) -> None:
         self._f_op = f_op

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sandbox.kernel.abi.errno import EIO
 from sandbox.kernel.abi.uts import HOSTNAME, OSRELEASE, OSTYPE, VERSION
-from sandbox.kernel.base.time import EPOCH_SECONDS, SECOND, TICK
+from sandbox.kernel.base.time import SECOND, TICK
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile, fixed
 from sandbox.kernel.task.task import State
@@ -38,7 +39,8 @@ def system_files(kernel: Kernel) -> dict[bytes, Inode]:
     files: dict[bytes, Inode] = {}
     f_op = TextFile(kernel.uaccess)
     for ino, (name, make) in enumerate(texts.items(), FIRST_INO):
-        files[name] = Text(f_op, ino, make)
+        files[name] = text = Text(f_op, ino, make)
+        text.unmappable = EIO
     files[b"mounts"] = Link(FIRST_INO + 30, lambda: b"self/mounts")
     files[b"sys"] = _sys(f_op, FIRST_INO + 40)
     return files
@@ -68,7 +70,7 @@ def _sys(f_op: TextFile, ino: int) -> Folder:
 
 def _idle(kernel: Kernel) -> int:
     """Nanoseconds in which no CPU ran."""
-    return max(0, kernel.clock.now - sum(cpu.vcpu.clock for cpu in kernel.cpus))
+    return max(0, kernel.clock.now - kernel.clock.charged - sum(cpu.vcpu.clock for cpu in kernel.cpus))
 
 
 def _uptime(kernel: Kernel) -> bytes:
@@ -117,7 +119,8 @@ def _stat(kernel: Kernel) -> bytes:
     lines += [f"cpu{index} {ticks} 0 0 {idle} 0 0 0 0 0 0" for index, ticks in rows]
     running = sum(task.state is State.RUNNING for task in kernel.tasks.values())
     lines += [
-        "intr 0", f"ctxt {kernel.sched.switches}", f"btime {EPOCH_SECONDS}", f"processes {kernel.tasks.last_pid}",
+        "intr 0", f"ctxt {kernel.sched.switches}", f"btime {kernel.clock.epoch // SECOND}",
+        f"processes {kernel.tasks.last_pid}",
         f"procs_running {running}", "procs_blocked 0",
     ]  # fmt: skip
     return ("\n".join(lines) + "\n").encode()

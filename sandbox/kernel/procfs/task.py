@@ -17,6 +17,7 @@ from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile
 from sandbox.kernel.procfs.system import mounts
 from sandbox.kernel.task.sigqueue import QUEUE_LIMIT, bit_of
 from sandbox.kernel.task.task import State, Task
+from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.namei import Dentry, unnamed
 from sandbox.x86.paging import PAGE_SIZE
@@ -45,7 +46,7 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
         b"comm": lambda: os.fsencode(task.comm) + b"\n",
         b"environ": lambda: _strings(kernel, task, 1),
         b"limits": lambda: _limits(task),
-        b"maps": lambda: _maps(task),
+        b"maps": lambda: _maps(kernel, task),
         b"mounts": lambda: mounts(kernel),
         b"stat": lambda: _stat(kernel, task),
         b"statm": lambda: _statm(kernel, task),
@@ -132,29 +133,34 @@ def _strings(kernel: Kernel, task: Task, which: int) -> bytes:
     return kernel.peek.read_user(mm, start, end - start)
 
 
-def _name(task: Task, vma: Vma) -> str:
+def _name(kernel: Kernel, task: Task, vma: Vma) -> str:
     mm = task.mm
     assert mm is not None
-    if vma.flags & VM_GROWSDOWN:
-        return "[stack]"
+    if isinstance(vma.file, File) and vma.file.dentry is not None:
+        return os.fsdecode(vma.file.dentry.label(kernel.files.root)).replace("\n", "\\012")
+    if isinstance(vma.file, str):
+        return vma.file.replace("\n", "\\012")
     if vma.inode is not None:
         return vma.inode.name
-    return "[heap]" if vma.start <= mm.vmas.brk and vma.end >= mm.vmas.start_brk else ""
+    if vma.start < mm.vmas.brk and vma.end > mm.vmas.start_brk:
+        return "[heap]"
+    return "[stack]" if vma.start <= mm.start_stack <= vma.end else ""
 
 
-def _maps(task: Task) -> bytes:
+def _maps(kernel: Kernel, task: Task) -> bytes:
     lines = []
     for vma in task.mm.vmas if task.mm is not None else ():
         letters = "".join(letter if vma.prot & bit else "-" for letter, bit in zip("rwx", (1, 2, 4), strict=True))
         device = ino = 0
-        if vma.inode is not None:
-            found = vma.inode.stat()
+        inode = vma.file.inode if isinstance(vma.file, File) else vma.inode
+        if inode is not None:
+            found = inode.stat()
             device, ino = found.dev, found.ino
         head = (
             f"{vma.start:08x}-{vma.end:08x} {letters}{'s' if vma.shared else 'p'} {vma.pgoff * PAGE_SIZE:08x} "
             f"{major(device):02x}:{minor(device):02x} {ino} "
         )
-        name = _name(task, vma)
+        name = _name(kernel, task, vma)
         lines.append((head.ljust(NAME_COLUMN) + name if name else head) + "\n")
     return "".join(lines).encode()
 

@@ -10,10 +10,11 @@ from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.mmap import MAP_ANONYMOUS
+from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB
 from sandbox.kernel.mm.pgtable import MAPPED
 from sandbox.kernel.mm.vma import VM_LOCKED, page_align
 from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
 MS_ASYNC, MS_INVALIDATE, MS_SYNC = 1, 2, 4
@@ -28,14 +29,24 @@ def sys_brk(kernel: Kernel, task: Task, address: int, *_: int) -> int:
 
 def sys_mmap2(kernel: Kernel, task: Task, address: int, length: int, prot: int, flags: int, fd: int, pgoff: int) -> int:
     if flags & MAP_ANONYMOUS:
+        if flags & MAP_HUGETLB:
+            raise KernelError(_no_huge_pages(kernel, length, flags))
         return kernel.mmap.do_mmap(task, address, length, prot, flags, None, 0)
     file = task.files.get(fd)
     if file.flags & O_PATH:
         raise KernelError(EBADF)
-    inode = file.inode
-    if isinstance(inode, CharDevice) and inode.rdev == DEV_ZERO and file.readable:
-        return kernel.mmap.do_mmap(task, address, length, prot, flags, None, 0)
-    return kernel.mmap.do_mmap(task, address, length, prot, flags, inode, pgoff, file.writable, file.readable)
+    if flags & MAP_HUGETLB:
+        raise KernelError(EINVAL)
+    inode: Inode | None = file.inode
+    if isinstance(inode, CharDevice) and inode.rdev == DEV_ZERO:
+        inode = None
+    return kernel.mmap.do_mmap(task, address, length, prot, flags, inode, pgoff, file.writable, file.readable, file)
+
+
+def _no_huge_pages(kernel: Kernel, length: int, flags: int) -> int:
+    """The errno: none is reserved (nr_hugepages is 0), and there is one size, what a large page of the paging maps."""
+    log2 = flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK
+    return ENOMEM if length and log2 in (0, 21 if kernel.config.paging == "pae" else 22) else EINVAL
 
 
 def sys_mmap(kernel: Kernel, task: Task, block: int, *_: int) -> int:

@@ -24,7 +24,7 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec64,
 )
 from sandbox.kernel.abi.uts import HOSTNAME, MACHINE, OSRELEASE, OSTYPE, VERSION
-from sandbox.kernel.base.time import BLOCK_NANOSECONDS, EPOCH_SECONDS, SECOND
+from sandbox.kernel.base.time import BLOCK_NANOSECONDS, SECOND
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import NR_OPEN, RLIMIT_NOFILE, RLIMITS
 from sandbox.kernel.task.task import Task
@@ -45,7 +45,7 @@ def clock_nanoseconds(kernel: Kernel, number: int) -> int:
     """What one of clock_gettime's clocks shows.  Raises KernelError(EINVAL) for a number that is none."""
     if number > 11:
         raise KernelError(EINVAL)
-    return _now(kernel) + (EPOCH_SECONDS * SECOND if number in (CLOCK_REALTIME, CLOCK_COARSE) else 0)
+    return _now(kernel) + (kernel.clock.epoch if number in (CLOCK_REALTIME, CLOCK_COARSE) else 0)
 
 
 def sys_uname(kernel: Kernel, task: Task, buffer: int, *_: int) -> int:
@@ -54,7 +54,7 @@ def sys_uname(kernel: Kernel, task: Task, buffer: int, *_: int) -> int:
 
 
 def sys_time(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
-    seconds = EPOCH_SECONDS + _now(kernel) // SECOND
+    seconds = kernel.clock.nanoseconds // SECOND
     if pointer:
         kernel.uaccess.put_user(task, pointer, (seconds & 0xFFFFFFFF).to_bytes(4, "little"))
     return seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.kernel.abi.errno import E2BIG, EACCES, EINVAL, EPERM, ESRCH, KernelError
+from sandbox.kernel.abi.errno import EACCES, EINVAL, EPERM, ESRCH, KernelError
 from sandbox.kernel.abi.flags import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
@@ -19,13 +19,13 @@ from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG
 from sandbox.kernel.abi.structs import UserDesc, pack_rusage
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.process.arguments import user_strings
 from sandbox.kernel.process.exec import do_execve
 from sandbox.kernel.process.exit import WCONTINUED, WEXITED, WNOWAIT, WUNTRACED, do_wait, release_vfork
 from sandbox.kernel.process.fork import do_fork, wait_for_vfork
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
 
-MAX_ARGUMENTS = 4096
 WAIT_OPTIONS = 0xE000000B
 """WNOHANG, WUNTRACED, WCONTINUED, and Linux's own three at the top."""
 EXIT_SIGNAL = 0xFF
@@ -75,28 +75,13 @@ def sys_clone(
 
 def sys_execve(kernel: Kernel, task: Task, path: int, argv: int, envp: int, *_: int) -> int:
     name = kernel.uaccess.get_string(task, path)
-    arguments, environment = _strings(kernel, task, argv), _strings(kernel, task, envp)
+    arguments, environment = user_strings(kernel, task, argv), user_strings(kernel, task, envp)
     inode, found = kernel.files.open_exec(task, name)
     do_execve(kernel, task, inode, found, arguments, environment, name)
     task.files.close_on_exec()
     task.signals.hand, task.signals.altstack = task.signals.hand.exec(), AltStack()
     release_vfork(kernel, task)
     return 0
-
-
-def _strings(kernel: Kernel, task: Task, array: int) -> list[bytes]:
-    """The strings that a NULL-terminated array of pointers names; a NULL array is empty, as Linux has it."""
-    found: list[bytes] = []
-    total = 0
-    while array:
-        pointer = kernel.uaccess.get_word(task, array + 4 * len(found))
-        if not pointer:
-            break
-        found.append(kernel.uaccess.get_string(task, pointer))
-        total += len(found[-1])
-        if len(found) > MAX_ARGUMENTS or total > 128 * 1024:
-            raise KernelError(E2BIG)
-    return found
 
 
 def sys_waitpid(kernel: Kernel, task: Task, pid: int, status: int, options: int, *_: int) -> int:

@@ -157,7 +157,7 @@ class Scheduler:
                 "deadlock: every task sleeps and nothing can wake one",
                 "\n".join(f"task {task.pid} ({task.comm}) {_waiting(task)}" for task in tasks),
             )
-        self._clock.skipped += max(0, self._next_timer - self._clock.now)
+        self._clock.skip(max(0, self._next_timer - self._clock.now))
         self._check_limits()
         self._wake_sleepers()
 
@@ -322,7 +322,7 @@ class Scheduler:
             budget = min(budget, task.cpu_timer_left)
         limit = self._config.block_limit
         if limit:
-            budget = min(budget, limit - self._clock.now)
+            budget = min(budget, limit - self._clock.blocks)
         return max(0, budget)
 
     def charge(self, task: Task, blocks: int) -> None:
@@ -374,7 +374,7 @@ class Scheduler:
 
     def pass_time(self, blocks: int, waited: float = 0.0) -> None:
         """All tasks slept for so many blocks; ``waited`` seconds of host time do not count for the limit."""
-        self._clock.skipped += blocks
+        self._clock.passed(blocks)
         self._started += waited
         self._check_limits()
         self._wake_sleepers()
@@ -391,7 +391,7 @@ class Scheduler:
             self.host.poll()
         if self.interrupted:
             raise Interrupted("interrupted")
-        if config.block_limit and self._clock.now >= config.block_limit:
+        if config.block_limit and self._clock.blocks >= config.block_limit:
             raise LimitReached(f"limit reached: {config.block_limit} blocks", self.where())
         if config.time_limit and time.monotonic() - self._started > config.time_limit:
             raise LimitReached(f"limit reached: {config.time_limit:g} s of host time", self.where())

@@ -15,6 +15,7 @@ from sandbox.kernel.abi.errno import (
     EACCES,
     EBUSY,
     EINVAL,
+    EIO,
     EISDIR,
     ENAMETOOLONG,
     ENOENT,
@@ -58,6 +59,8 @@ class Inode:
     """Changes fail with EROFS."""
     mappable = True
     """mmap(2) may have its pages: they do not change by themselves."""
+    unmappable = EIO
+    """With what mmap(2) fails on a regular file that it may not have."""
     seeks_nowhere = False
     """lseek(2) succeeds and does nothing, pread(2) works."""
     write_count = 0

@@ -39,6 +39,7 @@ from sandbox.kernel.abi.flags import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     S_IFDIR,
+    S_IFREG,
     S_IFSOCK,
 )
 from sandbox.kernel.vfs.inode import Directory, Inode, Symlink, as_directory
@@ -81,7 +82,7 @@ class Dentry:
     def label(self, root: Dentry | None = None) -> bytes:
         """The path for people and /proc, marked when the name is gone."""
         names: list[bytes] = []
-        gone = False
+        gone = self.inode.kind == S_IFREG and not self.inode.stat().nlink
         dentry = self
         while dentry.parent is not dentry and dentry is not root:
             gone = gone or dentry.deleted
