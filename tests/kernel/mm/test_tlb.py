@@ -6,14 +6,19 @@ import pytest
 
 from sandbox.kernel.mm.tlb import RANGE_CEILING
 from sandbox.kernel.process.fork import dup_mm
-from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
+from tests.kernel.mm.conftest import AREA as START
+from tests.kernel.mm.conftest import PAGE, MakeSpace, Space
+
+PAGES = 0x56
+AREA = START + (PAGES - 1) * PAGE
+"""The page is the last of an area: the engine's TLB keeps it where no page of the kernel's throws it out."""
 
 
 def two(space: MakeSpace, **config: object) -> Space:
     """Two CPUs in one address space, both with a translation of the page that allows stores."""
     made = space(cpus=2, **config)
     made.kernel.mmu.switch_mm(made.kernel.cpus[1], made.mm)
-    made.map()
+    made.map(PAGES)
     assert made.write(AREA, 1)
     assert made.write(AREA, 2, made.kernel.cpus[1])
     assert made.read(AREA) == 2
@@ -88,7 +93,7 @@ def test_cow_copy_reaches_the_other_cpus_reads(space: MakeSpace, paging: str) ->
 
 def test_a_cpu_in_another_space_gets_no_interrupt(space: MakeSpace) -> None:
     made = space(cpus=2)
-    made.map()
+    made.map(PAGES)
     made.write(AREA, 1)
     made.kernel.mmap.do_mprotect(made.task, AREA, PAGE, 1)
     assert made.kernel.cpus[1].ipis == 0
@@ -112,12 +117,12 @@ def test_long_ranges_flush_the_space(space: MakeSpace, pages: int, single: bool)
     made = space()
     made.map(pages)
     for number in range(pages):
-        made.write(AREA + number * PAGE, 1)
+        made.write(START + number * PAGE, 1)
     before = made.kernel.tlb.counters.pages
-    made.kernel.mmap.do_mprotect(made.task, AREA, pages * PAGE, 1)
+    made.kernel.mmap.do_mprotect(made.task, START, pages * PAGE, 1)
     counters = made.kernel.tlb.counters
     assert (counters.pages - before, counters.spaces) == ((pages, 0) if single else (0, 1))
-    assert not any(made.write(AREA + number * PAGE, 1) for number in range(pages))
+    assert not any(made.write(START + number * PAGE, 1) for number in range(pages))
 
 
 def test_no_flush_for_new_pages(space: MakeSpace) -> None:
@@ -126,7 +131,7 @@ def test_no_flush_for_new_pages(space: MakeSpace) -> None:
     made.map(4)
     before = made.kernel.tlb.counters.pages
     for number in range(4):
-        made.write(AREA + number * PAGE, 1)
+        made.write(START + number * PAGE, 1)
     assert made.kernel.tlb.counters.pages == before
 
 
