@@ -115,7 +115,7 @@ class Pipes(FileOperations):
             return pipe.write(count, move, self._sched.interruptible_sleep_on, nonblock)
         finally:
             if not pipe.readers and not quiet:
-                self._signals.send_signal(task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid))
+                self._signals.send_signal(task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid, task.cred.uid.real))
 
 
 def _pipe_of(file: File) -> Pipe:

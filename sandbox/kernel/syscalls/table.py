@@ -13,6 +13,7 @@ from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.module.loader import Modules
 from sandbox.kernel.syscalls import (
+    cred,
     dirs,
     epoll,
     fcntl,
@@ -37,8 +38,8 @@ from sandbox.kernel.syscalls.modules import ModuleCalls
 from sandbox.kernel.task.task import Task
 
 MODULES = (
-    dirs, epoll, fcntl, files, futex, identity, io, ioctl, ldt, madvise, memory, misc, poll, process, signals, socket,
-    stat, timers, transfer,
+    cred, dirs, epoll, fcntl, files, futex, identity, io, ioctl, ldt, madvise, memory, misc, poll, process, signals,
+    socket, stat, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 

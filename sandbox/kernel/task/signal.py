@@ -134,7 +134,9 @@ class Signals:
             return
         action = parent.signals.hand.actions[SIGCHLD]
         if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
-            self.send_signal(parent, SIGCHLD, SigInfo.child(SIGCHLD, code, task.pid, 0, status, task.utime))
+            self.send_signal(
+                parent, SIGCHLD, SigInfo.child(SIGCHLD, code, task.pid, task.cred.uid.real, status, task.utime)
+            )
         self.wake_waiter(parent)
 
     def wake_waiter(self, parent: Task) -> None:

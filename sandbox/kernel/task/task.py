@@ -12,6 +12,7 @@ from sandbox.kernel.abi.signals import SIGCHLD
 from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.rlimit import Limits, default_limits
+from sandbox.kernel.task.cred import ROOT, Cred
 from sandbox.kernel.task.interval import IntervalTimers
 from sandbox.kernel.task.sigqueue import SigState
 from sandbox.kernel.vfs.file import FdTable
@@ -55,6 +56,7 @@ class Task:
     cwd: Dentry
     root: Dentry | None = None
     """Where absolute paths start after chroot, None for the tree's root."""
+    cred: Cred = ROOT
     pgid: int = 0
     sid: int = 0
     umask: int = 0o022

@@ -21,14 +21,6 @@ def test_identity(run: Run) -> None:
     assert got == [1, 1, 0, 0, 0, 0, 1, 1, ESRCH, 1, EPERM, 1]
 
 
-def test_groups(run: Run) -> None:
-    assert results(run, [("getgroups32", -1, 0), ("getgroups", 0, 0), ("getgroups32", 9, "offset buf")])[0] == [
-        EINVAL,
-        0,
-        0,
-    ]
-
-
 def test_affinity_names_every_cpu(run: Run) -> None:
     calls = [
         ("sched_getaffinity", 0, 4, "offset buf"), ("sched_getaffinity", 1, 128, "offset buf + 8"),
