@@ -93,22 +93,31 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
         parent.children.remove(task)
         release_task(kernel, task)
     kernel.signals.wake_waiter(parent)
+    if task is kernel.tasks.program:
+        _end_shell(kernel, parent)
+
+
+def _end_shell(kernel: Kernel, shell: Task) -> None:
+    """The program that a shell waited for has ended, so does the shell, and its session loses the terminal."""
+    forget_original_parent(kernel, shell)
+    kernel.jobctl.leave_session(shell)
+    shell.state = State.DEAD
+    del kernel.tasks[shell.pid]
+    if shell.parent is not None:
+        shell.parent.children.remove(shell)
 
 
 def forget_original_parent(kernel: Kernel, task: Task) -> None:
-    """To the first task if it lives, else to nobody; groups that lose who could continue them are told."""
-    init = kernel.tasks.get(1)
-    heir = init if init is not None and init is not task and init.mm is not None else None
+    """To init, who waits for whoever ends; groups that lose who could continue them are told."""
+    init = kernel.tasks.init
     groups = {child.pgid for child in task.children if child.state is not State.ZOMBIE}
     owned = {group for group in groups if not is_orphaned(kernel.tasks, group)}
     for child in task.children:
-        child.parent = heir
-        if heir is not None:
-            heir.children.append(child)
-            if child.state is State.ZOMBIE:
-                kernel.signals.wake_waiter(heir)
-        elif child.state is State.ZOMBIE:
+        child.parent, child.exit_signal = init, SIGCHLD
+        if child.state is State.ZOMBIE:
             release_task(kernel, child)
+        elif init is not None:
+            init.children.append(child)
     task.children.clear()
     for group in sorted(owned):
         kill_orphaned_pgrp(kernel, group)

@@ -103,6 +103,11 @@ class Task:
     scratch: int = 0
     """Linear address of a lowmem page for data between Python and user memory."""
 
+    @property
+    def runs(self) -> bool:
+        """It has code to run; init and the shell above the first program only wait."""
+        return self.greenlet is not None
+
     def __repr__(self) -> str:
         return f"<task {self.pid} {self.comm} {self.state.value}>"
 
@@ -112,6 +117,10 @@ class TaskTable(dict[int, Task]):
 
     last_pid = 0
     """The number of the youngest task so far."""
+    init: Task | None = None
+    """Who inherits the children of those that end, on a machine that runs programs."""
+    program: Task | None = None
+    """The first program, for which the run is made."""
 
     def new_pid(self) -> int:
         """Numbers are not used again."""

@@ -66,6 +66,12 @@ CASES: dict[str, list[tuple[Call, int]]] = {
         (("getresuid32", "offset buf", "offset buf", 0x10), EFAULT),
         (("getresgid", 0x10, "offset buf", "offset buf"), EFAULT),
     ],
+    "others": [
+        (("getppid",), 0), (("setresuid32", 4242, 4242, 4242), 0),
+        (("kill", "r0", 0), EPERM), (("tkill", "r0", 0), EPERM),
+        (("setpriority", 0, "r0", 5), EPERM), (("setpriority", 0, 0, 5), 0), (("setpriority", 0, 0, 2), EACCES),
+        (("nice", -1), EPERM), (("getpriority", 2, 4243), ESRCH), (("getpriority", 2, 0), 15),
+    ],
 }  # fmt: skip
 
 
