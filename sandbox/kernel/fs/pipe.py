@@ -56,10 +56,17 @@ class Slot:
 
 
 class Pipe:
-    """One pipe.  ``alloc`` gives a frame number (its contents do not matter), ``free`` takes it back."""
+    """One pipe.  ``alloc`` gives a frame number (its contents do not matter), ``free`` takes it back.
+
+    Of each ``unit`` bytes of a write all go in, or none when the program's memory ends in it.
+    """
 
     def __init__(
-        self, alloc: Callable[[], int], free: Callable[[int], None], wake: Callable[[WaitQueue], None]
+        self,
+        alloc: Callable[[], int],
+        free: Callable[[int], None],
+        wake: Callable[[WaitQueue], None],
+        unit: int = PAGE_SIZE,
     ) -> None:
         self.slots: deque[Slot] = deque()
         self.slot_limit = SLOTS
@@ -70,6 +77,7 @@ class Pipe:
         self.unlocked = WaitQueue("the lock of a pipe")
         self._locked = False
         self._alloc, self._free, self._wake = alloc, free, wake
+        self._unit = unit
 
     @property
     def available(self) -> int:
@@ -115,6 +123,8 @@ class Pipe:
                         raise KernelError(EPIPE)
                     before = done
                     done, fault = self._put(size, done, move)
+                    if fault and self._unit > PAGE_SIZE:
+                        done -= self._take_back(min(done % self._unit, done - before))
                     if done > before:
                         self._wake(self.readable)
                 if done < size:
@@ -213,6 +223,18 @@ class Pipe:
             self.slots.append(Slot(frame, 0, length))
             done += length
         return done, False
+
+    def _take_back(self, size: int) -> int:
+        """Forget the bytes that were written last; how many."""
+        left = size
+        while left:
+            slot = self.slots[-1]
+            length = min(slot.length, left)
+            slot.length -= length
+            left -= length
+            if not slot.length:
+                self._free(self.slots.pop().frame)
+        return size
 
     @contextmanager
     def _lock(self, sleep: Sleep) -> Iterator[None]:
