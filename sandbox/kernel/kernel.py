@@ -147,8 +147,8 @@ class Kernel:
         return self.smp.this_cpu
 
     def run(self) -> None:
-        """Run until no task is left.  Raises what the scheduler raises."""
-        self.sched.run(lambda: not any(task.state is not State.DEAD for task in self.tasks.values()))
+        """Run until no task is left but those that only wait for others.  Raises what the scheduler raises."""
+        self.sched.run(lambda: not any(task.runs and task.state is not State.DEAD for task in self.tasks.values()))
 
     def close(self) -> None:
         """End what is left of the tasks, wherever they sleep; the guest sees nothing of it, and nothing runs again."""

@@ -11,6 +11,7 @@ from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.process.exec import do_execve
 from sandbox.kernel.process.fork import new_task
+from sandbox.kernel.process.init import start_shell
 from sandbox.kernel.process.stdio import open_streams
 from sandbox.kernel.task.task import Task, TaskExit
 from sandbox.machine.events import Event
@@ -74,7 +75,7 @@ class Session(MachineSession):
                 streams.terminals,
                 streams.terminal,
             )
-            task = new_task(kernel, None, "init", None, files)
+            task = kernel.tasks.program = new_task(kernel, start_shell(kernel), "init", None, files)
             if kernel.jobctl.tty is not None:
                 kernel.jobctl.tty.session, kernel.jobctl.tty.pgrp = task.sid, task.pgid
             kernel.smp.this_cpu = task.cpu

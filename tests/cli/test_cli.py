@@ -83,7 +83,7 @@ def test_json(elf: Files, capfd) -> None:
     assert status == 1
     assert err == ""
     assert (found["passed"], found["signal"], found["stdout"]) == (False, "SIGILL", "hi")
-    assert found["deaths"][0]["pid"] == 1
+    assert found["deaths"][0]["pid"] == 3
     assert found["events"]
     assert found["summary"]["page_faults"] > 0
 

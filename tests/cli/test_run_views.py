@@ -23,7 +23,7 @@ def test_strace_goes_beside_faults(capfd: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     assert "cow-fork:" in out
     lines = err.splitlines()
-    assert any("fork()" in line and line.endswith("= 2") for line in lines)
+    assert any("fork()" in line and line.endswith("= 4") for line in lines)
     assert any("cow-copy" in line for line in lines)
     begun = [at for at, line in enumerate(lines) if "waitpid(-1,  <unfinished ...>" in line]
     resumed = [at for at, line in enumerate(lines) if "<... waitpid resumed>" in line]

@@ -39,7 +39,7 @@ def test_signal(run: Run, paging: str, code: str, signal: int, said: str) -> Non
     result = run(f"_start: {code}\n pass", paging=paging)
     assert (result.signal, result.error) == (signal, "")
     ((pid, comm, number, report),) = result.deaths
-    assert (pid, comm, number) == (1, "init" if comm == "init" else "t", signal)
+    assert (pid, comm, number) == (3, "init" if comm == "init" else "t", signal)
     assert said in report.lower()
     assert "eip" in report
 

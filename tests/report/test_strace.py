@@ -82,7 +82,7 @@ LINES = [
     ),
     (
         "sys getpid",
-        "getpid()                                = 1",
+        "getpid()                                = 3",
     ),
     (
         "mov eax, 60\nmov ebx, 0x1c\nint 0x80",
@@ -137,12 +137,12 @@ def test_line(program: Program, body: str, line: str) -> None:
 def test_signals_and_ends(program: Program) -> None:
     text = "_start: fork_to child\nsys waitpid, -1, esp, 0\nmov eax, [0x123]\nchild: sys exit, 3\n"
     lines = trace("t", program(text))
-    assert [line.removeprefix("[pid     1] ").removeprefix("[pid     2] ") for line in lines] == [
-        "fork()                      = 2",
+    assert [line.removeprefix("[pid     3] ").removeprefix("[pid     4] ") for line in lines] == [
+        "fork()                      = 4",
         "waitpid(-1,  <unfinished ...>",
         "exit(3)                     = ?",
         "+++ exited with 3 +++",
-        "<... waitpid resumed>[{WIFEXITED(s) && WEXITSTATUS(s) == 3}], 0) = 2",
+        "<... waitpid resumed>[{WIFEXITED(s) && WEXITSTATUS(s) == 3}], 0) = 4",
         "--- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=0x123} ---",
         "+++ killed by SIGSEGV +++",
     ]

@@ -57,7 +57,7 @@ def test_where_the_program_is(program: Program, name: str, path: str) -> None:
 def test_only_the_first_tasks_end_counts(run: Run) -> None:
     result = run("_start: fork_to child\n sys waitpid, -1, 0, 0\n sys exit, 4\nchild: ud2")
     assert (result.status, result.signal) == (4, 0)
-    assert [(pid, number) for pid, _, number, _ in result.deaths] == [(2, 4)]
+    assert [(pid, number) for pid, _, number, _ in result.deaths] == [(4, 4)]
 
 
 def test_children_that_outlive_the_first_task_still_run(run: Run) -> None:

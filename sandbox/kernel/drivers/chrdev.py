@@ -12,7 +12,7 @@ from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Inode
-from sandbox.kernel.vfs.operations import FileOperations, Ready, normal
+from sandbox.kernel.vfs.operations import FileOperations, Pieces, Ready, normal
 from sandbox.machine.memory import PhysicalMemory
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -44,10 +44,16 @@ class ByteOperations(FileOperations):
         return done
 
     def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
-        data, left = self._uaccess.copy_from_user(task, address, count)
+        return self.writev(file, task, [(address, count)])
+
+    def writev(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
+        device = _device_of(file)
+        if device.looks_at_nothing:
+            return device.write_bytes(bytes(sum(length for _, length in pieces)))
+        data, left = self._uaccess.gather(task, pieces)
         if left and not data:
             raise KernelError(EFAULT)
-        return _device_of(file).write_bytes(data)
+        return device.write_bytes(data)
 
     def sendpage(self, file: File, task: Task, at: int | None, pfn: int, offset: int, size: int) -> int:
         start = self._memory.host_index(pfn * PAGE_SIZE) + offset
@@ -55,9 +61,6 @@ class ByteOperations(FileOperations):
 
     def poll(self, file: File, task: Task) -> Ready:
         return Ready(normal(_device_of(file).ready_mask()))
-
-    def goes_on(self, file: File) -> bool:
-        return bool(_device_of(file).ready_mask() & POLLIN)
 
 
 def _device_of(file: File) -> CharDevice:
@@ -69,6 +72,8 @@ class CharDevice(Inode):
     """A character device, or any other stream of bytes."""
 
     kind = S_IFCHR
+    looks_at_nothing = False
+    """Bytes written to it are not even read from the program's memory."""
 
     def __init__(self, ino: int, rdev: int, name: str, f_op: FileOperations) -> None:
         self._f_op = f_op
@@ -121,6 +126,7 @@ class NullDevice(CharDevice):
     """/dev/null."""
 
     seeks_nowhere = True
+    looks_at_nothing = True
 
     def read_bytes(self, size: int) -> bytes:
         return b""
@@ -145,6 +151,8 @@ class FullDevice(ZeroDevice):
 
 class RandomDevice(NullDevice):
     """/dev/urandom, the same sequence for the same seed: no secrets are made here."""
+
+    looks_at_nothing = False
 
     def __init__(self, ino: int, rdev: int, name: str, f_op: FileOperations, seed: int = 0) -> None:
         super().__init__(ino, rdev, name, f_op)

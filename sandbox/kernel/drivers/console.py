@@ -41,7 +41,7 @@ from sandbox.kernel.drivers.tty import SETS
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
-from sandbox.kernel.vfs.operations import FileOperations, Ready, normal
+from sandbox.kernel.vfs.operations import FileOperations, Pieces, Ready, normal
 from sandbox.machine.memory import PhysicalMemory
 
 CAPTURE_LIMIT = 256 << 20
@@ -216,7 +216,10 @@ class ConsoleOperations(ByteOperations):
         super().__init__(memory, uaccess)
 
     def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
-        console = _console_of(file)
+        return self.readv(file, task, [(address, count)])
+
+    def readv(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
+        console, count = _console_of(file), sum(length for _, length in pieces)
         if not count:
             return 0
         if console.input is not None and not console.left:
@@ -225,7 +228,7 @@ class ConsoleOperations(ByteOperations):
                 raise KernelError(ERESTARTSYS)
         data = console.left or console.read_bytes(min(count, LARGEST_READ))
         console.left = data[count:]
-        done = self._uaccess.put_device_bytes(task, address, data[:count])
+        done = self._uaccess.scatter_device_bytes(task, pieces, data[:count])
         console.left = data[done:count] + console.left
         return done
 
@@ -235,9 +238,6 @@ class ConsoleOperations(ByteOperations):
 
     def available(self, file: File) -> int:
         return _console_of(file).available
-
-    def goes_on(self, file: File) -> bool:
-        return False
 
     def ioctl(self, file: File, task: Task, request: int, argument: int) -> int:
         """A terminal of the host that the machine does not have to itself: it may be asked, not changed."""

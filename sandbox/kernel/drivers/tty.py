@@ -22,12 +22,14 @@ from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID
-from sandbox.kernel.vfs.operations import Ready
+from sandbox.kernel.vfs.operations import Pieces, Ready
 
 PTS_DEVICE = makedev(0, 22)
 TTY_INO = 3
 DECISECOND = 10**8
 """Nanoseconds of a unit of VTIME."""
+WRITE_CHUNK = 2048
+"""Bytes of a write that are taken together or not at all (do_tty_write)."""
 SETS = {
     t.TCSETS: t.TERMIOS_BYTES, t.TCSETSW: t.TERMIOS_BYTES, t.TCSETSF: t.TERMIOS_BYTES,
     t.TCSETS2: t.TERMIOS_BYTES + 8, t.TCSETSW2: t.TERMIOS_BYTES + 8, t.TCSETSF2: t.TERMIOS_BYTES + 8,
@@ -130,12 +132,16 @@ class Tty(Stream):
     # -- the program's side --------------------------------------------------------------------------------------
 
     def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        return self.readv(file, task, [(address, count)])
+
+    def readv(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
         self._jobctl.check_change(task, self, SIGTTIN)
+        count = sum(length for _, length in pieces)
         if not count:
             return 0
         self._await_input(task, bool(file.flags & O_NONBLOCK), count)
         data = self.discipline.take(min(count, 4096))
-        done = self._uaccess.put_device_bytes(task, address, data)
+        done = self._uaccess.scatter_device_bytes(task, pieces, data)
         self.discipline.give_back(data[done:])
         return done
 
@@ -168,6 +174,9 @@ class Tty(Stream):
             self._jobctl.check_change(task, self, SIGTTIN)
 
     def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        return self.writev(file, task, [(address, count)])
+
+    def writev(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
         if self.discipline.termios.lflag & TOSTOP:
             self._jobctl.check_change(task, self, SIGTTOU)
         while self.discipline.stopped and not self.hung:
@@ -178,9 +187,11 @@ class Tty(Stream):
             self._sched.schedule((self.startable,), self.startable.what)
         if self.hung:
             raise KernelError(EIO)
-        data, left = self._uaccess.copy_from_user(task, address, count)
-        if left and not data:
-            raise KernelError(EFAULT)
+        data, left = self._uaccess.gather(task, pieces)
+        if left:
+            data = data[: len(data) // WRITE_CHUNK * WRITE_CHUNK]
+            if not data:
+                raise KernelError(EFAULT)
         self._screen(data)
         return len(data)
 

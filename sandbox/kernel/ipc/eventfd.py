@@ -13,7 +13,7 @@ from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID
-from sandbox.kernel.vfs.operations import Ready
+from sandbox.kernel.vfs.operations import Pieces, Ready, parts
 
 ANON_DEVICE = makedev(0, 14)
 ANON_INO = 2
@@ -44,14 +44,20 @@ class EventFd(AnonStream):
         self.changed = WaitQueue("an eventfd")
 
     def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
-        if count < 8:
+        return self.readv(file, task, [(address, count)])
+
+    def readv(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
+        if sum(length for _, length in pieces) < 8:
             raise KernelError(EINVAL)
         while not self.count:
             self._wait(file)
         taken = 1 if self.semaphore else self.count
         self.count -= taken
         self._sched.wake_up(self.changed)
-        self._uaccess.put_user(task, address, taken.to_bytes(8, "little"))
+        data, done = taken.to_bytes(8, "little"), 0
+        for at, part in parts(pieces, 0, 8):
+            self._uaccess.put_user(task, at, data[done : done + part])
+            done += part
         return 8
 
     def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:

@@ -11,7 +11,7 @@ from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.fs.fifo import Fifo
 from sandbox.kernel.fs.pipe import Move, Pipe, PipeInode, Put, make_pipe
-from sandbox.kernel.ipc.socketpair import SocketEnd
+from sandbox.kernel.ipc.socketpair import SOCKET_UNIT, SocketEnd
 from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.uaccess import UserAccess
@@ -20,7 +20,8 @@ from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.kernel.vfs.operations import FileOperations, Ready, normal
+from sandbox.kernel.vfs.operations import FileOperations, Pieces, Ready, normal
+from sandbox.x86.paging import PAGE_SIZE
 
 FIRST_PIPE_INO = 1000
 
@@ -50,10 +51,10 @@ class Pipes(FileOperations):
         pipe = self._pipe()
         return make_pipe(FIRST_PIPE_INO + self._made, pipe, self, flags)
 
-    def _pipe(self) -> Pipe:
+    def _pipe(self, unit: int = PAGE_SIZE) -> Pipe:
         self._made += 1
         pages = self._page_alloc
-        return Pipe(lambda: pages.alloc_page(highmem=True), pages.put_page, self._sched.wake_up, self._get_page)
+        return Pipe(lambda: pages.alloc_page(highmem=True), pages.put_page, self._sched.wake_up, self._get_page, unit)
 
     def new_fifo(self, node: Inode) -> Fifo:
         """The pipe behind a FIFO that is opened for the first time."""
@@ -61,7 +62,7 @@ class Pipes(FileOperations):
 
     def new_socket_pair(self) -> tuple[SocketEnd, SocketEnd]:
         """The two ends of socketpair(2)."""
-        first, second = self._pipe(), self._pipe()
+        first, second = self._pipe(SOCKET_UNIT), self._pipe(SOCKET_UNIT)
         ino = FIRST_PIPE_INO + self._made
         return SocketEnd(ino - 1, first, second, self), SocketEnd(ino, second, first, self)
 
@@ -77,6 +78,13 @@ class Pipes(FileOperations):
         """Without readers the writer gets SIGPIPE."""
         pipe = _pipe_of(file)
         return self.pipe_from_user(task, pipe, bool(file.flags & O_NONBLOCK), address, count, quiet=self._quiet)
+
+    def readv(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
+        return self.pipe_to_vector(task, _pipe_of(file), bool(file.flags & O_NONBLOCK), pieces)
+
+    def writev(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
+        pipe = _pipe_of(file)
+        return self.pipe_from_vector(task, pipe, bool(file.flags & O_NONBLOCK), pieces, quiet=self._quiet)
 
     def sendpage(self, file: File, task: Task, at: int | None, pfn: int, offset: int, size: int) -> int:
         return self.pipe_from_page(task, _pipe_of(file), bool(file.flags & O_NONBLOCK), pfn, offset, size)
@@ -94,9 +102,6 @@ class Pipes(FileOperations):
 
     def available(self, file: File) -> int:
         return _pipe_of(file).available
-
-    def goes_on(self, file: File) -> bool:
-        return bool(self.available(file))
 
     # -- copies --------------------------------------------------------------------------------------------------
 
@@ -117,6 +122,23 @@ class Pipes(FileOperations):
             return self._uaccess.copy_frame_from_user(task, address + done, frame, offset, length)
 
         return self._write(task, pipe, count, move, nonblock, quiet)
+
+    def pipe_to_vector(self, task: Task, pipe: Pipe, nonblock: bool, pieces: Pieces) -> int:
+        """Bytes of a pipe into the memory that a vector names."""
+
+        def move(frame: int, offset: int, length: int, done: int) -> int:
+            return self._uaccess.copy_frame_to_vector(task, pieces, done, frame, offset, length)
+
+        size = sum(length for _, length in pieces)
+        return pipe.read(size, move, self._sched.interruptible_sleep_on, nonblock)
+
+    def pipe_from_vector(self, task: Task, pipe: Pipe, nonblock: bool, pieces: Pieces, *, quiet: bool = False) -> int:
+        """The memory that a vector names into a pipe, as if it were one piece."""
+
+        def move(frame: int, offset: int, length: int, done: int) -> int:
+            return self._uaccess.copy_frame_from_vector(task, pieces, done, frame, offset, length)
+
+        return self._write(task, pipe, sum(length for _, length in pieces), move, nonblock, quiet)
 
     def pipe_from_page(self, task: Task, pipe: Pipe, nonblock: bool, pfn: int, offset: int, size: int) -> int:
         """Part of a frame into a pipe."""
@@ -149,7 +171,7 @@ class Pipes(FileOperations):
             yield
         finally:
             if not pipe.readers and not quiet:
-                self._signals.send_signal(task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid))
+                self._signals.send_signal(task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid, task.cred.uid.real))
 
     def _write(self, task: Task, pipe: Pipe, count: int, move: Move, nonblock: bool, quiet: bool) -> int:
         with self._sigpipe(task, pipe, quiet):

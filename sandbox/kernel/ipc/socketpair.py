@@ -12,9 +12,11 @@ from sandbox.kernel.ipc.stream import Stream
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID
-from sandbox.kernel.vfs.operations import Ready
+from sandbox.kernel.vfs.operations import Pieces, Ready
 
 SOCKET_DEVICE = makedev(0, 8)
+SOCKET_UNIT = 36544
+"""Bytes of a stream that go into one sk_buff, all or none: SKB_MAX_HEAD(0) + UNIX_SKB_FRAGS_SZ (net/unix/af_unix.c)."""
 
 
 class PipeCopies(Protocol):
@@ -27,6 +29,12 @@ class PipeCopies(Protocol):
     ) -> int: ...
 
     def pipe_from_page(self, task: Task, pipe: Pipe, nonblock: bool, pfn: int, offset: int, size: int) -> int: ...
+
+    def pipe_to_vector(self, task: Task, pipe: Pipe, nonblock: bool, pieces: Pieces) -> int: ...
+
+    def pipe_from_vector(
+        self, task: Task, pipe: Pipe, nonblock: bool, pieces: Pieces, *, quiet: bool = False
+    ) -> int: ...
 
 
 class SocketEnd(Stream):
@@ -54,6 +62,14 @@ class SocketEnd(Stream):
 
     def sendpage(self, file: File, task: Task, at: int | None, pfn: int, offset: int, size: int) -> int:
         return self._copies.pipe_from_page(task, self.outgoing, bool(file.flags & O_NONBLOCK), pfn, offset, size)
+
+    def readv(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
+        if not self.receives:
+            return 0
+        return self._copies.pipe_to_vector(task, self.incoming, bool(file.flags & O_NONBLOCK), pieces)
+
+    def writev(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
+        return self._copies.pipe_from_vector(task, self.outgoing, bool(file.flags & O_NONBLOCK), pieces)
 
     def available(self, file: File) -> int:
         return self.incoming.available

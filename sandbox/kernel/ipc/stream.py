@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.kernel.vfs.operations import FileOperations, OpenFile
+from sandbox.kernel.vfs.operations import FileOperations
 
 
 class Stream(Inode, FileOperations):
@@ -11,6 +11,3 @@ class Stream(Inode, FileOperations):
 
     def operations(self) -> FileOperations:
         return self
-
-    def goes_on(self, file: OpenFile) -> bool:
-        return False

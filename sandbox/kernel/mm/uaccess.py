@@ -12,6 +12,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import Process
+from sandbox.kernel.vfs.operations import Pieces, parts
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -163,6 +164,49 @@ class UserAccess:
         left = self.copy_user(task, window + offset, address, size)
         self._highmem.kunmap_atomic(task.cpu, window)
         return left
+
+    def copy_frame_to_vector(self, task: Process, pieces: Pieces, done: int, pfn: int, offset: int, size: int) -> int:
+        """Part of one frame to what a vector names after its first ``done`` bytes; bytes that were not copied."""
+        for address, part in parts(pieces, done, size):
+            left = self.copy_frame_to_user(task, address, pfn, offset, part)
+            offset, size = offset + part - left, size - part + left
+            if left:
+                break
+        return size
+
+    def copy_frame_from_vector(self, task: Process, pieces: Pieces, done: int, pfn: int, offset: int, size: int) -> int:
+        """What a vector names after its first ``done`` bytes into part of one frame; bytes that were not copied."""
+        for address, part in parts(pieces, done, size):
+            left = self.copy_frame_from_user(task, address, pfn, offset, part)
+            offset, size = offset + part - left, size - part + left
+            if left:
+                break
+        return size
+
+    def gather(self, task: Process, pieces: Pieces) -> tuple[bytes, int]:
+        """What could be read of the memory that a vector names, and the bytes that could not."""
+        found, wanted = b"", sum(length for _, length in pieces)
+        for address, length in pieces:
+            data, left = self.copy_from_user(task, address, length)
+            found += data
+            if left:
+                break
+        return found, wanted - len(found)
+
+    def scatter_device_bytes(self, task: Process, pieces: Pieces, data: bytes) -> int:
+        """``put_device_bytes`` to the memory that a vector names.  Raises KernelError(EFAULT)."""
+        done = 0
+        for address, part in parts(pieces, 0, len(data)):
+            try:
+                moved = self.put_device_bytes(task, address, data[done : done + part])
+            except KernelError:
+                if done:
+                    break
+                raise
+            done += moved
+            if moved < part:
+                break
+        return done
 
     def copy_frame(self, task: Process, pfn: int, offset: int, source: int, start: int, size: int) -> int:
         """Part of frame ``source`` into part of frame ``pfn``; bytes that were not copied."""

@@ -89,9 +89,6 @@ class ModuleOperations(FileOperations):
     def poll(self, file: File, task: Task) -> Ready:
         return Ready(POLLIN | POLLOUT)
 
-    def goes_on(self, file: File) -> bool:
-        return False
-
     def call(self, what: str, *arguments: int) -> int:
         """One operation, run on the CPU.  Raises KernelError: as the module answers, ENODEV without one."""
         kernel = self._kernel

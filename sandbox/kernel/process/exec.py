@@ -77,6 +77,8 @@ def do_execve(
         kernel.mmu.mmput(cpu, old)
     task.comm = os.fsdecode(called.rsplit(b"/", 1)[-1][:COMM_BYTES])
     task.exe, task.exe_inode, task.has_execed = binary.path, binary.inode, True
+    stat = binary.inode.stat()
+    task.cred = task.cred.exec(stat.mode, stat.uid, stat.gid)
     task.tls = [0] * len(task.tls)
     kernel.desc.load_tls(cpu, task)
     try:
@@ -148,6 +150,7 @@ def _build_stack(
     envp: Sequence[bytes],
 ) -> int:
     """Strings, auxiliary vector, envp, argv and argc below STACK_TOP; the stack pointer (linear)."""
+    cred = task.cred
     noise = random.Random(kernel.config.seed << 20 ^ task.pid).randbytes(16)
     base = at = STACK_TOP - 4
     pieces: list[bytes] = []
@@ -171,7 +174,8 @@ def _build_stack(
         (AT_HWCAP, HWCAP), (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, 100), (AT_PHDR, _phdr(program, loaded.bias)),
         (AT_PHENT, 32), (AT_PHNUM, program.phnum), (AT_BASE, loaded.loader_base), (AT_FLAGS, 0),
         (AT_ENTRY, program.entry + loaded.bias),
-        (AT_UID, 0), (AT_EUID, 0), (AT_GID, 0), (AT_EGID, 0), (AT_SECURE, 0), (AT_RANDOM, random_at),
+        (AT_UID, cred.uid.real), (AT_EUID, cred.uid.effective), (AT_GID, cred.gid.real), (AT_EGID, cred.gid.effective),
+        (AT_SECURE, int(cred.secure)), (AT_RANDOM, random_at),
         (AT_EXECFN, name_at), (AT_PLATFORM, platform_at), (AT_NULL, 0),
     ]  # fmt: skip
     words = [len(argv), *arg_at, 0, *env_at, 0]

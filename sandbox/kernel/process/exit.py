@@ -32,6 +32,7 @@ class Change:
     """What happened to a child: its wait(2) status word, and the blocks that it and its children ran."""
 
     pid: int
+    uid: int
     status: int
     utime: int
 
@@ -45,7 +46,7 @@ class Change:
             code, value = CLD_DUMPED if self.status & 0x80 else CLD_KILLED, self.status & 0x7F
         else:
             code, value = CLD_EXITED, self.status >> 8
-        return SigInfo.child(SIGCHLD, code, self.pid, 0, value, self.utime)
+        return SigInfo.child(SIGCHLD, code, self.pid, self.uid, value, self.utime)
 
 
 def task_main(kernel: Kernel, task: Task) -> None:
@@ -88,28 +89,37 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     actions = parent.signals.hand.actions[SIGCHLD]
     unwanted = task.exit_signal == SIGCHLD and (actions.handler == SIG_IGN or actions.flags & SA_NOCLDWAIT)
     if task.exit_signal and not (task.exit_signal == SIGCHLD and actions.handler == SIG_IGN):
-        info = Change(task.pid, status, task.utime).info()
+        info = Change(task.pid, task.cred.uid.real, status, task.utime).info()
         kernel.signals.send_signal(parent, task.exit_signal, SigInfo(task.exit_signal, info.code, info.union))
     if unwanted:
         parent.children.remove(task)
         release_task(kernel, task)
     kernel.signals.wake_waiter(parent)
+    if task is kernel.tasks.program:
+        _end_shell(kernel, parent)
+
+
+def _end_shell(kernel: Kernel, shell: Task) -> None:
+    """The program that a shell waited for has ended, so does the shell, and its session loses the terminal."""
+    forget_original_parent(kernel, shell)
+    kernel.jobctl.leave_session(shell)
+    shell.state = State.DEAD
+    del kernel.tasks[shell.pid]
+    if shell.parent is not None:
+        shell.parent.children.remove(shell)
 
 
 def forget_original_parent(kernel: Kernel, task: Task) -> None:
-    """To the first task if it lives, else to nobody; groups that lose who could continue them are told."""
-    init = kernel.tasks.get(1)
-    heir = init if init is not None and init is not task and init.mm is not None else None
+    """To init, who waits for whoever ends; groups that lose who could continue them are told."""
+    init = kernel.tasks.init
     groups = {child.pgid for child in task.children if child.state is not State.ZOMBIE}
     owned = {group for group in groups if not is_orphaned(kernel.tasks, group)}
     for child in task.children:
-        child.parent = heir
-        if heir is not None:
-            heir.children.append(child)
-            if child.state is State.ZOMBIE:
-                kernel.signals.wake_waiter(heir)
-        elif child.state is State.ZOMBIE:
+        child.parent, child.exit_signal = init, SIGCHLD
+        if child.state is State.ZOMBIE:
             release_task(kernel, child)
+        elif init is not None:
+            init.children.append(child)
     task.children.clear()
     for group in sorted(owned):
         kill_orphaned_pgrp(kernel, group)
@@ -159,23 +169,23 @@ def do_wait(kernel: Kernel, task: Task, pid: int, options: int) -> Change | None
 
 def _change(kernel: Kernel, task: Task, child: Task, options: int) -> Change | None:
     keep = options & WNOWAIT
-    signals = child.signals
+    signals, uid = child.signals, child.cred.uid.real
     if child.state is State.ZOMBIE and options & WEXITED:
         used = child.utime + child.children_utime
         if not keep:
             task.children.remove(child)
             task.children_utime += used
             release_task(kernel, child)
-        return Change(child.pid, child.status, used)
+        return Change(child.pid, uid, child.status, used)
     if child.state is State.STOPPED and signals.stop_signal and options & WUNTRACED:
         status = signals.stop_signal << 8 | STOPPED_STATUS
         if not keep:
             signals.stop_signal = 0
-        return Change(child.pid, status, child.utime)
+        return Change(child.pid, uid, status, child.utime)
     if signals.continued and options & WCONTINUED:
         if not keep:
             signals.continued = False
-        return Change(child.pid, CONTINUED_STATUS, child.utime)
+        return Change(child.pid, uid, CONTINUED_STATUS, child.utime)
     return None
 
 

@@ -42,6 +42,7 @@ def new_task(
     if parent is not None:
         parent.children.append(task)
         task.pgid, task.sid, task.umask = parent.pgid, parent.sid, parent.umask
+        task.cred = parent.cred
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
         task.cwd, task.root = parent.cwd, parent.root
         task.limits, task.nice = list(parent.limits), parent.nice

@@ -15,6 +15,7 @@ from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_STACK
 from sandbox.kernel.mm.vma import VM_GROWSDOWN, VM_SHARED, Vma
 from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile
 from sandbox.kernel.procfs.system import mounts
+from sandbox.kernel.task.cred import Ids
 from sandbox.kernel.task.sigqueue import QUEUE_LIMIT, bit_of
 from sandbox.kernel.task.task import State, Task
 from sandbox.kernel.vfs.file import File
@@ -207,6 +208,10 @@ def _masks(task: Task) -> tuple[int, int]:
     return ignored, caught
 
 
+def _ids(ids: Ids) -> str:
+    return f"{ids.real}\t{ids.effective}\t{ids.saved}\t{ids.fs}"
+
+
 def _status(kernel: Kernel, task: Task) -> bytes:
     pages = _pages(kernel, task)
     letter, word = STATES[task.state]
@@ -215,9 +220,9 @@ def _status(kernel: Kernel, task: Task) -> bytes:
     kilobytes = PAGE_SIZE // 1024
     rows = [
         ("Name", task.comm), ("Umask", f"{task.umask:04o}"), ("State", f"{letter} ({word})"), ("Tgid", task.pid),
-        ("Ngid", 0), ("Pid", task.pid), ("PPid", parent), ("TracerPid", 0), ("Uid", "0\t0\t0\t0"),
-        ("Gid", "0\t0\t0\t0"),
-        ("FDSize", max(64, len(task.files))), ("Groups", " "),
+        ("Ngid", 0), ("Pid", task.pid), ("PPid", parent), ("TracerPid", 0), ("Uid", _ids(task.cred.uid)),
+        ("Gid", _ids(task.cred.gid)), ("FDSize", max(64, len(task.files))),
+        ("Groups", "".join(f"{group} " for group in task.cred.groups) or " "),
     ]  # fmt: skip
     if task.mm is not None:
         rows += [

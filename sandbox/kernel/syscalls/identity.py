@@ -1,4 +1,4 @@
-"""Who runs a task, and where it may run: groups and CPU affinity.  Everybody is root and belongs to no other group."""
+"""Where a task may run: CPU affinity."""
 
 from __future__ import annotations
 
@@ -7,15 +7,6 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.task import Task
 
 LONG = 4
-
-
-def sys_getgroups32(kernel: Kernel, task: Task, size: int, groups: int, *_: int) -> int:
-    if size >> 31:
-        raise KernelError(EINVAL)
-    return 0
-
-
-sys_getgroups = sys_getgroups32
 
 
 def sys_sched_getaffinity(kernel: Kernel, task: Task, pid: int, size: int, mask: int, *_: int) -> int:

@@ -28,7 +28,6 @@ from sandbox.kernel.vfs.operations import NO_OPERATIONS, FileOperations
 MAXIMUM_COUNT = 0x7FFFF000
 UIO_MAXIOV = 1024
 RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_NOWAIT, RWF_APPEND = 1, 2, 4, 8, 16
-Transfer = Callable[["Kernel", Task, File, int, int, int | None], int]
 
 
 # -- one piece of memory ---------------------------------------------------------------------------------------------
@@ -111,60 +110,61 @@ def _seekable(file: File, check: Callable[[int], File], fd: int) -> File:
 
 
 def _vector(kernel: Kernel, task: Task, vector: int, count: int) -> list[tuple[int, int]]:
-    """The pieces of an iovec, cut off where their sum reaches the bound.  Raises KernelError(EINVAL, EFAULT)."""
+    """The pieces of an iovec but for empty ones, cut off where their sum reaches the bound.
+
+    Raises KernelError(EINVAL, EFAULT).
+    """
     if count > UIO_MAXIOV:
         raise KernelError(EINVAL)
     pieces = unpack_iovec(kernel.uaccess.get_user(task, vector, 8 * count)) if count else []
+    if any(length >> 31 for _, length in pieces):
+        raise KernelError(EINVAL)
     left = MAXIMUM_COUNT
     bounded = []
     for base, length in pieces:
         if not kernel.uaccess.access_ok(base, length):
             raise KernelError(EFAULT)
-        bounded.append((base, min(length, left)))
-        left -= bounded[-1][1]
+        length = min(length, left)
+        left -= length
+        if length:
+            bounded.append((base, length))
     return bounded
 
 
-def _each(
-    kernel: Kernel, task: Task, transfer: Transfer, file: File, vector: int, count: int, position: int | None = None
-) -> int:
-    """Transfer the pieces in turn until one is short or would wait; an error counts only before the first byte."""
-    done = 0
-    for base, length in _vector(kernel, task, vector, count):
-        if not length:
-            continue
-        try:
-            moved = transfer(kernel, task, file, base, length, None if position is None else position + done)
-        except KernelError:
-            if done:
-                break
-            raise
-        done += moved
-        if moved < length or (transfer is _read and not operations(kernel, file).goes_on(file)):
-            break
-    return done
+def _readv(kernel: Kernel, task: Task, file: File, vector: int, count: int, position: int | None = None) -> int:
+    pieces = _vector(kernel, task, vector, count)
+    if len(pieces) < 2:
+        return _read(kernel, task, file, *pieces[0], position) if pieces else 0
+    return operations(kernel, file).readv(file, task, pieces, position)
+
+
+def _writev(kernel: Kernel, task: Task, file: File, vector: int, count: int, position: int | None = None) -> int:
+    pieces = _vector(kernel, task, vector, count)
+    if len(pieces) < 2:
+        return _write(kernel, task, file, *pieces[0], position) if pieces else 0
+    return operations(kernel, file).writev(file, task, pieces, position)
 
 
 def sys_readv(kernel: Kernel, task: Task, fd: int, vector: int, count: int, *_: int) -> int:
-    return _each(kernel, task, _read, task.files.get_readable(fd), vector, count)
+    return _readv(kernel, task, task.files.get_readable(fd), vector, count)
 
 
 def sys_writev(kernel: Kernel, task: Task, fd: int, vector: int, count: int, *_: int) -> int:
-    return _each(kernel, task, _write, task.files.get_writable(fd), vector, count)
+    return _writev(kernel, task, task.files.get_writable(fd), vector, count)
 
 
 def sys_preadv(kernel: Kernel, task: Task, fd: int, vector: int, count: int, low: int, high: int, *_: int) -> int:
     if high >> 31:
         raise KernelError(EINVAL)
     file = _seekable(task.files.get(fd), task.files.get_readable, fd)
-    return _each(kernel, task, _read, file, vector, count, high << 32 | low)
+    return _readv(kernel, task, file, vector, count, high << 32 | low)
 
 
 def sys_pwritev(kernel: Kernel, task: Task, fd: int, vector: int, count: int, low: int, high: int, *_: int) -> int:
     if high >> 31:
         raise KernelError(EINVAL)
     file = _seekable(task.files.get(fd), task.files.get_writable, fd)
-    return _each(kernel, task, _write, file, vector, count, high << 32 | low)
+    return _writev(kernel, task, file, vector, count, high << 32 | low)
 
 
 def sys_preadv2(kernel: Kernel, task: Task, fd: int, vector: int, count: int, low: int, high: int, flags: int) -> int:

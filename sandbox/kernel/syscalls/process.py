@@ -214,14 +214,6 @@ def sys_sched_yield(kernel: Kernel, task: Task, *_: int) -> int:
     return 0
 
 
-def _zero(kernel: Kernel, task: Task, *_: int) -> int:
-    return 0
-
-
-sys_getuid = sys_geteuid = sys_getgid = sys_getegid = _zero
-sys_getuid32 = sys_geteuid32 = sys_getgid32 = sys_getegid32 = _zero
-
-
 def sys_getpriority(kernel: Kernel, task: Task, which: int, who: int, *_: int) -> int:
     """20 less the nice value: the scheduler keeps it and gives every task the same slices."""
     return 20 - min(each.nice for each in _whom(kernel, task, which, who))
@@ -229,13 +221,24 @@ def sys_getpriority(kernel: Kernel, task: Task, which: int, who: int, *_: int) -
 
 def sys_setpriority(kernel: Kernel, task: Task, which: int, who: int, nice: int, *_: int) -> int:
     signed = nice - (1 << 32) if nice >> 31 else nice
+    wanted = max(-20, min(19, signed))
+    failed = 0
     for each in _whom(kernel, task, which, who):
-        each.nice = max(-20, min(19, signed))
+        if not task.cred.may_renice(each.cred):
+            failed = EPERM
+        elif wanted < each.nice and not task.cred.capable:
+            failed = EACCES
+        else:
+            each.nice = wanted
+    if failed:
+        raise KernelError(failed)
     return 0
 
 
 def sys_nice(kernel: Kernel, task: Task, increment: int, *_: int) -> int:
     signed = increment - (1 << 32) if increment >> 31 else increment
+    if signed < 0 and not task.cred.capable:
+        raise KernelError(EPERM)
     task.nice = max(-20, min(19, task.nice + max(-40, min(40, signed))))
     return 0
 
@@ -245,7 +248,8 @@ def _whom(kernel: Kernel, task: Task, which: int, who: int) -> list[Task]:
     if which > 2:
         raise KernelError(EINVAL)
     if which == 2:
-        found = list(kernel.tasks.values()) if not who else []
+        uid = who or task.cred.uid.real
+        found = [each for each in kernel.tasks.values() if each.cred.uid.real == uid]
     elif which == 1:
         found = [each for each in kernel.tasks.values() if each.pgid == (who or task.pgid)]
     else:

@@ -28,6 +28,7 @@ from sandbox.kernel.abi.signals import (
     SIG_BLOCK,
     SIG_SETMASK,
     SIG_UNBLOCK,
+    SIGCONT,
     SIGSEGV,
     SS_ONSTACK,
     UNBLOCKABLE,
@@ -298,9 +299,22 @@ def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
         targets = _alive(each for each in everybody if each.pgid == group)
     if not targets:
         raise KernelError(ESRCH)
-    for each in targets:
-        kernel.signals.send_signal(each, number, SigInfo.sent(number, SI_USER, task.pid) if number else None)
+    allowed = [each for each in targets if _may_signal(task, each, number)]
+    if not allowed and signed != -1:
+        raise KernelError(EPERM)
+    for each in allowed:
+        _send(kernel, task, each, number, SI_USER)
     return 0
+
+
+def _may_signal(task: Task, target: Task, number: int) -> bool:
+    """SIGCONT may go to the whole session."""
+    return task.cred.may_signal(target.cred) or (number == SIGCONT and target.sid == task.sid)
+
+
+def _send(kernel: Kernel, task: Task, target: Task, number: int, code: int) -> None:
+    info = SigInfo.sent(number, code, task.pid, task.cred.uid.real) if number else None
+    kernel.signals.send_signal(target, number, info)
 
 
 def sys_tgkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, *_: int) -> int:
@@ -310,7 +324,9 @@ def sys_tgkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, *_:
     target = kernel.tasks.get(tid)
     if target is None or tgid != tid:
         raise KernelError(ESRCH)
-    kernel.signals.send_signal(target, number, SigInfo.sent(number, SI_TKILL, task.pid) if number else None)
+    if not _may_signal(task, target, number):
+        raise KernelError(EPERM)
+    _send(kernel, task, target, number, SI_TKILL)
     return 0
 
 
@@ -325,7 +341,8 @@ def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: int, number: int, point
     target = kernel.tasks.get(pid)
     if target is None:
         raise KernelError(ESRCH)
-    if (info.code >= 0 or info.code == SI_TKILL) and target is not task:
+    forged = (info.code >= 0 or info.code == SI_TKILL) and target is not task
+    if forged or not _may_signal(task, target, number):
         raise KernelError(EPERM)
     if number and not kernel.signals.send_signal(target, number, info):
         raise KernelError(EAGAIN)

@@ -14,6 +14,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.module.loader import Modules
 from sandbox.kernel.syscalls import (
     capability,
+    cred,
     dirs,
     epoll,
     fcntl,
@@ -43,7 +44,7 @@ from sandbox.kernel.syscalls.modules import ModuleCalls
 from sandbox.kernel.task.task import Task
 
 MODULES = (
-    capability, dirs, epoll, fcntl, files, futex, identity, io, ioctl, ldt, madvise, memory, misc, poll, process,
+    capability, cred, dirs, epoll, fcntl, files, futex, identity, io, ioctl, ldt, madvise, memory, misc, poll, process,
     scheduling, signalfd, signals, socket, splice, stat, sysv, timerfd, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""

@@ -77,8 +77,11 @@ class Signals:
     # -- sending -------------------------------------------------------------------------------------------------------
 
     def send_signal(self, task: Task, number: int, info: SigInfo | None = None) -> bool:
-        """Let a signal wait for a task, wake it, continue it; False when the queue is full.  Number 0 does nothing."""
-        if not number or task.state in (State.ZOMBIE, State.DEAD):
+        """Let a signal wait for a task, wake it, continue it; False when the queue is full.
+
+        Number 0 does nothing, nor does any to a task that has no code to run.
+        """
+        if not number or not task.runs or task.state in (State.ZOMBIE, State.DEAD):
             return True
         state = task.signals
         bit = bit_of(number)
@@ -136,12 +139,14 @@ class Signals:
             return
         action = parent.signals.hand.actions[SIGCHLD]
         if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
-            self.send_signal(parent, SIGCHLD, SigInfo.child(SIGCHLD, code, task.pid, 0, status, task.utime))
+            self.send_signal(
+                parent, SIGCHLD, SigInfo.child(SIGCHLD, code, task.pid, task.cred.uid.real, status, task.utime)
+            )
         self.wake_waiter(parent)
 
     def wake_waiter(self, parent: Task) -> None:
         """Something happened to a child: a parent that waits looks again."""
-        if parent.wchan == "a child" and parent.state is State.SLEEPING:
+        if parent.runs and parent.wchan == "a child" and parent.state is State.SLEEPING:
             self._sched.wake(parent)
 
     # -- carrying out --------------------------------------------------------------------------------------------------

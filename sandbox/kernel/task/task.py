@@ -13,6 +13,7 @@ from sandbox.kernel.abi.signals import SIGCHLD
 from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.rlimit import Limits, default_limits
+from sandbox.kernel.task.cred import ROOT, Cred
 from sandbox.kernel.task.interval import IntervalTimers
 from sandbox.kernel.task.sigqueue import SigState
 from sandbox.kernel.vfs.file import FdTable
@@ -71,6 +72,7 @@ class Task:
     cwd: Dentry
     root: Dentry | None = None
     """Where absolute paths start after chroot, None for the tree's root."""
+    cred: Cred = ROOT
     pgid: int = 0
     sid: int = 0
     umask: int = 0o022
@@ -121,6 +123,11 @@ class Task:
     scratch: int = 0
     """Linear address of a lowmem page for data between Python and user memory."""
 
+    @property
+    def runs(self) -> bool:
+        """It has code to run; init and the shell above the first program only wait."""
+        return self.greenlet is not None
+
     def __repr__(self) -> str:
         return f"<task {self.pid} {self.comm} {self.state.value}>"
 
@@ -130,6 +137,10 @@ class TaskTable(dict[int, Task]):
 
     last_pid = 0
     """The number of the youngest task so far."""
+    init: Task | None = None
+    """Who inherits the children of those that end, on a machine that runs programs."""
+    program: Task | None = None
+    """The first program, for which the run is made."""
 
     def new_pid(self) -> int:
         """Numbers are not used again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +15,8 @@ OpenFile: TypeAlias = Any
 """``vfs.file.File``, which knows inodes, which know operations."""
 Caller: TypeAlias = Any
 """The task that calls; what is asked of it depends on what is behind the file."""
+Pieces: TypeAlias = Sequence[tuple[int, int]]
+"""What a vector names: (linear address, bytes), none of them empty."""
 ALWAYS = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 
 
@@ -28,6 +31,35 @@ class Ready:
 def normal(mask: int) -> int:
     """Add the bits of normal data, which every file sets beside POLLIN and POLLOUT."""
     return mask | (POLLRDNORM if mask & POLLIN else 0) | (POLLWRNORM if mask & POLLOUT else 0)
+
+
+def parts(pieces: Pieces, done: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where the ``size`` bytes of a vector lie that come after the first ``done``: (linear address, bytes)."""
+    for base, length in pieces:
+        if done < length and size:
+            part = min(length - done, size)
+            yield base + done, part
+            size -= part
+        done = max(0, done - length)
+
+
+def one_by_one(transfer: Callable[[int, int, int], int], pieces: Pieces) -> int:
+    """``transfer(address, bytes, done)`` for each piece until one is short; an error counts only before the first byte.
+
+    As do_loop_readv_writev of Linux.
+    """
+    done = 0
+    for base, length in pieces:
+        try:
+            moved = transfer(base, length, done)
+        except KernelError:
+            if done:
+                break
+            raise
+        done += moved
+        if moved < length:
+            break
+    return done
 
 
 class FileOperations:
@@ -60,9 +92,21 @@ class FileOperations:
         """Bytes that can be read without waiting (FIONREAD).  Raises KernelError(ENOTTY)."""
         raise KernelError(ENOTTY)
 
-    def goes_on(self, file: OpenFile) -> bool:
-        """readv(2) tries its next piece when one was filled: it would not wait."""
-        return True
+    def readv(self, file: OpenFile, task: Caller, pieces: Pieces, position: int | None = None) -> int:
+        """readv(2), or preadv(2); who can takes all pieces in one go.  Raises KernelError."""
+
+        def transfer(address: int, count: int, done: int) -> int:
+            return self.read(file, task, address, count, None if position is None else position + done)
+
+        return one_by_one(transfer, pieces)
+
+    def writev(self, file: OpenFile, task: Caller, pieces: Pieces, position: int | None = None) -> int:
+        """writev(2), or pwritev(2); who can takes all pieces in one go.  Raises KernelError."""
+
+        def transfer(address: int, count: int, done: int) -> int:
+            return self.write(file, task, address, count, None if position is None else position + done)
+
+        return one_by_one(transfer, pieces)
 
 
 NO_OPERATIONS = FileOperations()

@@ -153,6 +153,24 @@ lchown32            path int int
 getuid32
 getgroups           int ptr
 getgroups32         int ptr
+getresuid           out_ptr out_ptr out_ptr
+setresuid           int int int
+setreuid            int int
+setfsuid            int
+getresgid           out_ptr out_ptr out_ptr
+setresgid           int int int
+setregid            int int
+setfsgid            int
+setgroups           int ptr
+getresuid32         out_ptr out_ptr out_ptr
+setresuid32         int int int
+setreuid32          int int
+setfsuid32          int
+getresgid32         out_ptr out_ptr out_ptr
+setresgid32         int int int
+setregid32          int int
+setfsgid32          int
+setgroups32         int ptr
 sched_getaffinity   int uint ptr
 sched_setaffinity   int uint ptr
 sched_getscheduler  int

@@ -41,7 +41,7 @@ def test_every_frame_comes_back(session: MakeSession, paging: str, cpus: int) ->
     result = made.finish()
     assert (result.status, result.error) == (0, "")
     kernel = made.kernel
-    assert not kernel.tasks
+    assert [task.comm for task in kernel.tasks.values()] == ["init"]
     spare = sum(len(frames) for _, frames in kernel.stacks._stacks)
     held = kernel.pgdat.total_frames - kernel.pgdat.free_frames
     assert held == spare + len(kernel.pagecache)
@@ -118,19 +118,17 @@ fast:   sys exit, 0
     assert run(text).status == 0
 
 
-def test_an_orphan_goes_to_init(run: Run) -> None:
-    """Its new parent, asleep in wait, is told of a zombie that it inherits (forget_original_parent)."""
+def test_orphans_go_to_init(run: Run) -> None:
+    """Those that have ended and those that have not: their grandparent has nobody to wait for (wait(2), NOTES)."""
     text = """
 _start: fork_to middle
         mov esi, eax
         sys waitpid, -1, "offset status", 0
-        cmp eax, esi
-        je bad
-        expect_at status, 0x500, 2
+        expect eax, esi, 1
+        expect_at status, 0, 2
         sys waitpid, -1, 0, 0
+        expect eax, -10, 3
         pass
-bad:    mov ebx, 1
-        jmp fail
 middle: fork_to inner
         sys nanosleep, "offset long", 0
         sys exit, 0
@@ -147,19 +145,66 @@ status: .long 0
 
 
 def test_getppid_after_the_parents_death(run: Run) -> None:
+    """getppid(2): 1, that of init, for the first program's own parent is another."""
     text = """
 _start: fork_to middle
         wait_child
-        wait_child
-        expect eax, 0x100, 1
+        sys getppid
+        expect eax, 2, 1
+        sys nanosleep, "offset long", 0
         pass
 middle: fork_to inner
         sys exit, 0
 inner:  sys nanosleep, "offset t", 0
         sys getppid
-        sys exit, eax
+        add al, '0'
+        mov [letter], al
+        sys write, 1, "offset letter", 1
+        sys exit, 0
         .data
 t:      .long 1, 0
+long:   .long 2, 0
+letter: .byte 0
+"""
+    result = run(text)
+    assert (result.status, result.stdout) == (0, b"1")
+
+
+def test_the_program_is_an_ordinary_child(run: Run) -> None:
+    """As from a script: neither process 1 nor a leader, in its parent's group; natively all of these give 0.
+
+    kill(2): -1 is everybody, so that nobody can signal a group 1 by killpg; setsid(2) fails for a leader.
+    """
+    text = """
+        .set SYS_getpgrp, 65
+        .set SYS_kill, 37
+        .set SYS_setpgid, 57
+        .set SYS_setsid, 66
+_start: sys getpgrp
+        mov ebx, eax
+        neg ebx
+        cmp ebx, -1
+        je  bad
+        sys kill, ebx, 0
+        expect eax, 0, 1
+        sys kill, 0, 0
+        expect eax, 0, 2
+        sys getppid
+        sys kill, eax, 0
+        expect eax, 0, 3
+        sys getpgrp
+        mov edi, eax
+        sys setpgid, 0, 0
+        expect eax, 0, 4
+        sys setpgid, 0, edi
+        expect eax, 0, 5
+        sys setsid
+        mov esi, eax
+        sys getpid
+        expect eax, esi, 6
+        pass
+bad:    mov ebx, 9
+        jmp fail
 """
     assert run(text).status == 0
 
@@ -214,7 +259,7 @@ _start: mov dword ptr [v], 1
         mov dword ptr [v], 2
 2:      mov eax, 37
         mov ebx, ebp
-        inc ebx
+        add ebx, 3
         mov ecx, SIGKILL
         int 0x80
         dec ebp
@@ -247,7 +292,7 @@ def test_zombies_have_no_memory(session: MakeSession) -> None:
     sleep = kernel.sched._wait_for_timer
 
     def look() -> None:
-        states.extend((task.state, task.mm is None) for task in kernel.tasks.values() if task.pid == 2)
+        states.extend((task.state, task.mm is None) for task in kernel.tasks.values() if task.pid == 4)
         sleep()
 
     kernel.sched._wait_for_timer = look  # type: ignore[method-assign]

@@ -46,15 +46,15 @@ def test_stat_has_the_fields_of_the_manual(read: Read) -> None:
     text = read("/proc/self/stat")
     fields = text.split()
     assert len(fields) == 52
-    assert fields[:5] == ["1", "(cat)", "R", "0", "1"]
+    assert fields[:5] == ["3", "(cat)", "R", "2", "2"]
     assert int(fields[22]) == 4096 * int(read("/proc/self/statm").split()[0])
 
 
 def test_status_agrees_with_itself(read: Read) -> None:
-    status = dict(line.split(":\t", 1) for line in read("/proc/1/status").splitlines())
+    status = dict(line.split(":\t", 1) for line in read("/proc/3/status").splitlines())
     assert status["Name"] == "cat"
     assert status["State"] == "R (running)"
-    assert status["Pid"] == status["Tgid"] == "1"
+    assert status["Pid"] == status["Tgid"] == "3"
     assert int(status["VmRSS"].split()[0]) <= int(status["VmSize"].split()[0])
     assert status["Umask"] == "0022"
 
