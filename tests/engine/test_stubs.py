@@ -76,6 +76,7 @@ def test_reasons_and_state_layout() -> None:
     assert source["FUEL_OF_A_RUN"] == stubs.FUEL_OF_A_RUN
     assert source["STATE"] == ctx.BLOB_HEADER
     assert source["PC"] == ctx.BLOB_HEADER + 8 * ctx.EIP
+    assert source["CODE_BASE"] == ctx.BLOB_HEADER + 8 * ctx.CS_BASE
     assert source["SOFTWARE"] == ctx.BLOB_HEADER + 4 * ctx.IS_SOFTWARE32
     assert source["DEBUG7"] == ctx.BLOB_HEADER + 8 * (ctx.DEBUG_REGISTERS + 7)
     assert source["BREAKPOINTS"] == ctx.BLOB_HEADER + 8 * ctx.BREAKPOINTS

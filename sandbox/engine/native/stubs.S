@@ -16,7 +16,7 @@
         .set    SKIP,           48      # a breakpoint's address to pass once
         .set    FIRST,          56      # the block entered last: its linear address
         .set    END,            64      # and the address behind it
-        .set    FUEL,           72      # uncounted blocks left in this run, signed
+        .set    FUEL,           72      # uncounted blocks left in this run, signed; below 0 it ends at the next block
         .set    ENGINE,         80      # the engine's handle
         .set    RESTORE,        88      # uc_context_restore
         .set    START,          96      # uc_emu_start
@@ -42,6 +42,7 @@
         # the saved context: a header, then the engine's CPUX86State
         .set    STATE,          40
         .set    PC,             STATE + 128
+        .set    CODE_BASE,      STATE + 216
         .set    SOFTWARE,       STATE + 5388
         .set    DEBUG7,         STATE + 5456
         .set    BREAKPOINTS,    STATE + 5464
@@ -67,6 +68,8 @@ block:
         jb      3f
 1:      sub     qword ptr [rcx+BLOCKS], 1
         js      4f
+        cmp     qword ptr [rcx+FUEL], 0
+        jl      5f
         ret
 3:      add     qword ptr [rcx+STEPS], 1
         mov     [rcx+SKIP], rsi
@@ -108,7 +111,7 @@ interrupt:
 # int enter(pad): put the context into the engine, run, take the state back.  0: an exception was captured, and
 # nothing else is to be said.
 #
-# A page fault whose EIP is outside the block entered last was raised while a block was being translated: its EIP
+# A page fault whose CS:EIP is outside the block entered last was raised while a block was being translated: its EIP
 # need not be the instruction's.
 enter:
         push    rbx
@@ -156,6 +159,7 @@ enter:
         cmp     dword ptr [r12+SOFTWARE], 0
         jne     2f
         mov     rax, [r12+PC]
+        add     rax, [r12+CODE_BASE]
         cmp     rax, [rbx+FIRST]
         jb      4f
         cmp     rax, [rbx+END]
@@ -366,6 +370,16 @@ translated:
         pop     r12
         pop     rbx
         ret
+
+        .balign 16
+# void tick(signal): time has passed on the host; the run that is going on ends at its next block.  The timer signals
+# the thread that runs the engine, so that no instruction that counts fuel is half done here.
+tick:
+        mov     rax, [rip+running]
+        test    rax, rax
+        jz      1f
+        mov     qword ptr [rax+FUEL], -1
+1:      ret
 
         .balign 16
 # void fatal(signal): a worker's last signal.  Stop, so that the parent can read this process; it ends it.

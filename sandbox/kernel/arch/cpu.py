@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BlocksSpent, Exit, Halt, Trap
+from sandbox.engine.exits import BlocksSpent, Exit, Halt, Paused, Trap
 from sandbox.kernel.arch.vmlinux import Routines
 from sandbox.x86.errors import SandboxError
 
@@ -76,6 +76,10 @@ class TrapHandler(Protocol):
 
     def check_limits(self) -> None:
         """Guest kernel code has run for a while."""
+        ...
+
+    def check_time(self) -> None:
+        """A routine of the kernel's own was paused: only the host's time may end it."""
         ...
 
 
@@ -200,10 +204,17 @@ class KernelCpu:
         kstack, vcpu = self.kstack, self.vcpu
         outer = vcpu.context
         self.calls += 1
+        paused = 0
         try:
             while True:
                 vcpu.context = context
-                exit_ = vcpu.run(self.traps.call_budget() if kstack.module_calls else CALL_BUDGET)
+                began = vcpu.clock
+                exit_ = vcpu.run(self.traps.call_budget() if kstack.module_calls else CALL_BUDGET - paused)
+                if type(exit_) is Paused:
+                    paused += vcpu.clock - began
+                    self._paused()
+                    continue
+                paused = 0
                 if type(exit_) is Halt and (not kstack.module_calls or self._is_the_end(exit_)):
                     return
                 if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:
@@ -217,6 +228,12 @@ class KernelCpu:
     def _is_the_end(self, exit_: Exit) -> bool:
         """The HLT is the one behind a call, not guest kernel code's own."""
         return self.routines.call_stub <= exit_.eip <= self.routines.start_thread
+
+    def _paused(self) -> None:
+        if self.module_calls:
+            self.traps.check_limits()
+        else:
+            self.traps.check_time()
 
     def _trapped(self, exit_: Exit, context: CpuContext) -> None:
         if type(exit_) is not BlocksSpent:

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from greenlet import getcurrent, greenlet
 
+from sandbox.engine.ticks import ticking
 from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.config import KernelConfig
@@ -117,6 +118,10 @@ class Scheduler:
         self._hub = getcurrent()
         if not self._started:
             self._started = time.monotonic()
+        with ticking():
+            self._give_turns(finished)
+
+    def _give_turns(self, finished: Callable[[], bool]) -> None:
         smp, board, queues = self._smp, self._board, self._queues
         while not finished():
             if board.asked:
@@ -334,8 +339,8 @@ class Scheduler:
             self.tick(task, blocks)
 
     def adapt(self, blocks: int, seconds: float) -> None:
-        """A run used its whole budget: aim the next at 20 ms.  This has no effect that a guest can see."""
-        if blocks >= 10_000 and seconds > 0:
+        """A run used its whole budget or was paused: aim the next at 20 ms.  No guest can see an effect of this."""
+        if seconds > 0 and (blocks >= 10_000 or seconds > ENGINE_RUN_SECONDS):
             aim = int(blocks * ENGINE_RUN_SECONDS / seconds)
             self._engine_run = max(10_000, min(LONGEST_ENGINE_RUN, aim, blocks * 4))
 
@@ -393,8 +398,13 @@ class Scheduler:
             raise Interrupted("interrupted")
         if config.block_limit and self._clock.blocks >= config.block_limit:
             raise LimitReached(f"limit reached: {config.block_limit} blocks", self.where())
-        if config.time_limit and time.monotonic() - self._started > config.time_limit:
-            raise LimitReached(f"limit reached: {config.time_limit:g} s of host time", self.where())
+        self.check_time()
+
+    def check_time(self) -> None:
+        """Raises LimitReached when the time limit is over."""
+        limit = self._config.time_limit
+        if limit and self._started and time.monotonic() - self._started > limit:
+            raise LimitReached(f"limit reached: {limit:g} s of host time", self.where())
 
 
 def _waiting(task: Task) -> str:
