@@ -55,8 +55,13 @@ _CODE = bytes.fromhex(
     "6c0c000066662e0f1f8400000000009053415441554883ec104989f4ff15560c0000488b1d070c00004885db744e498b"
     "3424410fb74424144c8d6c06ff4989f4488b7b704889e2ff15330c00004883f8ff7429488b34244881e600f0ffffba00"
     "100000488b7b68ff151b0c00004c89ee4d31ec49c1ec0c4d89ec75c14883c410415d415c5bc3662e0f1f840000000000"
-    "488b05990b00004885c0740848c74048ffffffffc366662e0f1f84000000000048893de90b0000b8270000000f0589c7"
-    "be13000000b83e0000000f05ebe9"
+    "488b05110c00008b8fa801000031f1f7c1000000e00f84e0000000f7c6000000800f84d4000000f787c8010000200000"
+    "000f84c40000008b97c0010000eb60488b05e20b00008b8fc801000031f1f7c1b00000000f84a1000000f7c620000000"
+    "0f8495000000f787a8010000000000800f84850000008b97c0010000eb21488b059b0b0000f787a80100000000008074"
+    "6af787c801000020000000745e89f248833df90a0000007452534154415550564889fb4189d44183e4e04d8d6c242048"
+    "8b3dda0a0000488b7f684c89e6ff155d0b0000a801740f48b9e601000000ffffff4885c875094983c4084d39ec72d048"
+    "89df5e58415d415c5b7502ffe0be0d00000031d2ff25ae0a0000660f1f440000488b05890a00004885c0740848c74048"
+    "ffffffffc366662e0f1f84000000000048893dd90a0000b8270000000f0589c7be13000000b83e0000000f05ebe9"
 )
 OFFSETS: dict[str, int] = {
     "block": 0x000,
@@ -72,8 +77,11 @@ OFFSETS: dict[str, int] = {
     "watched_store": 0x3A0,
     "unwatch": 0x3C0,
     "translated": 0x400,
-    "tick": 0x480,
-    "fatal": 0x4A0,
+    "load_cr0": 0x480,
+    "load_cr3": 0x4FE,
+    "load_cr4": 0x4BF,
+    "tick": 0x590,
+    "fatal": 0x5B0,
 }
 
 _SA_SIGINFO, _SA_ONSTACK, _SA_RESTART, _SA_NODEFER = 4, 0x08000000, 0x10000000, 0x40000000
@@ -137,6 +145,10 @@ class _Links(ctypes.Structure):
         ("stored_engine", ctypes.c_uint64),
         ("stored_at", ctypes.c_uint64),
         ("fatal_signal", ctypes.c_uint64),
+        ("update_cr0", ctypes.c_uint64),
+        ("update_cr3", ctypes.c_uint64),
+        ("update_cr4", ctypes.c_uint64),
+        ("load_quad", ctypes.c_uint64),
     )
 
 
@@ -234,7 +246,7 @@ def guard_process() -> None:
 
     While a CPU runs, the engine's ``abort`` and ``exit`` come back as REASON_ABORTED.  Its ``gettimeofday``, which
     only decides when a TLB shrinks, stands still.  Stores through a non-executable mapping of a frame that holds
-    code are noticed.
+    code are noticed.  Loads of CR0, CR3 and CR4 check the PDPTEs.
     """
     links = _links()
     for link, name in (
@@ -245,12 +257,16 @@ def guard_process() -> None:
         ("invalidate_range", "tb_invalidate_phys_page_range_x86_64"),
         ("code_page", "get_page_addr_code_hostp_x86_64"),
         ("watch_page", "tlb_reset_dirty_x86_64"),
+        ("load_quad", "x86_ldq_phys_x86_64"),
     ):
         setattr(links, link, internals.symbol(name))
     for link, name, stub in (
         ("invalidate_bytes", "tb_invalidate_phys_page_fast_x86_64", "watched_store"),
         ("set_dirty", "tlb_set_dirty_x86_64", "unwatch"),
         ("insert_block", "tcg_tb_insert_x86_64", "translated"),
+        ("update_cr0", "cpu_x86_update_cr0_x86_64", "load_cr0"),
+        ("update_cr3", "cpu_x86_update_cr3_x86_64", "load_cr3"),
+        ("update_cr4", "cpu_x86_update_cr4_x86_64", "load_cr4"),
         ("real_abort", "abort", "aborted"),
     ):
         setattr(links, link, internals.symbol(name))
