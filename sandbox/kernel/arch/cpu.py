@@ -15,6 +15,8 @@ from sandbox.x86.errors import SandboxError
 KERNEL_GATE = 0xF0
 CALL_BUDGET = 1 << 22
 """Blocks that a kernel routine may run; the longest copies a few pages."""
+CALLS_BETWEEN_LOOKS = 64
+"""Routines after which the host's time is looked at: a single system call may need very many."""
 CALL_DEPTH = 8
 WINDOW_BYTES = 128
 STACK_GAP = 64
@@ -206,6 +208,8 @@ class KernelCpu:
         self.calls += 1
         paused = 0
         try:
+            if not self.calls % CALLS_BETWEEN_LOOKS and self.current is not None:
+                self.traps.check_time()
             while True:
                 vcpu.context = context
                 began = vcpu.clock

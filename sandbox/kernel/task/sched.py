@@ -96,6 +96,8 @@ class Scheduler:
         self._hub: greenlet | None = None
         self._turn_left = 0
         self._started = 0.0
+        self._over = False
+        """The time limit has been reported."""
         self._engine_run = FIRST_ENGINE_RUN
         self.interrupted = False
         self.switches = 0
@@ -126,6 +128,7 @@ class Scheduler:
         while not finished():
             if board.asked:
                 self.do_irq()
+            self.check_time()
             ready = [cpu for cpu in smp.cpus if cpu.current is not None or queues[cpu.index].tasks]
             if not ready:
                 if self.host is None or not self.host.idle():
@@ -378,9 +381,10 @@ class Scheduler:
         )
 
     def pass_time(self, blocks: int, waited: float = 0.0) -> None:
-        """All tasks slept for so many blocks; ``waited`` seconds of host time do not count for the limit."""
+        """All tasks slept for so many blocks, while a person was waited for ``waited`` seconds of host time."""
         self._clock.passed(blocks)
-        self._started += waited
+        if not self._config.limit_waits:
+            self._started += waited
         self._check_limits()
         self._wake_sleepers()
 
@@ -401,9 +405,10 @@ class Scheduler:
         self.check_time()
 
     def check_time(self) -> None:
-        """Raises LimitReached when the time limit is over."""
+        """Raises LimitReached when the time limit is over, but once only: what is left behind must be put in order."""
         limit = self._config.time_limit
-        if limit and self._started and time.monotonic() - self._started > limit:
+        if limit and self._started and not self._over and time.monotonic() - self._started > limit:
+            self._over = True
             raise LimitReached(f"limit reached: {limit:g} s of host time", self.where())
 
 
