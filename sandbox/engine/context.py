@@ -221,6 +221,10 @@ class CpuContext:
         """EIP with the base of CS, as the engine has it: behind 4 GB it does not begin again at 0."""
         return self.quads[CS_BASE] + self.quads[EIP]
 
+    def code_address(self, eip: int) -> int:
+        """The linear address of an EIP in the present CS."""
+        return self.quads[CS_BASE] + eip & 0xFFFFFFFF
+
     @property
     def software(self) -> bool:
         """The last trap was INT n, INT3 or INTO, not a fault."""

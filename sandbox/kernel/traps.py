@@ -185,7 +185,7 @@ class Traps:
                 how,
                 kernel.tables.lookup_pte(task.mm.pgd, trap.address & ~0xFFF),
                 cpu.vcpu.clock - started,
-                kernel.peek.peek(task.mm, trap.eip, 15),
+                kernel.peek.peek(task.mm, task.context.code_address(trap.eip) if trap.cpl else trap.eip, 15),
                 self._stats.page_faults,
             )
         )
@@ -213,8 +213,8 @@ class Traps:
         TSC_AUX holds the number of the CPU, as Linux sets it (arch/x86/entry/vdso, vgetcpu).
         """
         assert task.mm is not None
-        linear = context.linear_eip & 0xFFFFFFFF
-        found = reads_time_stamp(self._kernel.peek.peek(task.mm, linear, LONGEST_INSTRUCTION))
+        code = self._kernel.peek.peek(task.mm, context.code_address(trap.eip), LONGEST_INSTRUCTION)
+        found = reads_time_stamp(code)
         if found is None:
             return False
         length, with_cpu = found
@@ -373,6 +373,13 @@ class Traps:
     def check_time(self) -> None:
         """Raises LimitReached when the host's time is over: at any place, for it is no part of what the guest sees."""
         self._sched.check_time()
+
+    def paused(self, cpu: KernelCpu) -> None:
+        """A routine was paused: guest code may be ended by any limit, the kernel's own only by time."""
+        if cpu.module_calls:
+            self.check_limits()
+        else:
+            self.check_time()
 
     def search_exception_table(self, eip: int) -> int | None:
         """The fixup's linear address for an instruction that may fault: modules' tables first, then the kernel's.

@@ -63,6 +63,10 @@ IMPATIENT_BLOCKS = 64
 _INT3, _INTO = 0xCC, 0xCE
 
 
+class _Late(Exception):
+    """The host's time is over while a device of this machine waits for the host."""
+
+
 class Run(Enum):
     """What a CPU is doing."""
 
@@ -157,9 +161,17 @@ class BareMachine:
                     return LimitReached(f"{limit} blocks")
                 if self._is_late():
                     return LimitReached(f"{seconds:g} seconds")
-                outcome = self.turn(left)
+                try:
+                    outcome = self.turn(left)
+                except _Late:
+                    continue
                 if outcome is not None:
                     return outcome
+
+    def look(self) -> None:
+        """For a sink that waits for the host: ends the wait when the run's time is over."""
+        if self._is_late():
+            raise _Late
 
     def _is_late(self) -> bool:
         return time.monotonic() > self._deadline

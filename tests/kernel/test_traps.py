@@ -162,3 +162,26 @@ def test_time_stamp_reads_with_lock_or_too_long(run: Run) -> None:
 def test_rdtsc_in_ring_3_counts_up(run: Run) -> None:
     text = "_start: rdtsc\n mov esi, eax\n mov ecx, 100\n1: loop 1b\n rdtsc\n sub eax, esi\n jbe 2f\n pass\n2: ud2"
     assert run(text).passed
+
+
+LDT_CODE = """
+_start: mov eax, 123                    # modify_ldt: a code segment with base
+        mov ebx, 1
+        mov ecx, offset wanted
+        mov edx, 16
+        int 0x80
+        push 7
+        push offset inside - BASE
+        retf
+inside: {code}
+        .data
+wanted: .long 0, BASE, 0xFFFFF, 0x15    # 32 bits, code, limit in pages
+        .equ BASE, 0x1000
+"""
+
+
+def test_time_stamp_and_reports_in_a_code_segment_with_a_base(run: Run) -> None:
+    """Natively: RDTSC works in such a segment (LDT, base 0x1000), and then UD2 is SIGILL."""
+    result = run(LDT_CODE.format(code="rdtsc\n .byte 0x66, 0x0f, 0x31\n ud2"))
+    assert result.signal == SIGILL
+    assert "ud2" in result.deaths[0][3]

@@ -336,3 +336,13 @@ def test_seconds_are_looked_at_inside_a_turn(text: str) -> None:
         assert time.monotonic() - began < 3.5
     finally:
         machine.close()
+
+
+def test_a_sink_that_waits_for_the_host_can_end_with_the_run(make: Make) -> None:
+    def wait(_: bytes) -> None:
+        while True:
+            time.sleep(0.01)
+            bare.look()
+
+    bare = make("mov dx, 0x3F8\n1: out dx, al\n jmp 1b", sink=wait)
+    assert bare.run(seconds=0.2) == LimitReached("0.2 seconds")

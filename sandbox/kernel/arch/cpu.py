@@ -81,7 +81,11 @@ class TrapHandler(Protocol):
         ...
 
     def check_time(self) -> None:
-        """A routine of the kernel's own was paused: only the host's time may end it."""
+        """Only the host's time may end a routine here."""
+        ...
+
+    def paused(self, cpu: KernelCpu) -> None:
+        """A routine was paused with blocks left, and goes on afterwards."""
         ...
 
 
@@ -213,10 +217,11 @@ class KernelCpu:
             while True:
                 vcpu.context = context
                 began = vcpu.clock
-                exit_ = vcpu.run(self.traps.call_budget() if kstack.module_calls else CALL_BUDGET - paused)
+                budget = self.traps.call_budget() if kstack.module_calls else CALL_BUDGET
+                exit_ = vcpu.run(max(0, budget - paused))
                 if type(exit_) is Paused:
                     paused += vcpu.clock - began
-                    self._paused()
+                    self.traps.paused(self)
                     continue
                 paused = 0
                 if type(exit_) is Halt and (not kstack.module_calls or self._is_the_end(exit_)):
@@ -232,12 +237,6 @@ class KernelCpu:
     def _is_the_end(self, exit_: Exit) -> bool:
         """The HLT is the one behind a call, not guest kernel code's own."""
         return self.routines.call_stub <= exit_.eip <= self.routines.start_thread
-
-    def _paused(self) -> None:
-        if self.module_calls:
-            self.traps.check_limits()
-        else:
-            self.traps.check_time()
 
     def _trapped(self, exit_: Exit, context: CpuContext) -> None:
         if type(exit_) is not BlocksSpent:

@@ -392,6 +392,12 @@ class Scheduler:
         """For who waits for the host.  Raises Interrupted and LimitReached."""
         self._check_limits()
 
+    def check_host(self) -> None:
+        """For who waits for the host to take output, in whatever call.  Raises Interrupted and LimitReached."""
+        if self.interrupted:
+            raise Interrupted("interrupted")
+        self.check_time()
+
     def _check_limits(self) -> None:
         config = self._config
         if not self._started:
