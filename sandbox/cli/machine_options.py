@@ -80,7 +80,10 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--epoch", type=int, metavar="SECONDS", help="since 1970, when it starts (default: January 1999)"
     )
     group.add_argument("--limit", metavar="BLOCKS", help="end the run after so many blocks (1M, 50k)")
-    group.add_argument("--time-limit", type=float, metavar="SECONDS", help="of host time (default: 60; 0 for none)")
+    group.add_argument(
+        "--time-limit", type=float, metavar="SECONDS",
+        help="of host time (default: 60, without a person's pauses; 0 for none)",
+    )  # fmt: skip
 
 
 def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:

@@ -13,6 +13,7 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
     """Run a flat image on the bare machine; its serial port is standard output."""
     from sandbox.cli.colour import Colour
     from sandbox.cli.machine_options import parse_count
+    from sandbox.kernel.drivers.console import HostSink
     from sandbox.machine.events import Delivery, Event, PortAccess
     from sandbox.runner.rom import rom_config, run_rom
     from sandbox.x86.errors import ConfigurationError
@@ -33,7 +34,7 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
             raise ConfigurationError(f"--trace {word}: on a bare machine known are {', '.join(known)}")
         kinds += known.get(word, ())
     readers = [(lambda event: print(event.to_dict(), file=sys.stderr), tuple(kinds))] if kinds else []
-    result = run_rom(target, config, None if options.json else _serial, readers)
+    result = run_rom(target, config, None if options.json else HostSink(1), readers)
     if options.json:
         print(json.dumps(result.to_dict(), indent=2))
     elif result.error or result.status:
@@ -44,8 +45,3 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
     if options.status and not result.error:
         return result.status
     return 0 if result.passed else 1
-
-
-def _serial(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()

@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         terminals = tuple(number if os.isatty(number) else None for number in range(3))
         own = HostTerminal(0) if terminals[0] is not None and terminals[1] is not None else None
         streams = Streams(HostSource(0), HostSink(1), HostSink(2), terminals, own)
+        config.limit_waits = options.time_limit is not None
     if target.manifest is not None and target.manifest.stdin:
         streams.source = BytesSource(target.manifest.stdin.encode())
     recorded: list[dict[str, Any]] = []

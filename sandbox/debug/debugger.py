@@ -109,7 +109,8 @@ class Debugger(Stepper):
     def _obey(self) -> None:
         """Carry out commands until one lets the machine go on."""
         assert self._context is not None
-        self._say(view.code_lines(self._system, self._task, self._mm, self._context.eip))
+        at = self._context.code_address(self._context.eip)
+        self._say(view.code_lines(self._system, self._task, self._mm, at))
         for line in self._commands:
             words = line.split("#")[0].split()
             if not words:

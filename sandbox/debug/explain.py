@@ -139,12 +139,12 @@ def explain(session: Session | ModuleSession, number: int) -> Explanation:
 def _capture(session: MachineSession, found: Explanation, task: Task, context: CpuContext, trap: Trap) -> None:
     kernel = session.kernel
     found.pid, found.eip, found.address, found.error_code = task.pid, trap.eip, trap.address, trap.error_code
-    found.cpl = trap.cpl
+    found.cpl, at = trap.cpl, context.code_address(trap.eip)
     if trap.cpl == 3:
-        found.place = session.system.symbols.user_symbol(task, trap.eip)
+        found.place = session.system.symbols.user_symbol(task, at)
     else:
         found.place = f" <{session.system.symbols.kernel_symbol(trap.eip)}>"
-    code = kernel.peek.peek(task.mm, trap.eip, 15)
+    code = kernel.peek.peek(task.mm, at, 15)
     decoded = disassemble(code, trap.eip, 1)
     found.instruction = decoded[0].text if decoded else "(the instruction itself is not mapped)"
     registers = {name: value & 0xFFFFFFFF for name, value in context.general().items()}

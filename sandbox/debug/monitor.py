@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sandbox.engine.context import CpuContext
-from sandbox.engine.exits import Exit, Stepped, Trap
+from sandbox.engine.exits import BlocksSpent, Exit, Paused, Stepped, Trap
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.task.task import Task
 
@@ -37,14 +37,18 @@ class Stepper(Watcher):
         vcpu = task.cpu.vcpu
         self._began = vcpu.instructions
         self._stepped = self.steps is not None
-        return vcpu.run(blocks) if self.steps is None else vcpu.run(blocks, self.steps)
+        exit_ = vcpu.run(blocks, self.steps)
+        if self.steps is not None and isinstance(exit_, BlocksSpent | Paused):
+            self.steps -= vcpu.instructions - self._began
+        return exit_
 
     def trapped(self, task: Task, trap: Trap) -> None:
-        """Take what was done off the steps; a faulting instruction is not done."""
+        """Take what was done off the steps; a faulting instruction is not done, unless the kernel did it."""
         if not self._stepped or self.steps is None:
             return
         executed = task.cpu.vcpu.instructions - self._began
-        self.steps -= executed if trap.software else executed - 1
+        done = trap.software or task.context.eip != trap.eip
+        self.steps -= executed if done else executed - 1
         if self.steps > 0:
             return
         if task.pending:

@@ -44,6 +44,7 @@ SEGMENT_SLOTS = {
     name: (_SEGMENTS + 24 * slot) // 8
     for slot, name in enumerate(("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr"))
 }
+CS_BASE = SEGMENT_SLOTS["cs"] + 1
 CR0, CR2, CR3, CR4 = 53, 55, 56, 57
 HFLAGS32 = 176 // 4
 SYSTEM_FIRST, SYSTEM_END = SEGMENT_SLOTS["ldtr"], CR0 + 9
@@ -216,6 +217,15 @@ class CpuContext:
         self.longs[HFLAGS32] = hidden & ~HF_ADDSEG | (HF_ADDSEG if based else 0)
 
     @property
+    def linear_eip(self) -> int:
+        """EIP with the base of CS, as the engine has it: behind 4 GB it does not begin again at 0."""
+        return self.quads[CS_BASE] + self.quads[EIP]
+
+    def code_address(self, eip: int) -> int:
+        """The linear address of an EIP in the present CS."""
+        return self.quads[CS_BASE] + eip & 0xFFFFFFFF
+
+    @property
     def software(self) -> bool:
         """The last trap was INT n, INT3 or INTO, not a fault."""
         return bool(self.longs[IS_SOFTWARE32])
@@ -227,6 +237,11 @@ class CpuContext:
     def debug_register(self, number: int) -> int:
         """DR0 to DR3, DR6, DR7."""
         return self.longs[2 * (DEBUG_REGISTERS + number)]
+
+    def reset_debug(self) -> None:
+        """DR0 to DR3, DR6 and DR7 as after power-up (SDM 3A, table 9-1)."""
+        for number in (0, 1, 2, 3, 6, 7):
+            self.set_debug_register(number, 0)
 
     def set_debug_register(self, number: int, value: int) -> None:
         """Set DR0 to DR3, DR6 or DR7; their fixed bits stay (SDM 3B, 17.2)."""

@@ -17,6 +17,7 @@ from sandbox.engine.exits import (
     BusError,
     Exit,
     Halt,
+    Paused,
     Stepped,
     Stopped,
     Trap,
@@ -40,6 +41,8 @@ VECTOR_DB, VECTOR_UD, VECTOR_TS, VECTOR_PF = 1, 6, 10, 14
 _ERROR, _SOFTWARE, _HFLAGS = ctx.ERROR_CODE32, ctx.IS_SOFTWARE32, ctx.HFLAGS32
 _EIP, _CR2 = 2 * ctx.EIP, 2 * ctx.CR2
 _NONE32 = 0xFFFFFFFF
+_WRAP = 1 << 32
+"""What the engine's own linear addresses are too large by where base and EIP add up to 4 GB or more."""
 _FETCH_ERRORS = (lib.ERR_FETCH_UNMAPPED, lib.ERR_FETCH_PROT)
 _TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
 _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
@@ -50,7 +53,7 @@ _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
 class EngineAbortError(EngineError):
     """The engine gave up on an instruction; the CPU's state is the one before it.
 
-    ``eip`` is linear, ``code`` holds up to 15 bytes from there.
+    ``eip`` is in CS, ``code`` holds up to 15 bytes from there.
     """
 
     def __init__(self, eip: int, code: bytes) -> None:
@@ -79,7 +82,7 @@ class Cpu(Callbacks):
         self._deadline = self._step_end = self._counted = 0
         self._forget_at = predictor.FIRST
         self._step_hook: int | None = None
-        self._breakpoints: dict[int, int] = {}
+        self._breakpoints: dict[int, list[int]] = {}
         self._instrumented = False
         self._stopping = False
         self.context = CpuContext(handle.uc)
@@ -130,6 +133,7 @@ class Cpu(Callbacks):
             state.set_segment(name, 0, 0, 0xFFFFFFFF, 0xCF9300)
         state.set_segment("cs", 0, 0, 0xFFFFFFFF, 0xCF9B00)
         state.reset_fpu()
+        state.reset_debug()
         check(library().uc_context_restore(self.handle.uc, state.handle), "the reset state")
         self.flush_tlb()
 
@@ -137,6 +141,8 @@ class Cpu(Callbacks):
 
     def run(self, blocks: int, steps: int | None = None) -> Exit:
         """Run ``context`` until ``clock`` has advanced by ``blocks``, and for at most ``steps`` instructions.
+
+        ``Paused`` may come before either (``sandbox.engine.ticks``): run on, with what is left of both.
 
         Returns why it came back; a pending cause is never lost.  What a device callback raised comes out here.
         Raises EngineError when the engine fails in a way that no exit describes.
@@ -179,11 +185,11 @@ class Cpu(Callbacks):
         words[stubs.PAD_BEHIND] = state.resumes_at
         state.resumes_at = state.passes = -1
         stopping, self._stopping = self._stopping, False
-        if passes == state.longs[_EIP]:
+        if passes == state.linear_eip:
             words[stubs.PAD_SKIP] = passes
         try:
             exit_ = self.run(0 if stopping else blocks, steps)
-            if exit_.eip == passes and (isinstance(exit_, Trap) or words[stubs.PAD_SKIP] == passes):
+            if state.linear_eip == passes and (isinstance(exit_, Trap) or words[stubs.PAD_SKIP] == passes):
                 state.passes = passes
         finally:
             words[stubs.PAD_SKIP] = -1
@@ -225,7 +231,7 @@ class Cpu(Callbacks):
         code = 0 if software else state.error_code
         if fault and reason == stubs.REASON_TRAP and not code & _WRITE_OR_FETCH:
             code |= self._rmw_bit(state)
-        return Trap(at, vector, code, state.cr2 if fault else 0, state.cpl, software)
+        return Trap(at, vector, code, state.longs[_CR2] if fault else 0, state.cpl, software)
 
     def _blocks_spent(self, at: int) -> Exit:
         """The count-down has ended, by itself or because ``stop`` ended it."""
@@ -239,15 +245,15 @@ class Cpu(Callbacks):
     def _interrupted(self, state: CpuContext, at: int, reason: int) -> Exit:
         """A stop that is not the guest's own: the next run goes on inside a block that has been counted."""
         words = self._words
-        state.resumes_at = at
+        state.resumes_at = state.linear_eip
         self._stopping = bool(words[stubs.PAD_STOPPING])
         if reason == stubs.REASON_STEPS:
             words[stubs.PAD_STEPS] = 0
             return Stepped(at)
         if reason == stubs.REASON_BREAKPOINT:
-            state.passes = at
+            state.passes = state.linear_eip
             return BreakpointHit(at)
-        return BlocksSpent(at)
+        return Paused(at)
 
     def _find_instruction(self, state: CpuContext) -> None:
         """The engine failed while it translated a block: run up to the instruction that it failed on.
@@ -257,8 +263,8 @@ class Cpu(Callbacks):
         """
         words, longs, mine = self._words, state.longs, False
         while self._longs[stubs.PAD_REASON32] in _TRANSLATING or words[stubs.PAD_ERROR] in _FETCH_ERRORS:
-            at, hidden = longs[_EIP], longs[_HFLAGS]
-            if self._longs[stubs.PAD_REASON32] == stubs.REASON_FETCH and (longs[_CR2] ^ at) < PAGE_SIZE:
+            at, hidden = state.linear_eip, longs[_HFLAGS]
+            if self._longs[stubs.PAD_REASON32] == stubs.REASON_FETCH and (longs[_CR2] ^ at & _NONE32) < PAGE_SIZE:
                 break
             if self._inside_block(at) or hidden & ctx.HF_INHIBIT or longs[ctx.EFLAGS32] & TF:
                 break
@@ -266,7 +272,7 @@ class Cpu(Callbacks):
             mine = True
             words[stubs.PAD_BEHIND] = words[stubs.PAD_END]
             self._enter(self._pad)
-            mine = longs[_EIP] == at
+            mine = state.linear_eip == at
         if mine:
             longs[_HFLAGS] &= ~ctx.HF_INHIBIT
 
@@ -276,8 +282,8 @@ class Cpu(Callbacks):
         Behind such a hook the translator has gathered the arithmetic flags, but what it notes for the way back from a
         fault is the form that they had before: the engine's answer is made of both.
         """
-        at = state.longs[_EIP]
-        hooked = self._step_hook is not None or at in self._breakpoints
+        at = state.linear_eip
+        hooked = self._step_hook is not None or at & _NONE32 in self._breakpoints
         faulted = self._longs[stubs.PAD_REASON32] == stubs.REASON_TRAP or self._words[stubs.PAD_ERROR] != 0
         if hooked and faulted and self._inside_block(at) and not state.software:
             if self._longs[stubs.PAD_VECTOR32] == VECTOR_DB:
@@ -285,7 +291,7 @@ class Cpu(Callbacks):
             state.eflags = state.longs[ctx.EFLAGS32] & ~STATUS_FLAGS | state.quads[ctx.CC_SRC] & STATUS_FLAGS
 
     def _inside_block(self, at: int) -> bool:
-        """Whether an address lies in the block entered last: then it was running, not being translated."""
+        """Whether a linear address lies in the block entered last: then it was running, not being translated."""
         first, end = self._words[stubs.PAD_FIRST], self._words[stubs.PAD_END]
         return first != -1 and first <= at < end
 
@@ -300,19 +306,19 @@ class Cpu(Callbacks):
 
     def _aborted(self, state: CpuContext, at: int) -> Exit:
         """The engine called abort().  Two known causes are faults on hardware (SDM 2A, LOCK; 3A, 7.2.1)."""
-        code = self.handle.read_code(state.segment("cs").base + at & _NONE32, LONGEST_INSTRUCTION)
+        code = self.handle.read_code(state.linear_eip & _NONE32, LONGEST_INSTRUCTION)
         opcode = code.lstrip(LEGACY_PREFIXES)
         locked = LOCK in code[: len(code) - len(opcode)]
         if locked and len(opcode) > 2 and opcode[0] == 0x0F and opcode[1] in _BIT_TESTS and opcode[2] >= 0xC0:
             return Trap(at, VECTOR_UD, 0, 0, state.cpl, False)
         task = state.segment("tr")
-        if self._inside_block(at) and not (task.flags & 0x8000 and task.flags >> 8 & 7 == 1):
+        if self._inside_block(state.linear_eip) and not (task.flags & 0x8000 and task.flags >> 8 & 7 == 1):
             return Trap(at, VECTOR_TS, task.selector & 0xFFFC, 0, state.cpl, False)
         raise EngineAbortError(at, code)
 
     def _rmw_bit(self, state: CpuContext) -> int:
         """The W bit that hardware would set for a read fault (``sandbox.engine.rmw``); the state gets it too."""
-        code = self.handle.read_code(state.segment("cs").base + state.eip & _NONE32, LONGEST_INSTRUCTION)
+        code = self.handle.read_code(state.linear_eip & _NONE32, LONGEST_INSTRUCTION)
         bit = PF_WRITE if writes_what_it_reads(code) else 0
         state.longs[_ERROR] |= bit
         return bit
@@ -348,14 +354,16 @@ class Cpu(Callbacks):
         counting = self._step_hook is not None
         self.count_instructions(False)
         self._words[stubs.PAD_SKIP] = -1
-        self._breakpoints[address] = self.handle.add_native_hook(lib.HOOK_CODE, "breakpoint", address, address)
+        add = self.handle.add_native_hook
+        self._breakpoints[address] = [add(lib.HOOK_CODE, "breakpoint", at, at) for at in (address, address + _WRAP)]
         self.count_instructions(counting)
         self._code_hooks_changed()
 
     def clear_breakpoint(self, address: int) -> None:
-        hook = self._breakpoints.pop(address, None)
-        if hook is not None:
-            self.handle.remove_hook(hook)
+        hooks = self._breakpoints.pop(address, None)
+        if hooks is not None:
+            for hook in hooks:
+                self.handle.remove_hook(hook)
             self._code_hooks_changed()
 
     def _code_hooks_changed(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Exit:
-    """Base of all exits.  ``eip`` is the linear address at which the CPU will go on."""
+    """Base of all exits.  ``eip`` is where the CPU will go on, in CS: linear only when the base of CS is 0."""
 
     eip: int
 
@@ -53,6 +53,11 @@ class Halt(Exit):
 @dataclass(slots=True)
 class BlocksSpent(Exit):
     """The count-down of blocks given to ``run`` has ended; ``eip`` starts a block."""
+
+
+@dataclass(slots=True)
+class Paused(Exit):
+    """The run has taken its share of the host's time, with blocks left: where that is, the guest cannot see."""
 
 
 @dataclass(slots=True)

@@ -8,9 +8,10 @@ block, so that the instructions behind it in that block have run.  Run untrusted
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 
-from sandbox.engine.context import BLOB_HEADER, EIP, IS_SOFTWARE32, OLD_EXCEPTION32
+from sandbox.engine.context import BLOB_HEADER, CS_BASE, EIP, IS_SOFTWARE32, OLD_EXCEPTION32
 from sandbox.engine.library import library
 from sandbox.engine.stubs import (
     FUEL_OF_A_RUN,
@@ -26,6 +27,8 @@ from sandbox.engine.stubs import (
 
 NO_ADDRESS = 2**64 - 1
 _PAGE_FAULT = 14
+_LONGEST_RUN = 0.1
+"""Seconds after which a run is paused, as ``sandbox.engine.ticks`` does it natively."""
 
 
 class PythonHooks:
@@ -36,6 +39,7 @@ class PythonHooks:
         at_code = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
         at_interrupt = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
         self._pad = pad
+        self._look_at = 0.0
 
         def block(uc: int, address: int, size: int, data: int) -> None:
             before_first, before_end = pad.first, pad.end
@@ -44,13 +48,14 @@ class PythonHooks:
                 if before_end != address:
                     pad.steps += 1
                 pad.fuel -= 1
-                if pad.fuel < 0:
-                    pad.reason = REASON_PAUSED
+            else:
+                pad.blocks -= 1
+                if pad.blocks < 0:
+                    pad.reason = REASON_BLOCKS
                     engine.uc_emu_stop(uc)
-                return
-            pad.blocks -= 1
-            if pad.blocks < 0:
-                pad.reason = REASON_BLOCKS
+                    return
+            if pad.fuel < 0 or time.monotonic() > self._look_at:
+                pad.reason = REASON_PAUSED
                 engine.uc_emu_stop(uc)
 
         def steps(uc: int, address: int, size: int, data: int) -> None:
@@ -89,12 +94,13 @@ class PythonHooks:
         pad, engine = self._pad, library()
         engine.uc_context_restore(pad.engine, pad.context)
         pad.first, pad.end, pad.behind = NO_ADDRESS, pad.behind, NO_ADDRESS
+        self._look_at = time.monotonic() + _LONGEST_RUN
         pad.fuel, pad.reason, pad.refused, pad.stopping = FUEL_OF_A_RUN, REASON_NONE, 0, 0
         pad.error = engine.uc_emu_start(pad.engine, self._word(8 * EIP), 0, 0, 0)
         if not pad.refused:
             engine.uc_context_save(pad.engine, pad.context)
         ctypes.c_uint32.from_address(pad.context + BLOB_HEADER + 4 * OLD_EXCEPTION32).value = 0xFFFFFFFF
-        running = pad.first <= self._word(8 * EIP) < pad.end
+        running = pad.first <= self._word(8 * CS_BASE) + self._word(8 * EIP) < pad.end
         software = self._word(4 * IS_SOFTWARE32) & 0xFFFFFFFF
         if pad.reason == REASON_TRAP and pad.vector == _PAGE_FAULT and not software and not running:
             pad.reason = REASON_FETCH

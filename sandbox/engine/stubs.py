@@ -25,24 +25,24 @@ from sandbox.engine import internals
     REASON_FETCH,
     REASON_PAUSED,
 ) = range(8)
-"""``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the end of the fuel."""
+"""``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the fuel or a tick."""
 
 FUEL_OF_A_RUN = 4096
 """Blocks entered by falling through that one run may add to those it counts: they bound its time, not its clock."""
 
 _CODE = bytes.fromhex(
-    "4189d0488b41404c8b49384901f0488971384c8941404839f0741a4c39ce72054939c07207488329017812c348834128"
-    "01488971304883694801780bc3c7412402000000ff6108c7412407000000ff610866662e0f1f8400000000000f1f4000"
+    "4189d0488b41404c8b49384901f0488971384c8941404839f074214c39ce72054939c0720e4883290178194883794800"
+    "7c1cc34883412801488971304883694801780bc3c7412402000000ff6108c7412407000000ff61080f1f840000000000"
     "48836928017801c3c7412403000000ff610866662e0f1f8400000000000f1f00483b7130750948c74130ffffffffc3c7"
     "412404000000ff61080f1f8000000000897220c7422401000000ff62080f1f005341544883ec084889fb4c8b6318488b"
     "7b504c89e6ff535848c7c0ffffffff488b8b98000000488943384889839800000048894b4048ffc04889838800000048"
     "8983a000000048c7434800100000c7432400000000418bb42478150000f7c6ff0000007415488b7b7048c78750150000"
     "00040000ff151e0f000048891def0e0000488b7b50498bb424a800000031d231c94531c0ff536048c705ce0e00000000"
-    "000089c048898390000000488b7b504c89e6ff531041c78424a0150000ffffffff837b2401752c837b200e75264183bc"
-    "243415000000751b498b8424a8000000483b43387206483b43407207c7432406000000498b842480150000490b842488"
-    "150000490b842490150000490b8424981500007442488b7b68be30000000ff156c0e0000488b5370498d8c2480150000"
-    "4881c25815000031c04889014889410848894110488941184889024889420848894210488942188b432483e8010b8390"
-    "0000000b83880000004883c408415c5bc366662e0f1f8400000000000f1f4000534889cbff537883bb88000000007525"
+    "000089c048898390000000488b7b504c89e6ff531041c78424a0150000ffffffff837b24017534837b200e752e4183bc"
+    "2434150000007523498b8424a80000004903842400010000483b43387206483b43407207c7432406000000498b842480"
+    "150000490b842488150000490b842490150000490b8424981500007442488b7b68be30000000ff15640e0000488b5370"
+    "498d8c24801500004881c25815000031c04889014889410848894110488941184889024889420848894210488942188b"
+    "432483e8010b83900000000b83880000004883c408415c5bc30f1f8000000000534889cbff537883bb88000000007525"
     "5bc366662e0f1f8400000000000f1f00534c89c3ff938000000083bb880000000075025bc3488b7b70be0d00000031d2"
     "ff15c20d0000662e0f1f840000000000488b1d990d00004885db741c4883e4f0c7432405000000488b7b50ff5308488b"
     "7b68ff15880d0000ff257a0d00006690488b82a8000000483b05420d00000f82ad000000483b053d0d00000f83a00000"
@@ -55,7 +55,13 @@ _CODE = bytes.fromhex(
     "6c0c000066662e0f1f8400000000009053415441554883ec104989f4ff15560c0000488b1d070c00004885db744e498b"
     "3424410fb74424144c8d6c06ff4989f4488b7b704889e2ff15330c00004883f8ff7429488b34244881e600f0ffffba00"
     "100000488b7b68ff151b0c00004c89ee4d31ec49c1ec0c4d89ec75c14883c410415d415c5bc3662e0f1f840000000000"
-    "48893d090c0000b8270000000f0589c7be13000000b83e0000000f05ebe9"
+    "488b05110c00008b8fa801000031f1f7c1000000e00f84e0000000f7c6000000800f84d4000000f787c8010000200000"
+    "000f84c40000008b97c0010000eb60488b05e20b00008b8fc801000031f1f7c1b00000000f84a1000000f7c620000000"
+    "0f8495000000f787a8010000000000800f84850000008b97c0010000eb21488b059b0b0000f787a80100000000008074"
+    "6af787c801000020000000745e89f248833df90a0000007452534154415550564889fb4189d44183e4e04d8d6c242048"
+    "8b3dda0a0000488b7f684c89e6ff155d0b0000a801740f48b9e601000000ffffff4885c875094983c4084d39ec72d048"
+    "89df5e58415d415c5b7502ffe0be0d00000031d2ff25ae0a0000660f1f440000488b05890a00004885c0740848c74048"
+    "ffffffffc366662e0f1f84000000000048893dd90a0000b8270000000f0589c7be13000000b83e0000000f05ebe9"
 )
 OFFSETS: dict[str, int] = {
     "block": 0x000,
@@ -71,10 +77,14 @@ OFFSETS: dict[str, int] = {
     "watched_store": 0x3A0,
     "unwatch": 0x3C0,
     "translated": 0x400,
-    "fatal": 0x480,
+    "load_cr0": 0x480,
+    "load_cr3": 0x4FE,
+    "load_cr4": 0x4BF,
+    "tick": 0x590,
+    "fatal": 0x5B0,
 }
 
-_SA_SIGINFO, _SA_ONSTACK, _SA_NODEFER = 4, 0x08000000, 0x40000000
+_SA_SIGINFO, _SA_ONSTACK, _SA_RESTART, _SA_NODEFER = 4, 0x08000000, 0x10000000, 0x40000000
 
 
 class HookPad(ctypes.Structure):
@@ -135,6 +145,10 @@ class _Links(ctypes.Structure):
         ("stored_engine", ctypes.c_uint64),
         ("stored_at", ctypes.c_uint64),
         ("fatal_signal", ctypes.c_uint64),
+        ("update_cr0", ctypes.c_uint64),
+        ("update_cr3", ctypes.c_uint64),
+        ("update_cr4", ctypes.c_uint64),
+        ("load_quad", ctypes.c_uint64),
     )
 
 
@@ -155,7 +169,8 @@ def native_host() -> bool:
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The process's C library."""
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -165,8 +180,8 @@ def _pages() -> tuple[mmap.mmap, int]:
     pages = mmap.mmap(-1, 2 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     pages.write(_CODE)
     base = ctypes.addressof(ctypes.c_char.from_buffer(pages))
-    libc = _libc()
-    if libc.mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+    c = libc()
+    if c.mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
         raise OSError(ctypes.get_errno(), "the host refuses executable memory for the engine's hooks")
     return pages, base
 
@@ -192,26 +207,32 @@ def guard_division() -> None:
 
     A SIGFPE from anywhere else than the engine's own division goes to the handler that was there before.
     """
-    libc = _libc()
+    c = libc()
     handler = stub_address("divide_error")
     current = _SigAction()
-    libc.sigaction(int(signal.SIGFPE), None, ctypes.byref(current))
+    c.sigaction(int(signal.SIGFPE), None, ctypes.byref(current))
     if current.handler == handler:
         return
     links = _links()
     links.previous = current.handler or 0
-    links.signal = ctypes.cast(libc.signal, ctypes.c_void_p).value or 0
+    links.signal = ctypes.cast(c.signal, ctypes.c_void_p).value or 0
     links.library_first, links.library_end = internals.image().text
     action = _SigAction(handler=handler, flags=_SA_SIGINFO | _SA_ONSTACK | _SA_NODEFER)
-    libc.sigaction(int(signal.SIGFPE), ctypes.byref(action), None)
+    c.sigaction(int(signal.SIGFPE), ctypes.byref(action), None)
 
 
 def stop_on(signals: tuple[int, ...]) -> None:
     """Let fatal signals stop this process instead of ending it; its parent reads what it wants and kills it."""
-    libc = _libc()
+    c = libc()
     action = _SigAction(handler=stub_address("fatal"), flags=_SA_ONSTACK | _SA_NODEFER)
     for number in signals:
-        libc.sigaction(number, ctypes.byref(action), None)
+        c.sigaction(number, ctypes.byref(action), None)
+
+
+def catch_ticks(number: int) -> None:
+    """Let a signal end the run that is going on at its next block; it interrupts no system call."""
+    action = _SigAction(handler=stub_address("tick"), flags=_SA_ONSTACK | _SA_RESTART)
+    libc().sigaction(number, ctypes.byref(action), None)
 
 
 def link_address(name: str) -> int:
@@ -225,7 +246,7 @@ def guard_process() -> None:
 
     While a CPU runs, the engine's ``abort`` and ``exit`` come back as REASON_ABORTED.  Its ``gettimeofday``, which
     only decides when a TLB shrinks, stands still.  Stores through a non-executable mapping of a frame that holds
-    code are noticed.
+    code are noticed.  Loads of CR0, CR3 and CR4 check the PDPTEs.
     """
     links = _links()
     for link, name in (
@@ -236,12 +257,16 @@ def guard_process() -> None:
         ("invalidate_range", "tb_invalidate_phys_page_range_x86_64"),
         ("code_page", "get_page_addr_code_hostp_x86_64"),
         ("watch_page", "tlb_reset_dirty_x86_64"),
+        ("load_quad", "x86_ldq_phys_x86_64"),
     ):
         setattr(links, link, internals.symbol(name))
     for link, name, stub in (
         ("invalidate_bytes", "tb_invalidate_phys_page_fast_x86_64", "watched_store"),
         ("set_dirty", "tlb_set_dirty_x86_64", "unwatch"),
         ("insert_block", "tcg_tb_insert_x86_64", "translated"),
+        ("update_cr0", "cpu_x86_update_cr0_x86_64", "load_cr0"),
+        ("update_cr3", "cpu_x86_update_cr3_x86_64", "load_cr3"),
+        ("update_cr4", "cpu_x86_update_cr4_x86_64", "load_cr4"),
         ("real_abort", "abort", "aborted"),
     ):
         setattr(links, link, internals.symbol(name))

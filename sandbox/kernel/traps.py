@@ -6,7 +6,18 @@ import time
 from typing import NoReturn, Protocol
 
 from sandbox.engine.context import EIP, ESP, CpuContext
-from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.engine.exits import (
+    BlocksSpent,
+    BreakpointHit,
+    BusError,
+    Exit,
+    Halt,
+    Paused,
+    PortDenied,
+    Stepped,
+    Stopped,
+    Trap,
+)
 from sandbox.kernel.abi.signals import SIGBUS, SIGKILL
 from sandbox.kernel.arch import extable
 from sandbox.kernel.arch.cpu import CALL_BUDGET, KernelCpu
@@ -21,18 +32,18 @@ from sandbox.kernel.mm.mm import Mm, active_mm
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.module.hypercall import Gate, GuestKernelBug
 from sandbox.kernel.module.loader import Modules
-from sandbox.kernel.process.fault_siginfo import exception_info, fault_info
+from sandbox.kernel.process.fault_siginfo import DR6_STEP, exception_info, fault_info
 from sandbox.kernel.syscalls.table import SystemCalls
 from sandbox.kernel.task.task import Task
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.masks import IF
+from sandbox.x86.instruction import LONGEST_INSTRUCTION, reads_time_stamp
+from sandbox.x86.masks import IF, TF
 from sandbox.x86.vectors import Vector
 
 PAGE_FAULT, SYSTEM_CALL = int(Vector.PF), 0x80
-BREAKPOINT, OVERFLOW, DEBUG, PROTECTION, MACHINE_CHECK = 3, 4, 1, int(Vector.GP), 18
-_RDTSC = b"\x0f\x31"
+BREAKPOINT, OVERFLOW, DEBUG, PROTECTION, MACHINE_CHECK, INVALID_OPCODE = 3, 4, 1, int(Vector.GP), 18, 6
 CALLS_BETWEEN_LOOKS = 1024
-"""Calls of exported symbols after which a run's limits are looked at."""
+"""Calls of exported symbols after which all limits are looked at; the host's time is after each."""
 SPURIOUS_FAULTS = 16
 """Faults of one kernel instruction at one address, each of them answered, after which it will never get through."""
 
@@ -111,6 +122,8 @@ class Traps:
                     monitor.trapped(task, exit_)
             elif kind is BlocksSpent:
                 sched.adapt(blocks, time.perf_counter() - began)
+            elif kind is Paused:
+                sched.adapt(vcpu.clock - before, time.perf_counter() - began)
             elif kind is Stepped or kind is BreakpointHit:
                 self._stop(task.cpu, exit_)
                 continue
@@ -172,7 +185,7 @@ class Traps:
                 how,
                 kernel.tables.lookup_pte(task.mm.pgd, trap.address & ~0xFFF),
                 cpu.vcpu.clock - started,
-                kernel.peek.peek(task.mm, trap.eip, 15),
+                kernel.peek.peek(task.mm, task.context.code_address(trap.eip) if trap.cpl else trap.eip, 15),
                 self._stats.page_faults,
             )
         )
@@ -186,16 +199,37 @@ class Traps:
             context.quads[EIP] = trap.eip = trap.eip - 2
             trap.error_code = trap.vector * 8 + 2
             trap.vector = PROTECTION
-        elif trap.vector == PROTECTION and self._kernel.peek.peek(task.mm, trap.eip, 2) == _RDTSC:
-            now = self._kernel.clock.now
-            context.eax, context.edx = now & 0xFFFFFFFF, now >> 32
-            context.eip = trap.eip + 2
+        elif trap.vector == PROTECTION and self._read_time_stamp(task, context, trap):
             return
         if self._skips:
             if trap.vector not in (DEBUG, BREAKPOINT, OVERFLOW):
                 context.quads[EIP] = trap.eip + self._symbols.instruction_length(task.mm, trap.eip)
             return
         self._force_exception(task, trap)
+
+    def _read_time_stamp(self, task: Task, context: CpuContext, trap: Trap) -> bool:
+        """Do RDTSC or RDTSCP, which CR4.TSD made trap, single step and all; False when it is something else.
+
+        TSC_AUX holds the number of the CPU, as Linux sets it (arch/x86/entry/vdso, vgetcpu).
+        """
+        assert task.mm is not None
+        code = self._kernel.peek.peek(task.mm, context.code_address(trap.eip), LONGEST_INSTRUCTION)
+        found = reads_time_stamp(code)
+        if found is None:
+            return False
+        length, with_cpu = found
+        if not length:
+            self._force_exception(task, Trap(trap.eip, INVALID_OPCODE, 0, 0, 3, False))
+            return True
+        now = self._kernel.clock.now
+        context.eax, context.edx = now & 0xFFFFFFFF, now >> 32
+        if with_cpu:
+            context.ecx = task.cpu.index
+        context.eip = trap.eip + length
+        if context.eflags & TF:
+            context.set_debug_register(6, context.debug_register(6) | DR6_STEP)
+            self._force_exception(task, Trap(context.eip, DEBUG, 0, 0, 3, False))
+        return True
 
     def _force_exception(self, task: Task, trap: Trap) -> None:
         info = exception_info(task, task.context, trap)
@@ -228,11 +262,15 @@ class Traps:
             self._irq.do_irq(context)
         if not self._gate.calls % CALLS_BETWEEN_LOOKS:
             self.check_limits()
+        else:
+            self.check_time()
 
     def kernel_trap(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         """A routine of ``cpu.call`` stopped."""
         if self._code.dma_stored:
             self._code.after_dma()
+        if cpu.module_calls:
+            self.check_time()
         if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
             self._kernel_page_fault(cpu, context, exit_)
         elif isinstance(exit_, Stopped):
@@ -331,6 +369,17 @@ class Traps:
     def check_limits(self) -> None:
         """Guest kernel code has run for a while: raises LimitReached or Interrupted when it has run too long."""
         self._sched.check_limits()
+
+    def check_time(self) -> None:
+        """Raises LimitReached when the host's time is over: at any place, for it is no part of what the guest sees."""
+        self._sched.check_time()
+
+    def paused(self, cpu: KernelCpu) -> None:
+        """A routine was paused: guest code may be ended by any limit, the kernel's own only by time."""
+        if cpu.module_calls:
+            self.check_limits()
+        else:
+            self.check_time()
 
     def search_exception_table(self, eip: int) -> int | None:
         """The fixup's linear address for an instruction that may fault: modules' tables first, then the kernel's.

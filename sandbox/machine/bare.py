@@ -17,10 +17,23 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from random import Random
 
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BlocksSpent, BreakpointHit, BusError, Exit, Halt, PortDenied, Stepped, Stopped, Trap
+from sandbox.engine.exits import (
+    BlocksSpent,
+    BreakpointHit,
+    BusError,
+    Exit,
+    Halt,
+    Paused,
+    PortDenied,
+    Stepped,
+    Stopped,
+    Trap,
+)
+from sandbox.engine.ticks import ticking
 from sandbox.machine import breakage
 from sandbox.machine.delivery import Delivered, Interruption, Shutdown, Source, deliver
 from sandbox.machine.devices.apic import APIC_ADDRESS, LocalApics
@@ -48,6 +61,10 @@ PATIENT_STEPS = 20_000
 """Instructions with an interrupt held back that are run one by one: a tenth of a second."""
 IMPATIENT_BLOCKS = 64
 _INT3, _INTO = 0xCC, 0xCE
+
+
+class _Late(Exception):
+    """The host's time is over while a device of this machine waits for the host."""
 
 
 class Run(Enum):
@@ -99,6 +116,8 @@ class BareMachine:
         self._random = Random(seed)
         self._current = 0
         self._turn_end = 0
+        self._deadline = inf
+        """The host's time at which a run is over."""
         self._changed_code = False
         self._ended: Outcome | None = None
         self.board = machine.board
@@ -129,19 +148,33 @@ class BareMachine:
     def run(self, limit: int = 0, seconds: float = 0.0) -> Outcome:
         """Run to an end, a breakpoint, or for ``limit`` blocks or about ``seconds`` of host time (0: without end).
 
+        Host time is looked at after each exit of the engine, and ticks see to it that there is one.
+
         Raises NotModelled for what this machine does not have.
         """
         stop_at = self.clock + limit if limit else 0
-        deadline = time.monotonic() + seconds if seconds else 0.0
-        while True:
-            left = stop_at - self.clock if stop_at else TURN_BLOCKS
-            if left <= 0:
-                return LimitReached(f"{limit} blocks")
-            if deadline and time.monotonic() > deadline:
-                return LimitReached(f"{seconds:g} seconds")
-            outcome = self.turn(left)
-            if outcome is not None:
-                return outcome
+        self._deadline = time.monotonic() + seconds if seconds else inf
+        with ticking():
+            while True:
+                left = stop_at - self.clock if stop_at else TURN_BLOCKS
+                if left <= 0:
+                    return LimitReached(f"{limit} blocks")
+                if self._is_late():
+                    return LimitReached(f"{seconds:g} seconds")
+                try:
+                    outcome = self.turn(left)
+                except _Late:
+                    continue
+                if outcome is not None:
+                    return outcome
+
+    def look(self) -> None:
+        """For a sink that waits for the host: ends the wait when the run's time is over."""
+        if self._is_late():
+            raise _Late
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
 
     def turn(self, limit: int = TURN_BLOCKS, steps: int | None = None) -> Outcome | None:
         """Let the CPU whose turn it is run on, for at most ``limit`` blocks (and ``steps`` instructions).
@@ -160,7 +193,7 @@ class BareMachine:
                 return AtBreakpoint(each.cpu.index, exit_.eip)
             if isinstance(exit_, Stopped) and len(self.cpus) > 1:
                 self._turn_end = each.cpu.clock
-            if steps is not None or self._turn_end <= each.cpu.clock:
+            if steps is not None or self._turn_end <= each.cpu.clock or self._is_late():
                 break
         return self._ended
 
@@ -232,7 +265,7 @@ class BareMachine:
             )
         elif isinstance(exit_, BusError):
             self._ended = NobodyAnswers(cpu.index, exit_.eip, exit_.physical, exit_.write, exit_.size)
-        elif not isinstance(exit_, BlocksSpent | Stopped | Stepped | BreakpointHit):
+        elif not isinstance(exit_, BlocksSpent | Paused | Stopped | Stepped | BreakpointHit):
             raise AssertionError(exit_)
         if self._changed_code:
             self._changed_code = False

@@ -11,7 +11,7 @@ from sandbox.engine.context import CpuContext
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.paging import PAGE_SIZE
 from sandbox.x86.vectors import Vector
-from sandbox.x86.walk import Access, walk
+from sandbox.x86.walk import PDPTES_IN_MEMORY, Access, walk
 
 _ADDRESS_MASK = 0xFFFFFFFF
 
@@ -49,11 +49,11 @@ class SystemAccess:
             cr0=self._cr0,
             cr4=self._cr4,
             efer=self._efer,
+            profile=PDPTES_IN_MEMORY,
         )
         if found.physical is None:
-            assert found.error_code is not None
             why = f"{what} at {linear:#010x}: {found.reason.value}"
-            raise ProcessorFault(Vector.PF, found.error_code, why, linear)
+            raise ProcessorFault(Vector.PF, found.error_code or 0, why, linear)
         if self._sets_accessed and found.format is not None:
             for physical, entry in found.updates:
                 if self._memory.is_ram(physical, found.format.entry_size):

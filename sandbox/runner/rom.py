@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sandbox.kernel.drivers.console import HostSink
 from sandbox.machine.bare import BareMachine
 from sandbox.machine.events import Event
 from sandbox.machine.machine import Machine
@@ -60,6 +61,8 @@ def run_rom(
             sink=sink,
             seed=config.seed,
         )
+        if isinstance(sink, HostSink):
+            sink.look = bare.look
         for reader, kinds in readers:
             machine.bus.subscribe(reader, *kinds)
         outcome = bare.run(config.block_limit, config.time_limit)

@@ -103,6 +103,9 @@ class Profile:
 
 MANUAL = Profile("manual")
 ENGINE = Profile("engine", True, True, NX | ABOVE_PHYSICAL, True, True)
+PDPTES_IN_MEMORY = Profile("manual, PDPTEs in memory", False, True, NX | ABOVE_PHYSICAL, True)
+"""The processor's own accesses beside the engine's: the PDPTEs are those that its walks see, the rest is the manual's.
+The loads of CR0, CR3 and CR4 have checked them (``sandbox.engine``); a guest may have damaged them afterwards."""
 
 
 @dataclass(slots=True)

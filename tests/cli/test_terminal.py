@@ -199,3 +199,14 @@ def test_the_terminal_is_put_back(executable: object, ending: str) -> None:
         status = screen.wait()
         assert termios.tcgetattr(screen.slave) == screen.before
         assert status == {"by itself": 0, "killed by Ctrl-C": 130}.get(ending, 1), screen.seen
+
+
+def test_time_limit_holds_while_the_terminal_is_idle(program: Program, tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_bytes(program(TALK))
+    began = time.monotonic()
+    with terminal([sys.executable, "-P", "-m", "sandbox", "run", "--time-limit", "2", str(path)]) as made:
+        made.read(READY)
+        assert made.wait() == 1
+        assert b"limit reached: 2 s of host time" in made.seen
+    assert time.monotonic() - began < 6

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -16,11 +19,13 @@ from sandbox.engine.exits import (
     BusError,
     Exit,
     Halt,
+    Paused,
     PortDenied,
     Stepped,
     Stopped,
     Trap,
 )
+from sandbox.engine.ticks import ticking
 from sandbox.x86.paging import NX, RW, US, P
 from tests.engine.board import CODE, DATA, HOLE, PAGES, STACK, TSS, Board
 
@@ -140,7 +145,7 @@ def test_straight_code_comes_back_too(board: Board) -> None:
     board.start(16 << 22)
     board.cpu.drop_all_code()
     exit_ = board.cpu.run(10**9)
-    assert isinstance(exit_, BlocksSpent)
+    assert isinstance(exit_, Paused)
     assert exit_.eip & 0xFFF == 0 or exit_.eip > 16 << 22
     before = board.cpu.clock
     again = board.cpu.run(10**9)
@@ -579,3 +584,56 @@ def test_stack_is_used(board: Board) -> None:
     board.run("push 5\npop ebx\ncall 1f\n1: pop ecx\nint 0x80")
     state = board.cpu.context
     assert (state.ebx, state.ecx, state.esp) == (5, CODE + 8, STACK + 0x2000)
+
+
+# -- ticks -----------------------------------------------------------------------------------------------------------
+
+
+def test_ticks_pause_a_loop_and_leave_its_clock_alone(board: Board) -> None:
+    """A loop that would take far longer comes back within a second, again and again; the blocks are the loop's own."""
+    rounds = 100_000_000
+    board.load(f"mov ecx, {rounds}\n1: dec ecx\njnz 1b\nhlt", ring=0)
+    began, pauses, left = time.monotonic(), 0, rounds * 2
+    with ticking():
+        while True:
+            before = board.cpu.clock
+            exit_ = board.cpu.run(left)
+            left -= board.cpu.clock - before
+            if not isinstance(exit_, Paused):
+                break
+            pauses += 1
+    assert isinstance(exit_, Halt)
+    assert rounds * 2 - left == rounds, "JNZ is taken one time less, and the entry is a block"
+    assert pauses or time.monotonic() - began < 0.2
+
+
+def test_ticks_end_with_the_last_who_wants_them(board: Board) -> None:
+    with ticking(), ticking():
+        pass
+    board.load("mov ecx, 30000000\n1: dec ecx\njnz 1b\nhlt", ring=0)
+    assert isinstance(board.cpu.run(10**9), Halt)
+
+
+# -- reset -----------------------------------------------------------------------------------------------------------
+
+SEEN_AFTER_RESET = """
+from sandbox.engine.cpu import Cpu
+first, second = Cpu(), Cpu()
+assert bytes(first.context.data) == bytes(second.context.data)
+print([hex(first.context.debug_register(number)) for number in (0, 1, 2, 3, 6, 7)])
+"""
+
+
+def test_first_cpu_of_a_process_is_as_each_later_one() -> None:
+    """SDM 3A, table 9-1: DR0 to DR3 are 0, DR6 is FFFF0FF0, DR7 is 400."""
+    seen = subprocess.run([sys.executable, "-c", SEEN_AFTER_RESET], capture_output=True, text=True)
+    assert seen.stdout == "['0x0', '0x0', '0x0', '0x0', '0xffff0ff0', '0x400']\n", seen.stderr
+
+
+def test_reset_clears_debug_registers(board: Board) -> None:
+    for number in (0, 1, 2, 3, 6, 7):
+        board.cpu.context.set_debug_register(number, 0xFFFF & ~0x2000)
+    board.load("nop\nmov eax, dr0\nmov ebx, dr3\nmov ecx, dr6\nmov edx, dr7\nhlt", ring=0)
+    assert isinstance(board.cpu.run(10), Halt)
+    state = board.cpu.context
+    assert (state.eax, state.ebx, state.ecx, state.edx) == (0, 0, 0xFFFF0FF0, 0x400)

@@ -16,6 +16,7 @@ import pytest
 from sandbox.engine import context as ctx
 from sandbox.engine import fallback, internals, stubs
 from sandbox.engine.library import UnknownEngine
+from sandbox.x86.paging import PDPTE_RESERVED
 from tests.engine.board import Board
 
 SOURCE = Path(stubs.__file__).parent / "native" / "stubs.S"
@@ -76,6 +77,9 @@ def test_reasons_and_state_layout() -> None:
     assert source["FUEL_OF_A_RUN"] == stubs.FUEL_OF_A_RUN
     assert source["STATE"] == ctx.BLOB_HEADER
     assert source["PC"] == ctx.BLOB_HEADER + 8 * ctx.EIP
+    assert source["CODE_BASE"] == ctx.BLOB_HEADER + 8 * ctx.CS_BASE
+    assert [source[name] for name in ("AT_CR0", "AT_CR3", "AT_CR4")] == [8 * ctx.CR0, 8 * ctx.CR3, 8 * ctx.CR4]
+    assert source["PDPTE_RESERVED"] == PDPTE_RESERVED
     assert source["SOFTWARE"] == ctx.BLOB_HEADER + 4 * ctx.IS_SOFTWARE32
     assert source["DEBUG7"] == ctx.BLOB_HEADER + 8 * (ctx.DEBUG_REGISTERS + 7)
     assert source["BREAKPOINTS"] == ctx.BLOB_HEADER + 8 * ctx.BREAKPOINTS

@@ -111,6 +111,77 @@ def test_unknown_system_call(run: Run) -> None:
         assert result.status == 38, number
 
 
+STEPPED = """
+        .macro catch                    # signal(SIGTRAP, trap), for one signal
+        mov eax, 48
+        mov ebx, 5
+        mov ecx, offset trap
+        int 0x80
+        .endm
+        .macro step
+        pushf
+        or dword ptr [esp], 0x100
+        popf
+        .endm
+_start: catch
+        pushf
+        step
+        nop
+        {code}
+        nop
+        popf
+        mov ebx, traps
+        mov eax, 1
+        int 0x80
+trap:   inc dword ptr traps
+        push ebx
+        catch
+        pop ebx
+        ret
+        .data
+traps:  .long 0
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["0x0f, 0x31", "0x66, 0x0f, 0x31", "0xf3, 0x0f, 0x31", "0x2e, 0x67, 0x0f, 0x31", ", ".join(["0x66"] * 13)
+     + ", 0x0f, 0x31", "0x0f, 0x01, 0xf9", "0x66, 0x0f, 0x01, 0xf9"],
+)  # fmt: skip
+def test_time_stamp_reads_are_single_steps_with_any_prefix(run: Run, code: str) -> None:
+    """Natively (AMD, Linux, gcc -m32): four traps over NOP, RDTSC or RDTSCP, NOP, POPF, however it is prefixed."""
+    assert run(STEPPED.format(code=f".byte {code}")).status == 4
+
+
+def test_time_stamp_reads_with_lock_or_too_long(run: Run) -> None:
+    """Natively: SIGILL with LOCK, SIGSEGV with 16 bytes."""
+    assert run("_start: .byte 0xf0, 0x0f, 0x31\n pass").signal == SIGILL
+    assert run("_start: .fill 14, 1, 0x66\n .byte 0x0f, 0x31\n pass").signal == SIGSEGV
+
+
 def test_rdtsc_in_ring_3_counts_up(run: Run) -> None:
     text = "_start: rdtsc\n mov esi, eax\n mov ecx, 100\n1: loop 1b\n rdtsc\n sub eax, esi\n jbe 2f\n pass\n2: ud2"
     assert run(text).passed
+
+
+LDT_CODE = """
+_start: mov eax, 123                    # modify_ldt: a code segment with base
+        mov ebx, 1
+        mov ecx, offset wanted
+        mov edx, 16
+        int 0x80
+        push 7
+        push offset inside - BASE
+        retf
+inside: {code}
+        .data
+wanted: .long 0, BASE, 0xFFFFF, 0x15    # 32 bits, code, limit in pages
+        .equ BASE, 0x1000
+"""
+
+
+def test_time_stamp_and_reports_in_a_code_segment_with_a_base(run: Run) -> None:
+    """Natively: RDTSC works in such a segment (LDT, base 0x1000), and then UD2 is SIGILL."""
+    result = run(LDT_CODE.format(code="rdtsc\n .byte 0x66, 0x0f, 0x31\n ud2"))
+    assert result.signal == SIGILL
+    assert "ud2" in result.deaths[0][3]

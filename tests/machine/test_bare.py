@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -312,3 +313,36 @@ def test_runs_repeat_by_seed(make: Make) -> None:
         clocks.append((bare.clock, bare.cpus[1].cpu.clock))
     assert clocks[0] == clocks[1]
     assert clocks[0] != clocks[2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mov eax, 0x100F00\n mov ebx, 0x200000\n jmp ebx",
+        TABLES + gate(6, "storm") + "storm: mov esp, 0x180000\n ud2",
+        "1: jmp 1b",
+        "mov dx, 0x3FD\n1: .rept 500\n in al, dx\n .endr\n jmp 1b",
+        "mov edi, offset 1f\n1: .rept 100\n mov byte ptr [edi], 0xC6\n .endr\n jmp 1b",
+    ],
+    ids=["zeros", "storm", "loop", "ports", "self-modifying"],
+)
+def test_seconds_are_looked_at_inside_a_turn(text: str) -> None:
+    """A gigabyte of zeros as code, traps without end, a device that is asked for ever, code that stores into itself."""
+    machine = Machine(1 << 30)
+    try:
+        bare = BareMachine(machine, assemble_text(text, LOAD))
+        began = time.monotonic()
+        assert bare.run(seconds=0.5) == LimitReached("0.5 seconds")
+        assert time.monotonic() - began < 3.5
+    finally:
+        machine.close()
+
+
+def test_a_sink_that_waits_for_the_host_can_end_with_the_run(make: Make) -> None:
+    def wait(_: bytes) -> None:
+        while True:
+            time.sleep(0.01)
+            bare.look()
+
+    bare = make("mov dx, 0x3F8\n1: out dx, al\n jmp 1b", sink=wait)
+    assert bare.run(seconds=0.2) == LimitReached("0.2 seconds")

@@ -6,6 +6,7 @@ import pytest
 
 from sandbox.engine.cpu import Cpu
 from sandbox.machine.system_access import ProcessorFault, SystemAccess
+from sandbox.x86.masks import CR0_PAGED, CR4_PAE
 from tests.machine.world import World
 
 
@@ -68,3 +69,13 @@ def test_addresses_wrap_at_4_gb(world: World) -> None:
     system = SystemAccess(world.memory, world.context)
     world.put(0, 2, 0xBEEF)
     assert system.read(0xFFFFFFFE, 4, "reading") == 0xBEEFFFFF
+
+
+def test_damaged_pdpte_is_a_page_fault(world: World) -> None:
+    """The walks that this machine makes see PDPTEs in memory; one that was damaged after its load is no assertion."""
+    state = world.context
+    world.put(0x20000, 8, 0x21000 | 1 | 1 << 40)
+    state.cr3, state.cr4, state.cr0 = 0x20000, CR4_PAE, CR0_PAGED
+    with pytest.raises(ProcessorFault) as caught:
+        SystemAccess(world.memory, state).read(0x1000, 4, "reading")
+    assert (caught.value.vector, caught.value.error_code) == (14, 9), "present and reserved (SDM 3A, 4.7)"

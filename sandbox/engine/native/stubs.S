@@ -16,7 +16,7 @@
         .set    SKIP,           48      # a breakpoint's address to pass once
         .set    FIRST,          56      # the block entered last: its linear address
         .set    END,            64      # and the address behind it
-        .set    FUEL,           72      # uncounted blocks left in this run, signed
+        .set    FUEL,           72      # uncounted blocks left in this run, signed; below 0 it ends at the next block
         .set    ENGINE,         80      # the engine's handle
         .set    RESTORE,        88      # uc_context_restore
         .set    START,          96      # uc_emu_start
@@ -39,9 +39,19 @@
 
         .set    FUEL_OF_A_RUN,  4096
 
+        .set    AT_CR0,         424     # in CPUX86State
+        .set    AT_CR3,         448
+        .set    AT_CR4,         456
+        .set    PG,             0x80000000
+        .set    CD_NW_PG,       0xE0000000
+        .set    PAE,            0x20
+        .set    PAE_PGE_PSE,    0xB0
+        .set    PDPTE_RESERVED, 0xFFFFFF00000001E6
+
         # the saved context: a header, then the engine's CPUX86State
         .set    STATE,          40
         .set    PC,             STATE + 128
+        .set    CODE_BASE,      STATE + 216
         .set    SOFTWARE,       STATE + 5388
         .set    DEBUG7,         STATE + 5456
         .set    BREAKPOINTS,    STATE + 5464
@@ -67,6 +77,8 @@ block:
         jb      3f
 1:      sub     qword ptr [rcx+BLOCKS], 1
         js      4f
+        cmp     qword ptr [rcx+FUEL], 0
+        jl      5f
         ret
 3:      add     qword ptr [rcx+STEPS], 1
         mov     [rcx+SKIP], rsi
@@ -108,7 +120,7 @@ interrupt:
 # int enter(pad): put the context into the engine, run, take the state back.  0: an exception was captured, and
 # nothing else is to be said.
 #
-# A page fault whose EIP is outside the block entered last was raised while a block was being translated: its EIP
+# A page fault whose CS:EIP is outside the block entered last was raised while a block was being translated: its EIP
 # need not be the instruction's.
 enter:
         push    rbx
@@ -156,6 +168,7 @@ enter:
         cmp     dword ptr [r12+SOFTWARE], 0
         jne     2f
         mov     rax, [r12+PC]
+        add     rax, [r12+CODE_BASE]
         cmp     rax, [rbx+FIRST]
         jb      4f
         cmp     rax, [rbx+END]
@@ -368,6 +381,86 @@ translated:
         ret
 
         .balign 16
+# cpu_x86_update_cr0, _cr3 and _cr4(env, value): where MOV CR loads the PDPTEs of PAE paging, a present one with a
+# reserved bit is #GP(0) at the instruction, and nothing has changed (SDM 3A, 4.4.1).  The engine loads none.
+load_cr0:
+        mov     rax, [rip+update_cr0]
+        mov     ecx, [rdi+AT_CR0]
+        xor     ecx, esi
+        test    ecx, CD_NW_PG
+        jz      9f
+        test    esi, PG
+        jz      9f
+        test    dword ptr [rdi+AT_CR4], PAE
+        jz      9f
+        mov     edx, [rdi+AT_CR3]
+        jmp     check_pdptes
+load_cr4:
+        mov     rax, [rip+update_cr4]
+        mov     ecx, [rdi+AT_CR4]
+        xor     ecx, esi
+        test    ecx, PAE_PGE_PSE
+        jz      9f
+        test    esi, PAE
+        jz      9f
+        test    dword ptr [rdi+AT_CR0], PG
+        jz      9f
+        mov     edx, [rdi+AT_CR3]
+        jmp     check_pdptes
+load_cr3:
+        mov     rax, [rip+update_cr3]
+        test    dword ptr [rdi+AT_CR0], PG
+        jz      9f
+        test    dword ptr [rdi+AT_CR4], PAE
+        jz      9f
+        mov     edx, esi
+check_pdptes:                           # edx: CR3, rax: where it goes on
+        cmp     qword ptr [rip+running], 0
+        je      9f
+        push    rbx
+        push    r12
+        push    r13
+        push    rax
+        push    rsi
+        mov     rbx, rdi
+        mov     r12d, edx
+        and     r12d, -32
+        lea     r13, [r12+32]
+1:      mov     rdi, [rip+running]
+        mov     rdi, [rdi+CPU]
+        mov     rsi, r12
+        call    [rip+load_quad]
+        test    al, 1
+        jz      2f
+        movabs  rcx, PDPTE_RESERVED
+        test    rax, rcx
+        jnz     3f
+2:      add     r12, 8
+        cmp     r12, r13
+        jb      1b
+3:      mov     rdi, rbx
+        pop     rsi
+        pop     rax
+        pop     r13
+        pop     r12
+        pop     rbx
+        jnz     4f                      # ZF is from the last entry's test, or set by the end of the loop
+9:      jmp     rax
+4:      mov     esi, 13
+        xor     edx, edx
+        jmp     [rip+raise_error]       # unwinds to the engine's loop
+
+        .balign 16
+# void tick(signal): time has passed on the host; the run that is going on ends at its next block.  The timer signals
+# the thread that runs the engine, so that no instruction that counts fuel is half done here.
+tick:
+        mov     rax, [rip+running]
+        test    rax, rax
+        jz      1f
+        mov     qword ptr [rax+FUEL], -1
+1:      ret
+
+        .balign 16
 # void fatal(signal): a worker's last signal.  Stop, so that the parent can read this process; it ends it.
 fatal:
         mov     [rip+fatal_signal], rdi
@@ -401,3 +494,7 @@ watch_page:             .quad 0
 stored_engine:          .quad 0
 stored_at:              .quad 0
 fatal_signal:           .quad 0
+update_cr0:             .quad 0
+update_cr3:             .quad 0
+update_cr4:             .quad 0
+load_quad:              .quad 0

@@ -52,6 +52,12 @@ class NothingAnswers:
     def check_limits(self) -> NoReturn:
         raise BootDriverFailed(f"{self._name}: {ENTRY} does not come back")
 
+    def check_time(self) -> None:
+        """Before boot is over no time counts."""
+
+    def paused(self, cpu: KernelCpu) -> None:
+        """It goes on: its blocks are what is limited."""
+
 
 def has_boot_init(data: bytes) -> bool:
     """The bytes of an object file name the function."""

@@ -8,13 +8,15 @@ from typing import Protocol
 
 from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BlocksSpent, Exit, Halt, Trap
+from sandbox.engine.exits import BlocksSpent, Exit, Halt, Paused, Trap
 from sandbox.kernel.arch.vmlinux import Routines
 from sandbox.x86.errors import SandboxError
 
 KERNEL_GATE = 0xF0
 CALL_BUDGET = 1 << 22
 """Blocks that a kernel routine may run; the longest copies a few pages."""
+CALLS_BETWEEN_LOOKS = 64
+"""Routines after which the host's time is looked at: a single system call may need very many."""
 CALL_DEPTH = 8
 WINDOW_BYTES = 128
 STACK_GAP = 64
@@ -76,6 +78,14 @@ class TrapHandler(Protocol):
 
     def check_limits(self) -> None:
         """Guest kernel code has run for a while."""
+        ...
+
+    def check_time(self) -> None:
+        """Only the host's time may end a routine here."""
+        ...
+
+    def paused(self, cpu: KernelCpu) -> None:
+        """A routine was paused with blocks left, and goes on afterwards."""
         ...
 
 
@@ -200,10 +210,20 @@ class KernelCpu:
         kstack, vcpu = self.kstack, self.vcpu
         outer = vcpu.context
         self.calls += 1
+        paused = 0
         try:
+            if not self.calls % CALLS_BETWEEN_LOOKS and self.current is not None:
+                self.traps.check_time()
             while True:
                 vcpu.context = context
-                exit_ = vcpu.run(self.traps.call_budget() if kstack.module_calls else CALL_BUDGET)
+                began = vcpu.clock
+                budget = self.traps.call_budget() if kstack.module_calls else CALL_BUDGET
+                exit_ = vcpu.run(max(0, budget - paused))
+                if type(exit_) is Paused:
+                    paused += vcpu.clock - began
+                    self.traps.paused(self)
+                    continue
+                paused = 0
                 if type(exit_) is Halt and (not kstack.module_calls or self._is_the_end(exit_)):
                     return
                 if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:

@@ -39,6 +39,8 @@ class KernelConfig:
     """Blocks after which the run is ended, 0 for none."""
     time_limit: float = 60.0
     """Seconds of host time after which the run is ended, 0 for none."""
+    limit_waits: bool = True
+    """Waiting for a person at the host's terminal counts for ``time_limit``, too."""
     direct_map: int = 800 * MEGABYTE
     devices: tuple[str, ...] = ()
     """Devices besides those of every PC: ``NAME`` or ``NAME@PHYSICAL``."""

@@ -37,6 +37,7 @@ from sandbox.kernel.abi.termios import (
 )
 from sandbox.kernel.drivers.chrdev import ByteOperations, CharDevice
 from sandbox.kernel.drivers.hostinput import InputEvents
+from sandbox.kernel.drivers.hostoutput import nobody_looks, write_all
 from sandbox.kernel.drivers.tty import SETS
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.task import Task
@@ -123,15 +124,14 @@ class CaptureSink:
 
 
 class HostSink:
-    """Output to a file descriptor of the host, unbuffered."""
+    """Output to a file descriptor of the host, unbuffered.  ``look`` is called while nobody takes it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self.look: Callable[[], None] = nobody_looks
 
     def __call__(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._descriptor, left) :]
+        write_all(self._descriptor, data, self.look)
 
 
 class Console(CharDevice):

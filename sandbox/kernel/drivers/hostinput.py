@@ -20,13 +20,12 @@ import time
 
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.base.wait import WaitQueue
+from sandbox.kernel.drivers.hostoutput import LOOK_SECONDS
 from sandbox.kernel.drivers.hostterm import HostTerminal
 from sandbox.kernel.drivers.tty import Tty
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.task import Task
 
-LOOK_SECONDS = 0.1
-"""How long a wait for the host goes on before limits and interrupts are looked at."""
 POLL_SECONDS = 0.02
 GRACE = 10_000_000
 """Blocks that other tasks may run before the machine waits for its standard input."""

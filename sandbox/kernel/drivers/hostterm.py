@@ -9,8 +9,11 @@ import os
 import signal
 import struct
 import termios
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+
+from sandbox.kernel.drivers.hostoutput import nobody_looks, write_all
 
 IFLAG, OFLAG, CFLAG, LFLAG, ISPEED, OSPEED, CC = range(7)
 
@@ -25,6 +28,8 @@ class HostTerminal:
         self.descriptor = descriptor
         self._saved: list[Any] | None = None
         self._output: int | None = None
+        self.look: Callable[[], None] = nobody_looks
+        """Called while the terminal takes no output, as after Ctrl-S."""
 
     def settings(self) -> list[Any]:
         """What termios.tcgetattr tells of it as it was found."""
@@ -40,10 +45,8 @@ class HostTerminal:
         return rows or 24, columns or 80, width, height
 
     def write(self, data: bytes) -> None:
-        """All of it.  Raises OSError."""
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self.descriptor, left) :]
+        """All of it.  Raises OSError, and what ``look`` raises."""
+        write_all(self.descriptor, data, self.look)
 
     def enter(self) -> None:
         """Go into raw mode: every byte typed comes to us at once, and only to us."""

@@ -16,18 +16,16 @@ def fatal_report(kernel: Kernel, symbols: Symbols, task: Task, trap: Trap) -> st
     from sandbox.x86.vectors import Vector
 
     assert task.mm is not None
-    lines = []
+    lines, at = [], task.context.code_address(trap.eip)
     if trap.vector == 14:
         lines.append(
             f"page fault at {trap.address:#010x}: {PageFaultCode(trap.error_code).describe()}, "
-            f"eip {trap.eip:#010x}{symbols.user_symbol(task, trap.eip)}"
+            f"eip {trap.eip:#010x}{symbols.user_symbol(task, at)}"
         )
     else:
         name = Vector(trap.vector).name if trap.vector < 32 else f"vector {trap.vector}"
-        lines.append(
-            f"{name} (error code {trap.error_code:#x}) at eip {trap.eip:#010x}{symbols.user_symbol(task, trap.eip)}"
-        )
-    code = kernel.peek.peek(task.mm, trap.eip, 15)
+        lines.append(f"{name} (error code {trap.error_code:#x}) at eip {trap.eip:#010x}{symbols.user_symbol(task, at)}")
+    code = kernel.peek.peek(task.mm, at, 15)
     if code:
         try:
             instruction = disassemble(code, trap.eip, 1)[0]

@@ -101,8 +101,8 @@ class UserAccess:
         Raises KernelError: EFAULT, or ENAMETOOLONG when there is no NUL in the limit.
         """
         found, ended = self._strncpy(task, address, limit)
-        if not ended:
-            raise KernelError(ENAMETOOLONG)
+        if not ended:  # short of the limit, the kernel's addresses begin
+            raise KernelError(EFAULT if len(found) < limit else ENAMETOOLONG)
         return found
 
     def get_long_string(self, task: Process, address: int, limit: int) -> bytes | None:

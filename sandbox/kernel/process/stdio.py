@@ -6,7 +6,15 @@ import termios
 
 from sandbox.kernel.abi.flags import O_RDONLY, O_RDWR, O_WRONLY
 from sandbox.kernel.abi.termios import Termios
-from sandbox.kernel.drivers.console import Console, ConsoleOperations, Sink, Source, Terminals, standard_streams
+from sandbox.kernel.drivers.console import (
+    Console,
+    ConsoleOperations,
+    HostSink,
+    Sink,
+    Source,
+    Terminals,
+    standard_streams,
+)
 from sandbox.kernel.drivers.controlling import ControllingTty
 from sandbox.kernel.drivers.hostinput import InputEvents, TerminalEvents
 from sandbox.kernel.drivers.hostterm import HostTerminal
@@ -27,6 +35,9 @@ def open_streams(
     kernel: Kernel, source: Source, output: Sink, error: Sink, terminals: Terminals, terminal: HostTerminal | None
 ) -> FdTable:
     """Standard streams on the host's, as the first process has them; ``terminals`` as for ``standard_streams``."""
+    for each in (output, error, terminal):
+        if isinstance(each, HostSink | HostTerminal):
+            each.look = kernel.sched.check_host
     streams = standard_streams(ConsoleOperations(kernel.memory, kernel.uaccess), source, output, error, terminals)
     return connect(kernel, streams, terminal)
 

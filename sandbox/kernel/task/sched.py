@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from greenlet import getcurrent, greenlet
 
+from sandbox.engine.ticks import ticking
 from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.config import KernelConfig
@@ -95,6 +96,8 @@ class Scheduler:
         self._hub: greenlet | None = None
         self._turn_left = 0
         self._started = 0.0
+        self._over = False
+        """The time limit has been reported."""
         self._engine_run = FIRST_ENGINE_RUN
         self.interrupted = False
         self.switches = 0
@@ -117,10 +120,15 @@ class Scheduler:
         self._hub = getcurrent()
         if not self._started:
             self._started = time.monotonic()
+        with ticking():
+            self._give_turns(finished)
+
+    def _give_turns(self, finished: Callable[[], bool]) -> None:
         smp, board, queues = self._smp, self._board, self._queues
         while not finished():
             if board.asked:
                 self.do_irq()
+            self.check_time()
             ready = [cpu for cpu in smp.cpus if cpu.current is not None or queues[cpu.index].tasks]
             if not ready:
                 if self.host is None or not self.host.idle():
@@ -335,8 +343,8 @@ class Scheduler:
             self.tick(task, blocks)
 
     def adapt(self, blocks: int, seconds: float) -> None:
-        """A run used its whole budget: aim the next at 20 ms.  This has no effect that a guest can see."""
-        if blocks >= 10_000 and seconds > 0:
+        """A run used its whole budget or was paused: aim the next at 20 ms.  No guest can see an effect of this."""
+        if seconds > 0 and (blocks >= 10_000 or seconds > ENGINE_RUN_SECONDS):
             aim = int(blocks * ENGINE_RUN_SECONDS / seconds)
             self._engine_run = max(10_000, min(LONGEST_ENGINE_RUN, aim, blocks * 4))
 
@@ -374,15 +382,22 @@ class Scheduler:
         )
 
     def pass_time(self, blocks: int, waited: float = 0.0) -> None:
-        """All tasks slept for so many blocks; ``waited`` seconds of host time do not count for the limit."""
+        """All tasks slept for so many blocks, while a person was waited for ``waited`` seconds of host time."""
         self._clock.passed(blocks)
-        self._started += waited
+        if not self._config.limit_waits:
+            self._started += waited
         self._check_limits()
         self._wake_sleepers()
 
     def check_limits(self) -> None:
         """For who waits for the host.  Raises Interrupted and LimitReached."""
         self._check_limits()
+
+    def check_host(self) -> None:
+        """For who waits for the host to take output, in whatever call.  Raises Interrupted and LimitReached."""
+        if self.interrupted:
+            raise Interrupted("interrupted")
+        self.check_time()
 
     def _check_limits(self) -> None:
         config = self._config
@@ -394,8 +409,14 @@ class Scheduler:
             raise Interrupted("interrupted")
         if config.block_limit and self._clock.blocks >= config.block_limit:
             raise LimitReached(f"limit reached: {config.block_limit} blocks", self.where())
-        if config.time_limit and time.monotonic() - self._started > config.time_limit:
-            raise LimitReached(f"limit reached: {config.time_limit:g} s of host time", self.where())
+        self.check_time()
+
+    def check_time(self) -> None:
+        """Raises LimitReached when the time limit is over, but once only: what is left behind must be put in order."""
+        limit = self._config.time_limit
+        if limit and self._started and not self._over and time.monotonic() - self._started > limit:
+            self._over = True
+            raise LimitReached(f"limit reached: {limit:g} s of host time", self.where())
 
 
 def _waiting(task: Task) -> str:

@@ -66,6 +66,7 @@ def test_nothing_taken(tmp_path: Path) -> None:
         ("return *(u32 *)0xF0000000;", "stopped at"),
         ("return nr_free_pages();", "needs a kernel"),
         ("for (;;) ;", "does not come back"),
+        ("volatile int n = 0; for (;;) if (n) n = 1;", "does not come back"),
     ],
 )
 def test_what_goes_wrong_is_the_drivers(tmp_path: Path, body: str, why: str) -> None:

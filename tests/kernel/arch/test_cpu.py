@@ -159,6 +159,25 @@ def test_endless_nesting_is_noticed(loaded: Loaded) -> None:
     assert cpu.kstack.depth == 0
 
 
+def test_a_routine_may_fall_through_as_often_as_it_wants(loaded: Loaded) -> None:
+    """``strncpy_from_user`` passes a JZ that is not taken for each byte; 100,000 are more than a run's fuel."""
+    size = 100_000
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+    assert loaded.kernel.mmap.do_mmap(loaded.task, 0x60000000, 1 << 17, 3, flags, None, 0) == 0x60000000
+    assert loaded.kernel.uaccess.copy_to_user(loaded.task, 0x60000000, b"n" * size + b"\0") == 0
+    buffer = loaded.kernel.vmalloc.vmalloc(1 << 17)
+    routine = loaded.kernel.routines.strncpy_from_user
+    assert loaded.cpu.call(routine, ecx=1 << 17, esi=0x60000000, edi=buffer) == size
+
+
+def test_a_routine_that_never_returns_is_lost(loaded: Loaded) -> None:
+    """Each byte that REP STOSB stores is a block, and these are more than any routine may run."""
+    buffer = loaded.kernel.vmalloc.vmalloc(5 << 20)
+    with pytest.raises(RoutineLost, match="4194304 blocks"):
+        loaded.cpu.call(loaded.kernel.routines.clear_user, ecx=5 << 20, edi=buffer)
+    assert loaded.cpu.kstack.depth == 0
+
+
 def test_interrupt_leaves_the_other_cpu_as_it_was(session: MakeSession) -> None:
     kernel = session("_start: pass", cpus=2).kernel
     other = kernel.cpus[1]

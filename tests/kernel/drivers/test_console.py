@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 
@@ -95,3 +96,21 @@ def test_memory_devices() -> None:
     assert devices[b"urandom"].read_bytes(16) == same[b"urandom"].read_bytes(16) != other[b"urandom"].read_bytes(16)
     assert null.stat().rdev == 0x103
     null.truncate(0)
+
+
+def test_output_that_nobody_takes_is_looked_after() -> None:
+    """A pipe that is full and not read: ``look`` is asked, and what it raises ends the wait."""
+    reading, writing = os.pipe()
+    sink, looks = HostSink(writing), []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            raise TimeoutError
+
+    sink.look = look
+    with pytest.raises(TimeoutError):
+        sink(bytes(1 << 20))
+    assert len(os.read(reading, 1 << 20)) == fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    os.close(reading)
+    os.close(writing)

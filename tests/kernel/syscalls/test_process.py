@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from tests.conftest import Run
 from tests.kernel.calls import results
 
-EPERM, ESRCH, ECHILD, EFAULT, EINVAL = -1, -3, -10, -14, -22
+EPERM, ESRCH, E2BIG, ECHILD, EFAULT, EINVAL, ENAMETOOLONG = -1, -3, -7, -10, -14, -22, -36
 
 
 def test_identity(run: Run) -> None:
@@ -87,3 +89,67 @@ def test_uname_and_limits(run: Run) -> None:
     assert buf[:6] == b"Linux\0"
     assert buf[260:265] == b"i686\0"
     assert struct.unpack_from("<I", buf, 400) == (8 << 20,)
+
+
+PATH_CALLS = [
+    ("access", "offset big", 0), ("open", "offset big", 0, 0), ("stat64", "offset big", "offset buf"),
+    ("chdir", "offset big"), ("unlink", "offset big"), ("rename", "offset big", "offset x"), ("mkdir", "offset big", 0),
+    ("readlink", "offset big", "offset buf", 9), ("link", "offset big", "offset x"), ("truncate", "offset big", 0),
+    ("execve", "offset big", 0, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [4096, 5000, 100_000])
+def test_paths_without_nul_in_4096_bytes(run: Run, size: int) -> None:
+    """Natively (gcc -m32): ENAMETOOLONG from each of them, however long."""
+    got, _ = results(run, PATH_CALLS, f"big: .fill {size}, 1, 'a'\n .byte 0\nx: .asciz \"x\"")
+    assert got == [ENAMETOOLONG] * len(PATH_CALLS)
+
+
+def test_path_that_runs_into_a_missing_page(run: Run) -> None:
+    """Natively: EFAULT after less than 4,096 bytes, ENAMETOOLONG after more."""
+    calls = [
+        ("mmap2", 0x60000000, 0x3000, 3, 0x32, -1, 0), ("open", "offset one", 0, 0), ("read", "r1", "r0", 0x2000),
+        ("munmap", 0x60002000, 0x1000),
+        ("access", 0x60001001, 0), ("access", 0x60001000, 0), ("access", 0x60000000, 0),
+    ]  # fmt: skip
+    got, _ = results(run, calls, 'one: .asciz "/one"', files={"/one": b"b" * 0x2000})
+    assert got[3:] == [0, EFAULT, ENAMETOOLONG, ENAMETOOLONG]
+
+
+LONG_ARGUMENT = """
+_start: cmp dword ptr [esp], 2
+        je 2f
+        mov eax, 11                     # execve
+        mov ebx, offset path
+        mov ecx, offset list
+        xor edx, edx
+        int 0x80
+        neg eax
+        mov ebx, eax
+        mov eax, 1                      # exit
+        int 0x80
+2:      mov edi, [esp+8]
+        xor eax, eax
+        or ecx, -1
+        repne scasb                     # edi is behind the NUL
+        neg ecx
+        sub ecx, 2
+        cmp ecx, {size}
+        jne 3f
+        mov ebx, 77
+        mov eax, 1
+        int 0x80
+3:      ud2
+        .data
+path:   .asciz "/proc/self/exe"
+list:   .long path, big, 0
+big:    .fill {size}, 1, 'n'
+        .byte 0
+"""
+
+
+@pytest.mark.parametrize(("size", "status"), [(4095, 77), (4096, 77), (6000, 77), (100_000, 77), (131_072, -E2BIG)])
+def test_execve_with_one_long_argument(run: Run, size: int, status: int) -> None:
+    """execve(2): up to 128 KB with the NUL (MAX_ARG_STRLEN), then E2BIG; tried natively."""
+    assert run(LONG_ARGUMENT.format(size=size)).status == status

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from sandbox.debug.monitor import Stepper
 from sandbox.kernel.base.events import PageFault, SystemCall, TaskSwitch
 from sandbox.machine.events import Event
 from tests.conftest import MakeSession, Run
@@ -173,3 +176,63 @@ child:  jmp child
     result = run(text, quantum=20_000, block_limit=10_000_000)
     assert result.passed, result.headline()
     assert result.summary.switches > 20
+
+
+# -- the time limit holds everywhere ---------------------------------------------------------------------------------
+
+ZEROS = """
+_start: mov eax, 192                    # mmap2, a gigabyte that is never run twice
+        xor ebx, ebx
+        mov ecx, 0x40000000
+        mov edx, 7
+        mov esi, 0x4022
+        or edi, -1
+        xor ebp, ebp
+        int 0x80
+        jmp eax
+"""
+ONE_LONG_CALL = """
+_start: sys open, "offset zero", 0
+        mov ebx, eax
+        mov edi, offset vectors
+        mov ecx, 1024
+1:      mov dword ptr [edi], offset room
+        mov dword ptr [edi+4], 0x400000
+        add edi, 8
+        loop 1b
+        mov eax, 145                    # readv: 4 GB into the same 4 MB
+        mov ecx, offset vectors
+        mov edx, 1024
+        int 0x80
+        pass
+        .data
+zero:   .asciz "/dev/zero"
+        .bss
+        .balign 4096
+vectors: .skip 8192
+room:   .skip 0x400000
+"""
+STORM = "_start: mov eax, 20\n int 0x80\n jmp _start"
+FAST_THEN_SLOW = """
+_start: mov ecx, 30000000
+1:      loop 1b
+2:      .rept 400
+        rdtsc
+        .endr
+        jmp 2b
+"""
+
+
+@pytest.mark.parametrize("text", [ZEROS, ONE_LONG_CALL, STORM, FAST_THEN_SLOW])
+@pytest.mark.parametrize("steps", [None, 1 << 40])
+def test_time_limit_holds_wherever_the_time_goes(session: MakeSession, text: str, steps: int | None) -> None:
+    """In code that is never run twice, inside one call, between calls, and while a debugger counts steps."""
+    made = session(text, ram=2 << 30, time_limit=0.5)
+    if steps is not None:
+        monitor = Stepper()
+        monitor.steps = steps
+        made.system.traps.monitor = monitor
+    began = time.monotonic()
+    result = made.finish()
+    assert result.error == "limit reached: 0.5 s of host time"
+    assert time.monotonic() - began < 3.5
