@@ -86,7 +86,7 @@ def on_disk(path: Path) -> bool:
 def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     """Find and load an image.
 
-    Raises NoSuchImage, ManifestError, AssemblyError, ToolMissing.
+    Raises NoSuchImage, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
     """
     path = Path(image)
     if on_disk(path) and path.is_dir():
@@ -113,19 +113,13 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
 
 
 def _from_source(path: Path, arguments: Sequence[str]) -> Target:
-    """A source that defines ``init_module`` is a module's, any other one a program's."""
-    from sandbox.image.assemble import assemble_source
-    from sandbox.image.relocatable import relocatable
+    """What a source is follows from the names that it defines."""
+    from sandbox.image.hosted import build_source
 
     with tempfile.TemporaryDirectory() as folder:
-        built = Path(folder) / path.stem
-        assemble_source(path, built, "module")
-        data = built.read_bytes()
-        entry = relocatable(data, path.name).symbol("init_module")
-        if entry is not None and not entry.undefined:
-            return Target(path.stem, "module", data, list(arguments))
-        assemble_source(path, built)
-        return Target(path.stem, "program", built.read_bytes(), list(arguments))
+        built = Path(folder) / "image"
+        kind = build_source(path, built)
+        return Target(path.stem, kind, built.read_bytes(), list(arguments))
 
 
 def module_file(image: str | Path, options: Sequence[str] = ()) -> ModuleFile:
