@@ -47,18 +47,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(what: str) -> tuple[str, str]:
-    """The text, and its name for messages.  Raises ConfigurationError."""
+    """The text, and its name for messages.  Raises ConfigurationError and UnusableFile."""
+    from sandbox.image.files import read_text
+    from sandbox.runner.target import on_disk
     from sandbox.x86.errors import ConfigurationError
 
     try:
         if what == "-":
             return sys.stdin.buffer.read().decode(), "stdin"
-        if "\n" not in what and len(what) < 256 and Path(what).is_file():
-            return Path(what).read_text("utf-8"), what
+        if "\n" not in what and on_disk(Path(what)) and not Path(what).is_dir():
+            return read_text(what), what
     except OSError as error:
-        raise ConfigurationError(f"{what}: {error.strerror}") from error
+        raise ConfigurationError(f"stdin: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{what}: not a text: {error.reason} at byte {error.start}") from error
+        raise ConfigurationError(f"stdin: not a text: {error.reason} at byte {error.start}") from error
     return what, "snippet"
 
 

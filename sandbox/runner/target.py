@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.image.elf import is_elf, is_relocatable
+from sandbox.image.files import TEXT_LIMIT, read_file
 from sandbox.image.manifest import Manifest, ManifestError, load
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.x86.errors import SandboxError
@@ -86,7 +87,7 @@ def on_disk(path: Path) -> bool:
 def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     """Find and load an image.
 
-    Raises NoSuchImage, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
+    Raises NoSuchImage, UnusableFile, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
     """
     path = Path(image)
     if on_disk(path) and path.is_dir():
@@ -98,10 +99,7 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
         return _from_manifest(load(path), arguments)
     if path.suffix in SOURCE_SUFFIXES:
         return _from_source(path, arguments)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise NoSuchImage(f"{image}: {error.strerror}") from error
+    data = read_file(path)
     if is_relocatable(data):
         return Target(path.stem, "module", data, list(arguments))
     if is_elf(data):
@@ -116,6 +114,7 @@ def _from_source(path: Path, arguments: Sequence[str]) -> Target:
     """What a source is follows from the names that it defines."""
     from sandbox.image.hosted import build_source
 
+    read_file(path, TEXT_LIMIT)
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "image"
         kind = build_source(path, built)
@@ -137,7 +136,7 @@ def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
     return Target(
         manifest.name,
         manifest.kind,
-        manifest.image.read_bytes(),
+        read_file(manifest.image),
         [*manifest.arguments, *arguments],
         manifest,
         modules,
