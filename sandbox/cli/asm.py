@@ -17,7 +17,7 @@ def add_parser(commands: Any, title: str) -> None:
         "what", metavar="TEXT|FILE|-", help="such as 'mov eax, 1; int 0x80', a file, or - for the input"
     )
     add_listing_options(parser)
-    parser.add_argument("-o", metavar="FILE", dest="out", type=Path, help="write the bytes there, print no listing")
+    parser.add_argument("-o", metavar="FILE", dest="out", type=Path, help="write the bytes there, - for the output")
     parser.add_argument("--gnu", action="store_true", help="by GNU as: all that it knows, labels and directives too")
     parser.set_defaults(run=run)
 
@@ -36,6 +36,9 @@ def run(options: argparse.Namespace) -> int:
         data = b"".join(raw for _, raw in assemble_lines(text, address, name=name))
     if not data:
         raise ConfigurationError(f"{name}:1: no instruction in it")
+    if options.out == Path("-"):
+        sys.stdout.buffer.write(data)
+        return 0
     if options.out is not None:
         try:
             options.out.write_bytes(data)

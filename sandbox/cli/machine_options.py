@@ -29,7 +29,8 @@ def split_guest_words(parser: argparse.ArgumentParser, words: list[str]) -> tupl
     while at < len(words):
         word = words[at]
         if word == "--":
-            return words[:at], words[at + 1 :]
+            # Before the image it keeps that from being taken for an option.
+            return (words[:at], words[at + 1 :]) if image_seen else (words[: at + 2], words[at + 2 :])
         action = known.get(word.split("=")[0])
         if action is not None:
             at += 1 if "=" in word or action.nargs == 0 else 2

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sandbox.runner.target import Target
     from sandbox.suite.check import Verdict
 
+PR_SET_PDEATHSIG = 1
+
 
 def add_parser(commands: Any, title: str) -> None:
     parser = commands.add_parser(
@@ -70,9 +72,16 @@ def _checked(targets: list[Target], broken: bool, jobs: int) -> Iterator[tuple[T
         return
     from concurrent.futures import ProcessPoolExecutor
 
-    # An interrupt ends the processes at once; this one says so.
-    with ProcessPoolExecutor(jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_begin_worker) as pool:
         yield from zip((each[0] for each in work), pool.map(_check, work), strict=True)
+
+
+def _begin_worker() -> None:
+    """Ctrl-C is for the process that prints; the others end what they are at, and do not outlive it."""
+    import ctypes
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _check(work: tuple[Target, str, bool]) -> list[Verdict]:
@@ -89,11 +98,11 @@ def _check(work: tuple[Target, str, bool]) -> list[Verdict]:
 
 def _manifests(paths: list[str]) -> list[Manifest]:
     from sandbox.image.manifest import load
-    from sandbox.runner.target import NoSuchImage, on_disk
+    from sandbox.runner.target import NoSuchImage, in_collection, on_disk
 
     found = []
     for each in paths or ["images"]:
-        path = Path(each)
+        path = in_collection(Path(each))
         if not on_disk(path):
             raise NoSuchImage(f"{each}: no manifest there")
         if path.is_dir():

@@ -84,16 +84,26 @@ def on_disk(path: Path) -> bool:
         return False
 
 
+def in_collection(path: Path) -> Path:
+    """``images`` and ``images/NAME`` mean the collection from any folder that has no such file itself."""
+    from sandbox.image.build import IMAGES
+
+    if on_disk(path) or path.parts[:1] != (IMAGES.name,):
+        return path
+    return IMAGES.parent / path
+
+
 def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     """Find and load an image.
 
     Raises NoSuchImage, UnusableFile, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
     """
-    path = Path(image)
-    if on_disk(path) and path.is_dir():
+    path = in_collection(Path(image))
+    folder = on_disk(path) and path.is_dir()
+    if folder:
         path = path / "manifest.toml"
     if not on_disk(path):
-        what = "a folder without a manifest.toml" if path != Path(image) else "no such file"
+        what = "a folder without a manifest.toml" if folder else "no such file"
         raise NoSuchImage(f"{image}: {what}", _suggest(str(image)))
     if path.suffix == ".toml":
         return _from_manifest(load(path), arguments)
@@ -146,7 +156,8 @@ def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
 def _suggest(image: str) -> str:
     import difflib
 
-    folder = Path("images")
-    names = [path.parent.name for path in folder.glob("*/manifest.toml")]
+    from sandbox.image.build import IMAGES
+
+    names = [path.parent.name for path in IMAGES.glob("*/manifest.toml")]
     close = difflib.get_close_matches(image.rstrip("/").split("/")[-1], names, 3)
     return "did you mean " + " or ".join(f"images/{name}" for name in close) + "?" if close else ""
