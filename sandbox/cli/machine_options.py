@@ -68,7 +68,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--break", dest="switches", action="append", default=[], metavar="SWITCH",
         choices=sorted({*SWITCHES, *BARE_SWITCHES}),
-        help="leave out one step of the kernel on purpose: " + ", ".join(sorted(SWITCHES)),
+        help=f"leave out one step on purpose, of the kernel: {', '.join(sorted(SWITCHES))}; "
+        f"under a ROM, of the machine: {', '.join(sorted(BARE_SWITCHES))}",
     )  # fmt: skip
     group.add_argument("--root", type=Path, metavar="DIR", help="host directory that the program sees as /")
     group.add_argument(
