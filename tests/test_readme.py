@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/pages.md", "docs/areas.md", "docs/modules.md")
+PAGES = ("README.md", "docs/index.md", "docs/pages.md", "docs/areas.md", "docs/modules.md")
+PAGES_WITH_ONE = ("docs/debug.md", "docs/run.md")
 HERE = re.compile(r"\$ cat > (\S+) <<'END'\n(.*?)\nEND\n", re.S)
 
 
@@ -26,7 +29,7 @@ def shown(page: str) -> list[tuple[str, str, list[tuple[str, str]]]]:
     return found
 
 
-SHOWN = [(page, *example) for page in PAGES for example in shown(page)]
+SHOWN = [(page, *example) for page in (*PAGES, *PAGES_WITH_ONE) for example in shown(page)]
 
 
 @pytest.mark.parametrize(("page", "command", "output", "files"), SHOWN, ids=[f"{each[0]}: {each[1]}" for each in SHOWN])
@@ -37,7 +40,7 @@ def test_what_is_shown_is_true(
         (tmp_path / name).write_text(text + "\n")
     (tmp_path / "images").symlink_to(ROOT / "images")
     done = subprocess.run(
-        [sys.executable, "-m", "sandbox", *command.split()],
+        [sys.executable, "-m", "sandbox", *shlex.split(command)],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -53,3 +56,39 @@ def test_what_is_shown_is_true(
 @pytest.mark.parametrize("page", PAGES)
 def test_there_is_something_to_see(page: str) -> None:
     assert len(shown(page)) >= 2
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_ONE)
+def test_there_is_one_thing_to_see(page: str) -> None:
+    assert shown(page)
+
+
+@pytest.mark.skipif(not shutil.which("nasm"), reason="nasm is not installed")
+def test_the_first_rom_of_the_page_on_machines_runs(tmp_path: Path) -> None:
+    """The whole block, by a shell."""
+    block = next(
+        each
+        for each in re.findall(r"```console\n(.*?)```", (ROOT / "docs/machine.md").read_text(), re.S)
+        if "END" in each
+    )
+    lines = block.replace("\n$ ", "\n").removeprefix("$ ").rstrip("\n").split("\n")
+    script = "\n".join(lines[:-1]).replace("sandbox run", f"'{sys.executable}' -m sandbox run")
+    done = subprocess.run(
+        ["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, lines[-1] + "\n"), done.stderr
+
+
+IMAGES = {path.parent.name for path in (ROOT / "images").glob("*/manifest.toml")}
+
+
+@pytest.mark.parametrize("page", ["docs/posts.md", "docs/lessons.md"])
+def test_tables_name_what_is_there(page: str) -> None:
+    """Images, and files of the kernel, in the rows that link lessons and posts to them."""
+    text = (ROOT / page).read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    named = {word for row in rows for word in re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)*)`", row)}
+    assert named - IMAGES <= {"memexclude", "struct"}, "no such image"
+    for path in re.findall(r"`([a-z]+/[a-z_0-9/]+\.py)`", text):
+        assert (ROOT / "sandbox" / path).exists() or (ROOT / "sandbox/kernel" / path).exists(), path

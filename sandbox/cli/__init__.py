@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from sandbox.cli import streams
+from sandbox.cli.streams import BAD_INPUT
 from sandbox.x86.errors import SandboxError
 
 VERBS = {
@@ -25,7 +27,6 @@ VERBS = {
     "disasm": "disassemble a file or bytes",
     "doctor": "check the engine, the tools and this host",
 }
-BAD_INPUT = 2
 OUR_FAULT = 3
 COLLECT_AFTER = 50_000
 """New objects between looks for garbage: the first tens of thousands, modules and the machine, stay to the end."""
@@ -33,13 +34,32 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status: 0 passed, 1 the guest failed, 2 bad input, 3 our fault."""
+    """Run one command; its exit status: 0 passed, 1 the guest failed, 2 bad input, 3 our fault, 130
+    interrupted."""
     gc.set_threshold(COLLECT_AFTER)
+    streams.open_standard()
     try:
-        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
-        status = int(options.run(options))
-        sys.stdout.flush()
-        return status
+        try:
+            status = _guarded(list(sys.argv[1:] if arguments is None else arguments))
+        except SystemExit:  # argparse's, which has printed something
+            streams.flush()
+            raise
+        return status if streams.flush() else status or BAD_INPUT
+    except streams.OutputLost as error:
+        streams.discard(error.descriptor)
+        print(f"sandbox: {error}: what was to be printed is lost", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        # Whoever read has had enough.
+        streams.discard(1)
+        return 0
+
+
+def _guarded(arguments: list[str]) -> int:
+    """Run one command and tell of errors in a line."""
+    try:
+        options = _parse(arguments)
+        return int(options.run(options))
     except SandboxError as error:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
@@ -47,10 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.detail:
             print(error.detail, file=sys.stderr)
         return error.exit_status
-    except BrokenPipeError:
-        # Whoever read has had enough; what is still buffered must not fail again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    except (BrokenPipeError, streams.OutputLost):
+        raise
     except KeyboardInterrupt:
         print("sandbox: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -17,7 +17,7 @@ def add_parser(commands: Any, title: str) -> None:
         "what", metavar="TEXT|FILE|-", help="such as 'mov eax, 1; int 0x80', a file, or - for the input"
     )
     add_listing_options(parser)
-    parser.add_argument("-o", metavar="FILE", dest="out", type=Path, help="write the bytes there, print no listing")
+    parser.add_argument("-o", metavar="FILE", dest="out", type=Path, help="write the bytes there, - for the output")
     parser.add_argument("--gnu", action="store_true", help="by GNU as: all that it knows, labels and directives too")
     parser.set_defaults(run=run)
 
@@ -36,6 +36,9 @@ def run(options: argparse.Namespace) -> int:
         data = b"".join(raw for _, raw in assemble_lines(text, address, name=name))
     if not data:
         raise ConfigurationError(f"{name}:1: no instruction in it")
+    if options.out == Path("-"):
+        sys.stdout.buffer.write(data)
+        return 0
     if options.out is not None:
         try:
             options.out.write_bytes(data)
@@ -47,18 +50,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(what: str) -> tuple[str, str]:
-    """The text, and its name for messages.  Raises ConfigurationError."""
+    """The text, and its name for messages.  Raises ConfigurationError and UnusableFile."""
+    from sandbox.image.files import read_text
+    from sandbox.runner.target import on_disk
     from sandbox.x86.errors import ConfigurationError
 
     try:
         if what == "-":
             return sys.stdin.buffer.read().decode(), "stdin"
-        if "\n" not in what and len(what) < 256 and Path(what).is_file():
-            return Path(what).read_text("utf-8"), what
+        if "\n" not in what and on_disk(Path(what)) and not Path(what).is_dir():
+            return read_text(what), what
     except OSError as error:
-        raise ConfigurationError(f"{what}: {error.strerror}") from error
+        raise ConfigurationError(f"stdin: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{what}: not a text: {error.reason} at byte {error.start}") from error
+        raise ConfigurationError(f"stdin: not a text: {error.reason} at byte {error.start}") from error
     return what, "snippet"
 
 

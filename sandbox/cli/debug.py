@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.cli.machine_options import add_guest_arguments, add_machine_options, machine_config
+from sandbox.cli.streams import BAD_INPUT, tell_lost
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -26,6 +27,7 @@ def add_parser(commands: Any, title: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from sandbox.debug.debugger import Debugger
+    from sandbox.image.files import read_text
     from sandbox.kernel.drivers.console import HostSink
     from sandbox.runner.run import Session
     from sandbox.runner.session import Streams
@@ -34,10 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
     lines: Iterator[str]
     if options.script is not None:
-        try:
-            lines = iter(options.script.read_text().splitlines())
-        except OSError as error:
-            raise ConfigurationError(f"{options.script}: {error.strerror}") from error
+        lines = iter(read_text(options.script).splitlines())
     elif options.commands:
         lines = iter(options.commands)
     else:
@@ -54,11 +53,13 @@ def run(options: argparse.Namespace) -> int:
         result = Debugger(session, lines, lambda line: print(line, flush=True)).obey()
     if result is not None:
         print(result.headline())
-    return 0
+    return BAD_INPUT if tell_lost((streams.stdout, streams.stderr)) else 0
 
 
 def _ask() -> Iterator[str]:
-    """Lines from the terminal; an empty one repeats the last command."""
+    """Lines from the terminal; an empty one repeats the last command.  Raises ConfigurationError."""
+    from sandbox.x86.errors import ConfigurationError
+
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401
     last = ""
@@ -68,5 +69,7 @@ def _ask() -> Iterator[str]:
             line = input(prompt)
         except EOFError:
             return
+        except OSError as error:
+            raise ConfigurationError(f"standard input: {error.strerror}") from error
         last = line if line.strip() else last
         yield last

@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _read(what: str) -> tuple[bytes, str, int]:
     """Bytes, their name for messages, and their own address.  Raises what cannot be read."""
+    from sandbox.image.files import read_file
     from sandbox.runner.target import NoSuchImage, resolve
 
     path = Path(what)
@@ -41,10 +42,7 @@ def _read(what: str) -> tuple[bytes, str, int]:
             target = resolve(path)
             load = target.manifest.load if target.manifest is not None and target.kind == "rom" else 0
             return target.data, target.name, load
-        try:
-            return path.read_bytes(), path.name, 0
-        except OSError as error:
-            raise NoSuchImage(f"{what}: {error.strerror}") from error
+        return read_file(path), path.name, 0
     try:
         return bytes.fromhex(what.replace("0x", "").replace(",", " ")), "these bytes", 0
     except ValueError:

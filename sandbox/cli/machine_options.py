@@ -29,7 +29,8 @@ def split_guest_words(parser: argparse.ArgumentParser, words: list[str]) -> tupl
     while at < len(words):
         word = words[at]
         if word == "--":
-            return words[:at], words[at + 1 :]
+            # Before the image it keeps that from being taken for an option.
+            return (words[:at], words[at + 1 :]) if image_seen else (words[: at + 2], words[at + 2 :])
         action = known.get(word.split("=")[0])
         if action is not None:
             at += 1 if "=" in word or action.nargs == 0 else 2
@@ -67,7 +68,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--break", dest="switches", action="append", default=[], metavar="SWITCH",
         choices=sorted({*SWITCHES, *BARE_SWITCHES}),
-        help="leave out one step of the kernel on purpose: " + ", ".join(sorted(SWITCHES)),
+        help=f"leave out one step on purpose, of the kernel: {', '.join(sorted(SWITCHES))}; "
+        f"under a ROM, of the machine: {', '.join(sorted(BARE_SWITCHES))}",
     )  # fmt: skip
     group.add_argument("--root", type=Path, metavar="DIR", help="host directory that the program sees as /")
     group.add_argument(

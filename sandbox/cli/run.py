@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.machine_options import add_guest_arguments, add_machine_options, machine_config
+from sandbox.cli.streams import BAD_INPUT, tell_lost
 
 if TYPE_CHECKING:
     from sandbox.machine.machine import Machine
@@ -64,8 +65,14 @@ def run(options: argparse.Namespace) -> int:
         if options.stats:
             session.measure()
         sched = session.kernel.sched
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: setattr(sched, "interrupted", True))
+        came: list[int] = []
+
+        def stop(number: int, _: object) -> None:
+            came.append(number)
+            sched.interrupted = True
+
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, stop)
         terminal = streams.terminal
         if terminal is not None:
             signal.signal(signal.SIGCONT, lambda *_: terminal.enter())
@@ -80,9 +87,14 @@ def run(options: argparse.Namespace) -> int:
         )
     else:
         _narrate(result, options.stats)
+    if result.interrupted:
+        return 128 + (came[0] if came else signal.SIGINT)
+    lost = tell_lost((streams.stdout, streams.stderr))
     if options.status and not result.error:
         return 128 + result.signal if result.signal else result.status
-    return 0 if result.passed else 1
+    if not result.passed:
+        return 1
+    return BAD_INPUT if lost else 0
 
 
 def _show_screen(machine: Machine, place: str) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sandbox.image.manifest import Manifest
+    from sandbox.runner.target import Target
     from sandbox.suite.check import Verdict
+
+PR_SET_PDEATHSIG = 1
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -23,30 +29,30 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="manifests or folders of them (default: images)")
     parser.add_argument("--whole", action="store_true", help="leave out the broken runs")
     parser.add_argument("--update", action="store_true", help="write status and output that were seen into manifests")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="the verdicts as JSON on standard output")
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=1, metavar="N", help="run N images at a time (default: 1; 0 for one a CPU)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     from sandbox.cli.colour import Colour
     from sandbox.runner.target import resolve
-    from sandbox.suite.check import check_image
+    from sandbox.x86.errors import ConfigurationError
 
+    if options.jobs < 0:
+        raise ConfigurationError(f"-j {options.jobs}: give a number of processes, 0 for one a CPU")
     paint = Colour(sys.stdout)
+    targets = [resolve(manifest.path) for manifest in _manifests(options.paths) if not manifest.helper]
     verdicts: list[Verdict] = []
-    for manifest in _manifests(options.paths):
-        if manifest.helper:
-            continue
-        target = resolve(manifest.path)
-        for paging in manifest.paging:
-            switches = [""] if options.whole or not manifest.switch else ["", manifest.switch]
-            for switch in switches:
-                verdict = check_image(target, paging, switch)
-                verdicts.append(verdict)
-                if not options.json:
-                    _print(verdict, paint)
-        if options.update:
-            _update(manifest, verdicts[-len(manifest.paging) * len(switches)])
+    for target, found in _checked(targets, not options.whole, options.jobs):
+        verdicts += found
+        if not options.json:
+            for verdict in found:
+                _print(verdict, paint)
+        if options.update and target.manifest is not None and found[0].paging == target.manifest.paging[0]:
+            _update(target.manifest, found[0])
     failed = sum(not verdict.passed for verdict in verdicts)
     if options.json:
         print(json.dumps([_as_dict(verdict) for verdict in verdicts], indent=2))
@@ -55,13 +61,48 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed or not verdicts else 0
 
 
+def _checked(targets: list[Target], broken: bool, jobs: int) -> Iterator[tuple[Target, list[Verdict]]]:
+    """Each target in each of its paging modes, in order, by so many processes (0 for one a CPU)."""
+    from sandbox.suite.check import manifest_of
+
+    work = [(target, paging, broken) for target in targets for paging in manifest_of(target).paging]
+    jobs = min(jobs or len(os.sched_getaffinity(0)), len(work))
+    if jobs <= 1:
+        yield from ((each[0], _check(each)) for each in work)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(jobs, initializer=_begin_worker) as pool:
+        yield from zip((each[0] for each in work), pool.map(_check, work), strict=True)
+
+
+def _begin_worker() -> None:
+    """Ctrl-C is for the process that prints; the others end what they are at, and do not outlive it."""
+    import ctypes
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _check(work: tuple[Target, str, bool]) -> list[Verdict]:
+    """Whole and broken, without the recorded faults, which nobody reads any more."""
+    from sandbox.suite.check import check_both
+
+    target, paging, broken = work
+    found = check_both(target, paging, broken=broken)
+    for verdict in found:
+        if verdict.result is not None:
+            verdict.result.faults.clear()
+    return found
+
+
 def _manifests(paths: list[str]) -> list[Manifest]:
     from sandbox.image.manifest import load
-    from sandbox.runner.target import NoSuchImage, on_disk
+    from sandbox.runner.target import NoSuchImage, in_collection, on_disk
 
     found = []
     for each in paths or ["images"]:
-        path = Path(each)
+        path = in_collection(Path(each))
         if not on_disk(path):
             raise NoSuchImage(f"{each}: no manifest there")
         if path.is_dir():
@@ -97,7 +138,7 @@ def _as_dict(verdict: Verdict) -> dict[str, Any]:
 def _update(manifest: Manifest, verdict: Verdict) -> None:
     from sandbox.image.manifest import set_values
 
-    if verdict.result is not None and not verdict.switch:
+    if verdict.result is not None:
         text = verdict.result.stdout.decode("utf-8", "replace")
         values = {"status": str(verdict.result.status), "stdout": json.dumps(text, ensure_ascii=False)}
         set_values(manifest.path, "expect", values)

@@ -94,7 +94,7 @@ class Debugger(Stepper):
         if not self._catching:
             return
         self._look_at(task, context)
-        words = PageFaultCode(trap.error_code).describe()
+        words = PageFaultCode(trap.error_code).describe_at(trap.eip, trap.address)
         self._tell(f"page fault at {trap.address:08x}, {words}, task {task.pid}, time {self._kernel.clock.now}")
         self._obey()
 

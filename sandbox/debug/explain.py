@@ -38,6 +38,9 @@ RESOLUTIONS = {
 }
 
 
+NOT_MAPPED = "(the instruction itself is not mapped)"
+
+
 class NoSuchFault(SandboxError):
     """The run had fewer page faults than asked for."""
 
@@ -70,7 +73,10 @@ class Explanation:
     def lines(self) -> list[str]:
         """The whole story, for a terminal."""
         who = "user" if self.cpl == 3 else "kernel"
-        words = PageFaultCode(self.error_code).describe()
+        code = PageFaultCode(self.error_code)
+        words = code.describe_at(self.eip, self.address)
+        if words != code.describe():
+            words += "; without NX the CPU does not tell a fetch from a read"
         told = [
             f"fault {self.number}: task {self.pid}, {who} code at {self.eip:08x}{self.place}",
             "",
@@ -120,6 +126,9 @@ def explain(session: Session | ModuleSession, number: int) -> Explanation:
             if task is not None and task.mm is not None and (event.pte & 1 or event.resolution == "vmalloc-sync"):
                 access = Access.of_error_code(event.error_code)
                 found.after = walk_address(kernel, task.mm.cr3, event.address, access).lines()
+                if found.instruction == NOT_MAPPED:
+                    decoded = disassemble(kernel.peek.peek(task.mm, event.eip, 15), event.eip, 1)
+                    found.instruction = decoded[0].text if decoded else NOT_MAPPED
             raise _Enough
 
     if isinstance(session, Session):
@@ -146,7 +155,9 @@ def _capture(session: MachineSession, found: Explanation, task: Task, context: C
         found.place = f" <{session.system.symbols.kernel_symbol(trap.eip)}>"
     code = kernel.peek.peek(task.mm, at, 15)
     decoded = disassemble(code, trap.eip, 1)
-    found.instruction = decoded[0].text if decoded else "(the instruction itself is not mapped)"
+    found.instruction = decoded[0].text if decoded else NOT_MAPPED
+    if " fetch " in PageFaultCode(trap.error_code).describe_at(trap.eip, trap.address):
+        found.operands.append("the fetch of the instruction  <- faults")
     registers = {name: value & 0xFFFFFFFF for name, value in context.general().items()}
     for operand in decoded[0].memory if decoded else ():
         base = context.segment(operand.segment).base if operand.segment in ("fs", "gs") else 0

@@ -16,6 +16,8 @@ INCLUDES = SOURCES / "images" / "include"
 LINK_PROGRAM, LINK_ROM = SOURCES / "images" / "program.ld", SOURCES / "images" / "rom.ld"
 SUFFIXES = (".S", ".s", ".asm", ".c")
 TOOL_TIMEOUT = 60
+_WHERE = re.compile(r"^(In file included from|\s+from) |: [Ii]n function .*:$|^ld: warning: ")
+"""Lines of gcc and ld that lead up to what is wrong."""
 
 
 class AssemblyError(SandboxError):
@@ -45,7 +47,8 @@ def run_tool(arguments: list[str], cwd: Path | None = None) -> str:
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         lines = [line for line in said.splitlines() if not line.endswith("Assembler messages:")]
-        raise AssemblyError(lines[0] if lines else f"{arguments[0]} failed", "\n".join(lines[1:]))
+        first = next((at for at, line in enumerate(lines) if not _WHERE.search(line)), 0)
+        raise AssemblyError(lines[first] if lines else f"{arguments[0]} failed", "\n".join(lines[first + 1 :]))
     return done.stdout
 
 
@@ -82,20 +85,25 @@ def assemble_source(source: Path, out: Path, kind: str = "program", load: int = 
             out.chmod(0o755)
 
 
+def tool_argument(source: Path) -> str:
+    """A file's name for a tool that runs in its folder; one that looks like an option is kept from being one."""
+    return f"./{source.name}" if source.name.startswith(("-", "@")) else source.name
+
+
 def _to_object(source: Path, target: Path) -> None:
-    place = source.parent
+    place, name = source.parent, tool_argument(source)
     if source.suffix == ".asm":
-        run_tool(["nasm", "-f", "elf32", "-I", f"{INCLUDES}/", "-o", str(target), source.name], place)
+        run_tool(["nasm", "-f", "elf32", "-I", f"{INCLUDES}/", "-o", str(target), name], place)
     elif source.suffix == ".c":
         # Stack clash protection: a frame larger than a guard page touches every page on its way down.
         run_tool(
             ["gcc", "-m32", "-march=i686", "-O2", "-ffreestanding", "-fno-pic", "-fno-stack-protector", "-nostdlib",
              "-fstack-clash-protection", "-fno-asynchronous-unwind-tables", "-fcf-protection=none",
-             "-I", str(INCLUDES), "-c", "-o", str(target), source.name],
+             "-I", str(INCLUDES), "-c", "-o", str(target), name],
             place,
         )  # fmt: skip
     elif source.suffix in (".S", ".s"):
-        run_tool(["as", "--32", "-I", str(INCLUDES), "-o", str(target), source.name], place)
+        run_tool(["as", "--32", "-I", str(INCLUDES), "-o", str(target), name], place)
     else:
         raise AssemblyError(f"{source}: not a source (known are {', '.join(SUFFIXES)})")
 

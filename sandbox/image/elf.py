@@ -204,8 +204,8 @@ def code_ranges(data: bytes, name: str) -> list[tuple[int, bytes]]:
 def symbols(data: bytes) -> SymbolTable:
     """The symbols of an executable's ``.symtab``; empty when it has none or is damaged there.
 
-    Left out are undefined and absolute ones, and those of sections, files and thread-local variables, which are no
-    addresses.
+    Left out are labels that a compiler makes for itself (``.L4``), undefined and absolute ones, and those of sections,
+    files and thread-local variables, which are no addresses.
     """
     found: dict[str, int] = {}
     try:
@@ -221,7 +221,7 @@ def symbols(data: bytes) -> SymbolTable:
                 if index == SHN_UNDEF or index >= SHN_LORESERVE or info & 15 in (STT_SECTION, STT_FILE, STT_TLS):
                     continue
                 name = strings[name_at : strings.index(b"\0", name_at)].decode("latin-1")
-                if name and (name not in found or info >> 4 != STB_LOCAL):
+                if name and name[:2] != ".L" and (name not in found or info >> 4 != STB_LOCAL):
                     found[name] = value
     except (ImageError, struct.error, ValueError):
         return SymbolTable({})

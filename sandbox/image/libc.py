@@ -67,16 +67,27 @@ def link_with_libc(source: Path, out: Path, libc: str) -> None:
     """
     if not is_fetched():
         raise LibcMissing(libc)
-    how, place = LIBCS[libc], LIBRARIES / libc
-    headers = [f"-isystem{place / each}" for each in how.includes]
-    headers.append("-isystem" + run_tool(["gcc", "-print-file-name=include"]).strip())
-    if how.kernel_headers:
-        headers += ["-idirafter", "/usr/include"]
-        headers += ["-idirafter", "/usr/include/" + run_tool(["gcc", "-print-multiarch"]).strip()]
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "image.o"
-        run_tool([*_COMPILE, *how.flags, *headers, "-c", "-o", str(target), source.name], source.parent)
-        libraries = ["--start-group", str(place / "lib/libc.a"), str(LIBRARIES / "gcc/libgcc.a"), "--end-group"]
-        start, end = ([str(place / each) for each in files] for files in (how.before, how.after))
-        run_tool([*_LINK, "-o", str(out.resolve()), *start, str(target), *libraries, *end])
+        run_tool([*_COMPILE, *header_flags(libc), "-c", "-o", str(target), source.name], source.parent)
+        link_object(target, out, libc)
+
+
+def header_flags(libc: str) -> list[str]:
+    """What gcc needs to compile for a library of LIBCS and find its headers."""
+    how, place = LIBCS[libc], LIBRARIES / libc
+    flags = [*how.flags, *(f"-isystem{place / each}" for each in how.includes)]
+    flags.append("-isystem" + run_tool(["gcc", "-print-file-name=include"]).strip())
+    if how.kernel_headers:
+        flags += ["-idirafter", "/usr/include"]
+        flags += ["-idirafter", "/usr/include/" + run_tool(["gcc", "-print-multiarch"]).strip()]
+    return flags
+
+
+def link_object(target: Path, out: Path, libc: str) -> None:
+    """Link an object that defines main with a library of LIBCS."""
+    how, place = LIBCS[libc], LIBRARIES / libc
+    libraries = ["--start-group", str(place / "lib/libc.a"), str(LIBRARIES / "gcc/libgcc.a"), "--end-group"]
+    start, end = ([str(place / each) for each in files] for files in (how.before, how.after))
+    run_tool([*_LINK, "-o", str(out.resolve()), *start, str(target), *libraries, *end])
     out.chmod(0o755)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandbox.image.files import UnusableFile, read_text
 from sandbox.x86.errors import SandboxError
 
 KINDS = ("program", "module", "rom")
@@ -122,10 +123,10 @@ def load(path: Path) -> Manifest:
     import tomllib
 
     try:
-        raw = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ManifestError(path, "", error.strerror or "unreadable") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raw = tomllib.loads(read_text(path))
+    except UnusableFile as error:
+        raise ManifestError(path, "", error.summary.removeprefix(f"{path}: ")) from error
+    except tomllib.TOMLDecodeError as error:
         raise ManifestError(path, "", f"not TOML: {error}") from error
     made = Manifest(path.resolve())
     for section, values in raw.items():
@@ -194,7 +195,7 @@ def set_values(path: Path, section: str, values: dict[str, str]) -> None:
 
     ``values`` are TOML literals by key.
     """
-    lines = path.read_text().splitlines()
+    lines = read_text(path).splitlines()
     header = f"[{section}]"
     if header not in [line.strip() for line in lines]:
         lines += ["", header]

@@ -38,7 +38,7 @@ def fault_line(fault: events.PageFault, paint: Paint) -> str:
     text = text_of(fault.code, fault.eip)
     return (
         f"{fault.time:>9}  {fault.pid:>3}  {fault.eip:08x}  {text[:34]:34}  {fault.address:08x}  "
-        f"{PageFaultCode(fault.error_code).describe():26}  "
+        f"{PageFaultCode(fault.error_code).describe_at(fault.eip, fault.address):26}  "
         f"{paint(_STYLES.get(fault.resolution, 'green'), f'{fault.resolution:12}')}  {fault.blocks}"
     )
 

@@ -59,6 +59,8 @@ class Result:
     summary: Summary = field(default_factory=Summary)
     error: str = ""
     detail: str = ""
+    interrupted: bool = False
+    """Somebody at the host ended the run."""
 
     @property
     def passed(self) -> bool:

@@ -100,6 +100,7 @@ class MachineSession:
             result.error, result.status = error.summary, abs(error.value) & 0xFF or 1
         except GUEST_ENDS as error:
             result.error, result.detail = error.summary, error.detail
+            result.interrupted = isinstance(error, Interrupted)
         except ModuleError as error:
             if error.errno not in (EBUSY, ENOMEM):
                 raise

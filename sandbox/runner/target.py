@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.image.elf import is_elf, is_relocatable
+from sandbox.image.files import TEXT_LIMIT, read_file
 from sandbox.image.manifest import Manifest, ManifestError, load
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.x86.errors import SandboxError
@@ -83,25 +84,32 @@ def on_disk(path: Path) -> bool:
         return False
 
 
+def in_collection(path: Path) -> Path:
+    """``images`` and ``images/NAME`` mean the collection from any folder that has no such file itself."""
+    from sandbox.image.build import IMAGES
+
+    if on_disk(path) or path.parts[:1] != (IMAGES.name,):
+        return path
+    return IMAGES.parent / path
+
+
 def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     """Find and load an image.
 
-    Raises NoSuchImage, ManifestError, AssemblyError, ToolMissing.
+    Raises NoSuchImage, UnusableFile, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
     """
-    path = Path(image)
-    if on_disk(path) and path.is_dir():
+    path = in_collection(Path(image))
+    folder = on_disk(path) and path.is_dir()
+    if folder:
         path = path / "manifest.toml"
     if not on_disk(path):
-        what = "a folder without a manifest.toml" if path != Path(image) else "no such file"
+        what = "a folder without a manifest.toml" if folder else "no such file"
         raise NoSuchImage(f"{image}: {what}", _suggest(str(image)))
     if path.suffix == ".toml":
         return _from_manifest(load(path), arguments)
     if path.suffix in SOURCE_SUFFIXES:
         return _from_source(path, arguments)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise NoSuchImage(f"{image}: {error.strerror}") from error
+    data = read_file(path)
     if is_relocatable(data):
         return Target(path.stem, "module", data, list(arguments))
     if is_elf(data):
@@ -113,19 +121,14 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
 
 
 def _from_source(path: Path, arguments: Sequence[str]) -> Target:
-    """A source that defines ``init_module`` is a module's, any other one a program's."""
-    from sandbox.image.assemble import assemble_source
-    from sandbox.image.relocatable import relocatable
+    """What a source is follows from the names that it defines."""
+    from sandbox.image.hosted import build_source
 
+    read_file(path, TEXT_LIMIT)
     with tempfile.TemporaryDirectory() as folder:
-        built = Path(folder) / path.stem
-        assemble_source(path, built, "module")
-        data = built.read_bytes()
-        entry = relocatable(data, path.name).symbol("init_module")
-        if entry is not None and not entry.undefined:
-            return Target(path.stem, "module", data, list(arguments))
-        assemble_source(path, built)
-        return Target(path.stem, "program", built.read_bytes(), list(arguments))
+        built = Path(folder) / "image"
+        kind = build_source(path, built)
+        return Target(path.stem, kind, built.read_bytes(), list(arguments))
 
 
 def module_file(image: str | Path, options: Sequence[str] = ()) -> ModuleFile:
@@ -143,7 +146,7 @@ def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
     return Target(
         manifest.name,
         manifest.kind,
-        manifest.image.read_bytes(),
+        read_file(manifest.image),
         [*manifest.arguments, *arguments],
         manifest,
         modules,
@@ -153,7 +156,8 @@ def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
 def _suggest(image: str) -> str:
     import difflib
 
-    folder = Path("images")
-    names = [path.parent.name for path in folder.glob("*/manifest.toml")]
+    from sandbox.image.build import IMAGES
+
+    names = [path.parent.name for path in IMAGES.glob("*/manifest.toml")]
     close = difflib.get_close_matches(image.rstrip("/").split("/")[-1], names, 3)
     return "did you mean " + " or ".join(f"images/{name}" for name in close) + "?" if close else ""

@@ -34,6 +34,14 @@ class PageFaultCode(Bits):
         why = "reserved-bit" if code & masks.PF_RSVD else "protection" if code & masks.PF_PROT else "not-present"
         return f"{who} {access} {why}"
 
+    def describe_at(self, eip: int, address: int) -> str:
+        """The same, with ``fetch`` also where the CPU has no NX and reports one as a read: of the address in EIP.
+
+        An instruction that came so far as to read its own page would not find it missing.
+        """
+        words = self.describe()
+        return words.replace(" read ", " fetch ") if eip == address and not self & PageFaultCode.P else words
+
 
 @dataclass(frozen=True, slots=True)
 class SelectorCode:

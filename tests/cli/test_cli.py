@@ -250,6 +250,21 @@ def test_suite(elf: Files, capfd, tmp_path: Path, program: Program) -> None:
     assert call(["test", str(tmp_path / "empty")], capfd)[0] == 2
 
 
+def test_suite_by_several_processes(elf: Files, capfd, tmp_path: Path, program: Program) -> None:
+    """The same verdicts in the same order, whoever ends first."""
+    for name in ("b", "a", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "p.elf").write_bytes(program(f"_start: sys exit, {ord(name) - ord('a')}"))
+        (tmp_path / name / "manifest.toml").write_text(MANIFEST.format(status=1, stdout=""))
+    alone = call(["test", str(tmp_path)], capfd)
+    assert alone[0] == 1
+    assert "2 passed, 4 failed" in alone[1]
+    for jobs in ("2", "0", "99"):
+        assert call(["test", "-j", jobs, str(tmp_path)], capfd) == alone
+    assert call(["test", "--jobs=2", "--json", str(tmp_path)], capfd)[0] == 1
+    assert call(["test", "-j", "-1", str(tmp_path)], capfd)[0] == 2
+
+
 def test_our_own_fault_is_3_without_a_traceback(elf: Files, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
     from sandbox.runner.run import Session
 

@@ -110,3 +110,80 @@ def test_only_a_traced_run_pays_for_construct(words, wanted):
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == (42 if wanted else 0), done.stderr
+
+
+SMALL = ".globl _start\n_start: mov $1, %eax\nmov $9, %ebx\nint $0x80\n"
+FOREVER = ".globl _start\n_start: jmp _start\n"
+
+
+@pytest.mark.parametrize("words", [["run", "--status", "./-dash.S"], ["run", "--status", "--", "-dash.S"]])
+def test_a_name_that_looks_like_an_option(tmp_path, words):
+    (tmp_path / "-dash.S").write_text(SMALL)
+    done = subprocess.run([*COMMAND, *words], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 9, done.stderr
+
+
+def test_words_behind_such_a_name_are_the_programs(tmp_path):
+    (tmp_path / "-dash.S").write_text(".globl _start\n_start: mov $1, %eax\nmov (%esp), %ebx\nint $0x80\n")
+    words = [*COMMAND, "run", "--status", "--", "-dash.S", "a", "--json"]
+    assert subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=60, check=False).returncode == 3
+
+
+def test_bytes_to_the_output(tmp_path):
+    done = subprocess.run([*COMMAND, "asm", "-o", "-", "ud2; ret"], cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout == b"\x0f\x0b\xc3"  # SDM 2B
+    assert not list(tmp_path.iterdir())
+
+
+def test_outside_of_the_repository(tmp_path):
+    for words, said in (
+        (["run", "images/hello"], ""),
+        (["run", "--trace", "faults", "images/hello/manifest.toml"], ""),
+        (["test", "--whole", "images/hello"], "2 passed"),
+        (["run", "images/helo"], "did you mean images/hello"),
+    ):
+        done = subprocess.run([*COMMAND, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert said in done.stdout + done.stderr
+        assert done.returncode == (2 if "helo" in words[-1] else 0), done.stderr
+    (tmp_path / "images").mkdir()
+    done = subprocess.run([*COMMAND, "test"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "images: no manifest there" in done.stderr, "a folder of that name is the one that is meant"
+
+
+def test_ram_is_in_bytes(tmp_path):
+    (tmp_path / "p.S").write_text(SMALL)
+    for size, said in (("1", "1 bytes"), ("1M", "1 MB"), ("4194303", "3.99999904632568 MB"), ("63G", "64512 MB")):
+        done = subprocess.run(
+            [*COMMAND, "run", "--ram", size, "p.S"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"sandbox: {said} of RAM: a machine has 4 MB to 62 GB")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["run", "p.S"], ["run", "--json", "p.S"], ["run", "--status", "p.S"], ["explain", "p.S", "--fault", "9"],
+     ["debug", "-e", "continue", "p.S"], ["test", "-j", "2", "p"]],
+)  # fmt: skip
+def test_an_interrupt_is_130_everywhere(tmp_path, words):
+    """As of a shell's command that SIGINT ended: 128 and the signal's number (POSIX, XCU 2.8.2)."""
+    import signal
+    import time
+
+    (tmp_path / "p.S").write_text(FOREVER)
+    (tmp_path / "p").mkdir()
+    from sandbox.image.assemble import assemble_source
+
+    assemble_source(tmp_path / "p.S", tmp_path / "p" / "p.elf")
+    (tmp_path / "p" / "manifest.toml").write_text(
+        '[image]\nkind = "program"\ntitle = "t"\nsource = "p.S"\nfile = "p.elf"\n[machine]\ntime_limit = 5\n'
+    )
+    with subprocess.Popen(
+        [*COMMAND, *words], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        time.sleep(2.0)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED
+    assert b"Traceback" not in said and b"our bug" not in said

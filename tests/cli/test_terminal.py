@@ -198,7 +198,7 @@ def test_the_terminal_is_put_back(executable: object, ending: str) -> None:
             screen.type({"by itself": b"\x04", "killed by Ctrl-C": b"\x03"}.get(ending, b"\x1d\x1d\x1d"))
         status = screen.wait()
         assert termios.tcgetattr(screen.slave) == screen.before
-        assert status == {"by itself": 0, "killed by Ctrl-C": 130}.get(ending, 1), screen.seen
+        assert status == {"by itself": 0, "SIGTERM": 128 + signal.SIGTERM}.get(ending, 128 + signal.SIGINT), screen.seen
 
 
 def test_time_limit_holds_while_the_terminal_is_idle(program: Program, tmp_path: Path) -> None:

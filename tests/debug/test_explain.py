@@ -84,3 +84,13 @@ def test_explaining_costs_the_guest_nothing(session: MakeSession, run: Run) -> N
 def test_every_resolution_is_explained() -> None:
     words = "demand-zero zero-page cow-copy cow-reuse file-read file-private stack-growth sigsegv sigbus fixup spurious"
     assert set(words.split()) <= RESOLUTIONS.keys()
+
+
+def test_a_fetch_is_named(session: MakeSession, paging: str) -> None:
+    """The first instruction is fetched from the file; the CPU says so only where it has NX (SDM 3A 4.7)."""
+    found = explain(session(TEXT, paging=paging), 1)
+    assert found.address == found.eip
+    assert found.error_code == {"pae": 0x14, "legacy": 0x4}[paging]
+    assert found.instruction.startswith("mov ebx, "), "read once the page is there"
+    assert found.operands == ["the fetch of the instruction  <- faults"]
+    assert any("user fetch not-present" in line for line in found.lines())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,7 @@ def test_agrees_with_pyelftools(path: Path) -> None:
     wanted = {
         (each.name, each["st_value"])
         for each in (table.iter_symbols() if table else ())
+        if not each.name.startswith(".L")
         if isinstance(each["st_shndx"], int)
         and each.name
         and each["st_info"]["type"] not in ("STT_SECTION", "STT_FILE", "STT_TLS")
@@ -177,3 +179,15 @@ def test_position_independent() -> None:
 def test_interpreter_is_named_by_its_place() -> None:
     headers = [Entry(), Entry(kind=PT_INTERP, offset=0x80, filesz=14)]
     assert parse_executable(Elf(headers=headers).pack(), "a").interpreter == (0x80, 14)
+
+
+def test_labels_of_a_compiler_are_no_names(tmp_path: Path) -> None:
+    """`as -L` keeps them, and libraries have them; a debugger that names places leaves them out, as gdb does."""
+    (tmp_path / "p.S").write_text(".globl _start\n_start: nop\n.Lhere: nop\nthere: nop\n")
+    for words in (["as", "--32", "-L", "-o", "p.o", "p.S"], ["ld", "-m", "elf_i386", "-o", "p", "p.o"]):
+        subprocess.run(words, cwd=tmp_path, check=True)
+    table = symbols((tmp_path / "p").read_bytes())
+    start = table.address("_start")
+    assert start is not None and table.address(".Lhere") is None
+    assert table.find(start + 1) == "_start+0x1"
+    assert table.find(start + 2) == "there"

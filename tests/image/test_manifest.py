@@ -153,7 +153,7 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path):
     with pytest.raises(ManifestError, match="No such file"):
         load(tmp_path / "manifest.toml")
     (tmp_path / "manifest.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ManifestError, match="not TOML"):
+    with pytest.raises(ManifestError, match="not a text"):
         load(tmp_path / "manifest.toml")
 
 

@@ -69,3 +69,12 @@ def test_codes_made_from_a_selector_and_a_vector() -> None:
     assert SelectorCode.of_selector(0x0F, external=True).encode() == 0x0D
     assert SelectorCode.of_vector(0x80).encode() == 0x402
     assert SelectorCode.of_vector(13, external=True).encode() == 0x6B
+
+
+def test_a_fetch_without_nx_is_told_by_the_address() -> None:
+    """SDM 3A 4.7: without NX (and SMEP) the I/D flag is 0 for a fetch too; CR2 is then the address in EIP."""
+    assert PageFaultCode(0x4).describe_at(0x1000, 0x1000) == "user fetch not-present"
+    assert PageFaultCode(0x4).describe_at(0x1000, 0x1004) == "user read not-present"
+    assert PageFaultCode(0x6).describe_at(0x1000, 0x1000) == "user write not-present"
+    assert PageFaultCode(0x5).describe_at(0x1000, 0x1000) == "user read protection"
+    assert PageFaultCode(0x14).describe_at(0x1000, 0x1FFF) == "user fetch not-present"

@@ -77,7 +77,7 @@ def kernel_image() -> KernelImage:
     """Read the built image.  Raises KernelImageError."""
     try:
         raw = IMAGE.read_bytes()
-        listing = SYSTEM_MAP.read_text()
+        listing = SYSTEM_MAP.read_text("utf-8")
     except OSError as error:
         raise KernelImageError(f"the kernel's image is missing: {error.filename}", "run `make images`") from error
     symbols: dict[str, int] = {}

@@ -63,7 +63,10 @@ class KernelConfig:
 
     def __post_init__(self) -> None:
         if not MINIMUM_RAM <= self.ram <= MAXIMUM_RAM:
-            raise ConfigurationError(f"{self.ram / MEGABYTE:g} MB of RAM: a machine has 4 MB to {MAXIMUM_RAM >> 30} GB")
+            size = f"{self.ram / MEGABYTE:.15g} MB" if self.ram >= MEGABYTE else f"{self.ram} bytes"
+            raise ConfigurationError(
+                f"{size} of RAM: a machine has 4 MB to {MAXIMUM_RAM >> 30} GB", "a size may end in k, M or G: 64M"
+            )
         if self.ram % PAGE_SIZE:
             raise ConfigurationError(f"{self.ram} bytes of RAM are not whole pages of 4096 bytes")
         if self.paging not in ("pae", "legacy"):

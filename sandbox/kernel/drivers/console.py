@@ -16,7 +16,7 @@ import termios
 from collections.abc import Callable
 from typing import Protocol
 
-from sandbox.kernel.abi.errno import EAGAIN, EBADF, EIO, ENOSPC, ENOTTY, ERESTARTSYS, KernelError
+from sandbox.kernel.abi.errno import EAGAIN, EBADF, EIO, EISDIR, ENOSPC, ENOTTY, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.flags import POLLIN, POLLOUT, S_IFCHR, S_IFIFO
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.abi.termios import (
@@ -129,9 +129,17 @@ class HostSink:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.look: Callable[[], None] = nobody_looks
+        self.lost: OSError | None = None
+        """Why something that the guest wrote did not get out; not that nobody reads it."""
 
     def __call__(self, data: bytes) -> None:
-        write_all(self._descriptor, data, self.look)
+        try:
+            write_all(self._descriptor, data, self.look)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.lost = error
+            raise
 
 
 class Console(CharDevice):
@@ -186,7 +194,7 @@ class Console(CharDevice):
         try:
             return self._source.read(size)
         except OSError as error:
-            raise KernelError(EAGAIN if isinstance(error, BlockingIOError) else EIO) from error
+            raise KernelError(error.errno if error.errno in (EAGAIN, EBADF, EISDIR) else EIO) from error
 
     def write_bytes(self, data: bytes) -> int:
         """All of the data.  Raises KernelError(EPIPE) if nobody reads the host's stream any more."""

@@ -18,9 +18,9 @@ def fatal_report(kernel: Kernel, symbols: Symbols, task: Task, trap: Trap) -> st
     assert task.mm is not None
     lines, at = [], task.context.code_address(trap.eip)
     if trap.vector == 14:
+        error = PageFaultCode(trap.error_code).describe_at(trap.eip, trap.address)
         lines.append(
-            f"page fault at {trap.address:#010x}: {PageFaultCode(trap.error_code).describe()}, "
-            f"eip {trap.eip:#010x}{symbols.user_symbol(task, at)}"
+            f"page fault at {trap.address:#010x}: {error}, eip {trap.eip:#010x}{symbols.user_symbol(task, at)}"
         )
     else:
         name = Vector(trap.vector).name if trap.vector < 32 else f"vector {trap.vector}"

@@ -36,7 +36,7 @@ def oops(kernel: Kernel, symbols: Symbols, cpu: KernelCpu, context: CpuContext, 
     """Raises GuestKernelBug when a module's call is at work, else KernelOops."""
     what = str(exit_)
     if isinstance(exit_, Trap) and exit_.vector == PAGE_FAULT and not exit_.software:
-        error = PageFaultCode(exit_.error_code).describe()
+        error = PageFaultCode(exit_.error_code).describe_at(exit_.eip, exit_.address)
         what = f"kernel page fault at {exit_.address:#010x} ({error})"
         if exit_.address < PAGE_SIZE:
             what = f"kernel NULL pointer dereference at {exit_.address:#010x} ({error})"
