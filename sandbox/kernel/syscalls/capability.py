@@ -1,4 +1,7 @@
-"""capget and capset: what a root without a security module may do.  The sets are kept; nothing asks them."""
+"""capget and capset: what a root without a security module may do.
+
+The sets are kept and shown; what a task may do depends on its user ids alone (``task.cred``).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import struct
 
 from sandbox.kernel.abi.errno import EINVAL, EPERM, ESRCH, KernelError
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.task.task import ALL_CAPABILITIES, Task
+from sandbox.kernel.task.task import ALL_CAPABILITIES, Capabilities, Task
 
 VERSION_WORDS = {0x19980330: 1, 0x20071026: 2, 0x20080522: 2}
 """32-bit words of each set in a version of the structure."""
@@ -26,6 +29,14 @@ def _header(kernel: Kernel, task: Task, pointer: int, probe: bool) -> tuple[int,
     return words, pid
 
 
+def _held(task: Task) -> Capabilities:
+    """Nothing is effective without effective uid 0, nor permitted without uid 0 at all (capabilities(7))."""
+    uid, held = task.cred.uid, task.capabilities
+    if uid.effective:
+        held = held._replace(effective=0)
+    return held if uid.has(0) else held._replace(permitted=0)
+
+
 def sys_capget(kernel: Kernel, task: Task, header: int, data: int, *_: int) -> int:
     words, pid = _header(kernel, task, header, not data)
     if pid < 0:
@@ -34,7 +45,7 @@ def sys_capget(kernel: Kernel, task: Task, header: int, data: int, *_: int) -> i
     if found is None:
         raise KernelError(ESRCH)
     if data:
-        sets = [[each >> 32 * word & 0xFFFFFFFF for each in found.capabilities] for word in range(words)]
+        sets = [[each >> 32 * word & 0xFFFFFFFF for each in _held(found)] for word in range(words)]
         kernel.uaccess.put_user(task, data, b"".join(struct.pack("<3I", *each) for each in sets))
     return 0
 
@@ -48,7 +59,7 @@ def sys_capset(kernel: Kernel, task: Task, header: int, data: int, *_: int) -> i
     effective, permitted, inheritable = (
         sum(word << 32 * at for at, word in enumerate(each)) & ALL_CAPABILITIES.permitted for each in words_of
     )
-    if permitted & ~task.capabilities.permitted or effective & ~permitted:
+    if permitted & ~_held(task).permitted or effective & ~permitted:
         raise KernelError(EPERM)
     task.capabilities = task.capabilities._replace(effective=effective, permitted=permitted, inheritable=inheritable)
     return 0

@@ -111,3 +111,21 @@ def test_capabilities(run: Run) -> None:
     assert got == [0, 0, 0, EFAULT, EFAULT, 0, 0, EPERM, EFAULT]
     assert struct.unpack_from("<6I", buf) == (0xFFFFFFFF, 0xFFFFFFFF, 0, 0x1FF, 0x1FF, 0)
     assert struct.unpack_from("<6I", buf, 32) == (0, 1, 0, 0, 0, 0)
+
+
+def test_who_gives_root_up_has_no_capabilities(run: Run) -> None:
+    """capabilities(7): effective ones come and go with the effective uid, permitted ones go with the last uid 0."""
+    got, buf = results(
+        run,
+        [
+            ("setresuid32", -1, 5, -1),
+            ("capget", "offset header", "offset buf"),
+            ("setresuid32", -1, 0, -1),
+            ("setresuid32", 5, 5, 5),
+            ("capget", "offset header", "offset buf + 32"),
+        ],
+        DATA,
+    )
+    assert got == [0] * 5
+    assert struct.unpack_from("<2I", buf) == (0, 0xFFFFFFFF)
+    assert struct.unpack_from("<2I", buf, 32) == (0, 0)
