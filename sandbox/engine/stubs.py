@@ -60,8 +60,9 @@ _CODE = bytes.fromhex(
     "0f8495000000f787a8010000000000800f84850000008b97c0010000eb21488b059b0b0000f787a80100000000008074"
     "6af787c801000020000000745e89f248833df90a0000007452534154415550564889fb4189d44183e4e04d8d6c242048"
     "8b3dda0a0000488b7f684c89e6ff155d0b0000a801740f48b9e601000000ffffff4885c875094983c4084d39ec72d048"
-    "89df5e58415d415c5b7502ffe0be0d00000031d2ff25ae0a0000660f1f440000488b05890a00004885c0740848c74048"
-    "ffffffffc366662e0f1f84000000000048893dd90a0000b8270000000f0589c7be13000000b83e0000000f05ebe9"
+    "89df5e58415d415c5b7502ffe0be0d00000031d2ff25ae0a0000660f1f440000b88000000039c20f47d0ff25180b0000"
+    "488b05790a00004885c0740848c74048ffffffffc366662e0f1f84000000000048893dc90a0000b8270000000f0589c7"
+    "be13000000b83e0000000f05ebe9"
 )
 OFFSETS: dict[str, int] = {
     "block": 0x000,
@@ -80,8 +81,9 @@ OFFSETS: dict[str, int] = {
     "load_cr0": 0x480,
     "load_cr3": 0x4FE,
     "load_cr4": 0x4BF,
-    "tick": 0x590,
-    "fatal": 0x5B0,
+    "shorten": 0x590,
+    "tick": 0x5A0,
+    "fatal": 0x5C0,
 }
 
 _SA_SIGINFO, _SA_ONSTACK, _SA_RESTART, _SA_NODEFER = 4, 0x08000000, 0x10000000, 0x40000000
@@ -149,6 +151,7 @@ class _Links(ctypes.Structure):
         ("update_cr3", ctypes.c_uint64),
         ("update_cr4", ctypes.c_uint64),
         ("load_quad", ctypes.c_uint64),
+        ("translate", ctypes.c_uint64),
     )
 
 
@@ -246,7 +249,7 @@ def guard_process() -> None:
 
     While a CPU runs, the engine's ``abort`` and ``exit`` come back as REASON_ABORTED.  Its ``gettimeofday``, which
     only decides when a TLB shrinks, stands still.  Stores through a non-executable mapping of a frame that holds
-    code are noticed.  Loads of CR0, CR3 and CR4 check the PDPTEs.
+    code are noticed.  Loads of CR0, CR3 and CR4 check the PDPTEs.  Blocks are cut before the translator overflows.
     """
     links = _links()
     for link, name in (
@@ -264,6 +267,7 @@ def guard_process() -> None:
         ("invalidate_bytes", "tb_invalidate_phys_page_fast_x86_64", "watched_store"),
         ("set_dirty", "tlb_set_dirty_x86_64", "unwatch"),
         ("insert_block", "tcg_tb_insert_x86_64", "translated"),
+        ("translate", "gen_intermediate_code_x86_64", "shorten"),
         ("update_cr0", "cpu_x86_update_cr0_x86_64", "load_cr0"),
         ("update_cr3", "cpu_x86_update_cr3_x86_64", "load_cr3"),
         ("update_cr4", "cpu_x86_update_cr4_x86_64", "load_cr4"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sandbox.engine import stubs
 from sandbox.engine.cpu import Cpu, EngineAbortError
 from sandbox.engine.exits import (
     BlocksSpent,
@@ -26,6 +27,7 @@ from sandbox.engine.exits import (
     Trap,
 )
 from sandbox.engine.ticks import ticking
+from sandbox.engine.worker import run_contained
 from sandbox.x86.paging import NX, RW, US, P
 from tests.engine.board import CODE, DATA, HOLE, PAGES, STACK, TSS, Board
 
@@ -637,3 +639,20 @@ def test_reset_clears_debug_registers(board: Board) -> None:
     assert isinstance(board.cpu.run(10), Halt)
     state = board.cpu.context
     assert (state.eax, state.ebx, state.ecx, state.edx) == (0, 0, 0xFFFF0FF0, 0x400)
+
+
+# -- long blocks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not stubs.native_host(), reason="blocks are cut by x86-64 host code")
+@pytest.mark.parametrize(
+    "text", ["fldpi\nfstp st(0)", "fadd st(0), st(0)", f"fld qword ptr [{DATA:#x}]", "fsin", "fld1"]
+)
+def test_long_lines_of_x87_code_are_translated(text: str) -> None:
+    """The translator's 512 temporaries overflowed unnoticed, and the host's process died of it."""
+
+    def work() -> str:
+        board = Board()
+        return type(board.run(f".rept 1500\n{text}\n.endr\nhlt", ring=0)).__name__
+
+    assert run_contained(work, time_limit=60) == "Halt"

@@ -38,6 +38,7 @@
         .set    PAUSED,         7
 
         .set    FUEL_OF_A_RUN,  4096
+        .set    LONGEST_BLOCK,  128     # instructions
 
         .set    AT_CR0,         424     # in CPUX86State
         .set    AT_CR3,         448
@@ -451,6 +452,15 @@ check_pdptes:                           # edx: CR3, rax: where it goes on
         jmp     [rip+raise_error]       # unwinds to the engine's loop
 
         .balign 16
+# gen_intermediate_code(cpu, block, most): the translator has room for 512 temporaries, does not look whether it has used
+# them up, and x87 instructions leave some of theirs behind: no block of as many instructions as it would take.
+shorten:
+        mov     eax, LONGEST_BLOCK
+        cmp     edx, eax
+        cmova   edx, eax
+        jmp     [rip+translate]
+
+        .balign 16
 # void tick(signal): time has passed on the host; the run that is going on ends at its next block.  The timer signals
 # the thread that runs the engine, so that no instruction that counts fuel is half done here.
 tick:
@@ -498,3 +508,4 @@ update_cr0:             .quad 0
 update_cr3:             .quad 0
 update_cr4:             .quad 0
 load_quad:              .quad 0
+translate:              .quad 0

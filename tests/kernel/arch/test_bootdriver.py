@@ -51,6 +51,13 @@ def test_memory_end_is_the_end_of_the_piece(tmp_path: Path) -> None:
     assert end == 6 << 20
 
 
+def test_a_long_way_without_jumps_back(tmp_path: Path) -> None:
+    """More conditional jumps that are not taken than one run of the engine goes through."""
+    loop = "volatile int n = 0, i; for (i = 0; i < 50000; i++) if (n) n = 1;"
+    body = f"u32 boot_init(u32 memory_start, u32 memory_end) {{ {loop} return memory_start; }}"
+    assert boot(boot_drivers=(build(tmp_path, body),)).pgdat.total_frames == boot().pgdat.total_frames
+
+
 def test_nothing_taken(tmp_path: Path) -> None:
     body = "u32 boot_init(u32 memory_start, u32 memory_end) { return memory_start; }"
     kernel = boot(boot_drivers=(build(tmp_path, body),))
