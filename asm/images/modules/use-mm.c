@@ -21,7 +21,7 @@ int main(void)
                 page[5] = 99;
                 munmap(fresh, PAGE);
                 CHECK(2, ioctl(fd, WHERE, (u32)&page[5]) == 0);
-                CHECK(3, ioctl(fd, BORROW, parent) == 1234 && ioctl(fd, BORROW, getpid()) == 99);
+                CHECK(3, ioctl(fd, BORROW, parent) == 1234 && page[5] == 99 && ioctl(fd, BORROW, getpid()) == 99);
                 CHECK(4, ioctl(fd, WHERE, (u32)fresh) == 0 && ioctl(fd, BORROW, parent) == 0);
                 CHECK(5, ioctl(fd, BORROW, getpid()) == -EFAULT && ioctl(fd, BORROW, 77) == -3);
                 CHECK(6, page[5] == 99);

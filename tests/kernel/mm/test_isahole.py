@@ -8,6 +8,7 @@ from sandbox.kernel.abi.errno import EBUSY, ENODEV, ENOMEM, KernelError
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.gfp import DMA
 from sandbox.kernel.mm.isahole import HOLE, IsaHole
+from sandbox.kernel.process.fork import dup_mm
 from sandbox.machine.devices.isacard import HOLE_ADDRESS, SIGNATURE
 from sandbox.x86.errors import ConfigurationError
 from tests.conftest import MakeSession
@@ -157,6 +158,28 @@ def test_nobody_keeps_a_translation_of_what_moved(space: MakeSpace, paging: str,
             assert made.read(at, cpu) == at + number
             assert made.write(at, at + number + 1, cpu)
             assert kernel.peek.peek(made.mm, at, 4) == (at + number + 1).to_bytes(4, "little")
+
+
+def test_what_moved_is_as_read_only_as_it_was(space: MakeSpace, paging: str) -> None:
+    """Pages that fork shares are closed to stores; the entry for the copy must be too, or the sharing is lost."""
+    made = space(ram=16 << 20, paging=paging)
+    kernel = made.kernel
+    made.map(2)
+    made.write(AREA + PAGE, 1)
+    held = []
+    while (pfn := kernel.page_alloc.alloc_pages(1)) not in HOLE:
+        held.append(pfn)
+    kernel.page_alloc.free_pages(pfn)
+    made.write(AREA, 7)
+    assert made.frame(AREA) in HOLE
+    for frame in held:
+        kernel.page_alloc.free_pages(frame)
+    child = dup_mm(kernel, made.cpu, made.mm)
+    assert kernel.isahole.clear_range(HOLE) >= 1
+    assert made.frame(AREA) not in HOLE
+    assert made.count(AREA) == 2
+    assert made.write(AREA, 8)
+    assert kernel.peek.peek(child, AREA, 4) == (7).to_bytes(4, "little"), "the child has what it had"
 
 
 def test_no_room(space: MakeSpace) -> None:

@@ -206,6 +206,15 @@ def test_a_header_that_was_overwritten() -> None:
         kernel.kmalloc.kmalloc(40, KERNEL)
 
 
+def test_a_pointer_into_a_piece_with_what_looks_like_a_header() -> None:
+    """The flag word in front says USED, because the caller stored it there: the place in the area tells."""
+    kernel = boot()
+    address = kernel.kmalloc.kmalloc(40, KERNEL)
+    store(kernel, address + 16 - HEADER, USED)
+    with pytest.raises(GuestKernelBug, match="inside a piece of 64 bytes, not at its start"):
+        kernel.kmalloc.kfree(address + 16)
+
+
 def test_pages_of_kmalloc_are_not_freed_as_pages() -> None:
     kernel = boot()
     address = kernel.kmalloc.kmalloc(5000, KERNEL)

@@ -162,6 +162,20 @@ def test_dma_lies_low(policy: str) -> None:
     assert bool(kernel.page_alloc.pressure.parked) == (policy == "park")
 
 
+def test_dma_pages_keep_their_contents() -> None:
+    """Post 002 and MM 2: the forms with two underlines do not clear, ``__get_dma_pages`` neither."""
+    kernel = boot()
+    pages = kernel.page_alloc
+    address = pages.get_dma_pages(KERNEL, 1)
+    store(kernel, address + PAGE, 0x12345678)
+    pages.free_linear(address, 1)
+    assert pages.get_dma_pages(KERNEL, 1) == address
+    assert load(kernel, address + PAGE) == 0x12345678
+    pages.free_linear(address, 1)
+    assert pages.get_free_pages(KERNEL | DMA, 1) == address
+    assert load(kernel, address + PAGE) == 0
+
+
 def test_highmem_has_no_address() -> None:
     kernel = boot(ram=32 << 20, boot="highmem=8m")
     assert kernel.page_alloc.alloc_pages(KERNEL | HIGHMEM) >= 6144

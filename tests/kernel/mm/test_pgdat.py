@@ -100,6 +100,24 @@ def test_last_freed_first_used() -> None:
     assert every.rmqueue_pcp() == second
 
 
+def test_a_list_is_filled_with_a_block_of_32() -> None:
+    """32 frames, a block of 2.0's largest order (MM 2: NR_MEM_LISTS 6), are taken with the zone's lock once."""
+    every = allocator([(1024, 512)], [])
+    taken = [every.rmqueue_pcp() for _ in range(33)]
+    assert every.requests.refills == every.normal.locks + every.dma.locks == 2
+    assert len(every.pcp_frames(every.dma)[0]) == 31
+    assert len({pfn // 32 for pfn in taken[:32]}) == 1
+
+
+def test_a_block_is_made_of_frames_that_lists_held() -> None:
+    """Frames on a CPU's list are free: a request for a block gets them joined before it fails."""
+    every = allocator([(1024, 32)], [])
+    for pfn in [every.rmqueue_pcp() for _ in range(32)]:
+        every.put_page(pfn)
+    assert every.dma.listed == 0, "all are on the list"
+    assert every.rmqueue(5, [every.dma]) == 1024
+
+
 def test_freeing_forgets_flags_but_not_the_zone() -> None:
     every = allocator()
     pfn = every.rmqueue_pcp(highmem=True)

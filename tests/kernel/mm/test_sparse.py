@@ -14,7 +14,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.page import PIECE, STRUCT_PAGE_BYTES, NoStructPage
 from sandbox.kernel.mm.sparse import CannotAddMemory, model_costs, sections_of, vmemmap_bytes
-from tests.kernel.mm.machines import PAGE, boot, load, physical
+from tests.kernel.mm.machines import PAGE, boot, load, physical, store
 
 MEGABYTE = 1 << 20
 MODELS = ("flatmem", "sparsemem", "vmemmap")
@@ -138,6 +138,23 @@ def test_what_cannot_be_added() -> None:
     ):
         with pytest.raises(CannotAddMemory, match=why):
             kernel.hotplug.add_memory(start, size)
+
+
+@pytest.mark.parametrize("model", ["sparsemem", "vmemmap"])
+def test_a_section_that_is_filled_up_keeps_its_structures(model: str, paging: str) -> None:
+    """MM 16, a section edge with partial RAM: what mem= left of it is added, mapped, and the rest is as it was."""
+    kernel = boot(paging, ram=96 * MEGABYTE, boot="mem=47m", policies={"mem_model": model, "section": "64M"})
+    pfn = kernel.page_alloc.alloc_pages(3)
+    kernel.memmap.get_page(pfn)
+    before = kernel.model.struct_page(pfn)
+    new = 47 * MEGABYTE >> 12
+    assert physical(kernel, PAGE_OFFSET + (new << 12)) is None
+    kernel.hotplug.add_memory(47 * MEGABYTE, 17 * MEGABYTE)
+    assert (kernel.model.struct_page(pfn), kernel.memmap.count(pfn)) == (before, 2)
+    for frame in (new, new + 255):
+        assert physical(kernel, PAGE_OFFSET + (frame << 12)) == frame << 12
+        store(kernel, PAGE_OFFSET + (frame << 12), frame)
+        assert load(kernel, PAGE_OFFSET + (frame << 12)) == frame
 
 
 def test_memory_added_reaches_other_directories() -> None:

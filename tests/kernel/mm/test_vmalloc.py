@@ -155,6 +155,32 @@ def test_another_directory_learns(space: MakeSpace, paging: str, sync: str) -> N
     assert kernel.vmalloc.synced == expected, "a second access does not fault"
 
 
+def test_nothing_is_copied_for_an_address_that_nobody_has(space: MakeSpace) -> None:
+    """MM 4: "if reference PMD or PTE is absent: exception table or oops"; a guard page is no page of an area."""
+    made = space(paging="legacy")
+    kernel = made.kernel
+    area = crossing(kernel)
+    cr3, guard = made.mm.cr3, area + 3 * PAGE
+    assert not kernel.vmalloc.vmalloc_fault(cr3, guard, 0)
+    assert kernel.vmalloc.synced == 0
+    assert kernel.vmalloc.vmalloc_fault(cr3, area + 2 * PAGE, 0)
+    assert kernel.vmalloc.synced == 1
+
+
+def test_the_directory_is_cr3s_not_currents(space: MakeSpace) -> None:
+    """MM 4: "take directory from CR3, not current", which are two in a borrowed address space."""
+    made = space(paging="legacy")
+    kernel = made.kernel
+    other = kernel.mmu.mm_alloc()
+    area = crossing(kernel)
+    kernel.mmu.switch_mm(made.cpu, other)
+    clear(kernel, area + 2 * PAGE)
+    tables = kernel.tables
+    reference = tables.lookup_pte(tables.kernel_pgd, area + 2 * PAGE)
+    assert tables.lookup_pte(other.pgd, area + 2 * PAGE) == reference
+    assert tables.lookup_pte(made.mm.pgd, area + 2 * PAGE) == 0, "current's own directory was left alone"
+
+
 def test_a_freed_area_is_gone_on_every_cpu(space: MakeSpace, paging: str) -> None:
     made = space(paging=paging, cpus=2)
     kernel = made.kernel

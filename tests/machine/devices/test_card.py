@@ -107,6 +107,14 @@ def test_refused_dma_moves_nothing(card: Card, host: FakeHost, address: int, len
     assert not any(host.ram)
 
 
+def test_a_64_kb_boundary_inside_ram(host: FakeHost) -> None:
+    """An 8237's counter has 16 bits: a transfer that would wrap is refused though there is RAM on both sides."""
+    whole = Card(host, boundary=0x8000)
+    assert command(whole, 1, 0x107FFE, 4, pattern=0xFFFFFFFF) == 3
+    assert not any(host.ram)
+    assert command(whole, 1, 0x107FFC, 4, pattern=0xFFFFFFFF) & 2 == 0
+
+
 def test_refused_commands(card: Card) -> None:
     assert command(card, 9, 0x100000, 4) == 3
     assert command(card, 2, 0x100000, 8, offset=0xFFFFC) == 3
