@@ -6,17 +6,29 @@ Expectations: a read-only mapping reads as the file does, a shared one's stores 
 
 from __future__ import annotations
 
-import pytest
+from collections import Counter
 
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from sandbox.image.build import IMAGES
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.inject import OutOfMemory
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.fs.ramfs import RamFile, RamFs
 from sandbox.kernel.mm.gfp import DMA, GFP_BUFFER, GFP_KERNEL
+from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import MAP_FIXED, MAP_PRIVATE, MAP_SHARED
 from sandbox.kernel.mm.pageout import PageOut
+from sandbox.kernel.mm.pgtable import MAPPED
 from sandbox.kernel.mm.vma import VM_LOCKED
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.kernel.vfs.inode import Inode
+from sandbox.runner.run import Session
+from sandbox.runner.target import resolve
 from sandbox.x86.paging import A, P
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
 from tests.kernel.mm.machines import boot
@@ -216,6 +228,104 @@ def test_mremap_while_tables_take_pages(space: MakeSpace) -> None:
         made.kernel.page_alloc.alloc_page()
     moved = made.kernel.mremap.do_mremap(made.task, AREA, 3000 * PAGE, 3000 * PAGE, 3, AREA + (64 << 20))
     assert [made.read(moved + page * PAGE) for page in range(3000)] == [page + 5 for page in range(3000)]
+
+
+PROGRAM = resolve(IMAGES / "cow-fork").data
+COUNT = 40
+SHARED, AGAIN, PRIVATE = AREA, AREA + (4 << 20), AREA + (8 << 20)
+pages = st.integers(0, COUNT - 1)
+
+
+def open_session(text: str, **config: object) -> Session:
+    return Session("t", PROGRAM, [], KernelConfig(**config))  # type: ignore[arg-type]
+
+
+class Reclaimed(RuleBasedStateMachine):
+    """A file mapped shared twice and privately, a second process, and reclaim at any time.
+
+    ``file`` and ``private`` are the model: the first word of each page as the two kinds of mapping must show it.
+    """
+
+    paging = "pae"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = Space(open_session, paging=self.paging, ram=16 << 20)
+        self.inode = make_file(COUNT)
+        for at, flags in ((SHARED, MAP_SHARED), (AGAIN, MAP_SHARED), (PRIVATE, MAP_PRIVATE)):
+            map_file(self.made, self.inode, COUNT, flags, at=at)
+        self.file = {page: page + 1 for page in range(COUNT)}
+        self.private: dict[int, int] = {}
+        self.children: list[Mm] = []
+
+    def teardown(self) -> None:
+        self.made.session.close()
+
+    @rule(page=pages, word=st.integers(1, 0xFFFFFFFF), at=st.sampled_from([SHARED, AGAIN]))
+    def store(self, page: int, word: int, at: int) -> None:
+        assert self.made.write(at + page * PAGE, word)
+        self.file[page] = word
+
+    @rule(page=pages, word=st.integers(1, 0xFFFFFFFF))
+    def store_privately(self, page: int, word: int) -> None:
+        assert self.made.write(PRIVATE + page * PAGE, word)
+        self.private[page] = word
+
+    @rule(page=pages)
+    def look(self, page: int) -> None:
+        for at in (SHARED, AGAIN):
+            assert self.made.read(at + page * PAGE) == self.file[page]
+        assert self.made.read(PRIVATE + page * PAGE) == self.private.get(page, self.file[page])
+
+    @rule(frames=st.integers(1, 50), young=st.booleans())
+    def reclaim(self, frames: int, young: bool) -> None:
+        pageout(self.made)._scan(need(self.made, frames), frames, young)
+
+    @rule(prot=st.sampled_from([0, 1, 3]), page=pages)
+    def protect(self, prot: int, page: int) -> None:
+        self.made.kernel.mmap.do_mprotect(self.made.task, AGAIN + page * PAGE, PAGE, prot)
+        pageout(self.made)._scan(need(self.made, 5), 5, True)
+        self.made.kernel.mmap.do_mprotect(self.made.task, AGAIN + page * PAGE, PAGE, 3)
+
+    @precondition(lambda self: len(self.children) < 3)
+    @rule()
+    def fork(self) -> None:
+        self.children.append(dup_mm(self.made.kernel, self.made.cpu, self.made.mm))
+
+    @precondition(lambda self: self.children)
+    @rule()
+    def end(self) -> None:
+        self.made.kernel.mmu.mmput(self.made.cpu, self.children.pop())
+
+    @invariant()
+    def every_reference_is_an_entry(self) -> None:
+        kernel = self.made.kernel
+        named: Counter[int] = Counter()
+        for mm in kernel.mmlist:
+            for _, entry in kernel.tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
+                if entry & MAPPED:
+                    named[kernel.tables.pte_pfn(entry)] += 1
+        cached = set(kernel.pagecache.frames())
+        for pfn in cached | set(named):
+            if not kernel.memmap.reserved(pfn):
+                assert kernel.memmap.count(pfn) == named[pfn] + (pfn in cached)
+
+    @invariant()
+    def what_is_not_cached_is_in_the_file(self) -> None:
+        for page, word in self.file.items():
+            if self.made.kernel.pagecache.cached(self.inode, page) is None:
+                assert in_file(self.inode, page) == word
+
+
+class ReclaimedTwoLevel(Reclaimed):
+    paging = "legacy"
+
+
+TestReclaimed = Reclaimed.TestCase
+TestReclaimedTwoLevel = ReclaimedTwoLevel.TestCase
+for _case in (TestReclaimed, TestReclaimedTwoLevel):
+    _case.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+del _case
 
 
 # -- what a request needs --------------------------------------------------------------------------------------------
