@@ -110,7 +110,9 @@ class Signals:
         """One more may be queued for the user's processes; the kernel's own standard signals always are."""
         if info.signo < SIGRTMIN and info.code >= SI_USER:
             return True
-        return sum(len(each.signals.queue) for each in self._tasks.values()) < task.limits[RLIMIT_SIGPENDING][0]
+        user = task.cred.uid.real
+        queued = sum(len(each.signals.queue) for each in self._tasks.values() if each.cred.uid.real == user)
+        return queued < task.limits[RLIMIT_SIGPENDING][0]
 
     def force_signal(self, task: Task, number: int, report: str) -> None:
         """A signal of the kernel's that ends the task at its next return to ring 3; the report says why."""
