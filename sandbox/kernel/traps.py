@@ -108,10 +108,13 @@ class Traps:
             monitor = self.monitor
             exit_ = vcpu.run(blocks) if monitor is None else monitor.run(task, blocks)
             sched.charge(task, vcpu.clock - before)
+            if task.cpu_limit and task.utime + task.stime >= task.cpu_limit:
+                self._kernel.timers.cpu_limit_reached(task)
             kind = type(exit_)
             if kind is Trap:
                 assert isinstance(exit_, Trap)
                 clock.charged += TRAP_BLOCKS
+                task.stime += TRAP_BLOCKS
                 if exit_.vector == PAGE_FAULT and not exit_.software:
                     self._user_page_fault(task, context, exit_)
                 elif exit_.vector == SYSTEM_CALL and exit_.software:

@@ -379,10 +379,23 @@ class UserDesc:
 
     @property
     def clears(self) -> bool:
-        """True if it asks for the entry to be emptied: all zero, or the pattern that old programs use."""
-        if self.base or self.limit or self.contents or self.seg_32bit or self.limit_in_pages or self.useable:
-            return False
-        return self.read_exec_only == self.seg_not_present
+        """True if it asks for an entry of the GDT to be emptied: all zero, or ``empty``."""
+        return self._blank and self.read_exec_only == self.seg_not_present
+
+    @property
+    def empty(self) -> bool:
+        """The pattern that empties an entry of the LDT too, where all zero is a segment (Linux's LDT_empty)."""
+        return self._blank and self.read_exec_only and self.seg_not_present
+
+    @property
+    def _blank(self) -> bool:
+        named = self.base or self.limit or self.contents or self.seg_32bit or self.limit_in_pages or self.useable
+        return not named
+
+    @property
+    def fits_tls(self) -> bool:
+        """set_thread_area takes it: nothing, or a 32-bit data segment that is present (tls_desc_okay)."""
+        return self.clears or (self.seg_32bit and self.contents <= 1 and not self.seg_not_present)
 
     @property
     def access(self) -> int:

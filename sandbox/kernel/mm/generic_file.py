@@ -11,6 +11,7 @@ from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.mm import Process
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
+from sandbox.kernel.mm.rlimit import writable_room
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.vfs.file import LARGEST_SMALL, MAXIMUM_POSITION, File
 from sandbox.kernel.vfs.inode import Inode
@@ -47,7 +48,7 @@ class GenericFile(FileOperations):
             return 0
         inode = file.inode
         at = inode.size if file.flags & O_APPEND else file.position if position is None else position
-        done = self._write_pages(task, inode, address, room(file, at, count), at)
+        done = self._write_pages(task, inode, address, room(file, task, at, count), at)
         if position is None:
             file.position = at + done
         return done
@@ -100,7 +101,7 @@ class GenericFile(FileOperations):
 
     def sendpage(self, file: File, task: Process, at: int | None, pfn: int, offset: int, size: int) -> int:
         where = file.position if at is None else at
-        size = room(file, where, size)
+        size = room(file, task, where, size)
         done = 0
         while done < size:
             index, to = divmod(where + done, PAGE_SIZE)
@@ -153,8 +154,9 @@ class GenericFile(FileOperations):
         return max(-(1 << 31), min(file.inode.size - file.position, (1 << 31) - 1))
 
 
-def room(file: File, at: int, count: int) -> int:
+def room(file: File, task: Process, at: int, count: int) -> int:
     """The bytes of ``count`` that the size limits let be written at a position.  Raises KernelError(EFBIG)."""
+    count = writable_room(task.limits, at, count)
     largest = MAXIMUM_POSITION if file.flags & O_LARGEFILE else LARGEST_SMALL
     if count and at >= largest:
         raise KernelError(EFBIG)

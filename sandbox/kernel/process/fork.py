@@ -16,6 +16,7 @@ from sandbox.kernel.mm.pgtable import MAPPED, PageTables
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
 from sandbox.kernel.process.exit import task_main
+from sandbox.kernel.task.itimer import arm_cpu_limit
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import SCHED_RESET_ON_FORK, Task
 from sandbox.kernel.vfs.file import FdTable
@@ -49,6 +50,7 @@ def new_task(
         task.capabilities = parent.capabilities
         if not parent.policy & SCHED_RESET_ON_FORK:
             task.policy, task.rt_priority = parent.policy, parent.rt_priority
+        arm_cpu_limit(task)
     else:
         task.limits = default_limits(kernel.config.stack_limit)
         task.pgid = task.sid = task.pid

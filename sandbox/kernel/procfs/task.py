@@ -11,12 +11,12 @@ from sandbox.kernel.abi.structs import major, minor
 from sandbox.kernel.base.time import TICK
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.pgtable import MAPPED
-from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_STACK
+from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_SIGPENDING, RLIMIT_STACK
 from sandbox.kernel.mm.vma import VM_GROWSDOWN, VM_SHARED, Vma
 from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile
 from sandbox.kernel.procfs.system import mounts
 from sandbox.kernel.task.cred import Ids
-from sandbox.kernel.task.sigqueue import QUEUE_LIMIT, bit_of
+from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import State, Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
@@ -231,7 +231,7 @@ def _status(kernel: Kernel, task: Task) -> bytes:
                                ("VmData", "data"), ("VmStk", "stack"), ("VmExe", "text"))
         ]  # fmt: skip
     rows += [
-        ("Threads", 1), ("SigQ", f"{len(task.signals.queue)}/{QUEUE_LIMIT}"),
+        ("Threads", 1), ("SigQ", f"{len(task.signals.queue)}/{task.limits[RLIMIT_SIGPENDING][0]}"),
         ("SigPnd", f"{task.signals.waiting:016x}"),
         ("ShdPnd", f"{0:016x}"), ("SigBlk", f"{task.signals.blocked:016x}"), ("SigIgn", f"{ignored:016x}"),
         ("SigCgt", f"{caught:016x}"),

@@ -27,6 +27,7 @@ from sandbox.kernel.abi.structs import (
 )
 from sandbox.kernel.fs.userpath import CWD, dentry_of
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.rlimit import check_size
 from sandbox.kernel.syscalls.paths import refuse_other, signed
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
@@ -255,9 +256,10 @@ def _timed_inode(kernel: Kernel, task: Task, fd: int, path: int, flags: int) -> 
 # -- sizes -----------------------------------------------------------------------------------------------------------
 
 
-def _resize(kernel: Kernel, inode: Inode, size: int) -> int:
+def _resize(kernel: Kernel, task: Task, inode: Inode, size: int) -> int:
     if inode.kind != S_IFREG:
         raise KernelError(EISDIR if inode.kind == S_IFDIR else EINVAL)
+    check_size(task.limits, inode.size, size)
     kernel.writeback.vmtruncate(inode, size)
     return 0
 
@@ -268,7 +270,7 @@ def _truncate(kernel: Kernel, task: Task, path: int, size: int) -> int:
     inode = kernel.paths.user_inode(task, CWD, path)
     if inode.kind == S_IFREG:
         inode.check_open(True)
-    return _resize(kernel, inode, size)
+    return _resize(kernel, task, inode, size)
 
 
 def _ftruncate(kernel: Kernel, task: Task, fd: int, size: int) -> int:
@@ -279,7 +281,7 @@ def _ftruncate(kernel: Kernel, task: Task, fd: int, size: int) -> int:
         raise KernelError(EBADF)
     if not file.writable or file.inode.kind != S_IFREG:
         raise KernelError(EINVAL)
-    return _resize(kernel, file.inode, size)
+    return _resize(kernel, task, file.inode, size)
 
 
 def _offset(low: int, high: int) -> int:

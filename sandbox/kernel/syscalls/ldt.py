@@ -57,7 +57,7 @@ def _write(kernel: Kernel, task: Task, desc: UserDesc, old_mode: bool) -> None:
     if number >= PAGE_SIZE // ENTRY_BYTES:
         raise KernelError(ENOMEM)
     descriptor = 0
-    if not (desc.clears or (old_mode and not desc.base and not desc.limit)):
+    if not (desc.empty or (old_mode and not desc.base and not desc.limit)):
         granularity = desc.granularity & ~1 if old_mode else desc.granularity
         descriptor = desc.limit & 0xFFFF | (desc.base & 0xFFFFFF) << 16 | desc.access << 40
         descriptor |= (desc.limit >> 16 & 0xF) << 48 | granularity << 52 | (desc.base >> 24) << 56

@@ -26,7 +26,8 @@ from sandbox.kernel.abi.structs import (
 from sandbox.kernel.abi.uts import HOSTNAME, MACHINE, OSRELEASE, OSTYPE, VERSION
 from sandbox.kernel.base.time import BLOCK_NANOSECONDS, SECOND
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.rlimit import NR_OPEN, RLIMIT_NOFILE, RLIMITS
+from sandbox.kernel.mm.rlimit import NR_OPEN, RLIMIT_CPU, RLIMIT_NOFILE, RLIMITS
+from sandbox.kernel.task.itimer import arm_cpu_limit
 from sandbox.kernel.task.task import Task
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -132,8 +133,9 @@ def sys_clock_nanosleep_time64(
 def sys_times(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
     ticks = _now(kernel) // (SECOND // 100)
     if pointer:
-        mine, theirs = (each * BLOCK_NANOSECONDS // (SECOND // 100) for each in (task.utime, task.children_utime))
-        kernel.uaccess.put_user(task, pointer, pack_tms(mine, 0, theirs, 0))
+        times = (task.utime, task.stime, task.children_utime)
+        mine, system, theirs = (each * BLOCK_NANOSECONDS // (SECOND // 100) for each in times)
+        kernel.uaccess.put_user(task, pointer, pack_tms(mine, system, theirs, 0))
     return ticks & 0x7FFFFFFF
 
 
@@ -142,8 +144,8 @@ def sys_getrusage(kernel: Kernel, task: Task, who: int, pointer: int, *_: int) -
     signed = who - (1 << 32) if who >> 31 else who
     if signed not in (-1, 0, 1):
         raise KernelError(EINVAL)
-    used = task.children_utime if signed == -1 else task.utime
-    kernel.uaccess.put_user(task, pointer, pack_rusage(used * BLOCK_NANOSECONDS, 0))
+    used, system = (task.children_utime, 0) if signed == -1 else (task.utime, task.stime)
+    kernel.uaccess.put_user(task, pointer, pack_rusage(used * BLOCK_NANOSECONDS, system * BLOCK_NANOSECONDS))
     return 0
 
 
@@ -194,6 +196,8 @@ def _set_limit(task: Task, number: int, wanted: tuple[int, int]) -> None:
             raise KernelError(EPERM)
         task.files.limit = soft
     task.limits[number] = wanted
+    if number == RLIMIT_CPU:
+        arm_cpu_limit(task)
 
 
 def sys_sysinfo(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:

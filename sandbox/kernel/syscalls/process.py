@@ -180,8 +180,10 @@ def _find(kernel: Kernel, task: Task, pid: int) -> Task:
 
 
 def sys_set_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
-    """Entry -1 takes a free one and stores its number, 6 to 8, back."""
+    """Entry -1 takes a free one and stores its number, 6 to 8, back; registers with that entry follow it."""
     desc = UserDesc.unpack(kernel.uaccess.get_user(task, pointer, UserDesc.SIZE))
+    if not desc.fits_tls:
+        raise KernelError(EINVAL)
     if desc.entry_number == -1:
         free = [slot for slot, descriptor in enumerate(task.tls) if not descriptor]
         if not free:
@@ -190,12 +192,13 @@ def sys_set_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> in
         kernel.uaccess.put_user(task, pointer, desc.entry_number.to_bytes(4, "little"))
     _set_tls(task, desc)
     kernel.desc.load_tls(task.cpu, task)
+    kernel.desc.refresh(task, desc.entry_number)
     return 0
 
 
 def _set_tls(task: Task, desc: UserDesc) -> None:
     slot = desc.entry_number - GDT_ENTRY_TLS_MIN
-    if not 0 <= slot < GDT_ENTRY_TLS_ENTRIES or (desc.contents > 1 and not desc.clears):
+    if not 0 <= slot < GDT_ENTRY_TLS_ENTRIES or not desc.fits_tls:
         raise KernelError(EINVAL)
     if desc.clears:
         task.tls[slot] = 0

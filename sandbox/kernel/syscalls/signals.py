@@ -30,6 +30,7 @@ from sandbox.kernel.abi.signals import (
     SIG_UNBLOCK,
     SIGCONT,
     SIGSEGV,
+    SS_DISABLE,
     SS_ONSTACK,
     UNBLOCKABLE,
 )
@@ -38,12 +39,14 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.sigframe import (
     SS_AUTODISARM,
     BadFrame,
+    BadSelector,
     normalized,
     stack_is_valid,
 )
 from sandbox.kernel.task.signal import is_ignored, recalculate, set_blocked
 from sandbox.kernel.task.sigqueue import AltStack, bit_of
 from sandbox.kernel.task.task import State, Task
+from sandbox.x86.vectors import Vector
 
 SIGSET_BYTES = 8
 LOW = 0xFFFFFFFF
@@ -228,7 +231,8 @@ def sys_sigaltstack(kernel: Kernel, task: Task, new: int, old: int, *_: int) -> 
     state = task.signals
     stack = state.altstack
     on_it = stack.holds(task.context.esp) and not stack.flags & SS_AUTODISARM
-    before = pack("<3I", stack.base, stack.flags | (SS_ONSTACK if on_it else 0), stack.size)
+    mode = SS_DISABLE if not stack.size else SS_ONSTACK if on_it else 0
+    before = pack("<3I", stack.base, stack.flags & SS_AUTODISARM | mode, stack.size)
     if new:
         base, flags, size = unpack("<3I", kernel.uaccess.get_user(task, new, STACK_BYTES))
         wanted = AltStack(base, size, flags)
@@ -243,8 +247,12 @@ def sys_sigaltstack(kernel: Kernel, task: Task, new: int, old: int, *_: int) -> 
     return 0
 
 
-def _bad_frame(kernel: Kernel, task: Task) -> int:
+def _bad_frame(kernel: Kernel, task: Task, error: BadFrame) -> int:
+    """SIGSEGV; for a bad selector everything else of the frame is loaded, and IRET's fault is what the handler sees."""
     said = f"sigreturn found no frame at esp {task.context.esp:#010x}"
+    if isinstance(error, BadSelector):
+        said = f"sigreturn's IRET cannot load the selector {error.error_code:#06x}"
+        task.signals.trapno, task.signals.err = int(Vector.GP), error.error_code
     kernel.signals.force_info(task, SigInfo.sent(SIGSEGV, SI_KERNEL, 0), lambda: said)
     return 0
 
@@ -252,8 +260,8 @@ def _bad_frame(kernel: Kernel, task: Task) -> int:
 def sys_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
     try:
         return kernel.signals.frames.restore_old_frame(task)
-    except BadFrame:
-        return _bad_frame(kernel, task)
+    except BadFrame as error:
+        return _bad_frame(kernel, task, error)
     finally:
         recalculate(task)
 
@@ -261,8 +269,8 @@ def sys_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
 def sys_rt_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
     try:
         return kernel.signals.frames.restore_rt_frame(task)
-    except BadFrame:
-        return _bad_frame(kernel, task)
+    except BadFrame as error:
+        return _bad_frame(kernel, task, error)
     finally:
         recalculate(task)
 

@@ -15,6 +15,7 @@ from sandbox.kernel.abi.errno import (
 )
 from sandbox.kernel.abi.flags import O_APPEND, O_PATH, S_IFDIR, S_IFIFO, S_IFREG
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.rlimit import check_size
 from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, operations
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
@@ -198,6 +199,7 @@ def sys_fallocate(
     if offset + size > MAXIMUM_POSITION:
         raise KernelError(EFBIG)
     if not mode & FALLOC_KEEP_SIZE:
+        check_size(task.limits, inode.size, offset + size)
         inode.extend(offset + size)
     if mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE):
         kernel.generic_file.zero_range(task, inode, offset, min(offset + size, inode.size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.engine.context import CpuContext
+from sandbox.engine.context import SEGMENT_SLOTS, CpuContext
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.mm import Mm
@@ -59,6 +59,13 @@ class Descriptors:
                 return
             selector = 0
         task.context.set_segment(name, selector, 0, 0, 0)
+
+    def refresh(self, task: Task, entry: int) -> None:
+        """Load the data segment registers again that hold an entry of the GDT, which has changed."""
+        for name in ("ds", "es", "fs", "gs"):
+            selector = task.context.quads[SEGMENT_SLOTS[name]] & 0xFFFF
+            if selector >> 3 == entry and not selector & _TABLE_LDT:
+                self.load_data(task, name, selector)
 
     def load_code(self, task: Task, selector: int) -> bool:
         """CS for ring 3; False when the CPU would refuse it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sandbox.kernel.abi.siginfo import SigInfo
-from sandbox.kernel.abi.signals import SI_KERNEL, SIGALRM, SIGPROF, SIGVTALRM
+from sandbox.kernel.abi.signals import SI_KERNEL, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU
 from sandbox.kernel.base.inject import Breakage
-from sandbox.kernel.base.time import Clock
+from sandbox.kernel.base.time import SECOND, Clock
+from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_CPU
 from sandbox.kernel.task.interval import IntervalTimers
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals
@@ -13,6 +14,12 @@ from sandbox.kernel.task.task import Task
 
 ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF = range(3)
 _SIGNALS = {ITIMER_REAL: SIGALRM, ITIMER_VIRTUAL: SIGVTALRM, ITIMER_PROF: SIGPROF}
+
+
+def arm_cpu_limit(task: Task) -> None:
+    """RLIMIT_CPU is new: when it is to be looked at.  0 seconds are one, as in Linux."""
+    soft = min(task.limits[RLIMIT_CPU])
+    task.cpu_limit = 0 if soft == RLIM_INFINITY else max(1, soft) * SECOND
 
 
 class Timers:
@@ -54,6 +61,17 @@ class Timers:
                 if 0 < task.timers.intervals[which].due <= task.utime:
                     self._expire(task, which)
             self._arm(task, ITIMER_VIRTUAL)
+
+    def cpu_limit_reached(self, task: Task) -> None:
+        """SIGXCPU for every second past the soft RLIMIT_CPU, SIGKILL at the hard one (setrlimit(2))."""
+        soft, hard = task.limits[RLIMIT_CPU]
+        used = task.utime + task.stime
+        if used >= hard * SECOND:
+            self._signals.force_signal(task, SIGKILL, f"RLIMIT_CPU: it has run for {hard} s")
+        elif used >= soft * SECOND:
+            self._signals.send_signal(task, SIGXCPU)
+            task.limits[RLIMIT_CPU] = soft + 1, hard
+        arm_cpu_limit(task)
 
     def _now(self, task: Task, which: int) -> int:
         return self._clock.now if which == ITIMER_REAL else task.utime

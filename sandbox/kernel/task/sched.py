@@ -329,6 +329,8 @@ class Scheduler:
             budget = min(budget, self._next_timer - self._clock.now)
         if task.cpu_timer_left:
             budget = min(budget, task.cpu_timer_left)
+        if task.cpu_limit:
+            budget = min(budget, max(1, task.cpu_limit - task.utime - task.stime))
         limit = self._config.block_limit
         if limit:
             budget = min(budget, limit - self._clock.blocks)

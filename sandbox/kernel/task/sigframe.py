@@ -57,6 +57,14 @@ class BadFrame(Exception):
     """What sigreturn found is no frame."""
 
 
+class BadSelector(BadFrame):
+    """The frame's CS or SS is one that IRET refuses, with #GP and this error code."""
+
+    def __init__(self, selector: int) -> None:
+        super().__init__(selector)
+        self.error_code = selector & 0xFFFC
+
+
 class SignalFrames:
     """Stores frames on the stacks of programs and takes them back."""
 
@@ -95,7 +103,7 @@ class SignalFrames:
         data = head.ljust(fpstate - frame, b"\0") + fsave_image(image) + image
         if self._uaccess.copy_to_user(task, frame, data):
             return False
-        if rt and state.altstack.flags & SS_AUTODISARM:
+        if state.altstack.flags & SS_AUTODISARM:
             state.altstack = AltStack()
         context.reset_fpu()
         quads = context.quads
@@ -164,15 +172,19 @@ class SignalFrames:
             selector = getattr(saved, name)
             if context.quads[SEGMENT_SLOTS[name]] & 0xFFFF != selector:
                 self._desc.load_data(task, name, selector)
-        whole = self._reload(task, "cs", saved.cs | 3) and self._reload(task, "ss", saved.ss | 3)
+        refused = None
+        if not self._reload(task, "cs", saved.cs | 3):
+            refused = saved.cs
+        elif not self._reload(task, "ss", saved.ss | 3):
+            refused = saved.ss
         if not saved.fpstate:
             context.reset_fpu()
         else:
             data = self._read(task, saved.fpstate, FSAVE_BYTES + FXSAVE_BYTES)
             if not self._broken_fpu:
                 context.fxrstor(merge_fsave(data[:FSAVE_BYTES], data[FSAVE_BYTES:]))
-        if not whole:
-            raise BadFrame
+        if refused is not None:
+            raise BadSelector(refused)
         return saved.eax
 
     def _reload(self, task: Task, name: str, selector: int) -> bool:

@@ -30,6 +30,7 @@ from sandbox.kernel.abi.signals import (
     SIGCHLD,
     SIGCONT,
     SIGKILL,
+    SIGRTMIN,
     SIGSEGV,
     SIGSTOP,
     SIGTSTP,
@@ -44,7 +45,7 @@ from sandbox.kernel.abi.structs import SigAction
 from sandbox.kernel.base.events import Killed, SignalDelivered
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.trace import Trace
-from sandbox.kernel.mm.rlimit import RLIMIT_CORE
+from sandbox.kernel.mm.rlimit import RLIMIT_CORE, RLIMIT_SIGPENDING
 from sandbox.kernel.task.pgrp import is_orphaned, members
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.sigframe import SignalFrames
@@ -95,7 +96,8 @@ class Signals:
             return True
         if self._broken_queue and state.waiting & bit:
             return True
-        if not state.enqueue(info or SigInfo.sent(number, SI_KERNEL, 0)):
+        info = info or SigInfo.sent(number, SI_KERNEL, 0)
+        if not state.enqueue(info, self._has_room(task, info)):
             return False
         if state.posted is not None:
             self._sched.wake_up(state.posted)
@@ -103,6 +105,14 @@ class Signals:
             task.pending = int(bool(state.deliverable))
             self._sched.wake(task)
         return True
+
+    def _has_room(self, task: Task, info: SigInfo) -> bool:
+        """One more may be queued for the user's processes; the kernel's own standard signals always are."""
+        if info.signo < SIGRTMIN and info.code >= SI_USER:
+            return True
+        user = task.cred.uid.real
+        queued = sum(len(each.signals.queue) for each in self._tasks.values() if each.cred.uid.real == user)
+        return queued < task.limits[RLIMIT_SIGPENDING][0]
 
     def force_signal(self, task: Task, number: int, report: str) -> None:
         """A signal of the kernel's that ends the task at its next return to ring 3; the report says why."""

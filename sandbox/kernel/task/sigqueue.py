@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.kernel.abi.siginfo import SigInfo
-from sandbox.kernel.abi.signals import NSIG, SIG_DFL, SIG_IGN, SIGKILL, SIGRTMIN, SS_DISABLE, SYNCHRONOUS
+from sandbox.kernel.abi.signals import NSIG, SI_USER, SIG_DFL, SIG_IGN, SIGKILL, SIGRTMIN, SS_DISABLE, SYNCHRONOUS
 from sandbox.kernel.abi.structs import SigAction
 from sandbox.kernel.base.wait import WaitQueue
 
 Restart = Callable[[Any], int]
 """How restart_syscall(0) goes on with a call of a task that a stop has interrupted."""
-QUEUE_LIMIT = 1024
-"""Real-time signals that may wait for one task (RLIMIT_SIGPENDING)."""
 _KILL = 1 << SIGKILL - 1
 
 
@@ -96,11 +94,21 @@ class SigState:
         """Waiting signals that are not blocked."""
         return self.waiting & ~self.blocked
 
-    def enqueue(self, info: SigInfo) -> bool:
-        """Let a signal wait; False when it cannot: a standard signal waits once, real-time signals up to a limit."""
+    def enqueue(self, info: SigInfo, room: bool = True) -> bool:
+        """Let a signal wait, a standard signal once.
+
+        Without ``room`` in the queue (RLIMIT_SIGPENDING) what was sent with kill(2) is still known to wait, without
+        its siginfo; anything else does not: False (Linux's __send_signal).
+        """
         bit = bit_of(info.signo)
-        if self.waiting & bit and (info.signo < SIGRTMIN or len(self.queue) >= QUEUE_LIMIT):
-            return info.signo < SIGRTMIN
+        if self.waiting & bit and info.signo < SIGRTMIN:
+            return True
+        if not room:
+            if info.signo >= SIGRTMIN and info.code != SI_USER:
+                return False
+            if self.waiting & bit:
+                return True
+            info = SigInfo.sent(info.signo, SI_USER, 0)
         self.queue.append(info)
         self.waiting |= bit
         return True

@@ -101,6 +101,10 @@ class Task:
     """What the parent gets when the task ends, 0 for nothing."""
     utime: int = 0
     """Blocks that it ran in ring 3."""
+    stime: int = 0
+    """What its traps and system calls took, in blocks."""
+    cpu_limit: int = 0
+    """Blocks of both after which RLIMIT_CPU is looked at, 0 for never."""
     children_utime: int = 0
     """The same of children that were waited for."""
     timers: IntervalTimers | None = None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sandbox.kernel.abi.siginfo import SIGINFO_BYTES, SigInfo
 from sandbox.kernel.abi.signals import NSIG, SI_QUEUE, SIGKILL, SIGRTMIN, SIGSEGV, SIGUSR1
-from sandbox.kernel.task.sigqueue import QUEUE_LIMIT, AltStack, SigHand, SigState, bit_of
+from sandbox.kernel.task.sigqueue import AltStack, SigHand, SigState, bit_of
 
 NUMBERS = st.integers(1, NSIG)
 SYNCHRONOUS = {4, 5, 7, 8, 11, 31}
@@ -45,8 +45,8 @@ def test_a_standard_signal_waits_once_and_a_queue_ends() -> None:
     assert state.enqueue(sent(SIGUSR1))
     assert state.enqueue(sent(SIGUSR1))
     assert len(state.queue) == 1
-    assert all(state.enqueue(sent(SIGRTMIN)) for _ in range(QUEUE_LIMIT - 1))
-    assert not state.enqueue(sent(SIGRTMIN))
+    assert all(state.enqueue(sent(SIGRTMIN)) for _ in range(1000))
+    assert not state.enqueue(sent(SIGRTMIN), room=False)
     assert state.enqueue(sent(SIGSEGV))
 
 
