@@ -98,11 +98,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="sandbox", description="Run real 32-bit x86 code with paging on, and see every fault."
     )
+    parser.add_argument("--version", action="version", version=f"sandbox {_version()}" if "--version" in words else "")
     guest: list[str] = []
     commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, title in VERBS.items():
         if name == verb:
             importlib.import_module(f"sandbox.cli.{name}").add_parser(commands, title)
+            commands.choices[name].allow_abbrev = False
             words, guest = _split(commands.choices[name], words, name)
         else:
             commands.add_parser(name, help=title)
@@ -112,11 +114,21 @@ def _parse(words: list[str]) -> argparse.Namespace:
     return options
 
 
+def _version() -> str:
+    """Of the installed package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sandbox")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
 def _split(parser: argparse.ArgumentParser, words: list[str], verb: str) -> tuple[list[str], list[str]]:
     """Keep the guest's own arguments from argparse, for the verbs that take them."""
     if not parser.get_default("takes_guest_words"):
         return words, []
-    from sandbox.cli.machine_options import split_guest_words
+    from sandbox.cli.guest_words import split_guest_words
 
     at = words.index(verb) + 1
     ours, guest = split_guest_words(parser, words[at:])

@@ -9,39 +9,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sandbox.cli.machine_options import add_guest_arguments, add_machine_options, machine_config
+from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
+from sandbox.cli.machine_options import add_machine_options, machine_config
 from sandbox.cli.streams import BAD_INPUT, tell_lost
+from sandbox.x86.errors import ConfigurationError
 
 
 def add_parser(commands: Any, title: str) -> None:
     parser = commands.add_parser("debug", help=title, description=f"{title.capitalize()}.")
     parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
     add_guest_arguments(parser)
-    parser.add_argument("-x", "--script", type=Path, metavar="FILE", help="commands from a file")
     parser.add_argument(
-        "-e", dest="commands", action="append", metavar="COMMAND", help="a command; may be given several times"
-    )
+        "-x", "--script", dest="commands", action="append", type=Path, metavar="FILE",
+        help="commands from a file; several -x and -e are obeyed in their order",
+    )  # fmt: skip
+    parser.add_argument("-e", dest="commands", action="append", metavar="COMMAND", help="a command")
     add_machine_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     from sandbox.debug.debugger import Debugger
-    from sandbox.image.files import read_text
     from sandbox.kernel.drivers.console import HostSink
     from sandbox.runner.run import Session
     from sandbox.runner.session import Streams
     from sandbox.runner.target import resolve
-    from sandbox.x86.errors import ConfigurationError
 
-    lines: Iterator[str]
-    if options.script is not None:
-        lines = iter(read_text(options.script).splitlines())
-    elif options.commands:
-        lines = iter(options.commands)
-    else:
-        lines = _ask()
+    lines = _ask() if options.commands is None else iter(_script(options.commands))
     target = resolve(options.image, options.arguments)
+    refuse_unused(options, target.kind, options.image)
     streams = Streams(stdout=HostSink(1), stderr=HostSink(2))
     config = machine_config(options, target)
     config.time_limit = options.time_limit or 0
@@ -56,10 +52,18 @@ def run(options: argparse.Namespace) -> int:
     return BAD_INPUT if tell_lost((streams.stdout, streams.stderr)) else 0
 
 
+def _script(pieces: list[str | Path]) -> list[str]:
+    """Commands from ``-e`` and the files of ``-x``, in the order given.  Raises ConfigurationError."""
+    from sandbox.image.files import read_text
+
+    lines: list[str] = []
+    for piece in pieces:
+        lines += read_text(piece).splitlines() if isinstance(piece, Path) else [piece]
+    return lines
+
+
 def _ask() -> Iterator[str]:
     """Lines from the terminal; an empty one repeats the last command.  Raises ConfigurationError."""
-    from sandbox.x86.errors import ConfigurationError
-
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401
     last = ""

@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sandbox.cli.machine_options import add_guest_arguments, add_machine_options, machine_config
+from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
+from sandbox.cli.machine_options import add_machine_options, machine_config
+
+if TYPE_CHECKING:
+    from sandbox.debug.bare_view import RomExplanation
+    from sandbox.debug.explain import Explanation
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -21,19 +26,31 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.cli.colour import Colour
+    from sandbox.cli.colour import Colour, columns_of
     from sandbox.debug.explain import explain
+    from sandbox.report.width import wrapped
     from sandbox.runner.run import open_session
     from sandbox.runner.target import resolve
 
     target = resolve(options.image, options.arguments)
-    with open_session(target, machine_config(options, target)) as session:
-        found = explain(session, options.fault)
+    refuse_unused(options, target.kind, options.image)
+    found: Explanation | RomExplanation
+    if target.kind == "rom":
+        from sandbox.cli.rom import config_of
+        from sandbox.debug.bare_view import explain_rom
+        from sandbox.runner.rom import RomSession
+
+        with RomSession(target, config_of(target, options)) as rom:
+            found = explain_rom(rom, options.fault)
+    else:
+        with open_session(target, machine_config(options, target)) as session:
+            found = explain(session, options.fault)
     if options.json:
         print(json.dumps(found.to_dict(), indent=2))
         return 0
     paint = Colour(sys.stdout)
-    for line in found.lines():
+    columns = columns_of(sys.stdout)
+    for line in (part for each in found.lines() for part in wrapped(each, columns)):
         head = line.split("  ")[0]
         if line and not line.startswith(" ") and head in ("error", "address", "answer", *_HEADINGS):
             line = line.replace(head, paint("bold", head), 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from sandbox.cli.machine_options import add_machine_options
 from sandbox.cli.stopped import parser_for, stopped_session
+from sandbox.x86.errors import ConfigurationError
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -15,14 +17,17 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("--at", metavar="WHERE", help="symbol or address to stop at (default: the first instruction)")
     parser.add_argument("--end", action="store_true", help="look when everything has ended")
     parser.add_argument("--models", action="store_true", help="what each memory model costs, by size of RAM")
+    parser.add_argument("--json", action="store_true", help="zones, marks and reserved ranges; not with --models")
     add_machine_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.debug.physical import frame_lines, model_lines
+    from sandbox.debug.physical import frame_dict, frame_lines, model_lines
 
     if options.models:
+        if options.json:
+            raise ConfigurationError("--models is a table for people; it has no --json")
         from sandbox.cli.machine_options import machine_config
         from sandbox.runner.target import Target
 
@@ -31,5 +36,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(model_lines(config.paging, config.policies["section"], *([sizes] if sizes else []))))
         return 0
     with stopped_session(options) as system:
-        print("\n".join(frame_lines(system.kernel)))
+        print(
+            json.dumps(frame_dict(system.kernel), indent=2) if options.json else "\n".join(frame_lines(system.kernel))
+        )
     return 0

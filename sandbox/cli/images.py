@@ -18,8 +18,9 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.cli.colour import Colour
+    from sandbox.cli.colour import Colour, columns_of
     from sandbox.image.build import build, manifests
+    from sandbox.report.width import cut
 
     paint = Colour(sys.stdout)
     if options.build or options.check:
@@ -46,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
         ]
         print(json.dumps(rows, indent=2))
         return 0
+    columns = columns_of(sys.stdout)
     width = max((len(each.name) for each in known), default=4)
     for image in known:
-        print(f"{paint('bold', f'{image.name:{width}}')}  {image.kind:7}  {image.title}")
+        print(f"{paint('bold', f'{image.name:{width}}')}  {cut(f'{image.kind:7}  {image.title}', columns - width - 2)}")
     return 0

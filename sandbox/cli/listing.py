@@ -13,16 +13,14 @@ if TYPE_CHECKING:
 
 
 def linear_address(text: str) -> int:
-    """A 32-bit linear address from the command line, in any of Python's notations.  Raises ConfigurationError."""
+    """A 32-bit linear address from the command line.  Raises ConfigurationError."""
     from sandbox.x86.errors import ConfigurationError
+    from sandbox.x86.numbers import parse_address
 
     try:
-        value = int(text, 0)
-    except ValueError:
-        raise ConfigurationError(f"--address {text}: not a number") from None
-    if not 0 <= value <= 0xFFFFFFFF:
-        raise ConfigurationError(f"--address {text}: not a 32-bit address")
-    return value
+        return parse_address(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--address {text}: {error}") from None
 
 
 def add_listing_options(parser: argparse.ArgumentParser) -> None:

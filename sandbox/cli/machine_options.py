@@ -15,35 +15,6 @@ from sandbox.runner.target import Target, module_file
 from sandbox.x86.errors import ConfigurationError
 
 
-def add_guest_arguments(parser: argparse.ArgumentParser) -> None:
-    """The program's own arguments: all words after the image but our options directly behind it (or after ``--``)."""
-    parser.usage = f"{parser.prog} [options] IMAGE [options] [ARG ...]"
-    parser.set_defaults(arguments=[], takes_guest_words=True)
-
-
-def split_guest_words(parser: argparse.ArgumentParser, words: list[str]) -> tuple[list[str], list[str]]:
-    """Our words, and the program's."""
-    known = parser._option_string_actions
-    image_seen = False
-    at = 0
-    while at < len(words):
-        word = words[at]
-        if word == "--":
-            # Before the image it keeps that from being taken for an option.
-            return (words[:at], words[at + 1 :]) if image_seen else (words[: at + 2], words[at + 2 :])
-        action = known.get(word.split("=")[0])
-        if action is not None:
-            at += 1 if "=" in word or action.nargs == 0 else 2
-        elif word.startswith("-") and len(word) > 1 and not image_seen:
-            break
-        elif not image_seen:
-            image_seen = True
-            at += 1
-        else:
-            return words[:at], words[at:]
-    return words, []
-
-
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """``--paging``, ``--ram``, ``--cpus`` and what else makes a machine."""
     group = parser.add_argument_group("machine")
@@ -63,7 +34,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--module", dest="modules", action="append", default=[], metavar="IMAGE",
         help="load a module first: an object file, a source, or an image of kind module",
     )  # fmt: skip
-    group.add_argument("--fail-allocation", type=int, metavar="N", help="let the Nth request for frames fail")
+    group.add_argument("--fail-allocation", type=_positive, metavar="N", help="let the Nth request for frames fail")
     group.add_argument("--seed", type=int, metavar="N", help="of the scheduler and of random numbers (default: 0)")
     group.add_argument(
         "--break", dest="switches", action="append", default=[], metavar="SWITCH",
@@ -83,9 +54,23 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--limit", metavar="BLOCKS", help="end the run after so many blocks (1M, 50k)")
     group.add_argument(
-        "--time-limit", type=float, metavar="SECONDS",
+        "--time-limit", type=_seconds, metavar="SECONDS",
         help="of host time (default: 60, without a person's pauses; 0 for none)",
     )  # fmt: skip
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: 1 is the least")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: seconds, 0 for no limit")
+    return value
 
 
 def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
@@ -141,6 +126,8 @@ def _files(pairs: list[str]) -> dict[str, bytes | Path]:
         host, colon, guest = pair.rpartition(":")
         if not colon or not host or not guest.startswith("/"):
             raise ConfigurationError(f"--file {pair}: give HOST:GUEST, with an absolute path of the program's tree")
+        if guest in found:
+            raise ConfigurationError(f"--file {pair}: {guest} is given twice")
         found[guest] = Path(host)
     return found
 

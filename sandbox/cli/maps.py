@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from sandbox.cli.machine_options import add_machine_options
@@ -13,16 +14,18 @@ def add_parser(commands: Any, title: str) -> None:
     parser = parser_for(commands, "maps", title)
     parser.add_argument("image", nargs="?", help="what runs on the machine (default: nothing, the kernel alone)")
     parser.add_argument("--at", metavar="WHERE", help="symbol or address to stop at (default: the first instruction)")
+    parser.add_argument("--json", action="store_true")
     add_machine_options(parser)
     parser.set_defaults(run=run, end=False)
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.debug.view import map_lines
+    from sandbox.debug.view import map_dict, map_lines
     from sandbox.runner.target import resolve
 
     if options.image is not None and resolve(options.image).kind == "program":
         return look(options, "maps")
     with stopped_session(options) as system:
-        print("\n".join(map_lines(system, None)))
+        told = json.dumps(map_dict(system, None), indent=2) if options.json else "\n".join(map_lines(system, None))
+        print(told)
     return 0

@@ -1,24 +1,30 @@
-"""``sandbox run`` for ROM images."""
+"""``sandbox run`` and ``sandbox explain`` for ROM images."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING, Any
 
+from sandbox.cli.colour import Colour, columns_of
+from sandbox.report.width import wrapped
 from sandbox.runner.target import Target
 
+if TYPE_CHECKING:
+    from sandbox.runner.result import Result
+    from sandbox.runner.rom import RomConfig, RomSession
 
-def run_rom_image(target: Target, options: argparse.Namespace) -> int:
-    """Run a flat image on the bare machine; its serial port is standard output."""
-    from sandbox.cli.colour import Colour
+
+TRACE_KINDS = ("faults", "ports")
+
+
+def config_of(target: Target, options: argparse.Namespace) -> RomConfig:
+    """The bare machine for an image and these options.  Raises ConfigurationError."""
     from sandbox.cli.machine_options import parse_count
-    from sandbox.kernel.drivers.console import HostSink
-    from sandbox.machine.events import Delivery, Event, PortAccess
-    from sandbox.runner.rom import rom_config, run_rom
-    from sandbox.x86.errors import ConfigurationError
+    from sandbox.runner.rom import rom_config
 
-    config = rom_config(
+    return rom_config(
         target,
         ram=parse_count(options.ram),
         cpus=options.cpus,
@@ -27,21 +33,68 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
         block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )
-    known: dict[str, tuple[type[Event], ...]] = {"faults": (Delivery,), "ports": (PortAccess,)}
-    kinds: list[type[Event]] = []
-    for word in (options.trace or "").split(","):
-        if word and word not in known:
-            raise ConfigurationError(f"--trace {word}: on a bare machine known are {', '.join(known)}")
-        kinds += known.get(word, ())
-    readers = [(lambda event: print(event.to_dict(), file=sys.stderr), tuple(kinds))] if kinds else []
-    result = run_rom(target, config, None if options.json else HostSink(1), readers)
+
+
+def run_rom_image(target: Target, options: argparse.Namespace) -> int:
+    """Run a flat image on the bare machine; its serial port is standard output."""
+    from sandbox.cli.run import trace_kinds
+    from sandbox.kernel.drivers.console import HostSink
+    from sandbox.runner.rom import RomSession
+
+    kinds = trace_kinds(options.trace, TRACE_KINDS)
+    recorded: list[dict[str, Any]] = []
+    with RomSession(target, config_of(target, options), None if options.json else HostSink(1)) as session:
+        _subscribe(session, kinds, recorded if options.json else None)
+        result = session.finish()
     if options.json:
-        print(json.dumps(result.to_dict(), indent=2))
-    elif result.error or result.status:
-        paint = Colour(sys.stderr)
-        print(paint("red", f"sandbox: {result.headline()}"), file=sys.stderr)
-        if result.detail:
-            print(result.detail, file=sys.stderr)
+        print(json.dumps({**result.to_dict(), "events": recorded} if kinds else result.to_dict(), indent=2))
+    else:
+        _narrate(result, options.stats)
     if options.status and not result.error:
         return result.status
     return 0 if result.passed else 1
+
+
+def _subscribe(session: RomSession, kinds: tuple[str, ...], recorded: list[dict[str, Any]] | None) -> None:
+    """Print what is traced, or note it for ``--json``."""
+    from sandbox.debug.bare_view import delivery_line, trap_line
+    from sandbox.machine.events import Delivery, Event, PortAccess, TrapTaken
+    from sandbox.report.trace import event_line
+
+    by_kind: dict[str, tuple[type[Event], ...]] = {"faults": (TrapTaken, Delivery), "ports": (PortAccess,)}
+    wanted = [each for kind in kinds for each in by_kind[kind]]
+    columns = columns_of(sys.stderr)
+
+    def show(event: Event) -> None:
+        if recorded is not None:
+            recorded.append(event.to_dict())
+            return
+        if isinstance(event, TrapTaken):
+            line = trap_line(session.bare, event)
+        else:
+            line = (
+                delivery_line(event)
+                if isinstance(event, Delivery)
+                else " " * 7 + event_line(event, lambda _, text: text)
+            )
+        print("\n".join(wrapped(line, columns)), file=sys.stderr)
+
+    if wanted:
+        session.machine.bus.subscribe(show, *wanted)
+
+
+def _plain(style: str, text: str) -> str:
+    return text
+
+
+def _narrate(result: Result, stats: bool) -> None:
+    paint = Colour(sys.stderr)
+    if result.error or result.status:
+        print(paint("red", f"sandbox: {result.headline()}"), file=sys.stderr)
+        if result.detail:
+            print(result.detail, file=sys.stderr)
+    if stats:
+        summary = result.summary
+        took = f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"
+        for name, value in (("time", took), ("page faults", f"{summary.page_faults:,}")):
+            print(f"{paint('bold', f'{name:14}')} {value}", file=sys.stderr)

@@ -10,21 +10,25 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox.cli.machine_options import add_guest_arguments, add_machine_options, machine_config
+from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
+from sandbox.cli.machine_options import add_machine_options, machine_config
 from sandbox.cli.streams import BAD_INPUT, tell_lost
 
 if TYPE_CHECKING:
+    from sandbox.machine.devices.framebuffer import FrameBuffer
     from sandbox.machine.machine import Machine
     from sandbox.runner.result import Result, Summary
 
-TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "map", "alloc", "modules")
+TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "map", "alloc", "modules", "ports")
 
 
 def add_parser(commands: Any, title: str) -> None:
     parser = commands.add_parser("run", help=title, description=f"{title.capitalize()}.")
     parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
     add_guest_arguments(parser)
-    parser.add_argument("--trace", metavar="KINDS", help=f"comma-separated: {', '.join(TRACE_KINDS)}")
+    parser.add_argument(
+        "--trace", action="append", default=[], metavar="KINDS", help=f"comma-separated: {', '.join(TRACE_KINDS)}"
+    )
     parser.add_argument("--strace", action="store_true", help="system calls and signals, as strace shows them")
     parser.add_argument(
         "--screen", metavar="FILE", help="the picture in the frame buffer at the end, as PGM; - for letters"
@@ -43,12 +47,13 @@ def run(options: argparse.Namespace) -> int:
     from sandbox.runner.session import Streams
     from sandbox.runner.target import resolve
 
-    kinds = _trace_kinds(options.trace)
     target = resolve(options.image, options.arguments)
+    refuse_unused(options, target.kind, options.image)
     if target.kind == "rom":
         from sandbox.cli.rom import run_rom_image
 
         return run_rom_image(target, options)
+    kinds = trace_kinds(options.trace)
     config = machine_config(options, target)
     if options.json:
         streams = Streams(HostSource(0) if not sys.stdin.isatty() else BytesSource())
@@ -62,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     recorded: list[dict[str, Any]] = []
     with open_session(target, config, streams) as session:
         _subscribe(session, kinds, options.strace, recorded if options.json else None)
+        screen = None if options.screen is None else _screen_of(session.machine, options.screen)
         if options.stats:
             session.measure()
         sched = session.kernel.sched
@@ -77,8 +83,8 @@ def run(options: argparse.Namespace) -> int:
         if terminal is not None:
             signal.signal(signal.SIGCONT, lambda *_: terminal.enter())
         result = session.finish()
-        if options.screen:
-            _show_screen(session.machine, options.screen)
+        if screen is not None:
+            _show_screen(screen, options.screen)
     if options.json:
         print(
             json.dumps(
@@ -97,34 +103,48 @@ def run(options: argparse.Namespace) -> int:
     return BAD_INPUT if lost else 0
 
 
-def _show_screen(machine: Machine, place: str) -> None:
+def _screen_of(machine: Machine, place: str) -> FrameBuffer:
+    """The frame buffer whose picture ``place`` will get.  Raises ConfigurationError, before anything runs."""
     from sandbox.machine.devices.framebuffer import FrameBuffer
     from sandbox.x86.errors import ConfigurationError
 
     found = [device for _, device in machine.board.windows if isinstance(device, FrameBuffer)]
     if not found:
         raise ConfigurationError("--screen: the machine has no frame buffer", "plug one in with --device framebuffer")
+    path = Path(place)
+    if place != "-":
+        if path.is_dir() or (path.exists() and not path.is_file()):
+            raise ConfigurationError(f"--screen {place}: not a regular file")
+        if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise ConfigurationError(f"--screen {place}: cannot be written")
+    return found[0]
+
+
+def _show_screen(screen: FrameBuffer, place: str) -> None:
+    from sandbox.x86.errors import ConfigurationError
+
     if place == "-":
-        print(found[0].text())
+        print(screen.text())
         return
     try:
-        Path(place).write_bytes(found[0].pgm())
+        Path(place).write_bytes(screen.pgm())
     except OSError as error:
         raise ConfigurationError(f"--screen {place}: {error.strerror}") from error
 
 
-def _trace_kinds(text: str | None) -> tuple[str, ...]:
+def trace_kinds(texts: list[str], known: tuple[str, ...] = TRACE_KINDS) -> tuple[str, ...]:
+    """What all ``--trace`` together ask for, each once.  Raises ConfigurationError."""
     from sandbox.x86.errors import ConfigurationError
 
-    kinds = tuple(word for word in (text or "").split(",") if word)
+    kinds = tuple(dict.fromkeys(word for text in texts for word in text.split(",") if word))
     for kind in kinds:
-        if kind not in TRACE_KINDS:
-            raise ConfigurationError(f"--trace {kind}: known are {', '.join(TRACE_KINDS)}")
+        if kind not in known:
+            raise ConfigurationError(f"--trace {kind}: known are {', '.join(known)}")
     return kinds
 
 
 def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: list[dict[str, Any]] | None) -> None:
-    from sandbox.cli.colour import Colour
+    from sandbox.cli.colour import Colour, columns_of
     from sandbox.report.trace import KINDS, event_line, fault_header
 
     bus = session.kernel.bus
@@ -146,13 +166,14 @@ def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: lis
         bus.subscribe(lambda event: recorded.append(event.to_dict()), *wanted)
         return
     paint = Colour(sys.stderr)
+    columns = columns_of(sys.stderr)
     if "faults" in kinds:
-        print(paint("bold", fault_header()), file=sys.stderr)
+        print(paint("bold", fault_header(columns)), file=sys.stderr)
 
     def show(event: Any) -> None:
         if calls is not None:
             calls.interrupt()
-        print(event_line(event, paint), file=sys.stderr)
+        print(event_line(event, paint, columns), file=sys.stderr)
 
     bus.subscribe(show, *wanted)
 

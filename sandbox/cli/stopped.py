@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sandbox.cli.guest_words import refuse_unused
 from sandbox.cli.machine_options import add_machine_options, machine_config
 
 if TYPE_CHECKING:
+    from sandbox.debug.debugger import Debugger
     from sandbox.kernel.main import System
 
 
@@ -27,11 +30,17 @@ def look(options: argparse.Namespace, command: str) -> int:
     from sandbox.x86.errors import ConfigurationError
 
     target = resolve(options.image)
+    refuse_unused(options, target.kind, options.image)
     if target.kind != "program":
         raise ConfigurationError(f"{options.image}: a {target.kind}; a place to stop at is in a program")
     config = machine_config(options, target)
     with Session(target.name, target.data, target.arguments, config, None, target.modules) as session:
-        print("\n".join(_stop(session, options, command)))
+        debugger, lines = _stop(session, options, command)
+        if options.json:
+            found = debugger.walk.to_dict() if debugger.walk is not None else debugger.maps
+            print(json.dumps(found, indent=2))
+        else:
+            print("\n".join(lines))
     return 0
 
 
@@ -45,11 +54,13 @@ def stopped_session(options: argparse.Namespace) -> Iterator[System]:
     from sandbox.x86.errors import ConfigurationError
 
     if options.image is None:
+        refuse_unused(options, "none", "")
         config = machine_config(options, Target("none", "program", b""))
         with MachineSession.idle(config) as bare:
             yield bare.system
         return
     target = resolve(options.image)
+    refuse_unused(options, target.kind, options.image)
     if target.kind == "rom":
         raise ConfigurationError(f"{options.image}: a ROM image has no kernel under it")
     if target.kind == "module" and options.at is not None:
@@ -64,7 +75,7 @@ def stopped_session(options: argparse.Namespace) -> Iterator[System]:
         yield session.system
 
 
-def _stop(session: Any, options: argparse.Namespace, command: str) -> list[str]:
+def _stop(session: Any, options: argparse.Namespace, command: str) -> tuple[Debugger, list[str]]:
     from sandbox.debug.debugger import Debugger
     from sandbox.x86.errors import ConfigurationError
 
@@ -72,14 +83,22 @@ def _stop(session: Any, options: argparse.Namespace, command: str) -> list[str]:
     commands = [command]
     if options.at is not None:
         commands = [f"break {options.at}", "continue", command]
-    result = Debugger(session, commands, told.append).obey()
+
+    def until_one_fails() -> Iterator[str]:
+        for each in commands:
+            if any(line.startswith("error: ") for line in told):
+                return
+            yield each
+
+    debugger = Debugger(session, until_one_fails(), told.append)
+    result = debugger.obey()
     errors = [line for line in told if line.startswith("error: ")]
     if errors:
         raise ConfigurationError(errors[0].removeprefix("error: "))
     if result is not None:
         raise ConfigurationError(f"{options.image} ended ({result.headline()}) before it came to {options.at}")
     start = max(number for number, line in enumerate(told) if line.startswith("->"))
-    return told[start + 1 :]
+    return debugger, told[start + 1 :]
 
 
 def parser_for(commands: Any, name: str, title: str) -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ def add_parser(commands: Any, title: str) -> None:
     add_stop_options(parser)
     parser.add_argument("address", help="number, register such as $esp, or symbol, with +offset")
     parser.add_argument("access", nargs="?", choices=("r", "w", "x"), default="r", help="read, write or fetch")
+    parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=run)
 
 

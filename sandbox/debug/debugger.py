@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sandbox.debug import view
 from sandbox.debug.monitor import Stepper
@@ -17,7 +17,8 @@ from sandbox.runner.result import Result
 from sandbox.runner.run import Session
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.walk import Access
+from sandbox.x86.numbers import LAST, parse_address, parse_number, printed
+from sandbox.x86.walk import Access, Walk
 
 HELP = {
     "step [N]": "run N instructions of the program (default 1)",
@@ -41,6 +42,12 @@ class DebugCommandError(SandboxError):
     exit_status = 2
 
 
+def _first_sign(text: str) -> tuple[str, str, str]:
+    """What is before the first plus or minus, the sign, and what is behind it; empty where there is none."""
+    at = min((text.index(sign) for sign in "+-" if sign in text), default=len(text))
+    return text[:at], text[at : at + 1], text[at + 1 :]
+
+
 class _Quit(Exception):
     pass
 
@@ -60,6 +67,10 @@ class Debugger(Stepper):
         self._context: CpuContext | None = None
         self._task: Task | None = None
         self._mm: Mm | None = None
+        self.walk: Walk | None = None
+        """What the last ``walk`` found."""
+        self.maps: dict[str, Any] | None = None
+        """What the last ``maps`` showed."""
 
     def obey(self) -> Result | None:
         """Stop at the program's first instruction, then obey; the result, or None when left by ``quit``."""
@@ -139,6 +150,8 @@ class Debugger(Stepper):
             return False
         if not full:
             raise DebugCommandError(f"no command {name!r}; try help")
+        named = [at > 0 and word.startswith("<") and word.endswith(">") for at, word in enumerate(words)]
+        words = [word for word, beside in zip(words, named, strict=True) if not beside]
         return bool(getattr(self, f"_do_{full}")(words))
 
     def _do_step(self, words: list[str]) -> bool:
@@ -186,10 +199,14 @@ class Debugger(Stepper):
 
     def _do_walk(self, words: list[str]) -> None:
         kind = words.pop() if len(words) > 1 else "r"
+        if kind not in ("r", "w", "x"):
+            raise DebugCommandError(f"walk {kind}: r for a read, w for a write, x for a fetch")
         access = Access(write=kind == "w", user=True, fetch=kind == "x")
-        self._say(view.walk_lines(self._kernel, self._mm, self._where(words), access))
+        self.walk = view.walk_of(self._kernel, self._mm, self._where(words), access)
+        self._say(self.walk.lines())
 
     def _do_maps(self, words: list[str]) -> None:
+        self.maps = view.map_dict(self._system, self._mm)
         self._say(view.map_lines(self._system, self._mm))
 
     def _do_tasks(self, words: list[str]) -> None:
@@ -206,32 +223,44 @@ class Debugger(Stepper):
             vcpu.set_breakpoint(address)
 
     def _where(self, words: list[str]) -> int:
-        """An address from a number, a register (``$esp``), a program or kernel symbol, with ``+offset``."""
+        """A linear address: a number, a register (``$esp``), a program or kernel symbol, with ``+`` or ``-`` offset."""
         if not words:
             raise DebugCommandError("an address is missing")
-        text = "".join(words)
-        assert self._context is not None
-        base, _, offset = text.partition("+")
-        general = self._context.general()
-        name = base.removeprefix("$")
-        found: int | None
-        if name in general or name == "eip":
-            found = self._context.eip if name == "eip" else general[name]
-        else:
-            table = self._system.symbols.program_symbols(self._task) if self._task is not None else None
-            found = table.address(base) if table is not None else None
-            if found is None:
-                found = self._kernel.image.symbols.get(base)
+        text = printed(" ".join(words))
+        base, sign, offset = (part.strip() for part in _first_sign(text))
+        if sign and not base:
+            raise DebugCommandError(f"{text}: no address from 0 to 4 GB")
+        found = self._named(base)
         if found is None:
-            return self._number(text)
-        return (found + (self._number(offset) if offset else 0)) & 0xFFFFFFFF
+            found = self._number(base, parse_address)
+        if sign:
+            found += self._number(offset) * (-1 if sign == "-" else 1)
+        if not 0 <= found <= LAST:
+            raise DebugCommandError(f"{text}: no address from 0 to 4 GB")
+        return found
+
+    def _named(self, name: str) -> int | None:
+        """The value of a register, or the address of a symbol."""
+        assert self._context is not None
+        general = self._context.general()
+        register = name.removeprefix("$")
+        if register == "eip":
+            return self._context.eip
+        if register in general:
+            return general[register] & LAST
+        table = self._system.symbols.program_symbols(self._task) if self._task is not None else None
+        found = table.address(name) if table is not None else None
+        return found if found is not None else self._kernel.image.symbols.get(name)
 
     @staticmethod
-    def _number(text: str) -> int:
+    def _number(text: str, parse: Callable[[str], int] = parse_number) -> int:
         try:
-            return int(text, 0)
-        except ValueError:
-            raise DebugCommandError(f"{text!r} is neither a number nor a known symbol") from None
+            return parse(text)
+        except ValueError as error:
+            past = "past" in str(error)
+            raise DebugCommandError(
+                str(error) if past else f"{text!r} is neither a number nor a known symbol"
+            ) from None
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:

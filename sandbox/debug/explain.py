@@ -17,7 +17,7 @@ from sandbox.runner.run import Session
 from sandbox.runner.session import MachineSession
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.walk import Access
+from sandbox.x86.walk import Access, Walk
 
 RESOLUTIONS = {
     "demand-zero": "do_anonymous_page: a frame was allocated and cleared by the CPU, then mapped writable",
@@ -65,8 +65,8 @@ class Explanation:
     cpl: int = 3
     operands: list[str] = field(default_factory=list)
     area: str = ""
-    before: list[str] = field(default_factory=list)
-    after: list[str] = field(default_factory=list)
+    before: Walk | None = None
+    after: Walk | None = None
     resolution: str = ""
     blocks: int = 0
 
@@ -87,62 +87,60 @@ class Explanation:
             f"address   {self.address:08x}  {self.area}",
             "",
             "the walk that failed",
-            *(f"    {line}" for line in self.before),
+            *(f"    {line}" for line in (self.before.lines() if self.before else ())),
             "",
             f"answer    {self.resolution}, {self.blocks} blocks",
             f"          {RESOLUTIONS.get(self.resolution, '')}",
         ]
         if self.after:
-            told += ["", "the walk afterwards", *(f"    {line}" for line in self.after)]
+            told += ["", "the walk afterwards", *(f"    {line}" for line in self.after.lines())]
         return told
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """For ``--json``; the walks as ``Walk.to_dict`` has them."""
+        told = {name: getattr(self, name) for name in self.__slots__}
+        walks = {name: each.to_dict() for name in ("before", "after") if (each := told[name]) is not None}
+        return {**told, **walks}
 
 
 def explain(session: Session | ModuleSession, number: int) -> Explanation:
-    """Run a session up to its ``number``-th page fault (from 1), a program's loading not counted.
+    """Run a session up to its page fault ``number``, as traces and counts number them: from 1.
 
     Raises NoSuchFault when the run ends before, and what ``Session.finish`` raises.
     """
     found = Explanation(number)
-    seen = 0
     kernel = session.kernel
 
     class Before(Watcher):
         """The fault that is asked for, before it is answered."""
 
         def fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
-            if seen == number - 1:
+            if kernel.stats.page_faults == number:
                 _capture(session, found, task, context, trap)
 
     def after(event: PageFault) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == number:
+        if event.number == number:
             found.resolution, found.blocks = event.resolution, event.blocks
             task = kernel.tasks.get(event.pid)
-            if task is not None and task.mm is not None and (event.pte & 1 or event.resolution == "vmalloc-sync"):
+            if task is not None and (event.pte & 1 or event.resolution == "vmalloc-sync"):
                 access = Access.of_error_code(event.error_code)
-                found.after = walk_address(kernel, task.mm.cr3, event.address, access).lines()
+                cr3 = kernel.tables.cr3(kernel.tables.kernel_pgd) if task.mm is None else task.mm.cr3
+                found.after = walk_address(kernel, cr3, event.address, access)
                 if found.instruction == NOT_MAPPED:
                     decoded = disassemble(kernel.peek.peek(task.mm, event.eip, 15), event.eip, 1)
                     found.instruction = decoded[0].text if decoded else NOT_MAPPED
             raise _Enough
 
-    if isinstance(session, Session):
-        session.load()
     session.system.traps.monitor = Before()
     kernel.bus.subscribe(after, PageFault)
     try:
         session.finish()
     except _Enough:
         return found
-    if seen == number - 1 and found.before:
+    if found.before:
         found.resolution = "oops"
         return found
-    raise NoSuchFault(f"there is no fault {number}: the run had {seen}")
+    raise NoSuchFault(f"there is no fault {number}: the run had {kernel.stats.page_faults}")
 
 
 def _capture(session: MachineSession, found: Explanation, task: Task, context: CpuContext, trap: Trap) -> None:
@@ -176,4 +174,4 @@ def _capture(session: MachineSession, found: Explanation, task: Task, context: C
     else:
         found.area = f"in no area; the next is {vma.describe()}"
     access = Access.of_error_code(trap.error_code)
-    found.before = walk_address(kernel, context.cr3, trap.address, access).lines()
+    found.before = walk_address(kernel, context.cr3, trap.address, access)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
@@ -28,6 +29,26 @@ def frame_lines(kernel: Kernel) -> list[str]:
     for name, start, end in _merged(kernel.reserved):
         lines.append(f"  {start:08x}-{end:08x}  {(end - start) >> 10:>7} KB  {name}")
     return lines
+
+
+def frame_dict(kernel: Kernel) -> dict[str, Any]:
+    """The same for JSON, in frames; ``blocks`` by order, reserved ranges as physical [start, end)."""
+    frames = kernel.pgdat
+    least, low, high = kernel.page_alloc.marks
+    zones = [
+        {
+            "name": zone.name,
+            "frames": zone.total,
+            "free": frames.zone_free(zone),
+            "unopened": zone.waiting,
+            "on_cpus": sum(len(each) for each in frames.pcp_frames(zone)),
+            "blocks": [len(listed) for listed in zone.lists],
+        }
+        for zone in frames.zones
+        if zone.total
+    ]
+    reserved = [{"name": name, "start": start, "end": end} for name, start, end in _merged(kernel.reserved)]
+    return {"zones": zones, "marks": {"min": least, "low": low, "high": high}, "reserved": reserved}
 
 
 # -- zones -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sandbox.engine.context import CpuContext
 from sandbox.image.disassemble import disassemble
 from sandbox.kernel.inspect.ptdump import walk_address
@@ -10,7 +12,7 @@ from sandbox.kernel.main import System
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.vmalloc import Area
 from sandbox.kernel.task.task import Task
-from sandbox.x86.walk import Access
+from sandbox.x86.walk import Access, Walk
 
 _FLAGS = ((0, "CF"), (2, "PF"), (4, "AF"), (6, "ZF"), (7, "SF"), (8, "TF"), (9, "IF"), (10, "DF"), (11, "OF"))
 
@@ -54,10 +56,10 @@ def memory_lines(kernel: Kernel, mm: Mm | None, address: int, size: int) -> list
     return lines
 
 
-def walk_lines(kernel: Kernel, mm: Mm | None, address: int, access: Access) -> list[str]:
+def walk_of(kernel: Kernel, mm: Mm | None, address: int, access: Access) -> Walk:
     """The page walk of an address for an access, by the manual."""
     cr3 = kernel.tables.cr3(kernel.tables.kernel_pgd) if mm is None else mm.cr3
-    return walk_address(kernel, cr3, address, access).lines()
+    return walk_address(kernel, cr3, address, access)
 
 
 def map_lines(system: System, mm: Mm | None) -> list[str]:
@@ -73,6 +75,36 @@ def map_lines(system: System, mm: Mm | None) -> list[str]:
         lines.append(f"{region.start:08x}-{region.end:08x}  {region.size >> 20:>4} MB  {region.name}")
         lines += [area_line(system, area) for area in kernel.vmalloc.areas if region.start <= area.start < region.end]
     return lines
+
+
+def map_dict(system: System, mm: Mm | None) -> dict[str, Any]:
+    """The same for JSON: linear addresses [start, end), resident pages, and what lies in a region of the kernel."""
+    kernel = system.kernel
+    return {
+        "brk": None if mm is None else mm.vmas.brk,
+        "areas": [] if mm is None else _area_dicts(kernel, mm),
+        "regions": [
+            {
+                "name": region.name,
+                "start": region.start,
+                "end": region.end,
+                "areas": [
+                    {"start": area.start, "end": area.end, "text": area_line(system, area).strip()}
+                    for area in kernel.vmalloc.areas
+                    if region.start <= area.start < region.end
+                ],
+            }
+            for region in kernel.layout.regions
+        ],
+    }
+
+
+def _area_dicts(kernel: Kernel, mm: Mm) -> list[dict[str, Any]]:
+    found = []
+    for vma in mm.vmas:
+        resident = len(list(kernel.tables.user_ptes(mm.pgd, vma.start, vma.end)))
+        found.append({"start": vma.start, "end": vma.end, "text": vma.describe(), "resident": resident})
+    return found
 
 
 def area_line(system: System, area: Area) -> str:

@@ -137,6 +137,7 @@ class Traps:
     def _user_page_fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
         cpu, mm = task.cpu, task.mm
         self._stats.page_faults += 1
+        number = self._stats.page_faults
         started = cpu.vcpu.clock
         assert mm is not None
         if trap.cpl == 0:
@@ -151,7 +152,7 @@ class Traps:
                 )
         except OutOfMemory as error:
             self._stats.faults[Resolution.OOM_KILL] += 1
-            self._report_fault(task, trap, Resolution.OOM_KILL, started)
+            self._report_fault(task, trap, Resolution.OOM_KILL, started, number)
             self._kernel.signals.force_signal(task, SIGKILL, error.summary + "\n" + error.detail)
             return
         if how in UNRESOLVED:
@@ -161,7 +162,7 @@ class Traps:
                 self._kernel.signals.force_fault(task, fault_info(task, trap, how), lambda: self._report(task, trap))
         self._stats.faults[how] += 1
         if self._bus.active:
-            self._report_fault(task, trap, how, started)
+            self._report_fault(task, trap, how, started, number)
 
     def _oops(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
         from sandbox.kernel.inspect.oops import oops  # like die: loaded when something dies
@@ -173,9 +174,10 @@ class Traps:
 
         return fatal_report(self._kernel, self._symbols, task, trap)
 
-    def _report_fault(self, task: Task, trap: Trap, how: Resolution, started: int) -> None:
-        if not self._bus.active or task.mm is None:
+    def _report_fault(self, task: Task, trap: Trap, how: Resolution, started: int, number: int) -> None:
+        if not self._bus.active:
             return
+        pgd = self._kernel.tables.kernel_pgd if task.mm is None else task.mm.pgd
         kernel, cpu = self._kernel, task.cpu
         self._bus.emit(
             PageFault(
@@ -186,10 +188,10 @@ class Traps:
                 trap.address,
                 trap.error_code,
                 how,
-                kernel.tables.lookup_pte(task.mm.pgd, trap.address & ~0xFFF),
+                kernel.tables.lookup_pte(pgd, trap.address & ~0xFFF),
                 cpu.vcpu.clock - started,
                 kernel.peek.peek(task.mm, task.context.code_address(trap.eip) if trap.cpl else trap.eip, 15),
-                self._stats.page_faults,
+                number,
             )
         )
 
@@ -293,11 +295,15 @@ class Traps:
         self._irq.do_irq(context)
 
     def _kernel_page_fault(self, cpu: KernelCpu, context: CpuContext, trap: Trap) -> None:
-        """Resolve the fault, take the exception table's way out, or give up."""
+        """Resolve the fault, take the exception table's way out, or give up.
+
+        Only faults of tasks are counted: what happens before the first one runs is nobody's.
+        """
         self._clock.charged += TRAP_BLOCKS
-        self._stats.page_faults += 1
         started = cpu.vcpu.clock
         task = self._sched.task_of(cpu)
+        self._stats.page_faults += task is not None
+        number = self._stats.page_faults
         if self.monitor is not None and task is not None:
             self.monitor.fault(task, context, trap)
         how = self._resolve(cpu, task, context, trap)
@@ -307,9 +313,9 @@ class Traps:
                 self._oops(cpu, context, trap)
             context.quads[EIP] = fixup
             how = Resolution.FIXUP
-        self._stats.faults[how] += 1
         if task is not None:
-            self._report_fault(task, trap, how, started)
+            self._stats.faults[how] += 1
+            self._report_fault(task, trap, how, started, number)
 
     def _resolve(self, cpu: KernelCpu, task: Task | None, context: CpuContext, trap: Trap) -> Resolution:
         """What the tables or the areas have to say to a fault of kernel code."""

@@ -112,6 +112,7 @@ class BareMachine:
         self.cpus = [BareCpu(cpu, Run.WAITING if cpu.index else Run.RUNNING) for cpu in machine.cpus]
         self.deliveries = 0
         self.traps = 0
+        self.page_faults = 0
         self._stepper = breakage.Stepper(self.memory, self.switches)
         self._random = Random(seed)
         self._current = 0
@@ -280,12 +281,12 @@ class BareMachine:
     def _trap(self, each: BareCpu, trap: Trap) -> None:
         cpu = each.cpu
         self.traps += 1
+        faulted = trap.vector == Vector.PF and not trap.software
+        self.page_faults += faulted
         if self.bus.active:
-            self.bus.emit(
-                TrapTaken(
-                    self.clock, cpu.index, trap.vector, trap.error_code, trap.address, trap.eip, trap.cpl, trap.software
-                )
-            )
+            number = self.page_faults if faulted else 0
+            seen = (trap.vector, trap.error_code, trap.address, trap.eip, trap.cpl, trap.software, number)
+            self.bus.emit(TrapTaken(self.clock, cpu.index, *seen))
         if trap.software:
             restart = trap.eip - self._interrupt_length(cpu, trap) & 0xFFFFFFFF
             what = Interruption(trap.vector, Source.SOFTWARE, trap.eip, restart)

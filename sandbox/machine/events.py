@@ -39,7 +39,8 @@ class Event:
 class TrapTaken(Event):
     """An exception or software interrupt reached the supervisor.
 
-    ``address`` (linear) counts for page faults only; ``error_code`` is 0 where the vector has none.
+    ``address`` (linear) counts for page faults only; ``error_code`` is 0 where the vector has none.  ``number`` counts
+    the page faults, from 1; 0 for all else.
     """
 
     vector: int
@@ -48,6 +49,7 @@ class TrapTaken(Event):
     eip: int
     cpl: int
     software: bool
+    number: int = 0
 
 
 @dataclass(slots=True)

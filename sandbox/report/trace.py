@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sandbox.image.disassemble import text_of
 from sandbox.kernel.abi.signals import name_of as signal_name
 from sandbox.kernel.base import events
 from sandbox.kernel.mm.gfp import describe
-from sandbox.machine.events import Event
+from sandbox.machine.events import Event, PortAccess
+from sandbox.report.width import cut
 from sandbox.x86.error_code import PageFaultCode
 
 KINDS: dict[str, tuple[type[Event], ...]] = {
@@ -19,6 +20,7 @@ KINDS: dict[str, tuple[type[Event], ...]] = {
     "map": (events.MapChange, events.ModuleChange),
     "alloc": (events.PageAlloc,),
     "modules": (events.ModuleChange,),
+    "ports": (PortAccess,),
 }
 """What ``--trace`` takes."""
 
@@ -26,27 +28,53 @@ Paint = Callable[[str, str], str]
 _STYLES = {"sigsegv": "red", "sigbus": "red", "oom-kill": "red", "fixup": "yellow", "cow-copy": "cyan"}
 
 
-def fault_header() -> str:
+WIDE = 134
+"""Columns of a fault's line with nothing left out."""
+_NARROW_REST = 67
+"""Columns of all but the instruction where there is less room."""
+
+
+def _fault_columns(row: Sequence[str], columns: int, paint: Callable[[str], str] = str) -> str:
+    """Number, time, pid, EIP, instruction, address, error, resolution and cost, aligned."""
+    number, when, pid, eip, text, address, error, resolution, cost = row
+    if columns >= WIDE:
+        return (
+            f"{number:>5}  {when:>9}  {pid:>3}  {eip:8}  {cut(text, 34):34}  {address:8}  {error:26}  "
+            f"{paint(f'{resolution:12}')}  {cost}"
+        )
+    room = max(columns - _NARROW_REST, 8)
+    text = text.replace("dword ptr ", "").replace(" ptr ", " ")
+    error = error.replace("not-present", "absent").replace("protection", "prot")
+    return (
+        f"{number:>4} {when:>7} {pid:>3} {eip:8} {cut(text, room):{room}} {address:8} {cut(error, 17):17} "
+        f"{paint(resolution)}"
+    )
+
+
+def fault_header(columns: int = WIDE) -> str:
     """The columns of a fault's line."""
-    return (
-        f"{'time':>9}  {'pid':>3}  {'eip':8}  {'instruction':34}  {'address':8}  {'error':26}  {'resolution':12}  cost"
-    )
+    names = ("no.", "time", "pid", "eip", "instruction", "address", "error", "resolution", "cost")
+    return _fault_columns(names, columns)
 
 
-def fault_line(fault: events.PageFault, paint: Paint) -> str:
-    """Time in blocks, EIP, instruction, address, error bits in words, resolution, blocks it took the kernel."""
-    text = text_of(fault.code, fault.eip)
-    return (
-        f"{fault.time:>9}  {fault.pid:>3}  {fault.eip:08x}  {text[:34]:34}  {fault.address:08x}  "
-        f"{PageFaultCode(fault.error_code).describe_at(fault.eip, fault.address):26}  "
-        f"{paint(_STYLES.get(fault.resolution, 'green'), f'{fault.resolution:12}')}  {fault.blocks}"
-    )
+def fault_line(fault: events.PageFault, paint: Paint, columns: int = WIDE) -> str:
+    """Its number (as ``explain`` and ``--stats`` count), time in blocks, ..., the blocks that it took the kernel.
+
+    With fewer than ``WIDE`` columns without the cost, and with shorter words.
+    """
+    words = PageFaultCode(fault.error_code).describe_at(fault.eip, fault.address)
+    row = (
+        *(str(each) for each in (fault.number, fault.time, fault.pid)),
+        f"{fault.eip:08x}", text_of(fault.code, fault.eip), f"{fault.address:08x}", words, str(fault.resolution),
+        str(fault.blocks),
+    )  # fmt: skip
+    return _fault_columns(row, columns, lambda text: paint(_STYLES.get(fault.resolution, "green"), text))
 
 
-def event_line(event: Event, paint: Paint) -> str:
+def event_line(event: Event, paint: Paint, columns: int = WIDE) -> str:
     """One line for any event that ``--trace`` may name."""
     if isinstance(event, events.PageFault):
-        return fault_line(event, paint)
+        return fault_line(event, paint, columns)
     if isinstance(event, events.Killed):
         return f"{event.time:>9}  {event.pid:>3}  {paint('red', f'killed by {signal_name(event.signal)}')}"
     if isinstance(event, events.SystemCall):
@@ -69,4 +97,13 @@ def event_line(event: Event, paint: Paint) -> str:
     if isinstance(event, events.ModuleChange):
         where = f"{event.base:08x}-{event.base + event.size:08x}"
         return f"{event.time:>9}       {event.what} module {event.name} {where}"
+    if isinstance(event, PortAccess):
+        return f"{event.time:>9}       {port_text(event)}"
     return f"{event.time:>9}  {event}"
+
+
+def port_text(access: PortAccess) -> str:
+    """``out 0x3f8, 0x41  serial``: port, value in as many digits as it has bytes, who answered."""
+    value = f"{access.value:#0{2 + 2 * access.size}x}"
+    what = f"out {access.port:#x}, {value}" if access.write else f"in {access.port:#x} = {value}"
+    return f"{what}  {access.device or 'nobody answers'}"

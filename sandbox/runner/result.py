@@ -79,7 +79,7 @@ class Result:
         """For ``--json``."""
         return {
             "passed": self.passed,
-            "status": self.status,
+            "status": None if self.signal or self.error else self.status,
             "signal": signal_name(self.signal) if self.signal else None,
             "error": self.error or None,
             "detail": self.detail or None,

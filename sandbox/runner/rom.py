@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from sandbox.kernel.drivers.console import HostSink
 from sandbox.machine.bare import BareMachine
 from sandbox.machine.events import Event
 from sandbox.machine.machine import Machine
-from sandbox.machine.outcome import Exited
+from sandbox.machine.outcome import Exited, Outcome
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.target import Target
 
@@ -39,33 +40,36 @@ def rom_config(target: Target, **changes: object) -> RomConfig:
     return RomConfig(**values)  # type: ignore[arg-type]
 
 
-def run_rom(
-    target: Target,
-    config: RomConfig,
-    sink: Callable[[bytes], object] | None = None,
-    readers: Sequence[tuple[Callable[[Event], None], tuple[type[Event], ...]]] = (),
-) -> Result:
-    """Run a flat image to its end.  The status is what it wrote to the exit port.
+class RomSession:
+    """One flat image on one fresh machine.
 
-    Raises ConfigurationError for what cannot be built, NotModelled for what this machine does not have.
+    Between building it and ``finish`` readers may subscribe to ``machine.bus``.  Raises ConfigurationError for what
+    cannot be built.
     """
-    manifest = target.manifest
-    began = time.perf_counter()
-    machine = Machine(config.ram, config.cpus)
-    try:
-        bare = BareMachine(
-            machine,
-            target.data,
-            *((manifest.load, manifest.entry) if manifest is not None else ()),
-            switches=config.switches,
-            sink=sink,
-            seed=config.seed,
-        )
+
+    def __init__(self, target: Target, config: RomConfig, sink: Callable[[bytes], object] | None = None) -> None:
+        self._config = config
+        self._began = time.perf_counter()
+        manifest = target.manifest
+        place = (manifest.load, manifest.entry) if manifest is not None else ()
+        self.machine = Machine(config.ram, config.cpus)
+        try:
+            self.bare = BareMachine(
+                self.machine, target.data, *place, switches=config.switches, sink=sink, seed=config.seed
+            )
+        except BaseException:
+            self.machine.close()
+            raise
         if isinstance(sink, HostSink):
-            sink.look = bare.look
-        for reader, kinds in readers:
-            machine.bus.subscribe(reader, *kinds)
-        outcome = bare.run(config.block_limit, config.time_limit)
+            sink.look = self.bare.look
+
+    def run(self) -> Outcome:
+        """To its end, a breakpoint or a limit.  Raises NotModelled for what this machine does not have."""
+        return self.bare.run(self._config.block_limit, self._config.time_limit)
+
+    def finish(self) -> Result:
+        """To its end.  The status is what it wrote to the exit port."""
+        outcome, bare = self.run(), self.bare
         result = Result(stdout=bytes(bare.serial.sent))
         if isinstance(outcome, Exited):
             result.status = outcome.status & EXIT_MASK
@@ -73,10 +77,27 @@ def run_rom(
             result.error, result.detail = outcome.headline(), "\n".join(outcome.lines())
         result.summary = Summary(
             blocks=bare.clock,
-            page_faults=bare.traps,
-            bytes_by_host=machine.memory.host_bytes(),
-            seconds=time.perf_counter() - began,
+            page_faults=bare.page_faults,
+            bytes_by_host=self.machine.memory.host_bytes(),
+            seconds=time.perf_counter() - self._began,
         )
         return result
-    finally:
-        machine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.machine.close()
+
+
+def run_rom(
+    target: Target,
+    config: RomConfig,
+    sink: Callable[[bytes], object] | None = None,
+    readers: Sequence[tuple[Callable[[Event], None], tuple[type[Event], ...]]] = (),
+) -> Result:
+    """Run a flat image to its end, on a machine that is gone afterwards.  Raises what ``RomSession`` raises."""
+    with RomSession(target, config, sink) as session:
+        for reader, kinds in readers:
+            session.machine.bus.subscribe(reader, *kinds)
+        return session.finish()

@@ -19,7 +19,7 @@ from sandbox.runner.modules import ModuleSession
 from sandbox.runner.result import Result
 from sandbox.runner.session import MachineSession, Streams
 from sandbox.runner.target import ModuleFile, Target
-from sandbox.x86.errors import SandboxError
+from sandbox.x86.errors import ConfigurationError, SandboxError
 
 PROGRAM_FOLDER = "/bin"
 
@@ -53,6 +53,8 @@ class Session(MachineSession):
         files = FileSystem(
             config.root, writable=config.writable, files=config.files, now=lambda: config.start, latest=config.latest
         )
+        if path in config.files:
+            raise ConfigurationError(f"a file is given at {path}, where the program itself lies")
         inode = files.add(path, program)
         super().__init__(config, files, streams, modules)
         self.kernel.log.console = self.streams.stderr or self.captured[1]

@@ -12,6 +12,7 @@ from sandbox.kernel.abi.signals import name_of as signal_name
 from sandbox.kernel.base.events import PageFault
 from sandbox.runner.result import Result, Summary
 from sandbox.x86.error_code import PageFaultCode
+from sandbox.x86.numbers import parse_address
 
 
 def mistakes(manifest: Manifest, table: SymbolTable) -> list[str]:
@@ -35,7 +36,7 @@ def place(text: str, table: SymbolTable) -> int | None:
     if address is not None:
         return address
     try:
-        return int(text, 0)
+        return parse_address(text)
     except ValueError:
         return None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from sandbox.x86.masks import (
     CR0_PG,
@@ -171,6 +172,26 @@ class Walk:
             by = f" ({' and '.join(self.withheld_by)})" if self.withheld_by else ""
             told.append(f"stops here: {self.reason.value}{by}")
         return told
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: numbers as they are, ``text`` as in ``lines``; ``physical`` is null where the walk stopped."""
+        mapped = self.physical is not None
+        texts = self.lines()
+        return {
+            "linear": self.linear,
+            "levels": [
+                {
+                    "name": seen.name, "index": seen.index, "physical": seen.physical, "entry": seen.entry,
+                    "text": text,
+                }
+                for seen, text in zip(self.levels, texts, strict=False)
+            ],
+            "physical": self.physical,
+            "page_size": self.page_size if mapped else None,
+            "error_code": self.error_code,
+            "reason": self.reason.value,
+            "withheld_by": list(self.withheld_by),
+        }  # fmt: skip
 
 
 def walk(

@@ -91,7 +91,7 @@ def test_json(elf: Files, capfd) -> None:
 def test_guest_arguments(elf: Files, capfd) -> None:
     path = elf("_start: mov ebx, [esp]\n mov eax, 1\n int 0x80")
     assert call(["run", "--status", path], capfd)[0] == 1
-    assert call(["run", path, "--status", "a", "--json", "-x"], capfd)[0] == 4
+    assert call(["run", path, "--status", "a", "-x", "--", "--json"], capfd)[0] == 4
     assert call(["run", "--status", path, "--", "--status"], capfd)[0] == 2
 
 

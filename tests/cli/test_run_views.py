@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,23 @@ def test_a_file_of_the_host(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
         status, _, err = call(["run", "--file", bad, cat], capfd)
         assert status == 2
         assert err.count("\n") == 1, err
+
+
+def test_the_screen_is_checked_before_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fifo, image = tmp_path / "fifo", str(IMAGES / "hello")
+    os.mkfifo(fifo)
+    plugged = ["run", image, "--device", "framebuffer", "--screen"]
+    for words in ([*plugged, str(tmp_path)], [*plugged, f"{tmp_path}/none/x"], [*plugged, str(fifo)]):
+        status, out, err = call(words, capfd)
+        assert (status, out, err.count("\n")) == (2, "", 1), words
+    status, out, err = call(["run", image, "--screen", "-"], capfd)
+    assert (status, out) == (2, "")
+    assert "no frame buffer" in err
+
+
+def test_a_file_given_twice_or_over_the_program(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one").write_text("1")
+    pair, image = f"{tmp_path}/one:/a", str(IMAGES / "hello")
+    for words in (["--file", pair, "--file", pair], ["--file", f"{tmp_path}/one:/bin/hello"]):
+        status, out, err = call(["run", image, *words], capfd)
+        assert (status, out, err.count("\n")) == (2, "", 1), words

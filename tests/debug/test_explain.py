@@ -36,15 +36,17 @@ def test_demand_zero(session: MakeSession, run: Run, paging: str) -> None:
     assert f"{found.address:08x}" in operand
     assert "4 bytes written" in operand
     assert "<- faults" in operand
-    assert "not present" in found.before[-2]
-    assert found.after[-1].startswith("physical")
-    assert len(found.after) == {"pae": 4, "legacy": 3}[paging]
+    assert found.before is not None
+    assert found.after is not None
+    assert "not present" in found.before.lines()[-2]
+    assert found.after.lines()[-1].startswith("physical")
+    assert len(found.after.lines()) == {"pae": 4, "legacy": 3}[paging]
     assert "\n".join(found.lines())
 
 
 def test_death(session: MakeSession, run: Run, paging: str) -> None:
     found = explain(session(TEXT, paging=paging), numbers(run, paging, "sigsegv"))
-    assert (found.address, found.after) == (0x20, [])
+    assert (found.address, found.after) == (0x20, None)
     assert "in no area" in found.area
 
 

@@ -1,0 +1,152 @@
+"""The bare machine's faults for people: the instruction, the walk, and where the guest's own handler is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.image.disassemble import disassemble
+from sandbox.machine.bare import BareMachine
+from sandbox.machine.events import Delivery, TrapTaken
+from sandbox.machine.outcome import AtBreakpoint
+from sandbox.runner.rom import RomSession
+from sandbox.x86.error_code import PageFaultCode
+from sandbox.x86.errors import SandboxError
+from sandbox.x86.vectors import describe
+from sandbox.x86.walk import Access, Walk, walk
+
+_INSTRUCTION = 15
+
+
+class NoSuchRomFault(SandboxError):
+    """The run had fewer page faults than asked for."""
+
+    exit_status = 2
+
+
+def walk_bare(bare: BareMachine, cpu: int, linear: int, access: Access) -> Walk | None:
+    """The walk by the manual with a CPU's control registers; None where a table is not in RAM."""
+    state, memory = bare.cpus[cpu].cpu.context, bare.memory
+
+    def read(physical: int, size: int) -> int:
+        if not memory.is_ram(physical, size):
+            raise LookupError(physical)
+        at = memory.host_index(physical)
+        return int.from_bytes(memory.bytes[at : at + size], "little")
+
+    try:
+        return walk(read, state.cr3, linear, access, cr0=state.cr0, cr4=state.cr4, efer=state.efer)
+    except LookupError:
+        return None
+
+
+def instruction_at(bare: BareMachine, cpu: int, eip: int) -> str:
+    """The instruction at an offset of CS, as far as it is mapped."""
+    base, memory = bare.cpus[cpu].cpu.context.segment("cs").base, bare.memory
+    code = b""
+    for at in range(base + eip, base + eip + _INSTRUCTION):
+        found = walk_bare(bare, cpu, at & 0xFFFFFFFF, Access(fetch=True))
+        if found is None or found.physical is None or not memory.is_ram(found.physical, 1):
+            break
+        index = memory.host_index(found.physical)
+        code += bytes(memory.bytes[index : index + 1])
+    decoded = disassemble(code, eip, 1)
+    return decoded[0].text if decoded else "(not mapped)"
+
+
+def trap_line(bare: BareMachine, trap: TrapTaken) -> str:
+    """A page fault with CR2, the error bits in words and where the walk stops; any other trap by its name."""
+    text = "" if trap.software else instruction_at(bare, trap.cpu, trap.eip)
+    head = f"{trap.number or '':>5}  {trap.time:>9}  CPU {trap.cpu}  {trap.eip:08x}  {text:34}  "
+    if not trap.number:
+        what = f"software interrupt {trap.vector:#x}" if trap.software else describe(trap.vector)
+        return head + what + (f", error code {trap.error_code:#x}" if trap.error_code else "")
+    found = walk_bare(bare, trap.cpu, trap.address, Access.of_error_code(trap.error_code))
+    words = PageFaultCode(trap.error_code).describe()
+    stops = f"{found.levels[-1].name} {found.lines()[-1]}" if found and found.levels else "a table is not in RAM"
+    return f"{head}CR2 {trap.address:08x}  {words:26}  {stops}"
+
+
+def delivery_line(event: Delivery) -> str:
+    """Where a vector went."""
+    what = describe(event.vector) if event.source == "exception" else f"{event.source} interrupt {event.vector:#x}"
+    stack = f", stack {event.esp:08x}" if event.from_cpl != event.to_cpl else ""
+    return (
+        f"{'':5}  {event.time:>9}  CPU {event.cpu}  {event.from_eip:08x}  {what} to "
+        f"{event.to_cs:04x}:{event.to_eip:08x}, ring {event.from_cpl} to {event.to_cpl}{stack}"
+    )
+
+
+@dataclass(slots=True)
+class RomExplanation:
+    """One page fault of a ROM image, before its handler ran and when the instruction comes again."""
+
+    number: int
+    cpu: int = 0
+    cpl: int = 0
+    eip: int = 0
+    instruction: str = ""
+    address: int = 0
+    error_code: int = 0
+    handler: str = ""
+    before: Walk | None = None
+    """None where a table is not in RAM."""
+    after: Walk | None = None
+
+    def lines(self) -> list[str]:
+        """The whole story, for a terminal."""
+        told = [
+            f"fault {self.number}: CPU {self.cpu}, ring {self.cpl}, code at {self.eip:08x}", "",
+            f"    {self.instruction}", "",
+            f"error     {self.error_code:#06x}  {PageFaultCode(self.error_code).describe()}",
+            f"address   {self.address:08x}  in CR2", "", "the walk that failed",
+            *(f"    {line}" for line in (self.before.lines() if self.before else ["a table is not in RAM"])), "",
+            f"answer    {self.handler or 'none: the processor could not deliver it'}",
+        ]  # fmt: skip
+        again = self.after.lines() if self.after else ["the guest did not come back to the instruction"]
+        return [*told, "", "the walk afterwards", *(f"    {line}" for line in again)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        told = {name: getattr(self, name) for name in self.__slots__}
+        walks = {name: each.to_dict() for name in ("before", "after") if (each := told[name]) is not None}
+        return {**told, **walks}
+
+
+def explain_rom(session: RomSession, number: int) -> RomExplanation:
+    """Run to page fault ``number``, through the guest's handler, and to the instruction again.
+
+    Raises NoSuchRomFault when the run ends before.
+    """
+    found, bare = RomExplanation(number), session.bare
+    place = -1
+
+    def taken(trap: TrapTaken) -> None:
+        nonlocal place
+        if trap.number == number:
+            place = bare.cpus[trap.cpu].cpu.context.segment("cs").base + trap.eip & 0xFFFFFFFF
+            _capture(bare, found, trap)
+
+    def delivered(event: Delivery) -> None:
+        if place >= 0 and not found.handler:
+            found.handler = f"the guest's handler at {event.to_cs:04x}:{event.to_eip:08x}, ring {event.to_cpl}"
+            bare.cpus[event.cpu].cpu.set_breakpoint(place)
+
+    session.machine.bus.subscribe(taken, TrapTaken)
+    session.machine.bus.subscribe(delivered, Delivery)
+    outcome = session.run()
+    if place < 0:
+        raise NoSuchRomFault(f"there is no fault {number}: the run had {bare.page_faults}")
+    if isinstance(outcome, AtBreakpoint):
+        found.after = _walk_of(bare, outcome.cpu, found)
+    return found
+
+
+def _capture(bare: BareMachine, found: RomExplanation, trap: TrapTaken) -> None:
+    found.cpu, found.cpl, found.eip, found.address = trap.cpu, trap.cpl, trap.eip, trap.address
+    found.error_code, found.instruction = trap.error_code, instruction_at(bare, trap.cpu, trap.eip)
+    found.before = _walk_of(bare, trap.cpu, found)
+
+
+def _walk_of(bare: BareMachine, cpu: int, found: RomExplanation) -> Walk | None:
+    return walk_bare(bare, cpu, found.address, Access.of_error_code(found.error_code))

@@ -1,0 +1,113 @@
+"""What stands behind IMAGE, options that add up, options that an image has no use for, numbers."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from sandbox.cli import main
+from tests.cli.test_cli import Files, call, elf  # noqa: F401
+
+ARGC = "_start: mov ebx, [esp]\n mov eax, 1\n int 0x80"
+"""Ends with the number of its arguments, its own name counted."""
+IMAGES = Path(__file__).resolve().parents[2] / "images"
+
+
+@pytest.mark.parametrize("words", [["--nosuch"], ["--nosuch=1"], ["--stat"], ["a", "--nosuch"], ["a", "--json"]])
+@pytest.mark.parametrize("verb", ["run", "explain", "debug"])
+def test_no_double_dash_is_silently_an_argument(elf: Files, capfd, verb: str, words: list[str]) -> None:  # noqa: F811
+    status, out, err = call([verb, elf(ARGC), *words], capfd)
+    assert (status, out) == (2, "")
+    assert words[-1].partition("=")[0] in err.splitlines()[0]
+    assert "--" in err.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "argc"),
+    [
+        (["a", "b"], 3), (["-c", "x"], 3), (["a", "-c"], 3), (["--", "--nosuch"], 2), (["a", "--", "--json"], 3),
+        (["--", "--"], 2), (["--", "a", "--", "b"], 4), (["--seed", "3", "--", "a"], 2), (["--seed=3", "-"], 2),
+    ],
+)  # fmt: skip
+def test_words_of_the_program(elf: Files, capfd, words: list[str], argc: int) -> None:  # noqa: F811
+    assert call(["run", "--status", elf(ARGC), *words], capfd)[0] == argc
+
+
+def test_trace_given_twice_adds(elf: Files, capfd) -> None:  # noqa: F811
+    _, _, err = call(["run", "--trace", "faults", elf("_start: sys getpid\n pass"), "--trace", "calls,tasks"], capfd)
+    assert "file-read" in err
+    assert "getpid(" in err
+    assert "exit status" in err
+
+
+def test_scripts_and_commands_are_obeyed_in_their_order(elf: Files, capfd, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "one").write_text("x _start 1\n")
+    (tmp_path / "two").write_text("x _start 3\nquit\n")
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    path = elf("_start: .byte 0xb8, 0x11, 0x22, 0x33, 0x44")
+    _, out, _ = call(["debug", "-e", "x _start 4", "-x", one, path, "-e", "x _start 2", "--script", two], capfd)
+    shown = [line.split("  ")[1] for line in out.splitlines() if line.startswith("0")]
+    assert shown == ["b8 11 22 33", "b8", "b8 11", "b8 11 22"]
+    (tmp_path / "none").mkdir()
+    assert call(["debug", path, "-e", "regs", "-x", str(tmp_path / "none")], capfd)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["run", "rom-large-pages", "--paging", "pae"], "--paging"),
+        (["run", "rom-large-pages", "--strace", "--boot", "mem=16m"], "--boot, --strace"),
+        (["run", "rom-large-pages", "word"], "arguments"),
+        (["run", "rom-large-pages", "--device", "card"], "--device"),
+        (["run", "rom-large-pages", "--screen", "-"], "--screen"),
+        (["run", "kmalloc", "--strace"], "--strace"),
+        (["explain", "kmalloc", "--root", "/"], "--root"),
+        (["run", "hello", "--write"], "--write"),
+        (["frames", "--end"], "--end"),
+        (["maps", "--at", "_start"], "--at"),
+    ],
+)
+def test_options_that_would_do_nothing(capfd, words: list[str], named: str) -> None:
+    words = [str(IMAGES / word) if word in ("rom-large-pages", "kmalloc", "hello") else word for word in words]
+    status, out, err = call(words, capfd)
+    assert (status, out) == (2, "")
+    assert named in err
+    assert err.count("\n") == 1
+
+
+def test_version(capfd) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["--version"])
+    assert leaving.value.code == 0
+    assert capfd.readouterr().out == f"sandbox {version('sandbox')}\n"
+
+
+PLACE = "_start: nop\nhere: jmp here"
+
+
+@pytest.mark.parametrize(
+    "bad", ["0x100000000", "0x100001000", "4294967296", "-1", "-0x1000", "$esp+0xffffffff", "_start-0x90000000",
+            "0x1_0", "\u0661\u0662", "+5", "", "123456789abc"],
+)  # fmt: skip
+def test_addresses_outside_of_4_gb_are_refused(elf: Files, capfd, bad: str) -> None:  # noqa: F811
+    path = elf(PLACE)
+    for words in (["walk", path, bad], ["maps", path, "--at", bad], ["disasm", "c3", "--address", bad]):
+        status, out, err = call(words, capfd)
+        assert (status, out) == (2, ""), words
+        assert err
+
+
+def test_what_is_printed_can_be_pasted_back(elf: Files, capfd) -> None:  # noqa: F811
+    path = elf(PLACE)
+    _, out, _ = call(["debug", path, "-e", "break here", "-e", "continue", "-e", "maps"], capfd)
+    lines = out.splitlines()
+    address, name = next(line for line in lines if line.startswith("->") and "<here>" in line).split()[1:3]
+    span = next(line for line in lines if " r-x" in line).split()[0]
+    wanted = call(["walk", path, f"0x{address}"], capfd)[1]
+    for text in (address, f"{address} {name}", name, str(int(address, 16)), "<_start+0x1>", address.upper()):
+        assert call(["walk", path, text], capfd)[1] == wanted, text
+    assert call(["walk", path, span], capfd)[1] == call(["walk", path, f"0x{span[:8]}"], capfd)[1]
+    _, out, _ = call(["debug", path, "-e", f"walk {address} {name} x", "-e", f"x {address} {name} 2"], capfd)
+    assert out.splitlines()[-1].startswith(f"{address}  eb fe")
