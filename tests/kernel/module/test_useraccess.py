@@ -10,6 +10,7 @@ from sandbox.kernel.module.hypercall import GuestKernelBug
 from sandbox.kernel.module.useraccess import KERNEL_DS, VERIFY_READ, VERIFY_WRITE
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
 from tests.kernel.mm.conftest import space as space
+from tests.kernel.module.conftest import RunBoth
 
 EFAULT = (1 << 32) - 14
 LAYOUT = st.lists(st.sampled_from("rw-"), min_size=4, max_size=4)
@@ -177,3 +178,22 @@ def test_borrowing_ends_with_the_call(space: MakeSpace) -> None:
     assert made.task.borrowed_mms == []
     assert made.mm.users == 1
     assert run_in_task(use, 99) == (1 << 32) - 3
+
+
+def test_after_a_loan_copies_reach_ones_own_memory(run_both: RunBoth) -> None:
+    """unuse_mm puts CR3 back at once, not when the program goes on."""
+    module = """static int ioctl(int file, u32 request, u32 argument) { u32 word = 0;
+            if (use_mm(request)) return -1;
+            unuse_mm();
+            return copy_from_user(&word, (void *)argument, 4) ? -1 : (int)word; }
+        static const struct file_operations operations = { 0, 0, 0, 0, ioctl };
+        int init_module(void) { return register_chrdev("it", &operations) < 0; }
+        void cleanup_module(void) { unregister_chrdev("it"); }"""
+    program = """static volatile int page[PAGE / 4] __attribute__((aligned(PAGE)));
+        int main(void) { int fd = open("/dev/it", O_RDWR), status, me = getpid(), child;
+        page[0] = 1;
+        child = fork();
+        if (child == 0) { page[0] = 2; exit(ioctl(fd, me, (u32)page) != 2); }
+        CHECK(1, waitpid(child, &status, 0) == child && status == 0);
+        return 0; }"""
+    assert run_both(module, program).status == 0
