@@ -33,7 +33,7 @@ from sandbox.kernel.mm.gfp import (
 from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_BUDDY, PG_LENT, PG_SLAB, BadPage
 from sandbox.kernel.mm.pgdat import DMA_END, PgDat
-from sandbox.kernel.mm.vmscan import SHRINK_BATCH, Need, Shrinkers
+from sandbox.kernel.mm.vmscan import SHRINK_BATCH, SHRINK_SHARE, Need, Shrinkers
 from sandbox.x86.paging import PAGE_SIZE
 
 NFS_RESERVE = 5
@@ -269,7 +269,7 @@ class PageAllocator:
         short = not self._grantable(gfp, level, order)
         if short and not self._zone_marks and any(pgdat.zone_free(zone) for zone in zones):
             zones = list(dict.fromkeys([*zones, pgdat.normal, pgdat.dma]))
-        frames = max(SHRINK_BATCH, 1 << order)
+        frames = max(SHRINK_BATCH, pgdat.total_frames // SHRINK_SHARE, 1 << order)
         return Need(tuple(zones), frames, 0 if short else order, may_write=level != GFP_BUFFER)
 
     def shortage(self, level: int = GFP_KERNEL) -> OutOfMemory:

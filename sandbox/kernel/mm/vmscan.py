@@ -9,7 +9,9 @@ from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_DMA, PG_HIGHMEM
 
 SHRINK_BATCH = 64
-"""Frames asked for at a time."""
+"""Frames asked for at a time, at least."""
+SHRINK_SHARE = 256
+"""On large machines a share of all frames, as 2.4 scans a share of its lists: a scan costs what there is to look at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,12 @@ def vmalloc_page(made: Space) -> int:
 
 
 LIVE: dict[str, Callable[[Space], int]] = {
-    "the page directory of process 1": lambda made: made.mm.pgd,
+    "the page directory of process PID": lambda made: made.mm.pgd,
     "a page table": table,
-    "the kernel stack of process 1": lambda made: made.task.stack_frames[0],
-    "a page of process 1 at 0x50000000": user_page,
+    "the kernel stack of process PID": lambda made: made.task.stack_frames[0],
+    "a page of process PID at 0x50000000": user_page,
     "a page of the page cache": file_page,
-    "a page of process 1 at 0x50040000": mapped_file_page,
+    "a page of process PID at 0x50040000": mapped_file_page,
     "in the vmalloc area at": vmalloc_page,
     "the kernel's own": lambda made: made.kernel.page_alloc.alloc_page(),
 }
@@ -61,7 +61,7 @@ def test_live_frames_are_refused(space: MakeSpace, what: str) -> None:
     pfn = LIVE[what](made)
     free, count = kernel.pgdat.free_frames, kernel.memmap.count(pfn)
     for _ in range(2):
-        with pytest.raises(BadPage, match=f"freed while in use: it is {what}"):
+        with pytest.raises(BadPage, match=f"freed while in use: it is {what.replace('PID', str(made.task.pid))}"):
             kernel.page_alloc.free_linear(PAGE_OFFSET + pfn * PAGE)
     assert (kernel.pgdat.free_frames, kernel.memmap.count(pfn)) == (free, count)
     taken = set()
