@@ -23,8 +23,8 @@ SECONDS_FACTOR, LEAST_SECONDS = 20, 2.0
 class Limits:
     """Where a run on a broken kernel is cut off, and has failed.  None is the manifest's, or none.
 
-    Blocks cut a loop at the same place every time; seconds are for a fault that is retried for ever, in which the
-    machine's clock stands still.
+    Blocks of the machine's clock cut a run at the same place every time; seconds are for one whose blocks take the host
+    long, or in which the clock stands still.
     """
 
     blocks: int | None = None
