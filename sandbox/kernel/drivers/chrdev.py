@@ -62,6 +62,9 @@ class ByteOperations(FileOperations):
     def poll(self, file: File, task: Task) -> Ready:
         return Ready(normal(_device_of(file).ready_mask()))
 
+    def can_poll(self, file: File) -> bool:
+        return _device_of(file).can_poll
+
 
 def _device_of(file: File) -> CharDevice:
     assert isinstance(file.inode, CharDevice)
@@ -72,6 +75,7 @@ class CharDevice(Inode):
     """A character device, or any other stream of bytes."""
 
     kind = S_IFCHR
+    can_poll = True
     looks_at_nothing = False
     """Bytes written to it are not even read from the program's memory."""
 
@@ -127,6 +131,7 @@ class NullDevice(CharDevice):
 
     seeks_nowhere = True
     looks_at_nothing = True
+    can_poll = False
 
     def read_bytes(self, size: int) -> bytes:
         return b""
@@ -156,6 +161,7 @@ class RandomDevice(NullDevice):
 
     def __init__(self, ino: int, rdev: int, name: str, f_op: FileOperations, seed: int = 0) -> None:
         super().__init__(ino, rdev, name, f_op)
+        self.can_poll = name == "/dev/random"
         self._random = random.Random(seed)
 
     def read_bytes(self, size: int) -> bytes:

@@ -16,8 +16,10 @@ import termios
 from collections.abc import Callable
 from typing import Protocol
 
-from sandbox.kernel.abi.errno import EAGAIN, EBADF, EIO, EISDIR, ENOSPC, ENOTTY, ERESTARTSYS, KernelError
+from sandbox.kernel.abi.errno import EAGAIN, EBADF, EIO, EISDIR, ENOSPC, ENOTTY, EPIPE, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.flags import POLLIN, POLLOUT, S_IFCHR, S_IFIFO
+from sandbox.kernel.abi.siginfo import SigInfo
+from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.abi.termios import (
     TCFLSH,
@@ -40,6 +42,7 @@ from sandbox.kernel.drivers.hostinput import InputEvents
 from sandbox.kernel.drivers.hostoutput import nobody_looks, write_all
 from sandbox.kernel.drivers.tty import SETS
 from sandbox.kernel.mm.uaccess import UserAccess
+from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.operations import FileOperations, Pieces, Ready, normal
@@ -220,8 +223,18 @@ class Console(CharDevice):
 class ConsoleOperations(ByteOperations):
     """What open files of standard streams do."""
 
-    def __init__(self, memory: PhysicalMemory, uaccess: UserAccess) -> None:
+    def __init__(self, memory: PhysicalMemory, uaccess: UserAccess, signals: Signals) -> None:
         super().__init__(memory, uaccess)
+        self._signals = signals
+
+    def writev(self, file: File, task: Task, pieces: Pieces, position: int | None = None) -> int:
+        """SIGPIPE when nobody reads the host's pipe any more, as if it were the program's own."""
+        try:
+            return super().writev(file, task, pieces, position)
+        except KernelError as error:
+            if error.errno == EPIPE:
+                self._signals.send_signal(task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid, task.cred.uid.real))
+            raise
 
     def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
         return self.readv(file, task, [(address, count)])

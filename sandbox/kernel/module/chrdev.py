@@ -17,14 +17,14 @@ import re
 from contextlib import suppress
 
 from sandbox.kernel.abi.errno import EBUSY, EINTR, EINVAL, ENODEV, ENOTTY, ERESTARTSYS, KernelError
-from sandbox.kernel.abi.flags import O_PATH, POLLIN, POLLOUT, S_IFCHR
+from sandbox.kernel.abi.flags import O_PATH, S_IFCHR
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.module.entry import GuestEntry
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
-from sandbox.kernel.vfs.operations import FileOperations, Ready
+from sandbox.kernel.vfs.operations import FileOperations
 
 OPERATIONS = ("open", "release", "read", "write", "ioctl")
 FIRST_INO, LONGEST_NAME = 60, 64
@@ -85,9 +85,6 @@ class ModuleOperations(FileOperations):
 
     def ioctl(self, file: File, task: Task, request: int, argument: int) -> int:
         return self.call("ioctl", self._files[id(file)], request, argument)
-
-    def poll(self, file: File, task: Task) -> Ready:
-        return Ready(POLLIN | POLLOUT)
 
     def call(self, what: str, *arguments: int) -> int:
         """One operation, run on the CPU.  Raises KernelError: as the module answers, ENODEV without one."""

@@ -43,7 +43,7 @@ def new_task(
     if parent is not None:
         parent.children.append(task)
         task.pgid, task.sid, task.umask = parent.pgid, parent.sid, parent.umask
-        task.cred = parent.cred
+        task.cred, task.personality = parent.cred, parent.personality
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
         task.cwd, task.root = parent.cwd, parent.root
         task.limits, task.nice = list(parent.limits), parent.nice
@@ -86,6 +86,14 @@ def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
         kernel.bus.emit(TaskChange(kernel.clock.now, cpu.index, parent.pid, "fork", f"child {child.pid}"))
     kernel.sched.enqueue(child)
     return child
+
+
+def adopt(parent: Task, child: Task) -> None:
+    """The child is another's: of its maker's parent (CLONE_PARENT)."""
+    if child.parent is not None:
+        child.parent.children.remove(child)
+    child.parent = parent
+    parent.children.append(child)
 
 
 def _shared(mm: Mm) -> Mm:

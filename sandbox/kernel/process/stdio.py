@@ -38,7 +38,9 @@ def open_streams(
     for each in (output, error, terminal):
         if isinstance(each, HostSink | HostTerminal):
             each.look = kernel.sched.check_host
-    streams = standard_streams(ConsoleOperations(kernel.memory, kernel.uaccess), source, output, error, terminals)
+    streams = standard_streams(
+        ConsoleOperations(kernel.memory, kernel.uaccess, kernel.signals), source, output, error, terminals
+    )
     return connect(kernel, streams, terminal)
 
 

@@ -17,8 +17,7 @@ from sandbox.kernel.abi.flags import (
     POLLERR,
     POLLHUP,
     POLLIN,
-    S_IFDIR,
-    S_IFREG,
+    POLLOUT,
 )
 from sandbox.kernel.abi.poll import (
     EFD_SEMAPHORE,
@@ -41,12 +40,12 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.poll import MILLISECOND, deadline, masked, poll_file, wait_until_ready
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
-from sandbox.kernel.vfs.operations import Ready
+from sandbox.kernel.vfs.operations import NO_OPERATIONS, Ready
 
 MAXIMUM_EVENTS = 0x7FFFFFFF // EPOLL_EVENT_BYTES
 MAXIMUM_NESTING = 5
 FLAGS = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET
-EXCLUSIVE_OK = 0x1F | POLLERR | POLLHUP | 0x3C0 | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE
+EXCLUSIVE_OK = POLLIN | POLLOUT | POLLERR | POLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE
 
 
 @dataclass(slots=True)
@@ -124,13 +123,13 @@ def sys_epoll_ctl(kernel: Kernel, task: Task, epoll_fd: int, operation: int, fd:
     holder, file = task.files.get(epoll_fd), task.files.get(fd)
     if file.flags & O_PATH:
         raise KernelError(EBADF)
-    if file.inode.kind in (S_IFREG, S_IFDIR):
+    if not (file.inode.operations() or NO_OPERATIONS).can_poll(file):
         raise KernelError(EPERM)
     epoll = holder.inode
     if not isinstance(epoll, Epoll) or holder is file:
         raise KernelError(EINVAL)
     nested = isinstance(file.inode, Epoll)
-    refused = operation == EPOLL_CTL_MOD or (nested and operation == EPOLL_CTL_ADD) or events & ~EXCLUSIVE_OK
+    refused = operation == EPOLL_CTL_MOD or nested or events & ~EXCLUSIVE_OK
     if events & EPOLLEXCLUSIVE and refused:
         raise KernelError(EINVAL)
     if operation == EPOLL_CTL_ADD and isinstance(file.inode, Epoll):
@@ -144,6 +143,8 @@ def sys_epoll_ctl(kernel: Kernel, task: Task, epoll_fd: int, operation: int, fd:
     elif operation == EPOLL_CTL_MOD:
         if key not in epoll.watches:
             raise KernelError(ENOENT)
+        if epoll.watches[key].events & EPOLLEXCLUSIVE:
+            raise KernelError(EINVAL)
         epoll.watches[key] = Watch(file, events, data)
     elif operation == EPOLL_CTL_DEL:
         if epoll.watches.pop(key, None) is None:

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import os
 
-from sandbox.kernel.abi.errno import EFAULT, EINVAL, EPERM, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ESRCH, KernelError
+from sandbox.kernel.abi.errno import (
+    EFAULT,
+    EINVAL,
+    EOPNOTSUPP,
+    EPERM,
+    ERESTART_RESTARTBLOCK,
+    ERESTARTNOHAND,
+    ESRCH,
+    KernelError,
+)
 from sandbox.kernel.abi.structs import (
     pack_rlimit,
     pack_rlimit64,
@@ -32,9 +41,13 @@ from sandbox.kernel.task.task import Task
 from sandbox.x86.paging import PAGE_SIZE
 
 OLD_INFINITY = 0x7FFFFFFF
-CLOCK_REALTIME, CLOCK_COARSE = 0, 5
+CLOCK_REALTIME, CLOCK_PROCESS, CLOCK_THREAD, CLOCK_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_TAI = 0, 2, 3, 5, 6, 11
+CLOCKS = (0, 1, 2, 3, 4, 5, 6, 7, 11)
+"""No CLOCK_REALTIME_ALARM and CLOCK_BOOTTIME_ALARM: the machine has no real-time clock that could wake it."""
+NOT_FOR_SLEEP = {CLOCK_THREAD: EOPNOTSUPP, 4: EOPNOTSUPP, 5: EOPNOTSUPP, 6: EOPNOTSUPP, 8: EOPNOTSUPP, 9: EOPNOTSUPP}
 TIMER_ABSTIME = 1
 PR_SET_NAME, PR_GET_NAME = 15, 16
+READ_IMPLIES_EXEC = 0x0400000
 
 
 def _now(kernel: Kernel) -> int:
@@ -44,9 +57,24 @@ def _now(kernel: Kernel) -> int:
 
 def clock_nanoseconds(kernel: Kernel, number: int) -> int:
     """What one of clock_gettime's clocks shows.  Raises KernelError(EINVAL) for a number that is none."""
-    if number > 11:
+    if number >> 31:
+        return _cpu_clock(kernel, number)
+    if number not in CLOCKS:
         raise KernelError(EINVAL)
-    return _now(kernel) + (kernel.clock.epoch if number in (CLOCK_REALTIME, CLOCK_COARSE) else 0)
+    if number in (CLOCK_PROCESS, CLOCK_THREAD):
+        task = kernel.sched.current
+        return task.utime * BLOCK_NANOSECONDS if task is not None else 0
+    real = number in (CLOCK_REALTIME, CLOCK_COARSE, CLOCK_TAI)
+    return _now(kernel) + (kernel.clock.epoch if real else 0)
+
+
+def _cpu_clock(kernel: Kernel, number: int) -> int:
+    """A process's own clock (clock_getcpuclockid(3)): ~pid in the upper 29 bits, below them what it counts."""
+    pid = ~number >> 3 & 0x1FFFFFFF
+    task = kernel.tasks.get(pid) if pid else kernel.sched.current
+    if number & 3 == 3 or task is None:
+        raise KernelError(EINVAL)
+    return task.utime * BLOCK_NANOSECONDS
 
 
 def sys_uname(kernel: Kernel, task: Task, buffer: int, *_: int) -> int:
@@ -82,8 +110,20 @@ def sys_clock_gettime64(kernel: Kernel, task: Task, clock: int, pointer: int, *_
 def sys_clock_getres(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
     clock_nanoseconds(kernel, clock)
     if pointer:
-        kernel.uaccess.put_user(task, pointer, pack_timespec(BLOCK_NANOSECONDS))
+        kernel.uaccess.put_user(task, pointer, pack_timespec(_resolution(clock)))
     return 0
+
+
+def sys_clock_getres_time64(kernel: Kernel, task: Task, clock: int, pointer: int, *_: int) -> int:
+    clock_nanoseconds(kernel, clock)
+    if pointer:
+        kernel.uaccess.put_user(task, pointer, pack_timespec64(_resolution(clock)))
+    return 0
+
+
+def _resolution(clock: int) -> int:
+    """Nanoseconds; the coarse clocks tick with HZ = 250."""
+    return 4_000_000 if clock in (CLOCK_COARSE, CLOCK_MONOTONIC_COARSE) else BLOCK_NANOSECONDS
 
 
 def _sleep(kernel: Kernel, task: Task, until: int, remaining: int, wide: bool = False) -> int:
@@ -102,6 +142,9 @@ def _sleep(kernel: Kernel, task: Task, until: int, remaining: int, wide: bool = 
 def _clock_sleep(
     kernel: Kernel, task: Task, clock: int, flags: int, wanted: int, remaining: int, wide: bool = False
 ) -> int:
+    if clock in NOT_FOR_SLEEP:
+        raise KernelError(NOT_FOR_SLEEP[clock])
+    clock_nanoseconds(kernel, clock)
     if flags & TIMER_ABSTIME:
         wanted, remaining = wanted - clock_nanoseconds(kernel, clock), 0
     try:
@@ -247,5 +290,12 @@ def sys_umask(kernel: Kernel, task: Task, mask: int, *_: int) -> int:
     return before
 
 
-def sys_personality(kernel: Kernel, task: Task, *_: int) -> int:
-    return 0
+def sys_personality(kernel: Kernel, task: Task, persona: int, *_: int) -> int:
+    """The one before; all ones only ask.  READ_IMPLIES_EXEC counts for mmap(2) and mprotect(2), the rest is kept."""
+    mm = task.mm
+    assert mm is not None
+    before = task.personality | (READ_IMPLIES_EXEC if mm.read_implies_exec else 0)
+    if persona != 0xFFFFFFFF:
+        task.personality = persona & ~READ_IMPLIES_EXEC
+        mm.read_implies_exec = bool(persona & READ_IMPLIES_EXEC)
+    return before

@@ -8,6 +8,7 @@ from sandbox.kernel.abi.flags import (
     CLONE_CHILD_SETTID,
     CLONE_FILES,
     CLONE_FS,
+    CLONE_PARENT,
     CLONE_PARENT_SETTID,
     CLONE_SETTLS,
     CLONE_SIGHAND,
@@ -22,7 +23,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.process.arguments import user_strings
 from sandbox.kernel.process.exec import do_execve
 from sandbox.kernel.process.exit import WCONTINUED, WEXITED, WNOWAIT, WUNTRACED, do_wait, release_vfork
-from sandbox.kernel.process.fork import do_fork, wait_for_vfork
+from sandbox.kernel.process.fork import adopt, do_fork, wait_for_vfork
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
 
@@ -58,6 +59,9 @@ def sys_clone(
         raise KernelError(EINVAL)
     child = do_fork(kernel, task, share_mm=bool(flags & CLONE_VM))
     child.exit_signal = flags & EXIT_SIGNAL if flags & EXIT_SIGNAL <= NSIG else 0
+    if flags & CLONE_PARENT and task.parent is not None:
+        adopt(task.parent, child)
+        child.exit_signal = task.exit_signal
     if stack:
         child.context.esp = stack
     if flags & CLONE_SETTLS:

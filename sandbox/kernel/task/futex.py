@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sandbox.kernel.abi.errno import EAGAIN, EFAULT, ERESTART_RESTARTBLOCK, ERESTARTSYS, ETIMEDOUT, KernelError
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.mm.uaccess import UserAccess
+from sandbox.kernel.mm.vma import PROT_WRITE
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.task import Task
 from sandbox.x86.paging import PAGE_SIZE
@@ -40,12 +41,12 @@ class Futexes:
         self._waiters: dict[Key, list[Waiter]] = {}
 
     def key(self, task: Task, address: int, private: bool) -> Key:
-        """Raises KernelError(EFAULT) for a word that may be shared and is not mapped."""
+        """Raises KernelError(EFAULT) for a word that may be shared and is not mapped, or that nobody can change."""
         mm = task.mm
         assert mm is not None
         if not private:
             vma = mm.vmas.find_exact(address)
-            if vma is None:
+            if vma is None or not vma.prot or (not vma.prot & PROT_WRITE and vma.inode is None and not vma.shared):
                 raise KernelError(EFAULT)
             if vma.shared and vma.inode is not None:
                 return vma.inode, vma.page_of(address) * PAGE_SIZE + address % PAGE_SIZE

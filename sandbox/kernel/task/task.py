@@ -76,6 +76,7 @@ class Task:
     pgid: int = 0
     sid: int = 0
     umask: int = 0o022
+    personality: int = 0
     nice: int = 0
     policy: int = 0
     """SCHED_*; like the next it is kept and shown only."""

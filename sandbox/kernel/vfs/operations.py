@@ -84,6 +84,10 @@ class FileOperations:
         """What would not wait now."""
         return Ready(ALWAYS)
 
+    def can_poll(self, file: OpenFile) -> bool:
+        """It has a poll of its own: epoll_ctl(2) takes no other."""
+        return type(self).poll is not FileOperations.poll
+
     def ioctl(self, file: OpenFile, task: Caller, request: int, argument: int) -> int:
         """A request of the device's own.  Raises KernelError(ENOTTY) for one that it does not know."""
         raise KernelError(ENOTTY)

@@ -231,6 +231,7 @@ epoll_wait          fd out_ptr int int
 set_tid_address     ptr
 clock_gettime       clock out_timespec
 clock_getres        clock out_timespec
+clock_getres_time64 clock out_ptr
 clock_nanosleep     clock timerflags timespec out_ptr
 statfs64            path uint out_ptr
 fstatfs64           fd uint out_ptr

@@ -22,6 +22,9 @@ from sandbox.kernel.drivers.console import (
 )
 from sandbox.kernel.process.stdio import standard_files
 from sandbox.kernel.vfs.operations import NO_OPERATIONS
+from sandbox.runner.run import run_program
+from sandbox.runner.session import Streams
+from tests.conftest import Program
 
 
 def test_buffers() -> None:
@@ -114,3 +117,18 @@ def test_output_that_nobody_takes_is_looked_after() -> None:
     assert len(os.read(reading, 1 << 20)) == fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
     os.close(reading)
     os.close(writing)
+
+
+def test_nobody_reads_the_output_any_more(program: Program) -> None:
+    """write(2): SIGPIPE beside EPIPE, as natively before ``head -1``; ignored, EPIPE is left."""
+
+    def gone(data: bytes) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    write = 'sys write, 1, "offset line", 2'
+    data = '.data\nline: .ascii "y\\n"\n'
+    ended = run_program("t", program(f"_start: {write}\n pass\n{data}"), streams=Streams(stdout=gone))
+    assert (ended.signal, ended.error) == (13, "")
+    ignores = f".set SYS_signal, 48\n_start: sys signal, 13, 1\n {write}\n expect eax, -32, 1\n pass\n{data}"
+    kept = run_program("t", program(ignores), streams=Streams(stdout=gone))
+    assert (kept.signal, kept.status) == (0, 0)
