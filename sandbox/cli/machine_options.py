@@ -54,16 +54,9 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--limit", metavar="BLOCKS", help="end the run after so many blocks (1M, 50k)")
     group.add_argument(
-        "--time-limit", type=_seconds, metavar="SECONDS",
+        "--time-limit", type=float, metavar="SECONDS",
         help="of host time (default: 60, without a person's pauses; 0 for none)",
     )  # fmt: skip
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: seconds, 0 for no limit")
-    return value
 
 
 def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
