@@ -34,7 +34,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--module", dest="modules", action="append", default=[], metavar="IMAGE",
         help="load a module first: an object file, a source, or an image of kind module",
     )  # fmt: skip
-    group.add_argument("--fail-allocation", type=_positive, metavar="N", help="let the Nth request for frames fail")
+    group.add_argument("--fail-allocation", type=int, metavar="N", help="let the Nth request for frames fail")
     group.add_argument("--seed", type=int, metavar="N", help="of the scheduler and of random numbers (default: 0)")
     group.add_argument(
         "--break", dest="switches", action="append", default=[], metavar="SWITCH",
@@ -54,23 +54,9 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--limit", metavar="BLOCKS", help="end the run after so many blocks (1M, 50k)")
     group.add_argument(
-        "--time-limit", type=_seconds, metavar="SECONDS",
+        "--time-limit", type=float, metavar="SECONDS",
         help="of host time (default: 60, without a person's pauses; 0 for none)",
     )  # fmt: skip
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: 1 is the least")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: seconds, 0 for no limit")
-    return value
 
 
 def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:

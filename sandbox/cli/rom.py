@@ -23,7 +23,10 @@ def config_of(target: Target, options: argparse.Namespace) -> RomConfig:
     """The bare machine for an image and these options.  Raises ConfigurationError."""
     from sandbox.cli.machine_options import parse_count
     from sandbox.runner.rom import rom_config
+    from sandbox.x86.errors import ConfigurationError
 
+    if options.time_limit is not None and not 0 <= options.time_limit < float("inf"):
+        raise ConfigurationError(f"a limit of {options.time_limit} seconds: 0 is for none")
     return rom_config(
         target,
         ram=parse_count(options.ram),
