@@ -366,6 +366,18 @@ class UserDesc:
             bool(bits & 0x10), bool(bits & 0x20), bool(bits & 0x40),
         )  # fmt: skip
 
+    @classmethod
+    def of_descriptor(cls, entry_number: int, word: int) -> UserDesc:
+        """What a 64-bit descriptor of the GDT was made from; an empty one is the pattern that empties it."""
+        access, flags = word >> 40 & 0xFF, word >> 52 & 0xF
+        return cls(
+            entry_number,
+            word >> 16 & 0xFFFFFF | (word >> 56) << 24,
+            word & 0xFFFF | (word >> 48 & 0xF) << 16,
+            bool(flags & 4), access >> 2 & 3, not access & 2,
+            bool(flags & 8), not access & 0x80, bool(flags & 1),
+        )  # fmt: skip
+
     def pack(self) -> bytes:
         bits = (
             self.seg_32bit

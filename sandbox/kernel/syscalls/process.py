@@ -200,6 +200,15 @@ def sys_set_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> in
     return 0
 
 
+def sys_get_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
+    number = int.from_bytes(kernel.uaccess.get_user(task, pointer, 4), "little", signed=True)
+    slot = number - GDT_ENTRY_TLS_MIN
+    if not 0 <= slot < GDT_ENTRY_TLS_ENTRIES:
+        raise KernelError(EINVAL)
+    kernel.uaccess.put_user(task, pointer, UserDesc.of_descriptor(number, task.tls[slot]).pack())
+    return 0
+
+
 def _set_tls(task: Task, desc: UserDesc) -> None:
     slot = desc.entry_number - GDT_ENTRY_TLS_MIN
     if not 0 <= slot < GDT_ENTRY_TLS_ENTRIES or not desc.fits_tls:

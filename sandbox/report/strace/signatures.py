@@ -223,6 +223,7 @@ sendfile64          fd fd ptr uint
 futex               ptr hex int ptr ptr int
 set_thread_area     user_desc
 get_thread_area     ptr
+get_thread_area     ptr
 fadvise64           fd llong uint int
 exit_group          int
 epoll_create        int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from tests.conftest import Run
@@ -170,3 +172,28 @@ stack:  .skip 16384
 def test_autodisarm(run: Run, flags: int, after: int) -> None:
     """The stack is off in every handler, and back only with an rt frame, which has it."""
     assert run(ALTERNATE.format(flags=flags, after=after)).status == 0
+
+
+@pytest.mark.parametrize("bits", [0x51, 0x11, 0x41, 0x59, 0x01, 0x53, 0x5B])
+def test_what_was_set_is_shown(run: Run, bits: int) -> None:
+    """get_thread_area(2), as a Linux 6.18 answers for its own entries; an empty one shows what empties it."""
+    result = run(
+        NAMES
+        + f"""
+        .set SYS_get_thread_area, 244
+_start: sys set_thread_area, "offset wanted"
+        sys get_thread_area, "offset found"
+        mov [found + 32], eax
+        sys get_thread_area, "offset found + 16"
+        mov [found + 36], eax
+        sys get_thread_area, "offset none"
+        mov [found + 40], eax
+        sys write, 1, "offset found", 44
+        pass
+        .data
+wanted: .long 7, 0x12345678, 0xABCDE, {bits}
+found:  .long 7, 0, 0, 0, 8, 1, 1, 1, 0, 0, 0
+none:   .long -1
+"""
+    )
+    assert struct.unpack("<11i", result.stdout) == (7, 0x12345678, 0xABCDE, bits, 8, 0, 0, 0x28, 0, 0, -EINVAL)
