@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sandbox.engine.exits import BlocksSpent, Trap
+from sandbox.engine.exits import BlocksSpent, Paused, Trap
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.task.task import Task
 from sandbox.runner.run import Session, run_program
@@ -45,7 +45,7 @@ def kernel_and_bare_seconds(program: bytes) -> tuple[float, float]:
             again.eip, again.esp = entry, stack
             restarted = time.process_time()
             exit_ = cpu.run(ENDLESS)
-            while isinstance(exit_, BlocksSpent):
+            while isinstance(exit_, BlocksSpent | Paused):
                 exit_ = cpu.run(ENDLESS)
             taken.append(time.process_time() - restarted)
             assert isinstance(exit_, Trap) and exit_.software, exit_

@@ -108,6 +108,11 @@ class Cpu(Callbacks):
         self._deadline = value + self._words[stubs.PAD_BLOCKS]
 
     @property
+    def blocks_left(self) -> int:
+        """What the last run did not use of its blocks."""
+        return self._words[stubs.PAD_BLOCKS]
+
+    @property
     def instructions(self) -> int:
         """Instructions executed in runs with ``steps``; one that faults counts again on its retry."""
         if self._step_hook is None:

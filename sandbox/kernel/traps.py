@@ -43,7 +43,9 @@ from sandbox.x86.vectors import Vector
 PAGE_FAULT, SYSTEM_CALL = int(Vector.PF), 0x80
 BREAKPOINT, OVERFLOW, DEBUG, PROTECTION, MACHINE_CHECK, INVALID_OPCODE = 3, 4, 1, int(Vector.GP), 18, 6
 CALLS_BETWEEN_LOOKS = 1024
-"""Calls of exported symbols after which all limits are looked at; the host's time is after each."""
+"""Calls of exported symbols after which all limits are looked at."""
+CALLS_BETWEEN_GLANCES = 16
+"""Calls of exported symbols after which the host's time is looked at: one may take some milliseconds of it."""
 SPURIOUS_FAULTS = 16
 """Faults of one kernel instruction at one address, each of them answered, after which it will never get through."""
 
@@ -267,7 +269,7 @@ class Traps:
             self._irq.do_irq(context)
         if not self._gate.calls % CALLS_BETWEEN_LOOKS:
             self.check_limits()
-        else:
+        elif not self._gate.calls % CALLS_BETWEEN_GLANCES:
             self.check_time()
 
     def kernel_trap(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:

@@ -12,6 +12,8 @@ _BESIDE = re.compile(r"\s*<[^<>]*>$")
 
 def parse_number(text: str) -> int:
     """A number of C (octal and binary too), without a sign.  Raises ValueError."""
+    if text.startswith("-") and _WRITTEN.fullmatch(text[1:]):
+        raise ValueError(f"{text} is negative")
     if not _WRITTEN.fullmatch(text):
         raise ValueError(f"{text!r} is not a number")
     octal = re.fullmatch("0[0-7]+", text)

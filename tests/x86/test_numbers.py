@@ -12,9 +12,15 @@ def test_numbers(text: str, value: int) -> None:
     assert parse_number(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "-1", "+1", "1_0", "08", "0x", "1e3", " 1", "\u0663", "0x\u0663", "ten"])
+@pytest.mark.parametrize("text", ["", "--1", "+1", "1_0", "08", "0x", "1e3", " 1", "\u0663", "0x\u0663", "ten"])
 def test_no_numbers(text: str) -> None:
     with pytest.raises(ValueError, match="not a number"):
+        parse_number(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "-0x10"])
+def test_no_sign(text: str) -> None:
+    with pytest.raises(ValueError, match=f"{text} is negative"):
         parse_number(text)
 
 

@@ -210,24 +210,21 @@ class KernelCpu:
         kstack, vcpu = self.kstack, self.vcpu
         outer = vcpu.context
         self.calls += 1
-        paused = 0
+        left = 0
         try:
             if not self.calls % CALLS_BETWEEN_LOOKS and self.current is not None:
                 self.traps.check_time()
             while True:
                 vcpu.context = context
-                began = vcpu.clock
-                budget = self.traps.call_budget() if kstack.module_calls else CALL_BUDGET
-                exit_ = vcpu.run(max(0, budget - paused))
-                if type(exit_) is Paused:
-                    paused += vcpu.clock - began
-                    self.traps.paused(self)
-                    continue
-                paused = 0
+                exit_ = vcpu.run(left or (self.traps.call_budget() if kstack.module_calls else CALL_BUDGET))
+                left = 0
                 if type(exit_) is Halt and (not kstack.module_calls or self._is_the_end(exit_)):
                     return
                 if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:
                     self.traps.kernel_gate(self, context)
+                elif type(exit_) is Paused:
+                    left = max(1, vcpu.blocks_left)
+                    self.traps.paused(self)
                 else:
                     self._trapped(exit_, context)
         finally:
