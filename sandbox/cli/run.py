@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -86,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
         if screen is not None:
             _show_screen(screen, options.screen)
     if options.json:
+        import json
+
         print(
             json.dumps(
                 {**result.to_dict(), "events": recorded} if kinds or options.strace else result.to_dict(), indent=2
@@ -144,6 +145,8 @@ def trace_kinds(texts: list[str], known: tuple[str, ...] = TRACE_KINDS) -> tuple
 
 
 def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: list[dict[str, Any]] | None) -> None:
+    if not kinds and not strace:
+        return
     from sandbox.cli.colour import Colour, columns_of
     from sandbox.report.trace import KINDS, event_line, fault_header
 

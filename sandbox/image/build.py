@@ -10,10 +10,9 @@ from pathlib import Path
 from sandbox.image.assemble import SOURCES, assemble_source, run_tool, tool_for
 from sandbox.image.elf import symbols
 from sandbox.image.libc import LibcMissing, link_with_libc
-from sandbox.image.manifest import Manifest, load, set_values
+from sandbox.image.manifest import IMAGES, Manifest, load, set_values
 
 ROOT = SOURCES.parent
-IMAGES = ROOT / "images"
 KERNEL_ELF, KERNEL_MAP = IMAGES / "kernel" / "kernel.elf", IMAGES / "kernel" / "System.map"
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from sandbox.image.files import UnusableFile, read_text
 from sandbox.x86.errors import SandboxError
 
+IMAGES = Path(__file__).resolve().parents[2] / "images"
+"""The collection of this checkout."""
 KINDS = ("program", "module", "rom")
 LIBCS = ("musl", "klibc")
 RESOLUTIONS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +85,7 @@ def on_disk(path: Path) -> bool:
 
 def in_collection(path: Path) -> Path:
     """``images`` and ``images/NAME`` mean the collection from any folder that has no such file itself."""
-    from sandbox.image.build import IMAGES
+    from sandbox.image.manifest import IMAGES
 
     if on_disk(path) or path.parts[:1] != (IMAGES.name,):
         return path
@@ -122,6 +121,8 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
 
 def _from_source(path: Path, arguments: Sequence[str]) -> Target:
     """What a source is follows from the names that it defines."""
+    import tempfile
+
     from sandbox.image.hosted import build_source
 
     read_file(path, TEXT_LIMIT)
@@ -156,7 +157,7 @@ def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
 def _suggest(image: str) -> str:
     import difflib
 
-    from sandbox.image.build import IMAGES
+    from sandbox.image.manifest import IMAGES
 
     names = [path.parent.name for path in IMAGES.glob("*/manifest.toml")]
     close = difflib.get_close_matches(image.rstrip("/").split("/")[-1], names, 3)
