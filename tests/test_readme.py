@@ -49,6 +49,8 @@ def test_what_is_shown_is_true(
         stdin=subprocess.DEVNULL,
         timeout=60,
     )
+    if "no C library for i386 is there" in done.stdout:
+        pytest.skip("neither gcc-multilib nor the fetched musl is there")
     assert done.returncode == (1 if output.startswith("sandbox: ") else 0)
     assert done.stdout.strip("\n") == output
 
