@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.runner.result import Result
-from sandbox.runner.session import MachineSession, Streams
+from sandbox.runner.session import MachineSession, Streams, file_system
 from sandbox.runner.target import ModuleFile
 
 
@@ -25,9 +24,7 @@ class ModuleSession(MachineSession):
         streams: Streams | None = None,
         needs: Sequence[ModuleFile] = (),
     ) -> None:
-        files = FileSystem(
-            config.root, writable=config.writable, files=config.files, now=lambda: config.start, latest=config.latest
-        )
+        files = file_system(config)
         super().__init__(config, files, streams, [*needs, module])
         self.kernel.log.console = self.streams.stdout or self.captured[0]
         self._loaded = False

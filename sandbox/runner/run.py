@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import PageFault
-from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.process.exec import do_execve
 from sandbox.kernel.process.fork import new_task
 from sandbox.kernel.process.init import start_shell
@@ -17,7 +16,7 @@ from sandbox.kernel.task.task import Task, TaskExit
 from sandbox.machine.events import Event
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.result import Result
-from sandbox.runner.session import MachineSession, Streams
+from sandbox.runner.session import MachineSession, Streams, file_system
 from sandbox.runner.target import ModuleFile, Target
 from sandbox.x86.errors import ConfigurationError, SandboxError
 
@@ -50,9 +49,7 @@ class Session(MachineSession):
         modules: Sequence[ModuleFile] = (),
     ) -> None:
         path = name if name.startswith("/") else f"{PROGRAM_FOLDER}/{name}"
-        files = FileSystem(
-            config.root, writable=config.writable, files=config.files, now=lambda: config.start, latest=config.latest
-        )
+        files = file_system(config)
         if path in config.files:
             raise ConfigurationError(f"a file is given at {path}, where the program itself lies")
         inode = files.add(path, program)

@@ -48,6 +48,13 @@ class Streams:
     """A terminal that the machine gets for itself while it runs, for the streams that ``terminals`` names."""
 
 
+def file_system(config: KernelConfig) -> FileSystem:
+    """The files of a machine before it has a clock.  Raises ConfigurationError."""
+    return FileSystem(
+        config.root, writable=config.writable, files=config.files, now=lambda: config.start, latest=config.latest
+    )
+
+
 class MachineSession:
     """Building it boots the machine.  ``modules`` are loaded by ``load_modules``, in order; boot has
     called the ``boot_init`` of those that have one.
@@ -76,9 +83,7 @@ class MachineSession:
     @classmethod
     def idle(cls, config: KernelConfig) -> Self:
         """A kernel that runs nothing."""
-        return cls(
-            config, FileSystem(config.root, files=config.files, now=lambda: config.start, latest=config.latest), None
-        )
+        return cls(config, file_system(config), None)
 
     def load_modules(self) -> None:
         """Load what is to be loaded.  Raises ImageError, ModuleError, and what a module's code comes to."""

@@ -15,7 +15,7 @@ from sandbox.x86.errors import SandboxError
 KERNEL_GATE = 0xF0
 CALL_BUDGET = 1 << 22
 """Blocks that a kernel routine may run; the longest copies a few pages."""
-CALLS_BETWEEN_LOOKS = 64
+ROUTINES_BETWEEN_GLANCES = 64
 """Routines after which the host's time is looked at: a single system call may need very many."""
 CALL_DEPTH = 8
 WINDOW_BYTES = 128
@@ -212,7 +212,7 @@ class KernelCpu:
         self.calls += 1
         left = 0
         try:
-            if not self.calls % CALLS_BETWEEN_LOOKS and self.current is not None:
+            if not self.calls % ROUTINES_BETWEEN_GLANCES and self.current is not None:
                 self.traps.check_time()
             while True:
                 vcpu.context = context

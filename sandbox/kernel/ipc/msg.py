@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import E2BIG, EAGAIN, EFAULT, EIDRM, EINTR, EINVAL, ENOMSG, KernelError
-from sandbox.kernel.base.time import Clock
+from sandbox.kernel.base.time import SECOND, Clock
 from sandbox.kernel.base.wait import WaitQueue
 from sandbox.kernel.ipc.ids import IPC_NOWAIT, IpcIds, Object, Perm
 from sandbox.kernel.mm.page_alloc import PageAllocator
@@ -18,7 +18,6 @@ from sandbox.x86.paging import PAGE_SIZE
 
 MSG_NOERROR, MSG_EXCEPT = 0o10000, 0o20000
 MSGMAX, MSGMNB = 8192, 16384
-SECOND = 10**9
 
 
 @dataclass(slots=True, eq=False)

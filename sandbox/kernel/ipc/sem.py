@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import E2BIG, EAGAIN, EFBIG, EIDRM, EINTR, EINVAL, ERANGE, KernelError
-from sandbox.kernel.base.time import Clock
+from sandbox.kernel.base.time import SECOND, Clock
 from sandbox.kernel.base.wait import WaitQueue
 from sandbox.kernel.ipc.ids import IPC_NOWAIT, IpcIds, Object, Perm
 from sandbox.kernel.task.sched import Scheduler
@@ -15,7 +15,6 @@ from sandbox.kernel.task.task import Task
 
 SEM_UNDO = 0x1000
 SEMVMX, SEMMSL, SEMOPM = 32767, 32000, 500
-SECOND = 10**9
 
 
 @dataclass(frozen=True, slots=True)

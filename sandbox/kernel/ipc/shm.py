@@ -6,18 +6,16 @@ import struct
 
 from sandbox.kernel.abi.errno import EINVAL, KernelError
 from sandbox.kernel.base.layout import TASK_SIZE
-from sandbox.kernel.base.time import Clock
+from sandbox.kernel.base.time import SECOND, Clock
 from sandbox.kernel.ipc.ids import IpcIds, Object, Perm
 from sandbox.kernel.mm.filemap import SharedMemory
 from sandbox.kernel.mm.mmap import MAP_FIXED, MAP_SHARED, Mmap
-from sandbox.kernel.mm.vma import page_align
+from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, page_align
 from sandbox.kernel.task.task import Task
 from sandbox.x86.paging import PAGE_SIZE
 
 SHM_RDONLY, SHM_RND, SHM_REMAP, SHM_EXEC = 0o10000, 0o20000, 0o40000, 0o100000
 SHM_DEST, SHM_LOCKED = 0o1000, 0o2000
-PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
-SECOND = 10**9
 
 
 class Segment(Object):

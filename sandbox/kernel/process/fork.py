@@ -33,7 +33,7 @@ def new_task(
 
     Raises OutOfMemory.
     """
-    cpu = kernel.sched.least_loaded()
+    cpu = kernel.sched.least_loaded(-1 if parent is None else parent.cpus_allowed)
     kstack, frames = kernel.stacks.new_kstack()
     number = kernel.tasks.new_pid() if pid is None else pid
     task = Task(number, comm, kernel.stacks.new_context(cpu), kstack, frames, mm, files, parent, cpu, kernel.files.root)
@@ -47,7 +47,7 @@ def new_task(
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
         task.cwd, task.root = parent.cwd, parent.root
         task.limits, task.nice = list(parent.limits), parent.nice
-        task.capabilities = parent.capabilities
+        task.capabilities, task.cpus_allowed = parent.capabilities, parent.cpus_allowed
         if not parent.policy & SCHED_RESET_ON_FORK:
             task.policy, task.rt_priority = parent.policy, parent.rt_priority
         arm_cpu_limit(task)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 
-from sandbox.kernel.abi.errno import EINVAL, EPERM, ESRCH, KernelError
+from sandbox.kernel.abi.errno import EINVAL, EPERM, KernelError
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.syscalls.process import find_task
 from sandbox.kernel.task.task import ALL_CAPABILITIES, Capabilities, Task
 
 VERSION_WORDS = {0x19980330: 1, 0x20071026: 2, 0x20080522: 2}
@@ -41,9 +42,7 @@ def sys_capget(kernel: Kernel, task: Task, header: int, data: int, *_: int) -> i
     words, pid = _header(kernel, task, header, not data)
     if pid < 0:
         raise KernelError(EINVAL)
-    found = kernel.tasks.get(pid) if pid else task
-    if found is None:
-        raise KernelError(ESRCH)
+    found = find_task(kernel, task, pid)
     if data:
         sets = [[each >> 32 * word & 0xFFFFFFFF for each in _held(found)] for word in range(words)]
         kernel.uaccess.put_user(task, data, b"".join(struct.pack("<3I", *each) for each in sets))

@@ -142,13 +142,13 @@ def sys_getpgrp(kernel: Kernel, task: Task, *_: int) -> int:
 
 
 def sys_getpgid(kernel: Kernel, task: Task, pid: int, *_: int) -> int:
-    return _find(kernel, task, pid).pgid
+    return find_task(kernel, task, pid).pgid
 
 
 def sys_setpgid(kernel: Kernel, task: Task, pid: int, pgid: int, *_: int) -> int:
     if pgid >> 31:
         raise KernelError(EINVAL)
-    target = _find(kernel, task, pid)
+    target = find_task(kernel, task, pid)
     if target is not task:
         if target.parent is not task:
             raise KernelError(ESRCH)
@@ -173,10 +173,11 @@ def sys_setsid(kernel: Kernel, task: Task, *_: int) -> int:
 
 
 def sys_getsid(kernel: Kernel, task: Task, pid: int, *_: int) -> int:
-    return _find(kernel, task, pid).sid
+    return find_task(kernel, task, pid).sid
 
 
-def _find(kernel: Kernel, task: Task, pid: int) -> Task:
+def find_task(kernel: Kernel, task: Task, pid: int) -> Task:
+    """0 is the caller.  Raises KernelError(ESRCH)."""
     found = task if not pid else kernel.tasks.get(pid)
     if found is None:
         raise KernelError(ESRCH)
@@ -269,7 +270,7 @@ def _whom(kernel: Kernel, task: Task, which: int, who: int) -> list[Task]:
     elif which == 1:
         found = [each for each in kernel.tasks.values() if each.pgid == (who or task.pgid)]
     else:
-        found = [_find(kernel, task, who)]
+        found = [find_task(kernel, task, who)]
     if not found:
         raise KernelError(ESRCH)
     return found

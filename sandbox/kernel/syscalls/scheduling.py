@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 
-from sandbox.kernel.abi.errno import EINVAL, EPERM, ESRCH, KernelError
+from sandbox.kernel.abi.errno import EINVAL, EPERM, KernelError
 from sandbox.kernel.abi.structs import pack_timespec, pack_timespec64
 from sandbox.kernel.base.time import BLOCK_NANOSECONDS
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.paths import refuse_other
+from sandbox.kernel.syscalls.process import find_task
 from sandbox.kernel.task.task import SCHED_RESET_ON_FORK, Task
 
 SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE, SCHED_DEADLINE = 0, 1, 2, 3, 5, 6
@@ -27,16 +28,14 @@ PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED = 8, 16
 MEMBARRIERS = (1, 2, 4, PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED)
 """GLOBAL, GLOBAL_EXPEDITED and its registration before those."""
 NEGATIVE = 1 << 31
+LONG = 4
 
 
 def _find(kernel: Kernel, task: Task, pid: int) -> Task:
     """Raises KernelError: EINVAL for a negative pid, ESRCH."""
     if pid & NEGATIVE:
         raise KernelError(EINVAL)
-    found = kernel.tasks.get(pid) if pid else task
-    if found is None:
-        raise KernelError(ESRCH)
-    return found
+    return find_task(kernel, task, pid)
 
 
 def sys_sched_getscheduler(kernel: Kernel, task: Task, pid: int, *_: int) -> int:
@@ -106,14 +105,22 @@ def sys_sched_rr_get_interval_time64(kernel: Kernel, task: Task, pid: int, inter
 
 
 def sys_sched_setaffinity(kernel: Kernel, task: Task, pid: int, size: int, mask: int, *_: int) -> int:
-    """A mask with the task's CPU changes nothing; one without it is refused: no task changes its CPU."""
+    """Kept for the task and its children; one without the task's CPU is refused: no task changes its CPU."""
     wanted = int.from_bytes(kernel.uaccess.get_user(task, mask, min(size, 128)), "little") if size else 0
-    found = kernel.tasks.get(pid) if pid else task
-    if found is None:
-        raise KernelError(ESRCH)
+    found = find_task(kernel, task, pid)
     if not wanted >> found.cpu.index & 1:
         raise KernelError(EINVAL)
+    found.cpus_allowed = wanted
     return 0
+
+
+def sys_sched_getaffinity(kernel: Kernel, task: Task, pid: int, size: int, mask: int, *_: int) -> int:
+    """The CPUs of the machine that the task may use; the result is the bytes that were stored."""
+    if size % LONG or size * 8 < len(kernel.cpus):
+        raise KernelError(EINVAL)
+    allowed = find_task(kernel, task, pid).cpus_allowed & (1 << len(kernel.cpus)) - 1
+    kernel.uaccess.put_user(task, mask, allowed.to_bytes(LONG, "little"))
+    return LONG
 
 
 def sys_getcpu(kernel: Kernel, task: Task, cpu: int, node: int, *_: int) -> int:

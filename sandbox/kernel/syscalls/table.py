@@ -23,7 +23,6 @@ from sandbox.kernel.syscalls import (
     fcntl,
     files,
     futex,
-    identity,
     io,
     ioctl,
     ldt,
@@ -47,7 +46,7 @@ from sandbox.kernel.syscalls.modules import ModuleCalls
 from sandbox.kernel.task.task import Task
 
 MODULES = (
-    capability, cred, dirs, epoll, fcntl, files, futex, identity, io, ioctl, ldt, madvise, memory, misc, poll, process,
+    capability, cred, dirs, epoll, fcntl, files, futex, io, ioctl, ldt, madvise, memory, misc, poll, process,
     scheduling, signalfd, signals, socket, splice, stat, sysv, timerfd, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""

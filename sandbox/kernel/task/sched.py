@@ -199,9 +199,10 @@ class Scheduler:
             self._timers.remove(timer)
             self._rearm()
 
-    def least_loaded(self) -> KernelCpu:
-        """Where a new task goes."""
-        return min(self._smp.cpus, key=lambda cpu: len(self._queues[cpu.index].tasks) + (cpu.current is not None))
+    def least_loaded(self, allowed: int = -1) -> KernelCpu:
+        """Where a new task goes, of the CPUs whose bits are set."""
+        cpus = [cpu for cpu in self._smp.cpus if allowed >> cpu.index & 1]
+        return min(cpus, key=lambda cpu: len(self._queues[cpu.index].tasks) + (cpu.current is not None))
 
     # -- sleeping (base.wait.Waiting) ----------------------------------------------------------------------------
 

@@ -81,6 +81,8 @@ class Task:
     policy: int = 0
     """SCHED_*; like the next it is kept and shown only."""
     rt_priority: int = 0
+    cpus_allowed: int = -1
+    """Bits of the CPUs on which its children may begin."""
     capabilities: Capabilities = ALL_CAPABILITIES
     state: State = State.RUNNING
     status: int = 0

@@ -129,3 +129,41 @@ def test_who_gives_root_up_has_no_capabilities(run: Run) -> None:
     assert got == [0] * 5
     assert struct.unpack_from("<2I", buf) == (0, 0xFFFFFFFF)
     assert struct.unpack_from("<2I", buf, 32) == (0, 0)
+
+
+def test_children_begin_where_the_mask_lets_them(run: Run) -> None:
+    """On two CPUs the first child would begin on the other one."""
+    result = run(
+        """
+        .set SYS_sched_setaffinity, 241
+        .set SYS_sched_getaffinity, 242
+        .set SYS_getcpu, 318
+_start: sys getcpu, "offset cpu", 0, 0
+        mov ecx, [cpu]
+        shl dword ptr [mask], cl
+        sys sched_setaffinity, 0, 4, "offset mask"
+        sys sched_getaffinity, 0, 4, "offset shown"
+        mov eax, [mask]
+        cmp eax, [shown]
+        jne bad
+        sys fork
+        test eax, eax
+        jz child
+        sys wait4, -1, "offset status", 0, 0
+        sys exit, [status + 1]
+child:  sys getcpu, "offset other", 0, 0
+        mov eax, [cpu]
+        cmp eax, [other]
+        jne bad
+        sys exit, 0
+bad:    sys exit, 1
+        .data
+cpu:    .long -1
+other:  .long -1
+mask:   .long 1
+shown:  .long 0
+status: .long 0, 0
+""",
+        cpus=2,
+    )
+    assert result.passed, result.headline()
