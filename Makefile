@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test check bench images docs programs libc setup clean
+.PHONY: run test test-slow check bench images docs programs libc setup clean
 
 run: setup
 	@$(BIN)/sandbox run images/cow-fork --trace faults
@@ -12,6 +12,9 @@ run: setup
 
 test: setup
 	$(BIN)/pytest -n auto
+
+test-slow: setup
+	$(BIN)/pytest -n auto -m campaign
 
 check: setup
 	$(BIN)/ruff check .
