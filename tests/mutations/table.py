@@ -1,4 +1,4 @@
-"""The list of mutations: for each image, ways to break what it shows, and how one is applied without touching a file."""
+"""The list of mutations: for each image, ways to break what it shows, and how one is applied with no file touched."""
 
 from __future__ import annotations
 
