@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sandbox.machine.machine import Machine
     from sandbox.runner.result import Result, Summary
 
-TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "map", "alloc", "modules", "ports")
+TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "races", "map", "alloc", "modules", "ports")
 
 
 def add_parser(commands: Any, title: str) -> None:

@@ -20,6 +20,7 @@ from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import Layout
 from sandbox.kernel.base.printk import Log
+from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.drivers.jobctl import JobControl
@@ -84,6 +85,7 @@ class Kernel:
     image: KernelImage
     routines: Routines
     smp: Smp
+    races: Races
     irq: Interrupts
 
     layout: Layout

@@ -10,6 +10,7 @@ from sandbox.kernel.arch.irq import Interrupts
 from sandbox.kernel.arch.vmlinux import kernel_image
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.printk import Log
+from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.base.trace import Trace
@@ -103,10 +104,11 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     layout, tables, pgdat, zero_page = booted.layout, booted.tables, booted.pgdat, booted.zero_page
 
     tasks = TaskTable()
-    sched = Scheduler(smp, machine.board, tasks, config, trace)
+    races = Races(config.schedule)
+    sched = Scheduler(smp, machine.board, tasks, config, trace, races)
     irq = Interrupts(smp, machine.board, log, sched.check_limits)
 
-    tlb = Tlb(smp.cpus, image.routines, machine.bus, broken)
+    tlb = Tlb(smp, image.routines, machine.bus, broken)
     code = CodeCache(memory, machine.cpus, not broken("no-code-drop"))
     machine.board.dma_done = code.dma_done
     shrinkers, mmlist = Shrinkers(), MmList()
@@ -139,7 +141,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     return Kernel(
         machine=machine, config=config, broken=broken, memory=memory, bus=machine.bus, clock=clock,
         stats=stats, log=log, random=random.Random(config.seed),
-        image=image, routines=image.routines, smp=smp, irq=irq,
+        image=image, routines=image.routines, smp=smp, irq=irq, races=races,
         layout=layout, reserved=booted.reserved, ram=booted.ranges, zero_page=zero_page,
         model=booted.model, memmap=pgdat.memmap, pgdat=pgdat, page_alloc=page_alloc,
         tables=tables, table_frames=table_frames, tlb=tlb, highmem=highmem, code=code, mmlist=mmlist, mmu=mmu,

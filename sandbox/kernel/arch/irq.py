@@ -32,9 +32,9 @@ class Interrupts:
         the present, it is interrupted there.  Raises what ``check_limits`` raises when they never end.
         """
         smp, board = self._smp, self._board
-        if smp.in_interrupt or (interrupted is not None and not interrupted.eflags & IF):
-            return
         target = smp.cpus[board.interrupt_cpu]
+        if target.in_interrupt or (interrupted is not None and not interrupted.eflags & IF):
+            return
         board.asked = False
         while board.pending(target.index) is not None:
             vector = board.acknowledge(target.index)
@@ -43,11 +43,11 @@ class Interrupts:
                 self._log.printk(f"unexpected interrupt: vector {vector:#x}\n")
                 continue
             this_cpu, smp.this_cpu = smp.this_cpu, target
-            smp.in_interrupt = True
+            target.in_interrupt = True
             try:
                 with target.on_interrupt_stack(interrupted is None or target is not this_cpu):
                     target.call_c(handler, vector)
             finally:
-                smp.in_interrupt = False
+                target.in_interrupt = False
                 smp.this_cpu = this_cpu
             self._check_limits()

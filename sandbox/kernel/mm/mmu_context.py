@@ -39,18 +39,23 @@ class MmuContext:
         return mm
 
     def switch_mm(self, cpu: KernelCpu, mm: Mm | None) -> None:
-        """Load an address space on a CPU; None is the kernel's own."""
-        if cpu.active_mm is mm:
+        """Load an address space on a CPU; None is the kernel's own.
+
+        Whoever changes entries tells the CPUs in ``cpu_mask``: a CPU is in it before it can hold a translation, and
+        until it can hold none.
+        """
+        before = cpu.active_mm
+        if before is mm:
             return
         bit = 1 << cpu.index
-        if cpu.active_mm is not None:
-            cpu.active_mm.cpu_mask &= ~bit
+        if mm is not None:
+            mm.cpu_mask |= bit
         cr3 = self._tables.cr3(self._tables.kernel_pgd) if mm is None else mm.cr3
         cpu.call(cpu.routines.load_cr3, eax=cr3)
         cpu.cr3 = cr3
         cpu.active_mm = mm
-        if mm is not None:
-            mm.cpu_mask |= bit
+        if before is not None:
+            before.cpu_mask &= ~bit
 
     def mmput(self, cpu: KernelCpu, mm: Mm) -> None:
         """Drop a user of an address space; the last one frees its pages and tables."""
@@ -72,14 +77,14 @@ class MmuContext:
 
     def _leave_everywhere(self, mm: Mm) -> None:
         """CPUs that still have it loaded get the kernel's own directory."""
-        smp = self._smp
-        cr3 = self._tables.cr3(self._tables.kernel_pgd)
-        for other in smp.cpus:
-            if other.active_mm is mm:
-                this_cpu, smp.this_cpu = smp.this_cpu, other
-                other.interrupt(other.routines.load_cr3, cr3)
-                other.cr3, other.active_mm = cr3, None
-                smp.this_cpu = this_cpu
+        others = [cpu for cpu in self._smp.cpus if cpu.active_mm is mm]
+        if others:
+            self._smp.call_on(others, lambda cpu: self._leave_mm(cpu, mm))
+
+    def _leave_mm(self, cpu: KernelCpu, mm: Mm) -> None:
+        """What the interrupted CPU does, unless it has gone on meanwhile."""
+        if cpu.active_mm is mm:
+            self.switch_mm(cpu, None)
 
     def _free_pages(self, mm: Mm) -> None:
         tables = self._tables

@@ -6,6 +6,7 @@ ends, is preempted or when the turn is over.  With the same seed a run is the sa
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import deque
@@ -18,7 +19,8 @@ from sandbox.engine.ticks import ticking
 from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.base.events import TaskSwitch
+from sandbox.kernel.base.events import RaceSwitch, TaskSwitch
+from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.time import Timer
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.base.wait import WaitQueue
@@ -87,7 +89,9 @@ class Scheduler:
     do_irq: Callable[[], None]
     turn_over: Callable[[], None]
 
-    def __init__(self, smp: Smp, board: Board, tasks: TaskTable, config: KernelConfig, trace: Trace) -> None:
+    def __init__(
+        self, smp: Smp, board: Board, tasks: TaskTable, config: KernelConfig, trace: Trace, races: Races
+    ) -> None:
         self._smp, self._board, self._tasks, self._config = smp, board, tasks, config
         self._clock, self._bus = trace.clock, trace.bus
         self._random = random.Random(config.seed)
@@ -109,6 +113,13 @@ class Scheduler:
         self.host: HostEvents | None = None
         """What of the host the machine may have to wait for, None when nothing."""
         self._preempts = not config.broken("no-preempt")
+        self._races = races
+        self._standing: KernelCpu | None = None
+        """The CPU whose flow stands at a race point: another one has the next turn."""
+        self._late: KernelCpu | None = None
+        """The CPU that goes on although an interrupt is pending, which it takes after this turn."""
+        if races.active and self._several:
+            races.stand, smp.patience = self._stand, self.give_way
 
     # -- the hub -------------------------------------------------------------------------------------------------
 
@@ -138,7 +149,10 @@ class Scheduler:
             if self._several:
                 self.turn_over()
                 turn = self._config.turn
-                self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
+                if self._races.active:
+                    cpu = self._racing_turn(ready, cpu)
+                else:
+                    self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
             if cpu.current is None:
                 self._switch_to(cpu, queues[cpu.index].tasks.popleft())
             smp.this_cpu = cpu
@@ -146,6 +160,44 @@ class Scheduler:
             assert task is not None and task.greenlet is not None
             task.greenlet.switch()
             self._wake_sleepers()
+
+    def _racing_turn(self, ready: list[KernelCpu], cpu: KernelCpu) -> KernelCpu:
+        """Whose turn it is under a schedule of races, and how long: mostly short, so that much comes in between.
+
+        A CPU without a task is interrupted at once, another one perhaps a little later.
+        """
+        others = [each for each in ready if each is not self._standing]
+        if others and cpu is self._standing:
+            cpu = self._random.choice(others)
+        self._standing = None
+        self._turn_left = int(2 ** self._random.uniform(0, math.log2(self._config.turn)))
+        for each in self._smp.cpus:
+            if each.current is None:
+                self._smp.take_ipis(each)
+        if cpu.pending_ipis:
+            late = 0 if self._late is cpu else self._races.lateness()
+            self._late = cpu if late else None
+            if late:
+                self._turn_left = late
+            else:
+                self._smp.take_ipis(cpu)
+        return cpu
+
+    def _stand(self, name: str, times: int) -> None:
+        if self.give_way() and self._bus.active:
+            self._bus.emit(RaceSwitch(self._clock.now, self._smp.this_cpu.index, name, times))
+
+    def give_way(self) -> bool:
+        """Another CPU goes on while the present flow stands still; False at once where none could, or none may."""
+        cpu = self._smp.this_cpu
+        task = self.task_of(cpu)
+        if task is None or task.greenlet is not getcurrent() or cpu.in_interrupt:
+            return False
+        if not any(each is not cpu and (each.current or self._queues[each.index].tasks) for each in self._smp.cpus):
+            return False
+        self._standing = cpu
+        self._to_hub()
+        return True
 
     def _switch_to(self, cpu: KernelCpu, task: Task) -> None:
         self.switches += 1
@@ -325,6 +377,8 @@ class Scheduler:
         if self._contended:
             budget = min(budget, queue.slice_left)
         if self._several:
+            if task.cpu.pending_ipis and self._late is not task.cpu:
+                self._smp.take_ipis(task.cpu)
             budget = min(budget, self._turn_left)
         if self._next_timer is not None:
             budget = min(budget, self._next_timer - self._clock.now)
