@@ -32,6 +32,7 @@ from sandbox.kernel.ipc.sem import Semaphores
 from sandbox.kernel.ipc.shm import SharedSegments
 from sandbox.kernel.mm.access import Peek
 from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.fault import PageFaults
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.generic_file import GenericFile
@@ -100,6 +101,7 @@ class Kernel:
     pgdat: PgDat
     page_alloc: PageAllocator
     tables: PageTables
+    entries: Entries
     table_frames: TableFrames
     tlb: Tlb
     highmem: Highmem

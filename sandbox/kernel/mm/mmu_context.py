@@ -5,30 +5,28 @@ from __future__ import annotations
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.mm.entries import Entries, Scope
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.mm import Mm, MmList
 from sandbox.kernel.mm.msync import Writeback
-from sandbox.kernel.mm.page_alloc import PageAllocator
-from sandbox.kernel.mm.pgtable import MAPPED, PageTables
 
 
 class MmuContext:
     """Which address space each CPU has, and who still uses it."""
 
-    __slots__ = ("_broken_free", "_mmlist", "_page_alloc", "_pagecache", "_smp", "_tables", "_writeback")
+    __slots__ = ("_broken_free", "_entries", "_mmlist", "_pagecache", "_smp", "_tables", "_writeback")
 
     def __init__(
         self,
-        tables: PageTables,
+        entries: Entries,
         smp: Smp,
         mmlist: MmList,
-        page_alloc: PageAllocator,
         pagecache: PageCache,
         writeback: Writeback,
         broken: Breakage,
     ) -> None:
-        self._tables, self._smp, self._mmlist = tables, smp, mmlist
-        self._page_alloc, self._pagecache, self._writeback = page_alloc, pagecache, writeback
+        self._entries, self._tables, self._smp, self._mmlist = entries, entries.tables, smp, mmlist
+        self._pagecache, self._writeback = pagecache, writeback
         self._broken_free = broken("no-exit-free")
 
     def mm_alloc(self) -> Mm:
@@ -66,7 +64,7 @@ class MmuContext:
         if cpu.active_mm is mm:
             self.switch_mm(cpu, None)
         self._leave_everywhere(mm)
-        self._free_pages(mm)
+        self._free_pages(cpu, mm)
         if mm.ldt:
             self._tables.free_table(mm.ldt)
             mm.ldt = mm.ldt_entries = 0
@@ -86,9 +84,10 @@ class MmuContext:
         if cpu.active_mm is mm:
             self.switch_mm(cpu, None)
 
-    def _free_pages(self, mm: Mm) -> None:
-        tables = self._tables
-        for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
-            if entry & MAPPED and not self._broken_free:
-                self._page_alloc.put_page(tables.pte_pfn(entry))
-        tables.free_user_tables(mm.pgd)
+    def _free_pages(self, cpu: KernelCpu, mm: Mm) -> None:
+        """Clear what is mapped and let go of it: no CPU has the directory loaded any more, so nothing is flushed."""
+        gather = self._entries.gather(cpu, mm, Scope.NOTHING)
+        for linear, ptep, _ in self._tables.user_places(mm.pgd, 0, PAGE_OFFSET):
+            gather.remove(linear, ptep, drop=not self._broken_free)
+        gather.finish()
+        self._tables.free_user_tables(mm.pgd)

@@ -118,6 +118,8 @@ class Scheduler:
         """The CPU whose flow stands at a race point: another one has the next turn."""
         self._late: KernelCpu | None = None
         """The CPU that goes on although an interrupt is pending, which it takes after this turn."""
+        self._yielding = False
+        """Somebody waits for what the others do: they have whole turns, and stand nowhere."""
         if races.active and self._several:
             races.stand, smp.patience = self._stand, self.give_way
 
@@ -149,10 +151,9 @@ class Scheduler:
             if self._several:
                 self.turn_over()
                 turn = self._config.turn
+                self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
                 if self._races.active:
                     cpu = self._racing_turn(ready, cpu)
-                else:
-                    self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
             if cpu.current is None:
                 self._switch_to(cpu, queues[cpu.index].tasks.popleft())
             smp.this_cpu = cpu
@@ -162,15 +163,15 @@ class Scheduler:
             self._wake_sleepers()
 
     def _racing_turn(self, ready: list[KernelCpu], cpu: KernelCpu) -> KernelCpu:
-        """Whose turn it is under a schedule of races, and how long: mostly short, so that much comes in between.
+        """Whose turn it is under a schedule of races: not his who stands, and for a while of any magnitude.
 
         A CPU without a task is interrupted at once, another one perhaps a little later.
         """
-        others = [each for each in ready if each is not self._standing]
-        if others and cpu is self._standing:
-            cpu = self._random.choice(others)
-        self._standing = None
-        self._turn_left = int(2 ** self._random.uniform(0, math.log2(self._config.turn)))
+        if self._standing is not None:
+            others = [each for each in ready if each is not self._standing]
+            cpu = cpu if cpu in others or not others else self._random.choice(others)
+            self._standing = None
+            self._turn_left = int(2 ** self._random.uniform(0, math.log2(self._config.turn)))
         for each in self._smp.cpus:
             if each.current is None:
                 self._smp.take_ipis(each)
@@ -184,7 +185,7 @@ class Scheduler:
         return cpu
 
     def _stand(self, name: str, times: int) -> None:
-        if self.give_way() and self._bus.active:
+        if not self._yielding and self.give_way() and self._bus.active:
             self._bus.emit(RaceSwitch(self._clock.now, self._smp.this_cpu.index, name, times))
 
     def give_way(self) -> bool:
@@ -343,12 +344,14 @@ class Scheduler:
         task = self.current
         if task is None or task.greenlet is not getcurrent() or self._smp.in_interrupt:
             return False
-        if self._queues[task.cpu.index].tasks:
-            self.yield_cpu(task)
-            return True
         if self.is_alone(task):
             return False
-        self._to_hub()
+        self._yielding = True
+        if self._queues[task.cpu.index].tasks:
+            self.yield_cpu(task)
+        else:
+            self._to_hub()
+        self._yielding = False
         return True
 
     def leave_for_ever(self, task: Task) -> None:
