@@ -42,6 +42,7 @@ from sandbox.kernel.mm.mmu_context import MmuContext
 from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pagelock import PageLocks
 from sandbox.kernel.mm.pageout import PageOut
 from sandbox.kernel.mm.pgalloc import TableFrames
 from sandbox.kernel.mm.tlb import Tlb
@@ -123,7 +124,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         kernel_entries, layout, smp, sched, pgdat, page_alloc, highmem, code, mmlist, zero_page, config, trace
     )
     entries = Entries(tables, tlb, pgdat.memmap, page_alloc, smp, zero_page, races, broken)
-    pagecache = PageCache(memory, pgdat, page_alloc, highmem)
+    pagecache = PageCache(memory, pgdat, page_alloc, highmem, PageLocks(pgdat.memmap, sched), races)
     writeback = Writeback(entries, smp, pagecache, broken)
     mmu = MmuContext(entries, smp, mmlist, pagecache, writeback, broken)
     faults = PageFaults(entries, pgdat, page_alloc, highmem, pagecache, code, zero_page, stats, broken)

@@ -206,6 +206,10 @@ class PageFaults:
             self._stats.cow_reuses += 1
             return Resolution.COW_REUSE
         new = self._frame_beside(old)
+        if self._tables.read(ptep) != pte:
+            self._page_alloc.put_page(old)
+            self._page_alloc.put_page(new)
+            return Resolution.SPURIOUS
         if old == self._zero_page:
             self._highmem.clear_user_highpage(new)
             how = Resolution.DEMAND_ZERO

@@ -39,6 +39,10 @@ class Highmem:
         self.windows = 0
         """Windows opened so far."""
 
+    def is_low(self, pfn: int) -> bool:
+        """The direct map covers the frame: no window is needed."""
+        return pfn < self._low
+
     def kmap_atomic(self, cpu: KernelCpu, pfn: int) -> int:
         """The kernel linear address of a frame: in the direct map for lowmem, else a window of this CPU.
 

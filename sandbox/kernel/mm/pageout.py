@@ -17,6 +17,7 @@ from sandbox.kernel.mm.filemap import AddressSpace, PageCache
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmu_context import MmuContext
 from sandbox.kernel.mm.mmzone import Zone
+from sandbox.kernel.mm.page import PG_LOCKED
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pte import MAPPED
@@ -130,6 +131,8 @@ class PageOut:
             if vma.flags & VM_LOCKED:
                 return None
             places.append(place)
+        if self._memmap.flags(pfn) & PG_LOCKED:
+            return None
         return places if self._memmap.count(pfn) == 1 + len(places) else None
 
     def _make_old(self, places: list[Place], aged: _Gathers) -> bool:
