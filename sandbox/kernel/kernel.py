@@ -152,7 +152,10 @@ class Kernel:
 
     def run(self) -> None:
         """Run until no task is left but those that only wait for others.  Raises what the scheduler raises."""
-        self.sched.run(lambda: not any(task.runs and task.state is not State.DEAD for task in self.tasks.values()))
+        tasks = self.tasks
+        self.sched.run(
+            lambda: not any(task.runs and not task.kthread and task.state is not State.DEAD for task in tasks.values())
+        )
 
     def close(self) -> None:
         """End what is left of the tasks, wherever they sleep; the guest sees nothing of it, and nothing runs again."""

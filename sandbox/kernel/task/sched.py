@@ -214,7 +214,7 @@ class Scheduler:
     def _wait_for_timer(self) -> None:
         if self._next_timer is None:
             asleep = (State.SLEEPING, State.STOPPED)
-            tasks = [task for task in self._tasks.values() if task.runs and task.state in asleep]
+            tasks = [task for task in self._tasks.values() if task.runs and not task.kthread and task.state in asleep]
             raise Deadlock(
                 "deadlock: every task sleeps and nothing can wake one",
                 "\n".join(f"task {task.pid} ({task.comm}) {_waiting(task)}" for task in tasks),
