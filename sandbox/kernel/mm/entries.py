@@ -21,6 +21,7 @@ from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.pte import MAPPED, Kind, decode, migration_entry
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT
 
 
 class LostEntry(SandboxError):
@@ -43,7 +44,18 @@ class Scope(Enum):
 class Entries:
     """Stores, counts and flushes for every address space of one machine."""
 
-    __slots__ = ("_memmap", "_page_alloc", "_smp", "_zero_page", "early_free", "races", "tables", "tlb")
+    __slots__ = (
+        "_memmap",
+        "_page_alloc",
+        "_set_pte_if",
+        "_smp",
+        "_zero_frame",
+        "_zero_page",
+        "early_free",
+        "races",
+        "tables",
+        "tlb",
+    )
 
     def __init__(
         self,
@@ -57,7 +69,9 @@ class Entries:
         broken: Breakage,
     ) -> None:
         self.tables, self.tlb, self.races = tables, tlb, races
-        self._memmap, self._page_alloc, self._smp, self._zero_page = memmap, page_alloc, smp, zero_page
+        self._memmap, self._page_alloc, self._smp = memmap, page_alloc, smp
+        self._zero_page, self._zero_frame = zero_page, zero_page << PAGE_SHIFT
+        self._set_pte_if = tables.set_pte_if
         self.early_free = broken("early-free")
 
     # -- one entry -----------------------------------------------------------------------------------------------
@@ -67,9 +81,11 @@ class Entries:
 
         False, with nothing done, when somebody else was faster.  Nothing is flushed: no CPU keeps what is not there.
         """
-        if not self.tables.set_pte_if(ptep, 0, entry):
+        if self.races.active:
+            self.races.point("install")
+        if not self._set_pte_if(ptep, 0, entry):
             return False
-        if self.tables.pte_pfn(entry) != self._zero_page:
+        if entry & FRAME_MASK != self._zero_frame:
             mm.rss += 1
         return True
 
@@ -78,12 +94,12 @@ class Entries:
 
         The entry takes over a reference on the new frame.  False, with nothing done, when ``old`` is no more.
         """
-        tables, races = self.tables, self.races
-        if not tables.set_pte_if(ptep, old, new):
+        races, frame = self.races, old & FRAME_MASK
+        if not self._set_pte_if(ptep, old, new):
             return False
-        before = tables.pte_pfn(old)
-        if before == self._zero_page:
+        if frame == self._zero_frame:
             mm.rss += 1
+        before = frame >> PAGE_SHIFT
         if self.early_free:
             self._page_alloc.put_page(before)
         if races.active:
@@ -97,7 +113,7 @@ class Entries:
 
     def change(self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int, old: int, new: int) -> bool:
         """The same frame with other rights, at once.  False, with nothing done, when ``old`` is no more."""
-        if not self.tables.set_pte_if(ptep, old, new):
+        if not self._set_pte_if(ptep, old, new):
             return False
         if self.races.active:
             self.races.point("change")

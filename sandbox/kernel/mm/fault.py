@@ -24,7 +24,7 @@ from sandbox.kernel.mm.rlimit import RLIMIT_STACK, Limits, may_expand
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.masks import PF_INSTR, PF_PROT, PF_USER, PF_WRITE
-from sandbox.x86.paging import NX, PAGE_MASK, PAGE_SIZE, RW, US, A, D, P
+from sandbox.x86.paging import NX, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, RW, US, A, D, P
 
 STACK_SLACK = 65536 + 32 * 4
 """Bytes below ESP that an instruction may touch and still grow the stack (2.4: ENTER pushes that much)."""
@@ -58,7 +58,8 @@ class PageFaults:
 
     __slots__ = (
         "_broken_eof", "_broken_private", "_broken_reuse", "_broken_shared", "_code", "_entries", "_grows", "_highmem",
-        "_memmap", "_nx", "_page_alloc", "_pagecache", "_races", "_stats", "_tables", "_unlimited", "_zero_page",
+        "_install", "_memmap", "_nx", "_page_alloc", "_pagecache", "_races", "_stats", "_tables", "_unlimited",
+        "_zero_page",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +77,7 @@ class PageFaults:
         self._entries, self._tables, self._memmap = entries, entries.tables, pgdat.memmap
         self._page_alloc, self._highmem, self._pagecache = page_alloc, highmem, pagecache
         self._code, self._zero_page, self._stats = code, zero_page, stats
-        self._nx, self._races = entries.tables.nx, entries.races
+        self._nx, self._races, self._install = entries.tables.nx, entries.races, entries.install
         self._grows, self._unlimited = not broken("no-stack-growth"), broken("no-stack-limit")
         self._broken_eof, self._broken_private = broken("no-eof-check"), broken("no-file-private")
         self._broken_shared, self._broken_reuse = broken("no-shared"), broken("no-reuse")
@@ -85,7 +86,7 @@ class PageFaults:
         """The entry for a frame in an area: present, user, NX where the area is not executable."""
         executable = bool(vma.prot & PROT_EXEC)
         self._code.mapped(pfn, executable, writable)
-        return self._tables.pfn_pte(pfn, P | US | A | (RW if writable else 0) | (0 if executable else self._nx))
+        return pfn << PAGE_SHIFT | P | US | A | (RW if writable else 0) | (0 if executable else self._nx)
 
     def do_page_fault(
         self, cpu: KernelCpu, mm: Mm, address: int, error_code: int, esp: int, limits: Limits
@@ -167,27 +168,27 @@ class PageFaults:
             mine = self._frame_beside(pfn)
             self._page_alloc.put_page(pfn)
             self._highmem.copy_highpage(cpu, mine, pfn)
-            return self._installed(mm, ptep, self.mk_pte(vma, mine, True) | D, Resolution.FILE_PRIVATE)
+            pte = self.mk_pte(vma, mine, True) | D
+            return Resolution.FILE_PRIVATE if self._install(mm, ptep, pte) else self._too_late(pte)
         self._memmap.get_page(pfn)
         writable = write or (shared and bool(vma.prot & PROT_WRITE))
-        return self._installed(mm, ptep, self.mk_pte(vma, pfn, writable), Resolution.FILE_READ)
+        pte = self.mk_pte(vma, pfn, writable)
+        return Resolution.FILE_READ if self._install(mm, ptep, pte) else self._too_late(pte)
 
-    def _installed(self, mm: Mm, ptep: int, pte: int, how: Resolution) -> Resolution:
-        """Enter a page that is ready, unless somebody else has brought one in meanwhile."""
-        if self._races.active:
-            self._races.point("fault")
-        if self._entries.install(mm, ptep, pte):
-            return how
+    def _too_late(self, pte: int) -> Resolution:
+        """Somebody else has brought a page in meanwhile: this one is not needed."""
         self._page_alloc.put_page(self._tables.pte_pfn(pte))
         return Resolution.SPURIOUS
 
     def do_anonymous_page(self, mm: Mm, vma: Vma, ptep: int, write: bool) -> Resolution:
         """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU."""
         if not write:
-            return self._installed(mm, ptep, self.mk_pte(vma, self._zero_page, False), Resolution.ZERO_PAGE)
+            pte = self.mk_pte(vma, self._zero_page, False)
+            return Resolution.ZERO_PAGE if self._install(mm, ptep, pte) else self._too_late(pte)
         pfn = self._page_alloc.alloc_page(highmem=True)
         self._highmem.clear_user_highpage(pfn)
-        return self._installed(mm, ptep, self.mk_pte(vma, pfn, True) | D, Resolution.DEMAND_ZERO)
+        pte = self.mk_pte(vma, pfn, True) | D
+        return Resolution.DEMAND_ZERO if self._install(mm, ptep, pte) else self._too_late(pte)
 
     def do_wp_page(self, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> Resolution:
         """A write to a page that is mapped read-only in a writable area: the sole owner keeps it, others copy.

@@ -72,6 +72,9 @@ class Highmem:
     def clear_highpage(self, pfn: int) -> None:
         """Let the CPU clear a frame of lowmem or highmem."""
         cpu = self._smp.this_cpu
+        if pfn < self._low:  # as kmap_atomic has it, without the two calls: this is what most faults do
+            cpu.call(cpu.routines.clear_page, edi=PAGE_OFFSET + pfn * PAGE_SIZE)
+            return
         window = self.kmap_atomic(cpu, pfn)
         cpu.call(cpu.routines.clear_page, edi=window)
         self.kunmap_atomic(cpu, window)

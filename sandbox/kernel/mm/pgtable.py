@@ -84,7 +84,10 @@ class PageTables:
         raise NotImplementedError
 
     def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
-        """Store an entry where ``old`` still is; False where another one, or a bit that a CPU set, came between."""
+        """Store an entry where ``old`` still is; False where another one came between.
+
+        A CPU may have set the accessed bit meanwhile, for one because the kernel read the page: that is no other entry.
+        """
         raise NotImplementedError
 
     def get_and_clear(self, ptep: int) -> int:

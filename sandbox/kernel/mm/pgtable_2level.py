@@ -16,7 +16,7 @@ from sandbox.kernel.mm.pgtable import (
     nonzero,
 )
 from sandbox.machine.memory import PhysicalMemory, Reason
-from sandbox.x86.paging import LEGACY, PAGE_SHIFT, PS, P
+from sandbox.x86.paging import LEGACY, PAGE_SHIFT, PS, A, D, P
 
 _TABLE = LEGACY.table_shift
 """A frame number, shifted so far, is the index of its first 32-bit entry."""
@@ -85,7 +85,8 @@ class LegacyTables(PageTables):
         self._words[ptep] = entry
 
     def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
-        if self._words[ptep] != old:
+        now = self._words[ptep]
+        if now != old and (now ^ old) & ~(A | D):
             return False
         self._words[ptep] = entry
         return True

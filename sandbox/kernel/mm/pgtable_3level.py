@@ -16,7 +16,7 @@ from sandbox.kernel.mm.pgtable import (
     nonzero,
 )
 from sandbox.machine.memory import PhysicalMemory, Reason
-from sandbox.x86.paging import FRAME_MASK, PAE, PAGE_SHIFT, PS, P
+from sandbox.x86.paging import FRAME_MASK, PAE, PAGE_SHIFT, PS, A, D, P
 
 _TOP = PAE.levels[0]
 _QUADS = PAE.table_shift
@@ -25,7 +25,7 @@ _TOP_SHIFT, _PMD_SHIFT, _LAST_SHIFT = _TOP.shift, PAE.directory.shift, PAE.table
 _PMD_INDEX, _LAST_INDEX, _PMD_ENTRIES = PAE.directory.mask, PAE.table.mask, PAE.table_entries
 _KERNEL_TOP = PAGE_OFFSET >> _TOP_SHIFT
 """The entry of the top level that all directories share."""
-_WORD = 0xFFFFFFFF
+_WORD, _OTHER = 0xFFFFFFFF, ~(A | D)
 
 
 class PaeTables(PageTables):
@@ -127,9 +127,13 @@ class PaeTables(PageTables):
             words[2 * ptep] = entry & _WORD
 
     def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
-        if self._quads[ptep] != old:
+        now = self._quads[ptep]
+        if now != old and (now ^ old) & _OTHER:
             return False
-        self.set_pte(ptep, entry)
+        if now & P:
+            self._quads[ptep] = entry
+        else:
+            self.set_pte(ptep, entry)
         return True
 
     def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:

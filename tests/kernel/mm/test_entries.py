@@ -6,6 +6,7 @@ import pytest
 
 from sandbox.kernel.mm.entries import LostEntry, Scope
 from sandbox.kernel.mm.pte import Kind, decode
+from sandbox.kernel.process.fork import dup_mm
 from sandbox.x86.paging import RW, US, A, D, P
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
 
@@ -46,6 +47,21 @@ def test_replace_lets_go_behind_the_flush(space: MakeSpace, paging: str) -> None
     assert made.kernel.entries.replace(made.cpu, made.mm, AREA, ptep, made.kernel.tables.read(ptep), entry)
     assert counts == [1], "at the flush the old frame is still held"
     assert (made.kernel.memmap.count(old), made.frame(AREA), made.mm.rss) == (0, pfn, rss)
+
+
+def test_the_copy_itself_makes_no_other_entry(space: MakeSpace, paging: str) -> None:
+    """do_wp_page reads the page through the program's own entry, and the CPU sets the accessed bit there."""
+    made = space(paging=paging)
+    made.map(1)
+    made.write(AREA, 7)
+    child = dup_mm(made.kernel, made.cpu, made.mm)
+    ptep = place(made, AREA)
+    made.kernel.tables.set_pte(ptep, made.kernel.tables.read(ptep) & ~A)
+    made.kernel.tlb.flush_tlb_page(made.cpu, made.mm, AREA)
+    made.faults.clear()
+    assert made.write(AREA, 8)
+    assert made.resolutions == ["cow-copy"]
+    made.kernel.mmu.mmput(made.cpu, child)
 
 
 @pytest.mark.parametrize("how", ["replace", "change"])

@@ -90,11 +90,11 @@ def test_a_seed_runs_the_same_again(session: MakeSession) -> None:
 
 
 def test_a_list_stands_where_it_says(session: MakeSession) -> None:
-    made = session(TWO, cpus=2, races=(("fault", 5), ("fault", 9)))
+    made = session(TWO, cpus=2, races=(("install", 5), ("install", 9)))
     seen: list[RaceSwitch] = []
     made.kernel.bus.subscribe(seen.append, RaceSwitch)
     assert made.finish().status == 0
-    assert [(event.name, event.times) for event in seen] == [("fault", 5), ("fault", 9)]
+    assert [(event.name, event.times) for event in seen] == [("install", 5), ("install", 9)]
 
 
 def test_one_cpu_has_nobody_to_give_way_to(session: MakeSession) -> None:
