@@ -49,12 +49,12 @@ class Entries:
         "_page_alloc",
         "_set_pte_if",
         "_smp",
-        "_zero_frame",
         "_zero_page",
         "early_free",
         "races",
         "tables",
         "tlb",
+        "zero_frame",
     )
 
     def __init__(
@@ -70,7 +70,7 @@ class Entries:
     ) -> None:
         self.tables, self.tlb, self.races = tables, tlb, races
         self._memmap, self._page_alloc, self._smp = memmap, page_alloc, smp
-        self._zero_page, self._zero_frame = zero_page, zero_page << PAGE_SHIFT
+        self._zero_page, self.zero_frame = zero_page, zero_page << PAGE_SHIFT
         self._set_pte_if = tables.set_pte_if
         self.early_free = broken("early-free")
 
@@ -85,7 +85,7 @@ class Entries:
             self.races.point("install")
         if not self._set_pte_if(ptep, 0, entry):
             return False
-        if entry & FRAME_MASK != self._zero_frame:
+        if entry & FRAME_MASK != self.zero_frame:
             mm.rss += 1
         return True
 
@@ -97,7 +97,7 @@ class Entries:
         races, frame = self.races, old & FRAME_MASK
         if not self._set_pte_if(ptep, old, new):
             return False
-        if frame == self._zero_frame:
+        if frame == self.zero_frame:
             mm.rss += 1
         before = frame >> PAGE_SHIFT
         if self.early_free:
@@ -139,10 +139,14 @@ class Entries:
         """Let go of a frame that an entry named."""
         self._page_alloc.put_page(pfn)
 
-    def uncount(self, mm: Mm, pfn: int) -> None:
-        """An entry of an address space names a frame no more."""
-        if pfn != self._zero_page:
-            mm.rss -= 1
+    def take(self, ptep: int) -> int:
+        """Take an entry out, at once, so that no bit that a CPU sets is lost; behind the end of a move of its page."""
+        entry = self.tables.get_and_clear(ptep)
+        while entry and not entry & MAPPED and decode(entry).kind is Kind.MIGRATING:
+            self.tables.set_pte(ptep, entry)
+            self.settled(ptep)
+            entry = self.tables.get_and_clear(ptep)
+        return entry
 
     def settled(self, ptep: int) -> int:
         """The entry at a place, which no move is under way of any more: who meets one waits for its end.
@@ -197,14 +201,14 @@ class Gather:
     def remove(self, linear: int, ptep: int, drop: bool = True) -> int:
         """Take an entry away; what it was.  ``drop`` lets go of its frame behind the flush, else the caller does."""
         door = self._door
-        door.settled(ptep)
-        entry = door.tables.get_and_clear(ptep)
+        entry = door.take(ptep)
         if entry & MAPPED:
-            pfn = door.tables.pte_pfn(entry)
             self.pages.append(linear)
-            door.uncount(self._mm, pfn)
+            frame = entry & FRAME_MASK
+            if frame != door.zero_frame:
+                self._mm.rss -= 1
             if drop:
-                self.frames.append(pfn)
+                self.frames.append(frame >> PAGE_SHIFT)
         if door.races.active:
             door.races.point("remove")
         return entry
@@ -228,8 +232,7 @@ class Gather:
     def move(self, linear: int, ptep: int, target: int) -> None:
         """The entry goes to another place of the same address space; its frame does not notice."""
         door = self._door
-        door.settled(ptep)
-        entry = door.tables.get_and_clear(ptep)
+        entry = door.take(ptep)
         if entry & MAPPED:
             self.pages.append(linear)
         door.tables.set_pte(target, entry)

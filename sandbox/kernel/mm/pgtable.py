@@ -92,9 +92,7 @@ class PageTables:
 
     def get_and_clear(self, ptep: int) -> int:
         """Take an entry out at once, so that no bit that a CPU sets meanwhile is lost."""
-        entry = self.read(ptep)
-        self.set_pte(ptep, 0)
-        return entry
+        raise NotImplementedError
 
     def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
         """Store entries from a place on, inside one table that nobody uses yet."""

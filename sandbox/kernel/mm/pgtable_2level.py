@@ -91,6 +91,11 @@ class LegacyTables(PageTables):
         self._words[ptep] = entry
         return True
 
+    def get_and_clear(self, ptep: int) -> int:
+        entry = self._words[ptep]
+        self._words[ptep] = 0
+        return entry
+
     def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
         self._words[ptep : ptep + len(entries)] = memoryview(array("I", entries))
 

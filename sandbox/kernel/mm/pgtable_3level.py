@@ -136,6 +136,11 @@ class PaeTables(PageTables):
             self.set_pte(ptep, entry)
         return True
 
+    def get_and_clear(self, ptep: int) -> int:
+        entry = self._quads[ptep]
+        self._quads[ptep] = 0
+        return entry
+
     def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
         self._quads[ptep : ptep + len(entries)] = memoryview(array("Q", entries))
 
