@@ -19,7 +19,7 @@ from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pte import Kind, decode
+from sandbox.kernel.mm.pte import decode
 from sandbox.kernel.mm.rlimit import RLIMIT_STACK, Limits, may_expand
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 from sandbox.kernel.vfs.inode import Inode
@@ -146,9 +146,9 @@ class PageFaults:
 
     def _not_present(self, ptep: int, pte: int) -> Resolution:
         """A page that is somewhere, in an area that allows the access: one that is moved comes back by itself."""
-        kind = decode(pte).kind
-        if kind is not Kind.MIGRATING:
-            raise LostEntry(f"an entry is {kind.value}, and nothing here has made such a one", f"entry {pte:#x}")
+        if not self._entries.unsettled(ptep, pte):
+            kind = decode(pte).kind.value
+            raise LostEntry(f"an entry is {kind}, and nothing here has made such a one", f"entry {pte:#x}")
         self._entries.settled(ptep)
         return Resolution.SPURIOUS
 
