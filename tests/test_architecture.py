@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -42,3 +43,24 @@ def test_the_floors_are_those_of_the_contract() -> None:
     contract = (ROOT / "pyproject.toml").read_text().partition('containers = ["sandbox.kernel"]')[2]
     layers = re.findall(r'"(\w+)"', contract.partition("]")[0])
     assert list(rooms()) == layers
+
+
+RAW_STORES = {
+    "set_pte", "set_pte_if", "set_ptes", "get_and_clear", "map_page", "set_large", "clear_directory", "sync_directory",
+}  # fmt: skip
+"""Of ``PageTables``: only the two doors may store entries."""
+
+
+def test_entries_are_stored_by_the_doors_only() -> None:
+    """Each call of a raw store, by where it is: on the tables, and not on a door that has a method of that name."""
+    found = []
+    for path in sorted((ROOT / "sandbox").rglob("*.py")):
+        if path.stem in ("entries", "kernel_entries") or path.stem.startswith("pgtable"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            if not isinstance(called, ast.Attribute) or called.attr not in RAW_STORES:
+                continue
+            if not ast.unparse(called.value).endswith("entries"):
+                found.append(f"{path.relative_to(ROOT)}:{called.lineno}: {ast.unparse(called)}")
+    assert found == []

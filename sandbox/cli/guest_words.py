@@ -10,13 +10,13 @@ _NO_FILES = ("root", "files", "write")
 _UNUSED: dict[str, tuple[str, ...]] = {
     "rom": (
         *_NO_FILES, "paging", "boot", "policies", "devices", "modules", "fail_allocation", "strace", "screen",
-        "clock", "epoch", "arguments",
+        "clock", "epoch", "arguments", "races", "seeds",
     ),
     "module": (*_NO_FILES, "strace"),
     "none": (*_NO_FILES, "modules", "limit", "time_limit", "at", "end"),
 }  # fmt: skip
 """By kind of image, options (as argparse calls them) that change nothing about its run."""
-_SPELT = {"policies": "--policy", "devices": "--device", "modules": "--module", "files": "--file"}
+_SPELT = {"races": "--race", "policies": "--policy", "devices": "--device", "modules": "--module", "files": "--file"}
 _WHAT = {"rom": "a ROM image", "module": "a module by itself", "none": "a machine on which nothing runs"}
 
 

@@ -35,7 +35,15 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="load a module first: an object file, a source, or an image of kind module",
     )  # fmt: skip
     group.add_argument("--fail-allocation", type=int, metavar="N", help="let the Nth request for frames fail")
-    group.add_argument("--seed", type=int, metavar="N", help="of the scheduler and of random numbers (default: 0)")
+    group.add_argument(
+        "--seed", type=int, metavar="N",
+        help="of the scheduler and of random numbers (default: 0); with several CPUs it also lets others come in "
+        "between two stores of the kernel's protocols",
+    )  # fmt: skip
+    group.add_argument(
+        "--race", dest="races", action="append", default=[], metavar="POINT[:K]",
+        help="let other CPUs go on where a protocol is half done, the Kth time it comes there (see --trace races)",
+    )  # fmt: skip
     group.add_argument(
         "--break", dest="switches", action="append", default=[], metavar="SWITCH",
         choices=sorted({*SWITCHES, *BARE_SWITCHES}),
@@ -72,6 +80,7 @@ def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
         cpus=options.cpus,
         boot=options.boot,
         seed=options.seed,
+        races=_races(options),
         policies={**(target.manifest.policies if target.manifest else {}), **_pairs(options.policies)},
         devices=(*(target.manifest.devices if target.manifest else ()), *options.devices),
         fail_allocation=options.fail_allocation,
@@ -93,6 +102,17 @@ def _warn_of_boot(line: str) -> None:
 
     for warning in parse_boot(line).warnings:
         print(f"sandbox: {warning}", file=sys.stderr)
+
+
+def _races(options: argparse.Namespace) -> tuple[tuple[str, int], ...] | None:
+    """``POINT:K`` and so on; nothing when a seed is to choose, None for no races (or what the manifest has)."""
+    places = []
+    for text in options.races:
+        name, _, times = text.partition(":")
+        if not name or not (times or "1").isdecimal() or not int(times or "1"):
+            raise ConfigurationError(f"--race {text}: give POINT or POINT:K, K counted from 1")
+        places.append((name, int(times or "1")))
+    return tuple(places) if places or options.seed is not None else None
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

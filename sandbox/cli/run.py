@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sandbox.machine.machine import Machine
     from sandbox.runner.result import Result, Summary
 
-TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "map", "alloc", "modules", "ports")
+TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "races", "map", "alloc", "modules", "ports")
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -35,6 +35,9 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("--stats", action="store_true", help="counts and times at the end")
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.add_argument("--status", action="store_true", help="exit with the guest's own status (128 + signal)")
+    parser.add_argument(
+        "--seeds", metavar="A-B", help="run under each of these seeds, up to the first that ends otherwise"
+    )
     add_machine_options(parser)
     parser.set_defaults(run=run)
 
@@ -52,6 +55,10 @@ def run(options: argparse.Namespace) -> int:
         from sandbox.cli.rom import run_rom_image
 
         return run_rom_image(target, options)
+    if options.seeds:
+        from sandbox.cli.seeds import run_seeds
+
+        return run_seeds(target, options)
     kinds = trace_kinds(options.trace)
     config = machine_config(options, target)
     if options.json:

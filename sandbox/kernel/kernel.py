@@ -20,6 +20,7 @@ from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import Layout
 from sandbox.kernel.base.printk import Log
+from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.drivers.jobctl import JobControl
@@ -31,6 +32,7 @@ from sandbox.kernel.ipc.sem import Semaphores
 from sandbox.kernel.ipc.shm import SharedSegments
 from sandbox.kernel.mm.access import Peek
 from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.fault import PageFaults
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.generic_file import GenericFile
@@ -84,6 +86,7 @@ class Kernel:
     image: KernelImage
     routines: Routines
     smp: Smp
+    races: Races
     irq: Interrupts
 
     layout: Layout
@@ -98,6 +101,7 @@ class Kernel:
     pgdat: PgDat
     page_alloc: PageAllocator
     tables: PageTables
+    entries: Entries
     table_frames: TableFrames
     tlb: Tlb
     highmem: Highmem
@@ -148,7 +152,10 @@ class Kernel:
 
     def run(self) -> None:
         """Run until no task is left but those that only wait for others.  Raises what the scheduler raises."""
-        self.sched.run(lambda: not any(task.runs and task.state is not State.DEAD for task in self.tasks.values()))
+        tasks = self.tasks
+        self.sched.run(
+            lambda: not any(task.runs and not task.kthread and task.state is not State.DEAD for task in tasks.values())
+        )
 
     def close(self) -> None:
         """End what is left of the tasks, wherever they sleep; the guest sees nothing of it, and nothing runs again."""

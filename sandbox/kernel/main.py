@@ -10,6 +10,7 @@ from sandbox.kernel.arch.irq import Interrupts
 from sandbox.kernel.arch.vmlinux import kernel_image
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.printk import Log
+from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.base.trace import Trace
@@ -26,6 +27,7 @@ from sandbox.kernel.ipc.shm import SharedSegments
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.access import Peek
 from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.fault import PageFaults
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.generic_file import GenericFile
@@ -40,6 +42,7 @@ from sandbox.kernel.mm.mmu_context import MmuContext
 from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pagelock import PageLocks
 from sandbox.kernel.mm.pageout import PageOut
 from sandbox.kernel.mm.pgalloc import TableFrames
 from sandbox.kernel.mm.tlb import Tlb
@@ -100,37 +103,41 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     booted = boot(memory, smp.cpus, config, image)
     for warning in booted.warnings:
         log.printk(f"{warning}\n")
-    layout, tables, pgdat, zero_page = booted.layout, booted.tables, booted.pgdat, booted.zero_page
+    layout, pgdat, zero_page = booted.layout, booted.pgdat, booted.zero_page
+    kernel_entries, tables = booted.entries, booted.entries.tables
 
     tasks = TaskTable()
-    sched = Scheduler(smp, machine.board, tasks, config, trace)
+    races = Races(config.schedule)
+    sched = Scheduler(smp, machine.board, tasks, config, trace, races)
     irq = Interrupts(smp, machine.board, log, sched.check_limits)
 
-    tlb = Tlb(smp.cpus, image.routines, machine.bus, broken)
+    tlb = Tlb(smp, image.routines, machine.bus, broken)
+    kernel_entries.tlb, kernel_entries.races, tables.races = tlb, races, races
     code = CodeCache(memory, machine.cpus, not broken("no-code-drop"))
     machine.board.dma_done = code.dma_done
     shrinkers, mmlist = Shrinkers(), MmList()
     page_alloc = PageAllocator(pgdat, config, smp, sched, sched.cond_resched, shrinkers, code, layout, trace)
-    highmem = Highmem(tables, layout, tlb, smp, stats, broken)
+    highmem = Highmem(kernel_entries, layout, smp, stats, broken)
     table_frames = TableFrames(memory, pgdat, page_alloc, highmem)
     tables.alloc_table, tables.free_table = table_frames.alloc, table_frames.free
     vmalloc = Vmalloc(
-        tables, layout, smp, sched, tlb, pgdat, page_alloc, highmem, code, mmlist, zero_page, config, trace
+        kernel_entries, layout, smp, sched, pgdat, page_alloc, highmem, code, mmlist, zero_page, config, trace
     )
-    pagecache = PageCache(memory, pgdat, page_alloc, highmem)
-    writeback = Writeback(tables, tlb, smp, page_alloc, pagecache, broken)
-    mmu = MmuContext(tables, smp, mmlist, page_alloc, pagecache, writeback, broken)
-    faults = PageFaults(tables, tlb, pgdat, page_alloc, highmem, pagecache, code, zero_page, stats, broken)
-    mmap = Mmap(tables, tlb, page_alloc, pagecache, writeback, faults, code, trace, broken)
+    entries = Entries(tables, tlb, pgdat.memmap, page_alloc, smp, zero_page, races, broken)
+    pagecache = PageCache(memory, pgdat, page_alloc, highmem, PageLocks(pgdat.memmap, sched), races)
+    writeback = Writeback(entries, smp, pagecache, broken)
+    mmu = MmuContext(entries, smp, mmlist, pagecache, writeback, broken)
+    faults = PageFaults(entries, pgdat, page_alloc, highmem, pagecache, code, zero_page, stats, broken)
+    mmap = Mmap(entries, pagecache, writeback, faults, code, trace, broken)
     uaccess = UserAccess(memory, highmem, stats, broken)
 
     desc = Descriptors(memory, tables)
     signals = Signals(sched, tasks, SignalFrames(uaccess, mmap, desc, broken), trace, broken)
     timers = Timers(sched, signals, clock, broken)
-    stacks = KernelStacks(page_alloc, pgdat.memmap, tables, tlb, smp, vmalloc)
+    stacks = KernelStacks(page_alloc, pgdat.memmap, kernel_entries, smp, vmalloc)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
     sched.do_irq, sched.turn_over = irq.do_irq, code.turn_over
-    pageout = PageOut(tables, tlb, smp, pgdat, page_alloc, pagecache, broken)
+    pageout = PageOut(entries, mmu, smp, pgdat, page_alloc, pagecache, broken)
     for shrink in (pagecache.shrink, stacks.shrink, pageout.shrink):
         shrinkers.register(shrink)
     if broken("swap-kernel"):
@@ -139,20 +146,21 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     return Kernel(
         machine=machine, config=config, broken=broken, memory=memory, bus=machine.bus, clock=clock,
         stats=stats, log=log, random=random.Random(config.seed),
-        image=image, routines=image.routines, smp=smp, irq=irq,
+        image=image, routines=image.routines, smp=smp, irq=irq, races=races,
         layout=layout, reserved=booted.reserved, ram=booted.ranges, zero_page=zero_page,
         model=booted.model, memmap=pgdat.memmap, pgdat=pgdat, page_alloc=page_alloc,
-        tables=tables, table_frames=table_frames, tlb=tlb, highmem=highmem, code=code, mmlist=mmlist, mmu=mmu,
+        tables=tables, entries=entries, table_frames=table_frames, tlb=tlb, highmem=highmem, code=code,
+        mmlist=mmlist, mmu=mmu,
         vmalloc=vmalloc, ioremap=IoRemap(vmalloc, layout, pgdat, booted.ranges, config),
         kmalloc=Kmalloc(memory, smp, pgdat, page_alloc, config, log),
         pagecache=pagecache, writeback=writeback, faults=faults,
-        mmap=mmap, mremap=Mremap(tables, tlb, pgdat, mmap, broken),
+        mmap=mmap, mremap=Mremap(entries, pgdat, mmap, broken),
         uaccess=uaccess, peek=Peek(memory, tables),
         generic_file=GenericFile(pagecache, pgdat, page_alloc, uaccess, zero_page),
         hotplug=Hotplug(
-            memory, booted.ranges, tables, layout, booted.model, pgdat, page_alloc, highmem, vmalloc, broken
+            memory, booted.ranges, kernel_entries, layout, booted.model, pgdat, page_alloc, highmem, vmalloc, broken
         ),
-        isahole=IsaHole(machine, tables, tlb, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
+        isahole=IsaHole(machine, entries, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
         signals=signals, timers=timers,
         futexes=Futexes(uaccess, sched, clock),

@@ -34,6 +34,7 @@ from sandbox.kernel.mm.bootmem import (
     parse_boot,
     without,
 )
+from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.pgtable_2level import LegacyTables
@@ -64,7 +65,7 @@ class Booted:
     """What boot hands to the kernel."""
 
     layout: Layout
-    tables: PageTables
+    entries: KernelEntries
     model: MemoryModel
     pgdat: PgDat
     zero_page: int
@@ -96,53 +97,53 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
     memory.confine(Reason.STRUCT_PAGE)
 
     tables = _tables(memory, start, config)
-    kernel_pgd = tables.kernel_pgd = tables.new_pgd(None)
-    _direct_map(tables, kernel_pgd, lowmem, config, image, options.large_pages)
-    tables.pte_alloc(kernel_pgd, PKMAP_BASE, user=False)
+    tables.kernel_pgd = tables.new_pgd(None)
+    entries = KernelEntries(tables)
+    _direct_map(entries, lowmem, config, image, options.large_pages)
+    entries.place(PKMAP_BASE)
     fixed = (*range(KSTACK_BASE, KSTACK_END, tables.large_page), *range(FIXADDR_START, FIXADDR_END, tables.large_page))
     for linear in fixed:
-        tables.pte_alloc(kernel_pgd, linear, user=False)
+        entries.place(linear)
 
-    _map_init(tables, kernel_pgd, image)
-    model = _memory_model(memory, start, ranges, tables, kernel_pgd, layout, config)
+    _map_init(entries, image)
+    model = _memory_model(memory, start, ranges, entries, layout, config)
     zero_page = start.take("zero page", PAGE_SIZE) // PAGE_SIZE
     for cpu in cpus:
         _cpu_page(memory, start, cpu)
-        _boot_stacks(start, cpu, tables, kernel_pgd)
+        _boot_stacks(start, cpu, entries)
     unreserved = start.memory_start
     for name, size in options.reservations:
         start.take(name, size)
     for cpu in cpus:
-        _start(cpu, tables, kernel_pgd, config, image)
+        _start(cpu, tables, config, image)
     for driver in config.boot_drivers:
         first, last = start.left()
         given = call_boot_init(memory, cpus[0], image.symbols, driver, PAGE_OFFSET + first, PAGE_OFFSET + last)
         if given - PAGE_OFFSET > first:
             start.take(driver[0], given - PAGE_OFFSET - first)
-    tables.clear_directory(kernel_pgd, 0)
+    entries.clear_directory(0)
     words = {
         **model.guest_words(),
-        "swapper_pg_dir": kernel_pgd << 12,
+        "swapper_pg_dir": tables.kernel_pgd << 12,
         "high_memory": PAGE_OFFSET + lowmem,
         "addr_limit": 0xFFFFFFFF if broken("no-access-check") else PAGE_OFFSET,
     }
     for name, word in words.items():
         memory.host_write(image.symbols[name] - PAGE_OFFSET, struct.pack("<I", word), Reason.IMAGE)
-    freed = [] if broken("no-init-free") else _free_initmem(memory, cpus, tables, kernel_pgd, image, start)
+    freed = [] if broken("no-init-free") else _free_initmem(memory, cpus, entries, image, start)
     low, high = _zones(usable, start.memory_start, lowmem)
     if broken("no-reserve"):
         holes = [(0, KERNEL_LOAD), (KERNEL_LOAD, lowmem - KERNEL_LOAD)] if isinstance(model, FlatMem) else ranges
         low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
     pgdat = PgDat(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), broken)
-    return Booted(layout, tables, model, pgdat, zero_page, start.taken, ranges, options.warnings)
+    return Booted(layout, entries, model, pgdat, zero_page, start.taken, ranges, options.warnings)
 
 
 def _memory_model(
     memory: PhysicalMemory,
     start: BootMemory,
     ranges: list[tuple[int, int]],
-    tables: PageTables,
-    kernel_pgd: int,
+    entries: KernelEntries,
     layout: Layout,
     config: KernelConfig,
 ) -> MemoryModel:
@@ -150,15 +151,14 @@ def _memory_model(
     if kind == "sparsemem":
         return SparseMem(memory, start, ranges, SECTION_BITS[config.policies["section"]])
     if kind == "vmemmap":
-        return VirtualMemMap(memory, start, ranges, tables, kernel_pgd, layout.vmemmap.start)
+        return VirtualMemMap(memory, start, ranges, entries, layout.vmemmap.start)
     return FlatMem(memory, start, max(first + size for first, size in ranges) // PAGE_SIZE)
 
 
 def _free_initmem(
     memory: PhysicalMemory,
     cpus: Sequence[KernelCpu],
-    tables: PageTables,
-    pgd: int,
+    entries: KernelEntries,
     image: KernelImage,
     start: BootMemory,
 ) -> list[tuple[int, int]]:
@@ -170,7 +170,7 @@ def _free_initmem(
     first, end, physical = image.routines.init_start, image.routines.init_end, image.init_load
     cpus[0].call(image.routines.poison, eax=0xCCCCCCCC, ecx=(end - first) // 4, edi=first)
     for linear in range(first, end, PAGE_SIZE):
-        tables.map_page(pgd, linear, 0, user=False)
+        entries.unmap(linear)
     for cpu in cpus:
         cpu.call(cpu.routines.flush_tlb_all)
         cpu.vcpu.drop_all_code()
@@ -198,12 +198,13 @@ def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> 
 
 
 def _direct_map(
-    tables: PageTables, pgd: int, lowmem: int, config: KernelConfig, image: KernelImage, large_pages: bool
+    entries: KernelEntries, lowmem: int, config: KernelConfig, image: KernelImage, large_pages: bool
 ) -> None:
     """Large pages over whole ones of RAM, small pages where the kernel's image is and over the rest.
 
     The first megabytes are at 0 too, until the CPUs are high.
     """
+    tables = entries.tables
     flags = P | RW | A | D | G | (US if config.broken("no-supervisor") else 0)
     large = tables.large_page
     text = range(image.start - PAGE_OFFSET, image.routines.text_end - PAGE_OFFSET)
@@ -211,28 +212,27 @@ def _direct_map(
     for physical in range(0, lowmem, large):
         if physical < small_end or physical + large > lowmem or not large_pages:
             run = range(physical, min(physical + large, lowmem), PAGE_SIZE)
-            entries = [at | flags | (0 if at in text else tables.nx) for at in run]
-            tables.set_ptes(tables.pte_alloc(pgd, PAGE_OFFSET + physical, user=bool(flags & US)), entries)
+            small = [at | flags | (0 if at in text else tables.nx) for at in run]
+            entries.map_run(PAGE_OFFSET + physical, small, user=bool(flags & US))
         else:
-            tables.set_large(pgd, PAGE_OFFSET + physical, physical | flags | tables.nx)
-    tables.set_large(pgd, 0, P | RW | A | D)
+            entries.map_large(PAGE_OFFSET + physical, physical | flags | tables.nx)
+    entries.map_large(0, P | RW | A | D)
 
 
-def _map_init(tables: PageTables, pgd: int, image: KernelImage) -> None:
+def _map_init(entries: KernelEntries, image: KernelImage) -> None:
     """The code that only boot needs, at the addresses that it is linked to, in the fixmap."""
     routines = image.routines
     for linear in range(routines.init_start, routines.init_end, PAGE_SIZE):
         physical = image.init_load + linear - routines.init_start
-        tables.map_page(pgd, linear, physical | P | RW | A | D, user=False)
+        entries.map_page(linear, physical | P | RW | A | D)
 
 
-def _boot_stacks(start: BootMemory, cpu: KernelCpu, tables: PageTables, pgd: int) -> None:
+def _boot_stacks(start: BootMemory, cpu: KernelCpu, entries: KernelEntries) -> None:
     """The stacks of a CPU without a task and of its interrupts, each above a page that is never there."""
     frames = start.take(f"boot stacks of CPU {cpu.index}", 2 * PAGE_SIZE)
     for number, stack in enumerate((cpu.idle, cpu.ipi)):
         linear = kstack_page(2 * cpu.index + number)
-        entry = frames + number * PAGE_SIZE | P | RW | A | D | G | tables.nx
-        tables.map_page(pgd, linear, entry, user=False)
+        entries.map_page(linear, frames + number * PAGE_SIZE | P | RW | A | D | G | entries.tables.nx)
         stack.stack_top, stack.frame = linear + PAGE_SIZE, frames // PAGE_SIZE + number
 
 
@@ -257,11 +257,11 @@ def _cpu_page(memory: PhysicalMemory, start: BootMemory, cpu: KernelCpu) -> None
     cpu.gdt, cpu.tss = page, page + TSS_OFFSET
 
 
-def _start(cpu: KernelCpu, tables: PageTables, pgd: int, config: KernelConfig, image: KernelImage) -> None:
+def _start(cpu: KernelCpu, tables: PageTables, config: KernelConfig, image: KernelImage) -> None:
     """Run ``startup_32`` at its physical address; afterwards the CPU's state is every ring-0 context's template."""
     context = cpu.vcpu.context
     pae = config.paging == "pae"
-    context.eax = tables.cr3(pgd)
+    context.eax = cpu.cr3 = tables.cr3(tables.kernel_pgd)
     context.ebx = CR4_TSD | CR4_PSE | CR4_PGE | CR4_SSE | (CR4_PAE if pae else 0)
     context.ecx = EFER_NXE if tables.nx else 0
     context.edx = CR0_PAGED & ~CR0_WP if config.broken("no-wp") else CR0_PAGED
@@ -274,7 +274,6 @@ def _start(cpu: KernelCpu, tables: PageTables, pgd: int, config: KernelConfig, i
     if type(exit_) is not Halt:
         raise BootFailed(f"CPU {cpu.index} did not boot: {exit_}")
     cpu.template.copy_from(context)
-    cpu.cr3 = tables.cr3(pgd)
 
 
 def _zones(

@@ -326,7 +326,7 @@ class Traps:
             synced = kernel.vmalloc.vmalloc_fault(context.cr3, trap.address, trap.error_code)
             return Resolution.VMALLOC_SYNC if synced else Resolution.BAD_AREA
         mm = active_mm(cpu) if task is None or task.forged_mm is None else task.forged_mm
-        if mm is None or kernel.smp.in_interrupt:
+        if mm is None or cpu.in_interrupt or kernel.highmem.depth[cpu.index]:
             return Resolution.BAD_AREA
         limits = default_limits(kernel.config.stack_limit) if task is None else task.limits
         try:

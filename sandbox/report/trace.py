@@ -17,6 +17,7 @@ KINDS: dict[str, tuple[type[Event], ...]] = {
     "calls": (events.SystemCall,),
     "tasks": (events.TaskChange, events.TaskSwitch, events.Killed),
     "tlb": (events.TlbFlush,),
+    "races": (events.RaceSwitch,),
     "map": (events.MapChange, events.ModuleChange),
     "alloc": (events.PageAlloc,),
     "modules": (events.ModuleChange,),
@@ -84,6 +85,8 @@ def event_line(event: Event, paint: Paint, columns: int = WIDE) -> str:
         return f"{event.time:>9}  {event.pid:>3}  {event.what} {event.detail}".rstrip()
     if isinstance(event, events.TaskSwitch):
         return f"{event.time:>9}       CPU {event.cpu} goes on with task {event.next}"
+    if isinstance(event, events.RaceSwitch):
+        return f"{event.time:>9}       CPU {event.cpu} goes on behind {event.name}:{event.times}"
     if isinstance(event, events.TlbFlush):
         where = f" {event.address:08x}" if event.scope == "page" else ""
         return f"{event.time:>9}       CPU {event.cpu} flushes {event.scope}{where}"

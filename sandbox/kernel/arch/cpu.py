@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -97,8 +97,8 @@ class KernelCpu:
     """
 
     __slots__ = (
-        "active_mm", "calls", "cr3", "current", "gdt", "idle", "index", "ipi", "ipis", "kstack", "routines", "template",
-        "traps", "tss", "vcpu",
+        "active_mm", "calls", "cr3", "current", "gdt", "idle", "in_interrupt", "index", "ipi", "ipis", "kstack",
+        "pending_ipis", "routines", "template", "traps", "tss", "vcpu",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu: Cpu, routines: Routines) -> None:
@@ -119,6 +119,10 @@ class KernelCpu:
         """Physical address of this CPU's TSS."""
         self.calls = 0
         self.ipis = 0
+        self.pending_ipis: list[Ipi] = []
+        """Sent and not taken, the oldest first."""
+        self.in_interrupt = False
+        """A device's interrupt is being answered here."""
 
     @property
     def module_calls(self) -> int:
@@ -172,11 +176,14 @@ class KernelCpu:
             quads[EDI] = linear + at
             self._finish(context)
 
-    def interrupt(self, routine: int, eax: int = 0) -> None:
-        """Run a routine here on behalf of another CPU: an inter-processor interrupt."""
-        self.ipis += 1
-        with self.on_interrupt_stack():
-            self.call(routine, eax=eax)
+    def take_ipis(self) -> None:
+        """Answer what other CPUs have sent: this CPU is where it can be interrupted."""
+        while self.pending_ipis:
+            ipi = self.pending_ipis.pop(0)
+            self.ipis += 1
+            with self.on_interrupt_stack():
+                ipi.handler(self)
+            ipi.taken = True
 
     @contextmanager
     def on_interrupt_stack(self, borrow: bool = True) -> Iterator[None]:
@@ -244,13 +251,56 @@ class KernelCpu:
             raise RoutineLost(f"kernel routine at {context.eip:#010x} ran {CALL_BUDGET} blocks without returning")
 
 
-class Smp:
-    """The CPUs of a machine, and the one on whose behalf Python runs now."""
+class Ipi:
+    """An inter-processor interrupt: what the receiver is to do, and whether it has."""
 
-    __slots__ = ("cpus", "in_interrupt", "this_cpu")
+    __slots__ = ("handler", "taken")
+
+    def __init__(self, handler: Callable[[KernelCpu], None]) -> None:
+        self.handler = handler
+        self.taken = False
+
+
+class Smp:
+    """The CPUs of a machine, and the one that the present flow of control runs on.
+
+    ``patience`` lets other flows go on while a sender waits, and is False where none can: then interrupts are taken at
+    once, as they are without a schedule of races.
+    """
+
+    __slots__ = ("cpus", "patience", "this_cpu")
 
     def __init__(self, cpus: Sequence[KernelCpu]) -> None:
         self.cpus = tuple(cpus)
         self.this_cpu = cpus[0]
-        self.in_interrupt = False
-        """A device's interrupt is being answered."""
+        """Set by the scheduler whenever a flow goes on, so that each flow finds its own."""
+        self.patience: Callable[[], bool] | None = None
+
+    @property
+    def in_interrupt(self) -> bool:
+        """A device's interrupt is being answered on the present CPU."""
+        return self.this_cpu.in_interrupt
+
+    def call_on(self, targets: Sequence[KernelCpu], handler: Callable[[KernelCpu], None]) -> None:
+        """Have other CPUs run a handler, and wait until each has: an inter-processor interrupt to each of them.
+
+        A receiver takes it when it can next be interrupted.  While it waits the sender can be interrupted itself, so
+        that two who call each other both go on.
+        """
+        sent = [Ipi(handler) for _ in targets]
+        for target, ipi in zip(targets, sent, strict=True):
+            target.pending_ipis.append(ipi)
+        while self.patience is not None and not all(ipi.taken for ipi in sent):
+            if not self.patience():
+                break
+        for target in targets:
+            self.take_ipis(target)
+
+    def take_ipis(self, target: KernelCpu) -> None:
+        """A CPU answers what was sent to it, now."""
+        if target.pending_ipis:
+            this_cpu, self.this_cpu = self.this_cpu, target
+            try:
+                target.take_ipis()
+            finally:
+                self.this_cpu = this_cpu

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sandbox.engine.context import CpuContext
-from sandbox.kernel.arch.cpu import Smp
+from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.printk import Log
 from sandbox.machine.board import Board
 from sandbox.x86.masks import IF
 
+Handler = int | Callable[[KernelCpu], None]
+"""The linear address of a function of guest kernel code, or a function of the kernel's in Python."""
+
 
 class Interrupts:
-    """Which function of guest kernel code answers which vector.
+    """Who answers which vector.
 
     ``check_limits`` raises when answering goes on for ever.
     """
@@ -22,8 +25,8 @@ class Interrupts:
     def __init__(self, smp: Smp, board: Board, log: Log, check_limits: Callable[[], None]) -> None:
         self._smp, self._board, self._log = smp, board, log
         self._check_limits = check_limits
-        self.handlers: dict[int, int] = {}
-        """Linear addresses, by vector."""
+        self.handlers: dict[int, Handler] = {}
+        """By vector."""
 
     def do_irq(self, interrupted: CpuContext | None = None) -> None:
         """Answer what devices asked for, unless the interrupted code has interrupts off; None is code that never has.
@@ -32,9 +35,9 @@ class Interrupts:
         the present, it is interrupted there.  Raises what ``check_limits`` raises when they never end.
         """
         smp, board = self._smp, self._board
-        if smp.in_interrupt or (interrupted is not None and not interrupted.eflags & IF):
-            return
         target = smp.cpus[board.interrupt_cpu]
+        if target.in_interrupt or (interrupted is not None and not interrupted.eflags & IF):
+            return
         board.asked = False
         while board.pending(target.index) is not None:
             vector = board.acknowledge(target.index)
@@ -43,11 +46,14 @@ class Interrupts:
                 self._log.printk(f"unexpected interrupt: vector {vector:#x}\n")
                 continue
             this_cpu, smp.this_cpu = smp.this_cpu, target
-            smp.in_interrupt = True
+            target.in_interrupt = True
             try:
                 with target.on_interrupt_stack(interrupted is None or target is not this_cpu):
-                    target.call_c(handler, vector)
+                    if callable(handler):
+                        handler(target)
+                    else:
+                        target.call_c(handler, vector)
             finally:
-                smp.in_interrupt = False
+                target.in_interrupt = False
                 smp.this_cpu = this_cpu
             self._check_limits()

@@ -9,6 +9,7 @@ from pathlib import Path
 from sandbox.kernel.base.inject import SWITCHES, Breakage
 from sandbox.kernel.base.layout import MEGABYTE
 from sandbox.kernel.base.policies import complete
+from sandbox.kernel.base.races import ListSchedule, Schedule, SeedSchedule
 from sandbox.kernel.base.time import EPOCH, SECOND
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE
@@ -31,6 +32,8 @@ class KernelConfig:
     holes: tuple[tuple[int, int], ...] = ()
     switches: frozenset[str] = frozenset()
     seed: int = 0
+    races: tuple[tuple[str, int], ...] | None = None
+    """Race points, each with the passage (from 1), at which other CPUs go on; empty: the seed chooses; None: never."""
     quantum: int = 100_000
     """Blocks that a task may run while another waits for its CPU."""
     turn: int = 20_000
@@ -111,6 +114,13 @@ class KernelConfig:
     def latest(self) -> int | None:
         """No file of the host is shown as younger (nanoseconds since 1970); None when the guest has the host's time."""
         return None if self.clock == "host" and self.epoch is None else self.start
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """Who decides at the race points, None for nobody."""
+        if self.races is None:
+            return None
+        return ListSchedule(self.races) if self.races else SeedSchedule(self.seed)
 
     @property
     def broken(self) -> Breakage:

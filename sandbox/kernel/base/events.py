@@ -114,6 +114,14 @@ class TaskSwitch(Event):
 
 
 @dataclass(slots=True)
+class RaceSwitch(Event):
+    """A flow stood still at a race point, which it passed for the ``times``-th time, and goes on now."""
+
+    name: str
+    times: int
+
+
+@dataclass(slots=True)
 class Killed(Event):
     """A signal ends a task."""
 

@@ -6,7 +6,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page import PG_CACHE, PG_TABLE
-from sandbox.kernel.mm.pgtable import MAPPED
+from sandbox.kernel.mm.pte import MAPPED
 
 
 def holders(kernel: Kernel, pfn: int) -> tuple[str, int]:

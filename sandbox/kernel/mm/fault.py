@@ -13,18 +13,18 @@ from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.entries import Entries, LostEntry
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.pte import Kind, decode
 from sandbox.kernel.mm.rlimit import RLIMIT_STACK, Limits, may_expand
-from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.masks import PF_INSTR, PF_PROT, PF_USER, PF_WRITE
-from sandbox.x86.paging import NX, PAGE_MASK, PAGE_SIZE, RW, US, A, D, P
+from sandbox.x86.paging import NX, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, RW, US, A, D, P
 
 STACK_SLACK = 65536 + 32 * 4
 """Bytes below ESP that an instruction may touch and still grow the stack (2.4: ENTER pushes that much)."""
@@ -57,15 +57,14 @@ class PageFaults:
     """The fault handlers, over the tables, the allocator and the page cache of one machine."""
 
     __slots__ = (
-        "_broken_eof", "_broken_private", "_broken_reuse", "_broken_shared", "_code", "_early_free", "_grows",
-        "_highmem", "_memmap", "_nx", "_page_alloc", "_pagecache", "_stats", "_tables", "_tlb", "_unlimited",
+        "_broken_eof", "_broken_private", "_broken_reuse", "_broken_shared", "_code", "_entries", "_grows", "_highmem",
+        "_install", "_memmap", "_nx", "_page_alloc", "_pagecache", "_races", "_stats", "_tables", "_unlimited",
         "_zero_page",
     )  # fmt: skip
 
     def __init__(
         self,
-        tables: PageTables,
-        tlb: Tlb,
+        entries: Entries,
         pgdat: PgDat,
         page_alloc: PageAllocator,
         highmem: Highmem,
@@ -75,20 +74,19 @@ class PageFaults:
         stats: Stats,
         broken: Breakage,
     ) -> None:
-        self._tables, self._tlb, self._memmap = tables, tlb, pgdat.memmap
+        self._entries, self._tables, self._memmap = entries, entries.tables, pgdat.memmap
         self._page_alloc, self._highmem, self._pagecache = page_alloc, highmem, pagecache
         self._code, self._zero_page, self._stats = code, zero_page, stats
-        self._nx = tables.nx
+        self._nx, self._races, self._install = entries.tables.nx, entries.races, entries.install
         self._grows, self._unlimited = not broken("no-stack-growth"), broken("no-stack-limit")
         self._broken_eof, self._broken_private = broken("no-eof-check"), broken("no-file-private")
         self._broken_shared, self._broken_reuse = broken("no-shared"), broken("no-reuse")
-        self._early_free = broken("early-free")
 
     def mk_pte(self, vma: Vma, pfn: int, writable: bool) -> int:
         """The entry for a frame in an area: present, user, NX where the area is not executable."""
         executable = bool(vma.prot & PROT_EXEC)
         self._code.mapped(pfn, executable, writable)
-        return self._tables.pfn_pte(pfn, P | US | A | (RW if writable else 0) | (0 if executable else self._nx))
+        return pfn << PAGE_SHIFT | P | US | A | (RW if writable else 0) | (0 if executable else self._nx)
 
     def do_page_fault(
         self, cpu: KernelCpu, mm: Mm, address: int, error_code: int, esp: int, limits: Limits
@@ -135,16 +133,28 @@ class PageFaults:
         ptep = tables.pte_alloc(mm.pgd, page)
         pte = tables.read(ptep)
         if not pte & P:
+            if pte:
+                return self._not_present(ptep, pte)
             mm.minor_faults += 1
             if vma.inode is None:
-                return self.do_anonymous_page(vma, ptep, write)
-            return self.do_no_page(cpu, vma, vma.inode, page, ptep, write)
+                return self.do_anonymous_page(mm, vma, ptep, write)
+            return self.do_no_page(cpu, mm, vma, vma.inode, page, ptep, write)
         if write and not pte & RW:
             return self.do_wp_page(cpu, mm, vma, page, ptep, pte)
-        self._tlb.flush_tlb_page(cpu, mm, page)
+        self._entries.tlb.flush_tlb_page(cpu, mm, page)
         return Resolution.SPURIOUS
 
-    def do_no_page(self, cpu: KernelCpu, vma: Vma, inode: Inode, page: int, ptep: int, write: bool) -> Resolution:
+    def _not_present(self, ptep: int, pte: int) -> Resolution:
+        """A page that is somewhere, in an area that allows the access: one that is moved comes back by itself."""
+        kind = decode(pte).kind
+        if kind is not Kind.MIGRATING:
+            raise LostEntry(f"an entry is {kind.value}, and nothing here has made such a one", f"entry {pte:#x}")
+        self._entries.settled(ptep)
+        return Resolution.SPURIOUS
+
+    def do_no_page(
+        self, cpu: KernelCpu, mm: Mm, vma: Vma, inode: Inode, page: int, ptep: int, write: bool
+    ) -> Resolution:
         """A page of a file: the page cache's frame, or for a private write a copy of it at once."""
         index = vma.page_of(page)
         if index * PAGE_SIZE >= (inode.size + PAGE_SIZE - 1) & PAGE_MASK and not self._broken_eof:
@@ -158,57 +168,66 @@ class PageFaults:
             mine = self._frame_beside(pfn)
             self._page_alloc.put_page(pfn)
             self._highmem.copy_highpage(cpu, mine, pfn)
-            self._tables.set_pte(ptep, self.mk_pte(vma, mine, True) | D)
-            return Resolution.FILE_PRIVATE
+            pte = self.mk_pte(vma, mine, True) | D
+            return Resolution.FILE_PRIVATE if self._install(mm, ptep, pte) else self._too_late(pte)
         self._memmap.get_page(pfn)
         writable = write or (shared and bool(vma.prot & PROT_WRITE))
-        self._tables.set_pte(ptep, self.mk_pte(vma, pfn, writable))
-        return Resolution.FILE_READ
+        pte = self.mk_pte(vma, pfn, writable)
+        return Resolution.FILE_READ if self._install(mm, ptep, pte) else self._too_late(pte)
 
-    def do_anonymous_page(self, vma: Vma, ptep: int, write: bool) -> Resolution:
+    def _too_late(self, pte: int) -> Resolution:
+        """Somebody else has brought a page in meanwhile: this one is not needed."""
+        self._page_alloc.put_page(self._tables.pte_pfn(pte))
+        return Resolution.SPURIOUS
+
+    def do_anonymous_page(self, mm: Mm, vma: Vma, ptep: int, write: bool) -> Resolution:
         """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU."""
         if not write:
-            self._tables.set_pte(ptep, self.mk_pte(vma, self._zero_page, False))
-            return Resolution.ZERO_PAGE
+            pte = self.mk_pte(vma, self._zero_page, False)
+            return Resolution.ZERO_PAGE if self._install(mm, ptep, pte) else self._too_late(pte)
         pfn = self._page_alloc.alloc_page(highmem=True)
         self._highmem.clear_user_highpage(pfn)
-        self._tables.set_pte(ptep, self.mk_pte(vma, pfn, True) | D)
-        return Resolution.DEMAND_ZERO
+        pte = self.mk_pte(vma, pfn, True) | D
+        return Resolution.DEMAND_ZERO if self._install(mm, ptep, pte) else self._too_late(pte)
 
     def do_wp_page(self, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> Resolution:
         """A write to a page that is mapped read-only in a writable area: the sole owner keeps it, others copy.
 
-        The old frame is released after the flush (MM 11).
+        The old frame is released after the flush (MM 11).  An entry that changed while the page was copied is left as
+        it is: the access is made again (2.4's pte_same).
         """
         memmap = self._memmap
         old = self._tables.pte_pfn(pte)
         if vma.shared and not self._broken_shared:
-            self._make_writable(cpu, mm, page, ptep, pte | RW | A)
-            return Resolution.SHARED_WRITE
+            changed = self._make_writable(cpu, mm, page, ptep, pte, pte | RW | A)
+            return Resolution.SHARED_WRITE if changed else Resolution.SPURIOUS
         if memmap.count(old) == 1 and not memmap.reserved(old) and not self._broken_reuse:
-            self._make_writable(cpu, mm, page, ptep, pte | RW | D | A)
+            if not self._make_writable(cpu, mm, page, ptep, pte, pte | RW | D | A):
+                return Resolution.SPURIOUS
             self._stats.cow_reuses += 1
             return Resolution.COW_REUSE
         new = self._frame_beside(old)
+        if self._tables.read(ptep) != pte:
+            self._page_alloc.put_page(old)
+            self._page_alloc.put_page(new)
+            return Resolution.SPURIOUS
         if old == self._zero_page:
             self._highmem.clear_user_highpage(new)
             how = Resolution.DEMAND_ZERO
         else:
             self._copy_cow_page(cpu, mm, page, new, old)
             how = Resolution.COW_COPY
+        if self._races.active:
+            self._races.point("wp")
         self._page_alloc.put_page(old)
-        if self._early_free:
-            self._page_alloc.put_page(old)
-        self._tables.set_pte(ptep, self.mk_pte(vma, new, True) | D)
-        self._tlb.flush_tlb_page(cpu, mm, page)
-        if not self._early_free:
-            self._page_alloc.put_page(old)
-        return how
+        if self._entries.replace(cpu, mm, page, ptep, pte, self.mk_pte(vma, new, True) | D):
+            return how
+        self._page_alloc.put_page(new)
+        return Resolution.SPURIOUS
 
-    def _make_writable(self, cpu: KernelCpu, mm: Mm, page: int, ptep: int, pte: int) -> None:
+    def _make_writable(self, cpu: KernelCpu, mm: Mm, page: int, ptep: int, pte: int, new: int) -> bool:
         self._code.mapped(self._tables.pte_pfn(pte), not pte & NX, True)
-        self._tables.set_pte(ptep, pte)
-        self._tlb.flush_tlb_page(cpu, mm, page)
+        return self._entries.change(cpu, mm, page, ptep, pte, new)
 
     def _frame_beside(self, pfn: int) -> int:
         """A frame to copy another into, on which a reference is held from here on, lest reclaim take it.

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from weakref import ref
 
-from sandbox.kernel.abi.errno import KernelError
+from sandbox.kernel.base.races import Races
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.page import INDEX, MAPPING, PG_CACHE
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pagelock import PageLocks
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.kernel.vfs.inode import Inode
@@ -55,8 +56,16 @@ class PageCache:
     ``find_page`` brings a page in through the disk's DMA; the frame may be in highmem.
     """
 
-    def __init__(self, memory: PhysicalMemory, pgdat: PgDat, page_alloc: PageAllocator, highmem: Highmem) -> None:
-        self._memory, self._memmap = memory, pgdat.memmap
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        pgdat: PgDat,
+        page_alloc: PageAllocator,
+        highmem: Highmem,
+        locks: PageLocks,
+        races: Races,
+    ) -> None:
+        self._memory, self._memmap, self._locks, self._races = memory, pgdat.memmap, locks, races
         self._page_alloc, self._highmem = page_alloc, highmem
         self._spaces: dict[int, AddressSpace] = {}
         """By id() of the inode; an entry goes when its inode does."""
@@ -71,13 +80,19 @@ class PageCache:
     def find_page(self, inode: Inode, index: int) -> int:
         """The frame number of a file's page, read in when it is not there.
 
-        ``index`` counts pages of 4096 bytes; bytes behind the end of the file are zero.  Raises OutOfMemory.
+        ``index`` counts pages of 4096 bytes; bytes behind the end of the file are zero.  Sleeps while somebody else
+        reads it.  Raises OutOfMemory.
         """
         space = self._spaces.get(id(inode))
         if space is None:
             space = self._enter(inode)
-        pfn = space.pages.get(index)
-        return pfn if pfn is not None else self._read_in(space, inode, index)
+        while True:
+            pfn = space.pages.get(index)
+            if pfn is None:
+                return self._read_in(space, inode, index)
+            if not self._locks.held or not self._locks.locked(pfn):
+                return pfn
+            self._locks.wait_on_page(pfn)
 
     def cached(self, inode: Inode, index: int) -> int | None:
         """The frame of a page that is in the cache, else None."""
@@ -182,21 +197,37 @@ class PageCache:
             del self._by_number[space.number]
 
     def _read_in(self, space: AddressSpace, inode: Inode, index: int) -> int:
+        """A page for the cache: entered locked, filled, unlocked, so that whoever else wants it waits for this one."""
         pfn = self._page_alloc.alloc_page(highmem=True)
-        if space.kept:
-            self._highmem.clear_user_highpage(pfn)
-        else:
-            try:
-                data = inode.read_block(index)
-            except KernelError:
-                self._page_alloc.put_page(pfn)
-                raise
-            self._memory.host_write(pfn * PAGE_SIZE, data.ljust(PAGE_SIZE, b"\0"), Reason.DMA)
-            self.reads += 1
+        if index in space.pages:  # somebody was faster while this one waited for a frame
+            self._page_alloc.put_page(pfn)
+            return self.find_page(inode, index)
         self._memmap.set_flags(pfn, self._memmap.flags(pfn) | PG_CACHE)
         self._enter_page(pfn, space, index)
         space.pages[index] = pfn
-        return pfn
+        self._locks.lock_page(pfn)
+        self._memmap.get_page(pfn)
+        try:
+            self._fill(space, inode, index, pfn)
+        except BaseException:
+            if space.pages.get(index) == pfn:
+                self.forget(space, index)
+            raise
+        finally:
+            self._locks.unlock_page(pfn)
+            self._page_alloc.put_page(pfn)
+        # Where the file was cut meanwhile the page is gone again.
+        return pfn if space.pages.get(index) == pfn else self.find_page(inode, index)
+
+    def _fill(self, space: AddressSpace, inode: Inode, index: int, pfn: int) -> None:
+        if space.kept:
+            self._highmem.clear_user_highpage(pfn)
+        else:
+            data = inode.read_block(index)
+            if self._races.active:
+                self._races.point("read-in")
+            self._memory.host_write(pfn * PAGE_SIZE, data.ljust(PAGE_SIZE, b"\0"), Reason.DMA)
+            self.reads += 1
 
     def _enter_page(self, pfn: int, space: AddressSpace, index: int) -> None:
         at = self._memmap.at(pfn)
@@ -208,7 +239,7 @@ class PageCache:
             if released >= wanted:
                 break
             pfn = space.pages[index]
-            if self._memmap.count(pfn) == 1:
+            if self._memmap.count(pfn) == 1 and not self._locks.locked(pfn):
                 self.forget(space, index)
                 released += 1
         return released

@@ -10,10 +10,9 @@ from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import FIXADDR_END, PAGE_OFFSET, Layout
 from sandbox.kernel.base.stats import Stats
-from sandbox.kernel.mm.pgtable import PageTables
-from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
+from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, RW, A, D, P
 
 KM_SLOTS = 16
 """Windows of one CPU."""
@@ -29,16 +28,20 @@ class KmapError(SandboxError):
 class Highmem:
     """Windows on frames; ``depth`` of every CPU must be 0 whenever a task goes back to ring 3."""
 
-    __slots__ = ("_broken_zero", "_flags", "_low", "_smp", "_stats", "_tables", "_tlb", "depth", "windows")
+    __slots__ = ("_broken_zero", "_entries", "_flags", "_low", "_smp", "_stats", "depth", "windows")
 
-    def __init__(self, tables: PageTables, layout: Layout, tlb: Tlb, smp: Smp, stats: Stats, broken: Breakage) -> None:
-        self._tables, self._tlb, self._smp, self._stats = tables, tlb, smp, stats
+    def __init__(self, entries: KernelEntries, layout: Layout, smp: Smp, stats: Stats, broken: Breakage) -> None:
+        self._entries, self._smp, self._stats = entries, smp, stats
         self._low = layout.direct_frames
-        self._flags = PAGE_KERNEL | tables.nx
+        self._flags = PAGE_KERNEL | entries.tables.nx
         self._broken_zero = broken("no-zero")
         self.depth = [0] * len(smp.cpus)
         self.windows = 0
         """Windows opened so far."""
+
+    def is_low(self, pfn: int) -> bool:
+        """The direct map covers the frame: no window is needed."""
+        return pfn < self._low
 
     def kmap_atomic(self, cpu: KernelCpu, pfn: int) -> int:
         """The kernel linear address of a frame: in the direct map for lowmem, else a window of this CPU.
@@ -51,9 +54,7 @@ class Highmem:
         if depth == KM_SLOTS:
             raise KmapError(f"CPU {cpu.index} has no free kmap window")
         linear = FIXADDR_END - (cpu.index * KM_SLOTS + depth + 1) * PAGE_SIZE
-        tables = self._tables
-        tables.map_page(tables.kernel_pgd, linear, tables.pfn_pte(pfn, self._flags), user=False)
-        self._tlb.flush_tlb_one(cpu, linear)
+        self._entries.set_window(cpu, linear, pfn << PAGE_SHIFT | self._flags)
         self.depth[cpu.index] = depth + 1
         self.windows += 1
         return linear
@@ -65,12 +66,15 @@ class Highmem:
         depth = self.depth[cpu.index] - 1
         if depth < 0 or linear != FIXADDR_END - (cpu.index * KM_SLOTS + depth + 1) * PAGE_SIZE:
             raise KmapError(f"kmap window {linear:#010x} is not the last one of CPU {cpu.index}")
-        self._tables.map_page(self._tables.kernel_pgd, linear, 0, user=False)
+        self._entries.clear_window(linear)
         self.depth[cpu.index] = depth
 
     def clear_highpage(self, pfn: int) -> None:
         """Let the CPU clear a frame of lowmem or highmem."""
         cpu = self._smp.this_cpu
+        if pfn < self._low:  # as kmap_atomic has it, without the two calls: this is what most faults do
+            cpu.call(cpu.routines.clear_page, edi=PAGE_OFFSET + pfn * PAGE_SIZE)
+            return
         window = self.kmap_atomic(cpu, pfn)
         cpu.call(cpu.routines.clear_page, edi=window)
         self.kunmap_atomic(cpu, window)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.mm.highmem import Highmem
+from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import DMA_END, PgDat
-from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.sparse import CannotAddMemory, MemoryModel
 from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.machine.memory import PhysicalMemory
@@ -21,7 +21,7 @@ class Hotplug:
         self,
         memory: PhysicalMemory,
         ram: list[tuple[int, int]],
-        tables: PageTables,
+        entries: KernelEntries,
         layout: Layout,
         model: MemoryModel,
         pgdat: PgDat,
@@ -30,7 +30,7 @@ class Hotplug:
         vmalloc: Vmalloc,
         broken: Breakage,
     ) -> None:
-        self._memory, self._ram, self._tables, self._layout, self._model = memory, ram, tables, layout, model
+        self._memory, self._ram, self._entries, self._layout, self._model = memory, ram, entries, layout, model
         self._pgdat, self._page_alloc, self._highmem, self._vmalloc = pgdat, page_alloc, highmem, vmalloc
         self._unprepared = broken("no-add-check")
 
@@ -74,11 +74,12 @@ class Hotplug:
 
     def _map_directly(self, first: int, count: int) -> None:
         """Small pages in the direct map; where a large page covers a frame already, it stays."""
-        tables, flags = self._tables, P | RW | A | D | G | self._tables.nx
+        tables = self._entries.tables
+        flags = P | RW | A | D | G | tables.nx
         for pfn in range(first, first + count):
             linear = PAGE_OFFSET + pfn * PAGE_SIZE
             if not tables.lookup_pte(tables.kernel_pgd, linear) & P:
-                tables.map_page(tables.kernel_pgd, linear, tables.pfn_pte(pfn, flags), user=False)
+                self._entries.map_page(linear, tables.pfn_pte(pfn, flags))
         self._vmalloc.sync_all(PAGE_OFFSET + first * PAGE_SIZE, PAGE_OFFSET + (first + count) * PAGE_SIZE)
 
     # -- where the structures lie --------------------------------------------------------------------------------

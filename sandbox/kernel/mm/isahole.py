@@ -15,17 +15,17 @@ from sandbox.kernel.arch.cpu import Smp
 from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.page import PG_CACHE, PG_DIRTY
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pgtable import MAPPED, PageTables
+from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.rmap import Place, file_places
-from sandbox.kernel.mm.tlb import Tlb
 from sandbox.machine.machine import Machine
-from sandbox.x86.paging import PAGE_SIZE, P
+from sandbox.x86.paging import PAGE_SIZE
 
 HOLE = range(14 << 20 >> 12, 16 << 20 >> 12)
 """Frame numbers."""
@@ -35,15 +35,14 @@ class IsaHole:
     """Moves what lies in a range of frames."""
 
     __slots__ = (
-        "_blind", "_code", "_highmem", "_machine", "_memmap", "_mmlist", "_page_alloc", "_pagecache", "_pgdat", "_smp",
-        "_tables", "_tlb",
+        "_blind", "_code", "_entries", "_highmem", "_machine", "_memmap", "_mmlist", "_page_alloc", "_pagecache",
+        "_pgdat", "_smp", "_tables",
     )  # fmt: skip
 
     def __init__(
         self,
         machine: Machine,
-        tables: PageTables,
-        tlb: Tlb,
+        entries: Entries,
         smp: Smp,
         pgdat: PgDat,
         page_alloc: PageAllocator,
@@ -53,7 +52,7 @@ class IsaHole:
         mmlist: MmList,
         broken: Breakage,
     ) -> None:
-        self._machine, self._tables, self._tlb, self._smp = machine, tables, tlb, smp
+        self._machine, self._entries, self._tables, self._smp = machine, entries, entries.tables, smp
         self._pgdat, self._memmap, self._page_alloc, self._highmem = pgdat, pgdat.memmap, page_alloc, highmem
         self._pagecache, self._code, self._mmlist = pagecache, code, mmlist
         self._blind = broken("no-hole-clear")
@@ -129,19 +128,16 @@ class IsaHole:
 
     def _move(self, pfn: int, places: list[Place], window: range) -> None:
         """Copy one page out of the window and let everybody who had it have the copy."""
-        memmap, tables, cpu = self._memmap, self._tables, self._smp.this_cpu
+        memmap, cpu = self._memmap, self._smp.this_cpu
         flags = memmap.flags(pfn)
         held = len(places) + bool(flags & PG_CACHE)
         if held == 0 or memmap.count(pfn) != held:
             raise KernelError(EBUSY)
         new = self._frame_beside(pfn, window)
-        entries = [tables.read(ptep) for _, _, ptep in places]
-        for (mm, linear, ptep), entry in zip(places, entries, strict=True):
-            tables.set_pte(ptep, entry & ~P)
-            self._tlb.flush_tlb_page(cpu, mm, linear)
+        suspended = [self._entries.suspend(cpu, *place) for place in places]
         self._highmem.copy_highpage(cpu, new, pfn)
-        for (_, _, ptep), entry in zip(places, entries, strict=True):
-            tables.set_pte(ptep, entry & ~tables.entry_mask | new * PAGE_SIZE)
+        for (_, _, ptep), entry in zip(places, suspended, strict=True):
+            self._entries.resume(ptep, entry, new)
             memmap.get_page(new)
         if flags & PG_CACHE:
             self._pagecache.replace(pfn, new)

@@ -26,10 +26,12 @@ class Mm:
     start_stack: int = 0
     users: int = 1
     cpu_mask: int = 0
+    """Bit n: CPU n has this CR3 loaded, so it may hold translations."""
     expedited: bool = False
     """It asked for membarrier(2)'s expedited commands."""
-    """Bit n: CPU n has this CR3 loaded, so it may hold translations."""
     minor_faults: int = 0
+    rss: int = 0
+    """Entries that name a frame other than the zero page's; ``entries`` keeps it."""
     read_implies_exec: bool = False
     """The program has no PT_GNU_STACK: whatever it maps readable is executable too."""
     exe: Inode | None = None

@@ -22,14 +22,13 @@ from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.fault import UNRESOLVED, PageFaults
 from sandbox.kernel.mm.filemap import PageCache, SharedMemory
 from sandbox.kernel.mm.mm import Mm, Process
 from sandbox.kernel.mm.msync import DirtyPage, Writeback, writes_back
-from sandbox.kernel.mm.page_alloc import PageAllocator
-from sandbox.kernel.mm.pgtable import MAPPED, PROTNONE, PageTables
+from sandbox.kernel.mm.pte import MAPPED, PROTNONE
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, may_expand
-from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import (
     MMAP_MIN_ADDR,
     PROT_EXEC,
@@ -67,15 +66,13 @@ class Mmap:
     """The calls that change what a process has mapped."""
 
     __slots__ = (
-        "_broken_brk", "_broken_split", "_broken_unmap", "_bus", "_clock", "_code", "_eager", "_early_free", "_faults",
-        "_page_alloc", "_pagecache", "_tables", "_tlb", "_writeback",
+        "_broken_brk", "_broken_split", "_broken_unmap", "_bus", "_clock", "_code", "_eager", "_entries", "_faults",
+        "_pagecache", "_tables", "_writeback",
     )  # fmt: skip
 
     def __init__(
         self,
-        tables: PageTables,
-        tlb: Tlb,
-        page_alloc: PageAllocator,
+        entries: Entries,
         pagecache: PageCache,
         writeback: Writeback,
         faults: PageFaults,
@@ -83,12 +80,11 @@ class Mmap:
         trace: Trace,
         broken: Breakage,
     ) -> None:
-        self._tables, self._tlb, self._page_alloc = tables, tlb, page_alloc
+        self._entries, self._tables = entries, entries.tables
         self._pagecache, self._writeback, self._faults = pagecache, writeback, faults
         self._code, self._bus, self._clock = code, trace.bus, trace.clock
         self._broken_unmap, self._broken_brk = broken("no-unmap"), broken("no-brk-shrink")
         self._broken_split, self._eager = broken("no-mprotect-split"), broken("eager-mprotect")
-        self._early_free = broken("early-free")
 
     def do_mmap(
         self,
@@ -191,32 +187,21 @@ class Mmap:
 
         In this order (MM 18): up to the flush another CPU may store through the old translation.
         """
-        tables = self._tables
-        pages: list[int] = []
-        frames: list[int] = []
+        gather = self._entries.gather(cpu, mm)
         dirty: list[DirtyPage] = []
         for vma in areas:
             to_file = vma.inode if writes_back(vma) else None
-            for linear, entry in tables.user_ptes(mm.pgd, vma.start, vma.end):
-                tables.map_page(mm.pgd, linear, 0)
-                if entry & MAPPED:
-                    pages.append(linear)
-                    frames.append(tables.pte_pfn(entry))
-                    if to_file is not None and entry & D:
-                        dirty.append((to_file, vma.page_of(linear)))
-        if self._early_free:
-            for pfn in frames:
-                self._page_alloc.put_page(pfn)
-            frames = []
-        if pages:
-            self._tlb.flush_tlb_pages(cpu, mm, pages)
+            for linear, ptep, _ in self._tables.user_places(mm.pgd, vma.start, vma.end):
+                entry = gather.remove(linear, ptep)
+                if to_file is not None and entry & D and entry & MAPPED:
+                    dirty.append((to_file, vma.page_of(linear)))
+        gather.flush()
         try:
             self._writeback.write_out(dirty)
         except KernelError:
             pass
         finally:
-            for pfn in frames:
-                self._page_alloc.put_page(pfn)
+            gather.finish()
 
     def do_mprotect(self, task: Process, address: int, length: int, prot: int) -> None:
         """Change the protection of whole pages.
@@ -246,19 +231,12 @@ class Mmap:
 
     def _change_protection(self, task: Process, mm: Mm, address: int, stop: int, prot: int) -> None:
         changed = mm.vmas.protect(address, stop, prot, split=not self._broken_split)
-        tables = self._tables
-        pages = []
+        gather = self._entries.gather(task.cpu, mm)
         for start, finish, _ in changed:
-            for linear, entry in tables.user_ptes(mm.pgd, start, finish):
-                if not entry & MAPPED:
-                    continue
-                new = self._protected(entry, prot)
-                if new != entry:
-                    tables.map_page(mm.pgd, linear, new)
-                    pages.append(linear)
+            for linear, ptep, _ in self._tables.user_places(mm.pgd, start, finish):
+                gather.protect(linear, ptep, lambda entry: self._protected(entry, prot))
             self.report(task, "mprotect", start, finish, prot)
-        if pages:
-            self._tlb.flush_tlb_pages(task.cpu, mm, pages)
+        gather.finish()
 
     def _protected(self, entry: int, prot: int) -> int:
         """The entry with an area's new protection; PROT_NONE keeps the frame and clears P."""

@@ -5,30 +5,28 @@ from __future__ import annotations
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.mm.entries import Entries, Scope
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.mm import Mm, MmList
 from sandbox.kernel.mm.msync import Writeback
-from sandbox.kernel.mm.page_alloc import PageAllocator
-from sandbox.kernel.mm.pgtable import MAPPED, PageTables
 
 
 class MmuContext:
     """Which address space each CPU has, and who still uses it."""
 
-    __slots__ = ("_broken_free", "_mmlist", "_page_alloc", "_pagecache", "_smp", "_tables", "_writeback")
+    __slots__ = ("_broken_free", "_entries", "_mmlist", "_pagecache", "_smp", "_tables", "_writeback")
 
     def __init__(
         self,
-        tables: PageTables,
+        entries: Entries,
         smp: Smp,
         mmlist: MmList,
-        page_alloc: PageAllocator,
         pagecache: PageCache,
         writeback: Writeback,
         broken: Breakage,
     ) -> None:
-        self._tables, self._smp, self._mmlist = tables, smp, mmlist
-        self._page_alloc, self._pagecache, self._writeback = page_alloc, pagecache, writeback
+        self._entries, self._tables, self._smp, self._mmlist = entries, entries.tables, smp, mmlist
+        self._pagecache, self._writeback = pagecache, writeback
         self._broken_free = broken("no-exit-free")
 
     def mm_alloc(self) -> Mm:
@@ -39,18 +37,23 @@ class MmuContext:
         return mm
 
     def switch_mm(self, cpu: KernelCpu, mm: Mm | None) -> None:
-        """Load an address space on a CPU; None is the kernel's own."""
-        if cpu.active_mm is mm:
+        """Load an address space on a CPU; None is the kernel's own.
+
+        Whoever changes entries tells the CPUs in ``cpu_mask``: a CPU is in it before it can hold a translation, and
+        until it can hold none.
+        """
+        before = cpu.active_mm
+        if before is mm:
             return
         bit = 1 << cpu.index
-        if cpu.active_mm is not None:
-            cpu.active_mm.cpu_mask &= ~bit
+        if mm is not None:
+            mm.cpu_mask |= bit
         cr3 = self._tables.cr3(self._tables.kernel_pgd) if mm is None else mm.cr3
         cpu.call(cpu.routines.load_cr3, eax=cr3)
         cpu.cr3 = cr3
         cpu.active_mm = mm
-        if mm is not None:
-            mm.cpu_mask |= bit
+        if before is not None:
+            before.cpu_mask &= ~bit
 
     def mmput(self, cpu: KernelCpu, mm: Mm) -> None:
         """Drop a user of an address space; the last one frees its pages and tables."""
@@ -61,7 +64,7 @@ class MmuContext:
         if cpu.active_mm is mm:
             self.switch_mm(cpu, None)
         self._leave_everywhere(mm)
-        self._free_pages(mm)
+        self._free_pages(cpu, mm)
         if mm.ldt:
             self._tables.free_table(mm.ldt)
             mm.ldt = mm.ldt_entries = 0
@@ -72,18 +75,19 @@ class MmuContext:
 
     def _leave_everywhere(self, mm: Mm) -> None:
         """CPUs that still have it loaded get the kernel's own directory."""
-        smp = self._smp
-        cr3 = self._tables.cr3(self._tables.kernel_pgd)
-        for other in smp.cpus:
-            if other.active_mm is mm:
-                this_cpu, smp.this_cpu = smp.this_cpu, other
-                other.interrupt(other.routines.load_cr3, cr3)
-                other.cr3, other.active_mm = cr3, None
-                smp.this_cpu = this_cpu
+        others = [cpu for cpu in self._smp.cpus if cpu.active_mm is mm]
+        if others:
+            self._smp.call_on(others, lambda cpu: self._leave_mm(cpu, mm))
 
-    def _free_pages(self, mm: Mm) -> None:
-        tables = self._tables
-        for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
-            if entry & MAPPED and not self._broken_free:
-                self._page_alloc.put_page(tables.pte_pfn(entry))
-        tables.free_user_tables(mm.pgd)
+    def _leave_mm(self, cpu: KernelCpu, mm: Mm) -> None:
+        """What the interrupted CPU does, unless it has gone on meanwhile."""
+        if cpu.active_mm is mm:
+            self.switch_mm(cpu, None)
+
+    def _free_pages(self, cpu: KernelCpu, mm: Mm) -> None:
+        """Clear what is mapped and let go of it: no CPU has the directory loaded any more, so nothing is flushed."""
+        gather = self._entries.gather(cpu, mm, Scope.NOTHING)
+        for linear, ptep, _ in self._tables.user_places(mm.pgd, 0, PAGE_OFFSET):
+            gather.remove(linear, ptep, drop=not self._broken_free)
+        gather.finish()
+        self._tables.free_user_tables(mm.pgd)

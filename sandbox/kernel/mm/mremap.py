@@ -5,12 +5,11 @@ from __future__ import annotations
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
 from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import TASK_SIZE
+from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.mm import Mm, Process
 from sandbox.kernel.mm.mmap import MAX_MAP_COUNT, Mmap
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.rlimit import may_expand
-from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import MMAP_MIN_ADDR, VM_LOCKED, Vma, page_align
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
@@ -20,10 +19,10 @@ MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 class Mremap:
     """mremap(2) over the other calls on areas."""
 
-    __slots__ = ("_broken_unmap", "_memmap", "_mmap", "_tables", "_tlb")
+    __slots__ = ("_broken_unmap", "_entries", "_memmap", "_mmap")
 
-    def __init__(self, tables: PageTables, tlb: Tlb, pgdat: PgDat, mmap: Mmap, broken: Breakage) -> None:
-        self._tables, self._tlb, self._memmap, self._mmap = tables, tlb, pgdat.memmap, mmap
+    def __init__(self, entries: Entries, pgdat: PgDat, mmap: Mmap, broken: Breakage) -> None:
+        self._entries, self._memmap, self._mmap = entries, pgdat.memmap, mmap
         self._broken_unmap = broken("no-move-unmap")
 
     def do_mremap(self, task: Process, address: int, old: int, new: int, flags: int, target: int) -> int:
@@ -108,29 +107,24 @@ class Mremap:
         """Make the new area, move the entries into it, unmap the old place unless it is to be kept empty."""
         if len(mm.vmas) >= MAX_MAP_COUNT - 3:
             raise KernelError(ENOMEM)
-        tables = self._tables
+        tables = self._entries.tables
         linears = [linear for linear, _ in tables.user_ptes(mm.pgd, address, address + old)]
         try:
             places = [tables.pte_alloc(mm.pgd, linear - address + target) for linear in linears]
         except OutOfMemory as error:
             raise KernelError(ENOMEM) from error
-        # Only now: reclaim for a table may have taken pages.
-        entries = [(linear, tables.lookup_pte(mm.pgd, linear)) for linear in linears]
         flags, prot = vma.flags, vma.prot
         pgoff = vma.page_of(address) if vma.counts else 0
         kept = flags & ~VM_LOCKED if keep else flags
         mm.vmas.insert(Vma(target, target + new, prot, kept, vma.inode, pgoff, vma.file))
         self._mmap.report(task, "mremap", target, target + new, prot)
-        pages = []
-        for (linear, entry), place in zip(entries, places, strict=True):
-            tables.set_pte(place, entry)
+        gather = self._entries.gather(task.cpu, mm)
+        for linear, place in zip(linears, places, strict=True):
             if self._broken_unmap:
-                self._memmap.get_page(tables.pte_pfn(entry))
+                self._entries.share(mm, linear - address + target, tables.lookup_pte(mm.pgd, linear))
             else:
-                tables.map_page(mm.pgd, linear, 0)
-            pages.append(linear)
-        if pages:
-            self._tlb.flush_tlb_pages(task.cpu, mm, pages)
+                gather.move(linear, tables.pte_alloc(mm.pgd, linear), place)
+        gather.finish()
         if old and not keep:
             mm.vmas.remove(address, address + old)
             self._mmap.report(task, "munmap", address, address + old, prot)

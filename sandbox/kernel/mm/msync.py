@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.mm.entries import Entries, Gather
 from sandbox.kernel.mm.filemap import PageCache, SharedMemory
 from sandbox.kernel.mm.mm import Mm, mappings
-from sandbox.kernel.mm.page_alloc import PageAllocator
-from sandbox.kernel.mm.pgtable import MAPPED, PageTables
-from sandbox.kernel.mm.tlb import Tlb
+from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.vma import VM_MAYWRITE, VM_SHARED, Vma
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_SIZE, D
@@ -34,33 +33,28 @@ def writes_back(vma: Vma) -> bool:
 class Writeback:
     """What mappings have dirtied, and the files that it belongs into."""
 
-    __slots__ = ("_broken_unmap", "_broken_write", "_page_alloc", "_pagecache", "_smp", "_tables", "_tlb")
+    __slots__ = ("_broken_unmap", "_broken_write", "_entries", "_pagecache", "_smp", "_tables")
 
     def __init__(
         self,
-        tables: PageTables,
-        tlb: Tlb,
+        entries: Entries,
         smp: Smp,
-        page_alloc: PageAllocator,
         pagecache: PageCache,
         broken: Breakage,
     ) -> None:
-        self._tables, self._tlb, self._smp = tables, tlb, smp
-        self._page_alloc, self._pagecache = page_alloc, pagecache
+        self._entries, self._tables, self._smp, self._pagecache = entries, entries.tables, smp, pagecache
         self._broken_write, self._broken_unmap = broken("no-writeback"), broken("no-truncate-unmap")
 
     def page_mkclean(self, cpu: KernelCpu, mm: Mm, vma: Vma, start: int, end: int) -> list[DirtyPage]:
         """Take the dirty bits of [start, end) of an area; the pages that had one."""
-        tables, inode = self._tables, vma.inode
+        inode, found = vma.inode, []
         assert inode is not None
-        pages, found = [], []
-        for linear, entry in tables.user_ptes(mm.pgd, start, end):
+        gather = self._entries.gather(cpu, mm)
+        for linear, ptep, _ in self._tables.user_places(mm.pgd, start, end):
+            entry = gather.protect(linear, ptep, lambda entry: entry & ~D)
             if entry & D and entry & MAPPED:
-                tables.map_page(mm.pgd, linear, entry & ~D)
-                pages.append(linear)
                 found.append((inode, vma.page_of(linear)))
-        if pages:
-            self._tlb.flush_tlb_pages(cpu, mm, pages)
+        gather.finish()
         return found
 
     def write_out(self, pages: Iterable[DirtyPage]) -> None:
@@ -122,24 +116,21 @@ class Writeback:
     def truncated(self, inode: Inode) -> None:
         """A file has become shorter: nobody keeps a page behind its end."""
         size = inode.size
-        frames = [] if self._broken_unmap else self._unmap_behind(inode, -(-size // PAGE_SIZE))
+        gathers = [] if self._broken_unmap else self._unmap_behind(inode, -(-size // PAGE_SIZE))
         self._pagecache.truncate_inode_pages(inode, size)
-        for pfn in frames:
-            self._page_alloc.put_page(pfn)
+        for gather in gathers:
+            gather.finish()
 
-    def _unmap_behind(self, inode: Inode, first: int) -> list[int]:
-        """Clear every entry of a file's pages from ``first`` on, and flush; the frames to be released."""
-        tables, frames = self._tables, []
+    def _unmap_behind(self, inode: Inode, first: int) -> list[Gather]:
+        """Clear every entry of a file's pages from ``first`` on, and flush; the frames are still held."""
+        gathers = []
         for mm, vma in list(mappings(inode)):
             start = max(vma.start, vma.start + (first - vma.pgoff) * PAGE_SIZE)
             if start >= vma.end:
                 continue
-            pages = []
-            for linear, entry in tables.user_ptes(mm.pgd, start, vma.end):
-                tables.map_page(mm.pgd, linear, 0)
-                if entry & MAPPED:
-                    pages.append(linear)
-                    frames.append(tables.pte_pfn(entry))
-            if pages:
-                self._tlb.flush_tlb_pages(self._smp.this_cpu, mm, pages)
-        return frames
+            gather = self._entries.gather(self._smp.this_cpu, mm)
+            for linear, ptep, _ in self._tables.user_places(mm.pgd, start, vma.end):
+                gather.remove(linear, ptep)
+            gather.flush()
+            gathers.append(gather)
+        return gathers

@@ -7,19 +7,21 @@ areas, and pages that somebody holds beside their entries (a copy that is under 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.arch.cpu import Smp
 from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.mm.entries import Entries, Gather
 from sandbox.kernel.mm.filemap import AddressSpace, PageCache
 from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.mmu_context import MmuContext
 from sandbox.kernel.mm.mmzone import Zone
+from sandbox.kernel.mm.page import PG_LOCKED
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.rmap import Place, file_places
-from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vma import VM_LOCKED
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.x86.paging import A, D
@@ -30,22 +32,49 @@ MappedPage = tuple[AddressSpace, int, int]
 """The pages of a file, the index of one, its frame."""
 
 
+class _Gathers:
+    """One gather for each address space that is met; none of them ends before ``finish``, whoever exits meanwhile."""
+
+    __slots__ = ("_entries", "_mmu", "_smp", "found")
+
+    def __init__(self, entries: Entries, mmu: MmuContext, smp: Smp) -> None:
+        self._entries, self._mmu, self._smp = entries, mmu, smp
+        self.found: dict[int, tuple[Mm, Gather]] = {}
+
+    def of(self, mm: Mm) -> Gather:
+        if mm.pgd not in self.found:
+            mm.users += 1
+            self.found[mm.pgd] = mm, self._entries.gather(self._smp.this_cpu, mm)
+        return self.found[mm.pgd][1]
+
+    def flush(self) -> None:
+        for _, gather in self.found.values():
+            gather.flush()
+
+    def finish(self) -> None:
+        for mm, gather in self.found.values():
+            gather.finish()
+            self._mmu.mmput(self._smp.this_cpu, mm)
+
+
 class PageOut:
     """What the page cache itself cannot give up, because programs have it."""
 
-    __slots__ = ("_broken_write", "_memmap", "_page_alloc", "_pagecache", "_pgdat", "_smp", "_tables", "_tlb")
+    __slots__ = (
+        "_broken_write", "_entries", "_memmap", "_mmu", "_page_alloc", "_pagecache", "_pgdat", "_smp", "_tables",
+    )  # fmt: skip
 
     def __init__(
         self,
-        tables: PageTables,
-        tlb: Tlb,
+        entries: Entries,
+        mmu: MmuContext,
         smp: Smp,
         pgdat: PgDat,
         page_alloc: PageAllocator,
         pagecache: PageCache,
         broken: Breakage,
     ) -> None:
-        self._tables, self._tlb, self._smp = tables, tlb, smp
+        self._entries, self._tables, self._mmu, self._smp = entries, entries.tables, mmu, smp
         self._pgdat, self._memmap, self._page_alloc, self._pagecache = pgdat, pgdat.memmap, page_alloc, pagecache
         self._broken_write = broken("no-writeback")
 
@@ -70,21 +99,20 @@ class PageOut:
 
     def _scan(self, need: Need, wanted: int, young_too: bool) -> int:
         """Once over all pages, until ``wanted`` were released; those in use grow old, unless they are taken too."""
-        freed, aged = 0, []
+        freed, aged = 0, _Gathers(self._entries, self._mmu, self._smp)
         for page in self._candidates(need):
             places = self._mapped(page)
             if places is None:
                 continue
-            if not young_too and self._make_old(places):
+            if not young_too and self._make_old(places, aged):
                 space, index, pfn = page
                 del space.pages[index]
                 space.pages[index] = pfn
-                aged.extend(places)
             elif self._evict(page, places, need.may_write):
                 freed += 1
                 if freed >= wanted:
                     break
-        self._flush(aged)
+        aged.finish()
         return freed
 
     def _candidates(self, need: Need) -> Iterator[MappedPage]:
@@ -103,34 +131,35 @@ class PageOut:
             if vma.flags & VM_LOCKED:
                 return None
             places.append(place)
+        if self._memmap.flags(pfn) & PG_LOCKED:
+            return None
         return places if self._memmap.count(pfn) == 1 + len(places) else None
 
-    def _make_old(self, places: list[Place]) -> bool:
+    def _make_old(self, places: list[Place], aged: _Gathers) -> bool:
         """Take the accessed bits; whether one was set.  The caller flushes."""
-        tables, young = self._tables, False
-        for _, _, ptep in places:
-            entry = tables.read(ptep)
-            if entry & A:
-                tables.set_pte(ptep, entry & ~A)
+        young = False
+        for mm, linear, ptep in places:
+            if self._tables.read(ptep) & A:
+                aged.of(mm).protect(linear, ptep, lambda entry: entry & ~A)
                 young = True
         return young
 
     def _evict(self, page: MappedPage, places: list[Place], may_write: bool) -> bool:
         """Clear the entries, flush, look for dirty bits (2.4.22's order), write, release; False if it has to stay."""
         space, index, pfn = page
-        tables = self._tables
-        entries = [tables.read(ptep) for _, _, ptep in places]
-        if any(entry & D for entry in entries) and not may_write:
+        if not may_write and any(self._tables.read(ptep) & D for _, _, ptep in places):
             return False
-        for _, _, ptep in places:
-            tables.set_pte(ptep, 0)
-        self._flush(places)
-        if any(entry & D for entry in entries) and not self._written(page):
-            for (_, _, ptep), entry in zip(places, entries, strict=True):
-                tables.set_pte(ptep, entry)
+        gathers = _Gathers(self._entries, self._mmu, self._smp)
+        removed = [gathers.of(mm).remove(linear, ptep, drop=False) for mm, linear, ptep in places]
+        gathers.flush()
+        stays = any(entry & D for entry in removed) and not self._written(page)
+        for (mm, _, ptep), entry in zip(places, removed, strict=True):
+            if entry & MAPPED and not (stays and self._entries.install(mm, ptep, entry)):
+                self._page_alloc.put_page(pfn)
+        gathers.finish()
+        # While others were told to flush, somebody may have found the page in the cache.
+        if stays or self._memmap.count(pfn) > 1:
             return False
-        for _ in places:
-            self._page_alloc.put_page(pfn)
         self._pagecache.forget(space, index)
         return True
 
@@ -144,13 +173,6 @@ class PageOut:
         except KernelError:
             return False
         return True
-
-    def _flush(self, places: Iterable[Place]) -> None:
-        pages: dict[int, tuple[Mm, list[int]]] = {}
-        for mm, linear, _ in places:
-            pages.setdefault(id(mm), (mm, []))[1].append(linear)
-        for mm, linears in pages.values():
-            self._tlb.flush_tlb_pages(self._smp.this_cpu, mm, linears)
 
     # -- frames in a row -----------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""The one door for table writes: page directories and tables of both formats, in guest memory.
+"""Page directories and tables of both formats, in guest memory: where an entry is, and the raw stores.
 
 Addresses are linear, tables and pages are named by frame number, entries are the words of the manual (SDM 3A, 4.3
-and 4.4).  This module stores entries; who must invalidate what afterwards is ``tlb.py``'s business, and every public
-change of a present entry goes through there.
+and 4.4).  Only the two doors call what stores here: ``entries.py`` for the user half, ``kernel_entries.py`` for the
+kernel's, which know who must be counted, and who must invalidate what afterwards.
 
 Two-level::  pgd (1 frame, 1024 entries of 4 MB)                         -> pte tables (1024 entries)
 PAE::        pgd (32 bytes used of a frame, 4 entries of 1 GB) -> pmd (512 entries of 2 MB) -> pte tables (512)
@@ -15,14 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from sandbox.kernel.base.races import Races
 from sandbox.machine.memory import PhysicalMemory, WordView
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, PS, RW, US, A, D, P, PagingFormat
-
-PROTNONE = PS
-"""In a not-present entry: the page is there, nobody may touch it (2.2 and later)."""
-MAPPED = P | PROTNONE
-"""An entry with one of these names a frame that it holds a reference on."""
+from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, RW, US, A, D, P, PagingFormat
 
 KERNPG_TABLE = P | RW | A | D
 USER_TABLE = P | RW | US | A | D
@@ -57,6 +53,7 @@ class PageTables:
         self.free_table = free_table
         self.nx = 0
         self.kernel_pgd = 0
+        self.races = Races(None)
         self.entry_mask = self.fmt.frame_mask
         """The bits of an entry that hold the physical address."""
         self.large_page = self.fmt.large_page
@@ -86,6 +83,17 @@ class PageTables:
         """Store an entry at a place, in the order of words that hardware needs."""
         raise NotImplementedError
 
+    def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
+        """Store an entry where ``old`` still is; False where another one came between.
+
+        A CPU may have set the accessed bit meanwhile, for one because the kernel read the page: that is no other entry.
+        """
+        raise NotImplementedError
+
+    def get_and_clear(self, ptep: int) -> int:
+        """Take an entry out at once, so that no bit that a CPU sets meanwhile is lost."""
+        raise NotImplementedError
+
     def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
         """Store entries from a place on, inside one table that nobody uses yet."""
         raise NotImplementedError
@@ -109,9 +117,16 @@ class PageTables:
         """Empty the directory slot over a linear address; the table stays its owner's."""
         raise NotImplementedError
 
-    def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """(linear, entry) of every non-zero entry in [start, end), tables that do not exist skipped."""
+    def user_places(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """(linear, place, entry) of every non-zero entry in [start, end), tables that do not exist skipped.
+
+        The entry is as it was when its table was reached: who stores something looks again (``set_pte_if``).
+        """
         raise NotImplementedError
+
+    def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """(linear, entry) of the same."""
+        return ((linear, entry) for linear, _, entry in self.user_places(pgd, start, end))
 
     def free_user_tables(self, pgd: int) -> int:
         """Release the tables of the user half and the pgd itself; the pages were released before.

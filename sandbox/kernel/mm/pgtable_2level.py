@@ -1,4 +1,4 @@
-"""Two-level paging: the door's stores in its format."""
+"""Two-level paging: places and stores in its format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sandbox.kernel.mm.pgtable import (
     nonzero,
 )
 from sandbox.machine.memory import PhysicalMemory, Reason
-from sandbox.x86.paging import LEGACY, PAGE_SHIFT, PS, P
+from sandbox.x86.paging import LEGACY, PAGE_SHIFT, PS, A, D, P
 
 _TABLE = LEGACY.table_shift
 """A frame number, shifted so far, is the index of its first 32-bit entry."""
@@ -61,11 +61,19 @@ class LegacyTables(PageTables):
         except IndexError:
             raise NotThere(linear) from None
         if not directory & P:
-            directory = self.alloc_table() << PAGE_SHIFT | (USER_TABLE if user else KERNPG_TABLE)
-            words[at] = directory
+            directory = self._new_table(at, user)
         elif directory & PS:
             raise TableError(f"{linear:#010x} is inside a large page")
         return (directory >> PAGE_SHIFT << _TABLE) + (linear >> _PTE_SHIFT & _PTE_INDEX)
+
+    def _new_table(self, at: int, user: bool) -> int:
+        """A table for an empty directory entry, unless another flow made one while this one waited for a frame."""
+        made = self.alloc_table()
+        if self._words[at] & P:
+            self.free_table(made)
+        else:
+            self._words[at] = made << PAGE_SHIFT | (USER_TABLE if user else KERNPG_TABLE)
+        return self._words[at]
 
     def read(self, ptep: int) -> int:
         try:
@@ -75,6 +83,18 @@ class LegacyTables(PageTables):
 
     def set_pte(self, ptep: int, entry: int) -> None:
         self._words[ptep] = entry
+
+    def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
+        now = self._words[ptep]
+        if now != old and (now ^ old) & ~(A | D):
+            return False
+        self._words[ptep] = entry
+        return True
+
+    def get_and_clear(self, ptep: int) -> int:
+        entry = self._words[ptep]
+        self._words[ptep] = 0
+        return entry
 
     def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
         self._words[ptep : ptep + len(entries)] = memoryview(array("I", entries))
@@ -97,7 +117,7 @@ class LegacyTables(PageTables):
     def clear_directory(self, pgd: int, linear: int) -> None:
         self._words[(pgd << _TABLE) + (linear >> _PDE_SHIFT)] = 0
 
-    def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    def user_places(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         words, base = self._words, pgd << _TABLE
         first, last = start >> _PDE_SHIFT, end - 1 >> _PDE_SHIFT
         for at, directory in nonzero(words, base + first, base + last + 1):
@@ -106,7 +126,7 @@ class LegacyTables(PageTables):
                 low, high = max(start, part), min(end, part + (1 << _PDE_SHIFT))
                 table = (directory >> PAGE_SHIFT << _TABLE) + (low >> _PTE_SHIFT & _PTE_INDEX)
                 for offset, entry in nonzero(words, table, table + (high - low >> _PTE_SHIFT)):
-                    yield low + (offset << _PTE_SHIFT), entry
+                    yield low + (offset << _PTE_SHIFT), table + offset, entry
 
     def free_user_tables(self, pgd: int) -> int:
         words, freed = self._words, 1

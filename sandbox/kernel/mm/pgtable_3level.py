@@ -1,4 +1,4 @@
-"""PAE: the door's stores in its format, in the order of words that hardware needs."""
+"""PAE: places and stores in its format, in the order of words that hardware needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sandbox.kernel.mm.pgtable import (
     nonzero,
 )
 from sandbox.machine.memory import PhysicalMemory, Reason
-from sandbox.x86.paging import FRAME_MASK, PAE, PAGE_SHIFT, PS, P
+from sandbox.x86.paging import FRAME_MASK, PAE, PAGE_SHIFT, PS, A, D, P
 
 _TOP = PAE.levels[0]
 _QUADS = PAE.table_shift
@@ -25,7 +25,7 @@ _TOP_SHIFT, _PMD_SHIFT, _LAST_SHIFT = _TOP.shift, PAE.directory.shift, PAE.table
 _PMD_INDEX, _LAST_INDEX, _PMD_ENTRIES = PAE.directory.mask, PAE.table.mask, PAE.table_entries
 _KERNEL_TOP = PAGE_OFFSET >> _TOP_SHIFT
 """The entry of the top level that all directories share."""
-_WORD = 0xFFFFFFFF
+_WORD, _OTHER = 0xFFFFFFFF, ~(A | D)
 
 
 class PaeTables(PageTables):
@@ -70,9 +70,17 @@ class PaeTables(PageTables):
         at = (pgd << _QUADS) + (linear >> _TOP_SHIFT)
         entry = quads[at]
         if not entry & P:
-            entry = self.alloc_table() << PAGE_SHIFT | P
-            quads[at] = entry
+            entry = self._new_table(at, P)
         return ((entry & FRAME_MASK) >> 3) + (linear >> _PMD_SHIFT & _PMD_INDEX)
+
+    def _new_table(self, at: int, flags: int) -> int:
+        """A table for an empty directory entry, unless another flow made one while this one waited for a frame."""
+        made = self.alloc_table()
+        if self._quads[at] & P:
+            self.free_table(made)
+        else:
+            self._quads[at] = made << PAGE_SHIFT | flags
+        return self._quads[at]
 
     def lookup_pte(self, pgd: int, linear: int) -> int:
         quads = self._quads
@@ -97,8 +105,7 @@ class PaeTables(PageTables):
         except IndexError:
             raise NotThere(linear) from None
         if not directory & P:
-            directory = self.alloc_table() << PAGE_SHIFT | (USER_TABLE if user else KERNPG_TABLE)
-            quads[at] = directory
+            directory = self._new_table(at, USER_TABLE if user else KERNPG_TABLE)
         elif directory & PS:
             raise TableError(f"{linear:#010x} is inside a large page")
         return ((directory & FRAME_MASK) >> 3) + (linear >> _LAST_SHIFT & _LAST_INDEX)
@@ -115,7 +122,24 @@ class PaeTables(PageTables):
         else:
             words = self._words
             words[2 * ptep + 1] = entry >> 32
+            if self.races.active:
+                self.races.point("set_pte")
             words[2 * ptep] = entry & _WORD
+
+    def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
+        now = self._quads[ptep]
+        if now != old and (now ^ old) & _OTHER:
+            return False
+        if now & P:
+            self._quads[ptep] = entry
+        else:
+            self.set_pte(ptep, entry)
+        return True
+
+    def get_and_clear(self, ptep: int) -> int:
+        entry = self._quads[ptep]
+        self._quads[ptep] = 0
+        return entry
 
     def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
         self._quads[ptep : ptep + len(entries)] = memoryview(array("Q", entries))
@@ -143,7 +167,7 @@ class PaeTables(PageTables):
     def clear_directory(self, pgd: int, linear: int) -> None:
         self._quads[self._pmd_offset(pgd, linear)] = 0
 
-    def user_ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    def user_places(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         quads = self._quads
         for gigabyte in range(start >> _TOP_SHIFT, (end - 1 >> _TOP_SHIFT) + 1):
             top = quads[(pgd << _QUADS) + gigabyte]
@@ -152,7 +176,7 @@ class PaeTables(PageTables):
                 low, high = max(start, base), min(end, base + (1 << _TOP_SHIFT))
                 yield from self._below((top & FRAME_MASK) >> 3, base, low, high)
 
-    def _below(self, pmd: int, base: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    def _below(self, pmd: int, base: int, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """The entries under one directory (by quad index), which maps from ``base`` on, in [start, end)."""
         quads = self._quads
         first, last = start - base >> _PMD_SHIFT, end - 1 - base >> _PMD_SHIFT
@@ -162,7 +186,7 @@ class PaeTables(PageTables):
                 low, high = max(start, part), min(end, part + (1 << _PMD_SHIFT))
                 table = ((directory & FRAME_MASK) >> 3) + (low >> _LAST_SHIFT & _LAST_INDEX)
                 for offset, entry in nonzero(quads, table, table + (high - low >> _LAST_SHIFT)):
-                    yield low + (offset << _LAST_SHIFT), entry
+                    yield low + (offset << _LAST_SHIFT), table + offset, entry
 
     def free_user_tables(self, pgd: int) -> int:
         quads, freed = self._quads, 1

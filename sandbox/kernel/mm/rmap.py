@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sandbox.kernel.mm.mm import Mm, mappings
-from sandbox.kernel.mm.pgtable import MAPPED, PageTables
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.vma import Vma
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_SIZE

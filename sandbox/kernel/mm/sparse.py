@@ -20,8 +20,8 @@ from typing import Protocol
 
 from sandbox.kernel.base.layout import PAGE_OFFSET, REGION
 from sandbox.kernel.mm.bootmem import BootMemory
+from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.page import PIECE, PIECE_SHIFT, STRUCT_PAGE_BYTES, MemMap
-from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
@@ -177,11 +177,10 @@ class VirtualMemMap(MemoryModel):
         memory: PhysicalMemory,
         start: BootMemory,
         ranges: list[tuple[int, int]],
-        tables: PageTables,
-        kernel_pgd: int,
+        entries: KernelEntries,
         base: int,
     ) -> None:
-        self._tables, self._pgd = tables, kernel_pgd
+        self._entries = entries
         self.base = base
         self._highest = memory.end // PAGE_SIZE
         super().__init__(MemMap(memory, [], 0))
@@ -195,8 +194,8 @@ class VirtualMemMap(MemoryModel):
 
     def _map(self, number: int, pfn: int) -> None:
         linear = self.base + number * _PIECE_BYTES
-        tables = self._tables
-        tables.map_page(self._pgd, linear, tables.pfn_pte(pfn, P | RW | A | D | tables.nx), user=False)
+        tables = self._entries.tables
+        self._entries.map_page(linear, tables.pfn_pte(pfn, P | RW | A | D | tables.nx))
         self.memmap.add_piece(number, pfn << 12)
 
     def struct_page(self, pfn: int) -> int:

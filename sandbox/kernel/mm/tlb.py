@@ -6,10 +6,10 @@ Not present to present needs none.  A CPU holds user translations of an mm only 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.arch.vmlinux import Routines
 from sandbox.kernel.base.events import TlbFlush
 from sandbox.kernel.base.inject import Breakage
@@ -33,8 +33,8 @@ class TlbCounters:
 class Tlb:
     """Invalidation on the CPU that asks and, by inter-processor interrupt, on the others that must."""
 
-    def __init__(self, cpus: Sequence[KernelCpu], routines: Routines, bus: EventBus, broken: Breakage) -> None:
-        self.cpus = cpus
+    def __init__(self, smp: Smp, routines: Routines, bus: EventBus, broken: Breakage) -> None:
+        self._smp = smp
         self.routines = routines
         self.bus = bus
         self.counters = TlbCounters()
@@ -68,10 +68,7 @@ class Tlb:
         self.counters.everything += 1
         if self._here:
             cpu.call(self.routines.flush_tlb_all)
-        for other in self.cpus:
-            if other is not cpu and self._there:
-                self.counters.interrupts += 1
-                other.interrupt(self.routines.flush_tlb_all)
+        self._tell([other for other in self._smp.cpus if other is not cpu], _run(self.routines.flush_tlb_all))
         if self.bus.active:
             self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "all", 0))
 
@@ -84,8 +81,20 @@ class Tlb:
         mask = mm.cpu_mask
         if self._here and mask >> cpu.index & 1:
             cpu.call(routine, eax=argument)
-        if mask & ~(1 << cpu.index) and self._there:
-            for other in self.cpus:
-                if other is not cpu and mask >> other.index & 1:
-                    self.counters.interrupts += 1
-                    other.interrupt(routine, argument)
+        if mask & ~(1 << cpu.index):
+            others = [other for other in self._smp.cpus if other is not cpu and mask >> other.index & 1]
+            self._tell(others, _run(routine, argument))
+
+    def _tell(self, others: Sequence[KernelCpu], handler: Callable[[KernelCpu], None]) -> None:
+        if self._there and others:
+            self.counters.interrupts += len(others)
+            self._smp.call_on(others, handler)
+
+
+def _run(routine: int, argument: int = 0) -> Callable[[KernelCpu], None]:
+    """The handler that runs a routine on whoever is told."""
+
+    def handler(cpu: KernelCpu) -> None:
+        cpu.call(routine, eax=argument)
+
+    return handler

@@ -154,6 +154,8 @@ class UserAccess:
         window = self._highmem.kmap_atomic(task.cpu, pfn)
         left = self.copy_user(task, address, window + offset, size)
         self._highmem.kunmap_atomic(task.cpu, window)
+        if left and not self._highmem.is_low(pfn) and self._fault_in_writeable(task, address + size - left):
+            return self.copy_frame_to_user(task, address + size - left, pfn, offset + size - left, left)
         return left
 
     def copy_frame_from_user(self, task: Process, address: int, pfn: int, offset: int, size: int) -> int:
@@ -163,7 +165,20 @@ class UserAccess:
         window = self._highmem.kmap_atomic(task.cpu, pfn)
         left = self.copy_user(task, window + offset, address, size)
         self._highmem.kunmap_atomic(task.cpu, window)
+        if left and not self._highmem.is_low(pfn) and self._fault_in_readable(task, address + size - left):
+            return self.copy_frame_from_user(task, address + size - left, pfn, offset + size - left, left)
         return left
+
+    # While a window is open nothing may sleep, so that a fault there is not answered but ends the copy (Linux's
+    # in_atomic in do_page_fault).  The page is touched again without a window, and the copy goes on where it ended.
+
+    def _fault_in_writeable(self, task: Process, address: int) -> bool:
+        """Touch a page that is about to be written; its first byte goes, as in fault_in_pages_writeable."""
+        return not task.cpu.call(task.cpu.routines.clear_user, ecx=1, edi=address)
+
+    def _fault_in_readable(self, task: Process, address: int) -> bool:
+        """Touch a page that is about to be read."""
+        return not self.copy_user(task, task.scratch, address, 1)
 
     def copy_frame_to_vector(self, task: Process, pieces: Pieces, done: int, pfn: int, offset: int, size: int) -> int:
         """Part of one frame to what a vector names after its first ``done`` bytes; bytes that were not copied."""

@@ -23,11 +23,10 @@ from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.base.wait import Waiting, WrongContext
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.highmem import Highmem
+from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pgtable import PageTables
-from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.masks import PF_PROT, PF_USER
@@ -68,11 +67,10 @@ class Vmalloc:
 
     def __init__(
         self,
-        tables: PageTables,
+        entries: KernelEntries,
         layout: Layout,
         smp: Smp,
         sched: Waiting,
-        tlb: Tlb,
         pgdat: PgDat,
         page_alloc: PageAllocator,
         highmem: Highmem,
@@ -82,7 +80,8 @@ class Vmalloc:
         config: KernelConfig,
         trace: Trace,
     ) -> None:
-        self._tables, self._layout, self._smp, self._sched, self._tlb = tables, layout, smp, sched, tlb
+        self._entries, self._tables, self._layout = entries, entries.tables, layout
+        self._smp, self._sched = smp, sched
         self._pgdat, self._page_alloc, self._highmem = pgdat, page_alloc, highmem
         self._code, self._mmlist, self._zero_page = code, mmlist, zero_page
         self._bus, self._clock, self._log = trace.bus, trace.clock, trace.log
@@ -113,13 +112,13 @@ class Vmalloc:
         flags, nx = P | RW | A | D, self._tables.nx
         try:
             for number in range(pages):
-                place = self._tables.pte_alloc(self._tables.kernel_pgd, start + number * PAGE_SIZE, user=False)
+                place = self._entries.place(start + number * PAGE_SIZE)
                 pfn = self._page_alloc.alloc_page(highmem=True)
                 frames.append(pfn)
                 run = bool(executable) and executable[number]
                 if run:
                     self._code.mapped(pfn, True, True)
-                self._tables.set_pte(place, self._tables.pfn_pte(pfn, flags | (0 if run else nx)))
+                self._entries.map_at(place, self._tables.pfn_pte(pfn, flags | (0 if run else nx)))
         except OutOfMemory:
             self._unmap(start, frames, owned=True)
             return 0
@@ -143,8 +142,7 @@ class Vmalloc:
         done: list[int] = []
         try:
             for number, pfn in enumerate(frames):
-                place = self._tables.pte_alloc(self._tables.kernel_pgd, start + number * PAGE_SIZE, user=False)
-                self._tables.set_pte(place, self._tables.pfn_pte(pfn, flags))
+                self._entries.map_page(start + number * PAGE_SIZE, self._tables.pfn_pte(pfn, flags))
                 done.append(pfn)
         except OutOfMemory:
             self._unmap(start, done, owned=False)
@@ -184,7 +182,7 @@ class Vmalloc:
         if not start:
             raise OutOfMemory(f"out of memory: no {size} bytes of kernel addresses for {kind}", self.report())
         for linear in range(start, start + size, PAGE_SIZE):
-            self._tables.pte_alloc(self._tables.kernel_pgd, linear, user=False)
+            self._entries.place(linear)
         self.sync_all(start, start + size)
         self._enter(at, Area(start, start + size, (), kind, owned=False))
         return start
@@ -240,7 +238,7 @@ class Vmalloc:
             return False
         if not self._tables.lookup_pte(self._tables.kernel_pgd, address) & P:
             return False
-        if not self._tables.sync_directory(cr3 // PAGE_SIZE, self._tables.kernel_pgd, address):
+        if not self._entries.sync(cr3 // PAGE_SIZE, address):
             return False
         self.synced += 1
         return True
@@ -254,17 +252,15 @@ class Vmalloc:
     def sync_all(self, start: int, end: int) -> None:
         """Every directory that is in use learns of [start, end) (vmalloc_sync_all)."""
         for pgd in sorted(mm.pgd for mm in self._mmlist):
-            for linear in range(start, end, self._tables.large_page):
-                self._tables.sync_directory(pgd, self._tables.kernel_pgd, linear)
-            self._tables.sync_directory(pgd, self._tables.kernel_pgd, end - 1)
+            self._entries.sync_range(pgd, start, end)
 
     def _enter(self, at: int, area: Area, prot: int = PROT_KERNEL) -> None:
         self.areas.insert(at, area)
         if self.eager:
             self.sync_all(area.start, area.end)
         if self._broken_guard:
-            place = self._tables.pte_alloc(self._tables.kernel_pgd, area.end, user=False)
-            self._tables.set_pte(place, self._tables.pfn_pte(self._zero_page, P | RW | A | D | self._tables.nx))
+            guard = self._tables.pfn_pte(self._zero_page, P | RW | A | D | self._tables.nx)
+            self._entries.map_page(area.end, guard)
         if self._bus.active:
             self._bus.emit(
                 MapChange(self._clock.now, self._smp.this_cpu.index, 0, area.kind, area.start, area.end, prot)
@@ -282,16 +278,14 @@ class Vmalloc:
 
     def _unmap(self, start: int, frames: list[int], owned: bool) -> None:
         """Clear the entries, let every CPU forget them, and only then release the frames."""
-        tables = self._tables
         early = self._early_free
         guard = self._broken_guard
         for number in range(len(frames) + guard):
-            place = tables.pte_alloc(self._tables.kernel_pgd, start + number * PAGE_SIZE, user=False)
-            tables.set_pte(place, 0)
+            self._entries.unmap(start + number * PAGE_SIZE)
             if early and owned and number < len(frames):
                 self._page_alloc.put_page(frames[number])
         if frames:
-            self._tlb.flush_tlb_all(self._smp.this_cpu)
+            self._entries.flush(self._smp.this_cpu)
         if owned and not early:
             for pfn in frames:
                 self._page_alloc.put_page(pfn)

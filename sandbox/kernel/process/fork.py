@@ -11,8 +11,10 @@ from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.entries import Scope
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pgtable import MAPPED, PageTables
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
 from sandbox.kernel.process.exit import task_main
@@ -137,28 +139,27 @@ def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
     child.arg_start, child.arg_end = parent.arg_start, parent.arg_end
     child.env_start, child.env_end = parent.env_start, parent.env_end
     child.run_from(parent.exe)
-    tables, memmap = kernel.tables, kernel.memmap
+    tables, entries = kernel.tables, kernel.entries
     protect = not kernel.broken("no-cow")
-    changed = False
+    gather = entries.gather(cpu, parent, Scope.SPACE)
     try:
         kernel.desc.copy_ldt(parent, child)
         for vma in child.vmas:
             if vma.flags & VM_WIPEONFORK:
                 continue
             _make_tables(tables, parent, child, vma)
-            for linear, entry in tables.user_ptes(parent.pgd, vma.start, vma.end):
-                if not entry & MAPPED:
-                    continue
-                if entry & RW and not vma.shared and protect:
-                    entry &= ~RW
-                    tables.map_page(parent.pgd, linear, entry)
-                    changed = True
-                tables.map_page(child.pgd, linear, entry & ~(A | D))
-                memmap.get_page(tables.pte_pfn(entry))
+            kept = ~(A | D | RW) if protect and not vma.shared else ~(A | D)
+            for linear, ptep, _ in tables.user_places(parent.pgd, vma.start, vma.end):
+                entry = gather.protect(linear, ptep, _read_only) if kept & RW == 0 else entries.settled(ptep)
+                if entry & MAPPED:
+                    entries.share(child, linear, entry & kept)
     except OutOfMemory:
         kernel.mmu.mmput(cpu, child)
         raise
     finally:
-        if changed:
-            kernel.tlb.flush_tlb_mm(cpu, parent)
+        gather.finish()
     return child
+
+
+def _read_only(entry: int) -> int:
+    return entry & ~RW

@@ -9,26 +9,22 @@ from greenlet import greenlet
 
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.process.fork import new_task
-from sandbox.kernel.task.task import State
+from sandbox.kernel.task.task import State, Task
 from sandbox.kernel.vfs.file import FdTable
 
 Answer = TypeVar("Answer")
-KTHREAD_PID = 0
 
 
-def run_kthread(kernel: Kernel, name: str, function: Callable[[], Answer]) -> Answer:
-    """Run a function as a task of its own until it ends, with whatever other tasks there are; its answer.
+def kernel_thread(kernel: Kernel, name: str, function: Callable[[], object]) -> Task:
+    """A task with a pid of its own that runs a function of the kernel's and then is gone.
 
-    Raises what the function and the scheduler raise.
+    It may sleep and has no signals and no parent; a run does not wait for it.  Raises OutOfMemory.
     """
-    found: list[Answer] = []
-    task = new_task(kernel, None, name, None, FdTable(), KTHREAD_PID)
-
-    def finished() -> bool:
-        return task.state is State.DEAD
+    task = new_task(kernel, None, name, None, FdTable())
+    task.kthread = True
 
     def life() -> None:
-        found.append(function())
+        function()
         kernel.mmu.switch_mm(task.cpu, None)
         kernel.sched.leave_for_ever(task)
         task.state = State.DEAD
@@ -37,5 +33,15 @@ def run_kthread(kernel: Kernel, name: str, function: Callable[[], Answer]) -> An
 
     task.greenlet = greenlet(life)
     kernel.sched.enqueue(task)
-    kernel.sched.run(finished)
+    return task
+
+
+def run_kthread(kernel: Kernel, name: str, function: Callable[[], Answer]) -> Answer:
+    """Run a function as a kernel thread until it ends, with whatever other tasks there are; its answer.
+
+    Raises what the function and the scheduler raise.
+    """
+    found: list[Answer] = []
+    task = kernel_thread(kernel, name, lambda: found.append(function()))
+    kernel.sched.run(lambda: task.state is State.DEAD)
     return found[0]

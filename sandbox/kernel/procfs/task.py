@@ -10,7 +10,7 @@ from sandbox.kernel.abi.signals import SIG_DFL, SIG_IGN
 from sandbox.kernel.abi.structs import major, minor
 from sandbox.kernel.base.time import TICK
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.pgtable import MAPPED
+from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_SIGPENDING, RLIMIT_STACK
 from sandbox.kernel.mm.vma import VM_GROWSDOWN, VM_SHARED, Vma
 from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile

@@ -11,7 +11,7 @@ from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB
-from sandbox.kernel.mm.pgtable import MAPPED
+from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.vma import VM_LOCKED, page_align
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import Inode

@@ -8,10 +8,9 @@ from sandbox.engine.context import CpuContext
 from sandbox.kernel.arch.cpu import KernelCpu, KernelStack, Smp
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import KSTACK_BASE, KSTACK_END, KSTACKS, kstack_page
+from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
-from sandbox.kernel.mm.pgtable import PageTables
-from sandbox.kernel.mm.tlb import Tlb
 from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.kernel.task.task import Task
@@ -29,14 +28,13 @@ class KernelStacks:
 
     __slots__ = (
         "_contexts",
+        "_entries",
         "_fresh",
         "_memmap",
         "_page_alloc",
         "_pages",
         "_smp",
         "_stacks",
-        "_tables",
-        "_tlb",
         "_vmalloc",
     )
 
@@ -44,13 +42,12 @@ class KernelStacks:
         self,
         page_alloc: PageAllocator,
         memmap: MemMap,
-        tables: PageTables,
-        tlb: Tlb,
+        entries: KernelEntries,
         smp: Smp,
         vmalloc: Vmalloc,
     ) -> None:
         self._page_alloc, self._memmap = page_alloc, memmap
-        self._tables, self._tlb, self._smp, self._vmalloc = tables, tlb, smp, vmalloc
+        self._entries, self._smp, self._vmalloc = entries, smp, vmalloc
         self._fresh: Iterator[int] = map(kstack_page, range(2 * len(smp.cpus), KSTACKS))
         """Linear addresses that no stack has had yet; each CPU has two stacks from boot on."""
         self._pages: list[int] = []
@@ -88,13 +85,13 @@ class KernelStacks:
 
     def _map(self, linear: int, pfn: int) -> None:
         """Give a frame its address as a stack.  What was not present needs no flush."""
-        tables = self._tables
-        tables.map_page(tables.kernel_pgd, linear, tables.pfn_pte(pfn, P | RW | A | D | G | tables.nx), user=False)
+        tables = self._entries.tables
+        self._entries.map_page(linear, tables.pfn_pte(pfn, P | RW | A | D | G | tables.nx))
 
     def _unmap(self, stack: KernelStack) -> None:
         """Take the address away; every CPU has to forget it before the frame is somebody else's."""
         linear = stack.stack_top - PAGE_SIZE
-        self._tables.map_page(self._tables.kernel_pgd, linear, 0, user=False)
+        self._entries.unmap(linear)
         self._pages.append(linear)
 
     def new_context(self, cpu: KernelCpu) -> CpuContext:
@@ -126,7 +123,7 @@ class KernelStacks:
         for stack, _ in given:
             self._unmap(stack)
         if given:
-            self._tlb.flush_tlb_all(self._smp.this_cpu)
+            self._entries.flush(self._smp.this_cpu)
         frames = [pfn for _, each in given for pfn in each]
         for pfn in frames:
             self._page_alloc.put_page(pfn)

@@ -6,6 +6,7 @@ ends, is preempted or when the turn is over.  With the same seed a run is the sa
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import deque
@@ -18,7 +19,8 @@ from sandbox.engine.ticks import ticking
 from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.base.events import TaskSwitch
+from sandbox.kernel.base.events import RaceSwitch, TaskSwitch
+from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.time import Timer
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.base.wait import WaitQueue
@@ -87,7 +89,9 @@ class Scheduler:
     do_irq: Callable[[], None]
     turn_over: Callable[[], None]
 
-    def __init__(self, smp: Smp, board: Board, tasks: TaskTable, config: KernelConfig, trace: Trace) -> None:
+    def __init__(
+        self, smp: Smp, board: Board, tasks: TaskTable, config: KernelConfig, trace: Trace, races: Races
+    ) -> None:
         self._smp, self._board, self._tasks, self._config = smp, board, tasks, config
         self._clock, self._bus = trace.clock, trace.bus
         self._random = random.Random(config.seed)
@@ -109,6 +113,15 @@ class Scheduler:
         self.host: HostEvents | None = None
         """What of the host the machine may have to wait for, None when nothing."""
         self._preempts = not config.broken("no-preempt")
+        self._races = races
+        self._standing: KernelCpu | None = None
+        """The CPU whose flow stands at a race point: another one has the next turn."""
+        self._late: KernelCpu | None = None
+        """The CPU that goes on although an interrupt is pending, which it takes after this turn."""
+        self._yielding = False
+        """Somebody waits for what the others do: they have whole turns, and stand nowhere."""
+        if races.active and self._several:
+            races.stand, smp.patience = self._stand, self.give_way
 
     # -- the hub -------------------------------------------------------------------------------------------------
 
@@ -139,6 +152,8 @@ class Scheduler:
                 self.turn_over()
                 turn = self._config.turn
                 self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
+                if self._races.active:
+                    cpu = self._racing_turn(ready, cpu)
             if cpu.current is None:
                 self._switch_to(cpu, queues[cpu.index].tasks.popleft())
             smp.this_cpu = cpu
@@ -146,6 +161,44 @@ class Scheduler:
             assert task is not None and task.greenlet is not None
             task.greenlet.switch()
             self._wake_sleepers()
+
+    def _racing_turn(self, ready: list[KernelCpu], cpu: KernelCpu) -> KernelCpu:
+        """Whose turn it is under a schedule of races: not his who stands, and for a while of any magnitude.
+
+        A CPU without a task is interrupted at once, another one perhaps a little later.
+        """
+        if self._standing is not None:
+            others = [each for each in ready if each is not self._standing]
+            cpu = cpu if cpu in others or not others else self._random.choice(others)
+            self._standing = None
+            self._turn_left = int(2 ** self._random.uniform(0, math.log2(self._config.turn)))
+        for each in self._smp.cpus:
+            if each.current is None:
+                self._smp.take_ipis(each)
+        if cpu.pending_ipis:
+            late = 0 if self._late is cpu else self._races.lateness()
+            self._late = cpu if late else None
+            if late:
+                self._turn_left = late
+            else:
+                self._smp.take_ipis(cpu)
+        return cpu
+
+    def _stand(self, name: str, times: int) -> None:
+        if not self._yielding and self.give_way() and self._bus.active:
+            self._bus.emit(RaceSwitch(self._clock.now, self._smp.this_cpu.index, name, times))
+
+    def give_way(self) -> bool:
+        """Another CPU goes on while the present flow stands still; False at once where none could, or none may."""
+        cpu = self._smp.this_cpu
+        task = self.task_of(cpu)
+        if task is None or task.greenlet is not getcurrent() or cpu.in_interrupt:
+            return False
+        if not any(each is not cpu and (each.current or self._queues[each.index].tasks) for each in self._smp.cpus):
+            return False
+        self._standing = cpu
+        self._to_hub()
+        return True
 
     def _switch_to(self, cpu: KernelCpu, task: Task) -> None:
         self.switches += 1
@@ -161,7 +214,7 @@ class Scheduler:
     def _wait_for_timer(self) -> None:
         if self._next_timer is None:
             asleep = (State.SLEEPING, State.STOPPED)
-            tasks = [task for task in self._tasks.values() if task.runs and task.state in asleep]
+            tasks = [task for task in self._tasks.values() if task.runs and not task.kthread and task.state in asleep]
             raise Deadlock(
                 "deadlock: every task sleeps and nothing can wake one",
                 "\n".join(f"task {task.pid} ({task.comm}) {_waiting(task)}" for task in tasks),
@@ -291,12 +344,14 @@ class Scheduler:
         task = self.current
         if task is None or task.greenlet is not getcurrent() or self._smp.in_interrupt:
             return False
-        if self._queues[task.cpu.index].tasks:
-            self.yield_cpu(task)
-            return True
         if self.is_alone(task):
             return False
-        self._to_hub()
+        self._yielding = True
+        if self._queues[task.cpu.index].tasks:
+            self.yield_cpu(task)
+        else:
+            self._to_hub()
+        self._yielding = False
         return True
 
     def leave_for_ever(self, task: Task) -> None:
@@ -325,6 +380,8 @@ class Scheduler:
         if self._contended:
             budget = min(budget, queue.slice_left)
         if self._several:
+            if task.cpu.pending_ipis and self._late is not task.cpu:
+                self._smp.take_ipis(task.cpu)
             budget = min(budget, self._turn_left)
         if self._next_timer is not None:
             budget = min(budget, self._next_timer - self._clock.now)

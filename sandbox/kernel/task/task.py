@@ -127,6 +127,8 @@ class Task:
     """Address spaces that kernel code has loaded for itself (use_mm), the present one last."""
     forged_mm: Mm | None = None
     """Whose areas answer its faults in kernel code, when somebody changed ``current`` and nothing else."""
+    kthread: bool = False
+    """A function of the kernel's; no run waits for it."""
     scratch: int = 0
     """Linear address of a lowmem page for data between Python and user memory."""
 

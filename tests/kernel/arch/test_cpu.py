@@ -183,7 +183,7 @@ def test_interrupt_leaves_the_other_cpu_as_it_was(session: MakeSession) -> None:
     other = kernel.cpus[1]
     context = other.vcpu.context
     before = bytes(context.data)
-    other.interrupt(kernel.routines.invlpg, 0x1000)
+    kernel.smp.call_on((other,), lambda cpu: cpu.call(kernel.routines.invlpg, eax=0x1000) and None)
     assert other.vcpu.context is context
     assert bytes(context.data) == before
     assert (other.ipis, other.ipi.depth, other.idle.depth) == (1, 0, 0)

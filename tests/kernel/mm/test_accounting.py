@@ -27,7 +27,7 @@ from sandbox.kernel.mm.mmap import (
     MAP_PRIVATE,
 )
 from sandbox.kernel.mm.page import BadPage
-from sandbox.kernel.mm.pgtable import MAPPED, PROTNONE
+from sandbox.kernel.mm.pte import MAPPED, PROTNONE
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_WRITE
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
@@ -202,6 +202,14 @@ class History(RuleBasedStateMachine):
         free = set(kernel.pgdat.free_list())
         assert not free & found.keys()
         assert len(found) == kernel.pgdat.total_frames - kernel.pgdat.free_frames
+
+    @invariant()
+    def resident_is_what_tables_say(self) -> None:
+        """rss: entries that name a frame, the zero page aside."""
+        kernel = self.kernel
+        for mm in self.spaces:
+            found = [entry for _, entry in kernel.tables.user_ptes(mm.pgd, 0, PAGE_OFFSET) if entry & MAPPED]
+            assert mm.rss == sum(kernel.tables.pte_pfn(entry) != kernel.zero_page for entry in found)
 
     @invariant()
     def entries_lie_in_areas(self) -> None:

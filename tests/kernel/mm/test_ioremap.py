@@ -177,7 +177,7 @@ def test_vfree_of_a_device_frees_no_frame() -> None:
 
 def test_not_in_an_interrupt() -> None:
     kernel = boot()
-    kernel.smp.in_interrupt = True
+    kernel.this_cpu.in_interrupt = True
     for call in (kernel.ioremap.vremap, kernel.ioremap.ioremap):
         with pytest.raises(WrongContext):
             call(CARD, PAGE)

@@ -147,7 +147,7 @@ def test_kmalloc_counts_for_itself(version: str) -> None:
     kernel = boot(policies={"kmalloc": version})
     assert kernel.kmalloc.kmalloc(4000, ATOMIC)
     assert not kernel.log.text
-    kernel.smp.in_interrupt = True
+    kernel.this_cpu.in_interrupt = True
     for _ in range(4):
         assert kernel.kmalloc.kmalloc(4000, KERNEL)
     complaint = b"kmalloc called nonatomically from interrupt: GFP_KERNEL\n"
@@ -160,7 +160,7 @@ def test_kmalloc_counts_for_itself(version: str) -> None:
 def test_slab_says_so_whenever_it_grows() -> None:
     """mm/slab.c of 2.2.26, kmem_cache_grow: no count; pieces of an area that is there are given without a word."""
     kernel = boot(policies={"kmalloc": "2.1", "nonatomic": "2.2"})
-    kernel.smp.in_interrupt = True
+    kernel.this_cpu.in_interrupt = True
     for _ in range(3 * 128):
         assert kernel.kmalloc.kmalloc(32, KERNEL)
     assert bytes(kernel.log.text) == 3 * b"kmem_grow: Called nonatomically from int - size-32\n"

@@ -251,7 +251,7 @@ def drained(**policies: str) -> Kernel:
     while kernel.page_alloc.get_free_pages_unclear(KERNEL):
         pass
     assert kernel.pgdat.free_frames >= 20
-    kernel.smp.in_interrupt = True
+    kernel.this_cpu.in_interrupt = True
     return kernel
 
 
@@ -284,7 +284,7 @@ def test_the_fifth_request_reclaims_as_it_was_asked() -> None:
         return len(some)
 
     pages._shrinkers.register(give)
-    kernel.smp.in_interrupt = True
+    kernel.this_cpu.in_interrupt = True
     assert answers(kernel, 4) == [True] * 4
     assert kernel.pgdat.free_frames == reserve - 4
     before = len(held)
@@ -294,7 +294,7 @@ def test_the_fifth_request_reclaims_as_it_was_asked() -> None:
 
 def test_with_frames_to_spare_the_fifth_is_served() -> None:
     kernel = boot()
-    kernel.smp.in_interrupt = True
+    kernel.this_cpu.in_interrupt = True
     assert answers(kernel) == [True] * 8
     assert kernel.log.text.count(GFP_COMPLAINT) == 4
 
@@ -306,7 +306,7 @@ def test_later_versions_lower_none(version: str, complaints: int) -> None:
     assert answers(kernel) == [False] * 8
     assert kernel.log.text.count(GFP_COMPLAINT) == complaints
     served = boot(policies={"nonatomic": version})
-    served.smp.in_interrupt = True
+    served.this_cpu.in_interrupt = True
     assert answers(served) == [version == "2.2"] * 8
     assert served.page_alloc.get_free_pages_unclear(ATOMIC)
 
@@ -328,7 +328,7 @@ def test_shares_with_and_without_interrupts() -> None:
     requests = kernel.pgdat.requests
     before = requests.singles, requests.blocks
     assert (requests.interrupt_singles, requests.interrupt_blocks) == (0, 0)
-    kernel.smp.in_interrupt = True
+    kernel.this_cpu.in_interrupt = True
     for order in (0, 2, 2, 1):
         kernel.page_alloc.alloc_pages(ATOMIC, order)
     assert kernel.page_alloc.get_free_pages_unclear(ATOMIC, 9) == 0, "what is not served is not counted"

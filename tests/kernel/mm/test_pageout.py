@@ -22,7 +22,7 @@ from sandbox.kernel.mm.gfp import DMA, GFP_BUFFER, GFP_KERNEL
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import MAP_FIXED, MAP_PRIVATE, MAP_SHARED
 from sandbox.kernel.mm.pageout import PageOut
-from sandbox.kernel.mm.pgtable import MAPPED
+from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.vma import VM_LOCKED
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.kernel.process.fork import dup_mm

@@ -1,0 +1,88 @@
+"""Where another CPU may come in between two stores of a protocol, and the schedule that says when it does.
+
+A protocol that other CPUs can watch half done calls ``point('name')`` between its stores.  Without a schedule nothing
+happens there; with one, the flow may be left standing at that place while other CPUs go on.  A schedule decides by the
+point's name and by how often it was passed, so that a run with the same schedule is the same run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+SWITCH_ONE_IN = 3
+"""Share of the points at which a seed's schedule switches."""
+LATE_ONE_IN = 3
+"""Share of the turns that begin before a pending interrupt is taken."""
+SHORT_BLOCKS = 64
+"""Blocks that such a turn may last."""
+
+
+class Schedule(Protocol):
+    """Decides at each point."""
+
+    def switches(self, name: str, times: int) -> bool:
+        """Whether the flow that passes ``name`` for the ``times``-th time (from 1) stands still there."""
+        ...
+
+    def lateness(self) -> int:
+        """Blocks that a CPU may go on before it takes an interrupt that is pending, 0 for none."""
+        ...
+
+
+class SeedSchedule:
+    """Switches at random places, the same for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(f"races {seed}")
+
+    def switches(self, name: str, times: int) -> bool:
+        return not self._random.randrange(SWITCH_ONE_IN)
+
+    def lateness(self) -> int:
+        late = not self._random.randrange(LATE_ONE_IN)
+        return self._random.randrange(1, SHORT_BLOCKS) if late else 0
+
+
+class ListSchedule:
+    """Switches where it is told: names of points, each with the passage that counts (from 1).
+
+    Interrupts are taken as late as can be, so that what was begun at the point can be seen half done.
+    """
+
+    def __init__(self, places: Iterable[tuple[str, int]]) -> None:
+        self._places = frozenset(places)
+
+    def switches(self, name: str, times: int) -> bool:
+        return (name, times) in self._places
+
+    def lateness(self) -> int:
+        return SHORT_BLOCKS
+
+
+class Races:
+    """The points of one kernel.  ``stand``, handed in by the scheduler, lets another CPU go on if one can."""
+
+    __slots__ = ("_schedule", "active", "passed", "stand")
+
+    def __init__(self, schedule: Schedule | None) -> None:
+        self._schedule = schedule
+        self.active = schedule is not None
+        self.stand: Callable[[str, int], None] = lambda name, times: None
+        self.passed: Counter[str] = Counter()
+        """How often each point was passed."""
+
+    def point(self, name: str) -> None:
+        """A protocol is half done here."""
+        if self._schedule is None:
+            return
+        self.passed[name] += 1
+        times = self.passed[name]
+        if self._schedule.switches(name, times):
+            self.stand(name, times)
+
+    def lateness(self) -> int:
+        """Blocks that the CPU whose turn begins may run before it takes its pending interrupts."""
+        return 0 if self._schedule is None else self._schedule.lateness()

@@ -1,0 +1,265 @@
+"""The one door for entries of the user half: install, replace, change, share, remove, protect, move, migrate.
+
+Whoever changes what a program has mapped goes through here.  The door keeps together what belongs together: the entry,
+in the order of words that hardware needs; the reference that it holds on its frame; the address space's ``rss``; the
+flush; and, behind the flush, the release of the frame (MM 11, MM 18).  What was decided by an entry that was read
+before a sleep is decided again: every store names the entry that it replaces, and says so when there is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.races import Races
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.page import MemMap
+from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.pte import MAPPED, Kind, decode, migration_entry
+from sandbox.kernel.mm.tlb import Tlb
+from sandbox.x86.errors import SandboxError
+from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT
+
+
+class LostEntry(SandboxError):
+    """An entry is of a kind that nothing here has made: the kernel is wrong about its own tables."""
+
+    exit_status = 3
+
+
+class Scope(Enum):
+    """What a gather flushes."""
+
+    PAGES = "pages"
+    """Those that changed, one at a time while they are few."""
+    SPACE = "space"
+    """All of the address space."""
+    NOTHING = "nothing"
+    """No CPU has it loaded any more."""
+
+
+class Entries:
+    """Stores, counts and flushes for every address space of one machine."""
+
+    __slots__ = (
+        "_memmap",
+        "_page_alloc",
+        "_set_pte_if",
+        "_smp",
+        "_zero_page",
+        "early_free",
+        "races",
+        "tables",
+        "tlb",
+        "zero_frame",
+    )
+
+    def __init__(
+        self,
+        tables: PageTables,
+        tlb: Tlb,
+        memmap: MemMap,
+        page_alloc: PageAllocator,
+        smp: Smp,
+        zero_page: int,
+        races: Races,
+        broken: Breakage,
+    ) -> None:
+        self.tables, self.tlb, self.races = tables, tlb, races
+        self._memmap, self._page_alloc, self._smp = memmap, page_alloc, smp
+        self._zero_page, self.zero_frame = zero_page, zero_page << PAGE_SHIFT
+        self._set_pte_if = tables.set_pte_if
+        self.early_free = broken("early-free")
+
+    # -- one entry -----------------------------------------------------------------------------------------------
+
+    def install(self, mm: Mm, ptep: int, entry: int) -> bool:
+        """A page comes where none was; the entry takes over a reference that the caller has.
+
+        False, with nothing done, when somebody else was faster.  Nothing is flushed: no CPU keeps what is not there.
+        """
+        if self.races.active:
+            self.races.point("install")
+        if not self._set_pte_if(ptep, 0, entry):
+            return False
+        if entry & FRAME_MASK != self.zero_frame:
+            mm.rss += 1
+        return True
+
+    def replace(self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int, old: int, new: int) -> bool:
+        """Another frame takes the place of one: store, flush, and only then let go of the old one.
+
+        The entry takes over a reference on the new frame.  False, with nothing done, when ``old`` is no more.
+        """
+        races, frame = self.races, old & FRAME_MASK
+        if not self._set_pte_if(ptep, old, new):
+            return False
+        if frame == self.zero_frame:
+            mm.rss += 1
+        before = frame >> PAGE_SHIFT
+        if self.early_free:
+            self._page_alloc.put_page(before)
+        if races.active:
+            races.point("replace")
+        self.tlb.flush_tlb_page(cpu, mm, linear)
+        if not self.early_free:
+            if races.active:
+                races.point("replace-flushed")
+            self._page_alloc.put_page(before)
+        return True
+
+    def change(self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int, old: int, new: int) -> bool:
+        """The same frame with other rights, at once.  False, with nothing done, when ``old`` is no more."""
+        if not self._set_pte_if(ptep, old, new):
+            return False
+        if self.races.active:
+            self.races.point("change")
+        self.tlb.flush_tlb_page(cpu, mm, linear)
+        return True
+
+    def share(self, child: Mm, linear: int, entry: int) -> None:
+        """A new address space, which no CPU has loaded, gets an entry for a frame that another one has."""
+        tables = self.tables
+        tables.set_pte(tables.pte_alloc(child.pgd, linear), entry)
+        pfn = tables.pte_pfn(entry)
+        self._memmap.get_page(pfn)
+        if pfn != self._zero_page:
+            child.rss += 1
+
+    # -- many ----------------------------------------------------------------------------------------------------
+
+    def gather(self, cpu: KernelCpu, mm: Mm, scope: Scope = Scope.PAGES) -> Gather:
+        """Changes of one address space with one flush behind them."""
+        return Gather(self, cpu, mm, scope)
+
+    def drop(self, pfn: int) -> None:
+        """Let go of a frame that an entry named."""
+        self._page_alloc.put_page(pfn)
+
+    def take(self, ptep: int) -> int:
+        """Take an entry out, at once, so that no bit that a CPU sets is lost; behind the end of a move of its page."""
+        entry = self.tables.get_and_clear(ptep)
+        while entry and not entry & MAPPED and decode(entry).kind is Kind.MIGRATING:
+            self.tables.set_pte(ptep, entry)
+            self.settled(ptep)
+            entry = self.tables.get_and_clear(ptep)
+        return entry
+
+    def settled(self, ptep: int) -> int:
+        """The entry at a place, which no move is under way of any more: who meets one waits for its end.
+
+        Raises LostEntry where nobody is left to end it.
+        """
+        entry = self.tables.read(ptep)
+        while entry and not entry & MAPPED and decode(entry).kind is Kind.MIGRATING:
+            if self._smp.patience is None or not self._smp.patience():
+                raise LostEntry("a page is being moved, and nobody moves it", f"entry {entry:#x}")
+            entry = self.tables.read(ptep)
+        return entry
+
+    # -- a page that is moved ------------------------------------------------------------------------------------
+
+    def suspend(self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int) -> int:
+        """Nobody uses an entry while its page is moved to another frame: who comes waits.  What the entry was.
+
+        Its reference stays; ``resume`` ends it.
+        """
+        tables = self.tables
+        entry = tables.read(ptep)
+        tables.set_pte(ptep, migration_entry(tables.pte_pfn(entry), tables.fmt.entry_size == 8))
+        if self.races.active:
+            self.races.point("suspend")
+        self.tlb.flush_tlb_page(cpu, mm, linear)
+        return entry
+
+    def resume(self, ptep: int, entry: int, pfn: int) -> None:
+        """The page is in a frame, which the entry names from now on; it takes over a reference on that."""
+        tables = self.tables
+        tables.set_pte(ptep, tables.pfn_pte(pfn, entry & ~tables.entry_mask))
+        if self.races.active:
+            self.races.point("resume")
+
+
+class Gather:
+    """Entries of one address space that changed, and what is to be done when no CPU can use the old ones any more.
+
+    ``finish`` flushes and then releases; nothing is released before.  A gather that is not finished is a mistake.
+    """
+
+    __slots__ = ("_cpu", "_door", "_mm", "_scope", "frames", "pages")
+
+    def __init__(self, door: Entries, cpu: KernelCpu, mm: Mm, scope: Scope) -> None:
+        self._door, self._cpu, self._mm, self._scope = door, cpu, mm, scope
+        self.pages: list[int] = []
+        """Linear addresses to be flushed."""
+        self.frames: list[int] = []
+        """Frames to be let go of behind the flush."""
+
+    def remove(self, linear: int, ptep: int, drop: bool = True) -> int:
+        """Take an entry away; what it was.  ``drop`` lets go of its frame behind the flush, else the caller does."""
+        door = self._door
+        entry = door.take(ptep)
+        if entry & MAPPED:
+            self.pages.append(linear)
+            frame = entry & FRAME_MASK
+            if frame != door.zero_frame:
+                self._mm.rss -= 1
+            if drop:
+                self.frames.append(frame >> PAGE_SHIFT)
+        if door.races.active:
+            door.races.point("remove")
+        return entry
+
+    def protect(self, linear: int, ptep: int, changed: Callable[[int], int]) -> int:
+        """Other rights, or bits taken back, where a frame is; what the entry was.
+
+        It is read here, so that no bit that a CPU has set since is lost.
+        """
+        door = self._door
+        entry = door.settled(ptep)
+        if entry & MAPPED:
+            new = changed(entry)
+            if new != entry:
+                door.tables.set_pte(ptep, new)
+                self.pages.append(linear)
+                if door.races.active:
+                    door.races.point("protect")
+        return entry
+
+    def move(self, linear: int, ptep: int, target: int) -> None:
+        """The entry goes to another place of the same address space; its frame does not notice."""
+        door = self._door
+        entry = door.take(ptep)
+        if entry & MAPPED:
+            self.pages.append(linear)
+        door.tables.set_pte(target, entry)
+        if door.races.active:
+            door.races.point("move")
+
+    def flush(self) -> None:
+        """No CPU uses what was there before; the frames are still held."""
+        pages, self.pages = self.pages, []
+        if pages and self._scope is Scope.PAGES:
+            self._door.tlb.flush_tlb_pages(self._cpu, self._mm, pages)
+        elif pages and self._scope is Scope.SPACE:
+            self._door.tlb.flush_tlb_mm(self._cpu, self._mm)
+
+    def finish(self) -> None:
+        """Flush, then let go of the frames."""
+        door = self._door
+        if door.early_free:
+            self._release()
+        if self.pages and door.races.active:
+            door.races.point("flush")
+        self.flush()
+        if self.frames and door.races.active:
+            door.races.point("release")
+        self._release()
+
+    def _release(self) -> None:
+        frames, self.frames = self.frames, []
+        for pfn in frames:
+            self._door.drop(pfn)

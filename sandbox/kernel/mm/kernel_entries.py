@@ -1,0 +1,91 @@
+"""The door's twin for the kernel half: the direct map, windows, vmalloc, stacks, and the directories that share them.
+
+Entries of the kernel half hold no reference and are nobody's rss; what they have in common with the user half is that
+what goes must be forgotten by every CPU before its frame is somebody else's, or its address something else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.races import Races
+from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.tlb import Tlb
+
+
+class KernelEntries:
+    """Stores into the kernel's own directory (swapper_pg_dir), and what other directories copy of it.
+
+    Boot has no ``tlb`` yet: what it takes away it has flushed itself.
+    """
+
+    __slots__ = ("races", "tables", "tlb")
+
+    def __init__(self, tables: PageTables) -> None:
+        self.tables = tables
+        self.races = Races(None)
+        self.tlb: Tlb | None = None
+
+    # -- pages ---------------------------------------------------------------------------------------------------
+
+    def map_page(self, linear: int, entry: int) -> None:
+        """A page where none is.  Raises OutOfMemory and TableError."""
+        self.tables.map_page(self.tables.kernel_pgd, linear, entry, user=False)
+
+    def place(self, linear: int) -> int:
+        """The place of an entry, its table made if there was none.  Raises OutOfMemory and TableError."""
+        return self.tables.pte_alloc(self.tables.kernel_pgd, linear, user=False)
+
+    def map_at(self, place: int, entry: int) -> None:
+        """A page at a place where none is."""
+        self.tables.set_pte(place, entry)
+
+    def map_run(self, linear: int, entries: Sequence[int], user: bool = False) -> None:
+        """Pages in a row, inside of one table that nobody uses yet."""
+        tables = self.tables
+        tables.set_ptes(tables.pte_alloc(tables.kernel_pgd, linear, user=user), entries)
+
+    def map_large(self, linear: int, entry: int) -> None:
+        """A large page.  Raises TableError where something is."""
+        self.tables.set_large(self.tables.kernel_pgd, linear, entry)
+
+    def unmap(self, linear: int) -> None:
+        """Take a page away; the caller flushes before the frame or the address is used again."""
+        self.map_page(linear, 0)
+        if self.races.active:
+            self.races.point("unmap")
+
+    def flush(self, cpu: KernelCpu) -> None:
+        """Every CPU forgets what was taken away (``unmap``)."""
+        assert self.tlb is not None
+        if self.races.active:
+            self.races.point("unmap-flush")
+        self.tlb.flush_tlb_all(cpu)
+
+    # -- windows of one CPU --------------------------------------------------------------------------------------
+
+    def set_window(self, cpu: KernelCpu, linear: int, entry: int) -> None:
+        """Another page behind an address that only this CPU uses, which therefore tells nobody else."""
+        assert self.tlb is not None
+        self.tables.map_page(self.tables.kernel_pgd, linear, entry, user=False)
+        self.tlb.flush_tlb_one(cpu, linear)
+
+    def clear_window(self, linear: int) -> None:
+        """Nothing behind it; the next ``set_window`` flushes, and until then nobody goes there."""
+        self.tables.map_page(self.tables.kernel_pgd, linear, 0, user=False)
+
+    # -- directories ---------------------------------------------------------------------------------------------
+
+    def sync(self, pgd: int, linear: int) -> bool:
+        """Another directory learns of the table over a kernel address; False when it knew.  Raises TableError."""
+        return self.tables.sync_directory(pgd, self.tables.kernel_pgd, linear)
+
+    def sync_range(self, pgd: int, start: int, end: int) -> None:
+        """The same for every table over [start, end)."""
+        for linear in (*range(start, end, self.tables.large_page), end - 1):
+            self.sync(pgd, linear)
+
+    def clear_directory(self, linear: int) -> None:
+        """Empty a slot of the kernel's own directory.  At boot only: no other directory has been made."""
+        self.tables.clear_directory(self.tables.kernel_pgd, linear)
