@@ -73,6 +73,21 @@ halted: cli
         cmp     dword ptr [order], 0x6162
         fail_if ne, 8
         say     "while one is in service, another of its class waits for EOI"
+
+        gate    0x42, on_outer
+        gate    0x63, on_inner
+        gate    0x51, on_between
+        mov     dword ptr [order], 0
+        mov     dword ptr [APIC_ICR], SELF | 0x42
+        mov     ecx, 1000
+7:      loop    7b
+        sti
+        nop
+        nop
+        cli
+        cmp     dword ptr [order], 0x42635101
+        fail_if ne, 9
+        say     "EOI ends the highest in service: what is between the two comes at once"
         xor     eax, eax
         ret
 
@@ -107,6 +122,33 @@ on_high:
 
 on_same:
         note    0x62
+        mov     dword ptr [APIC_EOI], 0
+        iretd
+
+# 42 is interrupted by 63, which ends; then 51 is above what is in service, and comes before this one's end, 01.
+on_outer:
+        push    ecx
+        note    0x42
+        mov     dword ptr [APIC_ICR], SELF | 0x63
+        sti
+        mov     ecx, 1000
+5:      loop    5b
+        mov     dword ptr [APIC_ICR], SELF | 0x51
+        mov     ecx, 1000
+6:      loop    6b
+        cli
+        note    0x01
+        mov     dword ptr [APIC_EOI], 0
+        pop     ecx
+        iretd
+
+on_inner:
+        note    0x63
+        mov     dword ptr [APIC_EOI], 0
+        iretd
+
+on_between:
+        note    0x51
         mov     dword ptr [APIC_EOI], 0
         iretd
 
