@@ -3,6 +3,7 @@
         .include "rom.inc"
         .set    LOW_STUB,       0x7000
         .set    CONFORMING_CS,  0x40
+        .set    ABSENT_CS,      0x48
         .set    USER_STACK,     0x1A0000
         .set    NT,             0x4000
 
@@ -133,6 +134,14 @@ after_user:
         cmp     dword ptr [code], 0x1000
         fail_if ne, 12
         say     "no gate, no selector, no code, no descriptor: #GP, each with its error code"
+        mov     dword ptr [gdt_spare + 8], 0x0000FFFF
+        mov     dword ptr [gdt_spare + 12], 0x00CF1A00  # code, not present
+        gate    0x4C, unexpected
+        mov     word ptr [idt + 0x4C*8 + 2], ABSENT_CS | 3
+        int     0x4C
+        cmp     dword ptr [code], ABSENT_CS
+        fail_if ne, 21
+        say     "a handler's segment that is absent: #NP with the selector less its RPL"
         xor     eax, eax
         ret
 
