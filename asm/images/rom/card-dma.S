@@ -96,6 +96,9 @@ main:
         mov     dword ptr [CARD_COMMAND], 1
         cmp     dword ptr [CARD_STATUS], 3
         fail_if ne, 15
+        mov     dword ptr [CARD_STATUS], 1              # a one clears its own bit
+        cmp     dword ptr [CARD_STATUS], 2
+        fail_if ne, 16
         say     "DMA stays below 16 MB and inside 64 KB"
         xor     eax, eax
         ret

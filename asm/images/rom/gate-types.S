@@ -28,6 +28,7 @@ main:
         int     0x41
         test    dword ptr [seen_flags], 0x200
         fail_if z, 3
+        cli                                     # a PC's timer may tick
         say     "an interrupt gate clears IF, a trap gate does not, IRET brings it back"
 
 # NT would turn the handler's IRET into a task switch.
@@ -142,6 +143,17 @@ after_user:
         cmp     dword ptr [code], ABSENT_CS
         fail_if ne, 21
         say     "a handler's segment that is absent: #NP with the selector less its RPL"
+        gate    0x4D, unexpected
+        mov     word ptr [idt + 0x4D*8 + 2], USER_CS
+        int     0x4D
+        cmp     dword ptr [code], USER_CS & ~3
+        fail_if ne, 22
+        mov     byte ptr [gdt_spare + 5], 0xFE          # conforming, DPL 3: only for ring 3
+        mov     word ptr [idt + 0x4D*8 + 2], CONFORMING_CS
+        int     0x4D
+        cmp     dword ptr [code], CONFORMING_CS
+        fail_if ne, 23
+        say     "a handler in an outer ring, conforming or not: #GP"
         xor     eax, eax
         ret
 

@@ -3,6 +3,7 @@
 # The interrupts are this CPU's own, sent to itself through the local APIC.
 
         .include "rom.inc"
+        .set    APIC_TPR,       0xFEE00080
         .set    APIC_EOI,       0xFEE000B0
         .set    APIC_SVR,       0xFEE000F0
         .set    APIC_ICR,       0xFEE00300
@@ -88,6 +89,24 @@ halted: cli
         cmp     dword ptr [order], 0x42635101
         fail_if ne, 9
         say     "EOI ends the highest in service: what is between the two comes at once"
+
+        mov     dword ptr [count], 0
+        mov     dword ptr [APIC_TPR], 0x40      # 41 is of this class
+        mov     dword ptr [APIC_ICR], SELF | 0x41
+        mov     ecx, 1000
+8:      loop    8b
+        sti
+        mov     ecx, 1000
+9:      loop    9b
+        cmp     dword ptr [count], 0
+        fail_if ne, 10
+        mov     dword ptr [APIC_TPR], 0x3F
+        mov     ecx, 1000
+10:     loop    10b
+        cli
+        cmp     dword ptr [count], 1
+        fail_if ne, 11
+        say     "the task priority holds its class back, and lets it come when it falls"
         xor     eax, eax
         ret
 
