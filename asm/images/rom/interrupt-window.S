@@ -10,6 +10,7 @@
         .set    SELF,           0x44000
 
 main:
+        no_ticks
         or      dword ptr [APIC_SVR], 0x100
         gate    0x41, on_low
         gate    0x61, on_high
