@@ -430,6 +430,10 @@ class HostDirectory(HostInode, Directory):
             with _host_errors():
                 os.mkfifo(name, 0o600, dir_fd=self.descriptor)
             self._new(self._lookup(name)).chmod(mode)
+        elif mode & S_IFMT == S_IFSOCK:
+            with _host_errors():
+                os.mknod(name, S_IFSOCK | 0o600, dir_fd=self.descriptor)
+            self._new(self._lookup(name)).chmod(mode)
         else:
             raise KernelError(EPERM)
 
