@@ -10,7 +10,7 @@ from construct import Construct, GreedyRange
 
 from sandbox.kernel.abi import flags as abi
 from sandbox.kernel.abi import signals
-from sandbox.report.strace import layouts, structures, words
+from sandbox.report.strace import layouts, sockets, structures, words
 from sandbox.report.strace.words import bits, choice, pointer, quoted, signed, table
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class Call:
     task: Task
     arguments: tuple[int, ...]
     result: int | None = None
+    before: int | None = None
+    """What a length that the kernel changes was on the way in."""
 
     @property
     def failed(self) -> bool:
@@ -95,6 +97,13 @@ def _out_buffer(call: Call, index: int) -> str:
     return quoted(data, more=len(data) < size)
 
 
+def _received(call: Call, index: int) -> str:
+    """Of a message that was longer than the buffer the result may count the rest too (MSG_TRUNC)."""
+    if call.result is None or call.result < 0:
+        return pointer(call.arguments[index])
+    return _out_buffer(Call(call.kernel, call.task, call.arguments, min(call.result, call.arguments[index + 1])), index)
+
+
 def _random_buffer(call: Call, index: int) -> str:
     address, size = call.arguments[index], call.result or 0
     return pointer(address) if size < 0 else words.hexed(call.kernel.peek.read_user(call.task.mm, address, size))
@@ -157,7 +166,10 @@ def _wait_out(call: Call, index: int) -> str:
 
 
 def _iovec(call: Call, index: int, left: int) -> str:
-    address, count = call.arguments[index], call.arguments[index + 1]
+    return _vector(call, call.arguments[index], call.arguments[index + 1], left)
+
+
+def _vector(call: Call, address: int, count: int, left: int) -> str:
     data = call.bytes_at(address, 8 * count) if count <= abi.UIO_MAXIOV else None
     if data is None:
         return pointer(address)
@@ -168,6 +180,30 @@ def _iovec(call: Call, index: int, left: int) -> str:
         shown.append(f"{{iov_base={text if base else 'NULL'}, iov_len={size}}}")
         left -= min(left, size)
     return "[" + ", ".join(shown) + "]"
+
+
+def _msghdr(call: Call, index: int) -> str:
+    return sockets.msghdr(call, call.arguments[index], _vector, 1 << 32)
+
+
+def _msghdr_out(call: Call, index: int) -> str:
+    size = call.bytes_at(call.arguments[index] + 4, 4)
+    if call.failed and size is not None:
+        return f"{{msg_namelen={layouts.INT.parse(size)}}}"
+    return sockets.msghdr(call, call.arguments[index], _vector, call.result or 0)
+
+
+def _mmsghdrs(call: Call, index: int) -> str:
+    return sockets.mmsghdrs(call, index, _vector, max(0, call.result or 0))
+
+
+def _mmsghdrs_out(call: Call, index: int) -> str:
+    if call.failed:
+        return pointer(call.arguments[index])
+    done = call.result or 0
+    return sockets.mmsghdrs(
+        Call(call.kernel, call.task, (*call.arguments[: index + 1], done), done), index, _vector, done
+    )
 
 
 def _iovec_out(call: Call, index: int) -> str:
@@ -328,6 +364,17 @@ IN: dict[str, Decoder] = {
     "prctl": _choice({15: "PR_SET_NAME", 16: "PR_GET_NAME"}),
     "in_int": _structure(layouts.INT, "[{}]".format),
     "winsize": _structure(layouts.WINSIZE),
+    "family": lambda call, index: sockets.named(call.arguments[index], sockets.FAMILIES, "AF_"),
+    "socktype": lambda call, index: sockets.socket_type(call.arguments[index]),
+    "sockaddr": sockets.sockaddr_in,
+    "msghdr": _msghdr,
+    "level": lambda call, index: sockets.named(call.arguments[index], sockets.LEVELS, "SOL_"),
+    "option": lambda call, index: sockets.option(call.arguments[index - 1], call.arguments[index]),
+    "optval": sockets.value_in,
+    "socketcall": lambda call, index: choice(call.arguments[index], sockets.CALLS),
+    "shut": lambda call, index: sockets.named(call.arguments[index], sockets.HOW, "SHUT_"),
+    "msgflags": lambda call, index: bits(call.arguments[index], sockets.FLAGS),
+    "sockflags": lambda call, index: sockets.accept_flags(call.arguments[index]),
     "child_stack": lambda call, index: pointer(call.arguments[index]),
     "parent_tid": lambda call, index: pointer(call.arguments[index]),
     "tls": _structure(layouts.USER_DESC, structures.user_desc),
@@ -336,6 +383,7 @@ IN: dict[str, Decoder] = {
 
 OUT: dict[str, Decoder] = {
     "out_buf": _out_buffer,
+    "out_message": _received,
     "out_comm": _comm,
     "out_mask": lambda call, index: f"{{mask={words.sigset(call.task.signals.blocked)}}}",
     "out_winsize": _filled(_structure(layouts.WINSIZE)),
@@ -361,6 +409,12 @@ OUT: dict[str, Decoder] = {
     "out_dirents": _dirents,
     "out_int": _filled(_structure(layouts.INT, "[{}]".format)),
     "out_llong": _filled(_structure(layouts.LLONG, "[{}]".format)),
+    "out_msghdr": _msghdr_out,
+    "mmsghdrs": _mmsghdrs,
+    "out_mmsghdrs": _mmsghdrs_out,
+    "out_sockaddr": sockets.sockaddr_out,
+    "out_length": sockets.length_out,
+    "out_optval": sockets.value_out,
     "out_ptr": lambda call, index: pointer(call.arguments[index]),
 }
 """Decoders that have to wait for the call's result."""
