@@ -1206,12 +1206,57 @@ static void cycles(void)
         fetch("still here", p[1], sizeof got, 0);
 }
 
+static void proc(void)
+{
+        unlink("sandbox-file");
+        int a = Socket(AF_UNIX, SOCK_STREAM, 0), b = Socket(AF_UNIX, SOCK_STREAM, 0), c = Socket(AF_UNIX, SOCK_DGRAM, 0);
+        socklen_t size = abstract("sandbox-proc");
+        Bind(a, &at_, size), Listen(a, 3), Connect(b, &at_, size), Connect(Socket(AF_UNIX, SOCK_STREAM, 0), &at_, size);
+        int d = Accept(a, 0, 0);
+        size = name("sandbox-file");
+        Bind(c, &at_, size);
+        Connect(Socket(AF_UNIX, SOCK_DGRAM, 0), &at_, size);
+        int e = Socket(AF_UNIX, SOCK_SEQPACKET, 0);
+        size = abstract("sandbox-seq");
+        at_.sun_path[8] = 0;
+        Bind(e, &at_, size);
+        struct stat s;
+        fstat(d, &s);
+        for (int i = 0; i < 2; i++) {
+                FILE *f = fopen(i ? "/proc/self/net/unix" : "/proc/net/unix", "r");
+                static char line[300], rows[16][300];
+                int count = 0;
+                while (fgets(line, sizeof line, f)) {
+                        unsigned refs, protocol, flags, type, state;
+                        unsigned long inode;
+                        char path[200] = "";
+                        if (!strstr(line, ":"))
+                                printf("%s", line);
+                        else if (strstr(line, "sandbox") && count < 16 &&
+                                 sscanf(line, "%*[^:]: %x %x %x %x %x %lu %199s", &refs, &protocol, &flags, &type, &state,
+                                        &inode, path) == 7)
+                                sprintf(rows[count++], "type %u state %u flags %x protocol %u refs %u inode %s %s\n", type,
+                                        state, flags, protocol, refs,
+                                        inode == s.st_ino ? "accepted's" : inode ? "another's" : "none", path);
+                }
+                qsort(rows, count, sizeof *rows, (int (*)(const void *, const void *))strcmp);
+                for (int n = 0; n < count; n++)
+                        printf("%s", rows[n]);
+                fclose(f);
+        }
+        char link[100] = "", path[100];
+        sprintf(path, "/proc/self/fd/%d", d);
+        readlink(path, link, 99);
+        printf("%d\n", strtoul(link + 8, 0, 10) == s.st_ino);
+        unlink("sandbox-file");
+}
+
 int main(int argc, char **argv)
 {
         static const struct { const char *name; void (*run)(void); } all[] = {
                 { "kinds", kinds }, { "names", names }, { "backlog", backlog }, { "stream", stream }, { "dgram", dgram },
                 { "seqpacket", seqpacket }, { "rights", rights }, { "creds", creds }, { "options", options },
-                { "waiting", waiting }, { "cycles", cycles },
+                { "waiting", waiting }, { "cycles", cycles }, { "proc", proc },
         };
         chdir("/tmp");
         char folder[] = "/tmp/unixXXXXXX";
