@@ -21,8 +21,9 @@ from sandbox.kernel.abi.socket import (
     SOCK_STREAM,
     UCred,
 )
-from sandbox.kernel.abi.structs import Stat, makedev
+from sandbox.kernel.abi.structs import Stat
 from sandbox.kernel.base.wait import Sleep, WaitQueue, Wake
+from sandbox.kernel.fs.namespace import SOCKET_DEVICE
 from sandbox.kernel.fs.pipe import Move
 from sandbox.kernel.ipc.skb import SkBuff
 from sandbox.kernel.ipc.stream import Stream
@@ -31,7 +32,6 @@ from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.operations import Pieces, Ready
 
-SOCKET_DEVICE = makedev(0, 8)
 ESTABLISHED, CLOSE, LISTEN = 1, 7, 10
 """States, with TCP's numbers."""
 RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK = 1, 2, 3
@@ -131,6 +131,7 @@ class UnixSocket(Stream):
         self.rcvtimeo: int | None = None
         """Nanoseconds that a call waits, None for ever."""
         self.rcvlowat = 1
+        self.linger = 0, 0
         self.options: dict[int, int] = {}
         """SO_* that are kept and shown only."""
         self.readable = WaitQueue("data in a socket")

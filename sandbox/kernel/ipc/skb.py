@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sandbox.kernel.abi.errno import EFAULT, KernelError
+from sandbox.kernel.abi.errno import EFAULT, ENOBUFS, KernelError
 from sandbox.kernel.abi.socket import UCred
 from sandbox.kernel.fs.pipe import Move
 from sandbox.kernel.mm.page_alloc import PageAllocator
@@ -14,6 +14,8 @@ from sandbox.x86.paging import PAGE_SIZE
 
 LINE, SHARED_INFO, HEAD = 64, 320, 256
 """Bytes of a cache line, and of ``skb_shared_info`` and ``sk_buff``, rounded up to lines, on x86-64."""
+KMALLOC_MAX = 4 << 20
+"""Bytes that a head has at most."""
 SMALLEST_HEAD = 512
 """Bytes; larger ones are powers of two, as kmalloc's."""
 SKB_MAX_HEAD = PAGE_SIZE - SHARED_INFO
@@ -26,8 +28,13 @@ def page_align(size: int) -> int:
 
 
 def truesize(size: int, paged: int) -> int:
-    """Bytes that a message of ``size`` bytes is charged with, ``paged`` of them outside its head (__alloc_skb)."""
+    """Bytes that a message of ``size`` bytes is charged with, ``paged`` of them outside its head (__alloc_skb).
+
+    Raises KernelError(ENOBUFS) for one that is too large.
+    """
     head = -(-(size - paged) // LINE) * LINE + SHARED_INFO
+    if head > KMALLOC_MAX:
+        raise KernelError(ENOBUFS)
     return max(SMALLEST_HEAD, 1 << (head - 1).bit_length()) + HEAD + page_align(paged)
 
 

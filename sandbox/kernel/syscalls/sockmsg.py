@@ -54,6 +54,8 @@ from sandbox.kernel.vfs.operations import Pieces
 
 OPTMEM_MAX = 128 << 10
 """Bytes of ancillary data that go with one message (net.core.optmem_max)."""
+LARGEST_CONTROL = 1 << 20
+"""Bytes of it that are looked at, where Linux would look for mistakes in all."""
 NAME_SIZE_AT, CONTROL_SIZE_AT, FLAGS_AT = 4, 20, 24
 """Offsets in ``struct msghdr`` of what recvmsg(2) stores."""
 
@@ -122,7 +124,7 @@ def _cmsgs(kernel: Kernel, task: Task, header: MsgHdr) -> list[Cmsg]:
 
     A rest that is shorter than a header is none; no header at all is an error.  Raises KernelError(EINVAL, ENOBUFS).
     """
-    if header.control_size >> 31:
+    if header.control_size > LARGEST_CONTROL:
         raise KernelError(ENOBUFS)
     at, end = header.control, header.control + header.control_size
     found: list[tuple[int, int, int, int]] = []

@@ -39,6 +39,7 @@ from sandbox.kernel.abi.socket import (
     SO_RCVTIMEO,
     SO_RCVTIMEO_NEW,
     SO_REUSEADDR,
+    SO_REUSEPORT,
     SO_SNDBUF,
     SO_SNDBUFFORCE,
     SO_SNDLOWAT,
@@ -66,7 +67,6 @@ FLAGS = frozenset({
 })  # fmt: skip
 """Options that are on or off and change nothing here."""
 KEPT = frozenset({SO_PRIORITY, SO_MARK})
-READ_ONLY = frozenset({SO_TYPE, SO_PROTOCOL, SO_DOMAIN, SO_ERROR, SO_ACCEPTCONN, SO_PEERCRED, SO_PEERNAME, SO_SNDLOWAT})
 TIMES = {SO_RCVTIMEO: "<2i", SO_SNDTIMEO: "<2i", SO_RCVTIMEO_NEW: "<2q", SO_SNDTIMEO_NEW: "<2q"}
 """Options that hold seconds and microseconds."""
 RECEIVING = (SO_RCVTIMEO, SO_RCVTIMEO_NEW)
@@ -84,7 +84,7 @@ def _word(sock: UnixSocket, option: int) -> int | None:
     return {
         SO_TYPE: sock.type, SO_DOMAIN: AF_UNIX, SO_PROTOCOL: 0, SO_ACCEPTCONN: int(sock.state == LISTEN),
         SO_SNDBUF: sock.sndbuf, SO_RCVBUF: sock.rcvbuf, SO_RCVLOWAT: sock.rcvlowat, SO_SNDLOWAT: 1,
-        SO_PASSCRED: int(sock.passcred), SO_BSDCOMPAT: 0,
+        SO_PASSCRED: int(sock.passcred), SO_BSDCOMPAT: 0, SO_REUSEPORT: 0,
     }.get(option)  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def _value(sock: UnixSocket, option: int) -> bytes:
     if option == SO_PEERCRED:
         return sock.peercred.pack()
     if option == SO_LINGER:
-        return struct.pack("<2i", sock.options.get(SO_LINGER, 0), sock.options.get(-SO_LINGER, 0))
+        return struct.pack("<2i", *sock.linger)
     if option in TIMES:
         time = (sock.rcvtimeo if option in RECEIVING else sock.sndtimeo) or 0
         return struct.pack(TIMES[option], time // SECOND, time % SECOND // 1000)
@@ -164,7 +164,9 @@ def _set_word(task: Task, sock: UnixSocket, option: int, value: int) -> None:
         _set_buffer(task, sock, option, value)
     elif option == SO_RCVLOWAT:
         sock.rcvlowat = 0x7FFFFFFF if value < 0 else value or 1
-    elif option != SO_BSDCOMPAT:
+    elif option == SO_REUSEPORT and value:
+        raise KernelError(EOPNOTSUPP)
+    elif option not in (SO_BSDCOMPAT, SO_REUSEPORT):
         raise KernelError(ENOPROTOOPT)
 
 
@@ -188,7 +190,7 @@ def sys_setsockopt(
         if length < 8:
             raise KernelError(EINVAL)
         on, seconds = struct.unpack("<2i", kernel.uaccess.get_user(task, value, 8))
-        sock.options[SO_LINGER], sock.options[-SO_LINGER] = int(bool(on)), seconds if on else 0
+        sock.linger = int(bool(on)), seconds if on else 0
     else:
         _set_word(task, sock, option, word)
     return 0

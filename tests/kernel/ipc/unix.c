@@ -21,6 +21,7 @@
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -142,6 +143,9 @@ static void kinds(void)
         readlink(path, link, sizeof link - 1);
         printf("%.8s\n", link);
         T(open(path, O_RDWR));
+        struct statfs fs;
+        fstatfs(p[0], &fs);
+        printf("file system %x\n", (int)fs.f_type);
         T(lseek(p[0], 0, SEEK_SET));
         T(pread(p[0], buf, 1, 0));
         T(Bind(1, &at_, 2));
@@ -1206,6 +1210,98 @@ static void cycles(void)
         fetch("still here", p[1], sizeof got, 0);
 }
 
+static void on_alarm(int n) { printf("alarm\n"); }
+static void arm(int flags)
+{
+        struct sigaction act = { .sa_handler = on_alarm, .sa_flags = flags };
+        sigaction(SIGALRM, &act, 0);
+        setitimer(ITIMER_REAL, &(struct itimerval){ { 0, 0 }, { 0, 30000 } }, 0);
+}
+/* A child that does something in 80 ms, when the alarm has been. */
+static void later(void (*what)(void))
+{
+        if (!fork()) {
+                usleep(80000);
+                what();
+                exit(0);
+        }
+}
+static int ends_of[2];
+static void write_there(void) { Send(ends_of[1], "there", 5, 0); }
+static void read_all(void)
+{
+        while (Recv(ends_of[1], buf, 5000, MSG_DONTWAIT) > 0)
+                ;
+}
+static void take(void) { Accept(ends_of[0], 0, 0); }
+static void join(void) { Connect(Socket(AF_UNIX, SOCK_STREAM, 0), &at_, ends_of[1]); }
+
+static void interrupted(void)
+{
+        struct timeval tv = { 5, 0 };
+        int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
+        for (int t = 0; t < 3; t++) {
+                Pair(AF_UNIX, types[t], 0, ends_of);
+                arm(0);
+                T(Recv(ends_of[0], buf, 9, 0));
+                arm(SA_RESTART);
+                later(write_there);
+                T(Recv(ends_of[0], buf, 9, 0));
+                wait(0);
+                Setopt(ends_of[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+                Setopt(ends_of[0], SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+                arm(SA_RESTART);
+                T(Recv(ends_of[0], buf, 9, 0));
+                while (Send(ends_of[0], buf, 5000, MSG_DONTWAIT) > 0)
+                        ;
+                arm(SA_RESTART);
+                T(Send(ends_of[0], buf, 5000, 0));
+                tv.tv_sec = 0;
+                Setopt(ends_of[0], SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+                tv.tv_sec = 5;
+                arm(0);
+                T(Send(ends_of[0], buf, 5000, 0));
+                arm(SA_RESTART);
+                later(read_all);
+                T(Send(ends_of[0], buf, 5000, 0));
+                wait(0);
+        }
+        Pair(AF_UNIX, SOCK_STREAM, 0, ends_of);
+        Send(ends_of[1], "some", 4, 0);
+        arm(0);
+        T(Recv(ends_of[0], buf, 9, MSG_WAITALL));
+        arm(0);
+        T(Send(ends_of[0], buf, 300000, 0));
+        int a = Socket(AF_UNIX, SOCK_STREAM, 0), b = Socket(AF_UNIX, SOCK_STREAM, 0);
+        socklen_t size = abstract("sandbox-late");
+        Bind(a, &at_, size), Listen(a, 0);
+        ends_of[0] = a, ends_of[1] = size;
+        arm(0);
+        T(Accept(a, 0, 0));
+        arm(SA_RESTART);
+        later(join);
+        T(Accept(a, 0, 0) > 0);
+        wait(0);
+        Connect(Socket(AF_UNIX, SOCK_STREAM, 0), &at_, size);
+        arm(0);
+        T(Connect(b, &at_, size));
+        arm(SA_RESTART);
+        later(take);
+        T(Connect(b, &at_, size));
+        wait(0);
+        int c = Socket(AF_UNIX, SOCK_DGRAM, 0), d = Socket(AF_UNIX, SOCK_DGRAM, 0), force = 100 << 20;
+        size = abstract("sandbox-force");
+        Bind(c, &at_, size);
+        T(Setopt(d, SOL_SOCKET, SO_SNDBUFFORCE, &force, 4));
+        char *much = calloc(1, 9 << 20);
+        T(Sendto(d, much, 8 << 20, 0, &at_, size));
+        T(Sendto(d, much, (4 << 20) + 69632, 0, &at_, size));
+        T(Sendto(d, much, 3 << 20, 0, &at_, size));
+        T(Recv(c, much, 9 << 20, 0));
+        T(option(c, SO_REUSEPORT));
+        T(Setopt(c, SOL_SOCKET, SO_REUSEPORT, &force, 4));
+}
+
 static void proc(void)
 {
         unlink("sandbox-file");
@@ -1257,6 +1353,7 @@ int main(int argc, char **argv)
                 { "kinds", kinds }, { "names", names }, { "backlog", backlog }, { "stream", stream }, { "dgram", dgram },
                 { "seqpacket", seqpacket }, { "rights", rights }, { "creds", creds }, { "options", options },
                 { "waiting", waiting }, { "cycles", cycles }, { "proc", proc },
+                { "interrupted", interrupted },
         };
         chdir("/tmp");
         char folder[] = "/tmp/unixXXXXXX";
