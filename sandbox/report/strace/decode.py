@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from construct import Construct, GreedyRange
 
 from sandbox.kernel.abi import flags as abi
 from sandbox.kernel.abi import signals
-from sandbox.report.strace import layouts, sockets, structures, words
+from sandbox.report.strace import layouts, sockets, structures, vectors, words
+from sandbox.report.strace.call import Call, Decoder
 from sandbox.report.strace.words import bits, choice, pointer, quoted, signed, table
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
-
-
-@dataclass(slots=True)
-class Call:
-    """A system call while its line is made; ``result`` is negative for an errno, None on the way in."""
-
-    kernel: Kernel
-    task: Task
-    arguments: tuple[int, ...]
-    result: int | None = None
-    before: int | None = None
-    """What a length that the kernel changes was on the way in."""
-
-    @property
-    def failed(self) -> bool:
-        return self.result is not None and self.result < 0
-
-    def bytes_at(self, address: int, size: int) -> bytes | None:
-        """All of them, or None."""
-        data = self.kernel.peek.read_user(self.task.mm, address, size)
-        return data if len(data) == size else None
-
-
-Decoder = Callable[[Call, int], str]
-"""The call and the index of the argument."""
-
 
 WIDE = frozenset({"llong", "hilo"})
 """Kinds that take two registers."""
@@ -163,51 +133,6 @@ def _wait_out(call: Call, index: int) -> str:
     if not call.result or call.result < 0:
         return pointer(call.arguments[index])
     return _structure(layouts.UINT, structures.wait_status)(call, index)
-
-
-def _iovec(call: Call, index: int, left: int) -> str:
-    return _vector(call, call.arguments[index], call.arguments[index + 1], left)
-
-
-def _vector(call: Call, address: int, count: int, left: int) -> str:
-    data = call.bytes_at(address, 8 * count) if count <= abi.UIO_MAXIOV else None
-    if data is None:
-        return pointer(address)
-    shown = []
-    for base, size in ((each.iov_base, each.iov_len) for each in layouts.IOVEC[count].parse(data)):
-        seen = min(size, words.STRING_LIMIT, left)
-        text = quoted(call.kernel.peek.read_user(call.task.mm, base, seen), more=seen < min(size, left))
-        shown.append(f"{{iov_base={text if base else 'NULL'}, iov_len={size}}}")
-        left -= min(left, size)
-    return "[" + ", ".join(shown) + "]"
-
-
-def _msghdr(call: Call, index: int) -> str:
-    return sockets.msghdr(call, call.arguments[index], _vector, 1 << 32)
-
-
-def _msghdr_out(call: Call, index: int) -> str:
-    size = call.bytes_at(call.arguments[index] + 4, 4)
-    if call.failed and size is not None:
-        return f"{{msg_namelen={layouts.INT.parse(size)}}}"
-    return sockets.msghdr(call, call.arguments[index], _vector, call.result or 0)
-
-
-def _mmsghdrs(call: Call, index: int) -> str:
-    return sockets.mmsghdrs(call, index, _vector, max(0, call.result or 0))
-
-
-def _mmsghdrs_out(call: Call, index: int) -> str:
-    if call.failed:
-        return pointer(call.arguments[index])
-    done = call.result or 0
-    return sockets.mmsghdrs(
-        Call(call.kernel, call.task, (*call.arguments[: index + 1], done), done), index, _vector, done
-    )
-
-
-def _iovec_out(call: Call, index: int) -> str:
-    return pointer(call.arguments[index]) if call.failed else _iovec(call, index, call.result or 0)
 
 
 _POLL = {1: "POLLIN", 2: "POLLPRI", 4: "POLLOUT", 8: "POLLERR", 16: "POLLHUP", 32: "POLLNVAL",
@@ -336,7 +261,7 @@ IN: dict[str, Decoder] = {
     "random": lambda call, index: bits(call.arguments[index], {1: "GRND_NONBLOCK", 2: "GRND_RANDOM"}),
     "poll": _pollfds,
     "fdset": _fd_set,
-    "iovec": lambda call, index: _iovec(call, index, 1 << 32),
+    "iovec": lambda call, index: vectors.iovec(call, index, 1 << 32),
     "timespec": _structure(layouts.TIMESPEC),
     "timespec64": _structure(layouts.TIMESPEC64),
     "timeval": _structure(layouts.TIMEVAL),
@@ -367,7 +292,7 @@ IN: dict[str, Decoder] = {
     "family": lambda call, index: sockets.named(call.arguments[index], sockets.FAMILIES, "AF_"),
     "socktype": lambda call, index: sockets.socket_type(call.arguments[index]),
     "sockaddr": sockets.sockaddr_in,
-    "msghdr": _msghdr,
+    "msghdr": vectors.msghdr,
     "level": lambda call, index: sockets.named(call.arguments[index], sockets.LEVELS, "SOL_"),
     "option": lambda call, index: sockets.option(call.arguments[index - 1], call.arguments[index]),
     "optval": sockets.value_in,
@@ -405,13 +330,13 @@ OUT: dict[str, Decoder] = {
     "out_oldsigset": _filled(_structure(layouts.UINT, words.sigset)),
     "out_fds": _filled(_structure(layouts.PAIR, lambda pair: "[{}, {}]".format(*pair))),
     "out_wait": _wait_out,
-    "out_iovec": _iovec_out,
+    "out_iovec": vectors.iovec_out,
     "out_dirents": _dirents,
     "out_int": _filled(_structure(layouts.INT, "[{}]".format)),
     "out_llong": _filled(_structure(layouts.LLONG, "[{}]".format)),
-    "out_msghdr": _msghdr_out,
-    "mmsghdrs": _mmsghdrs,
-    "out_mmsghdrs": _mmsghdrs_out,
+    "out_msghdr": vectors.msghdr_out,
+    "mmsghdrs": vectors.mmsghdrs,
+    "out_mmsghdrs": vectors.mmsghdrs_out,
     "out_sockaddr": sockets.sockaddr_out,
     "out_length": sockets.length_out,
     "out_optval": sockets.value_out,

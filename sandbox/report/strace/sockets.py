@@ -1,20 +1,13 @@
-"""Arguments of the socket calls as text: addresses, options, messages with what goes beside their bytes."""
+"""Arguments of the socket calls as text: addresses, options, flags."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi import errno
 from sandbox.kernel.abi import socket as abi
-from sandbox.report.strace.words import STRING_LIMIT, bits, pointer, quoted, signed
-
-if TYPE_CHECKING:
-    from sandbox.report.strace.decode import Call
-
-Iovec = Callable[["Call", int, int, int], str]
-"""``iovec(call, address, count, left)``: a vector of which ``left`` bytes count."""
+from sandbox.report.strace.call import Call
+from sandbox.report.strace.words import pointer, quoted, signed
 
 FAMILIES = {0: "AF_UNSPEC", 1: "AF_UNIX", 2: "AF_INET", 5: "AF_APPLETALK", 10: "AF_INET6", 16: "AF_NETLINK",
             17: "AF_PACKET"}  # fmt: skip
@@ -80,7 +73,7 @@ def sockaddr(call: Call, address: int, size: int) -> str:
     return f"{head}, sun_path={quoted(rest[: abi.SUN_PATH_BYTES].partition(bytes(1))[0], None)}}}"
 
 
-def _word(call: Call, address: int) -> int | None:
+def word(call: Call, address: int) -> int | None:
     data = call.bytes_at(address, 4) if address else None
     return None if data is None else int(struct.unpack("<i", data)[0])
 
@@ -91,7 +84,7 @@ def sockaddr_in(call: Call, index: int) -> str:
 
 def sockaddr_out(call: Call, index: int) -> str:
     """The address that came, as far as there was room for it; the next argument points to how long it is."""
-    address, now = call.arguments[index], _word(call, call.arguments[index + 1])
+    address, now = call.arguments[index], word(call, call.arguments[index + 1])
     if call.failed or now is None or call.before is None:
         return pointer(address)
     return sockaddr(call, address, min(now, call.before)) if address and now else pointer(address)
@@ -99,7 +92,7 @@ def sockaddr_out(call: Call, index: int) -> str:
 
 def length_out(call: Call, index: int) -> str:
     """What a length was, and what it became."""
-    now = _word(call, call.arguments[index])
+    now = word(call, call.arguments[index])
     if now is None:
         return pointer(call.arguments[index])
     if call.failed or call.before in (None, now):
@@ -129,68 +122,10 @@ def value_in(call: Call, index: int) -> str:
 
 
 def value_out(call: Call, index: int) -> str:
-    address, size = call.arguments[index], _word(call, call.arguments[index + 1])
+    address, size = call.arguments[index], word(call, call.arguments[index + 1])
     data = None if call.failed or size is None else call.bytes_at(address, size)
     return pointer(address) if data is None else _value(call.arguments[index - 1], data)
 
 
 def ucred(data: bytes) -> str:
     return "{{pid={}, uid={}, gid={}}}".format(*struct.unpack("<3i", data))
-
-
-# -- messages --------------------------------------------------------------------------------------------------------
-
-
-def _control(call: Call, address: int, size: int) -> str | None:
-    """Ancillary data, piece by piece; None where there is none, the address of what cannot be read."""
-    if not address or not size:
-        return None
-    data = call.bytes_at(address, size) if address and abi.CMSG_BYTES <= size <= 4096 else None
-    shown, at = [], 0
-    while data is not None and at + abi.CMSG_BYTES <= size:
-        length, level, kind = struct.unpack_from("<IiI", data, at)
-        if level == abi.SOL_SOCKET:
-            name = CONTROLS.get(kind, f"{kind:#x} /* SCM_??? */")
-        else:
-            name = f"{kind:#x}"
-        text = f"cmsg_len={length}, cmsg_level={LEVELS.get(level, f'{level:#x} /* SOL_??? */')}, cmsg_type={name}"
-        body = data[at + abi.CMSG_BYTES : at + max(length, abi.CMSG_BYTES)]
-        if level == abi.SOL_SOCKET and kind == abi.SCM_RIGHTS and len(body) >= 4:
-            fds = struct.unpack_from(f"<{len(body) // 4}i", body)
-            more = ", ..." if len(fds) > STRING_LIMIT else ""
-            text += f", cmsg_data=[{', '.join(map(str, fds[:STRING_LIMIT]))}{more}]"
-        elif level == abi.SOL_SOCKET and kind == abi.SCM_CREDENTIALS and len(body) == 12:
-            text += f", cmsg_data={ucred(body)}"
-        shown.append(f"{{{text}}}")
-        if length < abi.CMSG_BYTES:
-            break
-        at += abi.cmsg_align(length)
-    return f"[{', '.join(shown)}]" if shown else pointer(address)
-
-
-def msghdr(call: Call, address: int, iovec: Iovec, left: int) -> str:
-    """A ``struct msghdr``, of whose bytes ``left`` count."""
-    data = call.bytes_at(address, abi.MSGHDR_BYTES)
-    if data is None:
-        return pointer(address)
-    header = abi.unpack_msghdr(data)
-    name = sockaddr(call, header.name, header.name_size) if header.name and header.name_size else pointer(header.name)
-    text = f"{{msg_name={name}, msg_namelen={signed(header.name_size)}, "
-    text += f"msg_iov={iovec(call, header.vector, header.pieces, left)}, msg_iovlen={header.pieces}, "
-    control = _control(call, header.control, header.control_size)
-    text += f"msg_control={control}, " if control is not None else ""
-    return text + f"msg_controllen={header.control_size}, msg_flags={bits(header.flags, FLAGS)}}}"
-
-
-def mmsghdrs(call: Call, index: int, iovec: Iovec, done: int) -> str:
-    """A vector of messages, of which the first ``done`` have been sent or received."""
-    address, count = call.arguments[index], min(call.arguments[index + 1], 64)
-    shown = []
-    for at in range(address, address + count * abi.MMSGHDR_BYTES, abi.MMSGHDR_BYTES):
-        size = _word(call, at + abi.MSGHDR_BYTES)
-        if size is None:
-            return pointer(address)
-        was_done = len(shown) < done
-        text = f"{{msg_hdr={msghdr(call, at, iovec, size if was_done else 1 << 32)}"
-        shown.append(text + (f", msg_len={size}}}" if was_done else "}"))
-    return f"[{', '.join(shown)}]"

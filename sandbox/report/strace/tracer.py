@@ -12,7 +12,8 @@ from sandbox.kernel.abi.socket import SOCKETCALLS
 from sandbox.kernel.base import events
 from sandbox.machine.events import Event
 from sandbox.report.strace import layouts, words
-from sandbox.report.strace.decode import IN, OUT, WIDE, Call, poll_events
+from sandbox.report.strace.call import Call
+from sandbox.report.strace.decode import IN, OUT, WIDE, poll_events
 from sandbox.report.strace.signatures import ADDRESSES, ENDLESS, NAMED, OCTAL, PLACES, signature
 from sandbox.report.strace.structures import fields
 

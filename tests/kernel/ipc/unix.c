@@ -1199,6 +1199,18 @@ static void cycles(void)
         close(chain);
         collect();
         T(read(ends[0], buf, 1));
+        pipe(ends);
+        if (!fork()) {
+                Pair(AF_UNIX, SOCK_STREAM, 0, p);
+                both[0] = p[0], both[1] = p[1], both[2] = ends[1];
+                pass("into itself, then exit", p[0], both, 3);
+                exit(0);
+        }
+        close(ends[1]);
+        wait(0);
+        collect();
+        fcntl(ends[0], F_SETFL, O_NONBLOCK);
+        T(read(ends[0], buf, 1));
         Pair(AF_UNIX, SOCK_STREAM, 0, p);
         if (!fork()) {
                 pipe(q);
