@@ -63,7 +63,7 @@ int main(void)
         CHECK(3, from >= 0);
         CHECK(4, call(SYS_unlink, address.path, 0, 0) == 0);
         CHECK(5, sockets(RECVMSG, from, &message, 0) == 3 && text[0] == 'f');
-        CHECK(6, message.control_size == sizeof control && control.type == SCM_RIGHTS && control.fd > from);
+        CHECK(6, message.control_size == sizeof control && control.type == SCM_RIGHTS && control.size == sizeof control && control.fd > from);
         CHECK(7, write(control.fd, "ok", 2) == 2);
         close(control.fd);
         CHECK(8, waitpid(-1, &status, 0) > 0 && status == 0);

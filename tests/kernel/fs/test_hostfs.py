@@ -13,7 +13,7 @@ import pytest
 
 from sandbox.kernel.abi import errno
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.abi.flags import O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFLNK, S_IFMT
+from sandbox.kernel.abi.flags import O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK
 from sandbox.kernel.fs.hostfs import HOST_DEVICE, HostDirectory, HostTree
 from sandbox.kernel.fs.namespace import read_all
 from sandbox.kernel.vfs import namei
@@ -193,6 +193,16 @@ class TestWritable:
         assert (jail / "new").stat().st_mode & 0o7777 == 0o640
         inode.truncate(3)
         assert read(root, b"new") == b"aaa"
+
+    def test_a_socket_s_file(self, jail: Path) -> None:
+        root = rooted(jail, writable=True)
+        namei.mknod(root, root, b"socket", S_IFSOCK | 0o640)
+        assert (jail / "socket").stat().st_mode == S_IFSOCK | 0o640
+        inode = namei.lookup(root, root, b"socket").inode
+        assert namei.lookup(root, root, b"socket").inode is inode
+        with pytest.raises(KernelError) as caught:
+            namei.open_namei(root, root, b"socket", O_RDWR, 0)
+        assert caught.value.errno == errno.ENXIO
 
     def test_one_object_for_one_file(self, jail: Path) -> None:
         os.link(jail / "file", jail / "dir" / "again")
