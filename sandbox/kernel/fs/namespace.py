@@ -26,7 +26,8 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.base.time import EPOCH
-from sandbox.kernel.fs.hostfs import GIVEN_DEVICE, HOST_DEVICE, HostDirectory, HostTree, InodeNumbers
+from sandbox.kernel.fs.hostfs import HostDirectory, HostTree
+from sandbox.kernel.fs.hostinode import GIVEN_DEVICE, HOST_DEVICE, InodeNumbers
 from sandbox.kernel.fs.overlayfs import Overlay
 from sandbox.kernel.fs.pipe import PIPE_DEVICE
 from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
