@@ -61,6 +61,8 @@ class Incoming:
     size: int
     move: Move
     flags: int = 0
+    single: bool = False
+    """One message of a stream at most."""
     truncated: bool = False
     name: bytes | None = None
     """The sender's."""

@@ -54,6 +54,7 @@ from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.operations import Pieces
+from sandbox.x86.paging import PAGE_SIZE
 
 FIRST_SOCKET_INO = 5000
 
@@ -213,6 +214,14 @@ class Sockets:
     def receive(self, sock: UnixSocket, task: Task, wanted: Incoming, nonblock: bool) -> int:
         """Bytes received.  Raises KernelError."""
         return self._io.receive(sock, wanted, nonblock)
+
+    def splice(self, sock: UnixSocket, task: Task, move: Move, pages: int, size: int, nonblock: bool) -> int:
+        """Bytes of one message, up to ``size``, in no more than ``pages`` pieces that ``move`` takes."""
+        skipped = sock.queue[0].consumed % PAGE_SIZE if sock.queue else 0
+        wanted = Incoming(min(size, pages * PAGE_SIZE - skipped), move, single=True)
+        got = self.receive(sock, task, wanted, nonblock)
+        self.drop(wanted.files)
+        return got
 
     def drop(self, files: list[File]) -> None:
         """Let go what was received and is not wanted."""

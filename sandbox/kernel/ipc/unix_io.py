@@ -257,7 +257,7 @@ class UnixIo:
                 if not skb.left:
                     sock.queue.popleft()
                     self.buffers.free(skb)
-            if had_files or done >= wanted.size:
+            if had_files or wanted.single or done >= wanted.size:
                 return done, True
         return done, False
 

@@ -1314,6 +1314,57 @@ static void interrupted(void)
         T(Setopt(c, SOL_SOCKET, SO_REUSEPORT, &force, 4));
 }
 
+static void spliced(void)
+{
+        int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
+        for (int t = 0; t < 3; t++) {
+                int ends[2], back[2], zero = 0;
+                loff_t off = 0;
+                Pair(AF_UNIX, types[t] | (t ? SOCK_NONBLOCK : 0), 0, p);
+                pipe(ends), pipe(back);
+                for (int i = 0; i < 30000; i++)
+                        buf[i] = i % 251;
+                T(splice(p[1], 0, ends[1], 0, 100, SPLICE_F_NONBLOCK));
+                Send(p[0], "first", 5, 0), Send(p[0], "second", 6, 0);
+                T(splice(p[1], &off, ends[1], 0, 100, 0));
+                T(splice(p[1], 0, ends[1], 0, 3, 0));
+                T(splice(p[1], 0, ends[1], 0, 100, 0));
+                memset(buf + 40000, 0, 100);
+                T(read(ends[0], buf + 40000, 100));
+                printf("'%s'\n", buf + 40000);
+                Send(p[0], buf, 30000, 0);
+                T(splice(p[1], 0, ends[1], 0, 10, 0));
+                read(ends[0], buf + 40000, 10);
+                long n, all = 10;
+                while ((n = splice(p[1], 0, ends[1], 0, 100000, SPLICE_F_NONBLOCK)) > 0)
+                        while (ioctl(ends[0], FIONREAD, &zero) == 0 && zero)
+                                all += read(ends[0], buf + 40000 + all, 50000);
+                printf("%ld, %s, %s\n", all, strerrorname_np(errno),
+                       memcmp(buf, buf + 40000, all) ? "different" : "the same");
+                write(back[1], "into the socket", 15);
+                T(splice(back[0], 0, p[0], 0, 100, 0));
+                T(Recv(p[1], buf + 40000, 100, 0));
+                pass("with a file", p[0], &zero, 0);
+                T(splice(p[1], 0, ends[1], 0, 100, 0));
+                close(p[0]);
+                T(splice(p[1], 0, ends[1], 0, 100, SPLICE_F_NONBLOCK));
+                close(ends[0]);
+                signal(SIGPIPE, on_pipe);
+                T(splice(p[1], 0, ends[1], 0, 100, SPLICE_F_NONBLOCK));
+                printf("SIGPIPE %d\n", pipes);
+        }
+        pipe(q);
+        T(splice(Socket(AF_UNIX, SOCK_STREAM, 0), 0, q[1], 0, 100, 0));
+        FILE *file = tmpfile();
+        fwrite(buf, 1, 20000, file), fflush(file);
+        Pair(AF_UNIX, SOCK_STREAM, 0, p);
+        loff_t at = 0;
+        T(syscall(SYS_sendfile64, p[0], fileno(file), &at, 20000));
+        T(Recv(p[1], buf + 40000, 50000, 0));
+        printf("%d\n", memcmp(buf, buf + 40000, 20000));
+        T(syscall(SYS_sendfile64, p[0], p[1], 0, 100));
+}
+
 static void proc(void)
 {
         unlink("sandbox-file");
@@ -1365,7 +1416,7 @@ int main(int argc, char **argv)
                 { "kinds", kinds }, { "names", names }, { "backlog", backlog }, { "stream", stream }, { "dgram", dgram },
                 { "seqpacket", seqpacket }, { "rights", rights }, { "creds", creds }, { "options", options },
                 { "waiting", waiting }, { "cycles", cycles }, { "proc", proc },
-                { "interrupted", interrupted },
+                { "interrupted", interrupted }, { "spliced", spliced },
         };
         chdir("/tmp");
         char folder[] = "/tmp/unixXXXXXX";
