@@ -150,6 +150,11 @@ class UnixSocket(Stream):
         return self.type in (SOCK_STREAM, SOCK_SEQPACKET)
 
     @property
+    def unread(self) -> bool:
+        """Something waits in its queue besides an empty message at the head, which Linux takes for a used mark."""
+        return len(self.queue) > (1 if self.queue and not self.queue[0].left else 0)
+
+    @property
     def full(self) -> bool:
         """Nothing more fits into its queue (unix_recvq_full)."""
         return (len(self.backlog) if self.state == LISTEN else len(self.queue)) > self.max_backlog

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sandbox.kernel.abi.errno import EFAULT, ENOBUFS, KernelError
 from sandbox.kernel.abi.socket import UCred
@@ -38,6 +39,12 @@ def truesize(size: int, paged: int) -> int:
     return max(SMALLEST_HEAD, 1 << (head - 1).bit_length()) + HEAD + page_align(paged)
 
 
+class Named(Protocol):
+    """A socket, as far as a message knows it."""
+
+    address: bytes | None
+
+
 @dataclass(slots=True, eq=False)
 class SkBuff:
     """One message, or a part of a stream: ``size`` bytes in frames, the first ``consumed`` of them received."""
@@ -53,8 +60,8 @@ class SkBuff:
     holder: object = None
     """The socket in whose queue it is."""
     creds: UCred | None = None
-    name: bytes | None = None
-    """The sender's, None for one that had none."""
+    sender: Named | None = None
+    """Whose name is told to who receives it: the one that the sender has by then."""
     uncharge: Callable[[int], None] | None = None
     """Gives ``truesize`` back to the sender."""
 

@@ -154,7 +154,6 @@ class Sockets:
             raise KernelError(EINVAL)
         if family_of(data) == AF_UNSPEC:
             self._io.disconnect(sock)
-            sock.state = CLOSED
             return
         address = parse_address(data)
         if sock.passcred:
@@ -198,7 +197,7 @@ class Sockets:
 
     def send(self, sock: UnixSocket, task: Task, message: Outgoing, nonblock: bool) -> int:
         """Bytes sent.  Raises KernelError."""
-        if sock.passcred and not sock.connection_based:
+        if sock.passcred and (sock.type == SOCK_DGRAM or (sock.type == SOCK_SEQPACKET and sock.state == ESTABLISHED)):
             self._names.autobind(sock)
         return self._io.send(sock, task, message, nonblock)
 
@@ -281,7 +280,7 @@ class Sockets:
         peer = sock.peer
         if sock.connection_based and peer is not None:
             peer.shutdown = SHUTDOWN_MASK
-            if sock.queue or sock.listener is not None:
+            if sock.unread or sock.listener is not None:
                 peer.error = ECONNRESET
             peer.changed()
         sock.peer = None

@@ -32,7 +32,16 @@ from sandbox.kernel.abi.socket import (
 )
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.base.wait import WaitQueue
-from sandbox.kernel.ipc.af_unix import ESTABLISHED, LISTEN, RCV_SHUTDOWN, SEND_SHUTDOWN, Incoming, Outgoing, UnixSocket
+from sandbox.kernel.ipc.af_unix import (
+    CLOSE,
+    ESTABLISHED,
+    LISTEN,
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    Incoming,
+    Outgoing,
+    UnixSocket,
+)
 from sandbox.kernel.ipc.scm import InFlight
 from sandbox.kernel.ipc.skb import (
     MAX_FRAGMENTS,
@@ -140,8 +149,6 @@ class UnixIo:
 
     def _send_message(self, sock: UnixSocket, task: Task, message: Outgoing, until: int | None) -> int:
         """As unix_dgram_sendmsg: all of it in one, or an error."""
-        if message.to is None and sock.peer is None:
-            raise KernelError(ENOTCONN)
         if message.size > sock.sndbuf - 32:
             raise KernelError(EMSGSIZE)
         paged = min(page_align(max(0, message.size - SKB_MAX_ALLOC)), MAX_FRAGMENTS * PAGE_SIZE, message.size)
@@ -160,7 +167,7 @@ class UnixIo:
     def _target(self, sock: UnixSocket, message: Outgoing) -> UnixSocket:
         target = message.to() if message.to is not None else sock.peer
         if target is None:
-            raise KernelError(ECONNRESET)
+            raise KernelError(ENOTCONN)
         return target
 
     def _accepts(self, sock: UnixSocket, target: UnixSocket) -> bool:
@@ -186,7 +193,7 @@ class UnixIo:
             if sock.charged < sock.sndbuf:
                 break
             self.wait(sock.writable, until)
-        skb = SkBuff(size, truesize(size, paged), uncharge=sock.uncharge, name=sock.address)
+        skb = SkBuff(size, truesize(size, paged), uncharge=sock.uncharge, sender=sock)
         sock.charge(skb.truesize)
         return skb
 
@@ -228,7 +235,7 @@ class UnixIo:
             while not ended and done < target:
                 with sock.lock(lambda queue: self.wait(queue, None)):
                     done, ended = self._take_parts(sock, wanted, done)
-                ended = ended or (done > 0 and wanted.peeks)
+                ended = ended or (wanted.peeks and bool(sock.queue))
                 if ended or done >= target:
                     break
                 sock.raise_error()
@@ -241,7 +248,10 @@ class UnixIo:
         return done
 
     def _take_parts(self, sock: UnixSocket, wanted: Incoming, done: int) -> tuple[int, bool]:
-        """Bytes that came so far, and whether no more may be added to them."""
+        """Bytes that came so far, and whether no more may be added to them.
+
+        As in Linux, who only peeks goes on to the next files even when there is no room for more bytes.
+        """
         for skb in list(sock.queue):
             if not self._same_sender(sock, wanted, skb):
                 return done, True
@@ -257,7 +267,8 @@ class UnixIo:
                 if not skb.left:
                     sock.queue.popleft()
                     self.buffers.free(skb)
-            if had_files or wanted.single or done >= wanted.size:
+            full = done >= wanted.size and not wanted.peeks
+            if had_files or wanted.single or full:
                 return done, True
         return done, False
 
@@ -265,7 +276,7 @@ class UnixIo:
         """With SO_PASSCRED one call gets the bytes of one sender."""
         creds = (skb.creds or NOBODY) if sock.passcred else None
         if not wanted.named:
-            wanted.named, wanted.name, wanted.creds = True, skb.name, creds
+            wanted.named, wanted.name, wanted.creds = True, _name_of(skb), creds
         return not sock.passcred or wanted.creds == creds
 
     def _take_files(self, skb: SkBuff, wanted: Incoming) -> bool:
@@ -285,7 +296,7 @@ class UnixIo:
             skb.holder = None
         self._sched.wake_up(sock.peer_wait)
         try:
-            wanted.named, wanted.name = True, skb.name
+            wanted.named, wanted.name = True, _name_of(skb)
             size = min(wanted.size, skb.size)
             wanted.truncated = size < skb.size
             if not self.buffers.empty(skb, size, 0, wanted.move):
@@ -319,12 +330,21 @@ class UnixIo:
         self.flight.drop(files)
 
     def disconnect(self, sock: UnixSocket) -> None:
-        """A socket without a connection leaves the one that it sent to."""
-        peer, sock.peer = sock.peer, None
-        if sock.queue:
-            while sock.queue:
-                self.discard(sock.queue.popleft())
-            self._sched.wake_up(sock.peer_wait)
-        if peer is not None and not peer.dead and peer.peer is sock:
+        """A socket for datagrams leaves the one that it sent to; what it has not received is lost."""
+        peer, sock.peer, sock.state = sock.peer, None, CLOSE
+        if peer is None:
+            return
+        if peer.peer is None and peer is not sock:
+            peer.state = CLOSE
+        if not sock.queue:
+            return
+        while sock.queue:
+            self.discard(sock.queue.popleft())
+        self._sched.wake_up(sock.peer_wait)
+        if not peer.dead and peer.peer is sock:
             peer.error = ECONNRESET
             peer.changed()
+
+
+def _name_of(skb: SkBuff) -> bytes | None:
+    return skb.sender.address if skb.sender is not None else None

@@ -32,6 +32,7 @@ from sandbox.kernel.abi.socket import (
     SCM_CREDENTIALS,
     SCM_MAX_FD,
     SCM_RIGHTS,
+    SOCK_STREAM,
     SOCKADDR_MAX,
     SOL_SOCKET,
     Cmsg,
@@ -286,7 +287,7 @@ def _recvmsg(kernel: Kernel, task: Task, file: File, at: int, flags: int) -> int
     control = _Control(kernel, task, header.control, header.control_size)
     try:
         got = kernel.sockets.receive(sock, task, wanted, _nonblock(file, flags))
-        if sock.passcred:
+        if sock.passcred and (wanted.named or sock.type == SOCK_STREAM):
             control.put(SCM_CREDENTIALS, _shown(wanted.creds))
         if wanted.files:
             control.put_files(wanted.files, bool(flags & MSG_CMSG_CLOEXEC))
