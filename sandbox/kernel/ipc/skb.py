@@ -64,6 +64,9 @@ class SkBuff:
     """Whose name is told to who receives it: the one that the sender has by then."""
     uncharge: Callable[[int], None] | None = None
     """Gives ``truesize`` back to the sender."""
+    readers: int = 0
+    """Who copies from it now: as long as there are any its frames stay."""
+    gone: bool = False
 
     @property
     def left(self) -> int:
@@ -86,6 +89,15 @@ class Buffers:
 
     def empty(self, skb: SkBuff, size: int, done: int, move: Move) -> bool:
         """Hand on ``size`` of the bytes that are left; False where the program's memory ends."""
+        skb.readers += 1
+        try:
+            return self._copy(skb, size, done, move)
+        finally:
+            skb.readers -= 1
+            if skb.gone and not skb.readers:
+                self._release(skb)
+
+    def _copy(self, skb: SkBuff, size: int, done: int, move: Move) -> bool:
         at, end = skb.consumed, skb.consumed + size
         while at < end:
             offset = at % PAGE_SIZE
@@ -98,6 +110,11 @@ class Buffers:
 
     def free(self, skb: SkBuff) -> None:
         """Its frames, and what its sender was charged; its files are somebody else's business."""
+        skb.gone = True
+        if not skb.readers:
+            self._release(skb)
+
+    def _release(self, skb: SkBuff) -> None:
         while skb.frames:
             self._page_alloc.put_page(skb.frames.pop())
         if skb.uncharge is not None:

@@ -238,6 +238,8 @@ class UnixIo:
                 ended = ended or (wanted.peeks and bool(sock.queue))
                 if ended or done >= target:
                     break
+                if sock.queue:  # it came while the last bytes were copied
+                    continue
                 sock.raise_error()
                 if sock.shutdown & RCV_SHUTDOWN:
                     break

@@ -117,7 +117,11 @@ def _sendmsg(kernel: Kernel, task: Task, file: File, at: int, flags: int) -> int
     message = Outgoing(_total(pieces), kernel.sockets.from_pieces(task, pieces), flags)
     if header.control_size:
         _ancillary(kernel, task, _cmsgs(kernel, task, header), message)
-    return _send(kernel, task, file, message, address)
+    held = [each.get() for each in message.files]
+    try:
+        return _send(kernel, task, file, message, address)
+    finally:
+        kernel.sockets.drop(held)
 
 
 def _cmsgs(kernel: Kernel, task: Task, header: MsgHdr) -> list[Cmsg]:

@@ -22,17 +22,45 @@ SECTIONS = sorted(path.stem for path in (HERE / "unix").glob("*.txt"))
 ENTRIES = {"socketcall": (), "direct": ("direct",)}
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, linked with the host's C library."""
+NEW_KERNEL = pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() != "x86_64" or int(platform.release().split(".")[0]) < 6,
+    reason="the sizes of messages and the order of some checks are those of a new kernel on x86-64",
+)
+SEEDS, STEPS = range(1, 7), 1500
+
+
+def compiled(name: str, folder: Path) -> Path:
+    """A program, linked with the host's C library."""
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("needs gcc")
-    target = tmp_path_factory.mktemp("unix") / "unix"
-    command = [compiler, "-m32", "-static", "-O1", "-w", "-o", str(target), str(HERE / "unix.c")]
+    target = folder / name
+    command = [compiler, "-m32", "-static", "-O1", "-w", "-o", str(target), str(HERE / f"{name}.c")]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("needs gcc -m32 and a static C library")
     return target
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled("unix", tmp_path_factory.mktemp("unix"))
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled("history", tmp_path_factory.mktemp("history"))
+
+
+def in_the_sandbox(program: Path, *arguments: str) -> list[str]:
+    result = run_program(program.name, program.read_bytes(), arguments, KernelConfig(time_limit=60.0))
+    assert (result.error, result.signal) == ("", 0), result.headline()
+    return result.stdout.decode().splitlines()
+
+
+def on_this_machine(program: Path, *arguments: str) -> list[str]:
+    command = [program, *arguments]
+    found = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60, check=True)
+    return found.stdout.decode().splitlines()
 
 
 def wanted(section: str) -> str:
@@ -42,19 +70,19 @@ def wanted(section: str) -> str:
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_result_is_that_of_linux(built: Path, section: str, entry: str) -> None:
-    arguments = (section, *ENTRIES[entry])
-    result = run_program("unix", built.read_bytes(), arguments, KernelConfig(time_limit=60.0))
-    assert (result.error, result.signal) == ("", 0), result.headline()
-    assert result.stdout.decode().splitlines() == wanted(section).splitlines()
+    assert in_the_sandbox(built, section, *ENTRIES[entry]) == wanted(section).splitlines()
 
 
-@pytest.mark.skipif(
-    platform.system() != "Linux" or platform.machine() != "x86_64" or int(platform.release().split(".")[0]) < 6,
-    reason="the sizes of messages and the order of some checks are those of a new kernel on x86-64",
-)
+@NEW_KERNEL
 @pytest.mark.parametrize("section", SECTIONS)
 def test_this_machine_agrees(built: Path, section: str) -> None:
-    if section in ("creds", "rights") and not is_native_root():
+    if section in ("creds", "rights", "interrupted") and not is_native_root():
         pytest.skip("other users' ids are given and taken")
-    found = subprocess.run([built, section], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60, check=True)
-    assert found.stdout.decode().splitlines() == wanted(section).splitlines()
+    assert on_this_machine(built, section) == wanted(section).splitlines()
+
+
+@NEW_KERNEL
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_history_is_that_of_this_machine(history: Path, seed: int) -> None:
+    arguments = str(seed), str(STEPS)
+    assert in_the_sandbox(history, *arguments) == on_this_machine(history, *arguments)
