@@ -1314,6 +1314,29 @@ static void interrupted(void)
         T(Setopt(c, SOL_SOCKET, SO_REUSEPORT, &force, 4));
 }
 
+/* An ordinary user has as many files on the way as RLIMIT_NOFILE says, and one message more. */
+static void limits(void)
+{
+        struct rlimit few = { 20, 20 };
+        int five[5] = { 0, 0, 0, 0, 0 }, n = 0;
+        if (!fork()) {
+                Pair(AF_UNIX, SOCK_DGRAM, 0, p);
+                setrlimit(RLIMIT_NOFILE, &few);
+                if (setresuid(54321, 54321, 54321))
+                        exit(1);
+                do
+                        memcpy(CMSG_DATA(begin(SCM_RIGHTS, sizeof five)), five, sizeof five);
+                while (Sendmsg(p[0], &out, MSG_DONTWAIT) == 1 && ++n < 50);
+                printf("%d messages, %s\n", n, strerrorname_np(errno));
+                T(Send(p[0], "x", 1, MSG_DONTWAIT));
+                fetch("fetch", p[1], sizeof got, 0);
+                pass("again", p[0], five, 5);
+                pass("again", p[0], five, 5);
+                exit(0);
+        }
+        wait(0);
+}
+
 static void spliced(void)
 {
         int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
@@ -1416,7 +1439,7 @@ int main(int argc, char **argv)
                 { "kinds", kinds }, { "names", names }, { "backlog", backlog }, { "stream", stream }, { "dgram", dgram },
                 { "seqpacket", seqpacket }, { "rights", rights }, { "creds", creds }, { "options", options },
                 { "waiting", waiting }, { "cycles", cycles }, { "proc", proc },
-                { "interrupted", interrupted }, { "spliced", spliced },
+                { "interrupted", interrupted }, { "spliced", spliced }, { "limits", limits },
         };
         chdir("/tmp");
         char folder[] = "/tmp/unixXXXXXX";
