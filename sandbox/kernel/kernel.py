@@ -30,6 +30,7 @@ from sandbox.kernel.ipc.msg import Messages
 from sandbox.kernel.ipc.pipe_io import Pipes
 from sandbox.kernel.ipc.sem import Semaphores
 from sandbox.kernel.ipc.shm import SharedSegments
+from sandbox.kernel.ipc.sockets import Sockets
 from sandbox.kernel.mm.access import Peek
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.entries import Entries
@@ -132,6 +133,7 @@ class Kernel:
     timers: Timers
     futexes: Futexes
     pipes: Pipes
+    sockets: Sockets
     jobctl: JobControl
     shm: SharedSegments
     sem: Semaphores

@@ -24,6 +24,7 @@ from sandbox.kernel.ipc.msg import Messages
 from sandbox.kernel.ipc.pipe_io import Pipes
 from sandbox.kernel.ipc.sem import Semaphores
 from sandbox.kernel.ipc.shm import SharedSegments
+from sandbox.kernel.ipc.sockets import Sockets
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.access import Peek
 from sandbox.kernel.mm.codecache import CodeCache
@@ -165,6 +166,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         signals=signals, timers=timers,
         futexes=Futexes(uaccess, sched, clock),
         pipes=Pipes(page_alloc, pgdat.memmap, uaccess, sched, signals, broken),
+        sockets=Sockets(files, page_alloc, uaccess, sched, signals, clock, broken),
         jobctl=JobControl(signals, tasks),
         shm=SharedSegments(mmap, clock), sem=Semaphores(sched, clock),
         msg=Messages(page_alloc, uaccess, sched, clock),

@@ -6,7 +6,10 @@
 #
 # The buffer crosses a page boundary: two pages, two faults, one system call.
 #
-# Faults at buffer (page+0xff0), then page+0x1000: kernel write protection -> cow-copy.
+# What copies is not what permits: where the area itself is read-only, the same fault has no answer but EFAULT.
+#
+# Faults at buffer (page+0xff0), then page+0x1000: kernel write protection -> cow-copy; text: kernel write protection ->
+# fixup.
 
         .include "linux.inc"
 
@@ -16,12 +19,15 @@ _start:
         mov     dword ptr [buffer+0x10], 0x77777777
         sys     pipe, "offset ends"
         expect  eax, 0, 1
-        sys     write, [ends+4], "offset text", 32
-        expect  eax, 32, 2
+        sys     write, [ends+4], "offset text+1", 33
+        expect  eax, 33, 2
         fork_to child
         expect_exit 0, 3
         expect_at buffer, 0x77777777, 4     # the first page of the parent's buffer
         expect_at buffer+0x10, 0x77777777, 5
+        sys     read, [ends], "offset text", 1  # read-only for the kernel, too
+        expect  eax, -EFAULT, 6
+        expect_byte_at text, '_', 7
         say     "cow-kernel-write: read(2) in the child left the parent's pages alone\n"
         pass
 
@@ -32,7 +38,7 @@ child:  sys     read, [ends], "offset buffer", 32
         pass
 
         .section .rodata
-text:   .ascii  "0123456789ABCDEFGHIJKLMNOPQRSTUV"
+text:   .ascii  "_0123456789ABCDEFGHIJKLMNOPQRSTUV."
 
         .bss
 ends:   .skip   8

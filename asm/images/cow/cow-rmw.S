@@ -5,7 +5,8 @@
 # addition, not the exchange, not the push.  The last one is a compare-and-exchange that fails its comparison: the CPU
 # writes the old value back even so, and it costs a copy like any other.
 #
-# Faults in the child: user write protection -> cow-copy, once for each page in turn.
+# Faults in the child: user write protection -> cow-copy, once for each page in turn; fresh: user write not-present ->
+# demand-zero, and none for the load before it.
 
         .include "linux.inc"
 
@@ -52,9 +53,13 @@ child:  mov     eax, 2                      # 40 + 2, and the old value comes ba
         je      3f
         expect  eax, 40, 108
         expect_at pages+4*PAGE, 40, 109
+
+        lock dec dword ptr [fresh]          # no page at all: asked for with the intent to write, at once
+        expect_at fresh, -1, 111
         pass
 3:      sys     exit, 110
 
         .bss
         .balign PAGE
 pages:  .skip   5*PAGE
+fresh:  .skip   PAGE

@@ -2,7 +2,7 @@
 #
 # Parent and child fill the same registers with different numbers, choose different rounding, and hand a byte to and fro
 # through two pipes, 20 times.  After each exchange, so after many switches (and after the kernel's own copying), each
-# looks whether its numbers are still there.  The numbers are never stored in between.
+# looks whether its numbers are still there.  The numbers are never stored in between.  A child begins with its parent's.
 
         .include "linux.inc"
 
@@ -12,6 +12,10 @@
 _start:
         sys     pipe, "offset to_child"
         sys     pipe, "offset to_parent"
+        fninit
+        fldpi
+        fldcw   [round_up]
+        movups  xmm6, [parents]
         fork_to child
 
         fninit
@@ -31,13 +35,29 @@ _start:
         expect  eax, 0, 2
         dec     esi
         jnz     1b
-        expect_exit 0, 3
+        expect_exit 0, 3                    # the kernel has stored a status of its own making
+        mov     edi, offset parents
+        mov     ebp, 0x0B7F
+        call    check
+        expect  eax, 0, 5
         fstp    qword ptr [double]          # and at last the number itself
         expect_at double+4, 0x400921FB, 4
         say     "fpu-switch: pi here, log2(10) there, 20 times\n"
         pass
 
-child:  fninit
+child:  movups  xmm1, [parents]             # it begins with the parent's
+        pcmpeqd xmm1, xmm6
+        pmovmskb eax, xmm1
+        expect  eax, 0xFFFF, 103
+        sub     esp, 4
+        fnstcw  [esp]
+        pop     eax
+        movzx   eax, ax
+        expect  eax, 0x0B7F, 104
+        fstp    qword ptr [double]
+        expect_at double+4, 0x400921FB, 105
+
+        fninit
         fldl2t                              # ST0 = log2(10), ST1 = 0
         fldz
         fxch

@@ -1,6 +1,6 @@
 # Where the file ends inside a page: the rest of that page belongs to .bss and has to be zero.
 #
-#   .data in the file    [ "the last bytes of the file's share" | symbol table, strings, ... ]
+#   .data in the file    [ "the last bytes of the file's share" | EE EE EE EE EE EE ... ][ symbol table, strings, ... ]
 #   in memory            [ "the last bytes of the file's share" | 0 0 0 0 0 0 ... ][ 0 0 ... ]
 #
 # The page is mapped from the file as a whole, so what follows .data in the file shows in memory too, until exec clears
@@ -30,6 +30,9 @@ dirty:  sys     exit, 3
         .data
 bytes:  .ascii  "the last bytes of the file's share"
 bytes_end:
+
+        .section .behind, "", @progbits     # in the file only, right behind .data
+        .fill   PAGE, 1, 0xEE
 
         .bss
 tail:   .skip   2*PAGE

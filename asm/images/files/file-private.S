@@ -31,6 +31,7 @@ _start:
         expect_at A, 0x11111111, 4
         expect_at A+4, 0x00010101, 5        # the rest of the page came along
         mov     dword ptr [A+PAGE], 0x22222222
+        expect_at A+PAGE+4, 0x6972702D, 12  # "-pri": what the file has behind the "file" that was overwritten
         expect_at B, ELF, 6
         cmp     dword ptr [B+PAGE], 0x22222222
         je      leaked

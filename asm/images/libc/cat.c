@@ -1,8 +1,10 @@
 /* cat: files, or standard input for "-" and when none is named, to standard output; -n numbers the lines.
  *
  * The buffer is on the stack, 16 pages of it.  Nothing is there when the function is entered: a push at the far end
- * makes the stack grow at one stroke, and read(2) fills the pages in between, where the kernel's copy is the first to
- * come. */
+ * makes the stack grow at one stroke, and read(2) fills pages in the middle, where the kernel's copy is the first to
+ * come.
+ *
+ * Faults: the far end: user write not-present -> stack-growth; the middle: kernel write not-present -> demand-zero. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,11 +48,11 @@ static int put_numbered(const char *data, size_t size)
 
 static int cat(int fd)
 {
-    char buffer[65536];
+    char buffer[65536], *middle = buffer + sizeof buffer / 2;
     ssize_t size;
 
-    while ((size = read(fd, buffer, sizeof buffer)) > 0)
-        if (numbered ? put_numbered(buffer, (size_t)size) : put(buffer, (size_t)size))
+    while ((size = read(fd, middle, sizeof buffer / 2)) > 0)
+        if (numbered ? put_numbered(middle, (size_t)size) : put(middle, (size_t)size))
             return -1;
     return (int)size;
 }

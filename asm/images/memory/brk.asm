@@ -38,6 +38,24 @@ _start:
         repe    scasd
         jne     dirty
 
+        lea     edi, [ebp+PAGE]             ; once more, with nothing between that would drop translations
+        mov     ecx, 2*PAGE/4
+        mov     eax, 0xABCDABCD
+        rep     stosd
+        lea     ebx, [ebp+PAGE]
+        call    set_break
+        lea     ebx, [ebp+3*PAGE]
+        call    set_break
+        lea     edi, [ebp+PAGE]
+        mov     ecx, 2*PAGE/4
+        xor     eax, eax
+        repe    scasd
+        jne     dirty
+
+        lea     ebx, [ebp+3*PAGE-5]         ; to the byte
+        call    set_break
+        lea     ebx, [ebp+3*PAGE]
+        call    set_break
         sys     brk, 0x1000                 ; below the heap: refused, the break stays
         lea     ebx, [ebp+3*PAGE]
         expect  eax, ebx, 5

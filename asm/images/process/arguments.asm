@@ -16,7 +16,9 @@ AT_PHENT  equ   4
 AT_PHNUM  equ   5
 AT_PAGESZ equ   6
 AT_ENTRY  equ   9
+AT_PLATFORM equ 15
 AT_RANDOM equ   25
+AT_EXECFN equ   31
 TYPES     equ   32
 
         global  _start
@@ -27,6 +29,8 @@ _start:
         mov     ebp, esp
         expect  dword [ebp], 3, 1
         expect  dword [ebp+16], 0, 2        ; argv[3]
+        mov     eax, [ebp+4]
+        mov     [program], eax
         mov     esi, [ebp+8]
         mov     edi, first
         mov     ecx, first_size
@@ -79,6 +83,16 @@ auxiliary:                                  ; types below 32 go to a table
         loop    .mix
         test    edx, edx
         jz      crooked
+        mov     esi, [values+4*AT_EXECFN]   ; how it was called: the same path
+        mov     edi, [program]
+.path:  lodsb
+        cmp     al, [edi]
+        jne     crooked
+        inc     edi
+        test    al, al
+        jnz     .path
+        mov     esi, [values+4*AT_PLATFORM]
+        expect  dword [esi], 'i686', 10
         say     `arguments: argc, argv, envp and auxv are in order\n`
         pass
 
@@ -94,3 +108,4 @@ second_size equ $ - second
         section .bss
         alignb  4
 values: resd    TYPES
+program: resd   1

@@ -7,7 +7,9 @@
         .set    FRAMES,         0x300000
         .set    WINDOW,         0x40000000
         .set    USER_STACK,     0x1A0000
-        .set    STACK_ENTRY,    LOW_TABLE + ((RING0_STACK - 0x1000) >> 12)*4
+        .set    STACK_TABLE,    0x203000
+        .set    INNER_STACK,    0x40401000      # esp0 here: a page, a table and a directory entry of its own
+        .set    STACK_PLACE,    DIRECTORY + ((INNER_STACK - 0x1000) >> 22)*4
 
         .macro  bits_are entry, bits, status
         mov     eax, [\entry]
@@ -18,7 +20,7 @@
 
 main:
         mov     edi, DIRECTORY
-        mov     ecx, 3
+        mov     ecx, 4
         call    clear
         mov     dword ptr [DIRECTORY], LOW_TABLE | P | RW | US
         mov     dword ptr [DIRECTORY + (WINDOW >> 22)*4], TABLE | P | RW
@@ -28,6 +30,9 @@ main:
         or      eax, P | RW | US
         mov     [LOW_TABLE + ecx*4 - 4], eax
         loop    1b
+        mov     dword ptr [STACK_PLACE], STACK_TABLE | P | RW
+        mov     dword ptr [STACK_TABLE], FRAMES + 0x4000 | P | RW
+        mov     dword ptr [tss + 4], INNER_STACK
         mov     dword ptr [TABLE], FRAMES | P | RW
         mov     dword ptr [TABLE + 4], FRAMES + 0x1000 | P | RW
         mov     dword ptr [TABLE + 8], FRAMES + 0x2000 | P
@@ -66,9 +71,17 @@ main:
         fail_if z, 9
         say     "the directory entry: A; an entry never used: nothing"
 
-# An interrupt from ring 3 pushes onto a stack that nothing has touched.
+# An interrupt from ring 3 pushes onto a stack that nothing has touched, and reads tables in a page that looks clean.
         gate    0x30, on_int, USER_GATE
-        bits_are STACK_ENTRY, 0, 10
+        bits_are STACK_TABLE, 0, 10
+        bits_are STACK_PLACE, 0, 12
+        or      byte ptr [gdt + USER_CS - 3 + 5], 1     # lest IRET mark them
+        or      byte ptr [gdt + USER_DS - 3 + 5], 1
+        mov     esi, offset idt                 # in one page with the GDT and the TSS
+        shr     esi, 12
+        lea     esi, [LOW_TABLE + esi*4]
+        and     dword ptr [esi], ~(A | D)
+        invlpg  [idt]
         push    USER_DS
         push    USER_STACK
         push    2
@@ -80,7 +93,9 @@ in_user:
 1:      jmp     1b
 
 on_int:
-        mov     ebx, [STACK_ENTRY]
+        mov     ebx, ss:[STACK_TABLE]
+        mov     ecx, ss:[STACK_PLACE]
+        mov     edi, ss:[esi]
         mov     eax, KERNEL_DS
         mov     ds, eax
         mov     es, eax
@@ -88,7 +103,13 @@ on_int:
         and     ebx, A | D
         cmp     ebx, A | D
         fail_if ne, 11
-        say     "the processor's pushes: A and D"
+        test    ecx, A
+        fail_if z, 13
+        say     "the processor's pushes: A and D, and A in the directory"
+        and     edi, A | D
+        cmp     edi, A
+        fail_if ne, 14
+        say     "its reads of IDT, GDT and TSS: A"
         xor     eax, eax
         jmp     exit
 

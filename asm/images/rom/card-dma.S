@@ -83,6 +83,22 @@ main:
         mov     dword ptr [CARD_COMMAND], 1
         cmp     dword ptr [CARD_STATUS], 3
         fail_if ne, 12
+        mov     dword ptr [CARD_STATUS], 3
+        mov     dword ptr [CARD_ADDRESS], 0x0030F000    # up to the boundary
+        mov     dword ptr [CARD_COMMAND], 1
+        cmp     dword ptr [CARD_STATUS], 1
+        fail_if ne, 13
+        cmp     dword ptr [0x0030FFFC], 0x90C302B0
+        fail_if ne, 14
+        mov     dword ptr [CARD_STATUS], 3
+        mov     dword ptr [CARD_ADDRESS], 0x01000000    # the first byte beyond, alone
+        mov     dword ptr [CARD_LENGTH], 1
+        mov     dword ptr [CARD_COMMAND], 1
+        cmp     dword ptr [CARD_STATUS], 3
+        fail_if ne, 15
+        mov     dword ptr [CARD_STATUS], 1              # a one clears its own bit
+        cmp     dword ptr [CARD_STATUS], 2
+        fail_if ne, 16
         say     "DMA stays below 16 MB and inside 64 KB"
         xor     eax, eax
         ret

@@ -47,12 +47,32 @@ second: say     "#UD, gate not present: #NP with IDT and EXT"
         mov     al, 2
         jmp     exit
 
+# The same absent gate by INT: nothing but #NP, and EXT is clear, for the program asked for it.
+third:  say     "#DE, gate not present: #DF"
+        mov     dword ptr [back], offset fourth
+        mov     dword ptr [expected], 0*8 + 2
+        int     0
+        mov     al, 8
+        jmp     exit
+
+# A page fault counts as contributory does: with #NP it makes a double fault.
+fourth: say     "INT 0, gate not present: #NP, EXT clear"
+        gate    14, unexpected, 0x0E00
+        mov     dword ptr [back], offset fifth
+        mov     eax, [BAD_STACK - 0x1000]
+        mov     al, 9
+        jmp     exit
+
 # A page fault from ring 3 into a handler of ring 1 whose stack is not mapped: the push faults, a double fault,
 # which ring 0 takes on its own stack.
-third:  say     "#DE, gate not present: #DF"
+fifth:  say     "#PF, gate not present: #DF"
+        mov     eax, cr2
+        cmp     eax, BAD_STACK - 0x1000
+        fail_if ne, 10
+        gate    14, unexpected
         mov     word ptr [idt + 14*8 + 2], RING1_CS
         mov     dword ptr [tss + 12], BAD_STACK
-        mov     dword ptr [back], offset fourth
+        mov     dword ptr [back], offset sixth
         push    USER_DS
         push    USER_STACK
         push    2
@@ -64,7 +84,7 @@ in_user:
         mov     al, 3
         jmp     exit
 
-fourth: mov     eax, KERNEL_DS
+sixth:  mov     eax, KERNEL_DS
         mov     ds, eax
         mov     es, eax
         mov     eax, cr2

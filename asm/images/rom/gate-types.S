@@ -3,6 +3,9 @@
         .include "rom.inc"
         .set    LOW_STUB,       0x7000
         .set    CONFORMING_CS,  0x40
+        .set    ABSENT_CS,      0x48
+        .set    USER_STACK,     0x1A0000
+        .set    NT,             0x4000
 
         .macro  flags_now register
         pushfd
@@ -12,6 +15,7 @@
 main:
         mov     dword ptr [gdt_spare], 0x0000FFFF
         mov     dword ptr [gdt_spare + 4], 0x00CF9E00
+        no_ticks
         sti
 
         gate    0x40, on_interrupt, INTERRUPT_GATE
@@ -26,6 +30,21 @@ main:
         test    dword ptr [seen_flags], 0x200
         fail_if z, 3
         say     "an interrupt gate clears IF, a trap gate does not, IRET brings it back"
+
+# NT would turn the handler's IRET into a task switch.
+        pushfd
+        or      dword ptr [esp], NT
+        popfd
+        int     0x40
+        flags_now ecx
+        pushfd
+        and     dword ptr [esp], ~NT
+        popfd
+        test    dword ptr [seen_flags], NT
+        fail_if nz, 17
+        test    ecx, NT
+        fail_if z, 18
+        say     "NT is clear in the handler, and set again behind it"
 
 # TF set when INT is met is clear in the handler, and set in what was pushed.
         gate    1, on_debug
@@ -62,7 +81,30 @@ after_small:
         int     0x44
         cmp     word ptr [seen_cs], CONFORMING_CS
         fail_if ne, 6
-        say     "a conforming handler"
+
+# From ring 3: no change of ring, so no change of stack.
+        gate    0x4A, on_back, USER_GATE
+        gate    0x4B, on_conforming, 0xEF00
+        mov     word ptr [idt + 0x4B*8 + 2], CONFORMING_CS
+        mov     [kernel_esp], esp
+        push    USER_DS
+        push    USER_STACK
+        push    2
+        push    USER_CS
+        push    offset in_user
+        iretd
+in_user:
+        mov     eax, USER_DS
+        mov     ds, eax
+        mov     es, eax
+        int     0x4B
+        int     0x4A
+after_user:
+        cmp     word ptr [seen_cs], CONFORMING_CS | 3
+        fail_if ne, 19
+        cmp     dword ptr [seen_esp], USER_STACK - 3*4
+        fail_if ne, 20
+        say     "a conforming handler: in the ring that it interrupts, on the same stack"
 
         gate    11, on_coded
         gate    13, on_coded
@@ -93,6 +135,25 @@ after_small:
         cmp     dword ptr [code], 0x1000
         fail_if ne, 12
         say     "no gate, no selector, no code, no descriptor: #GP, each with its error code"
+        mov     dword ptr [gdt_spare + 8], 0x0000FFFF
+        mov     dword ptr [gdt_spare + 12], 0x00CF1A00  # code, not present
+        gate    0x4C, unexpected
+        mov     word ptr [idt + 0x4C*8 + 2], ABSENT_CS | 3
+        int     0x4C
+        cmp     dword ptr [code], ABSENT_CS
+        fail_if ne, 21
+        say     "a handler's segment that is absent: #NP with the selector less its RPL"
+        gate    0x4D, unexpected
+        mov     word ptr [idt + 0x4D*8 + 2], USER_CS
+        int     0x4D
+        cmp     dword ptr [code], USER_CS & ~3
+        fail_if ne, 22
+        mov     byte ptr [gdt_spare + 5], 0xFE          # conforming, DPL 3: only for ring 3
+        mov     word ptr [idt + 0x4D*8 + 2], CONFORMING_CS
+        int     0x4D
+        cmp     dword ptr [code], CONFORMING_CS
+        fail_if ne, 23
+        say     "a handler in an outer ring, conforming or not: #GP"
         xor     eax, eax
         ret
 
@@ -104,6 +165,18 @@ on_trap:
         mov     [seen_cs], cs
         pop     eax
         iretd
+
+on_conforming:
+        mov     [seen_cs], cs
+        mov     [seen_esp], esp
+        iretd
+
+on_back:
+        mov     eax, KERNEL_DS
+        mov     ds, eax
+        mov     es, eax
+        mov     esp, [kernel_esp]
+        jmp     after_user
 
 on_debug:
         inc     dword ptr [trap_count]
@@ -143,6 +216,8 @@ on_coded:
         .data
 seen_flags: .long 0
 seen_cs: .long  0
+seen_esp: .long 0
+kernel_esp: .long 0
 trap_count: .long 0
 code:   .long   0
 code_cs: .long  0

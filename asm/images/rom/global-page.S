@@ -35,6 +35,7 @@ main:
         fail_if ne, 2
         mov     dword ptr [TABLE + 4], FRAME_B | P | RW
         mov     eax, cr3
+        or      eax, 0x18                       # PWT and PCD: no part of the address
         mov     cr3, eax
         cmp     dword ptr [WINDOW + 0x1000], 0xBBBBBBBB
         fail_if ne, 3
@@ -43,6 +44,11 @@ main:
         cmp     dword ptr [WINDOW], 0xAAAAAAAA
         fail_if ne, 4
         mov     dword ptr [TABLE], FRAME_B | P | RW | G
+        gate    0x30, on_int
+        int     0x30
+        cmp     dword ptr [WINDOW], 0xAAAAAAAA
+        fail_if ne, 7
+        say     "the processor's own accesses, for an INT, drop nothing"
         invlpg  [WINDOW]
         cmp     dword ptr [WINDOW], 0xBBBBBBBB
         fail_if ne, 5
@@ -59,3 +65,5 @@ main:
         say     "clearing CR4.PGE drops all of them"
         xor     eax, eax
         ret
+
+on_int: iretd

@@ -3,12 +3,14 @@
 # The interrupts are this CPU's own, sent to itself through the local APIC.
 
         .include "rom.inc"
+        .set    APIC_TPR,       0xFEE00080
         .set    APIC_EOI,       0xFEE000B0
         .set    APIC_SVR,       0xFEE000F0
         .set    APIC_ICR,       0xFEE00300
         .set    SELF,           0x44000
 
 main:
+        no_ticks
         or      dword ptr [APIC_SVR], 0x100
         gate    0x41, on_low
         gate    0x61, on_high
@@ -73,6 +75,39 @@ halted: cli
         cmp     dword ptr [order], 0x6162
         fail_if ne, 8
         say     "while one is in service, another of its class waits for EOI"
+
+        gate    0x42, on_outer
+        gate    0x63, on_inner
+        gate    0x51, on_between
+        mov     dword ptr [order], 0
+        mov     dword ptr [APIC_ICR], SELF | 0x42
+        mov     ecx, 1000
+7:      loop    7b
+        sti
+        nop
+        nop
+        cli
+        cmp     dword ptr [order], 0x42635101
+        fail_if ne, 9
+        say     "EOI ends the highest in service: what is between the two comes at once"
+
+        mov     dword ptr [count], 0
+        mov     dword ptr [APIC_TPR], 0x40      # 41 is of this class
+        mov     dword ptr [APIC_ICR], SELF | 0x41
+        mov     ecx, 1000
+8:      loop    8b
+        sti
+        mov     ecx, 1000
+9:      loop    9b
+        cmp     dword ptr [count], 0
+        fail_if ne, 10
+        mov     dword ptr [APIC_TPR], 0x3F
+        mov     ecx, 1000
+10:     loop    10b
+        cli
+        cmp     dword ptr [count], 1
+        fail_if ne, 11
+        say     "the task priority holds its class back, and lets it come when it falls"
         xor     eax, eax
         ret
 
@@ -107,6 +142,33 @@ on_high:
 
 on_same:
         note    0x62
+        mov     dword ptr [APIC_EOI], 0
+        iretd
+
+# 42 is interrupted by 63, which ends; then 51 is above what is in service, and comes before this one's end, 01.
+on_outer:
+        push    ecx
+        note    0x42
+        mov     dword ptr [APIC_ICR], SELF | 0x63
+        sti
+        mov     ecx, 1000
+5:      loop    5b
+        mov     dword ptr [APIC_ICR], SELF | 0x51
+        mov     ecx, 1000
+6:      loop    6b
+        cli
+        note    0x01
+        mov     dword ptr [APIC_EOI], 0
+        pop     ecx
+        iretd
+
+on_inner:
+        note    0x63
+        mov     dword ptr [APIC_EOI], 0
+        iretd
+
+on_between:
+        note    0x51
         mov     dword ptr [APIC_EOI], 0
         iretd
 

@@ -3,9 +3,11 @@
         .include "rom.inc"
         .set    USER_STACK,     0x1A0000
         .set    IOPL3,          0x3000
+        .set    BYTES_END,      0x2F7           # its bit is the last of a byte of the bitmap
 
 main:
         and     byte ptr [io_map + (SERIAL >> 3)], ~1   # the serial port's first register, no other
+        and     byte ptr [io_map + (BYTES_END >> 3)], 0x7F
         gate    13, on_protection
         gate    0x30, on_done, USER_GATE
         push    USER_DS
@@ -37,10 +39,22 @@ second: out     dx, ax
         mov     eax, 2
         jne     user_exit
         say     "two bytes, one of them closed: #GP"
+        mov     dx, BYTES_END
+        in      al, dx
+        cmp     dword ptr [denials], 2
+        mov     eax, 5
+        jne     user_exit
+        mov     dword ptr [denied_at], offset across
+across: in      ax, dx
+        nop
+        cmp     dword ptr [denials], 3
+        mov     eax, 6
+        jne     user_exit
+        say     "two bytes, the closed one in the bitmap's next byte: #GP"
         mov     dword ptr [denied_at], offset third
         mov     dx, 0xFFFF
 third:  in      al, dx
-        cmp     dword ptr [denials], 3
+        cmp     dword ptr [denials], 4
         mov     eax, 3
         jne     user_exit
         say     "behind the bitmap's end: #GP"
@@ -61,8 +75,10 @@ on_protection:
         inc     dword ptr [denials]
         inc     dword ptr [esp + 12]
         cmp     ecx, offset second
+        je      3f
+        cmp     ecx, offset across
         jne     1f
-        inc     dword ptr [esp + 12]
+3:      inc     dword ptr [esp + 12]
 1:      pop     ecx
         pop     eax
         add     esp, 4

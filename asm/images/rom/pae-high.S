@@ -84,6 +84,30 @@ main:
         cmp     dword ptr [WINDOW], 0x00C3172A
         fail_if ne, 8
         say     "NX: a fetch faults, a read does not"
+
+# The IDT and the stack up there, and the table that maps them: what the processor walks, reads and pushes by itself.
+        mov     dword ptr [TABLE + 24], LOW_FRAME + 0x2000 | P | RW
+        mov     dword ptr [TABLE + 28], HIGH_1
+        mov     dword ptr [WINDOW + 0x3000], LOW_FRAME + 0x1000 | P | RW
+        mov     dword ptr [WINDOW + 0x3004], HIGH_1
+        mov     dword ptr [DIRECTORY_1 + 8], LOW_FRAME + 0x2000 | P | RW
+        mov     dword ptr [DIRECTORY_1 + 12], HIGH_1
+        gate    0x30, on_int
+        mov     esi, offset idt
+        mov     edi, WINDOW + 0x1000
+        mov     ecx, 256*8/4
+        rep movsd
+        lidt    [high_idt]
+        mov     ebp, esp
+        mov     esp, WINDOW + 0x201000
+        int     0x30
+        mov     esp, ebp
+        lidt    [idt_pointer]
+        cmp     dword ptr [WINDOW + 0x2000 - 8], KERNEL_CS
+        fail_if ne, 9
+        cmp     dword ptr [LOW_FRAME + 0x2000 - 8], 0
+        fail_if ne, 10
+        say     "IDT, stack and the table that maps them above 4 GB"
         xor     eax, eax
         ret
 
@@ -96,7 +120,12 @@ on_fault:
         mov     [esp], eax
         iretd
 
+on_int: iretd
+
         .data
+        .word   0
+high_idt: .word 256*8 - 1
+        .long   WINDOW + 0x200000
 fault_code: .long 0
 fault_address: .long 0
 seven:  .byte   7

@@ -7,6 +7,7 @@
         .set    SECRET,         0x300000
 
 main:
+        no_ticks
         mov     edi, DIRECTORY
         mov     ecx, 2
         call    clear

@@ -8,6 +8,8 @@ main:
         wait_until rounds, 100, ae, 1
         cmp     dword ptr [seen], 1
         fail_if ne, 2
+        cmp     dword ptr [starts], 1           # the second start-up interrupt found it running
+        fail_if ne, 6
         say     "CPU 1 runs the old instruction"
         mov     byte ptr [patched + 1], 2
         wait_until seen, 2, e, 3

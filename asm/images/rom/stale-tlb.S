@@ -1,7 +1,7 @@
 # A translation outlives its page-table entry until INVLPG.
 #
 # One page is mapped to frame A, read, then its entry is changed to frame B.  The manual allows the CPU to go on with A
-# (SDM 3A, 4.10.2.3); this image wants to see that it does, and that INVLPG ends it.
+# (SDM 3A, 4.10.2.3); this image wants to see that it does, through an interrupt and an OUT, and that INVLPG ends it.
 
         .include "rom.inc"
         .set    DIRECTORY,      0x200000
@@ -33,6 +33,14 @@ main:
         mov     dword ptr [TABLE], FRAME_B | P | RW
         cmp     dword ptr [WINDOW], 0xAAAAAAAA
         fail_if ne, 2
+        gate    0x30, on_int
+        int     0x30
+        cmp     dword ptr [WINDOW], 0xAAAAAAAA
+        fail_if ne, 5
+        mov     dx, SERIAL + 7                  # the port's scratch register
+        out     dx, al
+        cmp     dword ptr [WINDOW], 0xAAAAAAAA
+        fail_if ne, 6
         say     "the entry names frame B, the CPU still reads frame A"
         invlpg  [WINDOW]
         cmp     dword ptr [WINDOW], 0xBBBBBBBB
@@ -47,3 +55,5 @@ main:
         say     "after a load of CR3 it reads frame A again"
         xor     eax, eax
         ret
+
+on_int: iretd

@@ -8,7 +8,8 @@
 # not.  Half of the stores may be done when the fault comes: done again, they must store the same.
 #
 # Faults: table: user read not-present -> file-read; the stack: user write not-present -> stack-growth; target: user
-# fetch not-present -> file-read (user read on two-level paging, where error codes know no fetch).
+# fetch not-present -> file-read (user read on two-level paging, where error codes know no fetch); between the old stack
+# and the new end: user write not-present -> demand-zero, for the area has grown to where the push was.
 
         .include "linux.inc"
 
@@ -22,6 +23,7 @@ _start:
 back:   expect  eax, 0x600D, 1
         expect  esp, esi, 2
         expect_at esp-4, "offset back", 3   # what the call pushed
+        mov     [esp+PAGE], ebp             # a page that the growth passed over
 
         lea     esp, [esp-4*PAGE+16]        # 16 bytes above a page's start
         mov     [esp], esp                  # that page exists now, the one below does not

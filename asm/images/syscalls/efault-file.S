@@ -3,11 +3,12 @@
 #   read  16 to edge-8      8, and the file's position moves by 8
 #   read  16 to edge        EFAULT, and it stays
 #   write 16 at edge-8      8, and the file is 8 bytes long
+#   write 16 at edge        EFAULT, and it stays so
 #
 # The residue comes from the copy routine itself: the exception table's way out leaves the count of the bytes that are
 # missing in a register, exact to the byte although the routine copies in larger pieces.
 #
-# Faults at 0x20001000 (edge): kernel write not-present, twice, then kernel read not-present -> fixup.
+# Faults at 0x20001000 (edge): kernel write not-present, twice, then kernel read not-present, twice -> fixup.
 
         .include "linux.inc"
 
@@ -42,6 +43,10 @@ _start:
         expect  eax, 0, 8
         sys     write, edi, EDGE-8, 16
         expect  eax, 8, 9
+        sys     write, edi, EDGE, 16
+        expect  eax, -EFAULT, 11
+        sys     lseek, edi, 0, SEEK_CUR
+        expect  eax, 8, 12
         sys     lseek, edi, 0, SEEK_END
         expect  eax, 8, 10
         say     "efault-file: 8 of 16, three times counted\n"

@@ -16,6 +16,7 @@
         .set    ENAMETOOLONG, 36
         .set    ENOSYS, 38
         .set    KERNEL, 0xC0100000
+        .set    KERNEL_EDGE, 0xC0000000
         .set    MAP_SHARED, 1
         .set    O_WRONLY, 1
         .set    ANON, MAP_PRIVATE|MAP_ANONYMOUS
@@ -63,6 +64,12 @@ through_a_file:
 empty:  .asciz  ""
 long_name:
         .fill   300, 1, 'a'
+        .byte   0
+longest_name:                               # 255 bytes
+        .fill   255, 1, 'a'
+        .byte   0
+too_long_name:
+        .fill   256, 1, 'a'
         .byte   0
 
         .balign 4
@@ -116,6 +123,11 @@ rows:   row     -ENOSYS,  999
         row     -EFAULT,  SYS_nanosleep, 0, 0
         row     -EINVAL,  SYS_set_thread_area, bad_descriptor
         row     -EFAULT,  SYS_set_thread_area, 0                    # row 50
+        row     -EFAULT,  SYS_read, 3, KERNEL_EDGE-8, 16            # begins below the kernel and ends in it
+        row     -ENOENT,  SYS_open, longest_name, O_RDONLY
+        row     -ENAMETOOLONG, SYS_open, too_long_name, O_RDONLY
+        row     0x20000000, SYS_mmap2, 0x20000000, PAGE, PROT_READ, MAP_SHARED|MAP_FIXED, 3, 0
+        row     -EACCES,  SYS_mprotect, 0x20000000, PAGE, PROT_READ|PROT_WRITE      # the file is open for reading
 rows_end:
 
 too_much:                                   # a timespec with a second's worth of nanoseconds

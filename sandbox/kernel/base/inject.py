@@ -39,6 +39,7 @@ SWITCHES = {
     "no-exit-free": "the frames of a task that ends are not released",
     "no-sleep": "nanosleep returns at once",
     "no-sigpipe": "a write to a pipe without readers only fails",
+    "no-scm-rights": "descriptors sent over a socket are lost on the way",
     "no-eof-check": "pages of a file mapping behind the file's end are pages of zeros",
     "no-writeback": "stores through a shared file mapping never reach the file",
     "no-truncate-unmap": "a truncated file's pages stay mapped",

@@ -26,7 +26,8 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.base.time import EPOCH
-from sandbox.kernel.fs.hostfs import GIVEN_DEVICE, HOST_DEVICE, HostDirectory, HostTree, InodeNumbers
+from sandbox.kernel.fs.hostfs import HostDirectory, HostTree
+from sandbox.kernel.fs.hostinode import GIVEN_DEVICE, HOST_DEVICE, InodeNumbers
 from sandbox.kernel.fs.overlayfs import Overlay
 from sandbox.kernel.fs.pipe import PIPE_DEVICE
 from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
@@ -42,9 +43,10 @@ DEV_DEVICE = makedev(0, 5)
 """Where devices and standard streams are; the streams have the inode numbers 1 to 3."""
 PROC_DEVICE = makedev(0, 21)
 SHM_DEVICE = makedev(0, 22)
+SOCKET_DEVICE = makedev(0, 8)
 EXT_MAGIC, TMPFS_MAGIC = 0xEF53, 0x01021994
-OTHER_MAGIC = {HOST_DEVICE: 0x794C7630, PIPE_DEVICE: 0x50495045, PROC_DEVICE: 0x9FA0}
-NO_BLOCKS = {PIPE_DEVICE, PROC_DEVICE}
+OTHER_MAGIC = {HOST_DEVICE: 0x794C7630, PIPE_DEVICE: 0x50495045, PROC_DEVICE: 0x9FA0, SOCKET_DEVICE: 0x534F434B}
+NO_BLOCKS = {PIPE_DEVICE, PROC_DEVICE, SOCKET_DEVICE}
 FIRST_DEV_INO = 100
 """Smaller numbers on this device are those of character devices and standard streams."""
 DEV_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1", b"stderr": b"fd/2"}

@@ -17,14 +17,8 @@ from weakref import WeakValueDictionary
 
 from sandbox.kernel.abi.errno import ENOENT, KernelError
 from sandbox.kernel.abi.structs import Stat
-from sandbox.kernel.fs.hostfs import (
-    HOST_DEVICE,
-    HostDirectory,
-    HostFile,
-    HostInode,
-    HostSymlink,
-    InodeNumbers,
-)
+from sandbox.kernel.fs.hostfs import HostDirectory
+from sandbox.kernel.fs.hostinode import HOST_DEVICE, HostFile, HostInode, HostSymlink, InodeNumbers
 from sandbox.kernel.fs.ramfs import RAM_LIMIT, RamDirectory, RamFile, RamFs, RamInode
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Directory, Entry, Symlink
 

@@ -63,8 +63,7 @@ class Slot:
 class Pipe:
     """One pipe.  ``alloc`` gives a frame number (its contents do not matter), ``free`` gives a reference back.
 
-    ``share`` takes one more reference on a frame, so that it can be in two rings.  Of each ``unit`` bytes of a write
-    all go in, or none when the program's memory ends in it.
+    ``share`` takes one more reference on a frame, so that it can be in two rings.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class Pipe:
         free: Callable[[int], None],
         wake: Callable[[WaitQueue], None],
         share: Callable[[int], None],
-        unit: int = PAGE_SIZE,
     ) -> None:
         self.slots: deque[Slot] = deque()
         self.slot_limit = SLOTS
@@ -84,7 +82,6 @@ class Pipe:
         self.unlocked = WaitQueue("the lock of a pipe")
         self._locked = False
         self._alloc, self._free, self._wake, self._share = alloc, free, wake, share
-        self._unit = unit
 
     @property
     def available(self) -> int:
@@ -130,8 +127,6 @@ class Pipe:
                         raise KernelError(EPIPE)
                     before = done
                     done, fault = self._put(size, done, move)
-                    if fault and self._unit > PAGE_SIZE:
-                        done -= self._take_back(min(done % self._unit, done - before))
                     if done > before:
                         self._wake(self.readable)
                 if done < size:
@@ -333,18 +328,6 @@ class Pipe:
             self.slots.append(Slot(frame, 0, length))
             done += length
         return done, False
-
-    def _take_back(self, size: int) -> int:
-        """Forget the bytes that were written last; how many."""
-        left = size
-        while left:
-            slot = self.slots[-1]
-            length = min(slot.length, left)
-            slot.length -= length
-            left -= length
-            if not slot.length:
-                self._free(self.slots.pop().frame)
-        return size
 
     @contextmanager
     def _lock(self, sleep: Sleep) -> Iterator[None]:

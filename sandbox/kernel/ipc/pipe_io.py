@@ -11,7 +11,6 @@ from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.fs.fifo import Fifo
 from sandbox.kernel.fs.pipe import Move, Pipe, PipeInode, Put, make_pipe
-from sandbox.kernel.ipc.socketpair import SOCKET_UNIT, SocketEnd
 from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.uaccess import UserAccess
@@ -21,7 +20,6 @@ from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.operations import FileOperations, Pieces, Ready, normal
-from sandbox.x86.paging import PAGE_SIZE
 
 FIRST_PIPE_INO = 1000
 
@@ -51,20 +49,14 @@ class Pipes(FileOperations):
         pipe = self._pipe()
         return make_pipe(FIRST_PIPE_INO + self._made, pipe, self, flags)
 
-    def _pipe(self, unit: int = PAGE_SIZE) -> Pipe:
+    def _pipe(self) -> Pipe:
         self._made += 1
         pages = self._page_alloc
-        return Pipe(lambda: pages.alloc_page(highmem=True), pages.put_page, self._sched.wake_up, self._get_page, unit)
+        return Pipe(lambda: pages.alloc_page(highmem=True), pages.put_page, self._sched.wake_up, self._get_page)
 
     def new_fifo(self, node: Inode) -> Fifo:
         """The pipe behind a FIFO that is opened for the first time."""
         return Fifo(node, self._pipe(), self, self._sched.wake_up)
-
-    def new_socket_pair(self) -> tuple[SocketEnd, SocketEnd]:
-        """The two ends of socketpair(2)."""
-        first, second = self._pipe(SOCKET_UNIT), self._pipe(SOCKET_UNIT)
-        ino = FIRST_PIPE_INO + self._made
-        return SocketEnd(ino - 1, first, second, self), SocketEnd(ino, second, first, self)
 
     # -- what open files do --------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ def system_files(kernel: Kernel) -> dict[bytes, Inode]:
     for ino, (name, make) in enumerate(texts.items(), FIRST_INO):
         files[name] = text = Text(f_op, ino, make)
         text.unmappable = EIO
+    files[b"net"] = Link(FIRST_INO + 31, lambda: b"self/net")
     files[b"mounts"] = Link(FIRST_INO + 30, lambda: b"self/mounts")
     files[b"sys"] = _sys(f_op, FIRST_INO + 40)
     return files

@@ -13,6 +13,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_SIGPENDING, RLIMIT_STACK
 from sandbox.kernel.mm.vma import VM_GROWSDOWN, VM_SHARED, Vma
+from sandbox.kernel.procfs.net import net_folder
 from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile
 from sandbox.kernel.procfs.system import mounts
 from sandbox.kernel.task.cred import Ids
@@ -57,7 +58,7 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
         b"cwd": lambda: task.cwd,
         b"root": lambda: kernel.files.root_of(task),
     }
-    numbers = {name: first + 1 + at for at, name in enumerate((*texts, *links, b"exe", b"fd", b"task"))}
+    numbers = {name: first + 1 + at for at, name in enumerate((*texts, *links, b"exe", b"fd", b"task", b"net"))}
 
     def find(name: bytes) -> Inode | None:
         ino = numbers.get(name, 0)
@@ -69,6 +70,8 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
             return _exe(kernel, task, ino)
         if name == b"fd":
             return _descriptors(kernel, task, ino)
+        if name == b"net":
+            return net_folder(kernel, ino)
         if name == b"task":
             own = b"%d" % task.pid
             return Folder(ino, lambda: [own], lambda each: task_folder(kernel, task) if each == own else None)

@@ -32,6 +32,7 @@ from sandbox.kernel.syscalls.paths import refuse_other, signed
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.inode import Inode, as_directory
+from sandbox.kernel.vfs.rename import rename
 
 UTIME_NOW, UTIME_OMIT = 0x3FFFFFFF, 0x3FFFFFFE
 
@@ -120,7 +121,7 @@ def sys_renameat2(kernel: Kernel, task: Task, old_fd: int, old: int, new_fd: int
         raise KernelError(EINVAL)
     root, at, name = kernel.paths.user_path(task, old_fd, old)
     _root, new_at, new_name = kernel.paths.user_path(task, new_fd, new)
-    namei.rename(root, at, name, new_at, new_name, flags)
+    rename(root, at, name, new_at, new_name, flags)
     return 0
 
 

@@ -109,7 +109,7 @@ def _seekable(file: File, check: Callable[[int], File], fd: int) -> File:
 # -- several pieces --------------------------------------------------------------------------------------------------
 
 
-def _vector(kernel: Kernel, task: Task, vector: int, count: int) -> list[tuple[int, int]]:
+def vector_pieces(kernel: Kernel, task: Task, vector: int, count: int) -> list[tuple[int, int]]:
     """The pieces of an iovec but for empty ones, cut off where their sum reaches the bound.
 
     Raises KernelError(EINVAL, EFAULT).
@@ -132,14 +132,14 @@ def _vector(kernel: Kernel, task: Task, vector: int, count: int) -> list[tuple[i
 
 
 def _readv(kernel: Kernel, task: Task, file: File, vector: int, count: int, position: int | None = None) -> int:
-    pieces = _vector(kernel, task, vector, count)
+    pieces = vector_pieces(kernel, task, vector, count)
     if len(pieces) < 2:
         return _read(kernel, task, file, *pieces[0], position) if pieces else 0
     return operations(kernel, file).readv(file, task, pieces, position)
 
 
 def _writev(kernel: Kernel, task: Task, file: File, vector: int, count: int, position: int | None = None) -> int:
-    pieces = _vector(kernel, task, vector, count)
+    pieces = vector_pieces(kernel, task, vector, count)
     if len(pieces) < 2:
         return _write(kernel, task, file, *pieces[0], position) if pieces else 0
     return operations(kernel, file).writev(file, task, pieces, position)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EBADF, EFAULT, EINVAL, ESPIPE, KernelError
 from sandbox.kernel.abi.flags import O_APPEND, O_NONBLOCK, S_IFREG
+from sandbox.kernel.abi.socket import SOCK_STREAM
 from sandbox.kernel.abi.structs import unpack_iovec
 from sandbox.kernel.fs.pipe import Pipe, PipeInode
+from sandbox.kernel.ipc.af_unix import UnixSocket
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, UIO_MAXIOV, operations
 from sandbox.kernel.syscalls.paths import refuse_other
@@ -80,6 +82,8 @@ def _to_file(kernel: Kernel, task: Task, pipe: Pipe, out: File, pointer: int, co
 
 def _from_file(kernel: Kernel, task: Task, source: File, pointer: int, pipe: Pipe, count: int, nonblock: bool) -> int:
     start = _offset(kernel, task, source, pointer)
+    if isinstance(source.inode, UnixSocket):
+        return _from_socket(kernel, task, source, source.inode, pipe, count, nonblock)
     if start < 0 or start + count > MAXIMUM_POSITION or source.inode.kind != S_IFREG or not source.inode.mappable:
         raise KernelError(EINVAL)
     kernel.pipes.wait_for_room(task, pipe, nonblock)
@@ -93,6 +97,33 @@ def _from_file(kernel: Kernel, task: Task, source: File, pointer: int, pipe: Pip
         kernel.uaccess.put_user(task, pointer, (start + done).to_bytes(8, "little"))
     else:
         source.position = start + done
+    return done
+
+
+def _from_socket(
+    kernel: Kernel, task: Task, source: File, sock: UnixSocket, pipe: Pipe, count: int, nonblock: bool
+) -> int:
+    """What a socket has and the pipe has room for; only the first message is waited for.
+
+    SPLICE_F_NONBLOCK is about streams: for others only O_NONBLOCK counts, as in Linux (copy_splice_read).
+    """
+    kernel.pipes.wait_for_room(task, pipe, nonblock)
+    stream = sock.type == SOCK_STREAM
+    nonblock, done = (nonblock and stream) or bool(source.flags & O_NONBLOCK), 0
+
+    def move(frame: int, offset: int, length: int, _: int) -> int:
+        return length - kernel.pipes.pipe_from_page(task, pipe, True, frame, offset, length)
+
+    while done < count and (pages := pipe.slot_limit - len(pipe.slots)) > 0:
+        try:
+            moved = kernel.sockets.splice(sock, task, move, pages, count - done, nonblock or done > 0)
+        except KernelError:
+            if done:
+                break
+            raise
+        done += moved
+        if not moved or not stream:
+            break
     return done
 
 

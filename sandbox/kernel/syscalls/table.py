@@ -35,6 +35,9 @@ from sandbox.kernel.syscalls import (
     signalfd,
     signals,
     socket,
+    socketcall,
+    sockmsg,
+    sockopt,
     splice,
     stat,
     sysv,
@@ -47,7 +50,7 @@ from sandbox.kernel.task.task import Task
 
 MODULES = (
     capability, cred, dirs, epoll, fcntl, files, futex, io, ioctl, ldt, madvise, memory, misc, poll, process,
-    scheduling, signalfd, signals, socket, splice, stat, sysv, timerfd, timers, transfer,
+    scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice, stat, sysv, timerfd, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 

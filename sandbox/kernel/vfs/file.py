@@ -83,6 +83,8 @@ class File:
             if self.inode.locks is not None:
                 self.inode.locks.released(self)
             self.inode.released(self)
+        else:
+            self.inode.dropped(self)
 
     def seek(self, offset: int, whence: int) -> int:
         """lseek(2): the new position.  Raises KernelError(ESPIPE, EINVAL, ENXIO, EOVERFLOW)."""
@@ -183,6 +185,11 @@ class FdTable:
             raise KernelError(EMFILE)
         self._put(fd, file, close_on_exec)
         return fd
+
+    def check_room(self) -> None:
+        """Raises KernelError(EMFILE) when no descriptor is free."""
+        if len(self._files) >= self.limit and all(fd in self._files for fd in range(self.limit)):
+            raise KernelError(EMFILE)
 
     def dup(self, fd: int, *, lowest: int = 0, close_on_exec: bool = False) -> int:
         """dup(2) and fcntl(F_DUPFD).  Raises KernelError(EBADF, EMFILE, EINVAL)."""

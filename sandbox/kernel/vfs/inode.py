@@ -73,6 +73,8 @@ class Inode:
     """The trees of areas that map it, and in how many areas each does, once there was one; ``mm.vma`` keeps it."""
     fifo: Inode | None = None
     """What the open ends of a FIFO share, once there was one."""
+    socket: Any = None
+    """The socket that is bound to it."""
 
     def operations(self) -> FileOperations | None:
         """What open files of it do, None for what the page cache does with regular files."""
@@ -153,6 +155,9 @@ class Inode:
         """The last descriptor of an open file description is gone."""
         if file.writable and self.kind == S_IFREG:
             self.write_count -= 1
+
+    def dropped(self, file: OpenFile) -> None:
+        """One of several descriptors of an open file description is gone."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name or self.ino}>"

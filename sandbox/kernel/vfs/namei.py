@@ -36,15 +36,13 @@ from sandbox.kernel.abi.flags import (
     O_TMPFILE,
     O_TRUNC,
     PATH_MAX,
-    RENAME_EXCHANGE,
-    RENAME_NOREPLACE,
     S_IFDIR,
     S_IFREG,
     S_IFSOCK,
 )
 from sandbox.kernel.vfs.inode import Directory, Inode, Symlink, as_directory
 
-_DOTS = {b".": EINVAL, b"..": ENOTEMPTY, b"/": EBUSY}
+DOTS = {b".": EINVAL, b"..": ENOTEMPTY, b"/": EBUSY}
 """Last components that name no entry, and how rmdir(2) refuses them."""
 
 
@@ -302,8 +300,8 @@ def mknod(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
 def rmdir(root: Dentry, at: Dentry, path: bytes) -> None:
     """rmdir(2).  Raises KernelError(ENOTDIR, ENOTEMPTY, EBUSY, EINVAL, …)."""
     found, dentry = _existing(root, at, path)
-    if found.name in _DOTS:
-        raise KernelError(_DOTS[found.name])
+    if found.name in DOTS:
+        raise KernelError(DOTS[found.name])
     as_directory(found.parent.inode).rmdir(found.name)
     dentry.deleted = True
 
@@ -318,73 +316,6 @@ def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
     as_directory(found.parent.inode).unlink(found.name)
     dentry.deleted = True
     return dentry.inode
-
-
-def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, flags: int = 0) -> None:
-    """renameat2(2).  Raises KernelError(ENOENT, EEXIST, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …)."""
-    source = walk(root, at, old, follow=False, slash_follows=False, long_last=True)
-    target = walk(root, new_at, new, follow=False, slash_follows=False, long_last=True)
-    exchange = bool(flags & RENAME_EXCHANGE)
-    moved = _check_names(source, target, flags)
-    _check_slashes(moved, source, target, exchange)
-    _check_nesting(moved, source, target, exchange)
-    directory, into = as_directory(source.parent.inode), as_directory(target.parent.inode)
-    there = target.dentry
-    if there is not None and exchange:
-        directory.exchange(source.name, into, target.name)
-        there.name, there.parent = source.name, source.parent
-    else:
-        _check_kinds(moved, there)
-        directory.rename(source.name, into, target.name)
-        if there is not None:
-            if there.inode is moved.inode:
-                return
-            there.deleted = True
-    moved.name, moved.parent = target.name, target.parent
-
-
-def _check_names(source: Found, target: Found, flags: int) -> Dentry:
-    """What is to be moved.  Raises KernelError(EBUSY, EEXIST, ENAMETOOLONG, ENOENT), in Linux's order."""
-    if source.name in _DOTS:
-        raise KernelError(EBUSY)
-    if target.name in _DOTS:
-        raise KernelError(EEXIST if flags & RENAME_NOREPLACE else EBUSY)
-    if len(source.name) > NAME_MAX:
-        raise KernelError(ENAMETOOLONG)
-    if source.dentry is None:
-        raise KernelError(ENOENT)
-    if len(target.name) > NAME_MAX:
-        raise KernelError(ENAMETOOLONG)
-    if target.dentry is not None and flags & RENAME_NOREPLACE:
-        raise KernelError(EEXIST)
-    if target.dentry is None and flags & RENAME_EXCHANGE:
-        raise KernelError(ENOENT)
-    return source.dentry
-
-
-def _check_slashes(moved: Dentry, source: Found, target: Found, exchange: bool) -> None:
-    """A slash behind a name asks for a directory.  Raises KernelError(ENOTDIR)."""
-    if exchange and target.dentry is not None and target.slashed:
-        as_directory(target.dentry.inode)
-    if moved.inode.kind != S_IFDIR and (source.slashed or (target.slashed and not exchange)):
-        raise KernelError(ENOTDIR)
-
-
-def _check_nesting(moved: Dentry, source: Found, target: Found, exchange: bool) -> None:
-    """Nothing goes below itself.  Raises KernelError(EINVAL, ENOTEMPTY)."""
-    if target.parent.is_below(moved.inode):
-        raise KernelError(EINVAL)
-    if target.dentry is not None and source.parent.is_below(target.dentry.inode):
-        raise KernelError(EINVAL if exchange else ENOTEMPTY)
-
-
-def _check_kinds(moved: Dentry, there: Dentry | None) -> None:
-    """Only directories replace directories.  Raises KernelError(ENOTDIR, EISDIR)."""
-    if there is not None and there.inode is not moved.inode:
-        if moved.inode.kind == S_IFDIR != there.inode.kind:
-            raise KernelError(ENOTDIR)
-        if moved.inode.kind != S_IFDIR == there.inode.kind:
-            raise KernelError(EISDIR)
 
 
 def symlink(root: Dentry, at: Dentry, target: bytes, path: bytes) -> None:

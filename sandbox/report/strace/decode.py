@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from construct import Construct, GreedyRange
 
 from sandbox.kernel.abi import flags as abi
 from sandbox.kernel.abi import signals
-from sandbox.report.strace import layouts, structures, words
+from sandbox.report.strace import layouts, sockets, structures, vectors, words
+from sandbox.report.strace.call import Call, Decoder
 from sandbox.report.strace.words import bits, choice, pointer, quoted, signed, table
-
-if TYPE_CHECKING:
-    from sandbox.kernel.kernel import Kernel
-    from sandbox.kernel.task.task import Task
-
-
-@dataclass(slots=True)
-class Call:
-    """A system call while its line is made; ``result`` is negative for an errno, None on the way in."""
-
-    kernel: Kernel
-    task: Task
-    arguments: tuple[int, ...]
-    result: int | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self.result is not None and self.result < 0
-
-    def bytes_at(self, address: int, size: int) -> bytes | None:
-        """All of them, or None."""
-        data = self.kernel.peek.read_user(self.task.mm, address, size)
-        return data if len(data) == size else None
-
-
-Decoder = Callable[[Call, int], str]
-"""The call and the index of the argument."""
-
 
 WIDE = frozenset({"llong", "hilo"})
 """Kinds that take two registers."""
@@ -93,6 +65,13 @@ def _out_buffer(call: Call, index: int) -> str:
         return pointer(address)
     data = call.kernel.peek.read_user(call.task.mm, address, min(size, words.STRING_LIMIT))
     return quoted(data, more=len(data) < size)
+
+
+def _received(call: Call, index: int) -> str:
+    """Of a message that was longer than the buffer the result may count the rest too (MSG_TRUNC)."""
+    if call.result is None or call.result < 0:
+        return pointer(call.arguments[index])
+    return _out_buffer(Call(call.kernel, call.task, call.arguments, min(call.result, call.arguments[index + 1])), index)
 
 
 def _random_buffer(call: Call, index: int) -> str:
@@ -154,24 +133,6 @@ def _wait_out(call: Call, index: int) -> str:
     if not call.result or call.result < 0:
         return pointer(call.arguments[index])
     return _structure(layouts.UINT, structures.wait_status)(call, index)
-
-
-def _iovec(call: Call, index: int, left: int) -> str:
-    address, count = call.arguments[index], call.arguments[index + 1]
-    data = call.bytes_at(address, 8 * count) if count <= abi.UIO_MAXIOV else None
-    if data is None:
-        return pointer(address)
-    shown = []
-    for base, size in ((each.iov_base, each.iov_len) for each in layouts.IOVEC[count].parse(data)):
-        seen = min(size, words.STRING_LIMIT, left)
-        text = quoted(call.kernel.peek.read_user(call.task.mm, base, seen), more=seen < min(size, left))
-        shown.append(f"{{iov_base={text if base else 'NULL'}, iov_len={size}}}")
-        left -= min(left, size)
-    return "[" + ", ".join(shown) + "]"
-
-
-def _iovec_out(call: Call, index: int) -> str:
-    return pointer(call.arguments[index]) if call.failed else _iovec(call, index, call.result or 0)
 
 
 _POLL = {1: "POLLIN", 2: "POLLPRI", 4: "POLLOUT", 8: "POLLERR", 16: "POLLHUP", 32: "POLLNVAL",
@@ -300,7 +261,7 @@ IN: dict[str, Decoder] = {
     "random": lambda call, index: bits(call.arguments[index], {1: "GRND_NONBLOCK", 2: "GRND_RANDOM"}),
     "poll": _pollfds,
     "fdset": _fd_set,
-    "iovec": lambda call, index: _iovec(call, index, 1 << 32),
+    "iovec": lambda call, index: vectors.iovec(call, index, 1 << 32),
     "timespec": _structure(layouts.TIMESPEC),
     "timespec64": _structure(layouts.TIMESPEC64),
     "timeval": _structure(layouts.TIMEVAL),
@@ -328,6 +289,17 @@ IN: dict[str, Decoder] = {
     "prctl": _choice({15: "PR_SET_NAME", 16: "PR_GET_NAME"}),
     "in_int": _structure(layouts.INT, "[{}]".format),
     "winsize": _structure(layouts.WINSIZE),
+    "family": lambda call, index: sockets.named(call.arguments[index], sockets.FAMILIES, "AF_"),
+    "socktype": lambda call, index: sockets.socket_type(call.arguments[index]),
+    "sockaddr": sockets.sockaddr_in,
+    "msghdr": vectors.msghdr,
+    "level": lambda call, index: sockets.named(call.arguments[index], sockets.LEVELS, "SOL_"),
+    "option": lambda call, index: sockets.option(call.arguments[index - 1], call.arguments[index]),
+    "optval": sockets.value_in,
+    "socketcall": lambda call, index: choice(call.arguments[index], sockets.CALLS),
+    "shut": lambda call, index: sockets.named(call.arguments[index], sockets.HOW, "SHUT_"),
+    "msgflags": lambda call, index: bits(call.arguments[index], sockets.FLAGS),
+    "sockflags": lambda call, index: sockets.accept_flags(call.arguments[index]),
     "child_stack": lambda call, index: pointer(call.arguments[index]),
     "parent_tid": lambda call, index: pointer(call.arguments[index]),
     "tls": _structure(layouts.USER_DESC, structures.user_desc),
@@ -336,6 +308,7 @@ IN: dict[str, Decoder] = {
 
 OUT: dict[str, Decoder] = {
     "out_buf": _out_buffer,
+    "out_message": _received,
     "out_comm": _comm,
     "out_mask": lambda call, index: f"{{mask={words.sigset(call.task.signals.blocked)}}}",
     "out_winsize": _filled(_structure(layouts.WINSIZE)),
@@ -357,10 +330,16 @@ OUT: dict[str, Decoder] = {
     "out_oldsigset": _filled(_structure(layouts.UINT, words.sigset)),
     "out_fds": _filled(_structure(layouts.PAIR, lambda pair: "[{}, {}]".format(*pair))),
     "out_wait": _wait_out,
-    "out_iovec": _iovec_out,
+    "out_iovec": vectors.iovec_out,
     "out_dirents": _dirents,
     "out_int": _filled(_structure(layouts.INT, "[{}]".format)),
     "out_llong": _filled(_structure(layouts.LLONG, "[{}]".format)),
+    "out_msghdr": vectors.msghdr_out,
+    "mmsghdrs": vectors.mmsghdrs,
+    "out_mmsghdrs": vectors.mmsghdrs_out,
+    "out_sockaddr": sockets.sockaddr_out,
+    "out_length": sockets.length_out,
+    "out_optval": sockets.value_out,
     "out_ptr": lambda call, index: pointer(call.arguments[index]),
 }
 """Decoders that have to wait for the call's result."""

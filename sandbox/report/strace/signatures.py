@@ -92,7 +92,7 @@ statfs              path out_ptr
 fstatfs             fd out_ptr
 setitimer           itimer itimerval out_itimerval
 getitimer           itimer out_itimerval
-socketcall          int ptr
+socketcall          socketcall ptr
 stat                path out_ptr
 lstat               path out_ptr
 fstat               fd out_ptr
@@ -269,7 +269,7 @@ rt_tgsigqueueinfo   int int signal ptr
 prlimit64           int limit rlimit64 out_rlimit64
 renameat2           dirfd path dirfd path hex
 getrandom           out_random uint random
-socketpair          int int int out_fds
+socketpair          family socktype int out_fds
 statx               dirfd path statxflags statxmask out_statx
 rseq                ptr hex int hex
 clock_gettime64     clock out_timespec64
@@ -278,10 +278,10 @@ utimensat_time64    dirfd path ptr atflags
 pselect6_time64     int fdset fdset fdset timespec64 ptr
 ppoll_time64        poll uint timespec64 sigset uint
 rt_sigtimedwait_time64 sigset out_ptr timespec64 uint
-accept4             fd ptr ptr hex
-bind                fd ptr uint
+accept4             fd out_sockaddr out_length sockflags
+bind                fd sockaddr int
 close_range         fd fd hex
-connect             fd ptr uint
+connect             fd sockaddr int
 copy_file_range     fd ptr fd ptr uint hex
 epoll_pwait2        fd out_ptr int timespec64 sigset uint
 fadvise64_64        fd llong llong int
@@ -298,10 +298,10 @@ fremovexattr        fd path
 setxattr            path path ptr uint hex
 lsetxattr           path path ptr uint hex
 fsetxattr           fd path ptr uint hex
-getpeername         fd out_ptr out_ptr
-getsockname         fd out_ptr out_ptr
-getsockopt          fd int int out_ptr out_ptr
-setsockopt          fd int int ptr uint
+getpeername         fd out_sockaddr out_length
+getsockname         fd out_sockaddr out_length
+getsockopt          fd level option out_optval out_length
+setsockopt          fd level option optval int
 listen              fd int
 memfd_create        path hex
 mlock2              ptr uint hex
@@ -310,12 +310,18 @@ preadv2             fd out_iovec uint llong hex
 pwritev2            fd iovec uint llong hex
 readahead           fd llong uint
 readdir             fd out_ptr uint
-recvfrom            fd out_buf uint hex ptr ptr
-recvmsg             fd ptr hex
-sendmsg             fd ptr hex
-sendto              fd buf uint hex ptr uint
-shutdown            fd int
-socket              int hex int
+recvfrom            fd out_message uint msgflags out_sockaddr out_length
+recvmsg             fd out_msghdr msgflags
+recvmmsg            fd out_mmsghdrs uint msgflags timespec
+recvmmsg_time64     fd out_mmsghdrs uint msgflags timespec64
+sendmmsg            fd mmsghdrs uint msgflags
+send                fd buf uint msgflags
+recv                fd out_message uint msgflags
+accept              fd out_sockaddr out_length
+sendmsg             fd msghdr msgflags
+sendto              fd buf uint msgflags sockaddr uint
+shutdown            fd shut
+socket              family socktype int
 splice              fd ptr fd ptr uint hex
 tee                 fd fd uint hex
 vmsplice            fd iovec uint hex

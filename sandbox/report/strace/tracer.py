@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi import errno, signals
+from sandbox.kernel.abi.socket import SOCKETCALLS
 from sandbox.kernel.base import events
 from sandbox.machine.events import Event
 from sandbox.report.strace import layouts, words
-from sandbox.report.strace.decode import IN, OUT, WIDE, Call, poll_events
+from sandbox.report.strace.call import Call
+from sandbox.report.strace.decode import IN, OUT, WIDE, poll_events
 from sandbox.report.strace.signatures import ADDRESSES, ENDLESS, NAMED, OCTAL, PLACES, signature
 from sandbox.report.strace.structures import fields
 
@@ -40,8 +42,11 @@ class _Begun:
     """A call on its way: the arguments that could be shown before it returned, and whether others follow."""
 
     name: str
+    arguments: tuple[int, ...]
     known: list[str]
     more: bool
+    before: int | None = None
+    """What a length that the kernel changes was."""
     shown: bool = False
     """Its beginning is on a line of its own already."""
 
@@ -99,19 +104,24 @@ class Strace:
     def _enter(self, event: events.CallEntered) -> None:
         self.interrupt()
         call = Call(self._kernel, self._kernel.tasks[event.pid], event.arguments)
-        known = _decoded(call, event.name, entering=True)
-        more = bool(known) and len(known) < len(signature(event.name, event.arguments))
-        self._open[event.pid] = _Begun(event.name, known, more)
+        name, call.arguments = _unfolded(call, event.name)
+        kinds = signature(name, call.arguments)
+        known = _decoded(call, name, entering=True)
+        if "out_length" in kinds:
+            length = call.bytes_at(call.arguments[kinds.index("out_length")], 4)
+            call.before = layouts.INT.parse(length) if length else None
+        more = bool(known) and len(known) < len(kinds)
+        self._open[event.pid] = _Begun(name, call.arguments, known, more, call.before)
 
     def _leave(self, event: events.SystemCall) -> None:
         begun = self._open.pop(event.pid, None)
         task = self._kernel.tasks.get(event.pid)
         if begun is None or task is None:
             return
-        call = Call(self._kernel, task, event.arguments, event.result)
+        call = Call(self._kernel, task, begun.arguments, event.result, begun.before)
         all_of_it = begun.known
         if begun.more or not begun.known:
-            all_of_it = begun.known + _decoded(call, event.name, entering=False)[len(begun.known) :]
+            all_of_it = begun.known + _decoded(call, begun.name, entering=False)[len(begun.known) :]
         self._close(event.pid, begun, all_of_it, _result(event, call))
 
     def _close(self, pid: int, begun: _Begun, arguments: list[str], result: str) -> None:
@@ -121,6 +131,16 @@ class Strace:
             self.interrupt()
             text = f"{begun.name}({', '.join(arguments)})"
         self._line(pid, f"{text:{COLUMN - 1 - len(self._prefix(pid))}} = {result}")
+
+
+def _unfolded(call: Call, name: str) -> tuple[str, tuple[int, ...]]:
+    """The call that socketcall(2) stands for, and its arguments; others as they are."""
+    number, block = call.arguments[:2]
+    if name != "socketcall" or not 0 < number < len(SOCKETCALLS):
+        return name, call.arguments
+    real, count = SOCKETCALLS[number]
+    data = call.bytes_at(block, 4 * count)
+    return (name, call.arguments) if data is None else (real, tuple(layouts.UINT[count].parse(data)))
 
 
 def _decoded(call: Call, name: str, *, entering: bool) -> list[str]:

@@ -13,12 +13,14 @@ import pytest
 
 from sandbox.kernel.abi import errno
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.abi.flags import O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFLNK, S_IFMT
-from sandbox.kernel.fs.hostfs import HOST_DEVICE, HostDirectory, HostTree
+from sandbox.kernel.abi.flags import O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK
+from sandbox.kernel.fs.hostfs import HostDirectory, HostTree
+from sandbox.kernel.fs.hostinode import HOST_DEVICE
 from sandbox.kernel.fs.namespace import read_all
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.inode import OTHER_ID
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.rename import rename
 from sandbox.x86.errors import ConfigurationError
 
 
@@ -171,7 +173,7 @@ class TestReadOnly:
             lambda: namei.unlink(root, root, b"file"),
             lambda: namei.mkdir(root, root, b"new", 0o755),
             lambda: namei.rmdir(root, root, b"dir"),
-            lambda: namei.rename(root, root, b"file", root, b"new"),
+            lambda: rename(root, root, b"file", root, b"new"),
             lambda: namei.symlink(root, root, b"x", b"new"),
             lambda: inode.truncate(0),
             lambda: inode.write_block(0, b"x"),
@@ -193,6 +195,16 @@ class TestWritable:
         assert (jail / "new").stat().st_mode & 0o7777 == 0o640
         inode.truncate(3)
         assert read(root, b"new") == b"aaa"
+
+    def test_a_socket_s_file(self, jail: Path) -> None:
+        root = rooted(jail, writable=True)
+        namei.mknod(root, root, b"socket", S_IFSOCK | 0o640)
+        assert (jail / "socket").stat().st_mode == S_IFSOCK | 0o640
+        inode = namei.lookup(root, root, b"socket").inode
+        assert namei.lookup(root, root, b"socket").inode is inode
+        with pytest.raises(KernelError) as caught:
+            namei.open_namei(root, root, b"socket", O_RDWR, 0)
+        assert caught.value.errno == errno.ENXIO
 
     def test_one_object_for_one_file(self, jail: Path) -> None:
         os.link(jail / "file", jail / "dir" / "again")

@@ -15,6 +15,7 @@ from sandbox.kernel.fs.namespace import FileSystem, read_all
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.inode import Inode, as_directory
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.rename import rename
 
 
 @pytest.fixture
@@ -99,14 +100,14 @@ def test_a_directory_is_renamed_with_what_is_in_it(below: Path) -> None:
     root = FileSystem(below, devices=False).root
     inner = find(root, b"dir/inner")
     inside = namei.lookup(root, root, b"dir/deep")
-    namei.rename(root, root, b"dir", root, b"moved")
-    namei.rename(root, root, b"moved/inner", root, b"moved/deep/core")
+    rename(root, root, b"dir", root, b"moved")
+    rename(root, root, b"moved/inner", root, b"moved/deep/core")
     assert names(root) == [b"file", b"link", b"moved"]
     assert names(root, b"moved") == [b"again", b"deep"]
     assert find(root, b"moved/deep/core") is inner
     assert inside.path() == b"/moved/deep"
     assert fails(root, b"link") == errno.ENOENT
-    namei.rename(root, root, b"moved/deep", root, b"file", RENAME_EXCHANGE)
+    rename(root, root, b"moved/deep", root, b"file", RENAME_EXCHANGE)
     assert names(root, b"file") == [b"core"]
     assert picture(below) == before
 
@@ -149,7 +150,7 @@ def test_a_single_file_of_the_host(below: Path) -> None:
     files = FileSystem(files={"/etc/given": below / "file", "/etc/made": b"made"})
     root = files.root
     namei.open_namei(root, root, b"etc/given", O_RDWR | O_TRUNC, 0).inode.truncate(0)
-    namei.rename(root, root, b"etc/made", root, b"etc/given")
+    rename(root, root, b"etc/made", root, b"etc/given")
     assert read_all(find(root, b"etc/given")) == b"made"
     namei.unlink(root, root, b"etc/given")
     assert names(root, b"etc") == []

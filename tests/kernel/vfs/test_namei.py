@@ -36,6 +36,7 @@ from sandbox.kernel.fs.ramfs import RamFs
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.inode import Directory
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.rename import rename
 
 
 def fails(call: Callable[[], object]) -> int:
@@ -120,7 +121,7 @@ class TestWalk:
 class TestWorkingDirectory:
     def test_follows_a_rename(self, root: Dentry) -> None:
         here = namei.lookup(root, root, b"d/e")
-        namei.rename(root, root, b"d", root, b"other")
+        rename(root, root, b"d", root, b"other")
         assert here.path() == b"/other/e"
         assert namei.lookup(root, here, b"..").path() == b"/other"
 
@@ -181,7 +182,7 @@ class TestRename:
         ],
     )
     def test_refused(self, root: Dentry, old: bytes, new: bytes, error: int) -> None:
-        assert fails(lambda: namei.rename(root, root, old, root, new)) == error
+        assert fails(lambda: rename(root, root, old, root, new)) == error
 
 
 names = st.sampled_from([b"a", b"b", b"c"])
@@ -281,7 +282,7 @@ class SameAsTheHost(RuleBasedStateMachine):
     def rename(self, old: bytes, new: bytes) -> None:
         self.compare(
             lambda: os.rename(self.host.at(old), self.host.at(new)),
-            lambda root: namei.rename(root, root, old, root, new),
+            lambda root: rename(root, root, old, root, new),
         )
 
     @rule(content=targets, path=paths)
