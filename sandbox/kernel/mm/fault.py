@@ -15,6 +15,7 @@ from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.entries import Entries, LostEntry
 from sandbox.kernel.mm.filemap import PageCache
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page_alloc import PageAllocator
@@ -185,7 +186,7 @@ class PageFaults:
         if not write:
             pte = self.mk_pte(vma, self._zero_page, False)
             return Resolution.ZERO_PAGE if self._install(mm, ptep, pte) else self._too_late(pte)
-        pfn = self._page_alloc.alloc_page(highmem=True)
+        pfn = self._page_alloc.alloc_page(GFP_HIGHUSER)
         self._highmem.clear_user_highpage(pfn)
         pte = self.mk_pte(vma, pfn, True) | D
         return Resolution.DEMAND_ZERO if self._install(mm, ptep, pte) else self._too_late(pte)
@@ -236,7 +237,7 @@ class PageFaults:
         """
         self._memmap.get_page(pfn)
         try:
-            return self._page_alloc.alloc_page(highmem=True)
+            return self._page_alloc.alloc_page(GFP_HIGHUSER)
         except BaseException:
             self._page_alloc.put_page(pfn)
             raise
