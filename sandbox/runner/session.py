@@ -178,6 +178,7 @@ class MachineSession:
             frames_allocated=kernel.stats.frames_allocated,
             frames_free=kernel.pgdat.free_frames,
             frames_total=kernel.pgdat.total_frames,
+            frames_used=kernel.pgdat.total_frames - kernel.pgdat.free_frames,
             single_share=round(100 * kernel.pgdat.requests.single_share),
             single_share_outside=round(100 * kernel.pgdat.requests.outside_share),
             list_hits=round(100 * kernel.pgdat.requests.hit_rate),
