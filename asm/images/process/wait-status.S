@@ -2,7 +2,7 @@
 #
 #   waitpid(WNOHANG) while the child is still reading from an empty pipe      0: not yet
 #   waitpid after a byte has let it go on                                     its pid, status 42 << 8
-#   waitpid for a certain pid, though another child ended first               that one
+#   waitpid for a certain pid, though another child ended first               that one, of whose status 8 bits count
 #   waitpid when nobody is left                                               ECHILD
 
         .include "linux.inc"
@@ -53,7 +53,7 @@ reader: sys     getppid
         sys     exit, 42
 
 first:  sys     exit, 1
-second: sys     exit, 2
+second: sys     exit, 0x102
 
         .bss
 parent: .skip   4

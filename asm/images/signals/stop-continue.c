@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static pid_t child;
@@ -40,6 +41,7 @@ static void await(int options)
 int main(void)
 {
     siginfo_t info = { 0 };
+    struct timespec while_it_could = { .tv_nsec = 20000000 };
 
     sigemptyset(&told);
     sigaddset(&told, SIGCHLD);
@@ -63,6 +65,7 @@ int main(void)
     hear();
     await(WUNTRACED);
     kill(child, SIGTERM);
+    nanosleep(&while_it_could, 0);
     printf("it cannot die while it is stopped: %d\n", (int)waitpid(child, 0, WNOHANG));
     kill(child, SIGCONT);
     waitid(P_PID, child, &info, WEXITED | WNOWAIT);
