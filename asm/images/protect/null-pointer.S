@@ -23,9 +23,13 @@ _start:
         expect_killed SIGSEGV, 3
         sys     write, 1, edi, 1            # and the kernel says EFAULT
         expect  eax, -EFAULT, 4
+        sys     open, edi, O_RDONLY         # for a string, and for a struct that it would store
+        expect  eax, -EFAULT, 6
+        sys     uname, edi
+        expect  eax, -EFAULT, 7
         fork_to mapper
         expect_exit 0, 5
-        say     "null-pointer: caught three times, and EFAULT\n"
+        say     "null-pointer: caught three times, and EFAULT three times\n"
         pass
 
 load:   mov     eax, [edi]

@@ -1,8 +1,9 @@
 /* restarts: a signal arrives in the middle of a system call.
  *
  * With SA_RESTART read, write and wait4 go on as if nothing had happened; without, they fail with EINTR.  nanosleep and
- * poll never go on by themselves, and nanosleep says how long it would have slept.  sigsuspend waits with a mask of its
- * own and always returns EINTR, the old mask back in place. */
+ * poll never go on by themselves when a handler has run, and nanosleep says how long it would have slept.  A process that is
+ * stopped in its sleep and continued sleeps on for what is left.  sigsuspend waits with a mask of its own and always returns
+ * EINTR, the old mask back in place. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -84,6 +85,21 @@ int main(void)
     int slept = nanosleep(&wanted, &left);
     printf("nanosleep: %d, %s left, %d alarm\n", slept, left.tv_sec == 0 && left.tv_nsec > 900000000 ? "about 0.98 s" : "?",
            alarms);
+    struct timespec moment = { .tv_nsec = 20000000 }, stopped = { .tv_nsec = 600000000 }, began, ended;
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    if (!(pid = fork())) {
+        nanosleep(&wanted, 0);
+        _exit(7);
+    }
+    nanosleep(&moment, 0);
+    kill(pid, SIGSTOP);
+    nanosleep(&stopped, 0);
+    kill(pid, SIGCONT);
+    waitpid(pid, &status, 0);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    long took = (ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000;
+    printf("stopped for 0.6 s of 1 s: status %d, %s\n", WEXITSTATUS(status),
+           took < 990 ? "early" : took > 1450 ? "late" : "in time");
     struct pollfd each = { .fd = ends[0], .events = POLLIN };
     prepare(SA_RESTART);
     say("poll", poll(&each, 1, 1000));
