@@ -31,7 +31,6 @@ def test_result_of_a_pass(run: Run, paging: str) -> None:
     assert summary.system_calls == 2
     assert summary.blocks > 0
     assert 0 < summary.frames_free < summary.frames_total
-    assert summary.frames_used == summary.frames_total - summary.frames_free
     assert summary.seconds < 5
 
 

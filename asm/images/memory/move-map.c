@@ -59,7 +59,10 @@ int main(void)
     printf("move-map: refused: %d %d\n", mremap(grown + 1, PAGE, PAGE, 0) == MAP_FAILED && errno == EINVAL,
            mremap(grown + 2 * PAGE, PAGE, PAGE, 0) == MAP_FAILED && errno == EFAULT);
     char *less = mremap(grown, 2 * PAGE, PAGE, 0);
-    printf("move-map: less: %d\n", less == grown && mincore(grown + PAGE, PAGE, there) == -1);
+    if (!sigsetjmp(back, 1))
+        grown[PAGE] = '!';
+    printf("move-map: less: %d, and who writes behind it falls: %d\n",
+           less == grown && mincore(grown + PAGE, PAGE, there) == -1, falls);
     int file = open("/proc/self/exe", O_RDONLY);
     char *mapped = mmap(0, 3 * PAGE, PROT_READ, MAP_PRIVATE, file, 0);
     moved = mremap(mapped + PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target + PAGE);

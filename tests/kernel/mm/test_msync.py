@@ -1,7 +1,7 @@
 """What a shared mapping stores gets to the file by msync, fsync, munmap and at the end, and a clean page does not.
 
-Expectations: msync(2), fsync(2), mmap(2) under MAP_SHARED and MAP_PRIVATE; the dirty bit, SDM 3A 4.8 and 4.10.4.2 (a CPU
-sets it only when its translation says that it is clear).
+Expectations: msync(2), fsync(2), mmap(2) under MAP_SHARED and MAP_PRIVATE; the dirty bit, SDM 3A 4.8 and 4.10.4.2 (a
+CPU sets it only when its translation says that it is clear).
 """
 
 from __future__ import annotations
