@@ -1,6 +1,7 @@
 /* restarts: a signal arrives in the middle of a system call.
  *
- * With SA_RESTART read, write and wait4 go on as if nothing had happened; without, they fail with EINTR.  nanosleep and
+ * With SA_RESTART read, write and wait4 go on as if nothing had happened, but for the handler, which has run meanwhile: what
+ * a child waits for comes from there.  Without, they fail with EINTR.  nanosleep and
  * poll never go on by themselves when a handler has run, and nanosleep says how long it would have slept.  A process that is
  * stopped in its sleep and continued sleeps on for what is left.  sigsuspend waits with a mask of its own and always returns
  * EINTR, the old mask back in place. */
@@ -17,12 +18,14 @@
 #include <unistd.h>
 
 static volatile int alarms;
-static int ends[2];
+static int ends[2], gate[2];
 
 static void handler(int number)
 {
     (void)number;
     alarms++;
+    if (write(gate[1], "x", 1) != 1)
+        alarms = -1;
 }
 
 /* SIGALRM in a while, once; later a child writes a byte. */
@@ -63,9 +66,9 @@ int main(void)
     struct timespec wanted = { .tv_sec = 1 }, left = { 0 };
     sigset_t alarm_only, before, after;
     char byte;
-    int status;
+    int status, opened = 3;
 
-    if (pipe(ends))
+    if (pipe(ends) || pipe(gate))
         return 1;
 
     pid_t pid = child();
@@ -80,6 +83,13 @@ int main(void)
     pid_t waited = waitpid(pid, &status, 0);
     printf("wait with SA_RESTART: %s, status %d, %d alarm\n", waited == pid ? "the child" : "?", WEXITSTATUS(status), alarms);
     say("read then", read(ends[0], &byte, 1));
+    while (read(gate[0], &byte, 1) == 1 && --opened)
+        ;
+    if (!(pid = fork()))
+        _exit(read(gate[0], &byte, 1) == 1 ? 6 : 1);
+    prepare(SA_RESTART);
+    waitpid(pid, &status, 0);
+    printf("wait for what the handler does: status %d, %d alarm\n", WEXITSTATUS(status), alarms);
 
     prepare(SA_RESTART);
     int slept = nanosleep(&wanted, &left);

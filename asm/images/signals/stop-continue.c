@@ -67,6 +67,7 @@ static void send_both(void)
 int main(void)
 {
     siginfo_t info = { 0 };
+    struct timespec none = { 0 };
     struct timespec while_it_could = { .tv_nsec = 20000000 };
 
     sigemptyset(&told);
@@ -96,6 +97,12 @@ int main(void)
     kill(child, SIGCONT);
     waitid(P_PID, child, &info, WEXITED | WNOWAIT);
     printf("waitid: code %d status %d, mine %d\n", info.si_code, info.si_status, info.si_pid == child);
+    await(0);
+    while (sigtimedwait(&told, 0, &none) > 0)
+        ;
+    if (!(child = fork()))
+        _exit(9);
+    hear();
     await(0);
     send_both();
     return 0;
