@@ -24,6 +24,9 @@ class Summary:
     frames_allocated: int = 0
     frames_free: int = 0
     frames_total: int = 0
+    frames_lost: int = 0
+    """Of a machine on which no task is left and no module was: neither free, nor pages of files, nor kept for the next
+    task."""
     single_share: int = 0
     """Requests for one frame, percent of all."""
     single_share_outside: int = 0

@@ -178,6 +178,7 @@ class MachineSession:
             frames_allocated=kernel.stats.frames_allocated,
             frames_free=kernel.pgdat.free_frames,
             frames_total=kernel.pgdat.total_frames,
+            frames_lost=self._lost(),
             single_share=round(100 * kernel.pgdat.requests.single_share),
             single_share_outside=round(100 * kernel.pgdat.requests.outside_share),
             list_hits=round(100 * kernel.pgdat.requests.hit_rate),
@@ -190,6 +191,13 @@ class MachineSession:
             seconds=time.perf_counter() - self._began,
             engine_seconds=self._engine_seconds(),
         )
+
+    def _lost(self) -> int:
+        """Frames that programs had which are gone; 0 where somebody may still hold some."""
+        kernel = self.kernel
+        if self.modules.tainted or any(task.runs for task in kernel.tasks.values()):
+            return 0
+        return self.held()["frames"] + kernel.table_frames.held
 
     def measure(self) -> None:
         """Let the summary tell what of the time is the engine's."""

@@ -65,6 +65,8 @@ def compare(manifest: Manifest, result: Result, paging: str, table: SymbolTable)
     wanted = [each for each in manifest.faults if not each.paging or each.paging == paging]
     missed += _compare_faults(wanted, result.faults, table)
     summary = result.summary
+    if not result.error and summary.frames_lost and "frames_lost" not in manifest.counters:
+        missed.append(f"lost frames: {summary.frames_lost}, of programs that are gone")
     for name, value in manifest.counters.items():
         got = getattr(summary, name)
         if got < int(value[2:]) if isinstance(value, str) else got != value:

@@ -55,6 +55,15 @@ def test_a_fault_in_the_wrong_order_is_shown_as_such() -> None:
     assert nearest.endswith(", before the one expected ahead of it")
 
 
+@pytest.mark.parametrize("name", ["fork-tree", "demand-zero"])
+def test_frames_that_nobody_gives_back_are_a_failure(name: str, paging: str) -> None:
+    """Each task that ends has at least a page of its own, its stack's."""
+    target = resolve(IMAGES / name)
+    assert check_image(target, paging).passed
+    (lost,) = [each for each in check_image(target, paging, "no-exit-free").failures if "lost frames" in each]
+    assert int(lost.split()[2].rstrip(",")) >= 1
+
+
 @pytest.mark.parametrize("switch", ["", "no-clear"])
 def test_names_that_nothing_has_are_no_failure_of_the_kernel(switch: str) -> None:
     """A misspelt symbol would let every broken run pass."""

@@ -2,7 +2,8 @@
 #
 # A function of two instructions, `mov eax, imm32; ret`, is put into a new page.  Its immediate is patched and it is
 # called, 200 times.  Then a loop patches the instruction right behind the store.  At last the page is made read-only
-# and executable, as W^X has it: now patching is fatal, and the function still works.
+# and executable, as W^X has it: now patching is fatal, and the function still works.  The child that dies of it has patched
+# a copy of its own before, and closed it again.
 #
 # Faults at 0x20000000: user write not-present -> demand-zero; user write protection -> sigsegv (the child).
 
@@ -57,5 +58,15 @@ _start:
         say     "self-modify: 200 patches from outside, 8 from within\n"
         pass
 
-child:  mov     byte ptr [HERE+1], 0
+child:  sys     mprotect, HERE, PAGE, PROT_READ|PROT_WRITE|PROT_EXEC
+        expect  eax, 0, 101
+        mov     edi, HERE
+        mov     byte ptr [HERE+1], 7
+        call    edi
+        expect  eax, 7, 102
+        sys     mprotect, HERE, PAGE, PROT_READ|PROT_EXEC
+        expect  eax, 0, 103
+        call    edi
+        expect  eax, 7, 104
+        mov     byte ptr [HERE+1], 0
         sys     exit, 100

@@ -1,10 +1,15 @@
 # Ring 3 may not: instructions that belong to the kernel, and the doors that lead to it.
 #
 # Each line of the table is a thing that only ring 0 does, and each ends as #GP, which Linux makes SIGSEGV.  One thing
-# does not fault: POPF in ring 3 leaves the interrupt flag as it is, in silence.
+# does not fault: POPF in ring 3 leaves the interrupt flag as it is, in silence.  Nor does sigreturn let a program have the
+# I/O privilege that it has put into its frame.
 
         .include "linux.inc"
 
+        .set    SYS_kill, 37
+        .set    SYS_signal, 48
+        .set    SIGUSR1, 10
+        .set    OF_EFLAGS, 64               # in a sigcontext
         .set    KERNEL_CS, 0x10
         .set    KERNEL_DS, 0x18
 
@@ -26,7 +31,7 @@ _start:
         add     esi, 4
         cmp     esi, offset attempts_end
         jne     1b
-        say     "privilege: eighteen refused, and POPF kept its peace\n"
+        say     "privilege: twenty refused, and POPF kept its peace\n"
         pass
 
 opened: sys     exit, 2
@@ -77,6 +82,16 @@ return_to_kernel:       pushf
                         push    offset opened
                         iretd
 
+kernel_gate:            int     0xF0
+                        ret
+iopl_from_a_frame:      sys     signal, SIGUSR1, "offset give_iopl"
+                        sys     getpid
+                        sys     kill, eax, SIGUSR1
+                        in      al, 0x60
+                        ret
+give_iopl:              or      dword ptr [esp+8+OF_EFLAGS], 0x3000
+                        ret
+
         .section .rodata
 attempts:
         .long   disable_interrupts, enable_interrupts, read_port, write_port
@@ -84,6 +99,7 @@ attempts:
         .long   load_gdt, load_idt, load_task_register, drop_translation
         .long   write_back_cache, clear_task_switched, read_msr
         .long   kernel_data_segment, jump_to_kernel, return_to_kernel
+        .long   kernel_gate, iopl_from_a_frame
 attempts_end:
 descriptor:
         .word   0xFF

@@ -2,7 +2,8 @@
 #
 # set_thread_area puts a descriptor into one of three slots of the GDT that belong to the running task, and says which.
 # The kernel has to write a task's three slots into the GDT whenever it switches to it.  Parent and child give different
-# bases to the same slot, then hand a byte to and fro; after each exchange they load gs anew, from the GDT, and look.
+# bases to the same slots, then hand a byte to and fro; after each exchange they load gs and fs anew, from the GDT, and look.
+# A register that holds a slot's selector follows when the slot is changed.
 #
 # (The slot's number is 12 on a 64-bit kernel and 6 on a 32-bit one.)
 
@@ -22,6 +23,11 @@ _start:
         mov     gs, bp
         mov     eax, gs:[0]
         expect  eax, 0x11111111, 2
+        sys     set_thread_area, "offset second"
+        expect  eax, 0, 7
+        mov     edi, [second]
+        lea     edi, [8*edi+3]
+        mov     fs, di
         fork_to child
 
         mov     esi, TURNS
@@ -33,6 +39,9 @@ _start:
         expect  eax, 0x11111111, 4
         mov     eax, gs:[4]
         expect  eax, 0x12121212, 5
+        mov     fs, di
+        mov     eax, fs:[0]
+        expect  eax, 0x13131313, 8
         dec     esi
         jnz     1b
         expect_exit 0, 6
@@ -44,7 +53,13 @@ child:  mov     eax, gs:[0]                 # inherited
         mov     dword ptr [descriptor+4], offset childs
         sys     set_thread_area, "offset descriptor"
         expect  eax, 0, 101
-        mov     gs, bp
+        mov     eax, gs:[0]                 # the same selector, loaded again by the kernel
+        expect  eax, 0x21212121, 105
+        mov     eax, fs:[0]
+        expect  eax, 0x13131313, 106
+        mov     dword ptr [second+4], offset childs+8
+        sys     set_thread_area, "offset second"
+        expect  eax, 0, 107
         mov     esi, TURNS
 1:      sys     read, [to_child], "offset got", 1
         expect  eax, 1, 102
@@ -53,6 +68,9 @@ child:  mov     eax, gs:[0]                 # inherited
         expect  eax, 0x21212121, 103
         mov     eax, gs:[4]
         expect  eax, 0x22222222, 104
+        mov     fs, di
+        mov     eax, fs:[0]
+        expect  eax, 0x23232323, 108
         sys     write, [to_parent+4], "offset dot", 1
         dec     esi
         jnz     1b
@@ -67,9 +85,10 @@ descriptor:                                 # struct user_desc
         .long   parents                     # base
         .long   0xFFFFF                     # limit, in pages
         .long   DATA_32BIT_PAGES_USEABLE
+second: .long   -1, parents+8, 0xFFFFF, DATA_32BIT_PAGES_USEABLE
 parents:
-        .long   0x11111111, 0x12121212
-childs: .long   0x21212121, 0x22222222
+        .long   0x11111111, 0x12121212, 0x13131313
+childs: .long   0x21212121, 0x22222222, 0x23232323
 
         .bss
 to_child:

@@ -14,9 +14,23 @@
 
         .globl  _start
 _start:
+        map_pages 16                        # leave frames with something in them
+        mov     esi, eax
+        mov     edi, eax
+        mov     ecx, 16*PAGE/4
+        mov     eax, 0xDEADBEEF
+        cld
+        rep     stosd
+        sys     munmap, esi, 16*PAGE
+
         expect_at first, 0, 1
         mov     dword ptr [first], 0x11111111
         expect_at first, 0x11111111, 2
+        mov     edi, offset first+4         # the rest of its own frame is as empty as the shared one
+        mov     ecx, PAGE/4-1
+        xor     eax, eax
+        repe    scasd
+        jne     dirty
         expect_at second, 0, 3
 
         sys     pipe, "offset ends"
@@ -29,6 +43,8 @@ _start:
         expect_at third, 0, 8
         say     "zero-page: first and second were written, third is still 0\n"
         pass
+
+dirty:  sys     exit, 9
 
         .section .rodata
 text:   .ascii  "zerozero"

@@ -14,6 +14,15 @@
 
         .globl  _start
 _start:
+        map_pages 16                        # leave frames with something in them
+        mov     esi, eax
+        mov     edi, eax
+        mov     ecx, 16*PAGE/4
+        mov     eax, 0xDEADBEEF
+        cld
+        rep     stosd
+        sys     munmap, esi, 16*PAGE
+
         mov     ebp, [esp+4]                # argv[0]
         sys     open, ebp, O_RDONLY
         mov     [file], eax

@@ -35,6 +35,8 @@ int main(int argc, char **argv)
         if (!lines[count++])
             return 1;
     }
+    if (ferror(stdin))
+        return 1;
     qsort(lines, count, sizeof *lines, compare);
     for (size_t each = 0; each < count; each++)
         fputs(lines[each], stdout);

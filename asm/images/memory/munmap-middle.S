@@ -2,6 +2,7 @@
 #
 # Three pages are written and read; then the middle one is unmapped.  A child that touches it must die, although its
 # translation was in the TLB a moment ago; the outer pages must not notice.  A new page in the same place is empty.
+# At the end all three pages go in one call, with a hole in the middle: both areas, and no frame of theirs is kept.
 #
 # Faults: 0x20001000: user write not-present -> demand-zero; user read not-present -> sigsegv (the child); user read
 # not-present -> zero-page.
@@ -32,10 +33,18 @@ _start:
         expect_at HERE, 1, 6
         expect_at MIDDLE, 0, 7
         expect_at HERE+2*PAGE, 3, 8
+        sys     munmap, MIDDLE, PAGE
+        sys     munmap, HERE, 3*PAGE        # two areas, and the hole between them
+        expect  eax, 0, 9
+        sys     write, 1, HERE, 1
+        expect  eax, -EFAULT, 10
+        sys     write, 1, HERE+2*PAGE, 1
+        expect  eax, -EFAULT, 11
         say     "munmap-middle: 1 and 3 stayed, 2 is gone\n"
         pass
 
-child:  sys     munmap, MIDDLE, PAGE
+child:  expect_at MIDDLE, 2, 104            # now its translation is in the TLB
+        sys     munmap, MIDDLE, PAGE
         expect  eax, 0, 100
         expect_at HERE, 1, 101
         expect_at HERE+2*PAGE, 3, 102

@@ -2,7 +2,8 @@
 #
 # The child writes all of it with one system call, which returns when the last byte is in the pipe.  The parent takes
 # pieces of 1,000 bytes and checks every word.  In between are page-sized pieces of kernel memory, that the two never
-# see; and at the end, when the last writer is gone, a read of 0 bytes.
+# see; and at the end, when the last writer is gone, a read of 0 bytes: by then the reader sleeps, for the writer takes its
+# time to end.
 
         .include "linux.inc"
 
@@ -50,6 +51,9 @@ writer: mov     edi, offset source
         jne     1b
         sys     write, [ends+4], "offset source", WORDS*4
         expect  eax, WORDS*4, 100
+        push    50000000                    # struct timespec: 50 ms
+        push    0
+        sys     nanosleep, esp, 0
         pass
 
         .bss

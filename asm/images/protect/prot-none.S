@@ -1,7 +1,8 @@
 # PROT_NONE: a page that exists and that nobody may touch; its contents wait for better times.
 #
 # There is no bit for "present, but not readable": the kernel clears P and remembers the frame in the entry.  A load in
-# ring 3 is then fatal, the kernel's own load ends in EFAULT, and mprotect brings the page back with what it held.
+# ring 3 is then fatal, the kernel's own load ends in EFAULT, and mprotect brings the page back with what it held.  A
+# forked child has the hidden page, too.
 #
 # Faults at guard: user write not-present -> demand-zero; user read not-present -> sigsegv (the child); kernel read
 # not-present -> fixup (write(2)).
@@ -15,6 +16,8 @@ _start:
         expect  eax, 0, 1
         fork_to child
         expect_killed SIGSEGV, 2
+        fork_to heir
+        expect_exit 0, 6
 
         sys     pipe, "offset ends"
         sys     write, [ends+4], "offset guard", 4
@@ -28,6 +31,12 @@ _start:
 
 child:  mov     eax, [guard]
         sys     exit, 100
+
+heir:   sys     mprotect, "offset guard", PAGE, PROT_READ|PROT_WRITE
+        expect  eax, 0, 101
+        expect_at guard, 0xCAFE, 102
+        mov     dword ptr [guard], 0xBEEF   # on a copy of its own
+        pass
 
         .bss
 ends:   .skip   8

@@ -3,6 +3,8 @@
 # Every process that runs this file shares the frames of its text.  The entry says read-only, the area says that it will
 # stay so, and there is nothing to copy on write.
 #
+# A second child stores to a page of code that nobody touched before it: there the entry is as it was made.
+#
 # Faults at constant: user write protection -> sigsegv (the child); kernel write protection -> fixup (read(2)).
 
         .include "linux.inc"
@@ -12,6 +14,8 @@ _start:
         expect_at constant, 0x12345678, 1   # the page is mapped: only its protection stops a store
         fork_to child
         expect_killed SIGSEGV, 2
+        fork_to fresh
+        expect_killed SIGSEGV, 6
 
         sys     pipe, "offset ends"
         sys     write, [ends+4], "offset text", 4
@@ -25,8 +29,17 @@ _start:
 child:  mov     dword ptr [constant], 0
         sys     exit, 100
 
+fresh:  expect_at untouched, 0x87654321, 101
+        mov     dword ptr [untouched], 0
+        sys     exit, 102
+
 constant:
         .long   0x12345678
+
+        .balign PAGE
+untouched:
+        .long   0x87654321
+        .balign PAGE                        # the checks' way out lies behind
 
         .section .rodata
 text:   .ascii  "evil"

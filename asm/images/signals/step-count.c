@@ -1,7 +1,8 @@
 /* step-count: a program that steps itself.
  *
  * The handler of SIGTRAP sets and clears the trap flag in the context to which sigreturn goes back, so the CPU raises #DB
- * behind every instruction between.  A REP MOVSB traps behind each of its iterations. */
+ * behind every instruction between.  A REP MOVSB traps behind each of its iterations.  RDTSC is an instruction like others,
+ * also where a kernel has to do it. */
 
 #define _GNU_SOURCE
 #include <signal.h>
@@ -41,13 +42,14 @@ int main(void)
                      "first: mov $3, %%eax\n"
                      "1: dec %%eax\n"
                      "jnz 1b\n"
+                     "rdtsc\n"
                      "mov $8, %%ecx\n"
                      "mov %0, %%esi\n"
                      "mov %1, %%edi\n"
                      "rep movsb\n"
                      "end: nop\n"
-                     : : "i"(from), "i"(to) : "eax", "ecx", "esi", "edi", "memory", "cc");
-    /* mov, three times dec and jnz, three movs, eight iterations; the trap of int3 itself is not counted. */
+                     : : "i"(from), "i"(to) : "eax", "ecx", "edx", "esi", "edi", "memory", "cc");
+    /* mov, three times dec and jnz, rdtsc, three movs, eight iterations; the trap of int3 itself is not counted. */
     printf("step-count: %d steps, %s, %lu wrong\n", steps, to, wrong);
     return 0;
 }

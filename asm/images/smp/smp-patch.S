@@ -8,18 +8,24 @@
 #
 # The code page and the word are shared memory, writable and, the first, executable.  Every processor sees stores to code
 # that it runs sooner or later (SDM 3A, 8.1.3 asks for a serializing instruction before it can be relied on); one that kept
-# its old translation for ever would leave the parent waiting, so it gives up after a while.
+# its old translation for ever would leave the parent waiting, so it gives up after a while.  The loop is the last thing in
+# its page.
 
         .include "linux.inc"
 
         .set    MAP_SHARED, 1
-        .set    PATIENCE, 0x60000000
+        .set    ROUNDS, 1500
+        .set    MOMENT, 100000                          # nanoseconds
+        .set    LOOP_BYTES, 9
 
         .macro  await value, status
-        mov     ecx, PATIENCE
-1:      cmp     dword ptr [edi], \value
+        mov     esi, ROUNDS
+1:      mov     ecx, 10000
+3:      cmp     dword ptr [edi], \value
         je      2f
-        dec     ecx
+        loop    3b
+        sys     nanosleep, "offset moment", 0
+        dec     esi
         jnz     1b
         sys     kill, ebp, SIGKILL
         sys     exit, \status
@@ -35,6 +41,7 @@ _start:
         map_pages 1, 0, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS
         mov     [cell_at], eax
         pop     edi
+        add     edi, PAGE-LOOP_BYTES
         mov     [code_at], edi
         mov     byte ptr [edi], 0xB8                    # mov eax, imm32
         mov     dword ptr [edi+1], 1
@@ -54,6 +61,9 @@ _start:
 
 child:  mov     ebx, [cell_at]
         jmp     [code_at]
+
+        .section .rodata
+moment: .long   0, MOMENT
 
         .bss
 code_at: .skip   4

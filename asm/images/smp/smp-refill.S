@@ -5,7 +5,8 @@
 #   child B, on the other CPU     inherits them and calls each: 2
 #
 # This CPU's stores tell only this CPU that its translations are stale.  The other one ran code at these addresses, in
-# these frames: it must be told that they were handed out again.  Which page gets which frame is the kernel's business;
+# these frames: it must be told that they were handed out again.  No page is writable and executable at once, so that the
+# kernel cannot tell by the mapping.  Which page gets which frame is the kernel's business;
 # the round is repeated, the pages written in another order each time, so that sooner or later they coincide; and there are
 # more pages than a CPU keeps on a list of its own.
 
@@ -49,7 +50,7 @@ calls:  mov     esi, HERE
 
 # bl: what the code in each page returns, and, with the round, the order in which the pages are written
 fill:   push    ebx
-        map_pages PAGES, HERE, PROT_READ|PROT_WRITE|PROT_EXEC, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED
+        map_pages PAGES, HERE, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED
         pop     ebx
         movzx   ebx, bl
         mov     eax, [round]                            # an odd number of pages further each time: each comes once
@@ -64,6 +65,8 @@ fill:   push    ebx
         mov     [HERE+edi+1], ebx
         mov     byte ptr [HERE+edi+5], 0xC3
         loop    1b
+        sys     mprotect, HERE, PAGES*PAGE, PROT_READ|PROT_EXEC
+        expect  eax, 0, 4
         ret
 
         .bss

@@ -4,6 +4,9 @@
 # arrives is the seventh: somewhere in the eighth megabyte (the first lines of the stack hold the program's arguments)
 # the area may not grow any more.  The parent reads until all writers are gone, then asks what the child died of.
 #
+# Another child has a page of its own mapped three and a half megabytes further down.  A stack keeps a gap of a megabyte to
+# what lies below it (since Linux 4.12): two are given.
+#
 # Faults: user write not-present -> stack-growth, many times, at last user write not-present -> sigsegv.
 
         .include "linux.inc"
@@ -13,18 +16,35 @@ _start:
         sys     pipe, "offset ends"
         expect  eax, 0, 1
         fork_to child
-        sys     close, [ends+4]             # the child is the only writer now
+        call    megabytes
+        expect_killed SIGSEGV, 2
+        expect  esi, 7, 3
 
-        xor     esi, esi                    # megabytes
+        sys     pipe, "offset ends"
+        expect  eax, 0, 4
+        fork_to neighbour
+        call    megabytes
+        expect_killed SIGSEGV, 5
+        expect  esi, 2, 6
+        say     "stack-limit: 7 whole megabytes, then SIGSEGV\n"
+        pass
+
+# esi: the bytes that come before all writers are gone
+megabytes:
+        sys     close, [ends+4]             # the child is the only writer now
+        xor     esi, esi
 1:      sys     read, [ends], "offset got", 1
         add     esi, eax
         test    eax, eax
         jnz     1b
-        expect_killed SIGSEGV, 2
-        expect  esi, 7, 3
-        say     "stack-limit: 7 whole megabytes, then SIGSEGV\n"
-        pass
+        sys     close, [ends]
+        ret
 
+neighbour:
+        lea     eax, [esp-(7<<19)]
+        and     eax, -PAGE
+        map_pages 1, eax, flags=MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED
+        expect  eax, ebx, 100
 child:  mov     esi, 1<<20>>12
 1:      sub     esp, PAGE
         mov     [esp], esi

@@ -4,7 +4,8 @@
 ;         page n        page n+1
 ;
 ; Neither page exists when the store comes, so it faults twice, first for its low half, then for the start of the next
-; page, and runs from its beginning each time.  After a fork both pages are shared and it faults twice again.  A load
+; page, and runs from its beginning each time.  After a fork both pages are shared and it faults twice again; what else
+; is in them comes along with the copies.  A load
 ; across two pages that were never written finds zeros in both.  Where only the second page refuses, the whole store is
 ; fatal.
 ;
@@ -20,6 +21,11 @@ _start:
         expect  word [pair+PAGE-2], 0x3344, 1
         expect  word [pair+PAGE], 0x1122, 2
 
+        mov     dword [pair], 0xC1C2C3C4    ; at all four ends
+        mov     word [pair+PAGE-4], 0xA1A2
+        mov     word [pair+PAGE+2], 0xB1B2
+        mov     dword [pair+2*PAGE-4], 0xD1D2D3D4
+
         fork_to child
         expect_exit 0, 3
         expect  dword [pair+PAGE-2], 0x11223344, 4
@@ -34,8 +40,10 @@ _start:
 
 child:  mov     dword [pair+PAGE-2], 0x55667788
         expect  dword [pair+PAGE-2], 0x55667788, 101
-        expect  word [pair+PAGE-4], 0, 102
-        expect  word [pair+PAGE+2], 0, 103
+        expect  word [pair+PAGE-4], 0xA1A2, 102
+        expect  word [pair+PAGE+2], 0xB1B2, 103
+        expect  dword [pair], 0xC1C2C3C4, 104
+        expect  dword [pair+2*PAGE-4], 0xD1D2D3D4, 105
         pass
 
 refused:

@@ -4,7 +4,7 @@
 # exist yet.  Both sides start at odd places, so that their faults alternate.  At each fault esi, edi and ecx tell how
 # far it is; the kernel changes nothing but the page tables.
 #
-# What the frames held before must not show at either end of the copy.
+# What the frames held before must not show at either end of the copy, and what was copied is what the file says.
 #
 # Faults: source+0x123: user read not-present -> file-read; target+0xe40: user write not-present -> demand-zero;
 # target+0x1000; source+0x1000 (by the dword at source+0xfff); and so on in turn.
@@ -12,6 +12,9 @@
         .include "linux.inc"
 
         .set    DWORDS, 4000
+        .set    WORDS, 4*PAGE/4 + 0x140/4   # of the table: each five times the one before, and STEP more
+        .set    SEED, 0x9E3779B9
+        .set    STEP, 0x7F4A7C15
 
         .globl  _start
 _start:
@@ -47,6 +50,15 @@ _start:
         mov     ecx, (5*PAGE - 0xE40 - DWORDS*4)/4
         repe    scasd
         jne     different
+
+        mov     esi, offset source
+        mov     ecx, WORDS
+        mov     eax, SEED
+1:      cmp     [esi], eax
+        jne     different
+        lea     eax, [eax+eax*4+STEP]
+        add     esi, 4
+        loop    1b
         say     "rep-movsd: 16000 bytes, one instruction\n"
         pass
 
@@ -55,10 +67,10 @@ different:
 
         .section .rodata
         .balign PAGE
-source: .set    value, 0x9E3779B9
-        .rept   4*PAGE/4 + 0x140/4
+source: .set    value, SEED
+        .rept   WORDS
         .long   value & 0xFFFFFFFF
-        .set    value, (value*5 + 0x7F4A7C15) & 0xFFFFFFFF
+        .set    value, (value*5 + STEP) & 0xFFFFFFFF
         .endr
 
         .bss
