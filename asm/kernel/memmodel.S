@@ -24,7 +24,7 @@ high_memory:    .long 0         # linear address behind the direct map
         cmp     eax, [max_pfn]
         jae     \bad
         mov     edx, eax
-        shl     edx, 5
+        shl     edx, STRUCT_PAGE_SHIFT
         cmp     dword ptr [mem_model], 1
         je      .Lsparse\@
         mov     eax, [mem_map]
@@ -99,7 +99,7 @@ walk:   mov     ecx, [swapper_pg_dir]
         and     eax, 1
         ret
 
-# The same by a load that may fault, as ia64 does it.  A struct page of 32 bytes never straddles two pages.
+# The same by a load that may fault, as ia64 does it.  A struct page, of a power of two bytes, never straddles two pages.
         .globl  pfn_valid_fault
 pfn_valid_fault:
         mov     eax, [esp+4]
@@ -116,7 +116,7 @@ pfn_valid_fault:
 pfn_to_page:
         mov     eax, [esp+4]
         mov     edx, eax
-        shl     edx, 5
+        shl     edx, STRUCT_PAGE_SHIFT
         cmp     dword ptr [mem_model], 1
         ja      2f
         je      1f
@@ -143,10 +143,10 @@ page_to_pfn:
         ja      2f
         je      3f
         sub     eax, [mem_map]
-        shr     eax, 5
+        shr     eax, STRUCT_PAGE_SHIFT
         ret
 2:      sub     eax, [vmem_map]
-        shr     eax, 5
+        shr     eax, STRUCT_PAGE_SHIFT
         ret
 3:      push    ebx
         push    esi
@@ -159,7 +159,7 @@ page_to_pfn:
         and     edx, -4
         push    eax
         sub     eax, edx
-        shr     eax, 5
+        shr     eax, STRUCT_PAGE_SHIFT
         mov     edx, eax
         shr     edx, cl
         cmp     edx, ebx

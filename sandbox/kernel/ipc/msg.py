@@ -10,6 +10,7 @@ from sandbox.kernel.abi.errno import E2BIG, EAGAIN, EFAULT, EIDRM, EINTR, EINVAL
 from sandbox.kernel.base.time import SECOND, Clock
 from sandbox.kernel.base.wait import WaitQueue
 from sandbox.kernel.ipc.ids import IPC_NOWAIT, IpcIds, Object, Perm
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.sched import Scheduler
@@ -122,7 +123,7 @@ class Messages(IpcIds[MessageQueue]):
         message = Message(kind, size, [])
         try:
             for _ in range(-(-size // PAGE_SIZE)):
-                message.frames.append(self._page_alloc.alloc_page(highmem=True))
+                message.frames.append(self._page_alloc.alloc_page(GFP_HIGHUSER))
             self._copy(task, message, address, size, self._uaccess.copy_frame_from_user)
         except BaseException:
             self._free(message)

@@ -11,6 +11,7 @@ from sandbox.kernel.abi.signals import SI_USER, SIGPIPE
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.fs.fifo import Fifo
 from sandbox.kernel.fs.pipe import Move, Pipe, PipeInode, Put, make_pipe
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.uaccess import UserAccess
@@ -52,7 +53,7 @@ class Pipes(FileOperations):
     def _pipe(self) -> Pipe:
         self._made += 1
         pages = self._page_alloc
-        return Pipe(lambda: pages.alloc_page(highmem=True), pages.put_page, self._sched.wake_up, self._get_page)
+        return Pipe(lambda: pages.alloc_page(GFP_HIGHUSER), pages.put_page, self._sched.wake_up, self._get_page)
 
     def new_fifo(self, node: Inode) -> Fifo:
         """The pipe behind a FIFO that is opened for the first time."""

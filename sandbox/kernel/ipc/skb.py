@@ -9,6 +9,7 @@ from typing import Protocol
 from sandbox.kernel.abi.errno import EFAULT, ENOBUFS, KernelError
 from sandbox.kernel.abi.socket import UCred
 from sandbox.kernel.fs.pipe import Move
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.vfs.file import File
 from sandbox.x86.paging import PAGE_SIZE
@@ -82,7 +83,7 @@ class Buffers:
     def fill(self, skb: SkBuff, done: int, move: Move) -> None:
         """Bring its bytes, ``done`` bytes after the first that the program sends.  Raises KernelError(EFAULT)."""
         for at in range(0, skb.size, PAGE_SIZE):
-            frame = self._page_alloc.alloc_page(highmem=True)
+            frame = self._page_alloc.alloc_page(GFP_HIGHUSER)
             skb.frames.append(frame)
             if move(frame, 0, min(PAGE_SIZE, skb.size - at), done + at):
                 raise KernelError(EFAULT)

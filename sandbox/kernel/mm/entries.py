@@ -141,24 +141,26 @@ class Entries:
 
     def take(self, ptep: int) -> int:
         """Take an entry out, at once, so that no bit that a CPU sets is lost; behind the end of a move of its page."""
-        entry = self.tables.get_and_clear(ptep)
-        while entry and not entry & MAPPED and decode(entry).kind is Kind.MIGRATING:
-            self.tables.set_pte(ptep, entry)
+        entry = self.tables.read(ptep)
+        if entry and not entry & MAPPED:
             self.settled(ptep)
-            entry = self.tables.get_and_clear(ptep)
-        return entry
+        return self.tables.get_and_clear(ptep)
 
     def settled(self, ptep: int) -> int:
-        """The entry at a place, which no move is under way of any more: who meets one waits for its end.
+        """The entry at a place, when nobody is in the middle of storing it or of moving its page: who meets one waits.
 
         Raises LostEntry where nobody is left to end it.
         """
-        entry = self.tables.read(ptep)
-        while entry and not entry & MAPPED and decode(entry).kind is Kind.MIGRATING:
+        while self.unsettled(ptep, entry := self.tables.read(ptep)):
             if self._smp.patience is None or not self._smp.patience():
                 raise LostEntry("a page is being moved, and nobody moves it", f"entry {entry:#x}")
-            entry = self.tables.read(ptep)
         return entry
+
+    def unsettled(self, ptep: int, entry: int) -> bool:
+        """Somebody is at work on the entry, which is not present meanwhile."""
+        if not entry or entry & MAPPED:
+            return False
+        return ptep in self.tables.half_stored or decode(entry).kind is Kind.MIGRATING
 
     # -- a page that is moved ------------------------------------------------------------------------------------
 

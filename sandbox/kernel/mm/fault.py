@@ -15,11 +15,12 @@ from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.entries import Entries, LostEntry
 from sandbox.kernel.mm.filemap import PageCache
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pte import Kind, decode
+from sandbox.kernel.mm.pte import decode
 from sandbox.kernel.mm.rlimit import RLIMIT_STACK, Limits, may_expand
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 from sandbox.kernel.vfs.inode import Inode
@@ -146,9 +147,9 @@ class PageFaults:
 
     def _not_present(self, ptep: int, pte: int) -> Resolution:
         """A page that is somewhere, in an area that allows the access: one that is moved comes back by itself."""
-        kind = decode(pte).kind
-        if kind is not Kind.MIGRATING:
-            raise LostEntry(f"an entry is {kind.value}, and nothing here has made such a one", f"entry {pte:#x}")
+        if not self._entries.unsettled(ptep, pte):
+            kind = decode(pte).kind.value
+            raise LostEntry(f"an entry is {kind}, and nothing here has made such a one", f"entry {pte:#x}")
         self._entries.settled(ptep)
         return Resolution.SPURIOUS
 
@@ -185,7 +186,7 @@ class PageFaults:
         if not write:
             pte = self.mk_pte(vma, self._zero_page, False)
             return Resolution.ZERO_PAGE if self._install(mm, ptep, pte) else self._too_late(pte)
-        pfn = self._page_alloc.alloc_page(highmem=True)
+        pfn = self._page_alloc.alloc_page(GFP_HIGHUSER)
         self._highmem.clear_user_highpage(pfn)
         pte = self.mk_pte(vma, pfn, True) | D
         return Resolution.DEMAND_ZERO if self._install(mm, ptep, pte) else self._too_late(pte)
@@ -236,7 +237,7 @@ class PageFaults:
         """
         self._memmap.get_page(pfn)
         try:
-            return self._page_alloc.alloc_page(highmem=True)
+            return self._page_alloc.alloc_page(GFP_HIGHUSER)
         except BaseException:
             self._page_alloc.put_page(pfn)
             raise

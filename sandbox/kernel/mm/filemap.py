@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from weakref import ref
 
 from sandbox.kernel.base.races import Races
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.page import INDEX, MAPPING, PG_CACHE
 from sandbox.kernel.mm.page_alloc import PageAllocator
@@ -198,7 +199,7 @@ class PageCache:
 
     def _read_in(self, space: AddressSpace, inode: Inode, index: int) -> int:
         """A page for the cache: entered locked, filled, unlocked, so that whoever else wants it waits for this one."""
-        pfn = self._page_alloc.alloc_page(highmem=True)
+        pfn = self._page_alloc.alloc_page(GFP_HIGHUSER)
         if index in space.pages:  # somebody was faster while this one waited for a frame
             self._page_alloc.put_page(pfn)
             return self.find_page(inode, index)

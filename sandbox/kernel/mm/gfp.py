@@ -24,6 +24,8 @@ HIGHMEM = 0x100
 LEVEL_MASK = 0x7F
 LEVELS = ("BUFFER", "ATOMIC", "USER", "KERNEL", "NOBUFFER", "NFS", "IO")
 GFP_BUFFER, GFP_ATOMIC, GFP_USER, GFP_KERNEL, GFP_NOBUFFER, GFP_NFS, GFP_IO = range(len(LEVELS))
+GFP_HIGHUSER = GFP_USER | HIGHMEM
+"""Pages of programs and of files."""
 
 
 def describe(gfp: int) -> str:

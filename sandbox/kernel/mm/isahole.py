@@ -17,6 +17,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.codecache import CodeCache
 from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.filemap import PageCache
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.page import PG_CACHE, PG_DIRTY
@@ -164,7 +165,7 @@ class IsaHole:
         inside, found = [], -1
         try:
             while found < 0:
-                pfn = self._page_alloc.alloc_page(highmem=True)
+                pfn = self._page_alloc.alloc_page(GFP_HIGHUSER)
                 if pfn in window:
                     inside.append(pfn)
                 else:

@@ -2,8 +2,13 @@
 
 Eight words of 32 bits each::
 
-    +0  flags      +8   mapping     +16  lru next    +24  age, chain
+    +0  flags      +8   mapping     +16  lru next    +24  private
     +4  count      +12  index       +20  lru prev    +28  virtual (kva, 0 when not mapped)
+
+``flags`` holds the zone (PG_DMA, PG_HIGHMEM, neither for NORMAL) and, from bit 16 on, the age (2.4's, up to 64).
+``private`` belongs to whoever has the page: the buffers of one in the page cache, the place on swap of one that is
+anonymous.  Hash chains of the page cache (2.4's ``next_hash``) are no word of it: the cache is found by ``mapping`` and
+``index``.  The size is one constant, here and in ``asm/kernel/kernel.inc``.
 
 An all-zero ``struct page`` is a reserved frame (as 2.0's ``free_area_init`` leaves them all): a hole costs no store.
 Frames are opened, that is their flags set and their frame handed to the allocator, a block at a time when the
@@ -19,9 +24,10 @@ from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 
-STRUCT_PAGE_BYTES = 32
+STRUCT_PAGE_SHIFT = 5
+STRUCT_PAGE_BYTES = 1 << STRUCT_PAGE_SHIFT
 STRUCT_PAGE_WORDS = STRUCT_PAGE_BYTES // 4
-FLAGS, COUNT, MAPPING, INDEX, LRU_NEXT, LRU_PREV, AGE, VIRTUAL = range(STRUCT_PAGE_WORDS)
+FLAGS, COUNT, MAPPING, INDEX, LRU_NEXT, LRU_PREV, PRIVATE, VIRTUAL = range(STRUCT_PAGE_WORDS)
 PIECE_SHIFT = 7
 PIECE = 1 << PIECE_SHIFT
 """Frames whose structures fill one page."""
@@ -38,6 +44,8 @@ PG_SLAB = 1 << 14
 """First frame of a kmalloc area."""
 PG_LENT = 1 << 15
 """First frame of a block that a request by level was given: free_pages takes these, and no others."""
+AGE_SHIFT, AGE_MAX = 16, 64
+AGE_MASK = 0x7F << AGE_SHIFT
 PG_OPEN = 1 << 31
 """Set on every frame that the allocator may own; clear means reserved."""
 
@@ -156,6 +164,22 @@ class MemMap:
     def reserved(self, pfn: int) -> bool:
         """True for holes, the kernel's own frames, and everything that the allocator was never given."""
         return not self.has_page(pfn) or not self.flags(pfn) & PG_OPEN
+
+    def age(self, pfn: int) -> int:
+        """How often a page was found in use lately, 0 to AGE_MAX."""
+        return (self.flags(pfn) & AGE_MASK) >> AGE_SHIFT
+
+    def set_age(self, pfn: int, age: int) -> None:
+        """Set it; more than AGE_MAX is that."""
+        self.set_flags(pfn, self.flags(pfn) & ~AGE_MASK | min(age, AGE_MAX) << AGE_SHIFT)
+
+    def private(self, pfn: int) -> int:
+        """The word of whoever has the page."""
+        return self.words[self.at(pfn) + PRIVATE]
+
+    def set_private(self, pfn: int, word: int) -> None:
+        """Set it; 32 bits."""
+        self.words[self.at(pfn) + PRIVATE] = word
 
     def count(self, pfn: int) -> int:
         try:

@@ -6,7 +6,7 @@ linear, of the direct map; the ``__`` forms leave in a block what was in it, the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sandbox.kernel.arch.cpu import Smp
@@ -107,6 +107,10 @@ class PageAllocator:
             return min(max(frames // 128, 10), 256)
         return min(max(frames // 128, 20), 255)
 
+    def pages_min(self, zone: Zone) -> int:
+        """The mark of one zone (2.4's ``pages_min``): its own share of frames, 0 where no mark counts."""
+        return self._reserve(zone.total) if self.min_free else 0
+
     @property
     def marks(self) -> tuple[int, int, int]:
         """min, low and high: 2.0 has one and a half and twice the reserve, the later ones twice and three times."""
@@ -115,34 +119,25 @@ class PageAllocator:
 
     # -- frames --------------------------------------------------------------------------------------------------
 
-    def alloc_page(self, highmem: bool = False) -> int:
+    def alloc_page(self, gfp: int = GFP_USER) -> int:
         """A frame with count 1 and old contents, for who may not sleep because others may need what it holds.
 
-        Reclaims when the reserve is reached.  Raises OutOfMemory.
+        ``alloc_pages`` of order 0 that reclaims when the reserve is reached, and lets nobody else run.  Raises
+        OutOfMemory.
         """
         if self.failing.at:
             self._count_request()
         pgdat = self._pgdat
-        gfp = GFP_USER | HIGHMEM if highmem else GFP_USER
         # Were all that is taken of the lowmem: more than the reserve is left, and no zone need be looked at.
         if pgdat.free_frames - pgdat.high.total > self.min_free and not self._zone_marks:
             try:
-                pfn = pgdat.rmqueue_pcp(highmem, self._smp.this_cpu.index)
+                pfn = pgdat.rmqueue_pcp(bool(gfp & HIGHMEM), self._smp.this_cpu.index)
             except OutOfMemory:
-                pfn = self._or_reclaim(gfp)
+                pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
         else:
-            pfn = self._or_reclaim(gfp)
+            pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
         self._granted(pfn, 0, gfp)
         return pfn
-
-    def _or_reclaim(self, gfp: int) -> int:
-        """A frame, or what reclaim can do for one.  Raises OutOfMemory."""
-        while True:
-            try:
-                return self._attempt(gfp, GFP_USER, 0)
-            except OutOfMemory:
-                if not self._shrinkers.try_to_free_pages(self._need(gfp, GFP_USER, 0)):
-                    raise
 
     def alloc_pages(self, gfp: int, order: int = 0) -> int:
         """The first frame of 2^order frames in a row, aligned to their size, with count 1.
@@ -222,8 +217,11 @@ class PageAllocator:
             self.pressure.injected += 1
             raise
 
-    def _reclaiming(self, gfp: int, level: int, order: int) -> int:
-        """The block, after whatever its level may do to get it.  Raises OutOfMemory."""
+    def _reclaiming(self, gfp: int, level: int, order: int, waits: bool = True) -> int:
+        """The block, after whatever its level may do to get it; without ``waits`` nobody else runs for it.
+
+        Raises OutOfMemory.
+        """
         yields = 0
         while True:
             try:
@@ -232,11 +230,11 @@ class PageAllocator:
                 if not self._may_reclaim(level):
                     self.pressure.failures += 1
                     raise
-                if self._nonatomic == "2.4":
+                if waits and self._nonatomic == "2.4":
                     might_sleep(self._sched, f"alloc_pages({describe(gfp)}), with too few frames free,")
-                if self._shrinkers.try_to_free_pages(self._need(gfp, level, order)):
-                    self.pressure.reclaims += 1
-                elif yields < YIELDS and self._cond_resched():
+                if self.try_to_free_pages(self._lacking(gfp, level, order), gfp, order):
+                    self.pressure.reclaims += waits
+                elif waits and yields < YIELDS and self._cond_resched():
                     yields += 1
                 else:
                     self.pressure.failures += 1
@@ -262,15 +260,26 @@ class PageAllocator:
             return zones
         return [zone for zone in zones if zone is pgdat.high and pgdat.zone_free(zone)]
 
-    def _need(self, gfp: int, level: int, order: int) -> Need:
-        """What reclaim can do for a request that failed: frames above the mark, or those that it cannot do without."""
+    def try_to_free_pages(self, zones: Sequence[Zone], gfp: int, order: int) -> int:
+        """Reclaim for a request that was not granted from these zones; the number of frames that came free.
+
+        Where enough frames are free but no 2^order in a row, only what completes such a block helps; GFP_BUFFER may
+        not write to files for it (2.2's __GFP_IO).
+        """
+        level, total = gfp & LEVEL_MASK, self._pgdat.total_frames
+        short = not self._grantable(gfp, level, order)
+        frames = max(SHRINK_BATCH, total // SHRINK_SHARE, 1 << order)
+        need = Need(tuple(zones), frames, 0 if short else order, may_write=level != GFP_BUFFER)
+        return self._shrinkers.shrink(need)
+
+    def _lacking(self, gfp: int, level: int, order: int) -> list[Zone]:
+        """The zones in which frames would help a request: its own, and all of lowmem where the one mark counts that."""
         pgdat = self._pgdat
         zones = [pgdat.dma] if gfp & DMA and not self._any_zone else self._zones(gfp)
         short = not self._grantable(gfp, level, order)
         if short and not self._zone_marks and any(pgdat.zone_free(zone) for zone in zones):
             zones = list(dict.fromkeys([*zones, pgdat.normal, pgdat.dma]))
-        frames = max(SHRINK_BATCH, pgdat.total_frames // SHRINK_SHARE, 1 << order)
-        return Need(tuple(zones), frames, 0 if short else order, may_write=level != GFP_BUFFER)
+        return zones
 
     def shortage(self, level: int = GFP_KERNEL) -> OutOfMemory:
         """The error for a request that may not go below its reserve."""
@@ -310,7 +319,7 @@ class PageAllocator:
         kept = []
         for zone in zones:
             if zone.total:
-                below += self._reserve(zone.total) // divisor if self.min_free else 0
+                below += self.pages_min(zone) // divisor
                 if self._pgdat.zone_free(zone) > below:
                     kept.append(zone)
         return zones if not kept and level == GFP_ATOMIC and order == 0 else kept

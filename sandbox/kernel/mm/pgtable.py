@@ -54,6 +54,8 @@ class PageTables:
         self.nx = 0
         self.kernel_pgd = 0
         self.races = Races(None)
+        self.half_stored: set[int] = set()
+        """Places whose entry has one new word and one old one: who would change it waits (page_table_lock)."""
         self.entry_mask = self.fmt.frame_mask
         """The bits of an entry that hold the physical address."""
         self.large_page = self.fmt.large_page

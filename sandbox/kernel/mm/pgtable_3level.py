@@ -123,7 +123,9 @@ class PaeTables(PageTables):
             words = self._words
             words[2 * ptep + 1] = entry >> 32
             if self.races.active:
+                self.half_stored.add(ptep)
                 self.races.point("set_pte")
+                self.half_stored.discard(ptep)
             words[2 * ptep] = entry & _WORD
 
     def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:

@@ -22,6 +22,7 @@ from sandbox.kernel.base.layout import Layout
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.base.wait import Waiting, WrongContext
 from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.mm import MmList
@@ -113,7 +114,7 @@ class Vmalloc:
         try:
             for number in range(pages):
                 place = self._entries.place(start + number * PAGE_SIZE)
-                pfn = self._page_alloc.alloc_page(highmem=True)
+                pfn = self._page_alloc.alloc_page(GFP_HIGHUSER)
                 frames.append(pfn)
                 run = bool(executable) and executable[number]
                 if run:

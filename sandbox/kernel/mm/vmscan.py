@@ -53,7 +53,7 @@ class Shrinkers:
         """Breakage: what no reclaim may pick is taken before anything else, and alone."""
         self._thief = thief
 
-    def try_to_free_pages(self, need: Need) -> int:
+    def shrink(self, need: Need) -> int:
         """Free about as many frames as are needed; 0 means that nobody has anything left that would help."""
         if self._thief is not None and (stolen := self._thief(need)):
             return stolen

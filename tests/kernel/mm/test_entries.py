@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.kernel.mm.entries import LostEntry, Scope
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.pte import Kind, decode
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.x86.paging import RW, US, A, D, P
@@ -17,7 +18,7 @@ def place(made: Space, linear: int) -> int:
 
 def fresh(made: Space) -> tuple[int, int]:
     """A frame with one reference, and a writable entry for it."""
-    pfn = made.kernel.page_alloc.alloc_page(highmem=True)
+    pfn = made.kernel.page_alloc.alloc_page(GFP_HIGHUSER)
     return pfn, made.kernel.tables.pfn_pte(pfn, P | RW | US | A | D)
 
 
@@ -117,7 +118,7 @@ def test_who_meets_a_page_that_is_moved_waits(space: MakeSpace, paging: str) -> 
     assert decode(kernel.tables.read(ptep)).kind is Kind.MIGRATING
     with pytest.raises(LostEntry, match="nobody moves it"):
         kernel.entries.settled(ptep)
-    new = kernel.page_alloc.alloc_page(highmem=True)
+    new = kernel.page_alloc.alloc_page(GFP_HIGHUSER)
 
     def mover() -> bool:
         kernel.highmem.copy_highpage(made.cpu, new, old)

@@ -6,6 +6,7 @@ import pytest
 
 from sandbox.kernel.base.layout import FIXADDR_END, FIXADDR_START, PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER, GFP_USER
 from sandbox.kernel.mm.highmem import KM_SLOTS, KmapError
 from sandbox.x86.paging import PAGE_SIZE
 from tests.conftest import MakeSession
@@ -26,7 +27,7 @@ def test_lowmem_is_the_direct_map(kernel: Kernel) -> None:
 def test_windows_show_their_frames(kernel: Kernel) -> None:
     """Each window reaches its own frame, by the CPU's own stores and loads; a reused one is not stale."""
     cpu, kmap = kernel.cpus[1], kernel.highmem
-    frames = [kernel.page_alloc.alloc_page(highmem=True) for _ in range(2 * KM_SLOTS)]
+    frames = [kernel.page_alloc.alloc_page(GFP_HIGHUSER) for _ in range(2 * KM_SLOTS)]
     assert min(frames) >= kernel.layout.direct_frames
     for half in (frames[:KM_SLOTS], frames[KM_SLOTS:]):
         windows = [kmap.kmap_atomic(cpu, pfn) for pfn in half]
@@ -41,14 +42,14 @@ def test_windows_show_their_frames(kernel: Kernel) -> None:
 
 
 def test_two_cpus_have_windows_of_their_own(kernel: Kernel) -> None:
-    first, second = kernel.page_alloc.alloc_page(highmem=True), kernel.page_alloc.alloc_page(highmem=True)
+    first, second = kernel.page_alloc.alloc_page(GFP_HIGHUSER), kernel.page_alloc.alloc_page(GFP_HIGHUSER)
     windows = [kernel.highmem.kmap_atomic(kernel.cpus[0], first), kernel.highmem.kmap_atomic(kernel.cpus[1], second)]
     assert windows[0] != windows[1]
     assert kernel.highmem.depth == [1, 1]
 
 
 def test_too_many_and_out_of_order(kernel: Kernel) -> None:
-    cpu, kmap, pfn = kernel.this_cpu, kernel.highmem, kernel.page_alloc.alloc_page(highmem=True)
+    cpu, kmap, pfn = kernel.this_cpu, kernel.highmem, kernel.page_alloc.alloc_page(GFP_HIGHUSER)
     windows = [kmap.kmap_atomic(cpu, pfn) for _ in range(KM_SLOTS)]
     with pytest.raises(KmapError):
         kmap.kmap_atomic(cpu, pfn)
@@ -61,7 +62,7 @@ def test_too_many_and_out_of_order(kernel: Kernel) -> None:
 
 
 def test_closed_windows_are_unmapped(kernel: Kernel) -> None:
-    window = kernel.highmem.kmap_atomic(kernel.this_cpu, kernel.page_alloc.alloc_page(highmem=True))
+    window = kernel.highmem.kmap_atomic(kernel.this_cpu, kernel.page_alloc.alloc_page(GFP_HIGHUSER))
     kernel.highmem.kunmap_atomic(kernel.this_cpu, window)
     assert kernel.tables.lookup_pte(kernel.tables.kernel_pgd, window) == 0
 
@@ -69,7 +70,7 @@ def test_closed_windows_are_unmapped(kernel: Kernel) -> None:
 @pytest.mark.parametrize("highmem", [(True, True), (True, False), (False, True), (False, False)])
 def test_copies_and_clears_by_the_cpu(kernel: Kernel, highmem: tuple[bool, bool]) -> None:
     cpu, windows = kernel.this_cpu, kernel.highmem
-    source, target = (kernel.page_alloc.alloc_page(highmem=each) for each in highmem)
+    source, target = (kernel.page_alloc.alloc_page(GFP_HIGHUSER if each else GFP_USER) for each in highmem)
     window = windows.kmap_atomic(cpu, source)
     for at in range(0, PAGE_SIZE, 128):
         cpu.store(window + at, bytes(range(at % 96, at % 96 + 128)))

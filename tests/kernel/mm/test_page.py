@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
-from sandbox.kernel.mm.page import COUNT, PG_CACHE, PG_HIGHMEM, PG_OPEN, PG_TABLE, STRUCT_PAGE_BYTES, MemMap
+from sandbox.kernel.mm.page import (
+    AGE_MAX,
+    COUNT,
+    PG_CACHE,
+    PG_HIGHMEM,
+    PG_OPEN,
+    PG_TABLE,
+    STRUCT_PAGE_BYTES,
+    STRUCT_PAGE_SHIFT,
+    MemMap,
+)
 from sandbox.machine.memory import PhysicalMemory
 
 AT = 0x200000
@@ -20,6 +31,28 @@ def memory() -> PhysicalMemory:
 @pytest.fixture
 def memmap(memory: PhysicalMemory) -> MemMap:
     return MemMap(memory, AT, 4096)
+
+
+def test_the_routines_know_the_same_size() -> None:
+    """The x86 code shifts by a constant of its own include file."""
+    text = (Path(__file__).resolve().parents[3] / "asm" / "kernel" / "kernel.inc").read_text()
+    assert f".set    STRUCT_PAGE_SHIFT, {STRUCT_PAGE_SHIFT}\n" in text
+    routines = (Path(__file__).resolve().parents[3] / "asm" / "kernel" / "memmodel.S").read_text()
+    assert routines.count("STRUCT_PAGE_SHIFT") == 5, "pfn to page twice, and back in each model"
+
+
+def test_age_and_private_leave_the_rest_alone(memmap: MemMap) -> None:
+    memmap.open(0, 8, PG_HIGHMEM)
+    memmap.set_flags(3, memmap.flags(3) | PG_CACHE)
+    before = memmap.flags(3)
+    memmap.set_age(3, 5)
+    memmap.set_private(3, 0xDEADBEEF)
+    assert (memmap.age(3), memmap.private(3), memmap.count(3)) == (5, 0xDEADBEEF, 0)
+    memmap.set_age(3, 1000)
+    assert memmap.age(3) == AGE_MAX == 64
+    memmap.set_age(3, 0)
+    assert memmap.flags(3) == before
+    assert (memmap.age(2), memmap.private(2), memmap.age(4), memmap.private(4)) == (0, 0, 0, 0)
 
 
 def test_size_is_32_bytes_a_frame_in_whole_pages() -> None:

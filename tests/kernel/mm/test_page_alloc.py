@@ -11,7 +11,18 @@ from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.wait import WrongContext
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.gfp import DMA, GFP_ATOMIC, GFP_BUFFER, GFP_IO, GFP_KERNEL, GFP_NFS, HIGHMEM, LEVELS, describe
+from sandbox.kernel.mm.gfp import (
+    DMA,
+    GFP_ATOMIC,
+    GFP_BUFFER,
+    GFP_HIGHUSER,
+    GFP_IO,
+    GFP_KERNEL,
+    GFP_NFS,
+    HIGHMEM,
+    LEVELS,
+    describe,
+)
 from sandbox.kernel.mm.page import BadPage
 from sandbox.kernel.mm.page_alloc import dma_crosses
 from tests.kernel.mm.conftest import MakeSpace
@@ -201,7 +212,7 @@ def test_free_highmem_is_no_reserve_of_lowmem(marks: str) -> None:
     with pytest.raises(OutOfMemory):
         pages.alloc_page()
     assert pages.alloc_pages(KERNEL | HIGHMEM) >= 24 << 8, "highmem needs no lowmem"
-    assert pages.alloc_page(highmem=True) >= 24 << 8
+    assert pages.alloc_page(GFP_HIGHUSER) >= 24 << 8
     got = 0
     with pytest.raises(OutOfMemory):
         while True:
@@ -218,7 +229,7 @@ def test_highmem_requests_stop_at_the_mark_of_lowmem(marks: str) -> None:
     kernel = boot(ram=64 << 20, boot="highmem=40m", policies={"watermarks": marks})
     with pytest.raises(OutOfMemory):
         while True:
-            kernel.page_alloc.alloc_page(highmem=True)
+            kernel.page_alloc.alloc_page(GFP_HIGHUSER)
     frames = kernel.pgdat
     assert frames.zone_free(frames.high) <= 130, "2.4 keeps a mark of it too"
     assert frames.low_free >= kernel.page_alloc._reserve(frames.dma.total)

@@ -161,8 +161,7 @@ def test_gfp_buffer_writes_nothing(space: MakeSpace) -> None:
     map_file(made, make_file(2), 2, MAP_SHARED)
     made.write(AREA, 99)
     made.read(AREA + PAGE)
-    asked = made.kernel.page_alloc._need(GFP_BUFFER, GFP_BUFFER, 0)
-    pageout(made).shrink(asked)
+    made.kernel.page_alloc.try_to_free_pages(made.kernel.pgdat.zones, GFP_BUFFER, 0)
     assert made.entry(AREA) & P
     # The clean page's entry is writable, never written: it may go.
     assert not made.entry(AREA + PAGE) & P

@@ -125,7 +125,7 @@ def test_arguments_on_the_kernels_own_stack() -> None:
 def test_where_nothing_may_sleep() -> None:
     system = boot_system()
     kernel = system.kernel
-    kernel.smp.in_interrupt = True
+    kernel.this_cpu.in_interrupt = True
     for name in ("schedule", "sleep_on", "interruptible_sleep_on", "vmalloc"):
         with pytest.raises(GuestKernelBug, match="in an interrupt"):
             kernel.this_cpu.call_c(system.gate.symbols[name], 4096)

@@ -161,9 +161,9 @@ def test_no_faults_are_answered_in_an_interrupt(space: MakeSpace) -> None:
     made = space()
     made.map(1)
     word = made.kernel.kmalloc.kmalloc(16, 3)
-    made.kernel.smp.in_interrupt = True
+    made.kernel.this_cpu.in_interrupt = True
     assert call(made, "copy_from_user", word, AREA, 4) == 4
-    made.kernel.smp.in_interrupt = False
+    made.kernel.this_cpu.in_interrupt = False
     assert call(made, "copy_from_user", word, AREA, 4) == 0
 
 
