@@ -60,6 +60,7 @@ from sandbox.kernel.task.desc import Descriptors
 from sandbox.kernel.task.futex import Futexes
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.kstack import KernelStacks
+from sandbox.kernel.task.posixtimer import PosixTimers
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import State, Task, TaskTable
@@ -131,6 +132,7 @@ class Kernel:
     desc: Descriptors
     signals: Signals
     timers: Timers
+    posix_timers: PosixTimers
     futexes: Futexes
     pipes: Pipes
     sockets: Sockets

@@ -63,6 +63,7 @@ from sandbox.kernel.task.desc import Descriptors
 from sandbox.kernel.task.futex import Futexes
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.kstack import KernelStacks
+from sandbox.kernel.task.posixtimer import PosixTimers
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.sigframe import SignalFrames
 from sandbox.kernel.task.signal import Signals
@@ -163,7 +164,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         ),
         isahole=IsaHole(machine, entries, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
-        signals=signals, timers=timers,
+        signals=signals, timers=timers, posix_timers=PosixTimers(sched, signals, timers, clock),
         futexes=Futexes(uaccess, sched, clock),
         pipes=Pipes(page_alloc, pgdat.memmap, uaccess, sched, signals, broken),
         sockets=Sockets(files, page_alloc, uaccess, sched, signals, clock, broken),

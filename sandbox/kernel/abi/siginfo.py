@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from struct import pack, unpack_from
 
 SIGINFO_BYTES = 128
@@ -19,6 +20,8 @@ class SigInfo:
     code: int
     union: bytes = b""
     errno: int = 0
+    taken: Callable[[SigInfo], SigInfo] | None = field(default=None, compare=False, repr=False)
+    """What is to be done when it leaves the queue, and gives what is delivered: a timer counts its overruns then."""
 
     @classmethod
     def sent(cls, signo: int, code: int, pid: int, uid: int = 0, value: int = 0) -> SigInfo:

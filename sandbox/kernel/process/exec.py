@@ -79,6 +79,7 @@ def do_execve(
     task.exe, task.exe_inode, task.has_execed = binary.path, binary.inode, True
     stat = binary.inode.stat()
     task.cred = task.cred.exec(stat.mode, stat.uid, stat.gid)
+    kernel.posix_timers.delete_all(task)
     task.tls = [0] * len(task.tls)
     kernel.desc.load_tls(cpu, task)
     try:

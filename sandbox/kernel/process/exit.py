@@ -64,6 +64,7 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     """Release what a task holds, leave a zombie for its parent, and give the CPU up."""
     cpu = task.cpu
     task.status = status
+    kernel.posix_timers.delete_all(task)
     kernel.timers.clear_timers(task)
     if task.clear_child_tid and task.mm is not None and task.mm.users > 1:
         with suppress(KernelError):

@@ -30,6 +30,7 @@ from sandbox.kernel.syscalls import (
     memory,
     misc,
     poll,
+    posixtimers,
     process,
     scheduling,
     signalfd,
@@ -49,8 +50,9 @@ from sandbox.kernel.syscalls.modules import ModuleCalls
 from sandbox.kernel.task.task import Task
 
 MODULES = (
-    capability, cred, dirs, epoll, fcntl, files, futex, io, ioctl, ldt, madvise, memory, misc, poll, process,
-    scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice, stat, sysv, timerfd, timers, transfer,
+    capability, cred, dirs, epoll, fcntl, files, futex, io, ioctl, ldt, madvise, memory, misc, poll, posixtimers,
+    process, scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice, stat, sysv, timerfd, timers,
+    transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 

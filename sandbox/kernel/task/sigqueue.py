@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import or_
 from typing import Any
 
 from sandbox.kernel.abi.siginfo import SigInfo
@@ -95,13 +97,13 @@ class SigState:
         return self.waiting & ~self.blocked
 
     def enqueue(self, info: SigInfo, room: bool = True) -> bool:
-        """Let a signal wait, a standard signal once.
+        """Let a signal wait, a standard signal once, but for those of timers, which have each a place of their own.
 
         Without ``room`` in the queue (RLIMIT_SIGPENDING) what was sent with kill(2) is still known to wait, without
         its siginfo; anything else does not: False (Linux's __send_signal).
         """
         bit = bit_of(info.signo)
-        if self.waiting & bit and info.signo < SIGRTMIN:
+        if self.waiting & bit and info.signo < SIGRTMIN and info.taken is None:
             return True
         if not room:
             if info.signo >= SIGRTMIN and info.code != SI_USER:
@@ -127,10 +129,18 @@ class SigState:
         self.queue.remove(info)
         if all(each.signo != number for each in self.queue):
             self.waiting &= ~bit_of(number)
-        return info
+        return info if info.taken is None else info.taken(info)
 
     def discard(self, mask: int) -> None:
-        """Forget waiting signals."""
+        """Forget waiting signals; what they came from learns that they are gone."""
         if self.waiting & mask:
-            self.queue = [each for each in self.queue if not mask & bit_of(each.signo)]
-            self.waiting &= ~mask
+            gone = [each for each in self.queue if mask & bit_of(each.signo)]
+            self.withdraw(lambda info: bool(mask & bit_of(info.signo)))
+            for each in gone:
+                if each.taken is not None:
+                    each.taken(each)
+
+    def withdraw(self, unwanted: Callable[[SigInfo], bool]) -> None:
+        """Take signals out of the queue again."""
+        self.queue = [each for each in self.queue if not unwanted(each)]
+        self.waiting = functools.reduce(or_, (bit_of(each.signo) for each in self.queue), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from greenlet import greenlet
 
@@ -111,6 +111,9 @@ class Task:
     children_utime: int = 0
     """The same of children that were waited for."""
     timers: IntervalTimers | None = None
+    posix_timers: dict[int, Any] = field(default_factory=dict)
+    """``task.posixtimer.PosixTimer`` by number."""
+    next_timer_id: int = 0
     cpu_timer_left: int = 0
     """Blocks in ring 3 until a timer that counts those ends, 0 for none."""
     vfork_parent: Task | None = None

@@ -202,6 +202,13 @@ timerfd_settime     fd hex ptr ptr
 timerfd_settime64   fd hex ptr ptr
 timerfd_gettime     fd ptr
 timerfd_gettime64   fd ptr
+timer_create        clock ptr out_int
+timer_settime       int hex ptr ptr
+timer_settime64     int hex ptr ptr
+timer_gettime       int ptr
+timer_gettime64     int ptr
+timer_getoverrun    int
+timer_delete        int
 capget              ptr ptr
 capset              ptr ptr
 futex               ptr futex uint ptr
