@@ -34,9 +34,10 @@ class SigInfo:
         return cls(signo, code, pack("<I", address))
 
     @classmethod
-    def child(cls, signo: int, code: int, pid: int, uid: int, status: int, user: int) -> SigInfo:
-        """By a child's end, stop or continuation; ``user`` is its time in nanoseconds."""
-        return cls(signo, code, pack("<2I3i", pid, uid, status, user // CLOCK_TICK & 0x7FFFFFFF, 0))
+    def child(cls, signo: int, code: int, pid: int, uid: int, status: int, user: int, system: int) -> SigInfo:
+        """By a child's end, stop or continuation; ``user`` and ``system`` are its times in nanoseconds."""
+        ticks = (each // CLOCK_TICK & 0x7FFFFFFF for each in (user, system))
+        return cls(signo, code, pack("<2I3i", pid, uid, status, *ticks))
 
     @property
     def pid(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sandbox.image.elf import Executable, ImageError
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
-from sandbox.kernel.abi.signals import SIGSEGV
+from sandbox.kernel.abi.signals import SIGCHLD, SIGSEGV
 from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.kernel import Kernel
@@ -41,6 +41,8 @@ AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK, AT_SECURE = 
 AT_RANDOM, AT_EXECFN = 25, 31
 
 
+MMAP_PAGE_ZERO = 0x0100000
+"""personality(2): as System V had it, a program may read address 0."""
 COMM_BYTES = 15
 PIE_BASE = 0x56555000
 """Where a position-independent program goes that has a loader: two thirds of its 3 GB (ELF_ET_DYN_BASE)."""
@@ -80,6 +82,7 @@ def do_execve(
     stat = binary.inode.stat()
     task.cred = task.cred.exec(stat.mode, stat.uid, stat.gid)
     kernel.posix_timers.delete_all(task)
+    task.exit_signal = SIGCHLD
     task.tls = [0] * len(task.tls)
     kernel.desc.load_tls(cpu, task)
     try:
@@ -128,6 +131,8 @@ def _load(kernel: Kernel, task: Task, mm: Mm, binary: Binary) -> _Loaded:
     if start >= TASK_SIZE:
         raise KernelError(EINVAL) from ImageError(binary.path, f"the entry point {start:#x} is in the kernel")
     mm.vmas.start_brk = mm.vmas.brk = brk
+    if task.personality & MMAP_PAGE_ZERO and not mm.vmas.overlapping(0, PAGE_SIZE):
+        mm.vmas.insert(Vma(0, PAGE_SIZE, PROT_READ | PROT_EXEC, VM_MAYWRITE))
     return _Loaded(bias, base, start)
 
 

@@ -20,7 +20,7 @@ from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
 from sandbox.kernel.process.exit import task_main
 from sandbox.kernel.task.itimer import arm_cpu_limit
 from sandbox.kernel.task.sigqueue import bit_of
-from sandbox.kernel.task.task import SCHED_RESET_ON_FORK, Task
+from sandbox.kernel.task.task import SCHED_DEADLINE, SCHED_RESET_ON_FORK, Task
 from sandbox.kernel.vfs.file import FdTable
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D
 
@@ -48,6 +48,7 @@ def new_task(
         task.cred, task.personality = parent.cred, parent.personality
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
         task.cwd, task.root = parent.cwd, parent.root
+        task.ioprio = parent.ioprio
         task.limits, task.nice = list(parent.limits), parent.nice
         task.capabilities, task.cpus_allowed = parent.capabilities, parent.cpus_allowed
         if not parent.policy & SCHED_RESET_ON_FORK:
@@ -64,7 +65,7 @@ def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
 
     Raises KernelError: ENOMEM, EAGAIN.
     """
-    if len(kernel.tasks) >= MAX_TASKS:
+    if len(kernel.tasks) >= MAX_TASKS or parent.policy == SCHED_DEADLINE:
         raise KernelError(EAGAIN)
     assert parent.mm is not None
     cpu = parent.cpu

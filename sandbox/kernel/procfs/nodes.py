@@ -13,7 +13,7 @@ from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Directory, Entry, Inode, Symlink
 from sandbox.kernel.vfs.namei import Dentry
-from sandbox.kernel.vfs.operations import FileOperations
+from sandbox.kernel.vfs.operations import ALWAYS, FileOperations, Ready
 
 LARGEST_READ = 1 << 16
 """Bytes that one read gives at most."""
@@ -41,6 +41,9 @@ class Text(Inode):
     mappable = False
     unmappable = ENODEV
     """Of a file of a task, or below /proc/sys; other files of /proc give EIO (proc_reg_mmap)."""
+
+    polls: int | None = None
+    """What poll(2) says of it, None where it has no poll of its own: then epoll_ctl(2) refuses it."""
 
     def __init__(self, f_op: FileOperations, ino: int, make: Make, mode: int = 0o444) -> None:
         self._f_op = f_op
@@ -80,6 +83,14 @@ class TextFile(FileOperations):
         if position is None:
             file.position = at + done
         return done
+
+    def poll(self, file: File, task: Task) -> Ready:
+        assert isinstance(file.inode, Text)
+        return Ready(ALWAYS if file.inode.polls is None else file.inode.polls)
+
+    def can_poll(self, file: File) -> bool:
+        assert isinstance(file.inode, Text)
+        return file.inode.polls is not None
 
     def available(self, file: File) -> int:
         return -min(file.position, 1 << 31)

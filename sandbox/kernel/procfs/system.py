@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EIO
+from sandbox.kernel.abi.flags import POLLIN
+from sandbox.kernel.abi.poll import POLLRDNORM
 from sandbox.kernel.abi.uts import HOSTNAME, OSRELEASE, OSTYPE, VERSION
 from sandbox.kernel.base.time import SECOND, TICK
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile, fixed
 from sandbox.kernel.task.task import State
 from sandbox.kernel.vfs.inode import Inode
+from sandbox.kernel.vfs.operations import ALWAYS
 from sandbox.x86.paging import PAGE_SIZE
 
 FIRST_INO = 10
@@ -40,7 +43,7 @@ def system_files(kernel: Kernel) -> dict[bytes, Inode]:
     f_op = TextFile(kernel.uaccess)
     for ino, (name, make) in enumerate(texts.items(), FIRST_INO):
         files[name] = text = Text(f_op, ino, make)
-        text.unmappable = EIO
+        text.unmappable, text.polls = EIO, POLLIN | POLLRDNORM if name == b"swaps" else ALWAYS
     files[b"net"] = Link(FIRST_INO + 31, lambda: b"self/net")
     files[b"mounts"] = Link(FIRST_INO + 30, lambda: b"self/mounts")
     files[b"sys"] = _sys(f_op, FIRST_INO + 40)
@@ -62,11 +65,16 @@ def _sys(f_op: TextFile, ino: int) -> Folder:
     for number, (folder, values) in enumerate(settings.items(), 1):
         first = ino + 20 * number
         texts: dict[bytes, Inode] = {
-            name: Text(f_op, first + at, lambda value=value: value.encode() + b"\n")  # type: ignore[misc]
-            for at, (name, value) in enumerate(values.items(), 1)
+            name: _setting(f_op, first + at, value) for at, (name, value) in enumerate(values.items(), 1)
         }
         folders[folder] = fixed(first, texts)
     return fixed(ino, folders)
+
+
+def _setting(f_op: TextFile, ino: int, value: str) -> Text:
+    text = Text(f_op, ino, lambda: value.encode() + b"\n")
+    text.polls = ALWAYS
+    return text
 
 
 def _idle(kernel: Kernel) -> int:

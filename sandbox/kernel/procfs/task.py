@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 
 from sandbox.kernel.abi.errno import EACCES, KernelError
+from sandbox.kernel.abi.flags import POLLIN
+from sandbox.kernel.abi.poll import POLLRDNORM
 from sandbox.kernel.abi.signals import SIG_DFL, SIG_IGN
 from sandbox.kernel.abi.structs import major, minor
 from sandbox.kernel.base.time import TICK
@@ -63,7 +65,9 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
     def find(name: bytes) -> Inode | None:
         ino = numbers.get(name, 0)
         if name in texts:
-            return Text(TextFile(kernel.uaccess), ino, texts[name], 0o400 if name == b"environ" else 0o444)
+            text = Text(TextFile(kernel.uaccess), ino, texts[name], 0o400 if name == b"environ" else 0o444)
+            text.polls = POLLIN | POLLRDNORM if name == b"mounts" else None
+            return text
         if name in links:
             return _dentry_link(kernel, ino, links[name])
         if name == b"exe":
@@ -254,7 +258,8 @@ def _stat(kernel: Kernel, task: Task) -> bytes:
     fields = [
         task.pid, f"({task.comm})", STATES[task.state][0], task.parent.pid if task.parent is not None else 0, task.pgid,
         task.sid, 34816 if has_tty else 0, tty.pgrp if has_tty and tty is not None else -1, 0, 0, 0, 0, 0,
-        task.utime // TICK, 0, task.children_utime // TICK, 0, 20 + task.nice, task.nice, 1, 0, 0,
+        *(each // TICK for each in (task.utime, task.stime, task.children_utime, task.children_stime)),
+        20 + task.nice, task.nice, 1, 0, 0,
         pages["size"] * PAGE_SIZE, pages["resident"], stack if stack != RLIM_INFINITY else 0xFFFFFFFF,
         mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, 0, 0,
         signals.waiting & low, signals.blocked & low, ignored & low, caught & low, 0, 0, 0, task.exit_signal,

@@ -307,7 +307,7 @@ def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
         targets = _alive(each for each in everybody if each.pgid == group)
     if not targets:
         raise KernelError(ESRCH)
-    allowed = [each for each in targets if _may_signal(task, each, number)]
+    allowed = [each for each in targets if may_signal(task, each, number)]
     if not allowed and signed != -1:
         raise KernelError(EPERM)
     for each in allowed:
@@ -315,7 +315,7 @@ def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
     return 0
 
 
-def _may_signal(task: Task, target: Task, number: int) -> bool:
+def may_signal(task: Task, target: Task, number: int) -> bool:
     """SIGCONT may go to the whole session."""
     return task.cred.may_signal(target.cred) or (number == SIGCONT and target.sid == task.sid)
 
@@ -332,7 +332,7 @@ def sys_tgkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, *_:
     target = kernel.tasks.get(tid)
     if target is None or tgid != tid:
         raise KernelError(ESRCH)
-    if not _may_signal(task, target, number):
+    if not may_signal(task, target, number):
         raise KernelError(EPERM)
     _send(kernel, task, target, number, SI_TKILL)
     return 0
@@ -350,7 +350,7 @@ def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: int, number: int, point
     if target is None:
         raise KernelError(ESRCH)
     forged = (info.code >= 0 or info.code == SI_TKILL) and target is not task
-    if forged or not _may_signal(task, target, number):
+    if forged or not may_signal(task, target, number):
         raise KernelError(EPERM)
     if number and not kernel.signals.send_signal(target, number, info):
         raise KernelError(EAGAIN)

@@ -25,13 +25,16 @@ from sandbox.kernel.syscalls import (
     futex,
     io,
     ioctl,
+    ioprio,
     ldt,
     madvise,
     memory,
     misc,
+    pidfd,
     poll,
     posixtimers,
     process,
+    schedattr,
     scheduling,
     signalfd,
     signals,
@@ -50,9 +53,9 @@ from sandbox.kernel.syscalls.modules import ModuleCalls
 from sandbox.kernel.task.task import Task
 
 MODULES = (
-    capability, cred, dirs, epoll, fcntl, files, futex, io, ioctl, ldt, madvise, memory, misc, poll, posixtimers,
-    process, scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice, stat, sysv, timerfd, timers,
-    transfer,
+    capability, cred, dirs, epoll, fcntl, files, futex, io, ioctl, ioprio, ldt, madvise, memory, misc, pidfd, poll,
+    posixtimers, process, schedattr, scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice, stat,
+    sysv, timerfd, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 

@@ -155,7 +155,9 @@ class Signals:
         action = parent.signals.hand.actions[SIGCHLD]
         if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
             self.send_signal(
-                parent, SIGCHLD, SigInfo.child(SIGCHLD, code, task.pid, task.cred.uid.real, status, task.utime)
+                parent,
+                SIGCHLD,
+                SigInfo.child(SIGCHLD, code, task.pid, task.cred.uid.real, status, task.utime, task.stime),
             )
         self.wake_waiter(parent)
 

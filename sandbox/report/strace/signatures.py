@@ -209,6 +209,13 @@ timer_gettime       int ptr
 timer_gettime64     int ptr
 timer_getoverrun    int
 timer_delete        int
+pidfd_open          int hex
+pidfd_send_signal   fd signal ptr hex
+pidfd_getfd         fd int hex
+sched_setattr       int ptr hex
+sched_getattr       int out_ptr uint hex
+ioprio_set          int int hex
+ioprio_get          int int
 capget              ptr ptr
 capset              ptr ptr
 futex               ptr futex uint ptr
