@@ -56,6 +56,8 @@ class ByteOperations(FileOperations):
         return device.write_bytes(data)
 
     def sendpage(self, file: File, task: Task, at: int | None, pfn: int, offset: int, size: int) -> int:
+        if not _device_of(file).splices:
+            raise KernelError(EINVAL)
         start = self._memory.host_index(pfn * PAGE_SIZE) + offset
         return _device_of(file).write_bytes(bytes(self._memory.bytes[start : start + size]))
 
@@ -76,6 +78,8 @@ class CharDevice(Inode):
 
     kind = S_IFCHR
     can_poll = True
+    splices = True
+    """It takes pages (splice(2), sendfile(2))."""
     looks_at_nothing = False
     """Bytes written to it are not even read from the program's memory."""
 
@@ -149,6 +153,8 @@ class ZeroDevice(NullDevice):
 
 class FullDevice(ZeroDevice):
     """/dev/full."""
+
+    splices = False
 
     def write_bytes(self, data: bytes) -> int:
         raise KernelError(ENOSPC)

@@ -45,7 +45,9 @@ class Mm:
     vdso: int = 0
     """Linear address of the page with the signal trampolines, 0 before it was needed."""
     ldt: int = 0
-    """The frame of the local descriptor table, 0 for none."""
+    """The first frame of the local descriptor table, 0 for none."""
+    ldt_order: int = 0
+    """It has 2^n frames in a row."""
     ldt_entries: int = 0
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from sandbox.kernel.abi.errno import (
 from sandbox.kernel.abi.flags import O_PATH, S_IFDIR, S_IFREG
 from sandbox.kernel.abi.structs import unpack_iovec
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.rlimit import FileSizeExceeded, writable_room
 from sandbox.kernel.syscalls.paths import signed
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import LARGEST_SMALL, File
@@ -198,3 +199,12 @@ def sys__llseek(kernel: Kernel, task: Task, fd: int, high: int, low: int, result
     position = task.files.get(fd).seek(offset - (1 << 64) if offset >> 63 else offset, whence)
     kernel.uaccess.put_user(task, result, position.to_bytes(8, "little"))
     return 0
+
+
+def meet_limit(kernel: Kernel, task: Task, out: File, at: int) -> None:
+    """Who goes on at a position after a short write meets RLIMIT_FSIZE there: SIGXFSZ, and what was written counts."""
+    if out.inode.kind == S_IFREG:
+        try:
+            writable_room(task.limits, at, 1)
+        except FileSizeExceeded:
+            kernel.signals.exceed_file_size(task)

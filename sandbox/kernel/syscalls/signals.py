@@ -28,6 +28,7 @@ from sandbox.kernel.abi.signals import (
     SIG_BLOCK,
     SIG_SETMASK,
     SIG_UNBLOCK,
+    SIGBUS,
     SIGCONT,
     SIGSEGV,
     SS_DISABLE,
@@ -249,11 +250,12 @@ def sys_sigaltstack(kernel: Kernel, task: Task, new: int, old: int, *_: int) -> 
 
 def _bad_frame(kernel: Kernel, task: Task, error: BadFrame) -> int:
     """SIGSEGV; for a bad selector everything else of the frame is loaded, and IRET's fault is what the handler sees."""
-    said = f"sigreturn found no frame at esp {task.context.esp:#010x}"
+    said, number = f"sigreturn found no frame at esp {task.context.esp:#010x}", SIGSEGV
     if isinstance(error, BadSelector):
-        said = f"sigreturn's IRET cannot load the selector {error.error_code:#06x}"
-        task.signals.trapno, task.signals.err = int(Vector.GP), error.error_code
-    kernel.signals.force_info(task, SigInfo.sent(SIGSEGV, SI_KERNEL, 0), lambda: said)
+        said = f"sigreturn's IRET cannot load the selector {error.selector:#06x}"
+        task.signals.trapno, task.signals.err = int(error.vector), error.error_code
+        number = SIGBUS if error.vector == Vector.NP else SIGSEGV
+    kernel.signals.force_info(task, SigInfo.sent(number, SI_KERNEL, 0), lambda: said)
     return 0
 
 

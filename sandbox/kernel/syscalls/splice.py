@@ -9,7 +9,7 @@ from sandbox.kernel.abi.structs import unpack_iovec
 from sandbox.kernel.fs.pipe import Pipe, PipeInode
 from sandbox.kernel.ipc.af_unix import UnixSocket
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, UIO_MAXIOV, operations
+from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, UIO_MAXIOV, meet_limit, operations
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import MAXIMUM_POSITION, File
@@ -75,6 +75,8 @@ def _to_file(kernel: Kernel, task: Task, pipe: Pipe, out: File, pointer: int, co
         return sendpage(out, task, start + done if pointer else None, frame, offset, length)
 
     done = kernel.pipes.drain(task, pipe, count, put, nonblock)
+    if 0 < done < count and pipe.slots:
+        meet_limit(kernel, task, out, start + done if pointer else out.position)
     if pointer:
         kernel.uaccess.put_user(task, pointer, (start + done).to_bytes(8, "little"))
     return done

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
 from sandbox.kernel.abi.errno import ENOMEM, ENOSYS, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.numbers import NUMBERS, name_of
-from sandbox.kernel.abi.siginfo import SigInfo
-from sandbox.kernel.abi.signals import SI_USER, SIGXFSZ
 from sandbox.kernel.base.events import CallEntered, SystemCall
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.kernel import Kernel
@@ -109,7 +107,7 @@ class SystemCalls:
         except KernelError as error:
             result = -error.errno
             if isinstance(error, FileSizeExceeded):
-                kernel.signals.send_signal(task, SIGXFSZ, SigInfo.sent(SIGXFSZ, SI_USER, task.pid))
+                kernel.signals.exceed_file_size(task)
             if error.errno >= ERESTARTSYS:
                 task.signals.interrupted = number
                 task.pending = 1

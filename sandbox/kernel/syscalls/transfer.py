@@ -16,7 +16,7 @@ from sandbox.kernel.abi.errno import (
 from sandbox.kernel.abi.flags import O_APPEND, O_PATH, S_IFDIR, S_IFIFO, S_IFREG
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import check_size
-from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, operations
+from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, meet_limit, operations
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import MAXIMUM_POSITION, File
@@ -63,7 +63,10 @@ def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int,
         if at >= largest:
             raise KernelError(EOVERFLOW)
         count = largest - at
-    done = _copy(kernel, task, source.inode, at, out, None, min(count, MAXIMUM_COUNT))
+    count = min(count, MAXIMUM_COUNT, max(0, source.inode.size - at))
+    done = _copy(kernel, task, source.inode, at, out, None, count)
+    if 0 < done < count:
+        meet_limit(kernel, task, out, out.position)
     if pointer:
         kernel.uaccess.put_user(task, pointer, (at + done).to_bytes(size, "little"))
     else:

@@ -37,11 +37,12 @@ from sandbox.kernel.abi.structs import SigAction
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.mm.mmap import Mmap
 from sandbox.kernel.mm.uaccess import UserAccess
-from sandbox.kernel.task.desc import USER_CS, USER_DS, Descriptors
+from sandbox.kernel.task.desc import TABLE_LDT, USER_CS, USER_DS, Descriptors
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.task.vdso import RT_SIGRETURN, RT_SIGRETURN_AT, SIGRETURN, SIGRETURN_AT, Vdso, map_vdso
 from sandbox.x86.masks import AC, DF, RF, STATUS_FLAGS, TF
+from sandbox.x86.vectors import Vector
 
 RESTORED_FLAGS = STATUS_FLAGS | TF | DF | RF | AC
 """What sigreturn takes of EFLAGS; the rest stays."""
@@ -58,11 +59,11 @@ class BadFrame(Exception):
 
 
 class BadSelector(BadFrame):
-    """The frame's CS or SS is one that IRET refuses, with #GP and this error code."""
+    """The frame's CS or SS is one that IRET refuses, with this exception and error code."""
 
-    def __init__(self, selector: int) -> None:
+    def __init__(self, selector: int, vector: Vector, error_code: int) -> None:
         super().__init__(selector)
-        self.error_code = selector & 0xFFFC
+        self.selector, self.vector, self.error_code = selector, vector, error_code
 
 
 class SignalFrames:
@@ -172,11 +173,7 @@ class SignalFrames:
             selector = getattr(saved, name)
             if context.quads[SEGMENT_SLOTS[name]] & 0xFFFF != selector:
                 self._desc.load_data(task, name, selector)
-        refused = None
-        if not self._reload(task, "cs", saved.cs | 3):
-            refused = saved.cs
-        elif not self._reload(task, "ss", saved.ss | 3):
-            refused = saved.ss
+        refused = self._load_pair(task, saved.cs | 3, saved.ss | 3)
         if not saved.fpstate:
             context.reset_fpu()
         else:
@@ -184,8 +181,23 @@ class SignalFrames:
             if not self._broken_fpu:
                 context.fxrstor(merge_fsave(data[:FSAVE_BYTES], data[FSAVE_BYTES:]))
         if refused is not None:
-            raise BadSelector(refused)
+            raise refused
         return saved.eax
+
+    def _load_pair(self, task: Task, cs: int, ss: int) -> BadSelector | None:
+        """CS and SS of a frame; with one that IRET refuses both are shown as the frame has them, and not loaded.
+
+        An SS of the LDT is loaded in a stack of its own by a 64-bit kernel (espfix64): what goes wrong there is a
+        double fault, which is passed off as #GP(0).
+        """
+        good = [self._reload(task, name, selector) for name, selector in (("cs", cs), ("ss", ss))]
+        if all(good):
+            return None
+        for name, selector in (("cs", cs), ("ss", ss)):
+            task.context.quads[SEGMENT_SLOTS[name]] = selector
+        if good[0]:
+            return BadSelector(ss, Vector.GP, 0 if ss & TABLE_LDT else ss & 0xFFFC)
+        return BadSelector(cs, Vector.NP if self._desc.is_absent_code(task, cs) else Vector.GP, cs & 0xFFFC)
 
     def _reload(self, task: Task, name: str, selector: int) -> bool:
         """CS or SS of a frame; False when IRET would refuse it."""

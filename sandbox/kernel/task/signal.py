@@ -36,6 +36,7 @@ from sandbox.kernel.abi.signals import (
     SIGTSTP,
     SIGTTIN,
     SIGTTOU,
+    SIGXFSZ,
     UNBLOCKABLE,
     Action,
     default_action,
@@ -137,6 +138,10 @@ class Signals:
         if action.handler == SIG_DFL and not task.report:
             task.report = report()
         self.send_signal(task, info.signo, info)
+
+    def exceed_file_size(self, task: Task) -> None:
+        """SIGXFSZ, as if the task sent it to itself (generic_write_check_limits)."""
+        self.send_signal(task, SIGXFSZ, SigInfo.sent(SIGXFSZ, SI_USER, task.pid))
 
     def _resume(self, task: Task, number: int) -> None:
         """SIGCONT or SIGKILL reaches a task that is stopped."""
