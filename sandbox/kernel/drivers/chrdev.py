@@ -95,13 +95,15 @@ class CharDevice(Inode):
         return self._f_op
 
     def stat(self) -> Stat:
-        return Stat(
-            dev=DEV_DEVICE,
-            ino=self.ino,
-            mode=self.kind | self.mode,
-            uid=self.uid,
-            gid=self.gid,
-            rdev=self.rdev,
+        return self.aged(
+            Stat(
+                dev=DEV_DEVICE,
+                ino=self.ino,
+                mode=self.kind | self.mode,
+                uid=self.uid,
+                gid=self.gid,
+                rdev=self.rdev,
+            )
         )
 
     def chmod(self, mode: int) -> None:

@@ -144,6 +144,8 @@ class FileSystem:
         """Put device nodes into /dev, by name."""
         directory = as_directory(namei.lookup(self.root, self.root, b"/dev").inode)
         directory.pinned.update(devices)
+        for each in devices.values():
+            each.born = self.now()
 
     def add_device(self, path: str, inode: Inode) -> None:
         """Put a device's node into the tree.  Raises ConfigurationError."""
@@ -177,6 +179,7 @@ class FileSystem:
         except KernelError as error:
             raise ConfigurationError(f"{path}: {error} in the guest's tree") from error
         inode.name = inode.name or path
+        inode.born = inode.born or self.now()
 
     def _enter(self, at: Dentry, name: bytes) -> Dentry:
         try:

@@ -10,6 +10,7 @@ from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.base.time import BLOCK_NANOSECONDS
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.entries import Scope
 from sandbox.kernel.mm.mm import Mm
@@ -39,6 +40,7 @@ def new_task(
     kstack, frames = kernel.stacks.new_kstack()
     number = kernel.tasks.new_pid() if pid is None else pid
     task = Task(number, comm, kernel.stacks.new_context(cpu), kstack, frames, mm, files, parent, cpu, kernel.files.root)
+    task.started = kernel.clock.now * BLOCK_NANOSECONDS
     task.scratch = PAGE_OFFSET + frames[1] * PAGE_SIZE
     task.greenlet = greenlet(lambda: task_main(kernel, task))
     kernel.tasks[task.pid] = task

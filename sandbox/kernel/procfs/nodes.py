@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from sandbox.kernel.abi.errno import EACCES, ENODEV, ENOENT, KernelError
 from sandbox.kernel.abi.structs import Stat, dirent_type
-from sandbox.kernel.base.time import EPOCH
 from sandbox.kernel.fs.namespace import PROC_DEVICE
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.task import Task
@@ -21,17 +20,9 @@ Make = Callable[[], bytes]
 
 
 def proc_stat(inode: Inode, mode: int, nlink: int = 1) -> Stat:
-    """What stat(2) tells of an inode of /proc: no size, and the time at which the machine started."""
-    return Stat(
-        dev=PROC_DEVICE,
-        ino=inode.ino,
-        mode=inode.kind | mode,
-        nlink=nlink,
-        uid=GUEST_UID,
-        gid=GUEST_GID,
-        atime=EPOCH,
-        mtime=EPOCH,
-        ctime=EPOCH,
+    """What stat(2) tells of an inode of /proc: no size, and the time at which it was first looked up."""
+    return inode.aged(
+        Stat(dev=PROC_DEVICE, ino=inode.ino, mode=inode.kind | mode, nlink=nlink, uid=GUEST_UID, gid=GUEST_GID)
     )
 
 
@@ -116,13 +107,21 @@ class Link(Symlink):
 class Folder(Directory):
     """A directory of inodes that are made when they are asked for.
 
-    ``names`` tells which there are, ``find`` makes one, or gives None.
+    ``names`` tells which there are, ``find`` makes one, or gives None.  ``now`` is the machine's time for what is
+    looked up here for the first time, in nanoseconds since 1970; without it what is found is as old as the directory.
     """
 
     readonly = True
 
-    def __init__(self, ino: int, names: Callable[[], list[bytes]], find: Callable[[bytes], Inode | None]) -> None:
+    def __init__(
+        self,
+        ino: int,
+        names: Callable[[], list[bytes]],
+        find: Callable[[bytes], Inode | None],
+        now: Callable[[], int] | None = None,
+    ) -> None:
         super().__init__()
+        self._now = now
         self.ino = ino
         self._names, self._find = names, find
 
@@ -133,6 +132,7 @@ class Folder(Directory):
         found = self._find(name)
         if found is None:
             raise KernelError(ENOENT)
+        found.born = found.born or (self.born if self._now is None else self._now())
         return found
 
     def _entries(self) -> list[Entry]:

@@ -81,7 +81,9 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
             return Folder(ino, lambda: [own], lambda each: task_folder(kernel, task) if each == own else None)
         return None
 
-    return Folder(first, lambda: list(numbers), find)
+    folder = Folder(first, lambda: list(numbers), find)
+    folder.born = kernel.clock.epoch + task.started
+    return folder
 
 
 # -- links -------------------------------------------------------------------------------------------------------
@@ -259,7 +261,7 @@ def _stat(kernel: Kernel, task: Task) -> bytes:
         task.pid, f"({task.comm})", STATES[task.state][0], task.parent.pid if task.parent is not None else 0, task.pgid,
         task.sid, 34816 if has_tty else 0, tty.pgrp if has_tty and tty is not None else -1, 0, 0, 0, 0, 0,
         *(each // TICK for each in (task.utime, task.stime, task.children_utime, task.children_stime)),
-        20 + task.nice, task.nice, 1, 0, 0,
+        20 + task.nice, task.nice, 1, 0, task.started // TICK,
         pages["size"] * PAGE_SIZE, pages["resident"], stack if stack != RLIM_INFINITY else 0xFFFFFFFF,
         mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, 0, 0,
         signals.waiting & low, signals.blocked & low, ignored & low, caught & low, 0, 0, 0, task.exit_signal,

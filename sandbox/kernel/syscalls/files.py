@@ -115,6 +115,7 @@ def sys_pipe(kernel: Kernel, task: Task, fds: int, *_: int) -> int:
 def sys_pipe2(kernel: Kernel, task: Task, fds: int, flags: int, *_: int) -> int:
     refuse_other(flags, O_CLOEXEC | O_NONBLOCK)
     reader, writer = kernel.pipes.new_pipe(flags)
+    reader.inode.born = kernel.clock.nanoseconds
     close = bool(flags & O_CLOEXEC)
     installed: list[int] = []
     try:

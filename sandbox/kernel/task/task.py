@@ -106,6 +106,8 @@ class Task:
     """Not 0: something about signals is to be done before the next return to ring 3."""
     exit_signal: int = SIGCHLD
     """What the parent gets when the task ends, 0 for nothing."""
+    started: int = 0
+    """When it was made, in nanoseconds since the machine started."""
     utime: int = 0
     """Blocks that it ran in ring 3."""
     stime: int = 0

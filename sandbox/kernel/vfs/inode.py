@@ -55,6 +55,8 @@ class Inode:
     """The type bits of st_mode."""
     ino = 0
     name = ""
+    born = 0
+    """When it was made, in nanoseconds since 1970, for those that keep no other times."""
     readonly = False
     """Changes fail with EROFS."""
     mappable = True
@@ -83,6 +85,11 @@ class Inode:
     def stat(self) -> Stat:
         """What stat(2) tells."""
         return Stat(dev=0, ino=self.ino, mode=self.kind)
+
+    def aged(self, stat: Stat) -> Stat:
+        """With the time of its making as all its times."""
+        stat.atime = stat.mtime = stat.ctime = self.born
+        return stat
 
     @property
     def size(self) -> int:
