@@ -140,6 +140,8 @@ class Kernel:
     shm: SharedSegments
     sem: Semaphores
     msg: Messages
+    tainted: int = 0
+    """Bits of /proc/sys/kernel/tainted."""
     run_user: Callable[[Task], None] = field(init=False)
     """What a task does with its life: ring 3 and its traps, until TaskExit; handed in by who answers traps."""
     lock_waiters: dict[object, object] = field(default_factory=dict)

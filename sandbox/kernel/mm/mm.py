@@ -42,6 +42,8 @@ class Mm:
     env_start: int = 0
     env_end: int = 0
     """Where exec laid the strings of arguments and environment."""
+    auxv: bytes = b""
+    """The auxiliary vector that exec made."""
     vdso: int = 0
     """Linear address of the page with the signal trampolines, 0 before it was needed."""
     ldt: int = 0

@@ -184,9 +184,9 @@ def _build_stack(
         (AT_SECURE, int(cred.secure)), (AT_RANDOM, random_at),
         (AT_EXECFN, name_at), (AT_PLATFORM, platform_at), (AT_NULL, 0),
     ]  # fmt: skip
-    words = [len(argv), *arg_at, 0, *env_at, 0]
-    for tag, value in auxv[-1:] if kernel.broken("no-auxv") else auxv:
-        words += [tag, value]
+    pairs = [word for pair in (auxv[-1:] if kernel.broken("no-auxv") else auxv) for word in pair]
+    mm.auxv = struct.pack(f"<{len(pairs)}I", *pairs)
+    words = [len(argv), *arg_at, 0, *env_at, 0, *pairs]
     table = struct.pack(f"<{len(words)}I", *words)
     sp = (base - len(strings) - len(table)) & ~15
     image = table.ljust(base - len(strings) - sp, b"\0") + strings + bytes(4)

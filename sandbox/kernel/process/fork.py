@@ -50,7 +50,7 @@ def new_task(
         task.cred, task.personality = parent.cred, parent.personality
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
         task.cwd, task.root = parent.cwd, parent.root
-        task.ioprio = parent.ioprio
+        task.ioprio, task.oom_score_adj = parent.ioprio, parent.oom_score_adj
         task.limits, task.nice = list(parent.limits), parent.nice
         task.capabilities, task.cpus_allowed = parent.capabilities, parent.cpus_allowed
         if not parent.policy & SCHED_RESET_ON_FORK:
@@ -138,7 +138,7 @@ def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
     child.start_code, child.end_code = parent.start_code, parent.end_code
     child.start_data, child.end_data = parent.start_data, parent.end_data
     child.start_stack, child.read_implies_exec = parent.start_stack, parent.read_implies_exec
-    child.vdso = parent.vdso
+    child.vdso, child.auxv = parent.vdso, parent.auxv
     child.arg_start, child.arg_end = parent.arg_start, parent.arg_end
     child.env_start, child.env_end = parent.env_start, parent.env_end
     child.run_from(parent.exe)

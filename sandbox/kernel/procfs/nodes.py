@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.kernel.abi.errno import EACCES, ENODEV, ENOENT, KernelError
+from sandbox.kernel.abi.errno import EACCES, EINVAL, ENODEV, ENOENT, KernelError
 from sandbox.kernel.abi.structs import Stat, dirent_type
 from sandbox.kernel.fs.namespace import PROC_DEVICE
 from sandbox.kernel.mm.uaccess import UserAccess
@@ -16,6 +16,7 @@ from sandbox.kernel.vfs.operations import ALWAYS, FileOperations, Ready
 
 LARGEST_READ = 1 << 16
 """Bytes that one read gives at most."""
+LARGEST_WRITE = 4096
 Make = Callable[[], bytes]
 
 
@@ -33,6 +34,8 @@ class Text(Inode):
     unmappable = ENODEV
     """Of a file of a task, or below /proc/sys; other files of /proc give EIO (proc_reg_mmap)."""
 
+    take: Callable[[bytes], None] | None = None
+    """What is done with bytes that are written to it; None for a file that is only read."""
     polls: int | None = None
     """What poll(2) says of it, None where it has no poll of its own: then epoll_ctl(2) refuses it."""
 
@@ -50,8 +53,11 @@ class Text(Inode):
         return self._f_op
 
     def check_open(self, write: bool) -> None:
-        if write:
+        if write and self.take is None:
             raise KernelError(EACCES)
+
+    def truncate(self, size: int) -> None:
+        """O_TRUNC has no effect."""
 
     def read_at(self, position: int, count: int) -> bytes:
         """Bytes from a position on; at 0 the text is made anew."""
@@ -74,6 +80,14 @@ class TextFile(FileOperations):
         if position is None:
             file.position = at + done
         return done
+
+    def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        assert isinstance(file.inode, Text)
+        if file.inode.take is None:
+            raise KernelError(EINVAL)
+        count = min(count, LARGEST_WRITE)
+        file.inode.take(self._uaccess.get_user(task, address, count) if count else b"")
+        return count
 
     def poll(self, file: File, task: Task) -> Ready:
         assert isinstance(file.inode, Text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.kernel.abi.errno import EIO
+from sandbox.kernel.abi.errno import EINVAL, EIO, KernelError
 from sandbox.kernel.abi.flags import POLLIN
 from sandbox.kernel.abi.poll import POLLRDNORM
 from sandbox.kernel.abi.uts import HOSTNAME, OSRELEASE, OSTYPE, VERSION
@@ -18,6 +18,7 @@ FIRST_INO = 10
 CPU_FLAGS = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2"
 FILE_SYSTEMS = (("nodev", "proc"), ("nodev", "tmpfs"), ("nodev", "devtmpfs"), ("nodev", "overlay"), ("", "ext4"))
 PID_MAX = 32768
+CORE_PATTERN_BYTES = 127
 
 
 def mounts(kernel: Kernel) -> bytes:
@@ -46,11 +47,11 @@ def system_files(kernel: Kernel) -> dict[bytes, Inode]:
         text.unmappable, text.polls = EIO, POLLIN | POLLRDNORM if name == b"swaps" else ALWAYS
     files[b"net"] = Link(FIRST_INO + 31, lambda: b"self/net")
     files[b"mounts"] = Link(FIRST_INO + 30, lambda: b"self/mounts")
-    files[b"sys"] = _sys(f_op, FIRST_INO + 40)
+    files[b"sys"] = _sys(kernel, f_op, FIRST_INO + 40)
     return files
 
 
-def _sys(f_op: TextFile, ino: int) -> Folder:
+def _sys(kernel: Kernel, f_op: TextFile, ino: int) -> Folder:
     """/proc/sys: settings that programs look up."""
     settings = {
         b"kernel": {
@@ -67,6 +68,9 @@ def _sys(f_op: TextFile, ino: int) -> Folder:
         texts: dict[bytes, Inode] = {
             name: _setting(f_op, first + at, value) for at, (name, value) in enumerate(values.items(), 1)
         }
+        if folder == b"kernel":
+            texts[b"core_pattern"] = _core_pattern(f_op, first + 19)
+            texts[b"tainted"] = _tainted(kernel, f_op, first + 18)
         folders[folder] = fixed(first, texts)
     return fixed(ino, folders)
 
@@ -74,6 +78,33 @@ def _sys(f_op: TextFile, ino: int) -> Folder:
 def _setting(f_op: TextFile, ino: int, value: str) -> Text:
     text = Text(f_op, ino, lambda: value.encode() + b"\n")
     text.polls = ALWAYS
+    return text
+
+
+def _tainted(kernel: Kernel, f_op: TextFile, ino: int) -> Text:
+    """A module that was built elsewhere sets a bit, a program may add others; none goes away."""
+    text = Text(f_op, ino, lambda: b"%d\n" % kernel.tainted, 0o644)
+    text.polls = ALWAYS
+
+    def take(data: bytes) -> None:
+        if not data.strip().isdigit():
+            raise KernelError(EINVAL)
+        kernel.tainted |= int(data)
+
+    text.take = take
+    return text
+
+
+def _core_pattern(f_op: TextFile, ino: int) -> Text:
+    """Kept and shown: no core file is ever written."""
+    held = [b"core\n"]
+    text = Text(f_op, ino, lambda: held[0], 0o644)
+    text.polls = ALWAYS
+
+    def take(data: bytes) -> None:
+        held[0] = data.split(b"\n")[0][:CORE_PATTERN_BYTES] + b"\n"
+
+    text.take = take
     return text
 
 

@@ -85,6 +85,8 @@ class Task:
     deadline: tuple[int, int, int] = (0, 0, 0)
     """Runtime, deadline and period of SCHED_DEADLINE, in nanoseconds."""
     ioprio: int = 0
+    oom_score_adj: int = 0
+    """-1000 to 1000: how much sooner than others it is to be killed for memory; kept and shown."""
     cpus_allowed: int = -1
     """Bits of the CPUs on which its children may begin."""
     capabilities: Capabilities = ALL_CAPABILITIES
