@@ -64,6 +64,7 @@ from sandbox.kernel.task.posixtimer import PosixTimers
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import State, Task, TaskTable
+from sandbox.kernel.task.vdso import Vdso
 from sandbox.machine.events import EventBus
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import PhysicalMemory
@@ -133,6 +134,8 @@ class Kernel:
     signals: Signals
     timers: Timers
     posix_timers: PosixTimers
+    vdso: Vdso
+    """What exec maps into every program."""
     futexes: Futexes
     pipes: Pipes
     sockets: Sockets

@@ -69,6 +69,7 @@ from sandbox.kernel.task.sigframe import SignalFrames
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.switch import ContextSwitch
 from sandbox.kernel.task.task import TaskTable
+from sandbox.kernel.task.vdso import Vdso
 from sandbox.kernel.traps import Traps
 from sandbox.machine.machine import Machine
 
@@ -134,7 +135,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     uaccess = UserAccess(memory, highmem, stats, broken)
 
     desc = Descriptors(memory, table_frames)
-    signals = Signals(sched, tasks, SignalFrames(uaccess, mmap, desc, broken), trace, broken)
+    signals = Signals(sched, tasks, SignalFrames(uaccess, desc, broken), trace, broken)
     timers = Timers(sched, signals, clock, broken)
     stacks = KernelStacks(page_alloc, pgdat.memmap, kernel_entries, smp, vmalloc)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
@@ -164,7 +165,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         ),
         isahole=IsaHole(machine, entries, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
-        signals=signals, timers=timers, posix_timers=PosixTimers(sched, signals, timers, clock),
+        signals=signals, timers=timers, posix_timers=PosixTimers(sched, signals, timers, clock), vdso=Vdso(),
         futexes=Futexes(uaccess, sched, clock),
         pipes=Pipes(page_alloc, pgdat.memmap, uaccess, sched, signals, broken),
         sockets=Sockets(files, page_alloc, uaccess, sched, signals, clock, broken),

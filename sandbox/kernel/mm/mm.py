@@ -45,7 +45,7 @@ class Mm:
     auxv: bytes = b""
     """The auxiliary vector that exec made."""
     vdso: int = 0
-    """Linear address of the page with the signal trampolines, 0 before it was needed."""
+    """Linear address of the vDSO, 0 for a program that has no room for it."""
     ldt: int = 0
     """The first frame of the local descriptor table, 0 for none."""
     ldt_order: int = 0

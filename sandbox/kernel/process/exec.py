@@ -29,6 +29,7 @@ from sandbox.kernel.process.arguments import check_size
 from sandbox.kernel.process.binfmt import Binary, find_binary
 from sandbox.kernel.process.segments import map_segments, note_places, place
 from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.vdso import map_vdso, vdso_image
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
@@ -38,7 +39,7 @@ HWCAP = 0x0783FBFF
 
 AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 0, 3, 4, 5, 6, 7, 8, 9
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK, AT_SECURE = 11, 12, 13, 14, 15, 16, 17, 23
-AT_RANDOM, AT_EXECFN = 25, 31
+AT_RANDOM, AT_EXECFN, AT_SYSINFO, AT_SYSINFO_EHDR = 25, 31, 32, 33
 
 
 MMAP_PAGE_ZERO = 0x0100000
@@ -87,6 +88,7 @@ def do_execve(
     kernel.desc.load_tls(cpu, task)
     try:
         loaded = _load(kernel, task, mm, binary)
+        map_vdso(mm, kernel.vdso)
         sp = _build_stack(kernel, task, mm, program, called, loaded, argv, envp)
     except KernelError as error:
         why = error.__cause__.summary if isinstance(error.__cause__, ImageError) else error
@@ -177,6 +179,7 @@ def _build_stack(
     push(bytes(at % 16))
     strings = b"".join(reversed(pieces))
     auxv = [
+        *([(AT_SYSINFO, mm.vdso + vdso_image().vsyscall), (AT_SYSINFO_EHDR, mm.vdso)] if mm.vdso else []),
         (AT_HWCAP, HWCAP), (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, 100), (AT_PHDR, _phdr(program, loaded.bias)),
         (AT_PHENT, 32), (AT_PHNUM, program.phnum), (AT_BASE, loaded.loader_base), (AT_FLAGS, 0),
         (AT_ENTRY, program.entry + loaded.bias),

@@ -35,12 +35,11 @@ from sandbox.kernel.abi.signals import (
 )
 from sandbox.kernel.abi.structs import SigAction
 from sandbox.kernel.base.inject import Breakage
-from sandbox.kernel.mm.mmap import Mmap
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.desc import TABLE_LDT, USER_CS, USER_DS, Descriptors
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.task.vdso import RT_SIGRETURN, RT_SIGRETURN_AT, SIGRETURN, SIGRETURN_AT, Vdso, map_vdso
+from sandbox.kernel.task.vdso import RT_SIGRETURN, SIGRETURN, vdso_image
 from sandbox.x86.masks import AC, DF, RF, STATUS_FLAGS, TF
 from sandbox.x86.vectors import Vector
 
@@ -69,10 +68,10 @@ class BadSelector(BadFrame):
 class SignalFrames:
     """Stores frames on the stacks of programs and takes them back."""
 
-    __slots__ = ("_broken_flag", "_broken_fpu", "_broken_stack", "_desc", "_mmap", "_uaccess", "_vdso")
+    __slots__ = ("_broken_flag", "_broken_fpu", "_broken_stack", "_desc", "_uaccess")
 
-    def __init__(self, uaccess: UserAccess, mmap: Mmap, desc: Descriptors, broken: Breakage) -> None:
-        self._uaccess, self._mmap, self._desc, self._vdso = uaccess, mmap, desc, Vdso()
+    def __init__(self, uaccess: UserAccess, desc: Descriptors, broken: Breakage) -> None:
+        self._uaccess, self._desc = uaccess, desc
         self._broken_stack, self._broken_flag = broken("no-altstack"), broken("no-trap-flag")
         self._broken_fpu = broken("no-fpu-frame")
 
@@ -90,8 +89,7 @@ class SignalFrames:
         if action.flags & SA_RESTORER:
             restorer = action.restorer
         else:
-            page = map_vdso(self._mmap, task, self._vdso)
-            restorer = page + (RT_SIGRETURN_AT if rt else SIGRETURN_AT) if page else frame + size - 8
+            restorer = _way_back(task, rt) or frame + size - 8
         if rt:
             at_info, at_context = frame + 16, frame + 16 + SIGINFO_BYTES
             head = pack("<4I", restorer, info.signo, at_info, at_context) + info.pack()
@@ -204,6 +202,14 @@ class SignalFrames:
         if task.context.quads[SEGMENT_SLOTS[name]] & 0xFFFF == selector:
             return True
         return self._desc.load_code(task, selector) if name == "cs" else self._desc.load_stack(task, selector)
+
+
+def _way_back(task: Task, rt: bool) -> int:
+    """Where in the vDSO a handler without SA_RESTORER returns to, 0 in a program that has none."""
+    if task.mm is None or not task.mm.vdso:
+        return 0
+    image = vdso_image()
+    return task.mm.vdso + (image.rt_sigreturn if rt else image.sigreturn)
 
 
 def _place(esp: int, stack: AltStack, action: SigAction, size: int) -> tuple[int, int]:
