@@ -18,12 +18,14 @@ from sandbox.kernel.abi.errno import (
     KernelError,
 )
 from sandbox.kernel.abi.flags import O_PATH, S_IFDIR, S_IFREG
+from sandbox.kernel.abi.inotify import IN_ACCESS, IN_MODIFY
 from sandbox.kernel.abi.structs import unpack_iovec
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import FileSizeExceeded, writable_room
 from sandbox.kernel.syscalls.paths import signed
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import LARGEST_SMALL, File
+from sandbox.kernel.vfs.notify import fsnotify_file
 from sandbox.kernel.vfs.operations import NO_OPERATIONS, FileOperations
 
 MAXIMUM_COUNT = 0x7FFFF000
@@ -42,6 +44,13 @@ def operations(kernel: Kernel, file: File) -> FileOperations:
     return kernel.generic_file if file.inode.kind == S_IFREG else NO_OPERATIONS
 
 
+def _told(file: File, done: int, mask: int) -> int:
+    """Who watches the file learns of bytes that were moved."""
+    if done > 0:
+        fsnotify_file(file, mask)
+    return done
+
+
 def _read(kernel: Kernel, task: Task, file: File, address: int, count: int, position: int | None) -> int:
     """read(2), or pread(2) at a position, of one piece of user memory.  Raises KernelError."""
     inode = file.inode
@@ -49,7 +58,7 @@ def _read(kernel: Kernel, task: Task, file: File, address: int, count: int, posi
         raise KernelError(ESPIPE)
     if not kernel.uaccess.access_ok(address, count):
         raise KernelError(EFAULT)
-    return operations(kernel, file).read(file, task, address, count, position)
+    return _told(file, operations(kernel, file).read(file, task, address, count, position), IN_ACCESS)
 
 
 def _write(kernel: Kernel, task: Task, file: File, address: int, count: int, position: int | None) -> int:
@@ -59,7 +68,7 @@ def _write(kernel: Kernel, task: Task, file: File, address: int, count: int, pos
         raise KernelError(ESPIPE)
     if not kernel.uaccess.access_ok(address, count):
         raise KernelError(EFAULT)
-    return operations(kernel, file).write(file, task, address, count, position)
+    return _told(file, operations(kernel, file).write(file, task, address, count, position), IN_MODIFY)
 
 
 # -- calls -----------------------------------------------------------------------------------------------------------
@@ -136,14 +145,14 @@ def _readv(kernel: Kernel, task: Task, file: File, vector: int, count: int, posi
     pieces = vector_pieces(kernel, task, vector, count)
     if len(pieces) < 2:
         return _read(kernel, task, file, *pieces[0], position) if pieces else 0
-    return operations(kernel, file).readv(file, task, pieces, position)
+    return _told(file, operations(kernel, file).readv(file, task, pieces, position), IN_ACCESS)
 
 
 def _writev(kernel: Kernel, task: Task, file: File, vector: int, count: int, position: int | None = None) -> int:
     pieces = vector_pieces(kernel, task, vector, count)
     if len(pieces) < 2:
         return _write(kernel, task, file, *pieces[0], position) if pieces else 0
-    return operations(kernel, file).writev(file, task, pieces, position)
+    return _told(file, operations(kernel, file).writev(file, task, pieces, position), IN_MODIFY)
 
 
 def sys_readv(kernel: Kernel, task: Task, fd: int, vector: int, count: int, *_: int) -> int:

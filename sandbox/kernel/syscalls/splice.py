@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EBADF, EFAULT, EINVAL, ESPIPE, KernelError
 from sandbox.kernel.abi.flags import O_APPEND, O_NONBLOCK, S_IFREG
+from sandbox.kernel.abi.inotify import IN_ACCESS, IN_MODIFY
 from sandbox.kernel.abi.socket import SOCK_STREAM
 from sandbox.kernel.abi.structs import unpack_iovec
 from sandbox.kernel.fs.pipe import Pipe, PipeInode
@@ -13,6 +14,7 @@ from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, UIO_MAXIOV, meet_limit, op
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import MAXIMUM_POSITION, File
+from sandbox.kernel.vfs.notify import fsnotify_file
 from sandbox.x86.paging import PAGE_SIZE
 
 SPLICE_F_NONBLOCK = 2
@@ -75,6 +77,8 @@ def _to_file(kernel: Kernel, task: Task, pipe: Pipe, out: File, pointer: int, co
         return sendpage(out, task, start + done if pointer else None, frame, offset, length)
 
     done = kernel.pipes.drain(task, pipe, count, put, nonblock)
+    if done > 0:
+        fsnotify_file(out, IN_MODIFY)
     if 0 < done < count and pipe.slots:
         meet_limit(kernel, task, out, start + done if pointer else out.position)
     if pointer:
@@ -95,6 +99,8 @@ def _from_file(kernel: Kernel, task: Task, source: File, pointer: int, pipe: Pip
 
     room = (pipe.slot_limit - len(pipe.slots)) * PAGE_SIZE
     done = kernel.generic_file.send(source.inode, start, min(count, room), put)
+    if done > 0:
+        fsnotify_file(source, IN_ACCESS)
     if pointer:
         kernel.uaccess.put_user(task, pointer, (start + done).to_bytes(8, "little"))
     else:

@@ -21,6 +21,7 @@ from sandbox.kernel.syscalls import (
     fcntl,
     files,
     futex,
+    inotify,
     io,
     ioctl,
     ioprio,
@@ -51,9 +52,9 @@ from sandbox.kernel.syscalls.modules import ModuleCalls
 from sandbox.kernel.task.task import Task
 
 MODULES = (
-    capability, cred, dirs, epoll, fcntl, files, futex, io, ioctl, ioprio, ldt, madvise, memory, misc, pidfd, poll,
-    posixtimers, process, schedattr, scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice, stat,
-    sysv, timerfd, timers, transfer,
+    capability, cred, dirs, epoll, fcntl, files, futex, inotify, io, ioctl, ioprio, ldt, madvise, memory, misc, pidfd,
+    poll, posixtimers, process, schedattr, scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice,
+    stat, sysv, timerfd, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 

@@ -14,13 +14,14 @@ from sandbox.kernel.abi.errno import (
     KernelError,
 )
 from sandbox.kernel.abi.flags import O_APPEND, O_PATH, S_IFDIR, S_IFIFO, S_IFREG
+from sandbox.kernel.abi.inotify import IN_ACCESS, IN_MODIFY
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import check_size
 from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, meet_limit, operations
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import MAXIMUM_POSITION, File
-from sandbox.kernel.vfs.inode import Inode
+from sandbox.kernel.vfs.notify import fsnotify_file
 
 LARGEST_OFFSET = 0x7FFFFFFF
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 0x10
@@ -37,14 +38,18 @@ def _signed64(high: int, low: int) -> int:
 # -- copies ----------------------------------------------------------------------------------------------------------
 
 
-def _copy(kernel: Kernel, task: Task, source: Inode, at: int, out: File, to: int | None, count: int) -> int:
+def _copy(kernel: Kernel, task: Task, source: File, at: int, out: File, to: int | None, count: int) -> int:
     """Bytes of a regular file into an open file; an error counts only before the first byte."""
     sendpage = operations(kernel, out).sendpage
 
     def put(done: int, pfn: int, offset: int, size: int) -> int:
         return sendpage(out, task, None if to is None else to + done, pfn, offset, size)
 
-    return kernel.generic_file.send(source, at, count, put)
+    done = kernel.generic_file.send(source.inode, at, count, put)
+    if done > 0:
+        fsnotify_file(source, IN_ACCESS)
+        fsnotify_file(out, IN_MODIFY)
+    return done
 
 
 def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int, count: int, size: int) -> int:
@@ -64,7 +69,7 @@ def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int,
             raise KernelError(EOVERFLOW)
         count = largest - at
     count = min(count, MAXIMUM_COUNT, max(0, source.inode.size - at))
-    done = _copy(kernel, task, source.inode, at, out, None, count)
+    done = _copy(kernel, task, source, at, out, None, count)
     if 0 < done < count:
         meet_limit(kernel, task, out, out.position)
     if pointer:
@@ -104,7 +109,7 @@ def sys_copy_file_range(
     count = min(count, MAXIMUM_COUNT, max(0, source.inode.size - at))
     if source.inode is out.inode and count and at < to + count and to < at + count:
         raise KernelError(EINVAL)
-    done = _copy(kernel, task, source.inode, at, out, to, count)
+    done = _copy(kernel, task, source, at, out, to, count)
     if in_offset:
         kernel.uaccess.put_user(task, in_offset, (at + done).to_bytes(8, "little"))
     else:

@@ -31,6 +31,7 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.vfs.inode import Entry, Inode, as_directory
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.notify import closed
 
 DEFAULT_LIMIT = 1024
 """Descriptors of a process (RLIMIT_NOFILE)."""
@@ -62,6 +63,7 @@ class File:
 
     def __post_init__(self) -> None:
         self.inode.opened(self)
+        self.inode.open_files += 1
 
     @property
     def readable(self) -> bool:
@@ -83,6 +85,8 @@ class File:
             if self.inode.locks is not None:
                 self.inode.locks.released(self)
             self.inode.released(self)
+            self.inode.open_files -= 1
+            closed(self)
         else:
             self.inode.dropped(self)
 

@@ -55,6 +55,11 @@ class Inode:
     """The type bits of st_mode."""
     ino = 0
     name = ""
+    marks: list[Any] | None = None
+    """Who watches it (``vfs.notify.Mark``), once somebody does."""
+    open_files = 0
+    unlinked = False
+    """It has lost its last name while it was watched."""
     born = 0
     """When it was made, in nanoseconds since 1970, for those that keep no other times."""
     readonly = False

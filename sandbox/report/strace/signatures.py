@@ -209,6 +209,10 @@ timer_gettime       int ptr
 timer_gettime64     int ptr
 timer_getoverrun    int
 timer_delete        int
+inotify_init
+inotify_init1       hex
+inotify_add_watch   fd path hex
+inotify_rm_watch    fd int
 pidfd_open          int hex
 pidfd_send_signal   fd signal ptr hex
 pidfd_getfd         fd int hex
