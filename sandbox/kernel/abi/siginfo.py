@@ -20,8 +20,9 @@ class SigInfo:
     code: int
     union: bytes = b""
     errno: int = 0
-    taken: Callable[[SigInfo], SigInfo] | None = field(default=None, compare=False, repr=False)
-    """What is to be done when it leaves the queue, and gives what is delivered: a timer counts its overruns then."""
+    taken: Callable[[SigInfo], SigInfo | None] | None = field(default=None, compare=False, repr=False)
+    """What is to be done when it leaves the queue, and gives what is delivered: a timer counts its overruns then,
+    or has been set anew meanwhile (None)."""
 
     @classmethod
     def sent(cls, signo: int, code: int, pid: int, uid: int = 0, value: int = 0) -> SigInfo:

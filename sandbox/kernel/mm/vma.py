@@ -164,13 +164,6 @@ def _anon_mergeable(one: Vma, other: Vma) -> bool:
     return one.anon_vma is other.anon_vma or (other.anon_vma is None and not one.inherited)
 
 
-def _forked(vma: Vma) -> Vma:
-    """A child's area, with an anon_vma of its own beside the parent's (anon_vma_fork)."""
-    if vma.anon_vma is None:
-        return replace(vma)
-    return replace(vma, anon_vma=AnonVma(), inherited=True)
-
-
 class VmaTree:
     """The VMAs of one address space, in order and never overlapping; neighbours that can be one are one.
 
@@ -202,11 +195,13 @@ class VmaTree:
         """The tree of a forked child: own VMA objects, without those that are VM_DONTCOPY."""
         child = VmaTree(top_down=self.top_down, lowest=self.lowest)
         child.mmap_base, child.start_brk, child.brk = self.mmap_base, self.start_brk, self.brk
-        child._vmas = [_forked(vma) for vma in self._vmas if not vma.flags & VM_DONTCOPY]
+        child._vmas = [replace(vma) for vma in self._vmas if not vma.flags & VM_DONTCOPY]
         child._ends = [vma.end for vma in child._vmas]
         child.pages = sum(vma.size for vma in child._vmas) // PAGE_SIZE
         for vma in child._vmas:
             child._link(vma)
+            if vma.anon_vma is not None:
+                vma.anon_vma, vma.inherited = AnonVma(), True
         return child
 
     def clear(self) -> None:

@@ -37,8 +37,8 @@ class PosixTimer:
     last_overrun: int = 0
     """Of the signal that was taken last (timer_getoverrun(2))."""
     armed: Timer | None = None
-    queued: bool = False
-    """Its signal waits."""
+    settings: int = 0
+    """How often it was set: a signal of an earlier time is dropped when it would be delivered (Linux 6.13)."""
 
 
 class PosixTimers:
@@ -52,11 +52,10 @@ class PosixTimers:
     def set(self, task: Task, timer: PosixTimer, due: int, period: int) -> None:
         """Arm it for a time on its clock, and every ``period`` after; a ``due`` of 0 disarms it.
 
-        A signal that still waits is withdrawn (Linux 6.13; POSIX leaves it open).
+        A signal that still waits will not be delivered (POSIX leaves it open).
         """
         self._disarm(timer)
-        if timer.queued:
-            self._withdraw(task, timer)
+        timer.settings += 1
         timer.due, timer.period = due, period if due else 0
         timer.overrun = timer.last_overrun = 0
         self._arm(task, timer)
@@ -78,9 +77,7 @@ class PosixTimers:
     def delete(self, task: Task, timer: PosixTimer) -> None:
         """It is gone, and so is its signal if that was not taken."""
         self._disarm(timer)
-        timer.period = 0
-        if timer.queued:
-            self._withdraw(task, timer)
+        timer.settings += 1
         del task.posix_timers[timer.number]
 
     def delete_all(self, task: Task) -> None:
@@ -119,20 +116,17 @@ class PosixTimers:
                 timer.overrun += self._forward(timer, self.now(timer))
                 self._arm(task, timer)
             return
-        timer.queued = True
-        union = pack("<4I", timer.number, 0, timer.value & 0xFFFFFFFF, 0)
-        taken = SigInfo(timer.signo, SI_TIMER, union, taken=lambda info: self._taken(task, timer, info))
-        self._signals.send_signal(task, timer.signo, taken)
+        union, settings = pack("<4I", timer.number, 0, timer.value & 0xFFFFFFFF, 0), timer.settings
+
+        def taken(info: SigInfo) -> SigInfo | None:
+            return self._taken(task, timer, info) if timer.settings == settings else None
+
+        self._signals.send_signal(task, timer.signo, SigInfo(timer.signo, SI_TIMER, union, taken=taken))
 
     def _taken(self, task: Task, timer: PosixTimer, info: SigInfo) -> SigInfo:
         """The signal is delivered, or thrown away: it says how many ends it stands for, and the timer goes on."""
-        timer.queued = False
         if timer.period:
             timer.overrun += self._forward(timer, self.now(timer)) - 1
             self._arm(task, timer)
         timer.last_overrun, timer.overrun = min(max(0, timer.overrun), MOST_OVERRUNS), 0
         return replace(info, union=pack("<4I", timer.number, timer.last_overrun, timer.value & 0xFFFFFFFF, 0))
-
-    def _withdraw(self, task: Task, timer: PosixTimer) -> None:
-        timer.queued = False
-        task.signals.withdraw(lambda info: info.code == SI_TIMER and info.pid == timer.number)

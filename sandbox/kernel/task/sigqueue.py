@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import or_
 from typing import Any
 
 from sandbox.kernel.abi.siginfo import SigInfo
@@ -116,6 +114,16 @@ class SigState:
         return True
 
     def dequeue(self, mask: int) -> SigInfo | None:
+        """The next of the signals in ``mask`` that is still meant, as ``_next`` has them."""
+        while True:
+            info = self._next(mask)
+            if info is None or info.taken is None:
+                return info
+            info = info.taken(info)
+            if info is not None:
+                return info
+
+    def _next(self, mask: int) -> SigInfo | None:
         """The next of the signals in ``mask``: SIGKILL, then what an instruction caused, then the lowest number."""
         found = self.waiting & mask
         if not found:
@@ -129,18 +137,14 @@ class SigState:
         self.queue.remove(info)
         if all(each.signo != number for each in self.queue):
             self.waiting &= ~bit_of(number)
-        return info if info.taken is None else info.taken(info)
+        return info
 
     def discard(self, mask: int) -> None:
         """Forget waiting signals; what they came from learns that they are gone."""
         if self.waiting & mask:
             gone = [each for each in self.queue if mask & bit_of(each.signo)]
-            self.withdraw(lambda info: bool(mask & bit_of(info.signo)))
+            self.queue = [each for each in self.queue if not mask & bit_of(each.signo)]
+            self.waiting &= ~mask
             for each in gone:
                 if each.taken is not None:
                     each.taken(each)
-
-    def withdraw(self, unwanted: Callable[[SigInfo], bool]) -> None:
-        """Take signals out of the queue again."""
-        self.queue = [each for each in self.queue if not unwanted(each)]
-        self.waiting = functools.reduce(or_, (bit_of(each.signo) for each in self.queue), 0)

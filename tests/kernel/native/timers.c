@@ -109,6 +109,21 @@ static void two_and_a_kill(void)
         printf("signal %d code %d overrun %d\n", number, info.si_code, info.si_overrun);
 }
 
+static void changed(void)
+{
+    times(1000000, 0), settime(timer, 0);
+    pause_for(5000000);
+    times(0, 0), settime(timer, 0);
+    sigpending(&pending);
+    printf("pending when disarmed %d\n", sigismember(&pending, SIGUSR1));
+    say("and delivered", sigtimedwait(&set, &info, &zero));
+    times(1000000, 0), settime(timer, 0);
+    pause_for(5000000);
+    settime(timer, 0);
+    say("once", sigwaitinfo(&set, &info));
+    say("not twice", sigtimedwait(&set, &info, &zero));
+}
+
 static void absolute(void)
 {
     clock_gettime(CLOCK_REALTIME, &now);
@@ -190,6 +205,7 @@ static void ignored(void)
     while (!got)
         pause_for(10000000);
     printf("heard again\n");
+    times(0, 0), settime(timer, 0);
 }
 
 static void children(char **argv)
@@ -222,7 +238,7 @@ int main(int count, char **argv)
     events();
     sigaddset(&set, SIGUSR1), sigaddset(&set, 40);
     sigprocmask(SIG_BLOCK, &set, &before);
-    overruns(), two_and_a_kill(), absolute(), cpu_time(), wide(), nobody(), ignored();
+    overruns(), two_and_a_kill(), changed(), absolute(), cpu_time(), wide(), nobody(), ignored();
     children(argv);
     struct rlimit none = { 0, 0 };
     setrlimit(RLIMIT_SIGPENDING, &none);
