@@ -149,6 +149,9 @@ class NullDevice(CharDevice):
 class ZeroDevice(NullDevice):
     """/dev/zero."""
 
+    def splice_read(self, position: int, count: int) -> bytes:
+        return self.read_bytes(count)
+
     def read_bytes(self, size: int) -> bytes:
         return bytes(min(size, MAXIMUM_READ))
 
@@ -171,6 +174,9 @@ class RandomDevice(NullDevice):
         super().__init__(ino, rdev, name, f_op)
         self.can_poll = name == "/dev/random"
         self._random = random.Random(seed)
+
+    def splice_read(self, position: int, count: int) -> bytes:
+        return self.read_bytes(count)
 
     def read_bytes(self, size: int) -> bytes:
         return self._random.randbytes(min(size, MAXIMUM_READ))

@@ -65,6 +65,12 @@ class Text(Inode):
             self._made = self._make()
         return self._made[position : position + count]
 
+    def splice_read(self, position: int, count: int) -> bytes:
+        """Who has a poll has this, and the files of a task have neither."""
+        if self.polls is None:
+            raise KernelError(EINVAL)
+        return self.read_at(position, count)
+
 
 class TextFile(FileOperations):
     """What open files of /proc do: their text crosses by a device's DMA."""

@@ -20,6 +20,7 @@ from sandbox.kernel.abi.errno import (
 from sandbox.kernel.abi.flags import O_PATH, S_IFDIR, S_IFREG
 from sandbox.kernel.abi.inotify import IN_ACCESS, IN_MODIFY
 from sandbox.kernel.abi.structs import unpack_iovec
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import FileSizeExceeded, writable_room
 from sandbox.kernel.syscalls.paths import signed
@@ -27,6 +28,8 @@ from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import LARGEST_SMALL, File
 from sandbox.kernel.vfs.notify import fsnotify_file
 from sandbox.kernel.vfs.operations import NO_OPERATIONS, FileOperations
+from sandbox.machine.memory import Reason
+from sandbox.x86.paging import PAGE_SIZE
 
 MAXIMUM_COUNT = 0x7FFFF000
 UIO_MAXIOV = 1024
@@ -217,3 +220,26 @@ def meet_limit(kernel: Kernel, task: Task, out: File, at: int) -> None:
             writable_room(task.limits, at, 1)
         except FileSizeExceeded:
             kernel.signals.exceed_file_size(task)
+
+
+def send_pages(
+    kernel: Kernel, task: Task, source: File, at: int, count: int, put: Callable[[int, int, int, int], int]
+) -> int:
+    """Hand a file's pages to ``put(done, pfn, offset, size)``; what has no pages fills the task's scratch page.
+
+    An error counts only before the first byte.
+    """
+    if source.inode.kind == S_IFREG and source.inode.mappable:
+        return kernel.generic_file.send(source.inode, at, count, put)
+    physical, done, moved = task.scratch - PAGE_OFFSET, 0, PAGE_SIZE
+    while done < count and moved == PAGE_SIZE:
+        try:
+            data = source.inode.splice_read(at + done, min(count - done, PAGE_SIZE))
+            kernel.memory.host_write(physical, data, Reason.DMA)
+            moved = put(done, physical // PAGE_SIZE, 0, len(data)) if data else 0
+        except KernelError:
+            if done:
+                break
+            raise
+        done += moved
+    return done

@@ -10,7 +10,7 @@ from sandbox.kernel.abi.structs import unpack_iovec
 from sandbox.kernel.fs.pipe import Pipe, PipeInode
 from sandbox.kernel.ipc.af_unix import UnixSocket
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, UIO_MAXIOV, meet_limit, operations
+from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, UIO_MAXIOV, meet_limit, operations, send_pages
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import MAXIMUM_POSITION, File
@@ -90,7 +90,7 @@ def _from_file(kernel: Kernel, task: Task, source: File, pointer: int, pipe: Pip
     start = _offset(kernel, task, source, pointer)
     if isinstance(source.inode, UnixSocket):
         return _from_socket(kernel, task, source, source.inode, pipe, count, nonblock)
-    if start < 0 or start + count > MAXIMUM_POSITION or source.inode.kind != S_IFREG or not source.inode.mappable:
+    if start < 0 or start + count > MAXIMUM_POSITION:
         raise KernelError(EINVAL)
     kernel.pipes.wait_for_room(task, pipe, nonblock)
 
@@ -98,7 +98,7 @@ def _from_file(kernel: Kernel, task: Task, source: File, pointer: int, pipe: Pip
         return kernel.pipes.pipe_from_page(task, pipe, True, pfn, offset, size)
 
     room = (pipe.slot_limit - len(pipe.slots)) * PAGE_SIZE
-    done = kernel.generic_file.send(source.inode, start, min(count, room), put)
+    done = send_pages(kernel, task, source, start, min(count, room), put)
     if done > 0:
         fsnotify_file(source, IN_ACCESS)
     if pointer:

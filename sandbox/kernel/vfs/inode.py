@@ -108,6 +108,10 @@ class Inode:
         """
         raise KernelError(EINVAL)
 
+    def splice_read(self, position: int, count: int) -> bytes:
+        """Up to ``count`` bytes for splice(2) and sendfile(2), of what has no pages.  Raises KernelError(EINVAL)."""
+        raise KernelError(EINVAL)
+
     def write_block(self, index: int, data: bytes) -> None:
         """Write the start of a page back.  Bytes beyond the size are dropped: writing never changes it."""
         raise KernelError(EINVAL)
