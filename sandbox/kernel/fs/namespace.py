@@ -24,6 +24,7 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
     X_OK,
 )
+from sandbox.kernel.abi.inotify import IN_ACCESS, IN_OPEN
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.base.time import EPOCH
 from sandbox.kernel.fs.hostfs import HostDirectory, HostTree
@@ -35,6 +36,7 @@ from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.file import LARGEST_SMALL, File
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Directory, Inode, as_directory
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.notify import fsnotify
 from sandbox.x86.errors import ConfigurationError
 
 OPEN_ONLY = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC
@@ -235,6 +237,8 @@ class FileSystem:
             raise KernelError(EACCES)
         inode.check_access(R_OK | X_OK)
         inode.check_open(False)
+        fsnotify(dentry, IN_OPEN)
+        fsnotify(dentry, IN_ACCESS)
         return inode, os.fsdecode(dentry.label(self.root_of(task)))
 
     def usage(self, inode: Inode) -> tuple[int, int, int]:

@@ -214,4 +214,5 @@ def sys_fallocate(
         inode.extend(offset + size)
     if mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE):
         kernel.generic_file.zero_range(task, inode, offset, min(offset + size, inode.size))
+    fsnotify_file(file, IN_MODIFY)
     return 0
