@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from sandbox.kernel.abi.errno import EINVAL, KernelError
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.entries import Scope
 from sandbox.kernel.mm.page import PG_CACHE
-from sandbox.kernel.mm.pgtable import MAPPED
+from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.vma import (
     PROT_WRITE,
     VM_DONTCOPY,
@@ -161,9 +162,9 @@ def clear_refs(kernel: Kernel, task: Task, data: bytes) -> None:
     kind, mm = int(text), task.mm
     if mm is None or kind > 3:
         return
+    gather = kernel.entries.gather(kernel.this_cpu, mm, Scope.SPACE)
     for vma in mm.vmas:
         if kind == 1 or (kind == 2) == (vma.inode is None):
-            for linear, entry in list(kernel.tables.user_ptes(mm.pgd, vma.start, vma.end)):
-                if entry & MAPPED and entry & A:
-                    kernel.tables.map_page(mm.pgd, linear, entry & ~A)
-    kernel.tlb.flush_tlb_mm(kernel.this_cpu, mm)
+            for linear, ptep, _ in kernel.tables.user_places(mm.pgd, vma.start, vma.end):
+                gather.protect(linear, ptep, lambda entry: entry & ~A)
+    gather.finish()
