@@ -14,6 +14,7 @@ from sandbox.image.manifest import IMAGES, Manifest, load, set_values
 
 ROOT = SOURCES.parent
 KERNEL_ELF, KERNEL_MAP = IMAGES / "kernel" / "kernel.elf", IMAGES / "kernel" / "System.map"
+VDSO = IMAGES / "kernel" / "vdso.so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,24 @@ def _kernel(write: bool) -> list[Built]:
         data = linked.read_bytes()
     listing = "".join(f"{address:08x} T {name}\n" for name, address in symbols(data).items()).encode()
     done = []
-    for path, fresh in ((KERNEL_ELF, data), (KERNEL_MAP, listing)):
+    for path, fresh in ((KERNEL_ELF, data), (KERNEL_MAP, listing), (VDSO, _vdso())):
         same = path.is_file() and path.read_bytes() == fresh
         if write:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(fresh)
         done.append(Built(path.name, path, same))
     return done
+
+
+def _vdso() -> bytes:
+    """The shared object that every program gets."""
+    folder = SOURCES / "kernel" / "vdso"
+    with tempfile.TemporaryDirectory() as scratch:
+        target, linked = Path(scratch) / "vdso.o", Path(scratch) / "vdso.so"
+        run_tool(["as", "--32", "-o", str(target), "vdso.S"], folder)
+        run_tool(
+            ["ld", "-m", "elf_i386", "-shared", "-Bsymbolic", "-soname", "linux-gate.so.1", "--hash-style=both",
+             "--eh-frame-hdr", "--build-id=none", "-s", "-T", "vdso.ld", "-o", str(linked), str(target)],
+            folder,
+        )  # fmt: skip
+        return linked.read_bytes()

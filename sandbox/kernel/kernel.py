@@ -60,9 +60,11 @@ from sandbox.kernel.task.desc import Descriptors
 from sandbox.kernel.task.futex import Futexes
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.kstack import KernelStacks
+from sandbox.kernel.task.posixtimer import PosixTimers
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import State, Task, TaskTable
+from sandbox.kernel.task.vdso import Vdso
 from sandbox.machine.events import EventBus
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import PhysicalMemory
@@ -131,6 +133,9 @@ class Kernel:
     desc: Descriptors
     signals: Signals
     timers: Timers
+    posix_timers: PosixTimers
+    vdso: Vdso
+    """What exec maps into every program."""
     futexes: Futexes
     pipes: Pipes
     sockets: Sockets
@@ -138,6 +143,8 @@ class Kernel:
     shm: SharedSegments
     sem: Semaphores
     msg: Messages
+    tainted: int = 0
+    """Bits of /proc/sys/kernel/tainted."""
     run_user: Callable[[Task], None] = field(init=False)
     """What a task does with its life: ring 3 and its traps, until TaskExit; handed in by who answers traps."""
     lock_waiters: dict[object, object] = field(default_factory=dict)

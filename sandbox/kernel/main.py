@@ -63,11 +63,13 @@ from sandbox.kernel.task.desc import Descriptors
 from sandbox.kernel.task.futex import Futexes
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.kstack import KernelStacks
+from sandbox.kernel.task.posixtimer import PosixTimers
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.sigframe import SignalFrames
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.switch import ContextSwitch
 from sandbox.kernel.task.task import TaskTable
+from sandbox.kernel.task.vdso import Vdso
 from sandbox.kernel.traps import Traps
 from sandbox.machine.machine import Machine
 
@@ -127,13 +129,13 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     entries = Entries(tables, tlb, pgdat.memmap, page_alloc, smp, zero_page, races, broken)
     pagecache = PageCache(memory, pgdat, page_alloc, highmem, PageLocks(pgdat.memmap, sched), races)
     writeback = Writeback(entries, smp, pagecache, broken)
-    mmu = MmuContext(entries, smp, mmlist, pagecache, writeback, broken)
+    mmu = MmuContext(entries, table_frames, smp, mmlist, pagecache, writeback, broken)
     faults = PageFaults(entries, pgdat, page_alloc, highmem, pagecache, code, zero_page, stats, broken)
     mmap = Mmap(entries, pagecache, writeback, faults, code, trace, broken)
     uaccess = UserAccess(memory, highmem, stats, broken)
 
-    desc = Descriptors(memory, tables)
-    signals = Signals(sched, tasks, SignalFrames(uaccess, mmap, desc, broken), trace, broken)
+    desc = Descriptors(memory, table_frames)
+    signals = Signals(sched, tasks, SignalFrames(uaccess, desc, broken), trace, broken)
     timers = Timers(sched, signals, clock, broken)
     stacks = KernelStacks(page_alloc, pgdat.memmap, kernel_entries, smp, vmalloc)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
@@ -163,7 +165,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         ),
         isahole=IsaHole(machine, entries, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
-        signals=signals, timers=timers,
+        signals=signals, timers=timers, posix_timers=PosixTimers(sched, signals, timers, clock), vdso=Vdso(),
         futexes=Futexes(uaccess, sched, clock),
         pipes=Pipes(page_alloc, pgdat.memmap, uaccess, sched, signals, broken),
         sockets=Sockets(files, page_alloc, uaccess, sched, signals, clock, broken),

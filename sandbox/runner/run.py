@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
+from greenlet import greenlet
+
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.process.exec import do_execve
+from sandbox.kernel.process.exit import do_exit
 from sandbox.kernel.process.fork import new_task
 from sandbox.kernel.process.init import start_shell
 from sandbox.kernel.process.stdio import open_streams
@@ -89,7 +92,8 @@ class Session(MachineSession):
                     raise BadProgram(cause.summary, cause.detail) from error
                 raise BadProgram(f"{self.path}: cannot be executed: {error}") from error
             except TaskExit as leaving:
-                raise BadProgram(f"{self.path}: {task.report.splitlines()[0]}") from leaving
+                status = leaving.status
+                task.greenlet = greenlet(lambda: do_exit(kernel, task, status))
             kernel.mmu.switch_mm(task.cpu, None)
             kernel.sched.enqueue(task)
             self.task = task

@@ -66,7 +66,7 @@ LINES = [
     ),
     (
         "sys mmap2, 0, 8192, 3, 0x22, -1, 0",
-        "mmap2(NULL, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0xb7ffe000",
+        "mmap2(NULL, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0xb7ffd000",
     ),
     (
         "sys mprotect, 0x10000, 4096, 5",

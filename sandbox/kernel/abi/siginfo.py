@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from struct import pack, unpack_from
 
 SIGINFO_BYTES = 128
@@ -19,6 +20,9 @@ class SigInfo:
     code: int
     union: bytes = b""
     errno: int = 0
+    taken: Callable[[SigInfo], SigInfo | None] | None = field(default=None, compare=False, repr=False)
+    """What is to be done when it leaves the queue, and gives what is delivered: a timer counts its overruns then,
+    or has been set anew meanwhile (None)."""
 
     @classmethod
     def sent(cls, signo: int, code: int, pid: int, uid: int = 0, value: int = 0) -> SigInfo:
@@ -31,9 +35,10 @@ class SigInfo:
         return cls(signo, code, pack("<I", address))
 
     @classmethod
-    def child(cls, signo: int, code: int, pid: int, uid: int, status: int, user: int) -> SigInfo:
-        """By a child's end, stop or continuation; ``user`` is its time in nanoseconds."""
-        return cls(signo, code, pack("<2I3i", pid, uid, status, user // CLOCK_TICK & 0x7FFFFFFF, 0))
+    def child(cls, signo: int, code: int, pid: int, uid: int, status: int, user: int, system: int) -> SigInfo:
+        """By a child's end, stop or continuation; ``user`` and ``system`` are its times in nanoseconds."""
+        ticks = (each // CLOCK_TICK & 0x7FFFFFFF for each in (user, system))
+        return cls(signo, code, pack("<2I3i", pid, uid, status, *ticks))
 
     @property
     def pid(self) -> int:

@@ -25,6 +25,24 @@ class WaitQueue:
     what: str
     tasks: list[Any] = field(default_factory=list)
     wakes: int = 0
+    exclusive: list[Exclusive] = field(default_factory=list)
+    """Of these only the first that has waited for what came is woken."""
+
+
+@dataclass(slots=True, eq=False)
+class Exclusive:
+    """A place on a queue for a task that need not be woken when another is.
+
+    ``wanted`` tells what is there of what it waits for: nothing (0), something, or (negative) what all must see.
+    """
+
+    queue: WaitQueue
+    wanted: Callable[[], int]
+    task: Any = None
+
+
+Place = WaitQueue | Exclusive
+"""Where a task can wait."""
 
 
 Sleep = Callable[[WaitQueue], None]
@@ -47,7 +65,7 @@ class Waiting(Protocol):
         """The task of this CPU, None when it has none."""
         ...
 
-    def schedule(self, queues: Iterable[WaitQueue], what: str, until: int | None = None) -> None:
+    def schedule(self, queues: Iterable[Place], what: str, until: int | None = None) -> None:
         """The present task sleeps until a queue is woken, a signal comes, or a time in blocks; perhaps for nothing."""
         ...
 

@@ -56,6 +56,8 @@ class ByteOperations(FileOperations):
         return device.write_bytes(data)
 
     def sendpage(self, file: File, task: Task, at: int | None, pfn: int, offset: int, size: int) -> int:
+        if not _device_of(file).splices:
+            raise KernelError(EINVAL)
         start = self._memory.host_index(pfn * PAGE_SIZE) + offset
         return _device_of(file).write_bytes(bytes(self._memory.bytes[start : start + size]))
 
@@ -76,6 +78,8 @@ class CharDevice(Inode):
 
     kind = S_IFCHR
     can_poll = True
+    splices = True
+    """It takes pages (splice(2), sendfile(2))."""
     looks_at_nothing = False
     """Bytes written to it are not even read from the program's memory."""
 
@@ -91,13 +95,15 @@ class CharDevice(Inode):
         return self._f_op
 
     def stat(self) -> Stat:
-        return Stat(
-            dev=DEV_DEVICE,
-            ino=self.ino,
-            mode=self.kind | self.mode,
-            uid=self.uid,
-            gid=self.gid,
-            rdev=self.rdev,
+        return self.aged(
+            Stat(
+                dev=DEV_DEVICE,
+                ino=self.ino,
+                mode=self.kind | self.mode,
+                uid=self.uid,
+                gid=self.gid,
+                rdev=self.rdev,
+            )
         )
 
     def chmod(self, mode: int) -> None:
@@ -143,12 +149,17 @@ class NullDevice(CharDevice):
 class ZeroDevice(NullDevice):
     """/dev/zero."""
 
+    def splice_read(self, position: int, count: int) -> bytes:
+        return self.read_bytes(count)
+
     def read_bytes(self, size: int) -> bytes:
         return bytes(min(size, MAXIMUM_READ))
 
 
 class FullDevice(ZeroDevice):
     """/dev/full."""
+
+    splices = False
 
     def write_bytes(self, data: bytes) -> int:
         raise KernelError(ENOSPC)
@@ -163,6 +174,9 @@ class RandomDevice(NullDevice):
         super().__init__(ino, rdev, name, f_op)
         self.can_poll = name == "/dev/random"
         self._random = random.Random(seed)
+
+    def splice_read(self, position: int, count: int) -> bytes:
+        return self.read_bytes(count)
 
     def read_bytes(self, size: int) -> bytes:
         return self._random.randbytes(min(size, MAXIMUM_READ))

@@ -24,7 +24,7 @@ class ControllingTty(Stream):
         self._sched, self._jobctl = sched, jobctl
 
     def stat(self) -> Stat:
-        return Stat(dev=DEV_DEVICE, ino=self.ino, mode=S_IFCHR | 0o666, rdev=self.rdev)
+        return self.aged(Stat(dev=DEV_DEVICE, ino=self.ino, mode=S_IFCHR | 0o666, rdev=self.rdev))
 
     def opened(self, file: File) -> None:
         if file.flags & O_PATH:

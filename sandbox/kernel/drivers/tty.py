@@ -78,14 +78,16 @@ class Tty(Stream):
         self._post = post
 
     def stat(self) -> Stat:
-        return Stat(
-            dev=PTS_DEVICE,
-            ino=self.ino,
-            mode=S_IFCHR | 0o620,
-            uid=GUEST_UID,
-            gid=GUEST_GID,
-            rdev=self.rdev,
-            blksize=1024,
+        return self.aged(
+            Stat(
+                dev=PTS_DEVICE,
+                ino=self.ino,
+                mode=S_IFCHR | 0o620,
+                uid=GUEST_UID,
+                gid=GUEST_GID,
+                rdev=self.rdev,
+                blksize=1024,
+            )
         )
 
     def truncate(self, size: int) -> None:

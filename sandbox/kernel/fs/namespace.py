@@ -24,6 +24,7 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
     X_OK,
 )
+from sandbox.kernel.abi.inotify import IN_ACCESS, IN_OPEN
 from sandbox.kernel.abi.structs import makedev
 from sandbox.kernel.base.time import EPOCH
 from sandbox.kernel.fs.hostfs import HostDirectory, HostTree
@@ -35,6 +36,7 @@ from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.file import LARGEST_SMALL, File
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Directory, Inode, as_directory
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.notify import fsnotify
 from sandbox.x86.errors import ConfigurationError
 
 OPEN_ONLY = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC
@@ -144,6 +146,8 @@ class FileSystem:
         """Put device nodes into /dev, by name."""
         directory = as_directory(namei.lookup(self.root, self.root, b"/dev").inode)
         directory.pinned.update(devices)
+        for each in devices.values():
+            each.born = self.now()
 
     def add_device(self, path: str, inode: Inode) -> None:
         """Put a device's node into the tree.  Raises ConfigurationError."""
@@ -177,6 +181,7 @@ class FileSystem:
         except KernelError as error:
             raise ConfigurationError(f"{path}: {error} in the guest's tree") from error
         inode.name = inode.name or path
+        inode.born = inode.born or self.now()
 
     def _enter(self, at: Dentry, name: bytes) -> Dentry:
         try:
@@ -232,6 +237,8 @@ class FileSystem:
             raise KernelError(EACCES)
         inode.check_access(R_OK | X_OK)
         inode.check_open(False)
+        fsnotify(dentry, IN_OPEN)
+        fsnotify(dentry, IN_ACCESS)
         return inode, os.fsdecode(dentry.label(self.root_of(task)))
 
     def usage(self, inode: Inode) -> tuple[int, int, int]:

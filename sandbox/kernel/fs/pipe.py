@@ -356,7 +356,7 @@ class PipeInode(Inode):
         return self._f_op
 
     def stat(self) -> Stat:
-        return Stat(dev=PIPE_DEVICE, ino=self.ino, mode=S_IFIFO | 0o600, uid=GUEST_UID, gid=GUEST_GID)
+        return self.aged(Stat(dev=PIPE_DEVICE, ino=self.ino, mode=S_IFIFO | 0o600, uid=GUEST_UID, gid=GUEST_GID))
 
     def opened(self, file: File) -> None:
         self.pipe.open_end(file.writable)

@@ -15,7 +15,7 @@ def holders(kernel: Kernel, pfn: int) -> tuple[str, int]:
     for mm in kernel.mmlist:
         if mm.pgd == pfn:
             return f"the page directory of {_who(kernel, mm)}", 1
-        if mm.ldt == pfn:
+        if mm.ldt <= pfn < mm.ldt + (1 << mm.ldt_order):
             return f"the LDT of {_who(kernel, mm)}", 1
     if flags & PG_TABLE:
         return "a page table", 1

@@ -8,7 +8,7 @@ from sandbox.kernel.abi.errno import EAGAIN, EINVAL, KernelError
 from sandbox.kernel.abi.flags import O_NONBLOCK, POLLIN
 from sandbox.kernel.abi.poll import POLLRDNORM
 from sandbox.kernel.abi.siginfo import SigInfo
-from sandbox.kernel.abi.signals import SI_KERNEL, SIGCHLD, SYNCHRONOUS
+from sandbox.kernel.abi.signals import SI_KERNEL, SI_TIMER, SIGCHLD, SYNCHRONOUS
 from sandbox.kernel.base.wait import WaitQueue
 from sandbox.kernel.ipc.eventfd import AnonStream
 from sandbox.kernel.mm.uaccess import UserAccess
@@ -26,9 +26,11 @@ RECORD = struct.Struct("<IiiIIiIIIIiiQQQQH46x")
 def pack_signalfd_siginfo(info: SigInfo) -> bytes:
     """The members that the code says are there, 0 elsewhere; pointers grow to 64 bits."""
     first, second, third, fourth, fifth = struct.unpack("<5I", info.union[:20].ljust(20, b"\0"))
-    pid = uid = status = value = user = system = address = 0
+    pid = uid = status = value = user = system = address = number = overrun = 0
     if info.code > 0 and bit_of(info.signo) & SYNCHRONOUS:
         address = first
+    elif info.code == SI_TIMER:
+        number, overrun, value = first, second, third
     elif info.code != SI_KERNEL:
         pid, uid = first, second
         if info.signo == SIGCHLD and info.code > 0:
@@ -37,7 +39,7 @@ def pack_signalfd_siginfo(info: SigInfo) -> bytes:
             value = third
     signed = struct.unpack("<ii", struct.pack("<II", status, value))
     return RECORD.pack(
-        info.signo, info.errno, info.code, pid, uid, 0, 0, 0, 0, 0, *signed, value, user, system, address, 0
+        info.signo, info.errno, info.code, pid, uid, 0, number, 0, overrun, 0, *signed, value, user, system, address, 0
     )
 
 

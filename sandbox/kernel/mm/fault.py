@@ -133,6 +133,8 @@ class PageFaults:
         tables = self._tables
         ptep = tables.pte_alloc(mm.pgd, page)
         pte = tables.read(ptep)
+        if write and not vma.shared:
+            mm.vmas.anon_vma_prepare(vma)
         if not pte & P:
             if pte:
                 return self._not_present(ptep, pte)

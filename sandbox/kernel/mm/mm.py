@@ -42,10 +42,14 @@ class Mm:
     env_start: int = 0
     env_end: int = 0
     """Where exec laid the strings of arguments and environment."""
+    auxv: bytes = b""
+    """The auxiliary vector that exec made."""
     vdso: int = 0
-    """Linear address of the page with the signal trampolines, 0 before it was needed."""
+    """Linear address of the vDSO, 0 for a program that has no room for it."""
     ldt: int = 0
-    """The frame of the local descriptor table, 0 for none."""
+    """The first frame of the local descriptor table, 0 for none."""
+    ldt_order: int = 0
+    """It has 2^n frames in a row."""
     ldt_entries: int = 0
 
     def __post_init__(self) -> None:

@@ -9,16 +9,20 @@ from sandbox.kernel.mm.entries import Entries, Scope
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.mm import Mm, MmList
 from sandbox.kernel.mm.msync import Writeback
+from sandbox.kernel.mm.pgalloc import TableFrames
 
 
 class MmuContext:
     """Which address space each CPU has, and who still uses it."""
 
-    __slots__ = ("_broken_free", "_entries", "_mmlist", "_pagecache", "_smp", "_tables", "_writeback")
+    __slots__ = (
+        "_broken_free", "_entries", "_mmlist", "_pagecache", "_smp", "_table_frames", "_tables", "_writeback",
+    )  # fmt: skip
 
     def __init__(
         self,
         entries: Entries,
+        table_frames: TableFrames,
         smp: Smp,
         mmlist: MmList,
         pagecache: PageCache,
@@ -26,7 +30,7 @@ class MmuContext:
         broken: Breakage,
     ) -> None:
         self._entries, self._tables, self._smp, self._mmlist = entries, entries.tables, smp, mmlist
-        self._pagecache, self._writeback = pagecache, writeback
+        self._table_frames, self._pagecache, self._writeback = table_frames, pagecache, writeback
         self._broken_free = broken("no-exit-free")
 
     def mm_alloc(self) -> Mm:
@@ -66,8 +70,8 @@ class MmuContext:
         self._leave_everywhere(mm)
         self._free_pages(cpu, mm)
         if mm.ldt:
-            self._tables.free_table(mm.ldt)
-            mm.ldt = mm.ldt_entries = 0
+            self._table_frames.free_block(mm.ldt, mm.ldt_order)
+            mm.ldt = mm.ldt_entries = mm.ldt_order = 0
         mm.run_from(None)
         mm.vmas.clear()
         self._mmlist.remove(mm)

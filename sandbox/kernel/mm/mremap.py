@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
 from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import TASK_SIZE
@@ -68,7 +70,7 @@ class Mremap:
             return False
         start, prot, flags = vma.end, vma.prot, vma.flags
         pgoff = vma.page_of(start) if vma.counts else 0
-        mm.vmas.insert(Vma(start, end, prot, flags, vma.inode, pgoff, vma.file))
+        mm.vmas.insert(replace(vma, start=start, end=end, pgoff=pgoff))
         self._mmap.report(task, "mremap", start, end, prot)
         if flags & VM_LOCKED:
             self._mmap.populate(task.cpu, mm, start, end)
@@ -116,7 +118,12 @@ class Mremap:
         flags, prot = vma.flags, vma.prot
         pgoff = vma.page_of(address) if vma.counts else 0
         kept = flags & ~VM_LOCKED if keep else flags
-        mm.vmas.insert(Vma(target, target + new, prot, kept, vma.inode, pgoff, vma.file))
+        moved = replace(
+            vma, start=target, end=target + new, flags=kept, pgoff=pgoff, shift=_shift(vma, address, target)
+        )
+        if not old:
+            moved.anon_vma, moved.inherited = None, False
+        mm.vmas.insert(moved)
         self._mmap.report(task, "mremap", target, target + new, prot)
         gather = self._entries.gather(task.cpu, mm)
         for linear, place in zip(linears, places, strict=True):
@@ -128,9 +135,18 @@ class Mremap:
         if old and not keep:
             mm.vmas.remove(address, address + old)
             self._mmap.report(task, "munmap", address, address + old, prot)
+        if keep and (vma.start, vma.end) == (address, address + old):
+            vma.anon_vma, vma.inherited = None, False
         if flags & VM_LOCKED:
             self._mmap.populate(task.cpu, mm, target, target + new)
         return target
+
+
+def _shift(vma: Vma, address: int, target: int) -> int:
+    """Anonymous memory with pages keeps their numbers where it goes; without, it is as if mapped there."""
+    if vma.counts or vma.anon_vma is None:
+        return 0
+    return vma.shift + (target - address) // PAGE_SIZE
 
 
 def _check_resize(task: Process, mm: Mm, vma: Vma, address: int, old: int, new: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sandbox.kernel.mm.gfp import GFP_KERNEL
 from sandbox.kernel.mm.highmem import Highmem
-from sandbox.kernel.mm.page import PG_TABLE
+from sandbox.kernel.mm.page import PG_LENT, PG_TABLE
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.machine.memory import PhysicalMemory, Reason
@@ -29,6 +30,34 @@ class TableFrames:
         self._memmap.set_flags(pfn, self._memmap.flags(pfn) | PG_TABLE)
         self._memory.declare(Reason.TABLE, pfn * PAGE_SIZE, PAGE_SIZE)
         return pfn
+
+    def alloc_block(self, order: int) -> int:
+        """The first of 2^order cleared frames of lowmem in a row, for a table that is read by linear addresses.
+
+        Raises OutOfMemory.
+        """
+        if not order:
+            return self.alloc()
+        pfn = self._page_alloc.alloc_pages(GFP_KERNEL, order)
+        self._memmap.set_flags(pfn, self._memmap.flags(pfn) & ~PG_LENT)
+        for each in range(pfn, pfn + (1 << order)):
+            self._highmem.clear_highpage(each)
+            self._memmap.set_flags(each, self._memmap.flags(each) | PG_TABLE)
+        self._memory.declare(Reason.TABLE, pfn * PAGE_SIZE, PAGE_SIZE << order)
+        self.held += 1 << order
+        return pfn
+
+    def free_block(self, pfn: int, order: int) -> None:
+        """Give such frames back."""
+        if not order:
+            self.free(pfn)
+            return
+        self._memory.withdraw(pfn * PAGE_SIZE, PAGE_SIZE << order)
+        for each in range(pfn, pfn + (1 << order)):
+            self._memmap.set_flags(each, self._memmap.flags(each) & ~PG_TABLE)
+        self._memmap.set_flags(pfn, self._memmap.flags(pfn) | PG_LENT)
+        self.held -= 1 << order
+        self._page_alloc.free_pages(pfn, order)
 
     def free(self, pfn: int) -> None:
         """Give a table's frame back."""

@@ -64,6 +64,12 @@ def mmap_base(stack_limit: int) -> int:
     return (TASK_SIZE - room) & PAGE_MASK
 
 
+class AnonVma:
+    """What areas with pages of their own have in common: one that has been one with another, or could have been."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True, eq=False)
 class Vma:
     """Linear addresses [start, end) with one protection and one backing.
@@ -81,6 +87,12 @@ class Vma:
     file: File | str | None = None
     """The open file through which it was mapped, or the path of a program: /proc names it, and areas of two opens
     never become one.  With it and no inode it is a private mapping of /dev/zero, which is anonymous memory."""
+    anon_vma: AnonVma | None = None
+    """None before a page of its own came in.  Two different ones keep areas apart."""
+    inherited: bool = False
+    """It was forked with such pages: parents may still map them, and it joins nothing that has none."""
+    shift: int = 0
+    """Pages by which mremap moved anonymous memory, whose pages keep their numbers."""
 
     def __post_init__(self) -> None:
         if (self.start | self.end) % PAGE_SIZE or not 0 <= self.start < self.end:
@@ -121,7 +133,20 @@ class Vma:
             and before.flags == self.flags
             and before.inode is self.inode
             and before.file is self.file
+            and before.shift == self.shift
             and (not self.counts or before.page_of(self.start) == self.pgoff)
+            and _anon_mergeable(before, self)
+        )
+
+    def could_share(self, above: Vma) -> bool:
+        """But for its protection the area above continues this one (anon_vma_compatible)."""
+        return (
+            self.end == above.start
+            and self.flags == above.flags
+            and self.inode is above.inode
+            and self.file is above.file
+            and self.shift == above.shift
+            and (not self.counts or self.page_of(above.start) == above.pgoff)
         )
 
     def describe(self) -> str:
@@ -130,6 +155,13 @@ class Vma:
         name = "[stack]" if self.flags & VM_GROWSDOWN else self.inode.name if self.inode is not None else ""
         kind = "s" if self.shared else "p"
         return f"{self.start:08x}-{self.end:08x} {letters}{kind} {self.pgoff * PAGE_SIZE:08x} {name}".rstrip()
+
+
+def _anon_mergeable(one: Vma, other: Vma) -> bool:
+    """Linux's is_mergeable_anon_vma: one of the two has no pages of its own yet, or both belong together."""
+    if one.anon_vma is None:
+        return other.anon_vma is None or not other.inherited
+    return one.anon_vma is other.anon_vma or (other.anon_vma is None and not one.inherited)
 
 
 class VmaTree:
@@ -168,6 +200,8 @@ class VmaTree:
         child.pages = sum(vma.size for vma in child._vmas) // PAGE_SIZE
         for vma in child._vmas:
             child._link(vma)
+            if vma.anon_vma is not None:
+                vma.anon_vma, vma.inherited = AnonVma(), True
         return child
 
     def clear(self) -> None:
@@ -290,6 +324,20 @@ class VmaTree:
                 return found
         return self._lowest_gap(length)
 
+    def anon_vma_prepare(self, vma: Vma) -> None:
+        """An area is about to get its first page of its own: it takes a neighbour's anon_vma, or a new one."""
+        if vma.anon_vma is not None:
+            return
+        index = bisect_right(self._ends, vma.start)
+        above = self._vmas[index + 1] if index + 1 < len(self._vmas) else None
+        below = self._vmas[index - 1] if index else None
+        if above is not None and above.anon_vma and not above.inherited and vma.could_share(above):
+            vma.anon_vma = above.anon_vma
+        elif below is not None and below.anon_vma and not below.inherited and below.could_share(vma):
+            vma.anon_vma = below.anon_vma
+        else:
+            vma.anon_vma = AnonVma()
+
     def expand(self, vma: Vma, linear: int, stack_limit: int) -> bool:
         """Grow a VM_GROWSDOWN VMA down to the page of ``linear``; False if the limit (bytes) or a neighbour
         forbids it."""
@@ -391,14 +439,22 @@ class VmaTree:
         return index
 
     def _merge(self, first: int, last: int) -> None:
-        """Merge what can be one at the boundaries of the VMAs [first, last), outer neighbours included."""
-        for index in range(min(last, len(self._vmas) - 1), max(first, 1) - 1, -1):
+        """Merge what can be one at the boundaries of the VMAs [first, last), outer neighbours included.
+
+        Upwards: where the two neighbours do not fit each other, the lower gets what lies between (vma_merge).
+        """
+        index, left = max(first, 1), min(last, len(self._vmas) - 1) - max(first, 1) + 1
+        for _ in range(left):
             lower, upper = self._vmas[index - 1], self._vmas[index]
-            if self._joins(lower, upper):
-                lower.end = upper.end
-                del self._vmas[index], self._ends[index - 1]
-                self._unlink(upper)
-                self._last = None
+            if not self._joins(lower, upper):
+                index += 1
+                continue
+            lower.end = upper.end
+            if lower.anon_vma is None:
+                lower.anon_vma, lower.inherited = upper.anon_vma, upper.inherited
+            del self._vmas[index], self._ends[index - 1]
+            self._unlink(upper)
+            self._last = None
 
     def _joins(self, lower: Vma, upper: Vma) -> bool:
         """Two neighbours can be one; the heap never joins what exec mapped below it (since Linux 6.1)."""

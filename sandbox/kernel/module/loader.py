@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 AREA = "module"
+TAINT_OOT_MODULE = 1 << 12
 """The kind of a module's area."""
 USE_COUNT = "mod_use_count_"
 """A word that a module may define; otherwise the kernel counts."""
@@ -116,6 +117,7 @@ class Modules:
         self.loaded.append(module)
         if name not in self.tainted:
             self.tainted.append(name)
+            self._kernel.tainted |= TAINT_OOT_MODULE
         self._tell("load", module)
         status = self._entry.run_in_task(module.symbols["init_module"])
         if status:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sandbox.image.elf import Executable, ImageError
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
-from sandbox.kernel.abi.signals import SIGSEGV
+from sandbox.kernel.abi.signals import SIGCHLD, SIGSEGV
 from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.kernel import Kernel
@@ -29,6 +29,7 @@ from sandbox.kernel.process.arguments import check_size
 from sandbox.kernel.process.binfmt import Binary, find_binary
 from sandbox.kernel.process.segments import map_segments, note_places, place
 from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.vdso import map_vdso, vdso_image
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
@@ -38,9 +39,11 @@ HWCAP = 0x0783FBFF
 
 AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 0, 3, 4, 5, 6, 7, 8, 9
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK, AT_SECURE = 11, 12, 13, 14, 15, 16, 17, 23
-AT_RANDOM, AT_EXECFN = 25, 31
+AT_RANDOM, AT_EXECFN, AT_SYSINFO, AT_SYSINFO_EHDR = 25, 31, 32, 33
 
 
+MMAP_PAGE_ZERO = 0x0100000
+"""personality(2): as System V had it, a program may read address 0."""
 COMM_BYTES = 15
 PIE_BASE = 0x56555000
 """Where a position-independent program goes that has a loader: two thirds of its 3 GB (ELF_ET_DYN_BASE)."""
@@ -79,10 +82,13 @@ def do_execve(
     task.exe, task.exe_inode, task.has_execed = binary.path, binary.inode, True
     stat = binary.inode.stat()
     task.cred = task.cred.exec(stat.mode, stat.uid, stat.gid)
+    kernel.posix_timers.delete_all(task)
+    task.exit_signal = SIGCHLD
     task.tls = [0] * len(task.tls)
     kernel.desc.load_tls(cpu, task)
     try:
         loaded = _load(kernel, task, mm, binary)
+        map_vdso(mm, kernel.vdso)
         sp = _build_stack(kernel, task, mm, program, called, loaded, argv, envp)
     except KernelError as error:
         why = error.__cause__.summary if isinstance(error.__cause__, ImageError) else error
@@ -127,6 +133,8 @@ def _load(kernel: Kernel, task: Task, mm: Mm, binary: Binary) -> _Loaded:
     if start >= TASK_SIZE:
         raise KernelError(EINVAL) from ImageError(binary.path, f"the entry point {start:#x} is in the kernel")
     mm.vmas.start_brk = mm.vmas.brk = brk
+    if task.personality & MMAP_PAGE_ZERO and not mm.vmas.overlapping(0, PAGE_SIZE):
+        mm.vmas.insert(Vma(0, PAGE_SIZE, PROT_READ | PROT_EXEC, VM_MAYWRITE))
     return _Loaded(bias, base, start)
 
 
@@ -171,6 +179,7 @@ def _build_stack(
     push(bytes(at % 16))
     strings = b"".join(reversed(pieces))
     auxv = [
+        *([(AT_SYSINFO, mm.vdso + vdso_image().vsyscall), (AT_SYSINFO_EHDR, mm.vdso)] if mm.vdso else []),
         (AT_HWCAP, HWCAP), (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, 100), (AT_PHDR, _phdr(program, loaded.bias)),
         (AT_PHENT, 32), (AT_PHNUM, program.phnum), (AT_BASE, loaded.loader_base), (AT_FLAGS, 0),
         (AT_ENTRY, program.entry + loaded.bias),
@@ -178,9 +187,9 @@ def _build_stack(
         (AT_SECURE, int(cred.secure)), (AT_RANDOM, random_at),
         (AT_EXECFN, name_at), (AT_PLATFORM, platform_at), (AT_NULL, 0),
     ]  # fmt: skip
-    words = [len(argv), *arg_at, 0, *env_at, 0]
-    for tag, value in auxv[-1:] if kernel.broken("no-auxv") else auxv:
-        words += [tag, value]
+    pairs = [word for pair in (auxv[-1:] if kernel.broken("no-auxv") else auxv) for word in pair]
+    mm.auxv = struct.pack(f"<{len(pairs)}I", *pairs)
+    words = [len(argv), *arg_at, 0, *env_at, 0, *pairs]
     table = struct.pack(f"<{len(words)}I", *words)
     sp = (base - len(strings) - len(table)) & ~15
     image = table.ljust(base - len(strings) - sp, b"\0") + strings + bytes(4)

@@ -24,17 +24,19 @@ from sandbox.kernel.task.pgrp import has_stopped, is_orphaned
 from sandbox.kernel.task.task import State, Task, TaskExit
 
 WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x1000000
+WALL, WCLONE = 0x40000000, 0x80000000
 CONTINUED_STATUS, STOPPED_STATUS = 0xFFFF, 0x7F
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What happened to a child: its wait(2) status word, and the blocks that it and its children ran."""
+    """What happened to a child: its wait(2) status word, and what it and its children ran, in blocks."""
 
     pid: int
     uid: int
     status: int
     utime: int
+    stime: int
 
     def info(self) -> SigInfo:
         """As waitid(2) and SIGCHLD tell it."""
@@ -46,7 +48,7 @@ class Change:
             code, value = CLD_DUMPED if self.status & 0x80 else CLD_KILLED, self.status & 0x7F
         else:
             code, value = CLD_EXITED, self.status >> 8
-        return SigInfo.child(SIGCHLD, code, self.pid, self.uid, value, self.utime)
+        return SigInfo.child(SIGCHLD, code, self.pid, self.uid, value, self.utime, self.stime)
 
 
 def task_main(kernel: Kernel, task: Task) -> None:
@@ -64,6 +66,7 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     """Release what a task holds, leave a zombie for its parent, and give the CPU up."""
     cpu = task.cpu
     task.status = status
+    kernel.posix_timers.delete_all(task)
     kernel.timers.clear_timers(task)
     if task.clear_child_tid and task.mm is not None and task.mm.users > 1:
         with suppress(KernelError):
@@ -80,6 +83,7 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     if kernel.bus.active:
         kernel.bus.emit(TaskChange(kernel.clock.now, cpu.index, task.pid, "exit", f"status {status:#x}"))
     task.state = State.ZOMBIE
+    _tell_pidfds(kernel, task)
     _leave_session(kernel, task)
     kernel.sched.leave_for_ever(task)
     parent = task.parent
@@ -89,7 +93,7 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     actions = parent.signals.hand.actions[SIGCHLD]
     unwanted = task.exit_signal == SIGCHLD and (actions.handler == SIG_IGN or actions.flags & SA_NOCLDWAIT)
     if task.exit_signal and not (task.exit_signal == SIGCHLD and actions.handler == SIG_IGN):
-        info = Change(task.pid, task.cred.uid.real, status, task.utime).info()
+        info = Change(task.pid, task.cred.uid.real, status, task.utime, task.stime).info()
         kernel.signals.send_signal(parent, task.exit_signal, SigInfo(task.exit_signal, info.code, info.union))
     if unwanted:
         parent.children.remove(task)
@@ -153,7 +157,7 @@ def do_wait(kernel: Kernel, task: Task, pid: int, options: int) -> Change | None
     ERESTARTSYS.
     """
     while True:
-        wanted = [child for child in task.children if _matches(task, child, pid)]
+        wanted = [child for child in task.children if _matches(task, child, pid, options)]
         if not wanted:
             raise KernelError(ECHILD)
         for child in wanted:
@@ -171,25 +175,29 @@ def _change(kernel: Kernel, task: Task, child: Task, options: int) -> Change | N
     keep = options & WNOWAIT
     signals, uid = child.signals, child.cred.uid.real
     if child.state is State.ZOMBIE and options & WEXITED:
-        used = child.utime + child.children_utime
+        used, system = child.utime + child.children_utime, child.stime + child.children_stime
         if not keep:
             task.children.remove(child)
             task.children_utime += used
+            task.children_stime += system
             release_task(kernel, child)
-        return Change(child.pid, uid, child.status, used)
+        return Change(child.pid, uid, child.status, used, system)
     if child.state is State.STOPPED and signals.stop_signal and options & WUNTRACED:
         status = signals.stop_signal << 8 | STOPPED_STATUS
         if not keep:
             signals.stop_signal = 0
-        return Change(child.pid, uid, status, child.utime)
+        return Change(child.pid, uid, status, child.utime, child.stime)
     if signals.continued and options & WCONTINUED:
         if not keep:
             signals.continued = False
-        return Change(child.pid, uid, CONTINUED_STATUS, child.utime)
+        return Change(child.pid, uid, CONTINUED_STATUS, child.utime, child.stime)
     return None
 
 
-def _matches(task: Task, child: Task, pid: int) -> bool:
+def _matches(task: Task, child: Task, pid: int, options: int) -> bool:
+    """A child with another signal at its end than SIGCHLD is a clone, and only found with one of the options."""
+    if not options & WALL and (child.exit_signal != SIGCHLD) != bool(options & WCLONE):
+        return False
     if pid > 0:
         return child.pid == pid
     if pid == -1:
@@ -197,7 +205,14 @@ def _matches(task: Task, child: Task, pid: int) -> bool:
     return child.pgid == (task.pgid if pid == 0 else -pid)
 
 
+def _tell_pidfds(kernel: Kernel, task: Task) -> None:
+    if task.ended is not None:
+        kernel.sched.wake_up(task.ended)
+
+
 def release_task(kernel: Kernel, task: Task) -> None:
+    """Nobody needs to know of it any more."""
     task.state = State.DEAD
+    _tell_pidfds(kernel, task)
     kernel.tasks.pop(task.pid, None)
     kernel.stacks.keep(task)

@@ -10,6 +10,7 @@ from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.base.time import BLOCK_NANOSECONDS
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.entries import Scope
 from sandbox.kernel.mm.mm import Mm
@@ -20,7 +21,7 @@ from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
 from sandbox.kernel.process.exit import task_main
 from sandbox.kernel.task.itimer import arm_cpu_limit
 from sandbox.kernel.task.sigqueue import bit_of
-from sandbox.kernel.task.task import SCHED_RESET_ON_FORK, Task
+from sandbox.kernel.task.task import SCHED_DEADLINE, SCHED_RESET_ON_FORK, Task
 from sandbox.kernel.vfs.file import FdTable
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D
 
@@ -39,6 +40,7 @@ def new_task(
     kstack, frames = kernel.stacks.new_kstack()
     number = kernel.tasks.new_pid() if pid is None else pid
     task = Task(number, comm, kernel.stacks.new_context(cpu), kstack, frames, mm, files, parent, cpu, kernel.files.root)
+    task.started = kernel.clock.now * BLOCK_NANOSECONDS
     task.scratch = PAGE_OFFSET + frames[1] * PAGE_SIZE
     task.greenlet = greenlet(lambda: task_main(kernel, task))
     kernel.tasks[task.pid] = task
@@ -48,6 +50,7 @@ def new_task(
         task.cred, task.personality = parent.cred, parent.personality
         task.exe, task.exe_inode = parent.exe, parent.exe_inode
         task.cwd, task.root = parent.cwd, parent.root
+        task.ioprio, task.oom_score_adj = parent.ioprio, parent.oom_score_adj
         task.limits, task.nice = list(parent.limits), parent.nice
         task.capabilities, task.cpus_allowed = parent.capabilities, parent.cpus_allowed
         if not parent.policy & SCHED_RESET_ON_FORK:
@@ -64,7 +67,7 @@ def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
 
     Raises KernelError: ENOMEM, EAGAIN.
     """
-    if len(kernel.tasks) >= MAX_TASKS:
+    if len(kernel.tasks) >= MAX_TASKS or parent.policy == SCHED_DEADLINE:
         raise KernelError(EAGAIN)
     assert parent.mm is not None
     cpu = parent.cpu
@@ -135,7 +138,7 @@ def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
     child.start_code, child.end_code = parent.start_code, parent.end_code
     child.start_data, child.end_data = parent.start_data, parent.end_data
     child.start_stack, child.read_implies_exec = parent.start_stack, parent.read_implies_exec
-    child.vdso = parent.vdso
+    child.vdso, child.auxv = parent.vdso, parent.auxv
     child.arg_start, child.arg_end = parent.arg_start, parent.arg_end
     child.env_start, child.env_end = parent.env_start, parent.env_end
     child.run_from(parent.exe)

@@ -50,6 +50,8 @@ def connect(kernel: Kernel, streams: tuple[Console, Console, Console], terminal:
     The tree gets /dev/tty, and /dev/pts/0 when there is a terminal.
     """
     sched, clock = kernel.sched, kernel.clock
+    for each in streams:
+        each.born = clock.nanoseconds
     kernel.files.add_device("/dev/tty", ControllingTty(sched, kernel.jobctl))
     if terminal is None:
         waits_on = streams[0].descriptor

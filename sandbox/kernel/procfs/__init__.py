@@ -27,4 +27,6 @@ def proc_root(kernel: Kernel) -> Folder:
             made.append(ProcTree(kernel))
         return made[0]
 
-    return Folder(ROOT_INO, lambda: tree().names(), lambda name: tree().find(name))
+    root = Folder(ROOT_INO, lambda: tree().names(), lambda name: tree().find(name), lambda: kernel.clock.nanoseconds)
+    root.born = kernel.clock.nanoseconds
+    return root

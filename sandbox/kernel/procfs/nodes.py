@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.kernel.abi.errno import EACCES, ENODEV, ENOENT, KernelError
+from sandbox.kernel.abi.errno import EACCES, EINVAL, ENODEV, ENOENT, KernelError
 from sandbox.kernel.abi.structs import Stat, dirent_type
-from sandbox.kernel.base.time import EPOCH
 from sandbox.kernel.fs.namespace import PROC_DEVICE
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Directory, Entry, Inode, Symlink
 from sandbox.kernel.vfs.namei import Dentry
-from sandbox.kernel.vfs.operations import FileOperations
+from sandbox.kernel.vfs.operations import ALWAYS, FileOperations, Ready
 
 LARGEST_READ = 1 << 16
 """Bytes that one read gives at most."""
+LARGEST_WRITE = 4096
 Make = Callable[[], bytes]
 
 
 def proc_stat(inode: Inode, mode: int, nlink: int = 1) -> Stat:
-    """What stat(2) tells of an inode of /proc: no size, and the time at which the machine started."""
-    return Stat(
-        dev=PROC_DEVICE,
-        ino=inode.ino,
-        mode=inode.kind | mode,
-        nlink=nlink,
-        uid=GUEST_UID,
-        gid=GUEST_GID,
-        atime=EPOCH,
-        mtime=EPOCH,
-        ctime=EPOCH,
+    """What stat(2) tells of an inode of /proc: no size, and the time at which it was first looked up."""
+    return inode.aged(
+        Stat(dev=PROC_DEVICE, ino=inode.ino, mode=inode.kind | mode, nlink=nlink, uid=GUEST_UID, gid=GUEST_GID)
     )
 
 
@@ -41,6 +33,11 @@ class Text(Inode):
     mappable = False
     unmappable = ENODEV
     """Of a file of a task, or below /proc/sys; other files of /proc give EIO (proc_reg_mmap)."""
+
+    take: Callable[[bytes], None] | None = None
+    """What is done with bytes that are written to it; None for a file that is only read."""
+    polls: int | None = None
+    """What poll(2) says of it, None where it has no poll of its own: then epoll_ctl(2) refuses it."""
 
     def __init__(self, f_op: FileOperations, ino: int, make: Make, mode: int = 0o444) -> None:
         self._f_op = f_op
@@ -56,14 +53,23 @@ class Text(Inode):
         return self._f_op
 
     def check_open(self, write: bool) -> None:
-        if write:
+        if write and self.take is None:
             raise KernelError(EACCES)
+
+    def truncate(self, size: int) -> None:
+        """O_TRUNC has no effect."""
 
     def read_at(self, position: int, count: int) -> bytes:
         """Bytes from a position on; at 0 the text is made anew."""
         if not position or self._made is None:
             self._made = self._make()
         return self._made[position : position + count]
+
+    def splice_read(self, position: int, count: int) -> bytes:
+        """Who has a poll has this, and the files of a task have neither."""
+        if self.polls is None:
+            raise KernelError(EINVAL)
+        return self.read_at(position, count)
 
 
 class TextFile(FileOperations):
@@ -80,6 +86,22 @@ class TextFile(FileOperations):
         if position is None:
             file.position = at + done
         return done
+
+    def write(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:
+        assert isinstance(file.inode, Text)
+        if file.inode.take is None:
+            raise KernelError(EINVAL)
+        count = min(count, LARGEST_WRITE)
+        file.inode.take(self._uaccess.get_user(task, address, count) if count else b"")
+        return count
+
+    def poll(self, file: File, task: Task) -> Ready:
+        assert isinstance(file.inode, Text)
+        return Ready(ALWAYS if file.inode.polls is None else file.inode.polls)
+
+    def can_poll(self, file: File) -> bool:
+        assert isinstance(file.inode, Text)
+        return file.inode.polls is not None
 
     def available(self, file: File) -> int:
         return -min(file.position, 1 << 31)
@@ -105,13 +127,21 @@ class Link(Symlink):
 class Folder(Directory):
     """A directory of inodes that are made when they are asked for.
 
-    ``names`` tells which there are, ``find`` makes one, or gives None.
+    ``names`` tells which there are, ``find`` makes one, or gives None.  ``now`` is the machine's time for what is
+    looked up here for the first time, in nanoseconds since 1970; without it what is found is as old as the directory.
     """
 
     readonly = True
 
-    def __init__(self, ino: int, names: Callable[[], list[bytes]], find: Callable[[bytes], Inode | None]) -> None:
+    def __init__(
+        self,
+        ino: int,
+        names: Callable[[], list[bytes]],
+        find: Callable[[bytes], Inode | None],
+        now: Callable[[], int] | None = None,
+    ) -> None:
         super().__init__()
+        self._now = now
         self.ino = ino
         self._names, self._find = names, find
 
@@ -122,6 +152,7 @@ class Folder(Directory):
         found = self._find(name)
         if found is None:
             raise KernelError(ENOENT)
+        found.born = found.born or (self.born if self._now is None else self._now())
         return found
 
     def _entries(self) -> list[Entry]:

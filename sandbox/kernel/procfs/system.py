@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from sandbox.kernel.abi.errno import EIO
+from sandbox.kernel.abi.errno import EINVAL, EIO, KernelError
+from sandbox.kernel.abi.flags import POLLIN
+from sandbox.kernel.abi.poll import POLLRDNORM
 from sandbox.kernel.abi.uts import HOSTNAME, OSRELEASE, OSTYPE, VERSION
 from sandbox.kernel.base.time import SECOND, TICK
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile, fixed
 from sandbox.kernel.task.task import State
 from sandbox.kernel.vfs.inode import Inode
+from sandbox.kernel.vfs.operations import ALWAYS
 from sandbox.x86.paging import PAGE_SIZE
 
 FIRST_INO = 10
 CPU_FLAGS = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2"
 FILE_SYSTEMS = (("nodev", "proc"), ("nodev", "tmpfs"), ("nodev", "devtmpfs"), ("nodev", "overlay"), ("", "ext4"))
 PID_MAX = 32768
+CORE_PATTERN_BYTES = 127
 
 
 def mounts(kernel: Kernel) -> bytes:
@@ -40,14 +44,14 @@ def system_files(kernel: Kernel) -> dict[bytes, Inode]:
     f_op = TextFile(kernel.uaccess)
     for ino, (name, make) in enumerate(texts.items(), FIRST_INO):
         files[name] = text = Text(f_op, ino, make)
-        text.unmappable = EIO
+        text.unmappable, text.polls = EIO, POLLIN | POLLRDNORM if name == b"swaps" else ALWAYS
     files[b"net"] = Link(FIRST_INO + 31, lambda: b"self/net")
     files[b"mounts"] = Link(FIRST_INO + 30, lambda: b"self/mounts")
-    files[b"sys"] = _sys(f_op, FIRST_INO + 40)
+    files[b"sys"] = _sys(kernel, f_op, FIRST_INO + 40)
     return files
 
 
-def _sys(f_op: TextFile, ino: int) -> Folder:
+def _sys(kernel: Kernel, f_op: TextFile, ino: int) -> Folder:
     """/proc/sys: settings that programs look up."""
     settings = {
         b"kernel": {
@@ -62,11 +66,46 @@ def _sys(f_op: TextFile, ino: int) -> Folder:
     for number, (folder, values) in enumerate(settings.items(), 1):
         first = ino + 20 * number
         texts: dict[bytes, Inode] = {
-            name: Text(f_op, first + at, lambda value=value: value.encode() + b"\n")  # type: ignore[misc]
-            for at, (name, value) in enumerate(values.items(), 1)
+            name: _setting(f_op, first + at, value) for at, (name, value) in enumerate(values.items(), 1)
         }
+        if folder == b"kernel":
+            texts[b"core_pattern"] = _core_pattern(f_op, first + 19)
+            texts[b"tainted"] = _tainted(kernel, f_op, first + 18)
         folders[folder] = fixed(first, texts)
     return fixed(ino, folders)
+
+
+def _setting(f_op: TextFile, ino: int, value: str) -> Text:
+    text = Text(f_op, ino, lambda: value.encode() + b"\n")
+    text.polls = ALWAYS
+    return text
+
+
+def _tainted(kernel: Kernel, f_op: TextFile, ino: int) -> Text:
+    """A module that was built elsewhere sets a bit, a program may add others; none goes away."""
+    text = Text(f_op, ino, lambda: b"%d\n" % kernel.tainted, 0o644)
+    text.polls = ALWAYS
+
+    def take(data: bytes) -> None:
+        if not data.strip().isdigit():
+            raise KernelError(EINVAL)
+        kernel.tainted |= int(data)
+
+    text.take = take
+    return text
+
+
+def _core_pattern(f_op: TextFile, ino: int) -> Text:
+    """Kept and shown: no core file is ever written."""
+    held = [b"core\n"]
+    text = Text(f_op, ino, lambda: held[0], 0o644)
+    text.polls = ALWAYS
+
+    def take(data: bytes) -> None:
+        held[0] = data.split(b"\n")[0][:CORE_PATTERN_BYTES] + b"\n"
+
+    text.take = take
+    return text
 
 
 def _idle(kernel: Kernel) -> int:

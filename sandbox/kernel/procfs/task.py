@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from sandbox.kernel.abi.errno import EACCES, KernelError
+from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
+from sandbox.kernel.abi.errno import EACCES, EINVAL, KernelError
+from sandbox.kernel.abi.flags import POLLIN
+from sandbox.kernel.abi.poll import POLLRDNORM
 from sandbox.kernel.abi.signals import SIG_DFL, SIG_IGN
 from sandbox.kernel.abi.structs import major, minor
 from sandbox.kernel.base.time import TICK
@@ -13,6 +16,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_SIGPENDING, RLIMIT_STACK
 from sandbox.kernel.mm.vma import VM_GROWSDOWN, VM_SHARED, Vma
+from sandbox.kernel.procfs.memory import PageMap, clear_refs, smaps_of, smaps_rollup
 from sandbox.kernel.procfs.net import net_folder
 from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile
 from sandbox.kernel.procfs.system import mounts
@@ -27,6 +31,7 @@ from sandbox.x86.paging import PAGE_SIZE
 INOS = 4096
 """Inode numbers of one task's files."""
 NAME_COLUMN = 49
+COMM_BYTES = 15
 STATES = {
     State.RUNNING: ("R", "running"), State.SLEEPING: ("S", "sleeping"), State.STOPPED: ("T", "stopped"),
     State.ZOMBIE: ("Z", "zombie"), State.DEAD: ("X", "dead"),
@@ -40,30 +45,65 @@ LIMITS = (
 )  # fmt: skip
 
 
+MODES = {
+    b"environ": 0o400, b"auxv": 0o400, b"syscall": 0o400, b"comm": 0o644, b"oom_score_adj": 0o644, b"clear_refs": 0o200,
+}  # fmt: skip
+Take = Callable[[bytes], None]
+OOM_SCORE_ADJ = 1000
+"""The largest; its negative means never."""
+
+
+def _unreadable() -> bytes:
+    raise KernelError(EINVAL)
+
+
+def _pagemap(kernel: Kernel, task: Task, ino: int) -> PageMap:
+    found = PageMap(TextFile(kernel.uaccess), ino, _unreadable, 0o400)
+    found.kernel, found.task = kernel, task
+    return found
+
+
 def task_folder(kernel: Kernel, task: Task) -> Folder:
     """/proc/PID."""
     first = task.pid * INOS
     texts: dict[bytes, Make] = {
         b"cmdline": lambda: _strings(kernel, task, 0),
+        b"auxv": lambda: task.mm.auxv if task.mm is not None else b"",
         b"comm": lambda: os.fsencode(task.comm) + b"\n",
         b"environ": lambda: _strings(kernel, task, 1),
         b"limits": lambda: _limits(task),
         b"maps": lambda: _maps(kernel, task),
         b"mounts": lambda: mounts(kernel),
+        b"oom_score": lambda: b"%d\n" % _oom_score(kernel, task),
+        b"oom_score_adj": lambda: b"%d\n" % task.oom_score_adj,
+        b"smaps": lambda: _maps(kernel, task, with_pages=True),
+        b"smaps_rollup": lambda: smaps_rollup(kernel, task, NAME_COLUMN),
         b"stat": lambda: _stat(kernel, task),
         b"statm": lambda: _statm(kernel, task),
         b"status": lambda: _status(kernel, task),
+        b"syscall": lambda: _syscall(kernel, task),
+    }
+    takers: dict[bytes, Take] = {
+        b"clear_refs": lambda data: clear_refs(kernel, task, data),
+        b"comm": lambda data: _set_comm(task, data),
+        b"oom_score_adj": lambda data: _set_oom_score_adj(kernel, task, data),
     }
     links = {
         b"cwd": lambda: task.cwd,
         b"root": lambda: kernel.files.root_of(task),
     }
-    numbers = {name: first + 1 + at for at, name in enumerate((*texts, *links, b"exe", b"fd", b"task", b"net"))}
+    others = (b"exe", b"fd", b"task", b"net", b"clear_refs", b"pagemap")
+    numbers = {name: first + 1 + at for at, name in enumerate((*texts, *links, *others))}
 
     def find(name: bytes) -> Inode | None:
         ino = numbers.get(name, 0)
-        if name in texts:
-            return Text(TextFile(kernel.uaccess), ino, texts[name], 0o400 if name == b"environ" else 0o444)
+        if name == b"pagemap":
+            return _pagemap(kernel, task, ino)
+        if name in texts or name in takers:
+            text = Text(TextFile(kernel.uaccess), ino, texts.get(name, _unreadable), MODES.get(name, 0o444))
+            text.take = takers.get(name)
+            text.polls = POLLIN | POLLRDNORM if name == b"mounts" else None
+            return text
         if name in links:
             return _dentry_link(kernel, ino, links[name])
         if name == b"exe":
@@ -77,7 +117,9 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
             return Folder(ino, lambda: [own], lambda each: task_folder(kernel, task) if each == own else None)
         return None
 
-    return Folder(first, lambda: list(numbers), find)
+    folder = Folder(first, lambda: list(numbers), find)
+    folder.born = kernel.clock.epoch + task.started
+    return folder
 
 
 # -- links -------------------------------------------------------------------------------------------------------
@@ -151,7 +193,8 @@ def _name(kernel: Kernel, task: Task, vma: Vma) -> str:
     return "[stack]" if vma.start <= mm.start_stack <= vma.end else ""
 
 
-def _maps(kernel: Kernel, task: Task) -> bytes:
+def _maps(kernel: Kernel, task: Task, with_pages: bool = False) -> bytes:
+    """maps, or smaps."""
     lines = []
     for vma in task.mm.vmas if task.mm is not None else ():
         letters = "".join(letter if vma.prot & bit else "-" for letter, bit in zip("rwx", (1, 2, 4), strict=True))
@@ -166,6 +209,8 @@ def _maps(kernel: Kernel, task: Task) -> bytes:
         )
         name = _name(kernel, task, vma)
         lines.append((head.ljust(NAME_COLUMN) + name if name else head) + "\n")
+        if with_pages and task.mm is not None:
+            lines.append(smaps_of(kernel, task.mm.pgd, vma))
     return "".join(lines).encode()
 
 
@@ -254,7 +299,8 @@ def _stat(kernel: Kernel, task: Task) -> bytes:
     fields = [
         task.pid, f"({task.comm})", STATES[task.state][0], task.parent.pid if task.parent is not None else 0, task.pgid,
         task.sid, 34816 if has_tty else 0, tty.pgrp if has_tty and tty is not None else -1, 0, 0, 0, 0, 0,
-        task.utime // TICK, 0, task.children_utime // TICK, 0, 20 + task.nice, task.nice, 1, 0, 0,
+        *(each // TICK for each in (task.utime, task.stime, task.children_utime, task.children_stime)),
+        20 + task.nice, task.nice, 1, 0, task.started // TICK,
         pages["size"] * PAGE_SIZE, pages["resident"], stack if stack != RLIM_INFINITY else 0xFFFFFFFF,
         mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, 0, 0,
         signals.waiting & low, signals.blocked & low, ignored & low, caught & low, 0, 0, 0, task.exit_signal,
@@ -271,3 +317,43 @@ def _limits(task: Task) -> bytes:
         soft, hard = ("unlimited" if each == RLIM_INFINITY else str(each) for each in values)
         lines.append(f"{name:25} {soft:20} {hard:20} {unit:10}\n")
     return "".join(lines).encode()
+
+
+def _set_comm(task: Task, data: bytes) -> None:
+    task.comm = os.fsdecode(data.split(b"\0")[0][:COMM_BYTES])
+
+
+def _oom_score(kernel: Kernel, task: Task) -> int:
+    """Linux's oom_badness, scaled to 0 to 2000 and two thirds of that (proc_oom_score)."""
+    if task.oom_score_adj == -OOM_SCORE_ADJ or task.mm is None:
+        return 0
+    total = max(1, kernel.pgdat.total_frames)
+    return max(0, (OOM_SCORE_ADJ + task.oom_score_adj + _pages(kernel, task)["resident"] * 1000 // total) * 2 // 3)
+
+
+def _set_oom_score_adj(kernel: Kernel, task: Task, data: bytes) -> None:
+    """Raises KernelError: EINVAL, EACCES for less than before without the capability."""
+    text = data.strip(b" \n\0")
+    try:
+        wanted = int(text)
+    except ValueError as error:
+        raise KernelError(EINVAL) from error
+    if abs(wanted) > OOM_SCORE_ADJ:
+        raise KernelError(EINVAL)
+    caller = kernel.sched.current
+    if wanted < task.oom_score_adj and caller is not None and not caller.cred.capable:
+        raise KernelError(EACCES)
+    task.oom_score_adj = wanted
+
+
+def _syscall(kernel: Kernel, task: Task) -> bytes:
+    """The call that a task is in and its six arguments, its stack pointer and instruction."""
+    current = kernel.this_cpu.current
+    if task.state is State.RUNNING and task is not current:
+        return b"running\n"
+    context = task.context
+    quads, end = context.quads, f"{context.esp:#x} {context.eip:#x}\n"
+    if task is not current and task.state is not State.SLEEPING:
+        return f"-1 {end}".encode()
+    arguments = " ".join(f"{quads[slot] & 0xFFFFFFFF:#x}" for slot in (EBX, ECX, EDX, ESI, EDI, EBP))
+    return f"{quads[EAX] & 0xFFFFFFFF} {arguments} {end}".encode()

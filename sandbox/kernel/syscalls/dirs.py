@@ -19,6 +19,7 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
     S_IFSOCK,
 )
+from sandbox.kernel.abi.inotify import IN_ACCESS, IN_ATTRIB, IN_MODIFY
 from sandbox.kernel.abi.structs import (
     NANOSECONDS,
     unpack_timespec64_pair,
@@ -31,7 +32,9 @@ from sandbox.kernel.mm.rlimit import check_size
 from sandbox.kernel.syscalls.paths import refuse_other, signed
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
-from sandbox.kernel.vfs.inode import Inode, as_directory
+from sandbox.kernel.vfs.inode import as_directory
+from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.notify import fsnotify
 from sandbox.kernel.vfs.rename import rename
 
 UTIME_NOW, UTIME_OMIT = 0x3FFFFFFF, 0x3FFFFFFE
@@ -133,20 +136,24 @@ def sys_chmod(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
 
 
 def sys_fchmodat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: int) -> int:
-    kernel.paths.user_inode(task, fd, path).chmod(mode & 0o7777)
+    return _chmod(kernel.paths.user_dentry(task, fd, path), mode)
+
+
+def _chmod(dentry: Dentry, mode: int) -> int:
+    dentry.inode.chmod(mode & 0o7777)
+    fsnotify(dentry, IN_ATTRIB)
     return 0
 
 
 def sys_fchmod(kernel: Kernel, task: Task, fd: int, mode: int, *_: int) -> int:
-    _open_inode(task, fd).chmod(mode & 0o7777)
-    return 0
+    return _chmod(_open_dentry(task, fd), mode)
 
 
-def _open_inode(task: Task, fd: int) -> Inode:
-    file = task.files.get(fd)
-    if file.flags & O_PATH:
+def _open_dentry(task: Task, fd: int) -> Dentry:
+    """How an open file was found.  Raises KernelError(EBADF)."""
+    if task.files.get(fd).flags & O_PATH:
         raise KernelError(EBADF)
-    return file.inode
+    return dentry_of(task, fd)
 
 
 def _id(number: int, bits: int) -> int | None:
@@ -155,38 +162,39 @@ def _id(number: int, bits: int) -> int | None:
     return None if number & mask == mask else number & mask
 
 
-def _chown(inode: Inode, uid: int, gid: int, bits: int = 32) -> int:
-    inode.chown(_id(uid, bits), _id(gid, bits))
+def _chown(dentry: Dentry, uid: int, gid: int, bits: int = 32) -> int:
+    dentry.inode.chown(_id(uid, bits), _id(gid, bits))
+    fsnotify(dentry, IN_ATTRIB)
     return 0
 
 
 def sys_chown(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(kernel.paths.user_inode(task, CWD, path), uid, gid, 16)
+    return _chown(kernel.paths.user_dentry(task, CWD, path), uid, gid, 16)
 
 
 def sys_lchown(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(kernel.paths.user_inode(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid, 16)
+    return _chown(kernel.paths.user_dentry(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid, 16)
 
 
 def sys_fchown(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(_open_inode(task, fd), uid, gid, 16)
+    return _chown(_open_dentry(task, fd), uid, gid, 16)
 
 
 def sys_chown32(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(kernel.paths.user_inode(task, CWD, path), uid, gid)
+    return _chown(kernel.paths.user_dentry(task, CWD, path), uid, gid)
 
 
 def sys_lchown32(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(kernel.paths.user_inode(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid)
+    return _chown(kernel.paths.user_dentry(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid)
 
 
 def sys_fchown32(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(_open_inode(task, fd), uid, gid)
+    return _chown(_open_dentry(task, fd), uid, gid)
 
 
 def sys_fchownat(kernel: Kernel, task: Task, fd: int, path: int, uid: int, gid: int, flags: int, *_: int) -> int:
     refuse_other(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
-    return _chown(kernel.paths.user_inode(task, fd, path, flags), uid, gid)
+    return _chown(kernel.paths.user_dentry(task, fd, path, flags), uid, gid)
 
 
 # -- times -----------------------------------------------------------------------------------------------------------
@@ -195,7 +203,7 @@ Times = tuple[tuple[int, int], tuple[int, int]]
 """(seconds, nanoseconds) of access and of modification; nanoseconds may be UTIME_NOW or UTIME_OMIT."""
 
 
-def _set_times(kernel: Kernel, inode: Inode, times: Times | None) -> int:
+def _set_times(kernel: Kernel, dentry: Dentry, times: Times | None) -> int:
     now = kernel.files.now()
     stamps: list[int | None] = []
     for seconds, part in times or ((0, UTIME_NOW), (0, UTIME_NOW)):
@@ -203,7 +211,8 @@ def _set_times(kernel: Kernel, inode: Inode, times: Times | None) -> int:
             raise KernelError(EINVAL)
         stamps.append(now if part == UTIME_NOW else None if part == UTIME_OMIT else seconds * NANOSECONDS + part)
     if stamps != [None, None]:
-        inode.set_times(*stamps)
+        dentry.inode.set_times(*stamps)
+        fsnotify(dentry, IN_MODIFY if stamps[0] is None else IN_ACCESS if stamps[1] is None else IN_ATTRIB)
     return 0
 
 
@@ -215,7 +224,7 @@ def sys_utime(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> int
             (int.from_bytes(data[:4], "little", signed=True), 0),
             (int.from_bytes(data[4:], "little", signed=True), 0),
         )
-    return _set_times(kernel, kernel.paths.user_inode(task, CWD, path), given)
+    return _set_times(kernel, kernel.paths.user_dentry(task, CWD, path), given)
 
 
 def sys_utimes(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> int:
@@ -224,7 +233,7 @@ def sys_utimes(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> in
 
 def sys_futimesat(kernel: Kernel, task: Task, fd: int, path: int, times: int, *_: int) -> int:
     given = unpack_timeval_pair(kernel.uaccess.get_user(task, times, 16)) if times else None
-    return _set_times(kernel, _timed_inode(kernel, task, fd, path, 0), given)
+    return _set_times(kernel, _timed_dentry(kernel, task, fd, path, 0), given)
 
 
 def sys_utimensat(kernel: Kernel, task: Task, fd: int, path: int, times: int, flags: int, *_: int) -> int:
@@ -244,34 +253,36 @@ def _utimensat(kernel: Kernel, task: Task, fd: int, path: int, times: Times | No
         refuse_other(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
     elif flags:
         raise KernelError(EINVAL)
-    return _set_times(kernel, _timed_inode(kernel, task, fd, path, flags), times)
+    return _set_times(kernel, _timed_dentry(kernel, task, fd, path, flags), times)
 
 
-def _timed_inode(kernel: Kernel, task: Task, fd: int, path: int, flags: int) -> Inode:
+def _timed_dentry(kernel: Kernel, task: Task, fd: int, path: int, flags: int) -> Dentry:
     """What the path names, or without one the open file itself."""
     if not path and fd != CWD:
-        return _open_inode(task, fd)
-    return kernel.paths.user_inode(task, fd, path, flags)
+        return _open_dentry(task, fd)
+    return kernel.paths.user_dentry(task, fd, path, flags)
 
 
 # -- sizes -----------------------------------------------------------------------------------------------------------
 
 
-def _resize(kernel: Kernel, task: Task, inode: Inode, size: int) -> int:
+def _resize(kernel: Kernel, task: Task, dentry: Dentry, size: int) -> int:
+    inode = dentry.inode
     if inode.kind != S_IFREG:
         raise KernelError(EISDIR if inode.kind == S_IFDIR else EINVAL)
     check_size(task.limits, inode.size, size)
     kernel.writeback.vmtruncate(inode, size)
+    fsnotify(dentry, IN_MODIFY)
     return 0
 
 
 def _truncate(kernel: Kernel, task: Task, path: int, size: int) -> int:
     if size < 0:
         raise KernelError(EINVAL)
-    inode = kernel.paths.user_inode(task, CWD, path)
-    if inode.kind == S_IFREG:
-        inode.check_open(True)
-    return _resize(kernel, task, inode, size)
+    dentry = kernel.paths.user_dentry(task, CWD, path)
+    if dentry.inode.kind == S_IFREG:
+        dentry.inode.check_open(True)
+    return _resize(kernel, task, dentry, size)
 
 
 def _ftruncate(kernel: Kernel, task: Task, fd: int, size: int) -> int:
@@ -282,7 +293,7 @@ def _ftruncate(kernel: Kernel, task: Task, fd: int, size: int) -> int:
         raise KernelError(EBADF)
     if not file.writable or file.inode.kind != S_IFREG:
         raise KernelError(EINVAL)
-    return _resize(kernel, task, file.inode, size)
+    return _resize(kernel, task, dentry_of(task, fd), size)
 
 
 def _offset(low: int, high: int) -> int:

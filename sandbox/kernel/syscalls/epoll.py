@@ -34,7 +34,7 @@ from sandbox.kernel.abi.poll import (
     unpack_epoll_event,
 )
 from sandbox.kernel.abi.structs import unpack_timespec64
-from sandbox.kernel.base.wait import WaitQueue
+from sandbox.kernel.base.wait import Exclusive, Place, WaitQueue
 from sandbox.kernel.ipc.eventfd import AnonStream, EventFd
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.poll import MILLISECOND, deadline, masked, poll_file, wait_until_ready
@@ -81,6 +81,17 @@ class Epoll(AnonStream):
         if watch.events & EPOLLET and _wakes(ready) == watch.seen:
             mask = 0
         return mask, ready
+
+    def places(self, task: Task, watch: Watch, ready: Ready) -> list[Place]:
+        """Where to wait for a file: with EPOLLEXCLUSIVE one of those who do is woken, unless it is for an end."""
+        if not watch.events & EPOLLEXCLUSIVE:
+            return list(ready.queues)
+
+        def wanted() -> int:
+            mask = self.ready(task, watch)[0]
+            return -mask if mask & (POLLERR | POLLHUP) else mask
+
+        return [Exclusive(queue, wanted) for queue in ready.queues]
 
     def poll(self, file: File, task: Task) -> Ready:
         queues: list[WaitQueue] = [self.changed]
@@ -174,12 +185,12 @@ def _wait(kernel: Kernel, task: Task, epoll_fd: int, events: int, maximum: int, 
     epoll = _epoll_of(task, epoll_fd)
     found: list[tuple[Watch, int, Ready]] = []
 
-    def check() -> tuple[int, list[WaitQueue]]:
-        queues: list[WaitQueue] = [epoll.changed]
+    def check() -> tuple[int, list[Place]]:
+        queues: list[Place] = [epoll.changed]
         found.clear()
         for watch in epoll.live():
             mask, ready = epoll.ready(task, watch)
-            queues += ready.queues
+            queues += epoll.places(task, watch, ready)
             if mask and len(found) < maximum:
                 found.append((watch, mask, ready))
         return len(found), queues

@@ -14,7 +14,9 @@ from sandbox.kernel.abi.flags import (
     O_TRUNC,
     O_WRONLY,
     S_IFIFO,
+    S_IFREG,
 )
+from sandbox.kernel.abi.inotify import IN_MODIFY, IN_OPEN
 from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.fs.fifo import Fifo
 from sandbox.kernel.fs.namespace import OPEN_ONLY
@@ -26,6 +28,7 @@ from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.notify import fsnotify_file
 
 TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD = 0x5401, 0x540F, 0x5413, 0x541B
 CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
@@ -51,6 +54,10 @@ def sys_openat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, mode:
         file = kernel.files.open_found(dentry, keep)
         if flags & O_TRUNC and not flags & O_PATH:
             kernel.writeback.truncated(file.inode)
+    fsnotify_file(file, IN_OPEN)
+    if flags & O_TRUNC and not dentry.fresh and dentry.inode.kind == S_IFREG:
+        fsnotify_file(file, IN_MODIFY)
+    dentry.fresh = False
     return install(task, file, bool(flags & O_CLOEXEC))
 
 
@@ -115,6 +122,7 @@ def sys_pipe(kernel: Kernel, task: Task, fds: int, *_: int) -> int:
 def sys_pipe2(kernel: Kernel, task: Task, fds: int, flags: int, *_: int) -> int:
     refuse_other(flags, O_CLOEXEC | O_NONBLOCK)
     reader, writer = kernel.pipes.new_pipe(flags)
+    reader.inode.born = kernel.clock.nanoseconds
     close = bool(flags & O_CLOEXEC)
     installed: list[int] = []
     try:

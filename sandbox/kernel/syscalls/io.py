@@ -18,12 +18,18 @@ from sandbox.kernel.abi.errno import (
     KernelError,
 )
 from sandbox.kernel.abi.flags import O_PATH, S_IFDIR, S_IFREG
+from sandbox.kernel.abi.inotify import IN_ACCESS, IN_MODIFY
 from sandbox.kernel.abi.structs import unpack_iovec
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.rlimit import FileSizeExceeded, writable_room
 from sandbox.kernel.syscalls.paths import signed
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import LARGEST_SMALL, File
+from sandbox.kernel.vfs.notify import fsnotify_file
 from sandbox.kernel.vfs.operations import NO_OPERATIONS, FileOperations
+from sandbox.machine.memory import Reason
+from sandbox.x86.paging import PAGE_SIZE
 
 MAXIMUM_COUNT = 0x7FFFF000
 UIO_MAXIOV = 1024
@@ -41,6 +47,13 @@ def operations(kernel: Kernel, file: File) -> FileOperations:
     return kernel.generic_file if file.inode.kind == S_IFREG else NO_OPERATIONS
 
 
+def _told(file: File, done: int, mask: int) -> int:
+    """Who watches the file learns of bytes that were moved."""
+    if done > 0:
+        fsnotify_file(file, mask)
+    return done
+
+
 def _read(kernel: Kernel, task: Task, file: File, address: int, count: int, position: int | None) -> int:
     """read(2), or pread(2) at a position, of one piece of user memory.  Raises KernelError."""
     inode = file.inode
@@ -48,7 +61,7 @@ def _read(kernel: Kernel, task: Task, file: File, address: int, count: int, posi
         raise KernelError(ESPIPE)
     if not kernel.uaccess.access_ok(address, count):
         raise KernelError(EFAULT)
-    return operations(kernel, file).read(file, task, address, count, position)
+    return _told(file, operations(kernel, file).read(file, task, address, count, position), IN_ACCESS)
 
 
 def _write(kernel: Kernel, task: Task, file: File, address: int, count: int, position: int | None) -> int:
@@ -58,7 +71,7 @@ def _write(kernel: Kernel, task: Task, file: File, address: int, count: int, pos
         raise KernelError(ESPIPE)
     if not kernel.uaccess.access_ok(address, count):
         raise KernelError(EFAULT)
-    return operations(kernel, file).write(file, task, address, count, position)
+    return _told(file, operations(kernel, file).write(file, task, address, count, position), IN_MODIFY)
 
 
 # -- calls -----------------------------------------------------------------------------------------------------------
@@ -135,14 +148,14 @@ def _readv(kernel: Kernel, task: Task, file: File, vector: int, count: int, posi
     pieces = vector_pieces(kernel, task, vector, count)
     if len(pieces) < 2:
         return _read(kernel, task, file, *pieces[0], position) if pieces else 0
-    return operations(kernel, file).readv(file, task, pieces, position)
+    return _told(file, operations(kernel, file).readv(file, task, pieces, position), IN_ACCESS)
 
 
 def _writev(kernel: Kernel, task: Task, file: File, vector: int, count: int, position: int | None = None) -> int:
     pieces = vector_pieces(kernel, task, vector, count)
     if len(pieces) < 2:
         return _write(kernel, task, file, *pieces[0], position) if pieces else 0
-    return operations(kernel, file).writev(file, task, pieces, position)
+    return _told(file, operations(kernel, file).writev(file, task, pieces, position), IN_MODIFY)
 
 
 def sys_readv(kernel: Kernel, task: Task, fd: int, vector: int, count: int, *_: int) -> int:
@@ -198,3 +211,35 @@ def sys__llseek(kernel: Kernel, task: Task, fd: int, high: int, low: int, result
     position = task.files.get(fd).seek(offset - (1 << 64) if offset >> 63 else offset, whence)
     kernel.uaccess.put_user(task, result, position.to_bytes(8, "little"))
     return 0
+
+
+def meet_limit(kernel: Kernel, task: Task, out: File, at: int) -> None:
+    """Who goes on at a position after a short write meets RLIMIT_FSIZE there: SIGXFSZ, and what was written counts."""
+    if out.inode.kind == S_IFREG:
+        try:
+            writable_room(task.limits, at, 1)
+        except FileSizeExceeded:
+            kernel.signals.exceed_file_size(task)
+
+
+def send_pages(
+    kernel: Kernel, task: Task, source: File, at: int, count: int, put: Callable[[int, int, int, int], int]
+) -> int:
+    """Hand a file's pages to ``put(done, pfn, offset, size)``; what has no pages fills the task's scratch page.
+
+    An error counts only before the first byte.
+    """
+    if source.inode.kind == S_IFREG and source.inode.mappable:
+        return kernel.generic_file.send(source.inode, at, count, put)
+    physical, done, moved = task.scratch - PAGE_OFFSET, 0, PAGE_SIZE
+    while done < count and moved == PAGE_SIZE:
+        try:
+            data = source.inode.splice_read(at + done, min(count - done, PAGE_SIZE))
+            kernel.memory.host_write(physical, data, Reason.DMA)
+            moved = put(done, physical // PAGE_SIZE, 0, len(data)) if data else 0
+        except KernelError:
+            if done:
+                break
+            raise
+        done += moved
+    return done

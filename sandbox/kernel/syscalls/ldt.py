@@ -1,16 +1,15 @@
 """modify_ldt: a program's own segment descriptors, in a table of its address space that LDTR names.
 
-The table is one frame, so it has 512 entries where Linux allows 8192.
+The table has as many frames in a row as its highest entry asks for, at most 16.
 """
 
 from __future__ import annotations
 
-from sandbox.kernel.abi.errno import EINVAL, ENOMEM, ENOSYS, KernelError
+from sandbox.kernel.abi.errno import EINVAL, ENOSYS, KernelError
 from sandbox.kernel.abi.structs import UserDesc
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.desc import load_ldt
 from sandbox.kernel.task.task import Task
-from sandbox.x86.paging import PAGE_SIZE
 
 READ, WRITE_OLD, READ_DEFAULT, WRITE = 0, 1, 2, 0x11
 LDT_ENTRIES, ENTRY_BYTES = 8192, 8
@@ -48,20 +47,17 @@ def _read(kernel: Kernel, task: Task, pointer: int, size: int) -> int:
 
 
 def _write(kernel: Kernel, task: Task, desc: UserDesc, old_mode: bool) -> None:
-    """Raises KernelError: EINVAL, ENOMEM for an entry that the table has no room for."""
+    """Raises KernelError(EINVAL), and OutOfMemory."""
     mm = task.mm
     assert mm is not None
     number = desc.entry_number & 0xFFFFFFFF
     if number >= LDT_ENTRIES or (desc.contents == CONFORMING and (old_mode or not desc.seg_not_present)):
         raise KernelError(EINVAL)
-    if number >= PAGE_SIZE // ENTRY_BYTES:
-        raise KernelError(ENOMEM)
     descriptor = 0
     if not (desc.empty or (old_mode and not desc.base and not desc.limit)):
         granularity = desc.granularity & ~1 if old_mode else desc.granularity
         descriptor = desc.limit & 0xFFFF | (desc.base & 0xFFFFFF) << 16 | desc.access << 40
         descriptor |= (desc.limit >> 16 & 0xF) << 48 | granularity << 52 | (desc.base >> 24) << 56
-    if not mm.ldt:
-        mm.ldt = kernel.table_frames.alloc()
+    kernel.desc.grow_ldt(mm, number)
     kernel.desc.set_ldt_entry(mm, number, descriptor)
     load_ldt(task)

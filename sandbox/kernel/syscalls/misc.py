@@ -32,8 +32,8 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec,
     unpack_timespec64,
 )
-from sandbox.kernel.abi.uts import HOSTNAME, MACHINE, OSRELEASE, OSTYPE, VERSION
-from sandbox.kernel.base.time import BLOCK_NANOSECONDS, SECOND
+from sandbox.kernel.abi.uts import HOSTNAME, MACHINE, OSRELEASE, OSTYPE, VERSION, old_release
+from sandbox.kernel.base.time import BLOCK_NANOSECONDS, SECOND, TICK
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import NR_OPEN, RLIMIT_CPU, RLIMIT_NOFILE, RLIMITS
 from sandbox.kernel.task.itimer import arm_cpu_limit
@@ -47,7 +47,7 @@ CLOCKS = (0, 1, 2, 3, 4, 5, 6, 7, 11)
 NOT_FOR_SLEEP = {CLOCK_THREAD: EOPNOTSUPP, 4: EOPNOTSUPP, 5: EOPNOTSUPP, 6: EOPNOTSUPP, 8: EOPNOTSUPP, 9: EOPNOTSUPP}
 TIMER_ABSTIME = 1
 PR_SET_NAME, PR_GET_NAME = 15, 16
-READ_IMPLIES_EXEC = 0x0400000
+UNAME26, READ_IMPLIES_EXEC = 0x0020000, 0x0400000
 
 
 def _now(kernel: Kernel) -> int:
@@ -78,7 +78,8 @@ def _cpu_clock(kernel: Kernel, number: int) -> int:
 
 
 def sys_uname(kernel: Kernel, task: Task, buffer: int, *_: int) -> int:
-    kernel.uaccess.put_user(task, buffer, pack_utsname(OSTYPE, HOSTNAME, OSRELEASE, VERSION, MACHINE))
+    release = old_release(OSRELEASE) if task.personality & UNAME26 else OSRELEASE
+    kernel.uaccess.put_user(task, buffer, pack_utsname(OSTYPE, HOSTNAME, release, VERSION, MACHINE))
     return 0
 
 
@@ -174,11 +175,10 @@ def sys_clock_nanosleep_time64(
 
 
 def sys_times(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
-    ticks = _now(kernel) // (SECOND // 100)
+    ticks = _now(kernel) // TICK
     if pointer:
-        times = (task.utime, task.stime, task.children_utime)
-        mine, system, theirs = (each * BLOCK_NANOSECONDS // (SECOND // 100) for each in times)
-        kernel.uaccess.put_user(task, pointer, pack_tms(mine, system, theirs, 0))
+        times = (task.utime, task.stime, task.children_utime, task.children_stime)
+        kernel.uaccess.put_user(task, pointer, pack_tms(*(each * BLOCK_NANOSECONDS // TICK for each in times)))
     return ticks & 0x7FFFFFFF
 
 
@@ -187,7 +187,7 @@ def sys_getrusage(kernel: Kernel, task: Task, who: int, pointer: int, *_: int) -
     signed = who - (1 << 32) if who >> 31 else who
     if signed not in (-1, 0, 1):
         raise KernelError(EINVAL)
-    used, system = (task.children_utime, 0) if signed == -1 else (task.utime, task.stime)
+    used, system = (task.children_utime, task.children_stime) if signed == -1 else (task.utime, task.stime)
     kernel.uaccess.put_user(task, pointer, pack_rusage(used * BLOCK_NANOSECONDS, system * BLOCK_NANOSECONDS))
     return 0
 
@@ -291,7 +291,9 @@ def sys_umask(kernel: Kernel, task: Task, mask: int, *_: int) -> int:
 
 
 def sys_personality(kernel: Kernel, task: Task, persona: int, *_: int) -> int:
-    """The one before; all ones only ask.  READ_IMPLIES_EXEC counts for mmap(2) and mprotect(2), the rest is kept."""
+    """The one before; all ones only ask.  READ_IMPLIES_EXEC counts for mmap(2) and mprotect(2), UNAME26 for uname(2),
+    MMAP_PAGE_ZERO for the next exec; the rest is kept.
+    """
     mm = task.mm
     assert mm is not None
     before = task.personality | (READ_IMPLIES_EXEC if mm.read_implies_exec else 0)

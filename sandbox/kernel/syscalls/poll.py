@@ -23,7 +23,7 @@ from sandbox.kernel.abi.structs import (
     unpack_timespec,
     unpack_timespec64,
 )
-from sandbox.kernel.base.wait import WaitQueue
+from sandbox.kernel.base.wait import Place
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.signal import set_blocked
 from sandbox.kernel.task.task import Task
@@ -35,7 +35,7 @@ OUT_SET = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR
 POLLFD_BYTES, SIGSET_BYTES = 8, 8
 NANOSECONDS, MILLISECOND = 10**9, 10**6
 
-Check = Callable[[], tuple[int, list[WaitQueue]]]
+Check = Callable[[], tuple[int, list[Place]]]
 """Files that are ready, and where to wait when there are none."""
 
 
@@ -77,8 +77,8 @@ def _poll(kernel: Kernel, task: Task, fds: int, count: int, until: int | None) -
     wanted = [unpack_pollfd(data[at : at + POLLFD_BYTES]) for at in range(0, len(data), POLLFD_BYTES)]
     found = [0] * count
 
-    def check() -> tuple[int, list[WaitQueue]]:
-        queues: list[WaitQueue] = []
+    def check() -> tuple[int, list[Place]]:
+        queues: list[Place] = []
         for index, (fd, events) in enumerate(wanted):
             if fd < 0:
                 continue
@@ -155,8 +155,8 @@ def _select(kernel: Kernel, task: Task, count: int, sets: tuple[int, int, int], 
         raise KernelError(EBADF)
     found = [0, 0, 0]
 
-    def check() -> tuple[int, list[WaitQueue]]:
-        queues: list[WaitQueue] = []
+    def check() -> tuple[int, list[Place]]:
+        queues: list[Place] = []
         found[:] = (0, 0, 0)
         bits = 0
         for fd in fds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.kernel.abi.errno import EACCES, EINVAL, EPERM, ESRCH, KernelError
+from sandbox.kernel.abi.errno import EACCES, EAGAIN, EINVAL, EPERM, ESRCH, KernelError
 from sandbox.kernel.abi.flags import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
@@ -10,11 +10,13 @@ from sandbox.kernel.abi.flags import (
     CLONE_FS,
     CLONE_PARENT,
     CLONE_PARENT_SETTID,
+    CLONE_PIDFD,
     CLONE_SETTLS,
     CLONE_SIGHAND,
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
+    O_NONBLOCK,
 )
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG
@@ -22,15 +24,16 @@ from sandbox.kernel.abi.structs import UserDesc, pack_rusage
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.process.arguments import user_strings
 from sandbox.kernel.process.exec import do_execve
-from sandbox.kernel.process.exit import WCONTINUED, WEXITED, WNOWAIT, WUNTRACED, do_wait, release_vfork
+from sandbox.kernel.process.exit import WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WUNTRACED, do_wait, release_vfork
 from sandbox.kernel.process.fork import adopt, do_fork, wait_for_vfork
+from sandbox.kernel.syscalls.pidfd import install_pidfd, process_of
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
 
 WAIT_OPTIONS = 0xE000000B
 """WNOHANG, WUNTRACED, WCONTINUED, and Linux's own three at the top."""
 EXIT_SIGNAL = 0xFF
-P_ALL, P_PID, P_PGID = 0, 1, 2
+P_ALL, P_PID, P_PGID, P_PIDFD = 0, 1, 2, 3
 
 
 def sys_exit(kernel: Kernel, task: Task, status: int, *_: int) -> int:
@@ -57,6 +60,8 @@ def sys_clone(
     threads = CLONE_THREAD | CLONE_SIGHAND | CLONE_FILES | CLONE_FS
     if flags & threads or (flags & CLONE_VM and not flags & CLONE_VFORK):
         raise KernelError(EINVAL)
+    if flags & CLONE_PIDFD and flags & CLONE_PARENT_SETTID:
+        raise KernelError(EINVAL)
     child = do_fork(kernel, task, share_mm=bool(flags & CLONE_VM))
     child.exit_signal = flags & EXIT_SIGNAL if flags & EXIT_SIGNAL <= NSIG else 0
     if flags & CLONE_PARENT and task.parent is not None:
@@ -66,6 +71,8 @@ def sys_clone(
         child.context.esp = stack
     if flags & CLONE_SETTLS:
         _set_tls(child, UserDesc.unpack(kernel.uaccess.get_user(task, tls, UserDesc.SIZE)))
+    if flags & CLONE_PIDFD:
+        kernel.uaccess.put_user(task, parent_tid, install_pidfd(task, child).to_bytes(4, "little"))
     if flags & CLONE_PARENT_SETTID:
         kernel.uaccess.put_user(task, parent_tid, child.pid.to_bytes(4, "little"))
     if flags & CLONE_CHILD_CLEARTID:
@@ -104,7 +111,7 @@ def sys_wait4(kernel: Kernel, task: Task, pid: int, status: int, options: int, u
     if status:
         kernel.uaccess.put_user(task, status, found.status.to_bytes(4, "little"))
     if usage:
-        kernel.uaccess.put_user(task, usage, pack_rusage(found.utime, 0))
+        kernel.uaccess.put_user(task, usage, pack_rusage(found.utime, found.stime))
     return found.pid
 
 
@@ -114,16 +121,29 @@ def sys_waitid(
     if options & ~(WAIT_OPTIONS | WEXITED | WNOWAIT) or not options & (WEXITED | WUNTRACED | WCONTINUED):
         raise KernelError(EINVAL)
     signed = number - (1 << 32) if number >> 31 else number
+    if kind == P_PIDFD:
+        kind, signed, options, impatient = _of_pidfd(task, number, options)
+    else:
+        impatient = False
     if kind not in (P_ALL, P_PID, P_PGID) or (kind != P_ALL and signed <= (0 if kind == P_PID else -1)):
         raise KernelError(EINVAL)
     wanted = -1 if kind == P_ALL else signed if kind == P_PID else -signed
     found = do_wait(kernel, task, wanted, options)
+    if found is None and impatient:
+        raise KernelError(EAGAIN)
     if pointer:
         info = found.info() if found is not None else SigInfo(0, 0)
         kernel.uaccess.put_user(task, pointer, info.pack())
     if usage and found is not None:
-        kernel.uaccess.put_user(task, usage, pack_rusage(found.utime, 0))
+        kernel.uaccess.put_user(task, usage, pack_rusage(found.utime, found.stime))
     return 0
+
+
+def _of_pidfd(task: Task, fd: int, options: int) -> tuple[int, int, int, bool]:
+    """P_PIDFD as P_PID: the number, the options, and whether a process that goes on gives EAGAIN (PIDFD_NONBLOCK)."""
+    process, flags = process_of(task, fd)
+    nonblock = bool(flags & O_NONBLOCK) and not options & WNOHANG
+    return P_PID, process.pid, options | (WNOHANG if nonblock else 0), nonblock
 
 
 def sys_getpid(kernel: Kernel, task: Task, *_: int) -> int:

@@ -14,9 +14,9 @@ from sandbox.kernel.base.time import BLOCK_NANOSECONDS
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.syscalls.process import find_task
-from sandbox.kernel.task.task import SCHED_RESET_ON_FORK, Task
+from sandbox.kernel.task.task import SCHED_DEADLINE, SCHED_RESET_ON_FORK, Task
 
-SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE, SCHED_DEADLINE = 0, 1, 2, 3, 5, 6
+SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE = 0, 1, 2, 3, 5
 PRIORITIES = {
     SCHED_OTHER: (0, 0), SCHED_FIFO: (1, 99), SCHED_RR: (1, 99), SCHED_BATCH: (0, 0), SCHED_IDLE: (0, 0),
     SCHED_DEADLINE: (0, 0),

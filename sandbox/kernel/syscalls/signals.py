@@ -28,6 +28,7 @@ from sandbox.kernel.abi.signals import (
     SIG_BLOCK,
     SIG_SETMASK,
     SIG_UNBLOCK,
+    SIGBUS,
     SIGCONT,
     SIGSEGV,
     SS_DISABLE,
@@ -249,11 +250,12 @@ def sys_sigaltstack(kernel: Kernel, task: Task, new: int, old: int, *_: int) -> 
 
 def _bad_frame(kernel: Kernel, task: Task, error: BadFrame) -> int:
     """SIGSEGV; for a bad selector everything else of the frame is loaded, and IRET's fault is what the handler sees."""
-    said = f"sigreturn found no frame at esp {task.context.esp:#010x}"
+    said, number = f"sigreturn found no frame at esp {task.context.esp:#010x}", SIGSEGV
     if isinstance(error, BadSelector):
-        said = f"sigreturn's IRET cannot load the selector {error.error_code:#06x}"
-        task.signals.trapno, task.signals.err = int(Vector.GP), error.error_code
-    kernel.signals.force_info(task, SigInfo.sent(SIGSEGV, SI_KERNEL, 0), lambda: said)
+        said = f"sigreturn's IRET cannot load the selector {error.selector:#06x}"
+        task.signals.trapno, task.signals.err = int(error.vector), error.error_code
+        number = SIGBUS if error.vector == Vector.NP else SIGSEGV
+    kernel.signals.force_info(task, SigInfo.sent(number, SI_KERNEL, 0), lambda: said)
     return 0
 
 
@@ -307,7 +309,7 @@ def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
         targets = _alive(each for each in everybody if each.pgid == group)
     if not targets:
         raise KernelError(ESRCH)
-    allowed = [each for each in targets if _may_signal(task, each, number)]
+    allowed = [each for each in targets if may_signal(task, each, number)]
     if not allowed and signed != -1:
         raise KernelError(EPERM)
     for each in allowed:
@@ -315,7 +317,7 @@ def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
     return 0
 
 
-def _may_signal(task: Task, target: Task, number: int) -> bool:
+def may_signal(task: Task, target: Task, number: int) -> bool:
     """SIGCONT may go to the whole session."""
     return task.cred.may_signal(target.cred) or (number == SIGCONT and target.sid == task.sid)
 
@@ -332,7 +334,7 @@ def sys_tgkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, *_:
     target = kernel.tasks.get(tid)
     if target is None or tgid != tid:
         raise KernelError(ESRCH)
-    if not _may_signal(task, target, number):
+    if not may_signal(task, target, number):
         raise KernelError(EPERM)
     _send(kernel, task, target, number, SI_TKILL)
     return 0
@@ -350,7 +352,7 @@ def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: int, number: int, point
     if target is None:
         raise KernelError(ESRCH)
     forged = (info.code >= 0 or info.code == SI_TKILL) and target is not task
-    if forged or not _may_signal(task, target, number):
+    if forged or not may_signal(task, target, number):
         raise KernelError(EPERM)
     if number and not kernel.signals.send_signal(target, number, info):
         raise KernelError(EAGAIN)

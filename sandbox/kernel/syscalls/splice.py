@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EBADF, EFAULT, EINVAL, ESPIPE, KernelError
 from sandbox.kernel.abi.flags import O_APPEND, O_NONBLOCK, S_IFREG
+from sandbox.kernel.abi.inotify import IN_ACCESS, IN_MODIFY
 from sandbox.kernel.abi.socket import SOCK_STREAM
 from sandbox.kernel.abi.structs import unpack_iovec
 from sandbox.kernel.fs.pipe import Pipe, PipeInode
 from sandbox.kernel.ipc.af_unix import UnixSocket
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, UIO_MAXIOV, operations
+from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, UIO_MAXIOV, meet_limit, operations, send_pages
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import MAXIMUM_POSITION, File
+from sandbox.kernel.vfs.notify import fsnotify_file
 from sandbox.x86.paging import PAGE_SIZE
 
 SPLICE_F_NONBLOCK = 2
@@ -75,6 +77,10 @@ def _to_file(kernel: Kernel, task: Task, pipe: Pipe, out: File, pointer: int, co
         return sendpage(out, task, start + done if pointer else None, frame, offset, length)
 
     done = kernel.pipes.drain(task, pipe, count, put, nonblock)
+    if done > 0:
+        fsnotify_file(out, IN_MODIFY)
+    if 0 < done < count and pipe.slots:
+        meet_limit(kernel, task, out, start + done if pointer else out.position)
     if pointer:
         kernel.uaccess.put_user(task, pointer, (start + done).to_bytes(8, "little"))
     return done
@@ -84,7 +90,7 @@ def _from_file(kernel: Kernel, task: Task, source: File, pointer: int, pipe: Pip
     start = _offset(kernel, task, source, pointer)
     if isinstance(source.inode, UnixSocket):
         return _from_socket(kernel, task, source, source.inode, pipe, count, nonblock)
-    if start < 0 or start + count > MAXIMUM_POSITION or source.inode.kind != S_IFREG or not source.inode.mappable:
+    if start < 0 or start + count > MAXIMUM_POSITION:
         raise KernelError(EINVAL)
     kernel.pipes.wait_for_room(task, pipe, nonblock)
 
@@ -92,7 +98,9 @@ def _from_file(kernel: Kernel, task: Task, source: File, pointer: int, pipe: Pip
         return kernel.pipes.pipe_from_page(task, pipe, True, pfn, offset, size)
 
     room = (pipe.slot_limit - len(pipe.slots)) * PAGE_SIZE
-    done = kernel.generic_file.send(source.inode, start, min(count, room), put)
+    done = send_pages(kernel, task, source, start, min(count, room), put)
+    if done > 0:
+        fsnotify_file(source, IN_ACCESS)
     if pointer:
         kernel.uaccess.put_user(task, pointer, (start + done).to_bytes(8, "little"))
     else:

@@ -14,6 +14,7 @@ from sandbox.kernel.abi.flags import (
     O_PATH,
     STATX_RESERVED,
 )
+from sandbox.kernel.abi.inotify import IN_ACCESS
 from sandbox.kernel.abi.structs import (
     Stat,
     pack_dirent,
@@ -31,6 +32,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import Entry, Inode, Symlink
+from sandbox.kernel.vfs.notify import fsnotify_file
 from sandbox.x86.paging import PAGE_SIZE
 
 STATFS64_BYTES = 84
@@ -160,6 +162,7 @@ def _getdents(
         if not records:
             raise KernelError(EFAULT)
     file.position += len(records)
+    fsnotify_file(file, IN_ACCESS)
     return length
 
 

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
 from sandbox.kernel.abi.errno import ENOMEM, ENOSYS, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.numbers import NUMBERS, name_of
-from sandbox.kernel.abi.siginfo import SigInfo
-from sandbox.kernel.abi.signals import SI_USER, SIGXFSZ
 from sandbox.kernel.base.events import CallEntered, SystemCall
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.kernel import Kernel
@@ -23,14 +21,19 @@ from sandbox.kernel.syscalls import (
     fcntl,
     files,
     futex,
+    inotify,
     io,
     ioctl,
+    ioprio,
     ldt,
     madvise,
     memory,
     misc,
+    pidfd,
     poll,
+    posixtimers,
     process,
+    schedattr,
     scheduling,
     signalfd,
     signals,
@@ -49,8 +52,9 @@ from sandbox.kernel.syscalls.modules import ModuleCalls
 from sandbox.kernel.task.task import Task
 
 MODULES = (
-    capability, cred, dirs, epoll, fcntl, files, futex, io, ioctl, ldt, madvise, memory, misc, poll, process,
-    scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice, stat, sysv, timerfd, timers, transfer,
+    capability, cred, dirs, epoll, fcntl, files, futex, inotify, io, ioctl, ioprio, ldt, madvise, memory, misc, pidfd,
+    poll, posixtimers, process, schedattr, scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice,
+    stat, sysv, timerfd, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 
@@ -104,7 +108,7 @@ class SystemCalls:
         except KernelError as error:
             result = -error.errno
             if isinstance(error, FileSizeExceeded):
-                kernel.signals.send_signal(task, SIGXFSZ, SigInfo.sent(SIGXFSZ, SI_USER, task.pid))
+                kernel.signals.exceed_file_size(task)
             if error.errno >= ERESTARTSYS:
                 task.signals.interrupted = number
                 task.pending = 1

@@ -17,9 +17,9 @@ from sandbox.kernel.vfs.file import File
 CLOCKS = (0, 1, 7, 8, 9)
 """CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME and the two that would wake a machine."""
 TIMER_ABSTIME, CANCEL_ON_SET = 1, 2
-_Form = tuple[int, Callable[[bytes], int], Callable[[int], bytes]]
-SMALL: _Form = (8, unpack_timespec, pack_timespec)
-LARGE: _Form = (16, unpack_timespec64, pack_timespec64)
+Form = tuple[int, Callable[[bytes], int], Callable[[int], bytes]]
+SMALL: Form = (8, unpack_timespec, pack_timespec)
+LARGE: Form = (16, unpack_timespec64, pack_timespec64)
 
 
 def sys_timerfd_create(kernel: Kernel, task: Task, clock: int, flags: int, *_: int) -> int:
@@ -38,13 +38,13 @@ def _timer(task: Task, fd: int) -> TimerFd:
     return inode
 
 
-def _spec(timer: TimerFd, form: _Form) -> bytes:
+def _spec(timer: TimerFd, form: Form) -> bytes:
     """``struct itimerspec``: the period, then what is left."""
     left, period = timer.left()
     return form[2](period) + form[2](left)
 
 
-def _settime(kernel: Kernel, task: Task, fd: int, flags: int, new: int, old: int, form: _Form) -> int:
+def _settime(kernel: Kernel, task: Task, fd: int, flags: int, new: int, old: int, form: Form) -> int:
     size, unpack, _ = form
     data = kernel.uaccess.get_user(task, new, 2 * size)
     refuse_other(flags, TIMER_ABSTIME | CANCEL_ON_SET)

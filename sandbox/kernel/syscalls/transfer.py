@@ -14,13 +14,14 @@ from sandbox.kernel.abi.errno import (
     KernelError,
 )
 from sandbox.kernel.abi.flags import O_APPEND, O_PATH, S_IFDIR, S_IFIFO, S_IFREG
+from sandbox.kernel.abi.inotify import IN_ACCESS, IN_MODIFY
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import check_size
-from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, operations
+from sandbox.kernel.syscalls.io import MAXIMUM_COUNT, meet_limit, operations, send_pages
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import MAXIMUM_POSITION, File
-from sandbox.kernel.vfs.inode import Inode
+from sandbox.kernel.vfs.notify import fsnotify_file
 
 LARGEST_OFFSET = 0x7FFFFFFF
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 0x10
@@ -37,14 +38,18 @@ def _signed64(high: int, low: int) -> int:
 # -- copies ----------------------------------------------------------------------------------------------------------
 
 
-def _copy(kernel: Kernel, task: Task, source: Inode, at: int, out: File, to: int | None, count: int) -> int:
+def _copy(kernel: Kernel, task: Task, source: File, at: int, out: File, to: int | None, count: int) -> int:
     """Bytes of a regular file into an open file; an error counts only before the first byte."""
     sendpage = operations(kernel, out).sendpage
 
     def put(done: int, pfn: int, offset: int, size: int) -> int:
         return sendpage(out, task, None if to is None else to + done, pfn, offset, size)
 
-    return kernel.generic_file.send(source, at, count, put)
+    done = send_pages(kernel, task, source, at, count, put)
+    if done > 0:
+        fsnotify_file(source, IN_ACCESS)
+        fsnotify_file(out, IN_MODIFY)
+    return done
 
 
 def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int, count: int, size: int) -> int:
@@ -56,18 +61,24 @@ def _sendfile(kernel: Kernel, task: Task, out_fd: int, in_fd: int, pointer: int,
     out = task.files.get_writable(out_fd)
     if source.inode.kind == S_IFIFO and pointer:
         raise KernelError(ESPIPE)
-    if source.inode.kind != S_IFREG or not source.inode.mappable or at < 0 or count >> 31 or out.flags & O_APPEND:
+    if source.inode.kind == S_IFDIR or at < 0 or count >> 31 or out.flags & O_APPEND:
         raise KernelError(EINVAL)
     largest = LARGEST_OFFSET if pointer and size == 4 else MAXIMUM_POSITION
     if at + count > largest:
         if at >= largest:
             raise KernelError(EOVERFLOW)
         count = largest - at
-    done = _copy(kernel, task, source.inode, at, out, None, min(count, MAXIMUM_COUNT))
+    count = min(count, MAXIMUM_COUNT)
+    if source.inode.kind == S_IFREG and source.inode.mappable:
+        count = min(count, max(0, source.inode.size - at))
+    done = _copy(kernel, task, source, at, out, None, count)
+    if 0 < done < count:
+        meet_limit(kernel, task, out, out.position)
+    after = at if source.inode.seeks_nowhere else at + done
     if pointer:
-        kernel.uaccess.put_user(task, pointer, (at + done).to_bytes(size, "little"))
+        kernel.uaccess.put_user(task, pointer, after.to_bytes(size, "little"))
     else:
-        source.position = at + done
+        source.position = after
     return done
 
 
@@ -101,7 +112,7 @@ def sys_copy_file_range(
     count = min(count, MAXIMUM_COUNT, max(0, source.inode.size - at))
     if source.inode is out.inode and count and at < to + count and to < at + count:
         raise KernelError(EINVAL)
-    done = _copy(kernel, task, source.inode, at, out, to, count)
+    done = _copy(kernel, task, source, at, out, to, count)
     if in_offset:
         kernel.uaccess.put_user(task, in_offset, (at + done).to_bytes(8, "little"))
     else:
@@ -203,4 +214,5 @@ def sys_fallocate(
         inode.extend(offset + size)
     if mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE):
         kernel.generic_file.zero_range(task, inode, offset, min(offset + size, inode.size))
+    fsnotify_file(file, IN_MODIFY)
     return 0

@@ -6,7 +6,7 @@ from sandbox.engine.context import SEGMENT_SLOTS, CpuContext
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.pgalloc import TableFrames
 from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task
 from sandbox.machine.memory import PhysicalMemory, Reason
 
@@ -17,17 +17,18 @@ _FLAT = {USER_CS >> 3: 0x00CFFB000000FFFF, USER_DS >> 3: 0x00CFF3000000FFFF}
 _PRESENT, _SEGMENT, _CODE, _WRITABLE = 1 << 47, 1 << 44, 1 << 43, 1 << 41
 """Bit 41 is: writable for data, readable for code."""
 _DPL3 = 3 << 45
-_TABLE_LDT = 4
+TABLE_LDT = 4
 TSS_ESP0 = 4
+LDT_ENTRIES_OF_FRAME = 512
 
 
 class Descriptors:
     """Tables in guest memory that hold descriptors, and who may load what of them."""
 
-    __slots__ = ("_stores", "_tables", "_words")
+    __slots__ = ("_stores", "_table_frames", "_words")
 
-    def __init__(self, memory: PhysicalMemory, tables: PageTables) -> None:
-        self._words, self._tables = memory.words, tables
+    def __init__(self, memory: PhysicalMemory, table_frames: TableFrames) -> None:
+        self._words, self._table_frames = memory.words, table_frames
         self._stores = memory.mutable_words(Reason.TABLE)
 
     def load_kernel_stack(self, cpu: KernelCpu, stack_top: int) -> None:
@@ -36,18 +37,24 @@ class Descriptors:
 
     def _descriptor(self, task: Task, selector: int) -> int:
         """The descriptor that ring 3 may load by a selector, 0 for none."""
+        descriptor = self._entry(task, selector)
+        wanted = _PRESENT | _SEGMENT | _DPL3
+        return descriptor if descriptor & wanted == wanted else 0
+
+    def is_absent_code(self, task: Task, selector: int) -> bool:
+        """The selector names a code segment of ring 3 that is not present: loading it is #NP, not #GP."""
+        return self._entry(task, selector) & (_PRESENT | _SEGMENT | _DPL3 | _CODE) == _SEGMENT | _DPL3 | _CODE
+
+    def _entry(self, task: Task, selector: int) -> int:
         index = selector >> 3
         tls = index - GDT_ENTRY_TLS_MIN
         mm = task.mm
-        if selector & _TABLE_LDT:
+        if selector & TABLE_LDT:
             if mm is None or not mm.ldt or index >= mm.ldt_entries:
                 return 0
             words, at = self._words, (mm.ldt << 10) + 2 * index
-            descriptor = words[at] | words[at + 1] << 32
-        else:
-            descriptor = task.tls[tls] if 0 <= tls < GDT_ENTRY_TLS_ENTRIES else _FLAT.get(index, 0)
-        wanted = _PRESENT | _SEGMENT | _DPL3
-        return descriptor if descriptor & wanted == wanted else 0
+            return words[at] | words[at + 1] << 32
+        return task.tls[tls] if 0 <= tls < GDT_ENTRY_TLS_ENTRIES else _FLAT.get(index, 0)
 
     def load_data(self, task: Task, name: str, selector: int) -> None:
         """DS, ES, FS or GS; a selector that the CPU would refuse leaves a null one (Linux's fixup)."""
@@ -64,7 +71,7 @@ class Descriptors:
         """Load the data segment registers again that hold an entry of the GDT, which has changed."""
         for name in ("ds", "es", "fs", "gs"):
             selector = task.context.quads[SEGMENT_SLOTS[name]] & 0xFFFF
-            if selector >> 3 == entry and not selector & _TABLE_LDT:
+            if selector >> 3 == entry and not selector & TABLE_LDT:
                 self.load_data(task, name, selector)
 
     def load_code(self, task: Task, selector: int) -> bool:
@@ -91,6 +98,19 @@ class Descriptors:
             words[at], words[at + 1] = descriptor & 0xFFFFFFFF, descriptor >> 32
             at += 2
 
+    def grow_ldt(self, mm: Mm, number: int) -> None:
+        """Make room for an entry in an address space's table.  Raises OutOfMemory."""
+        frames = number // LDT_ENTRIES_OF_FRAME + 1
+        order = (frames - 1).bit_length()
+        if mm.ldt and order <= mm.ldt_order:
+            return
+        block = self._table_frames.alloc_block(order)
+        if mm.ldt:
+            first, at, count = mm.ldt << 10, block << 10, 2 * mm.ldt_entries
+            self._stores[at : at + count] = self._stores[first : first + count]
+            self._table_frames.free_block(mm.ldt, mm.ldt_order)
+        mm.ldt, mm.ldt_order = block, order
+
     def set_ldt_entry(self, mm: Mm, number: int, descriptor: int) -> None:
         """Store a descriptor in an address space's table."""
         at = (mm.ldt << 10) + 2 * number
@@ -100,7 +120,7 @@ class Descriptors:
     def copy_ldt(self, source: Mm, target: Mm) -> None:
         """Give a forked address space the same descriptors.  Raises OutOfMemory."""
         if source.ldt:
-            target.ldt = self._tables.alloc_table()
+            target.ldt, target.ldt_order = self._table_frames.alloc_block(source.ldt_order), source.ldt_order
             first, at, count = source.ldt << 10, target.ldt << 10, 2 * source.ldt_entries
             self._stores[at : at + count] = self._stores[first : first + count]
             target.ldt_entries = source.ldt_entries

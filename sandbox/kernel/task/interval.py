@@ -21,3 +21,5 @@ class IntervalTimers:
 
     intervals: tuple[Interval, Interval, Interval] = field(default_factory=lambda: (Interval(), Interval(), Interval()))
     real: Timer | None = None
+    cpu: list[Timer] = field(default_factory=list)
+    """Others that count its time in ring 3."""

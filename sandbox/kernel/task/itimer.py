@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import SI_KERNEL, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU
 from sandbox.kernel.base.inject import Breakage
-from sandbox.kernel.base.time import SECOND, Clock
+from sandbox.kernel.base.time import SECOND, Clock, Timer
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_CPU
 from sandbox.kernel.task.interval import IntervalTimers
 from sandbox.kernel.task.sched import Scheduler
@@ -52,6 +54,21 @@ class Timers:
         if task.timers is not None:
             for which in _SIGNALS:
                 self.set_timer(task, which, 0, 0)
+            task.timers.cpu.clear()
+
+    def add_cpu_timer(self, task: Task, at: int, action: Callable[[], None]) -> Timer:
+        """Let something happen when a task has run so many blocks in ring 3."""
+        timers = task.timers = task.timers or IntervalTimers()
+        timer = Timer(at, action)
+        timers.cpu.append(timer)
+        self._arm_cpu(task, timers)
+        return timer
+
+    def remove_cpu_timer(self, task: Task, timer: Timer) -> None:
+        """It will not happen; no effect when it has."""
+        if task.timers is not None and timer in task.timers.cpu:
+            task.timers.cpu.remove(timer)
+            self._arm_cpu(task, task.timers)
 
     def tick(self, task: Task, blocks: int) -> None:
         """A task ran in ring 3 while a timer counts that."""
@@ -60,7 +77,8 @@ class Timers:
             for which in (ITIMER_VIRTUAL, ITIMER_PROF):
                 if 0 < task.timers.intervals[which].due <= task.utime:
                     self._expire(task, which)
-            self._arm(task, ITIMER_VIRTUAL)
+            self._ring_cpu(task, task.timers)
+            self._arm_cpu(task, task.timers)
 
     def cpu_limit_reached(self, task: Task) -> None:
         """SIGXCPU for every second past the soft RLIMIT_CPU, SIGKILL at the hard one (setrlimit(2))."""
@@ -86,8 +104,17 @@ class Timers:
             if timers.intervals[which].due:
                 timers.real = self._sched.add_timer(timers.intervals[which].due, lambda: self._ring(task))
             return
+        self._arm_cpu(task, timers)
+
+    def _arm_cpu(self, task: Task, timers: IntervalTimers) -> None:
         due = [timers.intervals[each].due for each in (ITIMER_VIRTUAL, ITIMER_PROF) if timers.intervals[each].due]
+        due += [each.at for each in timers.cpu]
         task.cpu_timer_left = max(1, min(due) - task.utime) if due else 0
+
+    def _ring_cpu(self, task: Task, timers: IntervalTimers) -> None:
+        for timer in [each for each in timers.cpu if each.at <= task.utime]:
+            timers.cpu.remove(timer)
+            timer.action()
 
     def _ring(self, task: Task) -> None:
         assert task.timers is not None

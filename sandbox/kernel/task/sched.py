@@ -23,7 +23,7 @@ from sandbox.kernel.base.events import RaceSwitch, TaskSwitch
 from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.time import Timer
 from sandbox.kernel.base.trace import Trace
-from sandbox.kernel.base.wait import WaitQueue
+from sandbox.kernel.base.wait import Exclusive, Place, WaitQueue
 from sandbox.kernel.task.task import State, Task, TaskTable
 from sandbox.machine.board import Board
 from sandbox.x86.errors import SandboxError
@@ -268,16 +268,22 @@ class Scheduler:
         """The task that a CPU runs."""
         return cast("Task | None", cpu.current)
 
-    def schedule(self, queues: Iterable[WaitQueue], what: str, until: int | None = None) -> None:
+    def schedule(self, queues: Iterable[Place], what: str, until: int | None = None) -> None:
         task = self.current
         assert task is not None
         queues = tuple(queues)
-        for queue in queues:
-            queue.tasks.append(task)
+        for place in queues:
+            if isinstance(place, Exclusive):
+                place.task = task
+                place.queue.exclusive.append(place)
+            else:
+                place.tasks.append(task)
         self.sleep(task, what, -1 if until is None else until)
-        for queue in queues:
-            if task in queue.tasks:
-                queue.tasks.remove(task)
+        for place in queues:
+            if isinstance(place, Exclusive):
+                place.queue.exclusive.remove(place)
+            elif task in place.tasks:
+                place.tasks.remove(task)
 
     def interruptible_sleep_on(self, queue: WaitQueue) -> None:
         """Sleep on one queue in a call that a signal ends.  Raises KernelError(ERESTARTSYS)."""
@@ -290,6 +296,17 @@ class Scheduler:
         sleepers, queue.tasks = queue.tasks, []
         for task in sleepers:
             self.wake(task)
+        if queue.exclusive:
+            self._wake_exclusive(queue)
+
+    def _wake_exclusive(self, queue: WaitQueue) -> None:
+        """The first of those whose event has come, all of them when it is an end or an error."""
+        for place in [each for each in queue.exclusive if each.task.state is State.SLEEPING]:
+            found = place.wanted()
+            if found:
+                self.wake(place.task)
+            if found > 0:
+                return
 
     def signal_pending(self) -> bool:
         task = self.current

@@ -35,13 +35,13 @@ from sandbox.kernel.abi.signals import (
 )
 from sandbox.kernel.abi.structs import SigAction
 from sandbox.kernel.base.inject import Breakage
-from sandbox.kernel.mm.mmap import Mmap
 from sandbox.kernel.mm.uaccess import UserAccess
-from sandbox.kernel.task.desc import USER_CS, USER_DS, Descriptors
+from sandbox.kernel.task.desc import TABLE_LDT, USER_CS, USER_DS, Descriptors
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.task.vdso import RT_SIGRETURN, RT_SIGRETURN_AT, SIGRETURN, SIGRETURN_AT, Vdso, map_vdso
+from sandbox.kernel.task.vdso import RT_SIGRETURN, SIGRETURN, vdso_image
 from sandbox.x86.masks import AC, DF, RF, STATUS_FLAGS, TF
+from sandbox.x86.vectors import Vector
 
 RESTORED_FLAGS = STATUS_FLAGS | TF | DF | RF | AC
 """What sigreturn takes of EFLAGS; the rest stays."""
@@ -58,20 +58,20 @@ class BadFrame(Exception):
 
 
 class BadSelector(BadFrame):
-    """The frame's CS or SS is one that IRET refuses, with #GP and this error code."""
+    """The frame's CS or SS is one that IRET refuses, with this exception and error code."""
 
-    def __init__(self, selector: int) -> None:
+    def __init__(self, selector: int, vector: Vector, error_code: int) -> None:
         super().__init__(selector)
-        self.error_code = selector & 0xFFFC
+        self.selector, self.vector, self.error_code = selector, vector, error_code
 
 
 class SignalFrames:
     """Stores frames on the stacks of programs and takes them back."""
 
-    __slots__ = ("_broken_flag", "_broken_fpu", "_broken_stack", "_desc", "_mmap", "_uaccess", "_vdso")
+    __slots__ = ("_broken_flag", "_broken_fpu", "_broken_stack", "_desc", "_uaccess")
 
-    def __init__(self, uaccess: UserAccess, mmap: Mmap, desc: Descriptors, broken: Breakage) -> None:
-        self._uaccess, self._mmap, self._desc, self._vdso = uaccess, mmap, desc, Vdso()
+    def __init__(self, uaccess: UserAccess, desc: Descriptors, broken: Breakage) -> None:
+        self._uaccess, self._desc = uaccess, desc
         self._broken_stack, self._broken_flag = broken("no-altstack"), broken("no-trap-flag")
         self._broken_fpu = broken("no-fpu-frame")
 
@@ -89,8 +89,7 @@ class SignalFrames:
         if action.flags & SA_RESTORER:
             restorer = action.restorer
         else:
-            page = map_vdso(self._mmap, task, self._vdso)
-            restorer = page + (RT_SIGRETURN_AT if rt else SIGRETURN_AT) if page else frame + size - 8
+            restorer = _way_back(task, rt) or frame + size - 8
         if rt:
             at_info, at_context = frame + 16, frame + 16 + SIGINFO_BYTES
             head = pack("<4I", restorer, info.signo, at_info, at_context) + info.pack()
@@ -172,11 +171,7 @@ class SignalFrames:
             selector = getattr(saved, name)
             if context.quads[SEGMENT_SLOTS[name]] & 0xFFFF != selector:
                 self._desc.load_data(task, name, selector)
-        refused = None
-        if not self._reload(task, "cs", saved.cs | 3):
-            refused = saved.cs
-        elif not self._reload(task, "ss", saved.ss | 3):
-            refused = saved.ss
+        refused = self._load_pair(task, saved.cs | 3, saved.ss | 3)
         if not saved.fpstate:
             context.reset_fpu()
         else:
@@ -184,14 +179,37 @@ class SignalFrames:
             if not self._broken_fpu:
                 context.fxrstor(merge_fsave(data[:FSAVE_BYTES], data[FSAVE_BYTES:]))
         if refused is not None:
-            raise BadSelector(refused)
+            raise refused
         return saved.eax
+
+    def _load_pair(self, task: Task, cs: int, ss: int) -> BadSelector | None:
+        """CS and SS of a frame; with one that IRET refuses both are shown as the frame has them, and not loaded.
+
+        An SS of the LDT is loaded in a stack of its own by a 64-bit kernel (espfix64): what goes wrong there is a
+        double fault, which is passed off as #GP(0).
+        """
+        good = [self._reload(task, name, selector) for name, selector in (("cs", cs), ("ss", ss))]
+        if all(good):
+            return None
+        for name, selector in (("cs", cs), ("ss", ss)):
+            task.context.quads[SEGMENT_SLOTS[name]] = selector
+        if good[0]:
+            return BadSelector(ss, Vector.GP, 0 if ss & TABLE_LDT else ss & 0xFFFC)
+        return BadSelector(cs, Vector.NP if self._desc.is_absent_code(task, cs) else Vector.GP, cs & 0xFFFC)
 
     def _reload(self, task: Task, name: str, selector: int) -> bool:
         """CS or SS of a frame; False when IRET would refuse it."""
         if task.context.quads[SEGMENT_SLOTS[name]] & 0xFFFF == selector:
             return True
         return self._desc.load_code(task, selector) if name == "cs" else self._desc.load_stack(task, selector)
+
+
+def _way_back(task: Task, rt: bool) -> int:
+    """Where in the vDSO a handler without SA_RESTORER returns to, 0 in a program that has none."""
+    if task.mm is None or not task.mm.vdso:
+        return 0
+    image = vdso_image()
+    return task.mm.vdso + (image.rt_sigreturn if rt else image.sigreturn)
 
 
 def _place(esp: int, stack: AltStack, action: SigAction, size: int) -> tuple[int, int]:

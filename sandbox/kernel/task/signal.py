@@ -36,6 +36,7 @@ from sandbox.kernel.abi.signals import (
     SIGTSTP,
     SIGTTIN,
     SIGTTOU,
+    SIGXFSZ,
     UNBLOCKABLE,
     Action,
     default_action,
@@ -108,11 +109,16 @@ class Signals:
 
     def _has_room(self, task: Task, info: SigInfo) -> bool:
         """One more may be queued for the user's processes; the kernel's own standard signals always are."""
-        if info.signo < SIGRTMIN and info.code >= SI_USER:
+        if info.taken is not None or (info.signo < SIGRTMIN and info.code >= SI_USER):
             return True
+        return self.has_room(task)
+
+    def has_room(self, task: Task) -> bool:
+        """RLIMIT_SIGPENDING lets the task's user have one more; a timer has its place from its making."""
         user = task.cred.uid.real
-        queued = sum(len(each.signals.queue) for each in self._tasks.values() if each.cred.uid.real == user)
-        return queued < task.limits[RLIMIT_SIGPENDING][0]
+        held = [each for each in self._tasks.values() if each.cred.uid.real == user]
+        queued = sum(info.taken is None for each in held for info in each.signals.queue)
+        return queued + sum(len(each.posix_timers) for each in held) < task.limits[RLIMIT_SIGPENDING][0]
 
     def force_signal(self, task: Task, number: int, report: str) -> None:
         """A signal of the kernel's that ends the task at its next return to ring 3; the report says why."""
@@ -133,6 +139,10 @@ class Signals:
             task.report = report()
         self.send_signal(task, info.signo, info)
 
+    def exceed_file_size(self, task: Task) -> None:
+        """SIGXFSZ, as if the task sent it to itself (generic_write_check_limits)."""
+        self.send_signal(task, SIGXFSZ, SigInfo.sent(SIGXFSZ, SI_USER, task.pid))
+
     def _resume(self, task: Task, number: int) -> None:
         """SIGCONT or SIGKILL reaches a task that is stopped."""
         if task.state is State.STOPPED:
@@ -150,7 +160,9 @@ class Signals:
         action = parent.signals.hand.actions[SIGCHLD]
         if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
             self.send_signal(
-                parent, SIGCHLD, SigInfo.child(SIGCHLD, code, task.pid, task.cred.uid.real, status, task.utime)
+                parent,
+                SIGCHLD,
+                SigInfo.child(SIGCHLD, code, task.pid, task.cred.uid.real, status, task.utime, task.stime),
             )
         self.wake_waiter(parent)
 

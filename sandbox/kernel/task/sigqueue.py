@@ -95,13 +95,13 @@ class SigState:
         return self.waiting & ~self.blocked
 
     def enqueue(self, info: SigInfo, room: bool = True) -> bool:
-        """Let a signal wait, a standard signal once.
+        """Let a signal wait, a standard signal once, but for those of timers, which have each a place of their own.
 
         Without ``room`` in the queue (RLIMIT_SIGPENDING) what was sent with kill(2) is still known to wait, without
         its siginfo; anything else does not: False (Linux's __send_signal).
         """
         bit = bit_of(info.signo)
-        if self.waiting & bit and info.signo < SIGRTMIN:
+        if self.waiting & bit and info.signo < SIGRTMIN and info.taken is None:
             return True
         if not room:
             if info.signo >= SIGRTMIN and info.code != SI_USER:
@@ -114,6 +114,16 @@ class SigState:
         return True
 
     def dequeue(self, mask: int) -> SigInfo | None:
+        """The next of the signals in ``mask`` that is still meant, as ``_next`` has them."""
+        while True:
+            info = self._next(mask)
+            if info is None or info.taken is None:
+                return info
+            info = info.taken(info)
+            if info is not None:
+                return info
+
+    def _next(self, mask: int) -> SigInfo | None:
         """The next of the signals in ``mask``: SIGKILL, then what an instruction caused, then the lowest number."""
         found = self.waiting & mask
         if not found:
@@ -130,7 +140,11 @@ class SigState:
         return info
 
     def discard(self, mask: int) -> None:
-        """Forget waiting signals."""
+        """Forget waiting signals; what they came from learns that they are gone."""
         if self.waiting & mask:
+            gone = [each for each in self.queue if mask & bit_of(each.signo)]
             self.queue = [each for each in self.queue if not mask & bit_of(each.signo)]
             self.waiting &= ~mask
+            for each in gone:
+                if each.taken is not None:
+                    each.taken(each)

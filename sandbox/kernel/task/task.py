@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from greenlet import greenlet
 
 from sandbox.engine.context import CpuContext
 from sandbox.kernel.abi.signals import SIGCHLD
 from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
+from sandbox.kernel.base.wait import WaitQueue
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.rlimit import Limits, default_limits
 from sandbox.kernel.task.cred import ROOT, Cred
@@ -41,7 +42,7 @@ class TaskExit(BaseException):
         self.status = status
 
 
-SCHED_RESET_ON_FORK = 0x40000000
+SCHED_DEADLINE, SCHED_RESET_ON_FORK = 6, 0x40000000
 
 
 class Capabilities(NamedTuple):
@@ -79,8 +80,13 @@ class Task:
     personality: int = 0
     nice: int = 0
     policy: int = 0
-    """SCHED_*; like the next it is kept and shown only."""
+    """SCHED_*; like the next three it is kept and shown only."""
     rt_priority: int = 0
+    deadline: tuple[int, int, int] = (0, 0, 0)
+    """Runtime, deadline and period of SCHED_DEADLINE, in nanoseconds."""
+    ioprio: int = 0
+    oom_score_adj: int = 0
+    """-1000 to 1000: how much sooner than others it is to be killed for memory; kept and shown."""
     cpus_allowed: int = -1
     """Bits of the CPUs on which its children may begin."""
     capabilities: Capabilities = ALL_CAPABILITIES
@@ -102,6 +108,8 @@ class Task:
     """Not 0: something about signals is to be done before the next return to ring 3."""
     exit_signal: int = SIGCHLD
     """What the parent gets when the task ends, 0 for nothing."""
+    started: int = 0
+    """When it was made, in nanoseconds since the machine started."""
     utime: int = 0
     """Blocks that it ran in ring 3."""
     stime: int = 0
@@ -109,10 +117,16 @@ class Task:
     cpu_limit: int = 0
     """Blocks of both after which RLIMIT_CPU is looked at, 0 for never."""
     children_utime: int = 0
+    children_stime: int = 0
     """The same of children that were waited for."""
     timers: IntervalTimers | None = None
+    posix_timers: dict[int, Any] = field(default_factory=dict)
+    """``task.posixtimer.PosixTimer`` by number."""
+    next_timer_id: int = 0
     cpu_timer_left: int = 0
     """Blocks in ring 3 until a timer that counts those ends, 0 for none."""
+    ended: WaitQueue | None = None
+    """Who waits for its end by a descriptor, once somebody has one."""
     vfork_parent: Task | None = None
     """Who waits until this task has executed another program or ended."""
     report: str = ""

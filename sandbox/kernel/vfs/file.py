@@ -31,6 +31,7 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.vfs.inode import Entry, Inode, as_directory
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.notify import closed, inode_gone
 
 DEFAULT_LIMIT = 1024
 """Descriptors of a process (RLIMIT_NOFILE)."""
@@ -59,9 +60,15 @@ class File:
     signal: int = 0
     """In place of SIGIO (F_SETSIG)."""
     _listing: list[Entry] | None = None
+    _pinned: Inode | None = None
+    """The directory where it was found: it cannot go while the file is open."""
 
     def __post_init__(self) -> None:
         self.inode.opened(self)
+        self.inode.open_files += 1
+        if self.dentry is not None and self.dentry.parent is not self.dentry:
+            self._pinned = self.dentry.parent.inode
+            self._pinned.open_files += 1
 
     @property
     def readable(self) -> bool:
@@ -83,6 +90,11 @@ class File:
             if self.inode.locks is not None:
                 self.inode.locks.released(self)
             self.inode.released(self)
+            self.inode.open_files -= 1
+            closed(self)
+            if self._pinned is not None:
+                self._pinned.open_files -= 1
+                inode_gone(self._pinned)
         else:
             self.inode.dropped(self)
 

@@ -55,6 +55,13 @@ class Inode:
     """The type bits of st_mode."""
     ino = 0
     name = ""
+    marks: list[Any] | None = None
+    """Who watches it (``vfs.notify.Mark``), once somebody does."""
+    open_files = 0
+    unlinked = False
+    """It has lost its last name while it was watched."""
+    born = 0
+    """When it was made, in nanoseconds since 1970, for those that keep no other times."""
     readonly = False
     """Changes fail with EROFS."""
     mappable = True
@@ -84,6 +91,11 @@ class Inode:
         """What stat(2) tells."""
         return Stat(dev=0, ino=self.ino, mode=self.kind)
 
+    def aged(self, stat: Stat) -> Stat:
+        """With the time of its making as all its times."""
+        stat.atime = stat.mtime = stat.ctime = self.born
+        return stat
+
     @property
     def size(self) -> int:
         """Bytes."""
@@ -94,6 +106,10 @@ class Inode:
 
         Raises KernelError, EIO for a host that fails.
         """
+        raise KernelError(EINVAL)
+
+    def splice_read(self, position: int, count: int) -> bytes:
+        """Up to ``count`` bytes for splice(2) and sendfile(2), of what has no pages.  Raises KernelError(EINVAL)."""
         raise KernelError(EINVAL)
 
     def write_block(self, index: int, data: bytes) -> None:

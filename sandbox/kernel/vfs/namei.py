@@ -40,6 +40,8 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
     S_IFSOCK,
 )
+from sandbox.kernel.abi.inotify import IN_ATTRIB
+from sandbox.kernel.vfs import notify
 from sandbox.kernel.vfs.inode import Directory, Inode, Symlink, as_directory
 
 DOTS = {b".": EINVAL, b"..": ENOTEMPTY, b"/": EBUSY}
@@ -53,13 +55,15 @@ class Dentry:
     removed.
     """
 
-    __slots__ = ("__weakref__", "deleted", "inode", "name", "parent")
+    __slots__ = ("__weakref__", "deleted", "fresh", "inode", "name", "parent")
 
     def __init__(self, inode: Inode, name: bytes = b"", parent: Dentry | None = None) -> None:
         self.inode = inode
         self.name = name
         self.parent = parent if parent is not None else self
         self.deleted = False
+        self.fresh = False
+        """open(2) has just made it."""
 
     def path(self, root: Dentry | None = None) -> bytes:
         """The absolute path inside ``root``, or the tree's root.
@@ -263,7 +267,10 @@ def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> 
         if not flags & O_CREAT:
             raise KernelError(ENOENT)
         inode = as_directory(found.parent.inode).create(found.name, mode)
-        return Dentry(inode, found.name, found.parent)
+        made = Dentry(inode, found.name, found.parent)
+        made.fresh = True
+        notify.created(found.parent.inode, found.name)
+        return made
     inode = found.dentry.inode
     if exclusive:
         raise KernelError(EEXIST)
@@ -286,7 +293,8 @@ def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> 
 def mkdir(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
     """mkdir(2), the umask already applied to ``mode``.  Raises KernelError(EEXIST, …)."""
     found = _absent(root, at, path)
-    as_directory(found.parent.inode).mkdir(found.name, mode)
+    made = as_directory(found.parent.inode).mkdir(found.name, mode)
+    notify.created(found.parent.inode, found.name, made)
 
 
 def mknod(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
@@ -295,6 +303,7 @@ def mknod(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
     if found.slashed:
         raise KernelError(ENOENT)
     as_directory(found.parent.inode).mknod(found.name, mode)
+    notify.created(found.parent.inode, found.name)
 
 
 def rmdir(root: Dentry, at: Dentry, path: bytes) -> None:
@@ -304,6 +313,7 @@ def rmdir(root: Dentry, at: Dentry, path: bytes) -> None:
         raise KernelError(DOTS[found.name])
     as_directory(found.parent.inode).rmdir(found.name)
     dentry.deleted = True
+    notify.removed(found.parent.inode, dentry)
 
 
 def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
@@ -315,6 +325,7 @@ def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
         raise KernelError(ENOTDIR)
     as_directory(found.parent.inode).unlink(found.name)
     dentry.deleted = True
+    notify.removed(found.parent.inode, dentry)
     return dentry.inode
 
 
@@ -328,6 +339,7 @@ def symlink(root: Dentry, at: Dentry, target: bytes, path: bytes) -> None:
     if found.slashed:
         raise KernelError(ENOENT)
     as_directory(found.parent.inode).symlink(found.name, target)
+    notify.created(found.parent.inode, found.name)
 
 
 def link(root: Dentry, source: Dentry, at: Dentry, path: bytes) -> None:
@@ -340,6 +352,8 @@ def link(root: Dentry, source: Dentry, at: Dentry, path: bytes) -> None:
     if not source.inode.linkable and not source.inode.stat().nlink:
         raise KernelError(ENOENT)
     as_directory(found.parent.inode).link(found.name, source.inode)
+    notify.tell(source.inode, IN_ATTRIB)
+    notify.created(found.parent.inode, found.name)
 
 
 def readlink(root: Dentry, at: Dentry, path: bytes) -> bytes:

@@ -14,7 +14,8 @@ from sandbox.kernel.abi.errno import (
     KernelError,
 )
 from sandbox.kernel.abi.flags import NAME_MAX, RENAME_EXCHANGE, RENAME_NOREPLACE, S_IFDIR
-from sandbox.kernel.vfs.inode import as_directory
+from sandbox.kernel.vfs import notify
+from sandbox.kernel.vfs.inode import Directory, Inode, as_directory
 from sandbox.kernel.vfs.namei import DOTS, Dentry, Found, walk
 
 
@@ -39,6 +40,22 @@ def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, fla
                 return
             there.deleted = True
     moved.name, moved.parent = target.name, target.parent
+    _tell_of_move(directory, source.name, into, target.name, moved.inode, there, exchange)
+
+
+def _tell_of_move(
+    directory: Directory, old: bytes, into: Directory, new: bytes, inode: Inode, there: Dentry | None, exchange: bool
+) -> None:
+    """Watchers learn of a rename, in the order of fsnotify_move."""
+    notify.moved(directory, old, into, new, inode)
+    if there is not None and not exchange:
+        notify.lost_name(there.inode)
+    notify.moved_itself(inode)
+    if there is not None and exchange:
+        notify.moved(into, new, directory, old, there.inode)
+        notify.moved_itself(there.inode)
+    elif there is not None:
+        notify.inode_gone(there.inode)
 
 
 def _check_names(source: Found, target: Found, flags: int) -> Dentry:

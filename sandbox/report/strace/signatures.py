@@ -202,6 +202,24 @@ timerfd_settime     fd hex ptr ptr
 timerfd_settime64   fd hex ptr ptr
 timerfd_gettime     fd ptr
 timerfd_gettime64   fd ptr
+timer_create        clock ptr out_int
+timer_settime       int hex ptr ptr
+timer_settime64     int hex ptr ptr
+timer_gettime       int ptr
+timer_gettime64     int ptr
+timer_getoverrun    int
+timer_delete        int
+inotify_init
+inotify_init1       hex
+inotify_add_watch   fd path hex
+inotify_rm_watch    fd int
+pidfd_open          int hex
+pidfd_send_signal   fd signal ptr hex
+pidfd_getfd         fd int hex
+sched_setattr       int ptr hex
+sched_getattr       int out_ptr uint hex
+ioprio_set          int int hex
+ioprio_get          int int
 capget              ptr ptr
 capset              ptr ptr
 futex               ptr futex uint ptr

@@ -78,5 +78,5 @@ def test_names_and_borders(run: Run) -> None:
     found = [(each[0], each[1], each[2], each[5] if len(each) > 5 else "") for each in lines]
     assert [each for each in found if each[0].startswith("20")] == AREAS
     rest = [each[3] for each in found if not each[0].startswith("20")]
-    assert rest[-3:] == ["", "[heap]", "[stack]"], "the heap is not one with .bss below it"
-    assert set(rest[:-3]) == {"/bin/t"}
+    assert rest[-4:] == ["", "[heap]", "[vdso]", "[stack]"], "the heap is not one with .bss below it"
+    assert set(rest[:-4]) == {"/bin/t"}
