@@ -125,11 +125,11 @@ def _version() -> str:
 
 
 def _split(parser: argparse.ArgumentParser, words: list[str], verb: str) -> tuple[list[str], list[str]]:
-    """Keep the guest's own arguments from argparse, for the verbs that take them."""
-    if not parser.get_default("takes_guest_words"):
-        return words, []
-    from sandbox.cli.guest_words import split_guest_words
+    """Keep files with a dash and the guest's own arguments from argparse, for the verbs that take them."""
+    from sandbox.cli.guest_words import name_dashed_files, split_guest_words
 
     at = words.index(verb) + 1
-    ours, guest = split_guest_words(parser, words[at:])
+    ours, guest = name_dashed_files(parser, words[at:]), list[str]()
+    if parser.get_default("takes_guest_words"):
+        ours, guest = split_guest_words(parser, ours)
     return [*words[:at], *ours], guest
