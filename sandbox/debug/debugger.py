@@ -101,12 +101,13 @@ class Debugger(Stepper):
         self._tell(f"{why}task {cpu.current.pid if cpu.current else 0}, time {self._kernel.clock.now}")
         self._obey()
 
-    def fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
+    def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
         if not self._catching:
             return
         self._look_at(task, context)
         words = PageFaultCode(trap.error_code).describe_at(trap.eip, trap.address)
-        self._tell(f"page fault at {trap.address:08x}, {words}, task {task.pid}, time {self._kernel.clock.now}")
+        who = f"task {task.pid}" if task is not None else "no task"
+        self._tell(f"page fault at {trap.address:08x}, {words}, {who}, time {self._kernel.clock.now}")
         self._obey()
 
     def _after_fault(self, event: PageFault) -> None:

@@ -84,6 +84,7 @@ class Session(MachineSession):
             task.cpu.kstack = task.kstack
             encoded = [each.encode("utf-8", "surrogateescape") for each in self._arguments]
             environment = [each.encode() for each in self.config.environment]
+            kernel.stats.preparing = True
             try:
                 do_execve(kernel, task, self._inode, self.path, encoded, environment)
             except KernelError as error:
@@ -94,6 +95,8 @@ class Session(MachineSession):
             except TaskExit as leaving:
                 status = leaving.status
                 task.greenlet = greenlet(lambda: do_exit(kernel, task, status))
+            finally:
+                kernel.stats.preparing = False
             kernel.mmu.switch_mm(task.cpu, None)
             kernel.sched.enqueue(task)
             self.task = task
