@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterable
 from typing import IO
 
 UNBOUNDED = 10_000
@@ -26,3 +28,13 @@ def columns_of(stream: IO[str]) -> int:
         return os.get_terminal_size(stream.fileno()).columns or UNBOUNDED
     except (OSError, ValueError):
         return UNBOUNDED
+
+
+def print_lines(lines: Iterable[str], stream: IO[str] | None = None) -> None:
+    """A listing on standard output or another stream, in the columns of its terminal."""
+    from sandbox.report.width import shown
+
+    columns = columns_of(stream or sys.stdout)
+    for line in lines:
+        for part in shown(line, columns):
+            print(part, file=stream or sys.stdout)

@@ -120,7 +120,8 @@ DASHED = ".intel_syntax noprefix\n.globl _start\n_start: mov eax, 1\n mov ebx, [
     ("words", "status", "seen"),
     [
         (["run", "--status", "-dash.S"], 1, ""), (["run", "--status", "-dash.S", "-a", "-dash.S"], 3, ""),
-        (["run", "--status", "-dash.S", "--seed", "1", "-a"], 2, ""), (["run", "--status", "--", "-dash.S", "-a"], 2, ""),
+        (["run", "--status", "-dash.S", "--seed", "1", "-a"], 2, ""),
+        (["run", "--status", "--", "-dash.S", "-a"], 2, ""),
         (["explain", "-dash.S"], 0, "fault 1"), (["debug", "-dash.S", "-x", "-script"], 0, "cr3"),
         (["debug", "-e.S", "-e", "regs"], 0, "cr3"), (["walk", "-dash.S", "_start"], 0, "PTE"),
         (["maps", "-dash.S"], 0, "brk"), (["frames", "-dash.S"], 0, "physical"), (["asm", "-nop.txt"], 0, "nop"),
