@@ -21,6 +21,11 @@ LEGEND = {
     "S": "kmalloc", "V": "vmalloc and modules", "C": "page cache", "U": "programs", "P": "other pages of the kernel",
     "R": "reserved: holes, excluded ranges", "D": "a device answers", " ": "nothing there",
 }  # fmt: skip
+KINDS = {
+    ".": "free", "-": "unopened", "K": "kernel", "M": "mem_map", "T": "page tables", "S": "kmalloc", "V": "vmalloc",
+    "C": "page cache", "U": "programs", "P": "other", "R": "reserved", "D": "device",
+}  # fmt: skip
+"""The same for JSON, without what is not there."""
 
 
 MODELS_WIDE = 87
@@ -39,7 +44,7 @@ def frame_lines(kernel: Kernel, columns: int = 1000) -> list[str]:
 
 
 def frame_dict(kernel: Kernel) -> dict[str, Any]:
-    """The same for JSON, in frames; ``blocks`` by order, reserved ranges as physical [start, end)."""
+    """The same for JSON, in frames; ``blocks`` by order, ranges as physical [start, end)."""
     frames = kernel.pgdat
     least, low, high = kernel.page_alloc.marks
     zones = [
@@ -55,7 +60,22 @@ def frame_dict(kernel: Kernel) -> dict[str, Any]:
         if zone.total
     ]
     reserved = [{"name": name, "start": start, "end": end} for name, start, end in _merged(kernel.reserved)]
-    return {"zones": zones, "marks": {"min": least, "low": low, "high": high}, "reserved": reserved}
+    return {
+        "zones": zones,
+        "marks": {"min": least, "low": low, "high": high},
+        "kmalloc": kernel.kmalloc.pages,
+        "vmalloc": _vmalloc_frames(kernel),
+        "page_cache": len(kernel.pagecache),
+        "map": [
+            {"start": first * PAGE_SIZE, "end": end * PAGE_SIZE, "kind": KINDS[letter]}
+            for first, end, letter in _Kinds(kernel).runs()
+        ],
+        "reserved": reserved,
+    }
+
+
+def _vmalloc_frames(kernel: Kernel) -> int:
+    return sum(len(area.frames) for area in kernel.vmalloc.areas if area.owned)
 
 
 # -- zones -----------------------------------------------------------------------------------------------------------
@@ -84,10 +104,9 @@ def zone_lines(kernel: Kernel, narrow: bool = False) -> list[str]:
         lines = [f"{total}  {block:{wide}}   {share:>10}" for total, block, share in rows]
     pages = kernel.page_alloc
     least, low, high = pages.marks
-    areas = sum(len(area.frames) for area in kernel.vmalloc.areas if area.owned)
     lines.append(
-        f"reserve {least} frames (low {low}, high {high}); kmalloc holds {kernel.kmalloc.pages}, vmalloc {areas}, "
-        f"the page cache {len(kernel.pagecache)}"
+        f"reserve {least} frames (low {low}, high {high}); kmalloc holds {kernel.kmalloc.pages}, "
+        f"vmalloc {_vmalloc_frames(kernel)}, the page cache {len(kernel.pagecache)}"
     )
     return lines
 
@@ -183,6 +202,20 @@ class _Kinds:
             return next(iter(counts))
         busy = {letter: count for letter, count in counts.items() if letter not in ".-"}
         return max(busy or counts, key=lambda each: counts[each]).lower()
+
+    def runs(self) -> Iterator[tuple[int, int, str]]:
+        """Frames [first, end) of one kind and its letter, by address; where nothing is there is none."""
+        begun, kind = 0, " "
+        at, last = 0, max(end for _, end in (*self._ram, *self.devices))
+        while at < last:
+            letter, stop = self._bulk(at, last) or (self._single(at), at + 1)
+            if letter != kind:
+                if kind != " ":
+                    yield begun, at, kind
+                begun, kind = at, letter
+            at = stop
+        if kind != " ":
+            yield begun, last, kind
 
     def next_start(self, at: int, row: int) -> int:
         """The row, not before ``at``, in which something begins or goes on."""
