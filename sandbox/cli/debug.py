@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
             f"{options.image}: a {target.kind}; the debugger runs programs, with --module beside them"
         )
     with Session(target.name, target.data, target.arguments, config, streams, target.modules) as session:
-        result = Debugger(session, lines, _tell).obey()
+        person = options.commands is None and sys.stdin.isatty()
+        result = Debugger(session, lines, _tell, person).obey()
     if result is not None:
         print(result.headline())
     return BAD_INPUT if tell_lost((streams.stdout, streams.stderr)) else 0
