@@ -31,5 +31,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(check) for check in found], indent=2))
     else:
-        print(f"{len(found)} checks, {len(failed)} that the sandbox cannot do without failed")
+        print(f"{len(found)} checks; of what the sandbox needs {len(failed) or 'nothing'} failed")
     return 3 if failed else 0
