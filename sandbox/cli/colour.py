@@ -30,11 +30,12 @@ def columns_of(stream: IO[str]) -> int:
         return UNBOUNDED
 
 
-def print_lines(lines: Iterable[str], stream: IO[str] | None = None) -> None:
+def print_lines(lines: Iterable[str], stream: IO[str] | None = None, style: str = "") -> None:
     """A listing on standard output or another stream, in the columns of its terminal."""
     from sandbox.report.width import shown
 
-    columns = columns_of(stream or sys.stdout)
+    stream = stream or sys.stdout
+    paint, columns = Colour(stream), columns_of(stream)
     for line in lines:
         for part in shown(line, columns):
-            print(part, file=stream or sys.stdout)
+            print(paint(style, part) if style else part, file=stream)

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sandbox.cli.colour import Colour, columns_of, print_lines
+from sandbox.cli.colour import columns_of, print_lines
 from sandbox.report.width import wrapped
 from sandbox.runner.target import Target
 
@@ -87,9 +87,8 @@ def _subscribe(session: RomSession, kinds: tuple[str, ...], recorded: list[dict[
 
 
 def _narrate(result: Result, stats: bool) -> None:
-    paint = Colour(sys.stderr)
     if result.error or result.status:
-        print(paint("red", f"sandbox: {result.headline()}"), file=sys.stderr)
+        print_lines([f"sandbox: {result.headline()}"], sys.stderr, "red")
         print_lines(result.detail.splitlines(), sys.stderr)
     if stats:
         from sandbox.cli.run import print_stats

@@ -191,20 +191,19 @@ def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: lis
 
 def _narrate(result: Result, stats: bool) -> None:
     """What a person wants to know and the program did not print."""
-    from sandbox.cli.colour import Colour, print_lines
+    from sandbox.cli.colour import print_lines
     from sandbox.kernel.abi.signals import name_of as signal_name
 
-    paint = Colour(sys.stderr)
     sys.stdout.flush()
     if result.error or result.signal:
-        print(paint("red", f"sandbox: {result.headline()}"), file=sys.stderr)
+        print_lines([f"sandbox: {result.headline()}"], sys.stderr, "red")
         print_lines(result.detail.splitlines(), sys.stderr)
         if result.signal and result.deaths:
             pid, comm, number, report = result.deaths[-1]
             print(f"task {pid} ({comm}), {signal_name(number)}:", file=sys.stderr)
             print_lines(report.splitlines(), sys.stderr)
     elif result.status:
-        print(paint("yellow", f"sandbox: {result.headline()}"), file=sys.stderr)
+        print_lines([f"sandbox: {result.headline()}"], sys.stderr, "yellow")
     if stats:
         print_stats(_stat_rows(result.summary))
 
