@@ -66,9 +66,10 @@ class Session(MachineSession):
     def load(self) -> Task:
         """Load the modules and execute the program as the first task; it has not run an instruction yet."""
         if self.task is None:
-            self.load_modules()
             streams = self.streams
             kernel = self.kernel
+            shell = start_shell(kernel)
+            self.load_modules()
             files = open_streams(
                 kernel,
                 streams.source,
@@ -77,7 +78,7 @@ class Session(MachineSession):
                 streams.terminals,
                 streams.terminal,
             )
-            task = kernel.tasks.program = new_task(kernel, start_shell(kernel), "init", None, files)
+            task = kernel.tasks.program = new_task(kernel, shell, "init", None, files)
             if kernel.jobctl.tty is not None:
                 kernel.jobctl.tty.session, kernel.jobctl.tty.pgrp = task.sid, task.pgid
             kernel.smp.this_cpu = task.cpu

@@ -92,7 +92,8 @@ def test_events(printed, elf: Files) -> None:  # noqa: F811
     assert set(page) == traced
     programs, roms = ",".join(TRACE_KINDS), ",".join(ROM_KINDS)
     seen: dict[str, set[str]] = {}
-    for words in ([elf("_start: ud2")], [str(IMAGES / "vmalloc-sync")], [COW]):
+    races = [str(IMAGES / "fork-tree"), "--cpus", "2", "--seed", "3"]
+    for words in ([elf("_start: ud2")], [str(IMAGES / "vmalloc-sync")], [COW], races):
         for event in printed("run", *words, "--trace", programs)["events"]:
             seen[event["event"]] = set(event)
     for event in printed("run", ROM, "--trace", roms)["events"]:

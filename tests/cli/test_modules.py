@@ -123,6 +123,13 @@ def test_of_several_modules_those_that_leak_are_named(tmp_path: Path, capfd: pyt
     assert not any("[tidy]" in line for line in lines)
 
 
+def test_init_is_process_1_whatever_is_loaded(capfd: pytest.CaptureFixture[str]) -> None:
+    """init(1): what loads modules comes later."""
+    assert main(["debug", str(IMAGES / "vmalloc-sync"), "-e", "tasks"]) == 0
+    rows = [line.split() for line in capfd.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows][:2] == [["1", "init"], ["2", "sh"]]
+
+
 def test_modules_beside_a_program(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(IMAGES / "cow-fork"), "--module", str(source), "--stats"]) == 0
     told = capfd.readouterr()
