@@ -92,6 +92,15 @@ def _guarded(arguments: list[str]) -> int:
         return OUR_FAULT
 
 
+class _Help(argparse.HelpFormatter):
+    """Names with hyphens, as switches have them, stay whole at the end of a line."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 def _parse(words: list[str]) -> argparse.Namespace:
     """The options of one command, from its own module; the others' are not imported."""
     verb = next((word for word in words if not word.startswith("-")), None)
@@ -105,6 +114,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         if name == verb:
             importlib.import_module(f"sandbox.cli.{name}").add_parser(commands, title)
             commands.choices[name].allow_abbrev = False
+            commands.choices[name].formatter_class = _Help
             words, guest = _split(commands.choices[name], words, name)
         else:
             commands.add_parser(name, help=title)
@@ -125,11 +135,11 @@ def _version() -> str:
 
 
 def _split(parser: argparse.ArgumentParser, words: list[str], verb: str) -> tuple[list[str], list[str]]:
-    """Keep the guest's own arguments from argparse, for the verbs that take them."""
-    if not parser.get_default("takes_guest_words"):
-        return words, []
-    from sandbox.cli.guest_words import split_guest_words
+    """Keep files with a dash and the guest's own arguments from argparse, for the verbs that take them."""
+    from sandbox.cli.guest_words import name_dashed_files, split_guest_words
 
     at = words.index(verb) + 1
-    ours, guest = split_guest_words(parser, words[at:])
+    ours, guest = name_dashed_files(parser, words[at:]), list[str]()
+    if parser.get_default("takes_guest_words"):
+        ours, guest = split_guest_words(parser, ours)
     return [*words[:at], *ours], guest

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterable
 from typing import IO
 
 UNBOUNDED = 10_000
@@ -26,3 +28,14 @@ def columns_of(stream: IO[str]) -> int:
         return os.get_terminal_size(stream.fileno()).columns or UNBOUNDED
     except (OSError, ValueError):
         return UNBOUNDED
+
+
+def print_lines(lines: Iterable[str], stream: IO[str] | None = None, style: str = "") -> None:
+    """A listing on standard output or another stream, in the columns of its terminal."""
+    from sandbox.report.width import shown
+
+    stream = stream or sys.stdout
+    paint, columns = Colour(stream), columns_of(stream)
+    for line in lines:
+        for part in shown(line, columns):
+            print(paint(style, part) if style else part, file=stream)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sandbox.cli.colour import print_lines
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
 from sandbox.cli.machine_options import add_machine_options, machine_config
 from sandbox.cli.streams import BAD_INPUT, tell_lost
@@ -46,10 +47,16 @@ def run(options: argparse.Namespace) -> int:
             f"{options.image}: a {target.kind}; the debugger runs programs, with --module beside them"
         )
     with Session(target.name, target.data, target.arguments, config, streams, target.modules) as session:
-        result = Debugger(session, lines, lambda line: print(line, flush=True)).obey()
+        person = options.commands is None and sys.stdin.isatty()
+        result = Debugger(session, lines, _tell, person).obey()
     if result is not None:
         print(result.headline())
     return BAD_INPUT if tell_lost((streams.stdout, streams.stderr)) else 0
+
+
+def _tell(line: str) -> None:
+    print_lines([line])
+    sys.stdout.flush()
 
 
 def _script(pieces: list[str | Path]) -> list[str]:

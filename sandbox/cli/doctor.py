@@ -16,19 +16,20 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.cli.colour import Colour
+    from sandbox.cli.colour import Colour, columns_of
+    from sandbox.report.width import fit
     from sandbox.suite.health import checks
 
     found = []
-    paint = Colour(sys.stdout)
+    paint, columns = Colour(sys.stdout), columns_of(sys.stdout)
     for check in checks():
         found.append(check)
         if not options.json:
             mark = paint("green", "ok") if check.passed else paint("red" if check.needed else "yellow", "--")
-            print(f"{mark}  {check.group:9} {check.name:24} {check.seen}")
+            print(fit(f"{mark}  {check.group:9} {check.name:24} {check.seen}", columns))
     failed = [check for check in found if not check.passed and check.needed]
     if options.json:
         print(json.dumps([asdict(check) for check in found], indent=2))
     else:
-        print(f"{len(found)} checks, {len(failed)} that the sandbox cannot do without failed")
+        print(f"{len(found)} checks; of what the sandbox needs {len(failed) or 'nothing'} failed")
     return 3 if failed else 0

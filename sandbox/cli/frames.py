@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
+from sandbox.cli.colour import columns_of, print_lines
 from sandbox.cli.machine_options import add_machine_options
 from sandbox.cli.stopped import parser_for, stopped_session
 from sandbox.x86.errors import ConfigurationError
@@ -23,7 +25,7 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.debug.physical import frame_dict, frame_lines, model_lines
+    from sandbox.debug.physical import MODELS_WIDE, frame_dict, frame_lines, model_lines
 
     if options.models:
         if options.json:
@@ -33,10 +35,12 @@ def run(options: argparse.Namespace) -> int:
 
         config = machine_config(options, Target("none", "program", b""))
         sizes = (config.ram,) if options.ram is not None else ()
-        print("\n".join(model_lines(config.paging, config.policies["section"], *([sizes] if sizes else []))))
+        narrow = columns_of(sys.stdout) < MODELS_WIDE
+        print_lines(model_lines(config.paging, config.policies["section"], *([sizes] if sizes else []), narrow=narrow))
         return 0
     with stopped_session(options) as system:
-        print(
-            json.dumps(frame_dict(system.kernel), indent=2) if options.json else "\n".join(frame_lines(system.kernel))
-        )
+        if options.json:
+            print(json.dumps(frame_dict(system.kernel), indent=2))
+        else:
+            print_lines(frame_lines(system.kernel, columns_of(sys.stdout)))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from sandbox.x86.errors import ConfigurationError
 
@@ -24,6 +25,35 @@ def add_guest_arguments(parser: argparse.ArgumentParser) -> None:
     """The program's own arguments: the words behind the image, from the first that is no option of ours on."""
     parser.usage = f"{parser.prog} [options] IMAGE [options] [ARG ...] [-- ARG ...]"
     parser.set_defaults(arguments=[], takes_guest_words=True)
+
+
+def name_dashed_files(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
+    """The words of a verb, with ``./`` before each existing file whose name begins with a dash.
+
+    It may stand where a file may: as a word that is none of our options, or as an option's value.  Behind the image,
+    for verbs that take the program's own words, these are left as they are.
+    """
+    found: list[str] = []
+    image_seen = False
+    while len(found) < len(words):
+        word = words[len(found)]
+        behind = image_seen and bool(parser.get_default("takes_guest_words"))
+        if word == "--" or (behind and not _words_of_option(parser, word)):
+            break
+        width = 1 if not behind and _is_dashed_file(parser, word) else _words_of_option(parser, word)
+        image_seen = image_seen or not word.startswith("-") or _is_dashed_file(parser, word)
+        found += [_dotted(parser, each) for each in words[len(found) : len(found) + max(width, 1)]]
+    return found + words[len(found) :]
+
+
+def _is_dashed_file(parser: argparse.ArgumentParser, word: str) -> bool:
+    """A word that begins with a dash, is not one of our options, and names a file."""
+    known = word.partition("=")[0] in parser._option_string_actions
+    return word.startswith("-") and word != "-" and not known and os.path.lexists(word)
+
+
+def _dotted(parser: argparse.ArgumentParser, word: str) -> str:
+    return f"./{word}" if _is_dashed_file(parser, word) else word
 
 
 def split_guest_words(parser: argparse.ArgumentParser, words: list[str]) -> tuple[list[str], list[str]]:

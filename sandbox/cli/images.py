@@ -20,9 +20,9 @@ def add_parser(commands: Any, title: str) -> None:
 def run(options: argparse.Namespace) -> int:
     from sandbox.cli.colour import Colour, columns_of
     from sandbox.image.build import build, manifests
-    from sandbox.report.width import cut
+    from sandbox.report.width import cut, fit
 
-    paint = Colour(sys.stdout)
+    paint, columns = Colour(sys.stdout), columns_of(sys.stdout)
     if options.build or options.check:
         done = build(write=options.build)
         differ = [each for each in done if not each.same]
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
             print(json.dumps([{"image": each.name, "same": each.same, "note": each.note} for each in done], indent=2))
             return 1 if options.check and differ else 0
         for each in skipped:
-            print(f"{each.name}: {each.note}")
+            print(fit(f"{each.name}: {each.note}", columns))
         if options.build:
             print(f"{len(done) - len(skipped)} images built, {len(differ)} of them changed")
         else:
@@ -47,7 +47,6 @@ def run(options: argparse.Namespace) -> int:
         ]
         print(json.dumps(rows, indent=2))
         return 0
-    columns = columns_of(sys.stdout)
     width = max((len(each.name) for each in known), default=4)
     for image in known:
         print(f"{paint('bold', f'{image.name:{width}}')}  {cut(f'{image.kind:7}  {image.title}', columns - width - 2)}")

@@ -33,23 +33,25 @@ def add_listing_options(parser: argparse.ArgumentParser) -> None:
 
 def show(pieces: Sequence[Code], as_json: bool) -> None:
     """Print the listing of some code."""
-    from sandbox.cli.colour import Colour
+    from sandbox.cli.colour import Colour, columns_of
     from sandbox.image.listing import listing
+    from sandbox.report.width import fit
 
     if as_json:
         print(json.dumps([_as_dict(code, line) for code in pieces for line in listing(code)], indent=2))
         return
-    paint = Colour(sys.stdout)
+    paint, columns = Colour(sys.stdout), columns_of(sys.stdout)
     for code in pieces:
         if code.title:
-            print(f"\n{paint('dim', 'section')} {paint('bold', code.title)}")
+            print("\n" + fit(f"{paint('dim', 'section')} {paint('bold', code.title)}", columns))
         for line in listing(code):
             if line.labels:
                 print()
             for label in line.labels:
-                print(f"{paint('bold', label)}:")
+                print(fit(f"{paint('bold', label)}:", columns))
             refers = f"  {paint('cyan', f'<{line.refers}>')}" if line.refers else ""
-            print(f"  {line.address:08x}  {paint('dim', f'{line.raw.hex(chr(32)):30}')}  {line.text}{refers}")
+            raw = paint("dim", f"{line.raw.hex(chr(32)):30}")
+            print(fit(f"  {line.address:08x}  {raw}  {line.text}{refers}", columns))
 
 
 def _as_dict(code: Code, line: Line) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from sandbox.cli.colour import print_lines
 from sandbox.cli.machine_options import add_machine_options
 from sandbox.cli.stopped import look, parser_for, stopped_session
 
@@ -26,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
     if options.image is not None and resolve(options.image).kind == "program":
         return look(options, "maps")
     with stopped_session(options) as system:
-        told = json.dumps(map_dict(system, None), indent=2) if options.json else "\n".join(map_lines(system, None))
-        print(told)
+        if options.json:
+            print(json.dumps(map_dict(system, None), indent=2))
+        else:
+            print_lines(map_lines(system, None))
     return 0

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sandbox.cli.colour import Colour, columns_of
+from sandbox.cli.colour import columns_of, print_lines
 from sandbox.report.width import wrapped
 from sandbox.runner.target import Target
 
@@ -86,18 +86,13 @@ def _subscribe(session: RomSession, kinds: tuple[str, ...], recorded: list[dict[
         session.machine.bus.subscribe(show, *wanted)
 
 
-def _plain(style: str, text: str) -> str:
-    return text
-
-
 def _narrate(result: Result, stats: bool) -> None:
-    paint = Colour(sys.stderr)
     if result.error or result.status:
-        print(paint("red", f"sandbox: {result.headline()}"), file=sys.stderr)
-        if result.detail:
-            print(result.detail, file=sys.stderr)
+        print_lines([f"sandbox: {result.headline()}"], sys.stderr, "red")
+        print_lines(result.detail.splitlines(), sys.stderr)
     if stats:
+        from sandbox.cli.run import print_stats
+
         summary = result.summary
         took = f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"
-        for name, value in (("time", took), ("page faults", f"{summary.page_faults:,}")):
-            print(f"{paint('bold', f'{name:14}')} {value}", file=sys.stderr)
+        print_stats((("time", took), ("page faults", f"{summary.page_faults:,}")))

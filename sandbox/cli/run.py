@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,15 +157,16 @@ def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: lis
         return
     from sandbox.cli.colour import Colour, columns_of
     from sandbox.report.trace import KINDS, event_line, fault_header
+    from sandbox.report.width import fit_call
 
-    bus = session.kernel.bus
+    bus, columns = session.kernel.bus, columns_of(sys.stderr)
     calls = None
     if strace:
         from sandbox.report.strace import Strace
 
         def line(text: str) -> None:
             if recorded is None:
-                print(text, file=sys.stderr)
+                print(fit_call(text, columns), file=sys.stderr)
             else:
                 recorded.append({"event": "strace", "time": session.kernel.clock.now, "line": text})
 
@@ -176,64 +178,70 @@ def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: lis
         bus.subscribe(lambda event: recorded.append(event.to_dict()), *wanted)
         return
     paint = Colour(sys.stderr)
-    columns = columns_of(sys.stderr)
     if "faults" in kinds:
         print(paint("bold", fault_header(columns)), file=sys.stderr)
 
     def show(event: Any) -> None:
         if calls is not None:
             calls.interrupt()
-        print(event_line(event, paint, columns), file=sys.stderr)
+        print(fit_call(event_line(event, paint, columns), columns), file=sys.stderr)
 
     bus.subscribe(show, *wanted)
 
 
 def _narrate(result: Result, stats: bool) -> None:
     """What a person wants to know and the program did not print."""
-    from sandbox.cli.colour import Colour
+    from sandbox.cli.colour import print_lines
     from sandbox.kernel.abi.signals import name_of as signal_name
 
-    paint = Colour(sys.stderr)
     sys.stdout.flush()
     if result.error or result.signal:
-        print(paint("red", f"sandbox: {result.headline()}"), file=sys.stderr)
-        if result.detail:
-            print(result.detail, file=sys.stderr)
+        print_lines([f"sandbox: {result.headline()}"], sys.stderr, "red")
+        print_lines(result.detail.splitlines(), sys.stderr)
         if result.signal and result.deaths:
             pid, comm, number, report = result.deaths[-1]
             print(f"task {pid} ({comm}), {signal_name(number)}:", file=sys.stderr)
-            print(report, file=sys.stderr)
+            print_lines(report.splitlines(), sys.stderr)
     elif result.status:
-        print(paint("yellow", f"sandbox: {result.headline()}"), file=sys.stderr)
+        print_lines([f"sandbox: {result.headline()}"], sys.stderr, "yellow")
     if stats:
-        summary = result.summary
-        rows = [
-            ("time", f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"),
-            ("", _shares(summary)),
-            ("page faults", f"{summary.page_faults:,}{_counts(summary.faults_by_kind)}"),
-            ("copy on write", f"{summary.cow_copies:,} copies, {summary.cow_reuses:,} reuses"),
-            ("system calls", f"{summary.system_calls:,}{_counts(summary.calls_by_name)}"),
-            ("task switches", f"{summary.switches:,}"),
-            (
-                "frames",
-                f"{summary.frames_allocated:,} allocated, {summary.frames_free:,} of {summary.frames_total:,} free",
-            ),
-            (
-                "allocator",
-                f"{summary.single_share} % of requests for one frame ({summary.single_share_outside} % outside of "
-                f"interrupts), {summary.list_hits} % of these from the CPU's list; "
-                f"{summary.zone_locks:,} times a zone's lock",
-            ),
-            ("TLB", f"{summary.tlb_flushes:,} invalidations, {summary.shootdowns:,} interrupts to other CPUs"),
-            ("bytes moved", f"{summary.bytes_by_guest:,} by guest code"),
-            (
-                "bytes stored",
-                ", ".join(f"{size:,} {why}" for why, size in summary.bytes_by_host.items()) + " by the host",
-            ),
-        ]
-        for name, value in rows:
-            if value:
-                print(f"{paint('bold', f'{name:14}')} {value}", file=sys.stderr)
+        print_stats(_stat_rows(result.summary))
+
+
+def print_stats(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values on standard error; a value that is too long for its terminal goes on below itself."""
+    from sandbox.cli.colour import Colour, columns_of
+    from sandbox.report.width import wrapped
+
+    paint, room = Colour(sys.stderr), columns_of(sys.stderr) - 15
+    for name, value in rows:
+        if value:
+            first, *rest = wrapped(value, room)
+            print(f"{paint('bold', f'{name:14}')} {first}", file=sys.stderr)
+            for line in rest:
+                print(" " * 15 + line.lstrip(), file=sys.stderr)
+
+
+def _stat_rows(summary: Summary) -> list[tuple[str, str]]:
+    frames = f"{summary.frames_allocated:,} allocated, {summary.frames_free:,} of {summary.frames_total:,} free"
+    allocator = (
+        f"{summary.single_share} % of requests for one frame ({summary.single_share_outside} % outside of "
+        f"interrupts), {summary.list_hits} % of these from the CPU's list; {summary.zone_locks:,} times a zone's lock"
+    )
+    stored = ", ".join(f"{size:,} {why}" for why, size in summary.bytes_by_host.items()) + " by the host"
+    return [
+        ("time", f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"),
+        ("", _shares(summary)),
+        ("page faults", f"{summary.page_faults:,}{_counts(summary.faults_by_kind)}"),
+        ("copy on write", f"{summary.cow_copies:,} copies, {summary.cow_reuses:,} reuses"),
+        ("system calls", f"{summary.system_calls:,}{_counts(summary.calls_by_name)}"),
+        ("task switches", f"{summary.switches:,}"),
+        ("frames", frames),
+        ("allocator", allocator),
+        ("TLB", f"{summary.tlb_flushes:,} invalidations, {summary.shootdowns:,} interrupts to other CPUs"),
+        ("bytes moved", f"{summary.bytes_by_guest:,} by guest code"),
+        ("bytes stored", stored),
+    ]
 
 
 def _counts(counts: dict[str, int]) -> str:

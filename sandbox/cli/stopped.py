@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sandbox.cli.colour import print_lines
 from sandbox.cli.guest_words import refuse_unused
 from sandbox.cli.machine_options import add_machine_options, machine_config
 
@@ -40,7 +41,7 @@ def look(options: argparse.Namespace, command: str) -> int:
             found = debugger.walk.to_dict() if debugger.walk is not None else debugger.maps
             print(json.dumps(found, indent=2))
         else:
-            print("\n".join(lines))
+            print_lines(lines)
     return 0
 
 

@@ -37,20 +37,20 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.cli.colour import Colour
+    from sandbox.cli.colour import Colour, columns_of
     from sandbox.runner.target import resolve
     from sandbox.x86.errors import ConfigurationError
 
     if options.jobs < 0:
         raise ConfigurationError(f"-j {options.jobs}: give a number of processes, 0 for one a CPU")
-    paint = Colour(sys.stdout)
+    paint, columns = Colour(sys.stdout), columns_of(sys.stdout)
     targets = [resolve(manifest.path) for manifest in _manifests(options.paths) if not manifest.helper]
     verdicts: list[Verdict] = []
     for target, found in _checked(targets, not options.whole, options.jobs):
         verdicts += found
         if not options.json:
             for verdict in found:
-                _print(verdict, paint)
+                print("\n".join(_lines(verdict, paint, columns)))
         if options.update and target.manifest is not None and found[0].paging == target.manifest.paging[0]:
             _update(target.manifest, found[0])
     failed = sum(not verdict.passed for verdict in verdicts)
@@ -116,13 +116,16 @@ def _manifests(paths: list[str]) -> list[Manifest]:
     return found
 
 
-def _print(verdict: Verdict, paint: Any) -> None:
+def _lines(verdict: Verdict, paint: Any, columns: int) -> list[str]:
+    from sandbox.report.width import fit, shown
+
     mark = paint("green", "pass") if verdict.passed else paint("red", "FAIL")
     how = f"--break {verdict.switch}" if verdict.switch else "whole"
-    print(f"{mark}  {verdict.name:24} {verdict.paging:7} {how}")
+    lines = [fit(f"{mark}  {verdict.name:24} {verdict.paging:7} {how}", columns)]
     if not verdict.passed:
         for line in verdict.failures or ["it passed although the kernel was broken"]:
-            print(f"      {line}")
+            lines += [part for row in line.splitlines() for part in shown(f"      {row}", columns)]
+    return lines
 
 
 def _as_dict(verdict: Verdict) -> dict[str, Any]:

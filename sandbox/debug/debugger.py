@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 from sandbox.debug import view
@@ -53,10 +54,16 @@ class _Quit(Exception):
 
 
 class Debugger(Stepper):
-    """Commands on one session.  ``commands`` yields lines; ``tell`` gets what they print."""
+    """Commands on one session.  ``commands`` yields lines; ``tell`` gets what they print.
 
-    def __init__(self, session: Session, commands: Iterable[str], tell: Callable[[str], None]) -> None:
+    ``person`` tells that it is somebody at a terminal who gives them: the time limit stands still meanwhile.
+    """
+
+    def __init__(
+        self, session: Session, commands: Iterable[str], tell: Callable[[str], None], person: bool = False
+    ) -> None:
         super().__init__()
+        self._person = person
         self._session = session
         self._system, self._kernel = session.system, session.kernel
         self._commands = iter(commands)
@@ -101,12 +108,13 @@ class Debugger(Stepper):
         self._tell(f"{why}task {cpu.current.pid if cpu.current else 0}, time {self._kernel.clock.now}")
         self._obey()
 
-    def fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
+    def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
         if not self._catching:
             return
         self._look_at(task, context)
         words = PageFaultCode(trap.error_code).describe_at(trap.eip, trap.address)
-        self._tell(f"page fault at {trap.address:08x}, {words}, task {task.pid}, time {self._kernel.clock.now}")
+        who = f"task {task.pid}" if task is not None else "no task"
+        self._tell(f"page fault at {trap.address:08x}, {words}, {who}, time {self._kernel.clock.now}")
         self._obey()
 
     def _after_fault(self, event: PageFault) -> None:
@@ -122,7 +130,7 @@ class Debugger(Stepper):
         assert self._context is not None
         at = self._context.code_address(self._context.eip)
         self._say(view.code_lines(self._system, self._task, self._mm, at))
-        for line in self._commands:
+        for line in self._lines():
             words = line.split("#")[0].split()
             if not words:
                 continue
@@ -132,6 +140,17 @@ class Debugger(Stepper):
             except DebugCommandError as error:
                 self._tell(f"error: {error.summary}")
         self._quit()
+
+    def _lines(self) -> Iterator[str]:
+        """The commands; what a person needs to give one is no time of the run."""
+        while True:
+            began = time.monotonic()
+            line = next(self._commands, None)
+            if self._person:
+                self._kernel.sched.excuse(time.monotonic() - began)
+            if line is None:
+                return
+            yield line
 
     def _quit(self) -> NoReturn:
         raise _Quit

@@ -11,6 +11,7 @@ from sandbox.engine.exits import Trap
 from sandbox.image.disassemble import disassemble
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.inspect.ptdump import walk_address
+from sandbox.kernel.mm.mm import active_mm
 from sandbox.kernel.task.task import Task
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.run import Session
@@ -77,8 +78,9 @@ class Explanation:
         words = code.describe_at(self.eip, self.address)
         if words != code.describe():
             words += "; without NX the CPU does not tell a fetch from a read"
+        task = f"task {self.pid}" if self.pid else "no task"
         told = [
-            f"fault {self.number}: task {self.pid}, {who} code at {self.eip:08x}{self.place}",
+            f"fault {self.number}: {task}, {who} code at {self.eip:08x}{self.place}",
             "",
             f"    {self.instruction}",
             *(f"        {operand}" for operand in self.operands),
@@ -114,20 +116,21 @@ def explain(session: Session | ModuleSession, number: int) -> Explanation:
     class Before(Watcher):
         """The fault that is asked for, before it is answered."""
 
-        def fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
+        def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
             if kernel.stats.page_faults == number:
                 _capture(session, found, task, context, trap)
 
     def after(event: PageFault) -> None:
         if event.number == number:
             found.resolution, found.blocks = event.resolution, event.blocks
-            task = kernel.tasks.get(event.pid)
-            if task is not None and (event.pte & 1 or event.resolution == "vmalloc-sync"):
+            if event.pte & 1 or event.resolution == "vmalloc-sync":
+                task = kernel.tasks.get(event.pid)
+                mm = active_mm(kernel.cpus[event.cpu]) if task is None else task.mm
                 access = Access.of_error_code(event.error_code)
-                cr3 = kernel.tables.cr3(kernel.tables.kernel_pgd) if task.mm is None else task.mm.cr3
+                cr3 = kernel.tables.cr3(kernel.tables.kernel_pgd) if mm is None else mm.cr3
                 found.after = walk_address(kernel, cr3, event.address, access)
                 if found.instruction == NOT_MAPPED:
-                    decoded = disassemble(kernel.peek.peek(task.mm, event.eip, 15), event.eip, 1)
+                    decoded = disassemble(kernel.peek.peek(mm, event.eip, 15), event.eip, 1)
                     found.instruction = decoded[0].text if decoded else NOT_MAPPED
             raise _Enough
 
@@ -143,15 +146,16 @@ def explain(session: Session | ModuleSession, number: int) -> Explanation:
     raise NoSuchFault(f"there is no fault {number}: the run had {kernel.stats.page_faults}")
 
 
-def _capture(session: MachineSession, found: Explanation, task: Task, context: CpuContext, trap: Trap) -> None:
+def _capture(session: MachineSession, found: Explanation, task: Task | None, context: CpuContext, trap: Trap) -> None:
     kernel = session.kernel
-    found.pid, found.eip, found.address, found.error_code = task.pid, trap.eip, trap.address, trap.error_code
+    found.eip, found.address, found.error_code = trap.eip, trap.address, trap.error_code
+    found.pid, mm = (task.pid, task.mm) if task is not None else (0, None)
     found.cpl, at = trap.cpl, context.code_address(trap.eip)
-    if trap.cpl == 3:
+    if task is not None and trap.cpl == 3:
         found.place = session.system.symbols.user_symbol(task, at)
     else:
         found.place = f" <{session.system.symbols.kernel_symbol(trap.eip)}>"
-    code = kernel.peek.peek(task.mm, at, 15)
+    code = kernel.peek.peek(mm, at, 15)
     decoded = disassemble(code, trap.eip, 1)
     found.instruction = decoded[0].text if decoded else NOT_MAPPED
     if " fetch " in PageFaultCode(trap.error_code).describe_at(trap.eip, trap.address):
@@ -163,7 +167,7 @@ def _capture(session: MachineSession, found: Explanation, task: Task, context: C
         verb = " and ".join(word for word, on in (("read", operand.read), ("written", operand.write)) if on)
         mark = "  <- faults" if linear <= trap.address < linear + max(operand.size, 1) else ""
         found.operands.append(f"{operand.text()} = {linear:08x}, {operand.size} bytes {verb}{mark}")
-    vma = task.mm.vmas.find(trap.address) if task.mm is not None else None
+    vma = mm.vmas.find(trap.address) if mm is not None else None
     region = kernel.layout.region_of(trap.address)
     if region is not None:
         found.area = f"in the kernel's {region.name}"

@@ -14,8 +14,8 @@ class Watcher:
     def run(self, task: Task, blocks: int) -> Exit:
         return task.cpu.vcpu.run(blocks)
 
-    def fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
-        """A page fault, before anything is done about it."""
+    def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
+        """A page fault, before anything is done about it; ``task`` is None while a CPU has none."""
 
     def trapped(self, task: Task, trap: Trap) -> None:
         """A trap ended ``run``, and has been answered."""

@@ -21,18 +21,30 @@ LEGEND = {
     "S": "kmalloc", "V": "vmalloc and modules", "C": "page cache", "U": "programs", "P": "other pages of the kernel",
     "R": "reserved: holes, excluded ranges", "D": "a device answers", " ": "nothing there",
 }  # fmt: skip
+KINDS = {
+    ".": "free", "-": "unopened", "K": "kernel", "M": "mem_map", "T": "page tables", "S": "kmalloc", "V": "vmalloc",
+    "C": "page cache", "U": "programs", "P": "other", "R": "reserved", "D": "device",
+}  # fmt: skip
+"""The same for JSON, without what is not there."""
 
 
-def frame_lines(kernel: Kernel) -> list[str]:
+MODELS_WIDE = 87
+"""Columns of the table of memory models with nothing left out."""
+
+
+def frame_lines(kernel: Kernel, columns: int = 1000) -> list[str]:
     """Zones, then the map, then what boot reserved."""
-    lines = [*zone_lines(kernel), "", *map_lines(kernel), "", "reserved at boot"]
+    zones = zone_lines(kernel)
+    if len(zones[0]) > columns:
+        zones = zone_lines(kernel, narrow=True)
+    lines = [*zones, "", *map_lines(kernel), "", "reserved at boot"]
     for name, start, end in _merged(kernel.reserved):
         lines.append(f"  {start:08x}-{end:08x}  {(end - start) >> 10:>7} KB  {name}")
     return lines
 
 
 def frame_dict(kernel: Kernel) -> dict[str, Any]:
-    """The same for JSON, in frames; ``blocks`` by order, reserved ranges as physical [start, end)."""
+    """The same for JSON, in frames; ``blocks`` by order, ranges as physical [start, end)."""
     frames = kernel.pgdat
     least, low, high = kernel.page_alloc.marks
     zones = [
@@ -48,31 +60,53 @@ def frame_dict(kernel: Kernel) -> dict[str, Any]:
         if zone.total
     ]
     reserved = [{"name": name, "start": start, "end": end} for name, start, end in _merged(kernel.reserved)]
-    return {"zones": zones, "marks": {"min": least, "low": low, "high": high}, "reserved": reserved}
+    return {
+        "zones": zones,
+        "marks": {"min": least, "low": low, "high": high},
+        "kmalloc": kernel.kmalloc.pages,
+        "vmalloc": _vmalloc_frames(kernel),
+        "page_cache": len(kernel.pagecache),
+        "map": [
+            {"start": first * PAGE_SIZE, "end": end * PAGE_SIZE, "kind": KINDS[letter]}
+            for first, end, letter in _Kinds(kernel).runs()
+        ],
+        "reserved": reserved,
+    }
+
+
+def _vmalloc_frames(kernel: Kernel) -> int:
+    return sum(len(area.frames) for area in kernel.vmalloc.areas if area.owned)
 
 
 # -- zones -----------------------------------------------------------------------------------------------------------
 
 
-def zone_lines(kernel: Kernel) -> list[str]:
-    """A line a zone: totals, blocks by order, and how much of what is free is in blocks too small for the largest."""
+def zone_lines(kernel: Kernel, narrow: bool = False) -> list[str]:
+    """A line a zone: totals, blocks by order, and how much of what is free is in blocks too small for the largest.
+
+    ``narrow`` has the blocks in a table of their own, in 80 columns.
+    """
     frames = kernel.pgdat
     heads = "".join(f"{1 << order:>6}" for order in range(frames.orders))
-    lines = [f"{'zone':8}{'frames':>11}{'free':>11}{'unopened':>11}{'CPUs':>6}  blocks of{heads} frames   fragmented"]
+    totals = [f"{'zone':8}{'frames':>11}{'free':>11}{'unopened':>11}{'CPUs':>6}"]
+    blocks, shares = [f"blocks of{heads}" + ("" if narrow else " frames")], ["fragmented"]
     for zone in frames.zones:
         if zone.total:
-            blocks = "".join(f"{len(listed):>6}" for listed in zone.lists)
             hot = sum(len(each) for each in frames.pcp_frames(zone))
-            lines.append(
-                f"{zone.name:8}{zone.total:>11,}{frames.zone_free(zone):>11,}{zone.waiting:>11,}{hot:>6}"
-                f"           {blocks}          {_fragmented(zone, hot):>7}"
-            )
+            totals.append(f"{zone.name:8}{zone.total:>11,}{frames.zone_free(zone):>11,}{zone.waiting:>11,}{hot:>6}")
+            blocks.append(f"{zone.name if narrow else '':9}" + "".join(f"{len(listed):>6}" for listed in zone.lists))
+            shares.append(_fragmented(zone, hot))
+    if narrow:
+        lines = [f"{total}  {share:>10}" for total, share in zip(totals, shares, strict=True)] + blocks
+    else:
+        wide = len(blocks[0])
+        rows = zip(totals, blocks, shares, strict=True)
+        lines = [f"{total}  {block:{wide}}   {share:>10}" for total, block, share in rows]
     pages = kernel.page_alloc
     least, low, high = pages.marks
-    areas = sum(len(area.frames) for area in kernel.vmalloc.areas if area.owned)
     lines.append(
-        f"reserve {least} frames (low {low}, high {high}); kmalloc holds {kernel.kmalloc.pages}, vmalloc {areas}, "
-        f"the page cache {len(kernel.pagecache)}"
+        f"reserve {least} frames (low {low}, high {high}); kmalloc holds {kernel.kmalloc.pages}, "
+        f"vmalloc {_vmalloc_frames(kernel)}, the page cache {len(kernel.pagecache)}"
     )
     return lines
 
@@ -169,6 +203,20 @@ class _Kinds:
         busy = {letter: count for letter, count in counts.items() if letter not in ".-"}
         return max(busy or counts, key=lambda each: counts[each]).lower()
 
+    def runs(self) -> Iterator[tuple[int, int, str]]:
+        """Frames [first, end) of one kind and its letter, by address; where nothing is there is none."""
+        begun, kind = 0, " "
+        at, last = 0, max(end for _, end in (*self._ram, *self.devices))
+        while at < last:
+            letter, stop = self._bulk(at, last) or (self._single(at), at + 1)
+            if letter != kind:
+                if kind != " ":
+                    yield begun, at, kind
+                begun, kind = at, letter
+            at = stop
+        if kind != " ":
+            yield begun, last, kind
+
     def next_start(self, at: int, row: int) -> int:
         """The row, not before ``at``, in which something begins or goes on."""
         ahead = [max(first, at) for first, end in (*self._ram, *self.devices) if end > at]
@@ -221,19 +269,20 @@ def _merged(reserved: list[tuple[str, int, int]]) -> Iterator[tuple[str, int, in
 SIZES = (16 << 20, 64 << 20, 256 << 20, 1 << 30, 2 << 30, 4 << 30, 16 << 30, 62 << 30)
 
 
-def model_lines(paging: str, section: str, sizes: tuple[int, ...] = SIZES) -> list[str]:
+def model_lines(paging: str, section: str, sizes: tuple[int, ...] = SIZES, *, narrow: bool = False) -> list[str]:
     """Kernel addresses and RAM that each memory model takes, by size of RAM (post 003's concern)."""
     names = ("flatmem", "sparsemem", "vmemmap")
+    left, right = (12, 11) if narrow else (14, 12)
     lines = [
-        f"{'':>9}" + "".join(f"{name:^26}" for name in names),
-        f"{'RAM':>9}" + "".join(f"{'addresses':>14}{'of it RAM':>12}" for _ in names),
+        f"{'':>9}" + "".join(f"{name:^{left + right}}" for name in names),
+        f"{'RAM':>9}" + "".join(f"{'addresses':>{left}}{'of it RAM':>{right}}" for _ in names),
     ]
     for size in sizes:
         if paging == "legacy" and size > 2 << 30:
             continue
         cells = ""
         for cost in model_costs(ram_ranges(size), SECTION_BITS[section], 8 if paging == "pae" else 4):
-            cells += f"{_size(cost.addresses):>14}{_size(cost.ram):>12}"
+            cells += f"{_size(cost.addresses):>{left}}{_size(cost.ram):>{right}}"
         lines.append(f"{_size(size):>9}{cells}")
     return lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.arch.irq import Interrupts
@@ -56,6 +57,7 @@ from sandbox.kernel.module.hypercall import Gate
 from sandbox.kernel.module.ksyms import make_gate
 from sandbox.kernel.module.loader import Modules
 from sandbox.kernel.module.useraccess import UserCalls
+from sandbox.kernel.process.exit import end_shell
 from sandbox.kernel.procfs import proc_root
 from sandbox.kernel.setup import boot
 from sandbox.kernel.syscalls.table import SystemCalls
@@ -197,4 +199,5 @@ def _wire(kernel: Kernel) -> System:
     kernel.sched.where = symbols.where
     kernel.page_alloc.holders = lambda pfn: holders(kernel, pfn)
     kernel.run_user = traps.run_user
+    kernel.signals.end_shell = partial(end_shell, kernel)
     return System(kernel, modules, devices, gate, symbols, traps)

@@ -63,8 +63,8 @@ class Monitor(Protocol):
         """Run ring 3 in the place of the CPU's own ``run``, a few instructions at a time if need be."""
         ...
 
-    def fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
-        """A page fault, before anything is done about it."""
+    def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
+        """A page fault, before anything is done about it; ``task`` is None while a CPU has none."""
         ...
 
     def trapped(self, task: Task, trap: Trap) -> None:
@@ -154,7 +154,7 @@ class Traps:
                 )
         except OutOfMemory as error:
             self._stats.faults[Resolution.OOM_KILL] += 1
-            self._report_fault(task, trap, Resolution.OOM_KILL, started, number)
+            self._report_fault(cpu, task, context.code_address(trap.eip), trap, Resolution.OOM_KILL, started, number)
             self._kernel.signals.force_signal(task, SIGKILL, error.summary + "\n" + error.detail)
             return
         if how in UNRESOLVED:
@@ -164,7 +164,7 @@ class Traps:
                 self._kernel.signals.force_fault(task, fault_info(task, trap, how), lambda: self._report(task, trap))
         self._stats.faults[how] += 1
         if self._bus.active:
-            self._report_fault(task, trap, how, started, number)
+            self._report_fault(cpu, task, context.code_address(trap.eip), trap, how, started, number)
 
     def _oops(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
         from sandbox.kernel.inspect.oops import oops  # like die: loaded when something dies
@@ -176,23 +176,26 @@ class Traps:
 
         return fatal_report(self._kernel, self._symbols, task, trap)
 
-    def _report_fault(self, task: Task, trap: Trap, how: Resolution, started: int, number: int) -> None:
+    def _report_fault(
+        self, cpu: KernelCpu, task: Task | None, code: int, trap: Trap, how: Resolution, started: int, number: int
+    ) -> None:
+        """``code`` is the linear address of the instruction."""
         if not self._bus.active:
             return
-        pgd = self._kernel.tables.kernel_pgd if task.mm is None else task.mm.pgd
-        kernel, cpu = self._kernel, task.cpu
+        kernel, mm = self._kernel, active_mm(cpu) if task is None else task.mm
+        pgd = kernel.tables.kernel_pgd if mm is None else mm.pgd
         self._bus.emit(
             PageFault(
                 kernel.clock.now,
                 cpu.index,
-                task.pid,
+                0 if task is None else task.pid,
                 trap.eip,
                 trap.address,
                 trap.error_code,
                 how,
                 kernel.tables.lookup_pte(pgd, trap.address & ~0xFFF),
                 cpu.vcpu.clock - started,
-                kernel.peek.peek(task.mm, task.context.code_address(trap.eip) if trap.cpl else trap.eip, 15),
+                kernel.peek.peek(mm, code, 15),
                 number,
             )
         )
@@ -299,14 +302,16 @@ class Traps:
     def _kernel_page_fault(self, cpu: KernelCpu, context: CpuContext, trap: Trap) -> None:
         """Resolve the fault, take the exception table's way out, or give up.
 
-        Only faults of tasks are counted: what happens before the first one runs is nobody's.
+        It is counted whether a task runs or an interrupt came while all sleep, except while the first program is put
+        into memory.
         """
         self._clock.charged += TRAP_BLOCKS
         started = cpu.vcpu.clock
         task = self._sched.task_of(cpu)
-        self._stats.page_faults += task is not None
+        counted = not self._stats.preparing
+        self._stats.page_faults += counted
         number = self._stats.page_faults
-        if self.monitor is not None and task is not None:
+        if self.monitor is not None and counted:
             self.monitor.fault(task, context, trap)
         how = self._resolve(cpu, task, context, trap)
         if how in UNRESOLVED:
@@ -315,9 +320,9 @@ class Traps:
                 self._oops(cpu, context, trap)
             context.quads[EIP] = fixup
             how = Resolution.FIXUP
-        if task is not None:
+        if counted:
             self._stats.faults[how] += 1
-            self._report_fault(task, trap, how, started, number)
+            self._report_fault(cpu, task, trap.eip, trap, how, started, number)
 
     def _resolve(self, cpu: KernelCpu, task: Task | None, context: CpuContext, trap: Trap) -> Resolution:
         """What the tables or the areas have to say to a fault of kernel code."""

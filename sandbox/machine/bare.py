@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum
 from math import inf
-from random import Random
 
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import (
@@ -46,17 +43,14 @@ from sandbox.machine.memory import Reason
 from sandbox.machine.outcome import AtBreakpoint, Exited, Halted, LimitReached, NobodyAnswers, Outcome, TripleFault
 from sandbox.machine.switches import checked
 from sandbox.machine.system_access import ProcessorFault, SystemAccess
+from sandbox.machine.turns import TURN_BLOCKS, BareCpu, Run, Turns
 from sandbox.x86.errors import ConfigurationError
-from sandbox.x86.masks import CR0_ET, IF, IOPL, VM
+from sandbox.x86.masks import IF, IOPL, VM
 from sandbox.x86.tss import io_allowed
 from sandbox.x86.vectors import Vector, has_error_code
 
 LOAD_ADDRESS = 0x100000
 MULTIBOOT_MAGIC = 0x2BADB002
-TURN_BLOCKS = 200_000
-"""What one CPU runs at most before Python looks: a few milliseconds."""
-SHARED_TURN_BLOCKS = 10_000
-"""The mean turn with several CPUs; each turn's length is drawn around it."""
 PATIENT_STEPS = 20_000
 """Instructions with an interrupt held back that are run one by one: a tenth of a second."""
 IMPATIENT_BLOCKS = 64
@@ -65,24 +59,6 @@ _INT3, _INTO = 0xCC, 0xCE
 
 class _Late(Exception):
     """The host's time is over while a device of this machine waits for the host."""
-
-
-class Run(Enum):
-    """What a CPU is doing."""
-
-    RUNNING = "running"
-    HALTED = "halted"
-    WAITING = "waiting for a start-up interrupt"
-
-
-@dataclass(slots=True)
-class BareCpu:
-    """One CPU with what its engine does not know: whether it runs at all, and that INIT has come."""
-
-    cpu: Cpu
-    state: Run
-    held: int = 0
-    """Instructions for which an interrupt has been held back by IF."""
 
 
 class BareMachine:
@@ -114,9 +90,7 @@ class BareMachine:
         self.traps = 0
         self.page_faults = 0
         self._stepper = breakage.Stepper(self.memory, self.switches)
-        self._random = Random(seed)
-        self._current = 0
-        self._turn_end = 0
+        self._turns = Turns(self.cpus, seed, lambda each: self._wanted(each) is not None, self._switched)
         self._deadline = inf
         """The host's time at which a run is over."""
         self._changed_code = False
@@ -183,49 +157,22 @@ class BareMachine:
         How turns are cut into calls changes nothing in what the machine does.  Returns None when the turn, or this
         part of it, is over and the machine can go on.
         """
-        each = self._ended is None and self._present_turn()
+        each = self._ended is None and self._turns.present()
         if not each:
             return self._ended or Halted(tuple(each.cpu.context.eip for each in self.cpus))
-        end = min(self._turn_end, each.cpu.clock + limit)
+        end = min(self._turns.end, each.cpu.clock + limit)
         while self._ended is None and each.state is Run.RUNNING and (left := end - each.cpu.clock) > 0:
             exit_ = self._go(each, left, steps)
             self._handle(each, exit_)
             if isinstance(exit_, BreakpointHit):
                 return AtBreakpoint(each.cpu.index, exit_.eip)
             if isinstance(exit_, Stopped) and len(self.cpus) > 1:
-                self._turn_end = each.cpu.clock
-            if steps is not None or self._turn_end <= each.cpu.clock or self._is_late():
+                self._turns.end = each.cpu.clock
+            if steps is not None or self._turns.end <= each.cpu.clock or self._is_late():
                 break
         return self._ended
 
-    def _present_turn(self) -> BareCpu | None:
-        """The CPU whose turn it is, the next one's if the last turn is over; None if no CPU can run."""
-        each = self.cpus[self._current]
-        if each.state is Run.RUNNING and each.cpu.clock < self._turn_end:
-            return each
-        chosen = self._choose()
-        if chosen is not None:
-            length = TURN_BLOCKS
-            if len(self.cpus) > 1:
-                length = self._random.randrange(SHARED_TURN_BLOCKS // 2, SHARED_TURN_BLOCKS * 3 // 2)
-            self._turn_end = chosen.cpu.clock + length
-        return chosen
-
-    def _choose(self) -> BareCpu | None:
-        """The next CPU in the round that runs, or is halted and has an interrupt to take."""
-        count = len(self.cpus)
-        for step in range(1, count + 1):
-            index = (self._current + step) % count
-            each = self.cpus[index]
-            if each.state is Run.RUNNING or (each.state is Run.HALTED and self._wanted(each) is not None):
-                each.state = Run.RUNNING
-                if index != self._current:
-                    self._switch(index)
-                return each
-        return None
-
-    def _switch(self, index: int) -> None:
-        previous, self._current = self._current, index
+    def _switched(self, index: int, previous: int) -> None:
         if "no-code-drop" not in self.switches:
             self.cpus[index].cpu.drop_all_code()
         if self.bus.active:
@@ -378,7 +325,7 @@ class BareMachine:
     @property
     def accessing_cpu(self) -> int:
         """The CPU whose access is being answered."""
-        return self._current
+        return self._turns.current
 
     def post(self, cpu: int, vector: int) -> None:
         """Make a vector pending for a CPU."""
@@ -394,20 +341,9 @@ class BareMachine:
 
     def initialise(self, cpu: int) -> None:
         """INIT: a CPU other than the sender waits for its start-up interrupt."""
-        if cpu != self._current:
+        if cpu != self._turns.current:
             self.cpus[cpu].state = Run.WAITING
 
     def start_up(self, cpu: int, page: int) -> None:
         """A waiting CPU begins in real mode at CS = page << 8, IP = 0 (SDM 3A, 8.4.3)."""
-        each = self.cpus[cpu]
-        if each.state is not Run.WAITING:
-            return
-        each.cpu.reset()
-        state = each.cpu.context
-        state.cr0, state.cr4 = CR0_ET, 0
-        for name in ("es", "ss", "ds", "fs", "gs"):
-            state.set_segment(name, 0, 0, 0xFFFF, 0x9300)
-        state.set_segment("cs", page << 8, page << 12, 0xFFFF, 0x9B00)
-        state.set_segment("idtr", 0, 0, 0x3FF, 0)
-        state.eip = 0
-        each.state = Run.RUNNING
+        self.cpus[cpu].start_up(page)

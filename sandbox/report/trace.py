@@ -31,8 +31,9 @@ _STYLES = {"sigsegv": "red", "sigbus": "red", "oom-kill": "red", "fixup": "yello
 
 WIDE = 134
 """Columns of a fault's line with nothing left out."""
-_NARROW_REST = 67
-"""Columns of all but the instruction where there is less room."""
+_NARROW_RIGHT = 41
+"""Columns of what stands right of the instruction where there is less room, with the spaces between."""
+_LEAST_TEXT = 8
 
 
 def _fault_columns(row: Sequence[str], columns: int, paint: Callable[[str], str] = str) -> str:
@@ -43,13 +44,11 @@ def _fault_columns(row: Sequence[str], columns: int, paint: Callable[[str], str]
             f"{number:>5}  {when:>9}  {pid:>3}  {eip:8}  {cut(text, 34):34}  {address:8}  {error:26}  "
             f"{paint(f'{resolution:12}')}  {cost}"
         )
-    room = max(columns - _NARROW_REST, 8)
     text = text.replace("dword ptr ", "").replace(" ptr ", " ")
     error = error.replace("not-present", "absent").replace("protection", "prot")
-    return (
-        f"{number:>4} {when:>7} {pid:>3} {eip:8} {cut(text, room):{room}} {address:8} {cut(error, 17):17} "
-        f"{paint(resolution)}"
-    )
+    left = f"{number:>4} {when:>7} {pid:>3} {eip:8}"
+    room = max(columns - len(left) - _NARROW_RIGHT, _LEAST_TEXT)
+    return f"{left} {cut(text, room):{room}} {address:8} {cut(error, 17):17} {paint(resolution)}"
 
 
 def fault_header(columns: int = WIDE) -> str:

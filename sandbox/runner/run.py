@@ -66,9 +66,10 @@ class Session(MachineSession):
     def load(self) -> Task:
         """Load the modules and execute the program as the first task; it has not run an instruction yet."""
         if self.task is None:
-            self.load_modules()
             streams = self.streams
             kernel = self.kernel
+            shell = start_shell(kernel)
+            self.load_modules()
             files = open_streams(
                 kernel,
                 streams.source,
@@ -77,13 +78,14 @@ class Session(MachineSession):
                 streams.terminals,
                 streams.terminal,
             )
-            task = kernel.tasks.program = new_task(kernel, start_shell(kernel), "init", None, files)
+            task = kernel.tasks.program = new_task(kernel, shell, "init", None, files)
             if kernel.jobctl.tty is not None:
                 kernel.jobctl.tty.session, kernel.jobctl.tty.pgrp = task.sid, task.pgid
             kernel.smp.this_cpu = task.cpu
             task.cpu.kstack = task.kstack
             encoded = [each.encode("utf-8", "surrogateescape") for each in self._arguments]
             environment = [each.encode() for each in self.config.environment]
+            kernel.stats.preparing = True
             try:
                 do_execve(kernel, task, self._inode, self.path, encoded, environment)
             except KernelError as error:
@@ -94,6 +96,8 @@ class Session(MachineSession):
             except TaskExit as leaving:
                 status = leaving.status
                 task.greenlet = greenlet(lambda: do_exit(kernel, task, status))
+            finally:
+                kernel.stats.preparing = False
             kernel.mmu.switch_mm(task.cpu, None)
             kernel.sched.enqueue(task)
             self.task = task

@@ -149,11 +149,14 @@ class MachineSession:
         return kept + len(list(kernel.pagecache.frames())) + kernel.kmalloc.spare_pages + kernel.kmalloc.lost
 
     def tell_leaks(self, result: Result, before: dict[str, int], after: dict[str, int]) -> None:
-        """Modules are gone and something of theirs is not: the result's error."""
-        left = [f"{after[what] - count} {what}" for what, count in before.items() if after[what] > count]
+        """Modules are gone and something of theirs is not: the result's error, which names those who asked for it."""
+        left = {what: after[what] - count for what, count in before.items() if after[what] > count}
         if left:
-            result.error = f"{', '.join(self.modules.tainted)}: left behind: {', '.join(left)}"
-            lines = self.kernel.vmalloc.report().splitlines()
+            held = self.system.gate.owners.held(list(left))
+            names = list(dict.fromkeys(each.module.name for each in held)) or self.modules.tainted
+            counts = ", ".join(f"{count} {what}" for what, count in left.items())
+            result.error = f"{', '.join(names)}: left behind: {counts}"
+            lines = [each.line() for each in held] + self.kernel.vmalloc.report().splitlines()
             result.detail = "\n".join(lines[:LEAK_LINES] + ["…"] * (len(lines) > LEAK_LINES))
 
     def complete(self, result: Result) -> Result:

@@ -28,6 +28,43 @@ def test_one_numbering(capfd, image: str) -> None:
         }
 
 
+ASLEEP = """#include "module.h"
+static int word, got = 1;
+static u8 *card;
+static void bell(u32 vector) { u32 value; got = __get_user(&value, (void *)0x1000, 4); wake_up(&word); }
+int init_module(void)
+{
+        card = vremap(0x80000000u, 2 << 20);
+        request_irq(0x45, bell);
+        writel(0x45, card + 0x10);
+        asm volatile("cli");
+        writel(1, card + 0x14);
+        sleep_on(&word);
+        free_irq(0x45);
+        vfree(card);
+        return got == -14 ? 0 : -1;
+}
+"""
+
+
+def test_a_fault_while_no_task_runs(tmp_path: Path, capfd) -> None:
+    """An interrupt comes while all sleep, and its handler reads a user's address: no task's fault, with a number."""
+    (tmp_path / "asleep.c").write_text(ASLEEP)
+    words = [str(tmp_path / "asleep.c"), "--device", "card"]
+    status, _, err = call(["run", *words, "--trace", "faults", "--stats"], capfd)
+    rows = [line.split() for line in err.splitlines() if " 00001000 " in line]
+    assert status == 0
+    assert [(row[0], row[2], row[-2]) for row in rows] == [("1", "0", "fixup")]
+    assert "page faults    1: 1 fixup" in err
+    found = json.loads(call(["run", *words, "--trace", "faults", "--json"], capfd)[1])
+    assert [(event["number"], event["pid"], event["address"]) for event in found["events"]] == [(1, 0, 0x1000)]
+    assert found["summary"]["page_faults"] == 1
+    told = call(["explain", *words], capfd)[1]
+    assert told.startswith("fault 1: no task, kernel code at ")
+    assert "answer    fixup" in told
+    assert json.loads(call(["explain", *words, "--json"], capfd)[1])["pid"] == 0
+
+
 def test_status_is_null_without_an_exit(elf: Files, capfd) -> None:  # noqa: F811
     endings = {"pass": 0, "sys exit, 3": 3, "ud2": None, "1: jmp 1b": None}
     for text, status in endings.items():

@@ -11,6 +11,7 @@ import pytest
 
 import sandbox.cli
 from sandbox.cli import INTERRUPTED, OUR_FAULT, main
+from sandbox.kernel.base.inject import SWITCHES
 from sandbox.x86.errors import ConfigurationError, SandboxError
 
 COMMAND = [sys.executable, "-m", "sandbox"]
@@ -187,3 +188,13 @@ def test_an_interrupt_is_130_everywhere(tmp_path, words):
         _, said = process.communicate(timeout=30)
     assert process.returncode == INTERRUPTED
     assert b"Traceback" not in said and b"our bug" not in said
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_help_breaks_no_name(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], columns: int) -> None:
+    """A switch of --break can be copied from the help, whatever the terminal's width."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    words = capfd.readouterr().out.replace(",", " ").replace(";", " ").split()
+    assert set(SWITCHES) <= set(words)

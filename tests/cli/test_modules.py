@@ -97,7 +97,37 @@ def test_frames_that_a_module_beside_a_program_leaves(
     assert main(["run", str(program), "--module", str(clean)]) == 0, capfd.readouterr().err
     assert "left behind" not in capfd.readouterr().err
     assert main(["run", str(program), "--module", str(clean), "--module", str(path)]) == 1
-    assert "clean, frames: left behind: 6 frames" in capfd.readouterr().err
+    assert "sandbox: frames: left behind: 6 frames" in capfd.readouterr().err
+
+
+def test_of_several_modules_those_that_leak_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each line tells who asked for what is left, and in which of its functions."""
+    bodies = {
+        "tidy": "kfree(kmalloc(64, GFP_KERNEL)); vfree(vmalloc(1)); free_page(get_free_page(GFP_KERNEL));",
+        "piece": "kmalloc(64, GFP_KERNEL);",
+        "area": "vmalloc(8192); request_irq(70, (void *)init_module);",
+    }
+    words = ["run", str(IMAGES / "cow-fork")]
+    for name, body in bodies.items():
+        (tmp_path / f"{name}.c").write_text(f'#include "module.h"\nint init_module(void) {{ {body} return 0; }}\n')
+        words += ["--module", str(tmp_path / f"{name}.c")]
+    assert main(words) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("sandbox: piece, area: left behind: 3 frames, 1 pieces of kmalloc, 1 areas, 1 interrupt")
+    for what, module in (
+        ("a piece of kmalloc at 0x", "piece"),
+        ("an area at 0x", "area"),
+        ("a handler of vector 0x46", "area"),
+    ):
+        assert any(what in line and line.endswith(f"[{module}]") and "init_module+" in line for line in lines[1:])
+    assert not any("[tidy]" in line for line in lines)
+
+
+def test_init_is_process_1_whatever_is_loaded(capfd: pytest.CaptureFixture[str]) -> None:
+    """init(1): what loads modules comes later."""
+    assert main(["debug", str(IMAGES / "vmalloc-sync"), "-e", "tasks"]) == 0
+    rows = [line.split() for line in capfd.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows][:2] == [["1", "init"], ["2", "sh"]]
 
 
 def test_modules_beside_a_program(source: Path, capfd: pytest.CaptureFixture[str]) -> None:

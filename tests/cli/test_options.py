@@ -111,3 +111,40 @@ def test_what_is_printed_can_be_pasted_back(elf: Files, capfd) -> None:  # noqa:
     assert call(["walk", path, span], capfd)[1] == call(["walk", path, f"0x{span[:8]}"], capfd)[1]
     _, out, _ = call(["debug", path, "-e", f"walk {address} {name} x", "-e", f"x {address} {name} 2"], capfd)
     assert out.splitlines()[-1].startswith(f"{address}  eb fe")
+
+
+DASHED = ".intel_syntax noprefix\n.globl _start\n_start: mov eax, 1\n mov ebx, [esp]\n int 0x80\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "seen"),
+    [
+        (["run", "--status", "-dash.S"], 1, ""), (["run", "--status", "-dash.S", "-a", "-dash.S"], 3, ""),
+        (["run", "--status", "-dash.S", "--seed", "1", "-a"], 2, ""),
+        (["run", "--status", "--", "-dash.S", "-a"], 2, ""),
+        (["explain", "-dash.S"], 0, "fault 1"), (["debug", "-dash.S", "-x", "-script"], 0, "cr3"),
+        (["debug", "-e.S", "-e", "regs"], 0, "cr3"), (["walk", "-dash.S", "_start"], 0, "PTE"),
+        (["maps", "-dash.S"], 0, "brk"), (["frames", "-dash.S"], 0, "physical"), (["asm", "-nop.txt"], 0, "nop"),
+        (["disasm", "-dash.S"], 0, "int 0x80"), (["test", "--whole", "-folder"], 0, " 0 failed"),
+    ],
+)  # fmt: skip
+def test_a_file_with_a_dash_is_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd, words: list[str], status: int, seen: str
+) -> None:
+    """Where such a file exists; argc tells what of the words behind it the program got."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("-dash.S", DASHED), ("-e.S", DASHED), ("-nop.txt", "nop"), ("-script", "regs\n")):
+        Path(name).write_text(text)
+    Path("-folder").symlink_to(IMAGES / "demand-zero")
+    found = call(words, capfd)
+    assert found[0] == status, found
+    assert seen in found[1]
+
+
+def test_options_are_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd, elf: Files) -> None:  # noqa: F811
+    path = elf(ARGC)
+    monkeypatch.chdir(tmp_path)
+    Path("--stats").touch()
+    assert "page faults" in call(["run", "--stats", path], capfd)[2]
+    status, _, err = call(["run", "-nosuch.S"], capfd)
+    assert (status, err.splitlines()[0]) == (2, "sandbox: unknown option -nosuch.S")

@@ -6,6 +6,7 @@ What a program meets on a closed or full stream is what it meets natively: write
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ READS = """_start:
     int 0x80
 """
 EBADF, ENOSPC = 9, 28
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -126,3 +128,47 @@ def test_any_encoding(shell: Shell, environment: dict[str, str]) -> None:
 def test_a_debugger_without_input(shell: Shell) -> None:
     done = shell("SANDBOX debug $ignores <&-")
     assert (done.returncode, done.stderr) == (2, "sandbox: standard input: Bad file descriptor\n")
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Path:
+    """The command as it is installed: beside a Python."""
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    (folder / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "python").chmod(0o755)
+    return Path(shutil.copy(ROOT / "bin" / "sandbox", folder))
+
+
+@pytest.mark.parametrize("words", ["run $reads", "debug $ignores", "asm -", "images", "--version"])
+def test_a_folder_as_standard_input(shell: Shell, command: Path, words: str) -> None:
+    """Python's own start fails there, so that it is told before."""
+    done = shell(f"{command} {words} < /")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "sandbox: standard input: Is a directory\n")
+
+
+def test_the_installed_command(shell: Shell, command: Path, tmp_path: Path) -> None:
+    """Its status and streams are those of Python's; also through a link, and with standard input closed."""
+    (tmp_path / "link").symlink_to(command)
+    for name in (command, tmp_path / "link"):
+        assert shell(f"{name} run --status $reads <&-").returncode == EBADF
+        assert shell(f"cd /; {name} run $ignores").stdout == "x"
+
+
+@pytest.mark.parametrize(("words", "said"), [("debug $ignores", "standard input"), ("asm -", "stdin")])
+@pytest.mark.parametrize("where", ["<&-", "0>/dev/null"])
+def test_an_input_that_cannot_be_read(shell: Shell, words: str, said: str, where: str) -> None:
+    done = shell(f"SANDBOX {words} {where}")
+    assert (done.returncode, done.stderr) == (2, f"sandbox: {said}: Bad file descriptor\n")
+    assert shell(f"SANDBOX run --status $reads {where}").returncode == EBADF
+
+
+def test_a_socket_as_standard_input(shell: Shell) -> None:
+    """read(2) gives what was sent, here and natively."""
+    code = (
+        "import os, socket, sys; a, b = socket.socketpair(); a.send(b'regs\\n'); a.close(); os.dup2(b.fileno(), 0);"
+        "os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    through = f"'{sys.executable}' -c \"{code}\""
+    assert shell(f"{through} $reads").returncode == shell(f"{through} SANDBOX run --status $reads").returncode == 0xFF
+    assert "cr3" in shell(f"{through} SANDBOX debug $ignores").stdout

@@ -9,6 +9,7 @@ import pty
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -210,3 +211,22 @@ def test_time_limit_holds_while_the_terminal_is_idle(program: Program, tmp_path:
         assert made.wait() == 1
         assert b"limit reached: 2 s of host time" in made.seen
     assert time.monotonic() - began < 6
+
+
+def test_the_debuggers_prompt_stops_the_time_limit(tmp_path: Path, program: Program) -> None:
+    """For a person, however long it takes; a script that takes its time is cut off."""
+    path = tmp_path / "exits"
+    path.write_bytes(program("_start: sys getpid\n sys getpid\n pass"))
+    command = [sys.executable, "-m", "sandbox", "debug", "--time-limit", "2", str(path)]
+    with terminal(command) as tty:
+        tty.read(b"(sandbox) ")
+        time.sleep(3)
+        tty.type(b"continue\n")
+        assert b"exit status 0" in tty.read(b"exit status")
+        assert tty.wait() == 0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline().startswith("breakpoint")
+        time.sleep(3)
+        said, _ = process.communicate("continue\n", timeout=60)
+    assert "limit reached: 2 s of host time" in said

@@ -9,8 +9,11 @@ import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
 import pytest
+
+from tests.cli.test_cli import Files, elf  # noqa: F401
 
 
 def on_terminal(words: list[str], columns: int, **environment: str) -> list[str]:
@@ -44,6 +47,61 @@ def test_everything_fits(words: list[str], columns: int) -> None:
     assert max(map(len, lines)) <= columns
     if words[0] != "explain" and columns == 80:
         assert any("…" in line for line in lines)
+
+
+KINDS = "faults,calls,tasks,tlb,map,alloc,modules,ports"
+LISTINGS = [
+    ["run", "images/cow-fork", "--trace", KINDS], ["run", "images/cow-fork", "--stats", "--ram", "4G"],
+    ["run", "--strace", "images/broken-pipe"], ["run", "images/rom-pae-high", "--trace", "faults,ports"],
+    ["run", "images/vmalloc-sync", "--trace", KINDS], ["maps", "images/cow-fork"], ["frames", "--ram", "6G"],
+    ["frames", "--policy", "orders=11"], ["frames", "--models"], ["walk", "images/cow-fork", "_start", "--ram", "6G"],
+    ["explain", "images/cow-fork", "--fault", "4", "--ram", "6G"], ["explain", "images/rom-pae-high"],
+    ["test", "images/cow-fork"], ["disasm", "images/cow-fork"],
+    ["debug", "images/cow-fork", *(each for command in ("regs", "maps", "tasks", "code", "help", "x _start", "catch",
+                                                       "continue", "walk _start") for each in ("-e", command))],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", LISTINGS, ids=[" ".join(each[:4]) for each in LISTINGS])
+def test_every_listing_fits(words: list[str]) -> None:
+    lines = on_terminal(words, 80, NO_COLOR="1")
+    assert lines
+    assert max(map(len, lines)) <= 80, max(lines, key=len)
+
+
+PATH = "a-folder-of-a-long-name/and-another-below-it-with-a-longer-one/and-one-more-for-good-measure/data.txt"
+MAPS_IT = f"""        .set SYS_mmap, 90
+_start:
+        sys open, "offset path", 0
+        mov [arguments + 16], eax
+        sys mmap, "offset arguments"
+        mov [eax], al
+        .data
+arguments: .long 0, 4096, 1, 2, 0, 0
+path:   .asciz "/{PATH}"
+"""
+
+
+@pytest.mark.parametrize("columns", [80, 300])
+def test_long_paths(elf: Files, tmp_path: Path, columns: int) -> None:  # noqa: F811
+    """Of a path both ends are seen, and what stands behind it; where there is room all of it."""
+    (tmp_path / "tree" / PATH).parent.mkdir(parents=True)
+    (tmp_path / "tree" / PATH).write_text("x")
+    words = ["run", "--strace", "--root", str(tmp_path / "tree"), elf(MAPS_IT)]
+    lines = on_terminal(words, columns, NO_COLOR="1")
+    shown = [line for line in lines if "data.txt" in line]
+    assert [line.split("(")[0] for line in shown if line.endswith(" = 3")] == ["open"]
+    assert any("area: " in line for line in shown)
+    assert all(len(line) <= columns and ("…" in line) == (columns == 80) for line in shown)
+    assert all((PATH in line) == (columns == 300) for line in shown)
+
+
+def test_a_pipe_gets_all() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sandbox", "images"], stdout=subprocess.PIPE, text=True, check=True, timeout=60
+    )
+    assert max(map(len, done.stdout.splitlines())) > 80
+    assert "…" not in done.stdout
 
 
 def test_the_columns_that_matter_are_whole() -> None:

@@ -16,6 +16,8 @@ class Stats:
     system_calls: int = 0
     frames_allocated: int = 0
     page_faults: int = 0
+    preparing: bool = False
+    """The first program is being put into memory: the faults of that are not counted, and have no number."""
     faults: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Page faults by resolution."""
     calls: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))

@@ -16,6 +16,7 @@ from sandbox.kernel.mm.access import BadPointer
 from sandbox.kernel.mm.kmalloc import BadKfree
 from sandbox.kernel.mm.page import BadPage
 from sandbox.kernel.mm.vmalloc import BadVfree
+from sandbox.kernel.module.owners import Owners, WrongOwner
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -38,7 +39,7 @@ class NoSuchExport(SandboxError):
     exit_status = 1
 
 
-_BUGS = (BadPage, BadVfree, BadKfree, WrongContext, BadPointer)
+_BUGS = (BadPage, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,14 @@ class Gate:
         routines: dict[str, str],
         data: tuple[str, ...],
         symbolize: Callable[[int], str],
+        owners: Owners,
     ) -> None:
         self._peek, self._log, self._symbolize = kernel.peek, kernel.log, symbolize
         self._words = kernel.memory.words
         self.exports = answered
+        self.owners = owners
+        """Which module has what."""
+        self._booked = [each.name in owners.names for each in answered]
         self._smp = kernel.smp
         symbols = kernel.image.symbols
         first = symbols["export_stubs"]
@@ -92,10 +97,19 @@ class Gate:
         export = self.exports[number]
         esp = quads[ESP] & 0xFFFFFFFF
         try:
-            result = export.function(*self.arguments(esp + 4 * export.saved, export.arguments))
+            given = self.arguments(esp + 4 * export.saved, export.arguments)
+            result = self._book(export, given, esp) if self._booked[number] else export.function(*given)
         except _BUGS as error:
             result = self._bug(error, esp + 4 * export.saved)
         quads[EAX] = (result or 0) & 0xFFFFFFFF
+
+    def _book(self, export: Export, given: tuple[int, ...], esp: int) -> int | None:
+        """Answer a call that gives the caller something, or takes it back.  Raises WrongOwner."""
+        (eip,) = self.arguments(esp + 4 * export.saved - 4, 1)
+        self.owners.check(export.name, given, eip)
+        result = export.function(*given)
+        self.owners.done(export.name, given, result, eip)
+        return result
 
     def arguments(self, esp: int, count: int) -> tuple[int, ...]:
         """The words above the return address: of this CPU's kernel stack as a rule, else of wherever it lies."""

@@ -21,6 +21,7 @@ from sandbox.kernel.module.chrdev import Devices
 from sandbox.kernel.module.hypercall import Export, Gate, GuestKernelBug
 from sandbox.kernel.module.irq import IrqCalls
 from sandbox.kernel.module.loader import Modules
+from sandbox.kernel.module.owners import Owners
 from sandbox.kernel.module.printk import LONGEST_STRING, format_text
 from sandbox.kernel.module.useraccess import UserCalls
 from sandbox.kernel.module.waitqueue import WaitQueues
@@ -230,6 +231,6 @@ def make_gate(
     kernel: Kernel, modules: Modules, devices: Devices, users: UserCalls, symbolize: Callable[[int], str]
 ) -> Gate:
     """The table of one kernel; modules find the symbols in it."""
-    gate = Gate(kernel, answered(kernel, modules, devices, users), ROUTINES, DATA, symbolize)
+    gate = Gate(kernel, answered(kernel, modules, devices, users), ROUTINES, DATA, symbolize, Owners(kernel, modules))
     modules.exported = gate.symbols
     return gate

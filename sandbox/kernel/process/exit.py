@@ -99,16 +99,19 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
         parent.children.remove(task)
         release_task(kernel, task)
     kernel.signals.wake_waiter(parent)
-    if task is kernel.tasks.program:
-        _end_shell(kernel, parent)
+    if task is kernel.tasks.program and parent is not kernel.tasks.init:
+        end_shell(kernel, parent)
 
 
-def _end_shell(kernel: Kernel, shell: Task) -> None:
-    """The program that a shell waited for has ended, so does the shell, and its session loses the terminal."""
-    forget_original_parent(kernel, shell)
-    kernel.jobctl.leave_session(shell)
+def end_shell(kernel: Kernel, shell: Task) -> None:
+    """The program that a shell waited for has ended, so does the shell, or a signal ended it.
+
+    Its session loses the terminal, its children are init's, and so is what is left of it, which needs no wait.
+    """
     shell.state = State.DEAD
     del kernel.tasks[shell.pid]
+    forget_original_parent(kernel, shell)
+    kernel.jobctl.leave_session(shell)
     if shell.parent is not None:
         shell.parent.children.remove(shell)
 

@@ -6,7 +6,7 @@ The table has as many frames in a row as its highest entry asks for, at most 16.
 from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EINVAL, ENOSYS, KernelError
-from sandbox.kernel.abi.structs import UserDesc
+from sandbox.kernel.abi.userdesc import UserDesc
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.desc import load_ldt
 from sandbox.kernel.task.task import Task

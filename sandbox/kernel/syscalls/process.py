@@ -20,7 +20,8 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG
-from sandbox.kernel.abi.structs import UserDesc, pack_rusage
+from sandbox.kernel.abi.structs import pack_rusage
+from sandbox.kernel.abi.userdesc import UserDesc
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.process.arguments import user_strings
 from sandbox.kernel.process.exec import do_execve

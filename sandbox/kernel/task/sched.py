@@ -462,9 +462,13 @@ class Scheduler:
         """All tasks slept for so many blocks, while a person was waited for ``waited`` seconds of host time."""
         self._clock.passed(blocks)
         if not self._config.limit_waits:
-            self._started += waited
+            self.excuse(waited)
         self._check_limits()
         self._wake_sleepers()
+
+    def excuse(self, seconds: float) -> None:
+        """So much host time was a person's, and does not count for the time limit."""
+        self._started += seconds if self._started else 0
 
     def check_limits(self) -> None:
         """For who waits for the host.  Raises Interrupted and LimitReached."""

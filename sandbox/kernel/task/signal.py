@@ -63,7 +63,7 @@ class Signals:
 
     __slots__ = (
         "_broken_mask", "_broken_queue", "_broken_restart", "_broken_stop", "_bus", "_clock", "_sched", "_tasks",
-        "deaths", "frames",
+        "deaths", "end_shell", "frames",
     )  # fmt: skip
 
     def __init__(
@@ -75,15 +75,20 @@ class Signals:
         self._broken_stop, self._broken_restart = broken("no-stop"), broken("no-sa-restart")
         self.deaths: list[tuple[int, str, int, str]] = []
         """(pid, command, signal, report) of every task that a signal ended."""
+        self.end_shell: Callable[[Task], None] = lambda shell: None
+        """Handed in: what happens when a signal ends the shell above the first program."""
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
     def send_signal(self, task: Task, number: int, info: SigInfo | None = None) -> bool:
         """Let a signal wait for a task, wake it, continue it; False when the queue is full.
 
-        Number 0 does nothing, nor does any to a task that has no code to run.
+        Number 0 does nothing.
         """
-        if not number or not task.runs or task.state in (State.ZOMBIE, State.DEAD):
+        if not number or task.state in (State.ZOMBIE, State.DEAD):
+            return True
+        if not task.runs:
+            self._signal_shell(task, number)
             return True
         state = task.signals
         bit = bit_of(number)
@@ -106,6 +111,20 @@ class Signals:
             task.pending = int(bool(state.deliverable))
             self._sched.wake(task)
         return True
+
+    def _signal_shell(self, task: Task, number: int) -> None:
+        """Init and the shell have no code, so that a signal does at once what it would do to them.
+
+        Nothing ends an init that catches nothing (SIGNAL_UNKILLABLE).  Of what stops, only SIGSTOP stops the shell: its
+        group is orphaned.
+        """
+        action = default_action(number)
+        if task is self._tasks.init or is_caught(task, number):
+            return
+        if action in (Action.TERMINATE, Action.CORE):
+            self.end_shell(task)
+        elif number in (SIGSTOP, SIGCONT):
+            task.state = State.STOPPED if number == SIGSTOP else State.SLEEPING
 
     def _has_room(self, task: Task, info: SigInfo) -> bool:
         """One more may be queued for the user's processes; the kernel's own standard signals always are."""
@@ -298,6 +317,11 @@ def is_ignored(task: Task, number: int) -> bool:
         return False
     handler = state.hand.actions[number].handler
     return handler == SIG_IGN or (handler == SIG_DFL and default_action(number) in (Action.IGNORE, Action.CONTINUE))
+
+
+def is_caught(task: Task, number: int) -> bool:
+    """The default action is not what the signal does."""
+    return task.signals.hand.actions[number].handler != SIG_DFL
 
 
 def would_act(task: Task, number: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.kernel.module.conftest import Compile, RunBoth, RunModule
@@ -108,3 +110,33 @@ def test_changing_current_is_a_tasks_own(run_both: RunBoth) -> None:
         CHECK(2, waitpid(child, &status, 0) == child && status == 0);
         return 0; }"""
     assert run_both(module, program).status == 0
+
+
+STEPS = """
+static int ioctl(int file, u32 request, u32 bytes)
+{
+        asm volatile("mov %%esp, %%esi; sub %0, %%esp; movl $1, (%%esp); mov %%esi, %%esp"
+                     :: "r"(bytes) : "esi", "memory");
+        return 0;
+}
+static const struct file_operations operations = { 0, 0, 0, 0, ioctl };
+int init_module(void) { return register_chrdev("steps", &operations) < 0; }
+"""
+FORKS = """
+int main(void)
+{
+        int fd = open("/dev/steps", O_RDWR), at, to[2];
+        char byte;
+        pipe(to);
+        for (at = 0; at < %d; at++)
+                if (!fork()) { read(to[0], &byte, 1); exit(0); }
+        return ioctl(fd, 1, %d << 10);
+}
+"""
+
+
+@pytest.mark.parametrize(("tasks", "kilobytes"), [(2, 1020), (14, 252), (62, 60)])
+def test_a_frame_taken_in_one_step(run_both: RunBoth, tasks: int, kilobytes: int) -> None:
+    """With two stacks of the CPU's and one a task; docs/modules.md has the table."""
+    result = run_both(STEPS, FORKS % (tasks - 1, kilobytes))
+    assert re.search(r"kernel stack overflow under ioctl \[m\], (at|beyond) its guard page", result.error), result.error

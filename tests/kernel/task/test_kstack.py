@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,17 @@ def test_every_number_has_a_page_of_its_own() -> None:
 def test_the_first_are_far_apart(count: int) -> None:
     pages = sorted(kstack_page(number) for number in range(count))
     assert {after - before for before, after in pairwise(pages)} == {(4 << 20) // count}
+
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs/modules.md").read_text()
+
+
+@pytest.mark.parametrize(("count", "kilobytes"), re.findall(r"\n\| (\d+) \| (\d+) KB \|", PAGE))
+def test_the_steps_that_are_caught(count: str, kilobytes: str) -> None:
+    """From anywhere in a stack a step ends above the next page that is mapped: what docs/modules.md says."""
+    pages = sorted(kstack_page(number) for number in range(int(count)))
+    nearest = min(after - (before + PAGE_SIZE) for before, after in pairwise(pages))
+    assert nearest == int(kilobytes) << 10
 
 
 @pytest.mark.parametrize("cpus", [1, 3])
