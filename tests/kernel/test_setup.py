@@ -191,6 +191,17 @@ def test_init_code_is_nobodys_after_boot(paging: str, broken: str, cpus: int) ->
             cpu.call_c(system.gate.symbols["init_only"])
 
 
+def test_init_code_is_overwritten(paging: str) -> None:
+    """Every byte of the frames that nobody was given since is INT3 (x86's free_init_pages: POISON_FREE_INITMEM)."""
+    kernel = boot_system(paging).kernel
+    routines, first = kernel.routines, kernel.image.init_load >> 12
+    frames = [first + at for at in range(routines.init_end - routines.init_start >> 12)]
+    free = [pfn for pfn in frames if not kernel.memmap.count(pfn)]
+    assert free == frames
+    for pfn in free:
+        assert kernel.memory.read(pfn << 12, PAGE_SIZE) == b"\xcc" * PAGE_SIZE
+
+
 def test_the_image_holds_what_the_linker_placed() -> None:
     """Each segment of the file lies at its physical address, the init code right behind the rest (pyelftools)."""
     image = kernel_image()

@@ -8,7 +8,7 @@
 #define BYTES (300u << 10)
 #define PATTERN 0x5AA5C33Cu
 
-static u32 scale = 3;
+static volatile u32 scale = 3;        /* in .data, not in the code */
 
 u32 boot_init(u32 memory_start, u32 memory_end)
 {

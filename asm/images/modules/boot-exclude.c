@@ -6,7 +6,7 @@
 
 int init_module(void)
 {
-        u32 free = nr_free_pages(), count = 0, inside = 0, *page, *taken = NULL;
+        u32 free = nr_free_pages(), count = 0, inside = 0, pfn, *page, *taken = NULL;
         struct page *high;
 
         CHECK(1, high_memory == PAGE_OFFSET + (24u << 20));
@@ -27,6 +27,12 @@ int init_module(void)
         CHECK(4, high != NULL && high->flags & PG_HIGHMEM);
         CHECK(5, page_address(high) == NULL && page_to_pfn(high) >= (24u << 20) / PAGE_SIZE);
         __free_pages(high, 0);
+        for (pfn = (24u << 20) / PAGE_SIZE; pfn < (32u << 20) / PAGE_SIZE; pfn++) {
+                high = pfn_to_page(pfn);
+                CHECK(6, high->flags & PG_OPEN && high->flags & PG_HIGHMEM && page_address(high) == NULL);
+        }
+        high = pfn_to_page((24u << 20) / PAGE_SIZE - 1);
+        CHECK(7, !(high->flags & PG_HIGHMEM) && page_address(high) == (void *)(high_memory - PAGE_SIZE));
         printk("boot-exclude: every frame of lowmem, and none from 6 to 7 MB; 8 MB are highmem\n");
         return 0;
 }

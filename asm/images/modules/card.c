@@ -48,6 +48,8 @@ int init_module(void)
         CHECK(11, vremap(virt_to_phys(ram) & -PAGE_SIZE, PAGE_SIZE) == NULL);
         CHECK(12, ioremap(virt_to_phys(ram), 64) == NULL);
         kfree(ram);
+        CHECK(15, ioremap(0, 2 * PAGE_SIZE) == NULL);                   /* frame 0 is reserved, frame 1 is not */
+        CHECK(16, ioremap(0x9E000, 2 * PAGE_SIZE) == NULL);             /* and here the first is not */
 
         CHECK(13, request_irq(0x45, on_bell) == 0 && request_irq(0x45, on_bell) == -EBUSY);
         writel(0x45, card + 0x10);
