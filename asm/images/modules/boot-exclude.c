@@ -1,6 +1,6 @@
 /*
  * memexclude=6m-7m, the option that post 002 wants, and highmem=8m: no frame of the first is ever handed out, and
- * frames above what is left of lowmem have no kernel address.
+ * frames above what is left of lowmem have no kernel address.  memexclude=10243k-10246k: pages that it meets go whole.
  */
 #include "module.h"
 
@@ -12,6 +12,7 @@ int init_module(void)
         CHECK(1, high_memory == PAGE_OFFSET + (24u << 20));
         while ((page = (u32 *)__get_free_page(GFP_ATOMIC)) != NULL) {
                 inside += virt_to_phys(page) >= 6u << 20 && virt_to_phys(page) < 7u << 20;
+                inside += virt_to_phys(page) >= 10240u << 10 && virt_to_phys(page) < 10248u << 10;
                 page[0] = (u32)taken;
                 taken = page;
                 count++;

@@ -20,9 +20,13 @@ static void on_bell(u32 vector)
 
 int init_module(void)
 {
-        u8 *card = vremap(CARD, 2 << 20), *odd, *isa = phys_to_virt(ISA), *ram = kmalloc(64, GFP_KERNEL);
+        u8 *gap = vmalloc(1), *behind = vmalloc(1), *card, *odd, *isa = phys_to_virt(ISA), *ram = kmalloc(64, GFP_KERNEL);
         u32 at;
 
+        vfree(gap);
+        card = vremap(CARD, 2 << 20);
+        CHECK(17, card > behind);                                       /* the gap in front has room for a page only */
+        vfree(behind);
         CHECK(1, card != NULL && (u32)card != CARD && readl(card) == ID);
         CHECK(2, vmalloc_to_pfn(card) == CARD / PAGE_SIZE);
         memcpy_toio(card + MEMORY + 1, text, sizeof text);

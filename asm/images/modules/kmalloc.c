@@ -46,6 +46,7 @@ int init_module(void)
 
         for (at = 0; at < 3; at++)                      /* 2040 bytes: two pieces an area */
                 piece[at] = kmalloc(2000, GFP_KERNEL | GFP_DMA);
+        CHECK(12, (u32)piece[0] / PAGE_SIZE == (u32)piece[1] / PAGE_SIZE);
         kfree(piece[0]);                                /* its area was full, and is DMA's still */
         piece[3] = kmalloc(2000, GFP_KERNEL);
         CHECK(9, virt_to_phys(piece[3]) >= 16u << 20);

@@ -42,7 +42,9 @@ int main(void)
         CHECK(12, ioctl(fd, FREE, area) == 0);
         area = (u32)ioctl(fd, MAKE, 5) << 12;
         CHECK(13, area > next && ioctl(fd, LOAD, next + PAGE - 4) == 1);
-        ioctl(fd, FREE, area), ioctl(fd, FREE, next);
+        ioctl(fd, FREE, area);
+        area = (u32)ioctl(fd, MAKE, 1) << 12;           /* and large enough for one */
+        CHECK(14, area < next && ioctl(fd, FREE, next) == 0 && ioctl(fd, FREE, area) == 0);
         say("vmalloc-sync: another directory learned of the area\n");
         return 0;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -211,6 +212,24 @@ def test_parameters(build: Build) -> None:
     ):  # fmt: skip
         with pytest.raises(ModuleError, match=why):
             load(data, option)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_parameter_is_the_global_symbol(build: Build, tmp_path: Path, order: int) -> None:
+    """Two files linked into one module (``ld -r``), each with an ``irq``, one's is its own: insmod sets the other."""
+    own = (
+        ".globl init_module\ninit_module: mov ecx, [theirs]\n mov eax, [ecx]\n shl eax, 4\n add eax, [irq]\n ret\n"
+        ".data\n.long 0, 0\nirq: .long 3\n"
+    )
+    files = []
+    for number, text in enumerate((own, ".globl irq, theirs\n.data\nirq: .long 1\ntheirs: .long irq\n")):
+        files.append(tmp_path / f"{number}.o")
+        files[-1].write_bytes(build(text))
+    both = tmp_path / "both.o"
+    subprocess.run(["ld", "-m", "elf_i386", "-r", "-o", both, *files[::order]], check=True)
+    with pytest.raises(InitFailed) as caught:
+        load(both.read_bytes(), "irq=7")
+    assert caught.value.value == 0x73
 
 
 def test_code_runs_and_data_does_not(build: Build) -> None:
