@@ -28,6 +28,22 @@ static u32 count_blocks(void)
         return count;
 }
 
+/* Free the pages of a list that lie in one block; how many there were. */
+static u32 free_those_of(u32 **list, u32 number)
+{
+        u32 *page, found = 0;
+
+        while ((page = *list) != NULL)
+                if (virt_to_phys(page) / PAGE_SIZE >> ORDER == number) {
+                        *list = (u32 *)page[0];
+                        free_page((u32)page);
+                        found++;
+                } else {
+                        list = (u32 **)page;
+                }
+        return found;
+}
+
 int init_module(void)
 {
         u32 at, free, early = 0, late = 0, index = 0, before = count_blocks(), *page, *odd = NULL, *even = NULL, block;
@@ -53,6 +69,13 @@ int init_module(void)
                 late += block != 0;
                 free_pages(block, ORDER);
         }
+        for (page = even; virt_to_phys(page) < 8u << 20; page = (u32 *)page[0])
+                ;
+        block = virt_to_phys(page) / PAGE_SIZE >> ORDER;                /* one hole is made, out of single pages */
+        CHECK(5, free_those_of(&even, block) == 1u << (ORDER - 1));
+        block = __get_free_pages(GFP_KERNEL, ORDER);                    /* nobody has drained a list for it */
+        CHECK(6, block != 0);
+        free_pages(block, ORDER);
         while ((page = even) != NULL) {
                 even = (u32 *)page[0];
                 free_page((u32)page);

@@ -40,6 +40,8 @@ int init_module(void)
 
         CHECK(1, mem_model == (u32)model && max_pfn >= 192u << 20 >> 12);
         CHECK(2, round_trips(1, HOLE) && round_trips(HOLE_END, 192u << 20 >> 12));
+        for (pfn = HOLE_END; pfn < 192u << 20 >> 12; pfn++)
+                CHECK(17, pfn_to_page(pfn)->flags & PG_OPEN);           /* also where nobody has needed one yet */
         CHECK(3, !pfn_valid(max_pfn) && !pfn_valid(0xFFFFFFFF));
         CHECK(4, valid(pfn_valid, HOLE, HOLE_END) == (model == 0 ? ADDED / 16 : 0));
         if (model == 0)

@@ -2,7 +2,7 @@
 #
 # On a machine with 16 MB a child writes to page after page of a 64 MB array.  exec and fork promised it all; the
 # promise breaks at a fault, where there is no call that could return an error.  The parent lives on.  Twice more a
-# child takes 8 MB and leaves: that works only if the frames of the dead come back.  Between these, a hundred children
+# child takes 13 MB and leaves: that works only if the frames of the dead come back.  Between these, 250 children
 # touch a page in every table of the array, so that the tables must come back too.
 #
 # Not native: a real machine has more memory, and if not, much more than this program would die.
@@ -12,8 +12,8 @@
         .include "linux.inc"
 
         .set    HOARD, 64<<20
-        .set    MODEST, 8<<20
-        .set    SPARSE, 100
+        .set    MODEST, 13<<20
+        .set    SPARSE, 250
         .set    STEP, 2<<20             # what a table of PAE maps; a legacy one maps twice that
 
         .globl  _start

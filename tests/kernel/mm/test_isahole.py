@@ -219,7 +219,28 @@ def test_file_pages_move_too(session: MakeSession) -> None:
     new = kernel.pagecache.find_page(inode, 0)
     assert new not in HOLE
     assert kernel.peek.peek(None, PAGE_OFFSET + (new << 12), PAGE) == before
+    assert kernel.isahole.clear_range(range(new, new + 1)) == 1, "the copy is the cache's as the page was"
+    assert kernel.pagecache.find_page(inode, 0) != new
+    assert kernel.peek.peek(None, PAGE_OFFSET + (kernel.pagecache.find_page(inode, 0) << 12), PAGE) == before
     assert made.finish().passed
+
+
+def test_a_page_that_somebody_holds_besides(space: MakeSpace, paging: str) -> None:
+    """MM 10: a page with more references than entries is pinned (a device's, a copy under way), and must stay."""
+    made = space(ram=16 << 20, paging=paging)
+    kernel = made.kernel
+    made.map(2)
+    assert made.write(AREA, 7) and made.write(AREA + PAGE, 8)
+    window, pinned = range(made.frame(AREA), made.frame(AREA) + 1), made.frame(AREA)
+    kernel.memmap.get_page(pinned)
+    free = kernel.pgdat.free_frames
+    with pytest.raises(KernelError) as caught:
+        kernel.isahole.clear_range(window)
+    assert caught.value.errno == EBUSY
+    assert made.frame(AREA) == pinned and kernel.pgdat.free_frames == free and made.read(AREA) == 7
+    kernel.page_alloc.put_page(pinned)
+    assert kernel.isahole.clear_range(window) == 1
+    assert made.frame(AREA) != pinned and made.read(AREA) == 7 and made.write(AREA, 9)
 
 
 def test_reclaim_does_not_take_the_page_that_is_moved(session: MakeSession) -> None:
