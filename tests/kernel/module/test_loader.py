@@ -309,7 +309,7 @@ def test_devices_come_and_go(run: Run) -> None:
     found, _ = results(
         run,
         [("open", "offset o", 0, 0), ("finit_module", "r0", "offset e", 0), ("open", "offset dev", 2, 0),
-         ("ioctl", "r2", 1, 0x10), ("read", "r2", "offset buf", 4), ("write", "r2", "offset buf", 4),
+         ("ioctl", "r2", 0, 0x10), ("read", "r2", "offset buf", 4), ("write", "r2", "offset buf", 4),
          ("delete_module", "offset name", 0), ("close", "r2"), ("delete_module", "offset name", 0),
          ("open", "offset dev", 2, 0)],
         'o: .asciz "/busy.o"\ne: .byte 0\ndev: .asciz "/dev/busy"\nname: .asciz "busy"\n',
