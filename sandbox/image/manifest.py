@@ -18,7 +18,7 @@ RESOLUTIONS = (
     "demand-zero", "zero-page", "cow-copy", "cow-reuse", "file-read", "file-private", "shared-write", "stack-growth",
     "sigsegv", "sigbus", "fixup", "spurious", "oom-kill", "vmalloc-sync",
 )  # fmt: skip
-_BOUND = re.compile(r">=[0-9]{1,12}")
+_BOUND = re.compile(r"[<>]=[0-9]{1,12}")
 _SUFFIXES = {"": 0, "k": 10, "m": 20, "g": 30}
 
 
@@ -81,7 +81,7 @@ class Manifest:
     stdout: str | None = None
     faults: list[ExpectedFault] = field(default_factory=list)
     counters: dict[str, int | str] = field(default_factory=dict)
-    """Numbers of the summary: a value, or ``>=90``."""
+    """Numbers of the summary: a value, or a bound: ``>=90``, ``<=90``."""
     switch: str = ""
 
     @property
@@ -162,7 +162,7 @@ def _convert(path: Path, where: str, key: str, value: Any) -> Any:
     if key in ("load", "entry") and not 0 <= value <= 0xFFFFFFFF:
         raise ManifestError(path, where, f"{value!r}: not a 32-bit address")
     if key == "counters" and not all(type(each) is int or _BOUND.fullmatch(str(each)) for each in value.values()):
-        raise ManifestError(path, where, "every counter is an integer or a bound like '>=90'")
+        raise ManifestError(path, where, "every counter is an integer or a bound like '>=90' or '<=90'")
     if key == "paging":
         modes = [value] if isinstance(value, str) else value
         if modes == ["both"]:

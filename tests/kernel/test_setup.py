@@ -13,7 +13,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.bootmem import limit_memory, parse_boot
 from sandbox.kernel.module.hypercall import GuestKernelBug
 from sandbox.x86.errors import ConfigurationError
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_SIZE, US, P
 from sandbox.x86.walk import Access, Reason
 from tests.conftest import MakeSession, Run
 from tests.kernel.mm.machines import boot_system
@@ -174,6 +174,19 @@ def test_reserved_frames_are_not_in_the_allocator(session: MakeSession) -> None:
     assert kernel.memory.read(kernel.zero_page << 12, 4096) == bytes(4096)
 
 
+def test_no_kernel_page_is_open_to_programs(session: MakeSession, paging: str) -> None:
+    """SDM 3A 4.6: the U/S bits of every level on the way must be set.  The last level's never is, in any region."""
+    made = session("_start: pass", paging=paging, ram=16 * MB, devices=("card",))
+    task, kernel = made.load(), made.kernel
+    assert task.mm is not None and kernel.vmalloc.vmalloc(3 * PAGE_SIZE) and kernel.ioremap.ioremap(1 << 31, PAGE_SIZE)
+    kernel.mmu.switch_mm(task.cpu, task.mm)
+    for pgd in (kernel.tables.kernel_pgd, task.mm.pgd):
+        entries = {at: kernel.tables.lookup_pte(pgd, at) for at in range(PAGE_OFFSET, 1 << 32, PAGE_SIZE)}
+        present = [at for at, entry in entries.items() if entry & P]
+        assert len(present) > 16 * MB // PAGE_SIZE // 2
+        assert not [f"{at:#x}" for at in present if entries[at] & US]
+
+
 @pytest.mark.parametrize("broken", ["", "no-nx"])
 @pytest.mark.parametrize("cpus", [1, 3])
 def test_init_code_is_nobodys_after_boot(paging: str, broken: str, cpus: int) -> None:
@@ -189,6 +202,17 @@ def test_init_code_is_nobodys_after_boot(paging: str, broken: str, cpus: int) ->
     for cpu in kernel.cpus:
         with pytest.raises(GuestKernelBug, match=r"kernel page fault.*not-present.*in init_only"):
             cpu.call_c(system.gate.symbols["init_only"])
+
+
+def test_init_code_is_overwritten(paging: str) -> None:
+    """Every byte of the frames that nobody was given since is INT3 (x86's free_init_pages: POISON_FREE_INITMEM)."""
+    kernel = boot_system(paging).kernel
+    routines, first = kernel.routines, kernel.image.init_load >> 12
+    frames = [first + at for at in range(routines.init_end - routines.init_start >> 12)]
+    free = [pfn for pfn in frames if not kernel.memmap.count(pfn)]
+    assert free == frames
+    for pfn in free:
+        assert kernel.memory.read(pfn << 12, PAGE_SIZE) == b"\xcc" * PAGE_SIZE
 
 
 def test_the_image_holds_what_the_linker_placed() -> None:

@@ -30,7 +30,7 @@ def test_manifests_and_explanations_know_every_resolution() -> None:
     assert EXPLAINED.keys() == {*manifest.RESOLUTIONS, "oops"}
 
 
-def demand_zero(*faults: ExpectedFault, **counters: int) -> Target:
+def demand_zero(*faults: ExpectedFault, **counters: int | str) -> Target:
     """The image whose one write to ``fresh`` memory is a demand-zero fault, with other expectations."""
     target = resolve(IMAGES / "demand-zero")
     assert target.manifest is not None
@@ -74,6 +74,14 @@ def test_names_that_nothing_has_are_no_failure_of_the_kernel(switch: str) -> Non
         "no counter is called 'page_fault' (did you mean page_faults?)",
         "no counter is called 'faults_by_kind'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "met"), [(4, True), (3, False), (">=4", True), (">=5", False), ("<=4", True), ("<=3", False)]
+)
+def test_counters_have_bounds(wanted: int | str, met: bool) -> None:
+    """Its source makes four calls: mmap2, munmap, write, exit."""
+    assert (not check_image(demand_zero(system_calls=wanted), "pae").failures) is met
 
 
 def test_limits_follow_from_the_whole_run() -> None:

@@ -21,6 +21,7 @@ typedef unsigned char u8;
 #define EFAULT 14
 #define EBUSY 16
 #define ENODEV 19
+#define EINVAL 22
 #define SIGKILL 9
 
 #define SYS_exit 1

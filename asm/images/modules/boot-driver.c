@@ -8,7 +8,7 @@
 #define BYTES (300u << 10)
 #define PATTERN 0x5AA5C33Cu
 
-static u32 scale = 3;
+static volatile u32 scales[] = { 7, 3 };        /* in .data, not in the code */
 
 u32 boot_init(u32 memory_start, u32 memory_end)
 {
@@ -17,7 +17,7 @@ u32 boot_init(u32 memory_start, u32 memory_end)
         if (memory_end - memory_start < BYTES)
                 return memory_start;
         for (at = memory_start; at < memory_start + BYTES; at += 4)
-                *(u32 *)at = at * scale ^ PATTERN;
+                *(u32 *)at = at * scales[1] ^ PATTERN;
         return memory_start + BYTES;
 }
 

@@ -18,6 +18,17 @@ static u32 blocks_of(u32 order)
         return found;
 }
 
+/* Frames of all free blocks. */
+static u32 listed(void)
+{
+        u32 pfn, found = 0;
+
+        for (pfn = 0; pfn < max_pfn; pfn++)
+                if (pfn_to_page(pfn)->flags & PG_BUDDY)
+                        found += 1u << pfn_to_page(pfn)->index;
+        return found;
+}
+
 int init_module(void)
 {
         u32 free, largest, order, at, seed = 1;
@@ -49,6 +60,7 @@ int init_module(void)
         drain_free_lists();
         CHECK(6, nr_free_pages() == free);
         CHECK(7, blocks_of(ORDERS - 1) == largest);
+        CHECK(8, listed() == free);                     /* the half of a joined block is none */
         printk("buddy: %u orders, and every block whole again\n", ORDERS);
         return 0;
 }

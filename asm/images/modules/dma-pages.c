@@ -21,6 +21,9 @@ int init_module(void)
         address = __get_free_page(GFP_KERNEL);
         CHECK(5, virt_to_phys(address) >= LIMIT);
         free_page(address);
+        page = vmalloc(PAGE_SIZE);
+        CHECK(9, page != NULL && vmalloc_to_pfn(page) >= LIMIT / PAGE_SIZE);
+        vfree(page);
 
         while ((page = (u32 *)__get_free_page(GFP_ATOMIC)) != NULL) {
                 if (virt_to_phys(page) >= LIMIT)

@@ -2,7 +2,8 @@
  * What a request may do when memory is short (post 002), asked of /dev/levels:
  *
  *      GFP_ATOMIC   takes from the reserve, and reclaims nothing
- *      GFP_BUFFER   gives cached pages up to get memory
+ *      GFP_BUFFER   gives cached pages up to get memory, and goes a little below the reserve (2.0)
+ *      GFP_NFS      goes down to five frames (2.0)
  *      GFP_KERNEL   does too; and lets other tasks run, one of which frees what is needed
  */
 #include "user.h"
@@ -14,6 +15,7 @@
 #define GFP_BUFFER 0
 #define GFP_ATOMIC 1
 #define GFP_KERNEL 3
+#define GFP_NFS 5
 #define FILE_PAGES 100
 
 static char page[PAGE];
@@ -29,6 +31,10 @@ int main(void)
         CHECK(2, low > 20);                                     /* the reserve stays */
         CHECK(3, !ioctl(fd, ONE, GFP_KERNEL));
         CHECK(4, ioctl(fd, ONE, GFP_ATOMIC));
+        ioctl(fd, TAKE, GFP_BUFFER);                            /* 2.0: 12 frames and an eighth less must stay */
+        CHECK(13, low >= 48 && ioctl(fd, FREE, 0) == low - (12 + low / 8));
+        ioctl(fd, TAKE, GFP_NFS);
+        CHECK(14, ioctl(fd, FREE, 0) == 5);
 
         ioctl(fd, GIVE, 0);
         for (at = 0; at < FILE_PAGES; at++)

@@ -1,7 +1,7 @@
 /*
  * /dev/hole, for the image isa-hole-clear.  Requests: 0 the physical frame behind a user address (through the tables that
  * CR3 holds), 1 move what lies from 14 to 16 MB and give the range to the card (pages moved, or an errno), 2 the first word
- * at 14 MB as the kernel sees it.
+ * at 14 MB as the kernel sees it, 3 how many frames of the range are not reserved.
  */
 #include "module.h"
 
@@ -24,10 +24,16 @@ static u32 frame(u32 address)
 
 static int ioctl(int file, u32 request, u32 argument)
 {
+        u32 pfn, open = 0;
+
         switch (request) {
         case 0: return frame(argument);
         case 1: return isa_hole_clear();
         case 2: return *(volatile u32 *)phys_to_virt(14u << 20);
+        case 3:
+                for (pfn = 14u << 8; pfn < 16u << 8; pfn++)
+                        open += (pfn_to_page(pfn)->flags & PG_OPEN) != 0;
+                return open;
         }
         return -EINVAL;
 }

@@ -46,6 +46,8 @@ int init_module(void)
                 return bad_things();
         for (at = HOLE; at < HOLE_END; at += PAGE_SIZE)
                 CHECK(3, !(pfn_to_page(at / PAGE_SIZE)->flags & PG_OPEN));
+        for (at = HOLE_END; at < high_memory - PAGE_OFFSET; at += PAGE_SIZE)
+                CHECK(9, pfn_to_page(at / PAGE_SIZE)->flags & PG_OPEN); /* none is lost behind it */
         card[4096] = 0x5A;
         CHECK(4, card[4096] == 0x5A);
 

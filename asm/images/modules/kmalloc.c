@@ -43,6 +43,18 @@ int init_module(void)
         for (at = 1; at < MANY; at += 2)
                 kfree(piece[at]);
         CHECK(8, nr_free_pages() == free);
+
+        for (at = 0; at < 3; at++)                      /* 2040 bytes: two pieces an area */
+                piece[at] = kmalloc(2000, GFP_KERNEL | GFP_DMA);
+        CHECK(12, (u32)piece[0] / PAGE_SIZE == (u32)piece[1] / PAGE_SIZE);
+        kfree(piece[0]);                                /* its area was full, and is DMA's still */
+        piece[3] = kmalloc(2000, GFP_KERNEL);
+        CHECK(9, virt_to_phys(piece[3]) >= 16u << 20);
+        piece[4] = kmalloc(2000, GFP_KERNEL | GFP_DMA);
+        CHECK(10, piece[4] == piece[0]);
+        for (at = 1; at < 5; at++)
+                kfree(piece[at]);
+        CHECK(11, nr_free_pages() == free);
         printk("kmalloc: 13 buckets up to %u bytes\n", LARGEST);
         return 0;
 }

@@ -10,6 +10,16 @@ init_module:
         add     eax, [everybodys]
         cmp     eax, 42
         jne     1f
+        mov     dword ptr [zeros], 1    # each has its own memory
+        mov     dword ptr [zeros+60], 2
+        mov     dword ptr [kept], 3
+        mov     dword ptr [everybodys], 4
+        mov     ecx, [zeros]
+        add     ecx, [zeros+60]
+        add     ecx, [kept]
+        add     ecx, [everybodys]
+        cmp     ecx, 10
+        jne     1f
         push    eax
         push    offset hello
         call    printk@PLT

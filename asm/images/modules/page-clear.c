@@ -27,6 +27,18 @@ int init_module(void)
                 CHECK(2, clean == dirty && is(clean, 0, PAGE_SIZE << order));
                 free_pages(clean, order);
         }
+        dirty = __get_free_page(GFP_KERNEL);
+        memset((void *)dirty, 0xA5, PAGE_SIZE);
+        free_page(dirty);
+        CHECK(3, __get_free_page(GFP_KERNEL) == dirty && is(dirty, 0xA5, PAGE_SIZE));
+        free_page(dirty);
+        CHECK(4, get_free_page(GFP_KERNEL) == dirty && is(dirty, 0, PAGE_SIZE));
+        free_page(dirty);
+        dirty = __get_dma_page(GFP_KERNEL);
+        memset((void *)dirty, 0xA5, PAGE_SIZE);
+        free_page(dirty);
+        CHECK(5, __get_dma_page(GFP_KERNEL) == dirty && is(dirty, 0xA5, PAGE_SIZE));
+        free_page(dirty);
         printk("page-clear: zeros from get_free_pages, leftovers from __get_free_pages\n");
         return 0;
 }

@@ -40,6 +40,8 @@ int init_module(void)
 
         CHECK(1, mem_model == (u32)model && max_pfn >= 192u << 20 >> 12);
         CHECK(2, round_trips(1, HOLE) && round_trips(HOLE_END, 192u << 20 >> 12));
+        for (pfn = HOLE_END; pfn < 192u << 20 >> 12; pfn++)
+                CHECK(17, pfn_to_page(pfn)->flags & PG_OPEN);           /* also where nobody has needed one yet */
         CHECK(3, !pfn_valid(max_pfn) && !pfn_valid(0xFFFFFFFF));
         CHECK(4, valid(pfn_valid, HOLE, HOLE_END) == (model == 0 ? ADDED / 16 : 0));
         if (model == 0)
@@ -53,7 +55,13 @@ int init_module(void)
         CHECK(8, add_memory(HOLE - 1, 16) == -EINVAL && add_memory(0x100000 >> 1, 16) == -EINVAL);
         CHECK(9, add_memory(HOLE, ADDED) == 0 && add_memory(HOLE, ADDED) == -EINVAL);
         CHECK(10, round_trips(HOLE, HOLE_END) && valid(pfn_valid, HOLE, HOLE_END) == ADDED / 16);
+        for (pfn = HOLE; pfn < HOLE_END; pfn++)
+                CHECK(15, pfn_to_page(pfn)->flags & PG_OPEN);           /* not one of them looks reserved */
         CHECK(11, nr_free_pages() > free + ADDED - 600);                /* less what its structures took */
+        for (pfn = HOLE; pfn < HOLE_END && page_address(pfn_to_page(pfn)); pfn++)
+                *(u32 *)page_address(pfn_to_page(pfn)) = pfn;           /* free frames: nobody's */
+        for (pfn = HOLE; pfn < HOLE_END && page_address(pfn_to_page(pfn)); pfn++)
+                CHECK(16, *(u32 *)phys_to_virt(pfn * PAGE_SIZE) == pfn);        /* each its own */
         for (pfn = 0; pfn < 20000; pfn++) {
                 page = alloc_pages(GFP_ATOMIC, 0);
                 CHECK(12, page != NULL && pfn_to_page(page_to_pfn(page)) == page && page->count == 1);

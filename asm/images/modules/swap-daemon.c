@@ -42,8 +42,8 @@ static void client(int fd, u32 first)
 
 int main(void)
 {
-        int fd = open("/dev/store", O_RDWR), keeper, one, other, status;
-        u32 pair[2] = { 7, 0 };
+        int fd = open("/dev/store", O_RDWR), keeper, one, other, more, status;
+        u32 pair[3] = { 7, 0 };
 
         CHECK(1, fd >= 0);
         keeper = fork();
@@ -52,6 +52,7 @@ int main(void)
         close(fd);                                      /* the daemon alone has it now */
         fd = open("/dev/store", O_RDWR);
         CHECK(2, fd >= 0);
+        CHECK(8, read(fd, pair, 12) == -EINVAL && write(fd, pair, 12) == -EINVAL);      /* it is not the daemon's */
         if ((one = fork()) == 0)
                 client(fd, 0);
         if ((other = fork()) == 0)
@@ -64,10 +65,28 @@ int main(void)
                 kill(keeper, SIGKILL);
                 exit(0);
         }
+        for (more = 0; more < 3; more++)                /* several wait when it dies */
+                if (fork() == 0) {
+                        while (ioctl(fd, LOAD, (u32)pair) == 0)
+                                ;
+                        exit(0);
+                }
         while (ioctl(fd, LOAD, (u32)pair) == 0)         /* its death is survived, with an error */
                 ;
         CHECK(6, ioctl(fd, LOAD, (u32)pair) == -EIO);
         CHECK(7, waitpid(keeper, &status, 0) == keeper && status == SIGKILL);
+        for (more = 0; more < 4; more++)
+                CHECK(9, waitpid(-1, &status, 0) > 0 && status == 0);
+
+        fd = open("/dev/store", O_RDWR);                /* a new daemon, which dies in its sleep */
+        if ((keeper = fork()) == 0)
+                daemon(fd);
+        close(fd);
+        fd = open("/dev/store", O_RDWR);
+        CHECK(12, ioctl(fd, STORE, (u32)pair) == 0);
+        sched_yield();
+        CHECK(13, kill(keeper, SIGKILL) == 0 && waitpid(keeper, &status, 0) == keeper && status == SIGKILL);
+        CHECK(14, ioctl(fd, LOAD, (u32)pair) == -EIO);
         say("swap-daemon: the process kept it; without the process, EIO\n");
         return 0;
 }

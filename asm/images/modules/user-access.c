@@ -9,6 +9,8 @@
 #define SIZE 300
 #define MODE 1
 #define LEFT 2
+#define OWN 6
+#define WHERE 8
 
 static u8 good[SIZE];
 
@@ -65,9 +67,12 @@ int main(void)
                 for (got = 0; got < SIZE; got++)
                         good[got] = kernel_byte(got);
                 munmap(area, 3 * PAGE);
+                CHECK(12, read(fd, (void *)0xC0100000u, 4) == -EFAULT && read(fd, (void *)0xBFFFFFFFu, 8) == -EFAULT);
+                CHECK(15, write(fd, (void *)0xC0100000u, 4) == -EFAULT && write(fd, (void *)0xBFFFFFFFu, 8) == -EFAULT);
         }
-        CHECK(12, read(fd, (void *)0xC0100000u, 4) == -EFAULT && read(fd, (void *)0xBFFFFFFFu, 8) == -EFAULT);
         CHECK(13, ioctl(fd, 9, 0) == 1);
+        for (got = 0; got < 5; got++)                   /* a word of one's own, up to the last byte of user space */
+                CHECK(16, ioctl(fd, WHERE, 0xBFFFFFFCu + got) == 0 && (ioctl(fd, OWN, getpid()) == -EFAULT) == (got > 0));
         say("user-access: three ways, five kinds of page, exact residues\n");
         return 0;
 }

@@ -19,6 +19,7 @@ int main(void)
         CHECK(5, ioctl(fd, VERIFY, (u32)area) == 0);
         munmap(area + PAGE, PAGE);
         CHECK(6, ioctl(fd, VERIFY, (u32)area) == -EFAULT);
+        CHECK(8, ioctl(fd, VERIFY, 0xC0000000u - 2 * PAGE) == 0);      /* the stack ends with user space */
         CHECK(7, ioctl(fd, VERIFY, 0xC0000000u - PAGE) == -EFAULT && ioctl(fd, VERIFY, 0xFFFFF000u) == -EFAULT);
         say("verify-area: the whole range, or EFAULT\n");
         return 0;

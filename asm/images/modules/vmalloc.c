@@ -14,6 +14,10 @@ int init_module(void)
         u32 volatile *card = vremap(CARD, 0x200000);
 
         CHECK(1, area != NULL && next != NULL && card != NULL && card[0] == 0x44524143);
+        CHECK(10, vmalloc(nr_free_pages() * PAGE_SIZE) == NULL);        /* the reserve stays; and so do tables */
+        at = nr_free_pages();
+        CHECK(11, vmalloc(nr_free_pages() * PAGE_SIZE) == NULL && nr_free_pages() == at);
+        CHECK(12, vmalloc_to_pfn(phys_to_virt(9u << 20) + 5 * PAGE_SIZE) == (9u << 20) / PAGE_SIZE + 5);
         CHECK(2, vmalloc(0) == NULL && vmalloc(1u << 30) == NULL);
         memset(area, 0x11, PAGES * PAGE_SIZE);
         set_fs(KERNEL_DS);

@@ -58,6 +58,11 @@ _start:
         expect  esp, [saved_esp], 8
         expect_at fresh, 0xC0C0C0C0, 9
         expect_at fresh+3*PAGE, 0xD0D0D0D1, 10
+        expect_at fresh+4, 0, 16            # the rest of each page is clear
+        expect_at fresh+PAGE-4, 0, 17
+        expect_at fresh+PAGE+16, 0, 18
+        expect_at fresh+3*PAGE-4, 0, 19
+        expect_at fresh+4*PAGE-4, 0, 20
         test    dword ptr [flags], 0x400    # DF
         jz      lost
 

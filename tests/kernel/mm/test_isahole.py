@@ -129,22 +129,26 @@ def test_pages_move_with_their_contents(space: MakeSpace, paging: str) -> None:
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
-def test_nobody_keeps_a_translation_of_what_moved(space: MakeSpace, paging: str, cpus: int) -> None:
+@pytest.mark.parametrize("apart", [0, 96])
+def test_nobody_keeps_a_translation_of_what_moved(space: MakeSpace, paging: str, cpus: int, apart: int) -> None:
     """SDM 3A 4.10.4.2: a CPU may use the old translation until it is invalidated, and would store into the old frame.
 
-    The range is cleared and no card is plugged in, for that makes the engine drop every translation.
+    The range is cleared and no card is plugged in, for that makes the engine drop every translation.  ``apart`` pages
+    from the area's start: the engine's TLB is indexed by page number, and the copies through the direct map may push an
+    entry out by chance.
     """
     made = space(ram=16 << 20, paging=paging, cpus=cpus)
     kernel = made.kernel
-    made.map(9)
-    made.write(AREA + 8 * PAGE, 1)  # the page table, which is the kernel's, outside of the range
+    made.map(9 + apart)
+    area = AREA + apart * PAGE
+    made.write(area + 8 * PAGE, 1)  # the page table, which is the kernel's, outside of the range
     held = []
     while (pfn := kernel.page_alloc.alloc_pages(1)) not in HOLE:
         held.append(pfn)
     kernel.page_alloc.free_pages(pfn)
     for cpu in kernel.cpus:
         kernel.mmu.switch_mm(cpu, made.mm)
-    pages = [AREA + number * PAGE for number in range(8)]
+    pages = [area + number * PAGE for number in range(8)]
     assert all(made.write(at, at) for at in pages)
     assert all(made.frame(at) in HOLE for at in pages)
     for frame in held:
@@ -215,7 +219,28 @@ def test_file_pages_move_too(session: MakeSession) -> None:
     new = kernel.pagecache.find_page(inode, 0)
     assert new not in HOLE
     assert kernel.peek.peek(None, PAGE_OFFSET + (new << 12), PAGE) == before
+    assert kernel.isahole.clear_range(range(new, new + 1)) == 1, "the copy is the cache's as the page was"
+    assert kernel.pagecache.find_page(inode, 0) != new
+    assert kernel.peek.peek(None, PAGE_OFFSET + (kernel.pagecache.find_page(inode, 0) << 12), PAGE) == before
     assert made.finish().passed
+
+
+def test_a_page_that_somebody_holds_besides(space: MakeSpace, paging: str) -> None:
+    """MM 10: a page with more references than entries is pinned (a device's, a copy under way), and must stay."""
+    made = space(ram=16 << 20, paging=paging)
+    kernel = made.kernel
+    made.map(2)
+    assert made.write(AREA, 7) and made.write(AREA + PAGE, 8)
+    window, pinned = range(made.frame(AREA), made.frame(AREA) + 1), made.frame(AREA)
+    kernel.memmap.get_page(pinned)
+    free = kernel.pgdat.free_frames
+    with pytest.raises(KernelError) as caught:
+        kernel.isahole.clear_range(window)
+    assert caught.value.errno == EBUSY
+    assert made.frame(AREA) == pinned and kernel.pgdat.free_frames == free and made.read(AREA) == 7
+    kernel.page_alloc.put_page(pinned)
+    assert kernel.isahole.clear_range(window) == 1
+    assert made.frame(AREA) != pinned and made.read(AREA) == 7 and made.write(AREA, 9)
 
 
 def test_reclaim_does_not_take_the_page_that_is_moved(session: MakeSession) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -213,6 +214,24 @@ def test_parameters(build: Build) -> None:
             load(data, option)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_parameter_is_the_global_symbol(build: Build, tmp_path: Path, order: int) -> None:
+    """Two files linked into one module (``ld -r``), each with an ``irq``, one's is its own: insmod sets the other."""
+    own = (
+        ".globl init_module\ninit_module: mov ecx, [theirs]\n mov eax, [ecx]\n shl eax, 4\n add eax, [irq]\n ret\n"
+        ".data\n.long 0, 0\nirq: .long 3\n"
+    )
+    files = []
+    for number, text in enumerate((own, ".globl irq, theirs\n.data\nirq: .long 1\ntheirs: .long irq\n")):
+        files.append(tmp_path / f"{number}.o")
+        files[-1].write_bytes(build(text))
+    both = tmp_path / "both.o"
+    subprocess.run(["ld", "-m", "elf_i386", "-r", "-o", both, *files[::order]], check=True)
+    with pytest.raises(InitFailed) as caught:
+        load(both.read_bytes(), "irq=7")
+    assert caught.value.value == 0x73
+
+
 def test_code_runs_and_data_does_not(build: Build) -> None:
     """Under PAE the pages of data carry NX; a jump there is a bug with a name."""
     text = ".globl init_module\ninit_module: call there\n ret\n.data\nthere: ret\n"
@@ -290,7 +309,7 @@ def test_devices_come_and_go(run: Run) -> None:
     found, _ = results(
         run,
         [("open", "offset o", 0, 0), ("finit_module", "r0", "offset e", 0), ("open", "offset dev", 2, 0),
-         ("ioctl", "r2", 1, 0x10), ("read", "r2", "offset buf", 4), ("write", "r2", "offset buf", 4),
+         ("ioctl", "r2", 0, 0x10), ("read", "r2", "offset buf", 4), ("write", "r2", "offset buf", 4),
          ("delete_module", "offset name", 0), ("close", "r2"), ("delete_module", "offset name", 0),
          ("open", "offset dev", 2, 0)],
         'o: .asciz "/busy.o"\ne: .byte 0\ndev: .asciz "/dev/busy"\nname: .asciz "busy"\n',

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sandbox.kernel.abi.errno import KernelError
+from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.module.hypercall import GuestKernelBug
 from sandbox.kernel.module.useraccess import KERNEL_DS, VERIFY_READ, VERIFY_WRITE
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
@@ -92,6 +94,18 @@ def test_the_last_bytes_of_a_program(space: MakeSpace, size: int) -> None:
     assert call(made, "__put_user", 0x12345678, 0xC0000000 - size, size) == 0
     for at in range(1, size + 1):
         assert call(made, "__put_user", 0, 0xC0000000 - size + at, size) == EFAULT
+
+
+def test_a_string_ends_in_user_space(space: MakeSpace) -> None:
+    """strncpy_from_user: without a NUL before TASK_SIZE it is EFAULT, whatever the kernel has behind it."""
+    made = space()
+    assert made.write(TASK_SIZE - 4, 0x41414141) and not made.kernel.peek.word(TASK_SIZE) & 0xFF
+    for limit in (5, 64, 4096):
+        with pytest.raises(KernelError) as caught:
+            made.kernel.uaccess.get_string(made.task, TASK_SIZE - 4, limit)
+        assert (1 << 32) - caught.value.errno == EFAULT
+    assert made.write(TASK_SIZE - 4, 0x00414141)
+    assert made.kernel.uaccess.get_string(made.task, TASK_SIZE - 4) == b"AAA"
 
 
 def test_kernel_addresses_are_refused(space: MakeSpace) -> None:
