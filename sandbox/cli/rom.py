@@ -33,6 +33,7 @@ def config_of(target: Target, options: argparse.Namespace) -> RomConfig:
         cpus=options.cpus,
         seed=options.seed,
         switches=frozenset(options.switches) or None,
+        sanitize=frozenset(options.sanitize) or None,
         block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )
@@ -53,7 +54,7 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
         print(json.dumps({**result.to_dict(), "events": recorded} if kinds else result.to_dict(), indent=2))
     else:
         _narrate(result, options.stats)
-    if options.status and not result.error:
+    if options.status and not result.error and not result.sanitizer:
         return result.status
     return 0 if result.passed else 1
 
@@ -87,12 +88,14 @@ def _subscribe(session: RomSession, kinds: tuple[str, ...], recorded: list[dict[
 
 
 def _narrate(result: Result, stats: bool) -> None:
+    from sandbox.cli.run import print_stats, tell_reports, tlb_text
+
     if result.error or result.status:
         print_lines([f"sandbox: {result.headline()}"], sys.stderr, "red")
         print_lines(result.detail.splitlines(), sys.stderr)
+    tell_reports(result.sanitizer)
     if stats:
-        from sandbox.cli.run import print_stats
-
         summary = result.summary
         took = f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"
-        print_stats((("time", took), ("page faults", f"{summary.page_faults:,}")))
+        tlb = [("", tlb_text(number, counts)) for number, counts in enumerate(summary.tlb)]
+        print_stats((("time", took), ("page faults", f"{summary.page_faults:,}"), *tlb))

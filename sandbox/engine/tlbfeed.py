@@ -15,6 +15,7 @@ import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from sandbox.engine import context as ctx
 from sandbox.engine import internals, stubs, tlbcode
@@ -22,7 +23,7 @@ from sandbox.engine.handle import Handle
 from sandbox.engine.library import UnknownEngine
 from sandbox.x86.errors import SandboxError
 
-MISS, ENTRY, MARK, FILL, CR3, CR4, CR0, PAGE, PDPTE = range(1, 10)
+MISS, ENTRY, MARK, FILL, CR3, CR4, CR0, PAGE, PDPTE, STALE = range(1, 11)
 """Kinds of records, the low four bits of a record's first byte; the CPU's number is above them.
 
 ========= ============= ================== =================== ============= ========= ====================
@@ -35,13 +36,17 @@ FILL      page size     linear address     physical address    attributes    rig
 CR3, ...                new value          old value
 PAGE                    linear address
 PDPTE                   physical address   the value loaded
+STALE                   linear address     physical address                        rights
 ========= ============= ================== =================== ============= ========= ====================
 
 ``access`` is 0 for a load, 1 a store, 2 a fetch; the engine's ``idx``, 8 bits above it, is 1 for an access of ring 3.
+STALE stands behind a miss that ``answer`` answered, in the place of a walk.
 ``rights`` are 1 read, 2 write, 4 execute.  Words of a fill that are 32-bit arguments have anything above them.
 """
-KINDS = ("", "misses", "entries read", "accessed or dirty bits set", "fills", "CR3 loads", "CR4 loads", "CR0 loads",
-         "INVLPG", "PDPTEs loaded")  # fmt: skip
+KINDS = (
+    "", "misses", "entries read", "accessed or dirty bits set", "fills", "CR3 loads", "CR4 loads", "CR0 loads",
+    "INVLPG", "PDPTEs loaded", "stale translations used",
+)  # fmt: skip
 LOAD, STORE, FETCH = range(3)
 RECORD_WORDS = 8
 CAPACITY = 1 << 15
@@ -76,8 +81,7 @@ class NoFeed(SandboxError):
     exit_status = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Records in their order.  ``heads`` has each one's kind | CPU << 4; ``words`` eight 64-bit words for each.
 
     Good until the reader returns.
@@ -97,11 +101,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Refill:
-    """A translation that the answer to a miss puts into the engine's TLB: a 4 KB page."""
+    """A translation that the answer to a miss puts into the engine's TLB.
+
+    ``physical`` is the 4 KB page's; ``size``, in bytes, that of the page which it is a piece of.
+    """
 
     physical: int
     rights: int
     attributes: int
+    size: int = 4096
 
 
 Ask = Callable[[int, int, int, bool, int], "Refill | None"]
@@ -130,7 +138,7 @@ class Feed:
         self._bitmap = (ctypes.c_uint8 * (1 << 17))()
         _, self._base, self._data = tlbcode.pages()
         self._miss = internals.symbol("x86_cpu_tlb_fill_x86_64")
-        self._flush_page = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_uint64)(
+        self._raw_flush_page = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_uint64)(
             internals.symbol("tlb_flush_page_x86_64")
         )
         self._drained, self._decided = _Drain(self._native_drain), _Decide(self._native_decide)
@@ -214,10 +222,15 @@ class Feed:
         if self.is_on and self._data.head:
             self._read()
 
-    def _read(self) -> None:
-        count = int(self._data.head)
+    def _read(self, keep: int = 0) -> None:
+        """All records but the last ``keep``, which belong to what is going on."""
+        count = int(self._data.head) - keep
         self._data.head = 0
         self.reader(Batch(self._bytes[: count * RECORD_WORDS * 8 : RECORD_WORDS * 8].tobytes(), self._words))
+        if keep:
+            first, end = count * RECORD_WORDS, (count + keep) * RECORD_WORDS
+            self._words[: keep * RECORD_WORDS] = self._words[first:end]
+            self._data.head = keep
 
     def _native_drain(self) -> None:
         """The ring is full, inside a run: an error must wait for the next ``drain``."""
@@ -235,20 +248,28 @@ class Feed:
 
     def suspect(self, number: int, linear: int) -> None:
         """Drop a page from the engine's TLB of a CPU, and ask about its misses from now on, on any CPU."""
-        handle = self._handles[number]
         page = linear >> 12
         self._bitmap[page >> 3] |= 1 << (page & 7)
+        self.flush_page(number, linear)
+
+    def flush_page(self, number: int, linear: int) -> None:
+        """Drop a page from the engine's TLB of a CPU: no record, for it is none of the guest's doing."""
+        handle = self._handles[number]
         if handle is not None:
-            self._flush_page(handle.pad.cpu, linear & ~0xFFF)
+            self._raw_flush_page(handle.pad.cpu, linear & ~0xFFF)
 
     def clear(self, linear: int) -> None:
         """Ask about a page no more."""
         page = linear >> 12
         self._bitmap[page >> 3] &= ~(1 << (page & 7))
 
+    def clear_all(self) -> None:
+        """Ask about no page any more."""
+        ctypes.memset(self._bitmap, 0, len(self._bitmap))
+
     def _native_decide(self, cpu: int, linear: int, size: int, access: int, index: int, probe: int, back: int) -> int:
         try:
-            self._read()
+            self._read(keep=1)
             return self._decide(cpu, linear & 0xFFFFFFFF, access, index, back)
         except BaseException as error:
             self._failure = error
@@ -263,7 +284,7 @@ class Feed:
             return 0
         data = self._data
         data.stale_physical, data.stale_attributes = refill.physical, refill.attributes
-        data.stale_protection = refill.rights
+        data.stale_protection, data.stale_size = refill.rights, refill.size
         return 1
 
     def instruction(self, number: int, back: int) -> int:
@@ -274,7 +295,7 @@ class Feed:
         kept = ctypes.string_at(env, _LAZY_STATE)
         self._restore(handle.pad.cpu, back, False)
         eip = ctypes.c_uint32.from_address(env + 8 * ctx.EIP).value
-        ctypes.memmove(env, kept, _LAZY_STATE)
+        (ctypes.c_char * _LAZY_STATE).from_address(env).raw = kept
         return eip
 
     def base_and_ring(self, number: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@
         .set    TO_CR0, 7
         .set    PAGE, 8
         .set    PDPTE, 9
+        .set    STALE, 10
 
         .set    PAD_BLOCKS, 0           # HookPad of stubs.S
         .set    PAD_FIRST, 56
@@ -259,11 +260,13 @@ miss:   running_or 1f
         test    eax, eax
         jz      1b
         mov     r9d, r8d
-        push    4096
+        push    [rip+stale_size]
         and     rsi, -4096
         mov     rdx, [rip+stale_physical]
         mov     ecx, [rip+stale_attributes]
         mov     r8d, [rip+stale_protection]
+        mov     r10d, STALE
+        call    put
         call    [rip+old_fill]
         add     rsp, 8
         mov     eax, 1
@@ -281,6 +284,7 @@ decide:                 .quad 0
 stale_physical:         .quad 0
 stale_protection:       .quad 0
 stale_attributes:       .quad 0
+stale_size:             .quad 0
 old_fill:               .quad 0
 old_load_long:          .quad 0
 old_load_quad:          .quad 0
