@@ -110,6 +110,6 @@ def _run(target: Target, paging: str, switch: str, limits: Limits, sanitize: fro
         "time_limit": limits.seconds,
     }
     if target.kind == "rom":
-        return run_rom(target, rom_config(target, **changes))
+        return run_rom(target, rom_config(target, **{**changes, "sanitize": None}))
     streams = Streams(BytesSource(manifest_of(target).stdin.encode()))
     return run_target(target, target.config(paging=paging, **changes), streams)
