@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sandbox.runner.rom import RomConfig, RomSession
 
 
-TRACE_KINDS = ("faults", "ports")
+TRACE_KINDS = ("faults", "ports", "walk")
 
 
 def config_of(target: Target, options: argparse.Namespace) -> RomConfig:
@@ -49,6 +49,8 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
     recorded: list[dict[str, Any]] = []
     with RomSession(target, config_of(target, options), None if options.json else HostSink(1)) as session:
         _subscribe(session, kinds, recorded if options.json else None)
+        if "walk" in kinds:
+            session.trace_walks()
         result = session.finish()
     if options.json:
         print(json.dumps({**result.to_dict(), "events": recorded} if kinds else result.to_dict(), indent=2))
@@ -62,10 +64,14 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
 def _subscribe(session: RomSession, kinds: tuple[str, ...], recorded: list[dict[str, Any]] | None) -> None:
     """Print what is traced, or note it for ``--json``."""
     from sandbox.debug.bare_view import delivery_line, trap_line
-    from sandbox.machine.events import Delivery, Event, PortAccess, TrapTaken
+    from sandbox.machine.events import Delivery, Event, PortAccess, TlbMiss, TrapTaken
     from sandbox.report.trace import event_line
 
-    by_kind: dict[str, tuple[type[Event], ...]] = {"faults": (TrapTaken, Delivery), "ports": (PortAccess,)}
+    by_kind: dict[str, tuple[type[Event], ...]] = {
+        "faults": (TrapTaken, Delivery),
+        "ports": (PortAccess,),
+        "walk": (TlbMiss,),
+    }
     wanted = [each for kind in kinds for each in by_kind[kind]]
     columns = columns_of(sys.stderr)
 

@@ -265,7 +265,8 @@ class Feed:
 
     def clear_all(self) -> None:
         """Ask about no page any more."""
-        ctypes.memset(self._bitmap, 0, len(self._bitmap))
+        size = len(self._bitmap)
+        (ctypes.c_char * size).from_buffer(self._bitmap).raw = bytes(size)
 
     def _native_decide(self, cpu: int, linear: int, size: int, access: int, index: int, probe: int, back: int) -> int:
         try:

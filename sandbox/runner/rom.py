@@ -18,6 +18,7 @@ from sandbox.sanitize.report import StaleReport
 
 if TYPE_CHECKING:
     from sandbox.sanitize.rom import RomSanitizer
+    from sandbox.sanitize.watch import TlbWatch
 
 EXIT_MASK = 0xFF
 
@@ -67,8 +68,10 @@ class RomSession:
             self.machine.close()
             raise
         self.sanitizer: RomSanitizer | None = None
+        self.tlb_watch: TlbWatch | None = None
         if config.sanitize:
             self.sanitizer = _sanitizer(self.bare)
+            self.tlb_watch = self.sanitizer.tlb.watch
         if isinstance(sink, HostSink):
             sink.look = self.bare.look
 
@@ -80,6 +83,14 @@ class RomSession:
         """What ``--sanitize`` has found so far."""
         return [] if self.sanitizer is None else self.sanitizer.finish()
 
+    def trace_walks(self) -> None:
+        """From now on each TLB miss is a ``TlbMiss`` on the bus.  Raises NoFeed."""
+        if self.tlb_watch is None:
+            from sandbox.sanitize.watch import TlbWatch
+
+            self.tlb_watch = TlbWatch(self.machine.cpus)
+        self.tlb_watch.tell(self.machine.bus, lambda: self.bare.clock)
+
     def finish(self) -> Result:
         """To its end.  The status is what it wrote to the exit port."""
         outcome, bare = self.run(), self.bare
@@ -88,13 +99,15 @@ class RomSession:
             result.status = outcome.status & EXIT_MASK
         else:
             result.error, result.detail = outcome.headline(), "\n".join(outcome.lines())
+        if self.tlb_watch is not None:
+            self.tlb_watch.feed.drain()
         result.sanitizer = self.reports()
         result.summary = Summary(
             blocks=bare.clock,
             page_faults=bare.page_faults,
             bytes_by_host=self.machine.memory.host_bytes(),
             seconds=time.perf_counter() - self._began,
-            tlb=[] if self.sanitizer is None else self.sanitizer.tlb.watch.stream.counters(),
+            tlb=[] if self.tlb_watch is None else self.tlb_watch.stream.counters(),
         )
         return result
 
