@@ -59,10 +59,10 @@ def kernel_and_bare_seconds(program: bytes) -> tuple[float, float]:
     return taken[0], taken[1]
 
 
-def marked_seconds(program: bytes, paging: str = "pae") -> list[float]:
+def marked_seconds(program: bytes, paging: str = "pae", sanitize: frozenset[str] = frozenset()) -> list[float]:
     """Processor seconds between each first and second getpid of a program; the system calls are not in it."""
     times: list[float] = []
-    with Session("benchmark", program, (), KernelConfig(paging=paging, time_limit=0)) as session:
+    with Session("benchmark", program, (), KernelConfig(paging=paging, time_limit=0, sanitize=sanitize)) as session:
         session.load()
         traps = session.system.traps
         dispatch = traps._dispatch

@@ -30,6 +30,7 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from sandbox.cli.run import tell_reports
     from sandbox.debug.debugger import Debugger
     from sandbox.kernel.drivers.console import HostSink
     from sandbox.runner.run import Session
@@ -49,8 +50,12 @@ def run(options: argparse.Namespace) -> int:
     with Session(target.name, target.data, target.arguments, config, streams, target.modules) as session:
         person = options.commands is None and sys.stdin.isatty()
         result = Debugger(session, lines, _tell, person).obey()
+        reports = session.reports()
     if result is not None:
-        print(result.headline())
+        print(result.headline(), flush=True)
+    if reports:
+        tell_reports(reports)
+        return 1
     return BAD_INPUT if tell_lost((streams.stdout, streams.stderr)) else 0
 
 

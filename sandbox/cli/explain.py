@@ -13,6 +13,7 @@ from sandbox.cli.machine_options import add_machine_options, machine_config
 if TYPE_CHECKING:
     from sandbox.debug.bare_view import RomExplanation
     from sandbox.debug.explain import Explanation
+    from sandbox.sanitize.report import StaleReport
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -27,6 +28,7 @@ def add_parser(commands: Any, title: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from sandbox.cli.colour import Colour, columns_of
+    from sandbox.cli.run import tell_reports
     from sandbox.debug.explain import explain
     from sandbox.report.width import wrapped
     from sandbox.runner.run import open_session
@@ -35,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     target = resolve(options.image, options.arguments)
     refuse_unused(options, target.kind, options.image)
     found: Explanation | RomExplanation
+    reports: list[StaleReport] = []
     if target.kind == "rom":
         from sandbox.cli.rom import config_of
         from sandbox.debug.bare_view import explain_rom
@@ -42,12 +45,15 @@ def run(options: argparse.Namespace) -> int:
 
         with RomSession(target, config_of(target, options)) as rom:
             found = explain_rom(rom, options.fault)
+            reports += rom.reports()
     else:
         with open_session(target, machine_config(options, target)) as session:
             found = explain(session, options.fault)
+            reports += session.reports()
     if options.json:
-        print(json.dumps(found.to_dict(), indent=2))
-        return 0
+        told = {"sanitizer": [each.to_dict() for each in reports]} if options.sanitize else {}
+        print(json.dumps({**found.to_dict(), **told}, indent=2))
+        return 1 if reports else 0
     paint = Colour(sys.stdout)
     columns = columns_of(sys.stdout)
     for line in (part for each in found.lines() for part in wrapped(each, columns)):
@@ -57,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
         elif "<- faults" in line or "stops here" in line:
             line = paint("red", line)
         print(line)
-    return 0
+    sys.stdout.flush()
+    tell_reports(reports)
+    return 1 if reports else 0
 
 
 _HEADINGS = ("the walk that failed", "the walk afterwards")

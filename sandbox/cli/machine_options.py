@@ -14,6 +14,8 @@ from sandbox.runner.machine import DEVICES
 from sandbox.runner.target import Target, module_file
 from sandbox.x86.errors import ConfigurationError
 
+SANITIZERS = ("tlb",)
+
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """``--paging``, ``--ram``, ``--cpus`` and what else makes a machine."""
@@ -50,6 +52,10 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help=f"leave out one step on purpose, of the kernel: {', '.join(sorted(SWITCHES))}; "
         f"under a ROM, of the machine: {', '.join(sorted(BARE_SWITCHES))}",
     )  # fmt: skip
+    group.add_argument(
+        "--sanitize", action="append", default=[], metavar="WHAT", choices=SANITIZERS,
+        help="watch for stale translations (tlb); status 1 on a report",
+    )  # fmt: skip
     group.add_argument("--root", type=Path, metavar="DIR", help="host directory that the program sees as /")
     group.add_argument(
         "--file", dest="files", action="append", default=[], metavar="HOST:GUEST",
@@ -85,6 +91,7 @@ def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
         devices=(*(target.manifest.devices if target.manifest else ()), *options.devices),
         fail_allocation=options.fail_allocation,
         switches=frozenset(options.switches) or None,
+        sanitize=frozenset(options.sanitize) or None,
         root=options.root,
         writable=options.write or None,
         files={**target.config().files, **_files(options.files)},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sandbox.runner.rom import RomConfig, RomSession
 
 
-TRACE_KINDS = ("faults", "ports")
+TRACE_KINDS = ("faults", "ports", "walk")
 
 
 def config_of(target: Target, options: argparse.Namespace) -> RomConfig:
@@ -33,6 +33,7 @@ def config_of(target: Target, options: argparse.Namespace) -> RomConfig:
         cpus=options.cpus,
         seed=options.seed,
         switches=frozenset(options.switches) or None,
+        sanitize=frozenset(options.sanitize) or None,
         block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )
@@ -48,12 +49,14 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
     recorded: list[dict[str, Any]] = []
     with RomSession(target, config_of(target, options), None if options.json else HostSink(1)) as session:
         _subscribe(session, kinds, recorded if options.json else None)
+        if "walk" in kinds:
+            session.trace_walks()
         result = session.finish()
     if options.json:
         print(json.dumps({**result.to_dict(), "events": recorded} if kinds else result.to_dict(), indent=2))
     else:
         _narrate(result, options.stats)
-    if options.status and not result.error:
+    if options.status and not result.error and not result.sanitizer:
         return result.status
     return 0 if result.passed else 1
 
@@ -61,10 +64,14 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
 def _subscribe(session: RomSession, kinds: tuple[str, ...], recorded: list[dict[str, Any]] | None) -> None:
     """Print what is traced, or note it for ``--json``."""
     from sandbox.debug.bare_view import delivery_line, trap_line
-    from sandbox.machine.events import Delivery, Event, PortAccess, TrapTaken
+    from sandbox.machine.events import Delivery, Event, PortAccess, TlbMiss, TrapTaken
     from sandbox.report.trace import event_line
 
-    by_kind: dict[str, tuple[type[Event], ...]] = {"faults": (TrapTaken, Delivery), "ports": (PortAccess,)}
+    by_kind: dict[str, tuple[type[Event], ...]] = {
+        "faults": (TrapTaken, Delivery),
+        "ports": (PortAccess,),
+        "walk": (TlbMiss,),
+    }
     wanted = [each for kind in kinds for each in by_kind[kind]]
     columns = columns_of(sys.stderr)
 
@@ -87,12 +94,14 @@ def _subscribe(session: RomSession, kinds: tuple[str, ...], recorded: list[dict[
 
 
 def _narrate(result: Result, stats: bool) -> None:
+    from sandbox.cli.run import print_stats, tell_reports, tlb_text
+
     if result.error or result.status:
         print_lines([f"sandbox: {result.headline()}"], sys.stderr, "red")
         print_lines(result.detail.splitlines(), sys.stderr)
+    tell_reports(result.sanitizer)
     if stats:
-        from sandbox.cli.run import print_stats
-
         summary = result.summary
         took = f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"
-        print_stats((("time", took), ("page faults", f"{summary.page_faults:,}")))
+        tlb = [("", tlb_text(number, counts)) for number, counts in enumerate(summary.tlb)]
+        print_stats((("time", took), ("page faults", f"{summary.page_faults:,}"), *tlb))

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from sandbox.machine.devices.framebuffer import FrameBuffer
     from sandbox.machine.machine import Machine
     from sandbox.runner.result import Result, Summary
+    from sandbox.sanitize.report import StaleReport
 
-TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "races", "map", "alloc", "modules", "ports")
+TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "races", "map", "alloc", "modules", "ports", "walk")
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -74,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
     recorded: list[dict[str, Any]] = []
     with open_session(target, config, streams) as session:
         _subscribe(session, kinds, options.strace, recorded if options.json else None)
+        if "walk" in kinds:
+            session.trace_walks()
         screen = None if options.screen is None else _screen_of(session.machine, options.screen)
         if options.stats:
             session.measure()
@@ -105,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     if result.interrupted:
         return 128 + (came[0] if came else signal.SIGINT)
     lost = tell_lost((streams.stdout, streams.stderr))
-    if options.status and not result.error:
+    if options.status and not result.error and not result.sanitizer:
         return 128 + result.signal if result.signal else result.status
     if not result.passed:
         return 1
@@ -204,6 +207,7 @@ def _narrate(result: Result, stats: bool) -> None:
             print_lines(report.splitlines(), sys.stderr)
     elif result.status:
         print_lines([f"sandbox: {result.headline()}"], sys.stderr, "yellow")
+    tell_reports(result.sanitizer)
     if stats:
         print_stats(_stat_rows(result.summary))
 
@@ -239,9 +243,25 @@ def _stat_rows(summary: Summary) -> list[tuple[str, str]]:
         ("frames", frames),
         ("allocator", allocator),
         ("TLB", f"{summary.tlb_flushes:,} invalidations, {summary.shootdowns:,} interrupts to other CPUs"),
+        *(("", tlb_text(number, counts)) for number, counts in enumerate(summary.tlb)),
         ("bytes moved", f"{summary.bytes_by_guest:,} by guest code"),
         ("bytes stored", stored),
     ]
+
+
+def tell_reports(reports: list[StaleReport]) -> None:
+    """What a sanitizer found, on standard error."""
+    from sandbox.cli.colour import print_lines
+
+    for each in reports:
+        first, *rest = each.lines()
+        print_lines([f"sandbox: {first}"], sys.stderr, "red")
+        print_lines(rest, sys.stderr)
+
+
+def tlb_text(cpu: int, counts: dict[str, int]) -> str:
+    """What a CPU's TLB did, for ``--stats``."""
+    return f"CPU {cpu}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -33,6 +33,10 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument(
         "-j", "--jobs", type=int, default=1, metavar="N", help="run N images at a time (default: 1; 0 for one a CPU)"
     )
+    parser.add_argument(
+        "--sanitize", action="append", default=[], metavar="WHAT", choices=("tlb",),
+        help="in whole runs, watch for stale translations (tlb); a report is a failure",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -46,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     paint, columns = Colour(sys.stdout), columns_of(sys.stdout)
     targets = [resolve(manifest.path) for manifest in _manifests(options.paths) if not manifest.helper]
     verdicts: list[Verdict] = []
-    for target, found in _checked(targets, not options.whole, options.jobs):
+    for target, found in _checked(targets, not options.whole, options.jobs, frozenset(options.sanitize)):
         verdicts += found
         if not options.json:
             for verdict in found:
@@ -61,11 +65,13 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed or not verdicts else 0
 
 
-def _checked(targets: list[Target], broken: bool, jobs: int) -> Iterator[tuple[Target, list[Verdict]]]:
+def _checked(
+    targets: list[Target], broken: bool, jobs: int, sanitize: frozenset[str]
+) -> Iterator[tuple[Target, list[Verdict]]]:
     """Each target in each of its paging modes, in order, by so many processes (0 for one a CPU)."""
     from sandbox.suite.check import manifest_of
 
-    work = [(target, paging, broken) for target in targets for paging in manifest_of(target).paging]
+    work = [(target, paging, broken, sanitize) for target in targets for paging in manifest_of(target).paging]
     jobs = min(jobs or len(os.sched_getaffinity(0)), len(work))
     if jobs <= 1:
         yield from ((each[0], _check(each)) for each in work)
@@ -84,12 +90,12 @@ def _begin_worker() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _check(work: tuple[Target, str, bool]) -> list[Verdict]:
+def _check(work: tuple[Target, str, bool, frozenset[str]]) -> list[Verdict]:
     """Whole and broken, without the recorded faults, which nobody reads any more."""
     from sandbox.suite.check import check_both
 
-    target, paging, broken = work
-    found = check_both(target, paging, broken=broken)
+    target, paging, broken, sanitize = work
+    found = check_both(target, paging, broken=broken, sanitize=sanitize)
     for verdict in found:
         if verdict.result is not None:
             verdict.result.faults.clear()

@@ -392,6 +392,16 @@ class Cpu(Callbacks):
 
         self._enter = timed
 
+    def before_entries(self, look: Callable[[], object]) -> None:
+        """From now on, for the CPU's life, call ``look`` before each entry of the engine; it runs no guest code."""
+        enter = self._enter
+
+        def entering(pad: int) -> int:
+            look()
+            return enter(pad)
+
+        self._enter = entering
+
     # -- translations --------------------------------------------------------------------------------------------
 
     def flush_tlb(self) -> None:

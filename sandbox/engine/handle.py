@@ -55,6 +55,8 @@ class Handle:
         self.ram: list[tuple[int, int, int]] = []
         """What backs physical memory: (physical, size, host address)."""
         self.state_size = 0
+        self.before_close: list[Callable[[], object]] = []
+        """Called while the engine is still there, by whoever has its addresses."""
 
     def initialize(self, state_size: int) -> None:
         """Once the engine has made its CPU: link the pad to it and fix its features."""
@@ -72,6 +74,8 @@ class Handle:
         """Release the engine; contexts made from it stay readable."""
         uc, self.uc = getattr(self, "uc", None), ctypes.c_void_p()
         if uc:
+            for forget in getattr(self, "before_close", ()):
+                forget()
             library().uc_close(uc)
 
     def control(self, kind: int, *arguments: object) -> None:
@@ -187,4 +191,5 @@ def _new_pad(uc: ctypes.c_void_p) -> stubs.HookPad:
         start=lib.address_of("uc_emu_start"),
         skip=lib.NO_ADDRESS,
         behind=lib.NO_ADDRESS,
+        number=stubs.NOBODYS,
     )

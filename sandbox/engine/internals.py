@@ -99,10 +99,12 @@ def image() -> Image:
     return Image(base, text, dynamic)
 
 
-def redirect(name: str, target: int) -> int:
-    """Let the library call ``target`` where it calls a function through its table (System V x86-64 ABI, 5.2).
+@functools.cache
+def slot(name: str) -> int:
+    """Host address of the word through which the library calls a function (System V x86-64 ABI, 5.2).
 
-    Returns the function's address.  Raises UnknownEngine when the library does not call it so.
+    Found by what the loader put there, so ask before the word is changed.  Raises UnknownEngine when the library does
+    not call it so.
     """
     found = image()
     function = symbol(name)
@@ -112,8 +114,13 @@ def redirect(name: str, target: int) -> int:
     at = ctypes.string_at(table, size).find(struct.pack("<Q", function))
     if at < 0 or at & 7:
         raise UnknownEngine(f"the engine's library does not call {name} through its table")
-    ctypes.c_uint64.from_address(table + at).value = target
-    return function
+    return table + at
+
+
+def redirect(name: str, target: int) -> int:
+    """Let the library call ``target`` where it calls a function through its table; the function's address."""
+    ctypes.c_uint64.from_address(slot(name)).value = target
+    return symbol(name)
 
 
 _verified = False

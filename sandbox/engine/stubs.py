@@ -27,6 +27,8 @@ from sandbox.engine import internals
 ) = range(8)
 """``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the fuel or a tick."""
 
+NOBODYS = 15
+"""``HookPad.number`` of a CPU that no TLB feed reads."""
 FUEL_OF_A_RUN = 4096
 """Blocks entered by falling through that one run may add to those it counts: they bound its time, not its clock."""
 
@@ -115,6 +117,7 @@ class HookPad(ctypes.Structure):
         ("error", ctypes.c_uint64),
         ("behind", ctypes.c_uint64),
         ("stopping", ctypes.c_uint64),
+        ("number", ctypes.c_uint64),
     )
 
 

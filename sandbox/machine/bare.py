@@ -94,6 +94,8 @@ class BareMachine:
         self._deadline = inf
         """The host's time at which a run is over."""
         self._changed_code = False
+        self.after_instruction: Callable[[], object] | None = None
+        """Called behind each; the machine then runs instruction by instruction."""
         self._ended: Outcome | None = None
         self.board = machine.board
         self.board.clock = lambda: self.clock
@@ -194,10 +196,12 @@ class BareMachine:
                 each.held += 1
             elif not cpu.context.eflags & IF:
                 blocks = min(blocks, IMPATIENT_BLOCKS)
-        if self._stepper.needed:
+        if self._stepper.needed or self.after_instruction is not None:
             self._stepper.before(cpu)
             exit_ = cpu.run(blocks, 1)
             self._stepper.after(cpu)
+            if self.after_instruction is not None:
+                self.after_instruction()
             return exit_
         return cpu.run(blocks, steps)
 

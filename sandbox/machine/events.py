@@ -118,6 +118,24 @@ class CpuSwitch(Event):
     previous: int
 
 
+@dataclass(slots=True)
+class TlbMiss(Event):
+    """A translation was not in a CPU's TLB: what the walk read, and what it came to.
+
+    ``access`` is 0 for a load, 1 a store, 2 a fetch.  ``entries`` are (physical address, entry) from the root on, none
+    with paging off; ``marks`` those that the walk stored, with accessed or dirty bits set.  ``physical`` is the 4 KB
+    page, None for a fault; ``size`` that of the page it belongs to, in bytes, 0 where a stale translation was used.
+    """
+
+    linear: int
+    access: int
+    user: bool
+    entries: tuple[tuple[int, int], ...]
+    marks: tuple[tuple[int, int], ...]
+    physical: int | None
+    size: int
+
+
 E = TypeVar("E", bound=Event)
 Reader = Callable[[Any], None]
 

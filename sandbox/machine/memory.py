@@ -85,6 +85,17 @@ class MemoryInUse(SandboxError):
     exit_status = 3
 
 
+class StoreObserver(Protocol):
+    """Who wants to know which present table entries the host changes (``sandbox.sanitize``)."""
+
+    alert: bool
+    """Stores over entries that were not present, too."""
+
+    def stored(self, offset: int, width: int) -> None:
+        """Words of ``width`` bytes at an offset of the buffer have changed."""
+        ...
+
+
 class Mapper(Protocol):
     """What RAM can be mapped into: a CPU."""
 
@@ -133,6 +144,8 @@ class PhysicalMemory:
         self._owners: dict[int, Reason] = {}
         self._closed: set[Reason] = set()
         self._cpus: weakref.WeakSet[Mapper] = weakref.WeakSet()
+        self.table_observer: StoreObserver | None = None
+        """Told of stores through views for ``Reason.TABLE`` that are handed out from here on."""
 
     # -- the map ---------------------------------------------------------------------------------------------
 
@@ -213,13 +226,21 @@ class PhysicalMemory:
 
     def mutable_words(self, reason: Reason) -> WordView:
         """A writable view of 32-bit words, for who stores single ones for a reason; keep it to yourself."""
-        view = self._mutable.cast("I")
-        return _AuditedView(self, view, 4, reason) if self.audit else view
+        return self._view(self._mutable.cast("I"), 4, reason)
 
     def mutable_quads(self, reason: Reason) -> WordView:
         """The same of 64-bit words."""
-        view = self._mutable.cast("Q")
-        return _AuditedView(self, view, 8, reason) if self.audit else view
+        return self._view(self._mutable.cast("Q"), 8, reason)
+
+    def _view(self, view: memoryview[int], width: int, reason: Reason) -> WordView:
+        made = _AuditedView(self, view, width, reason) if self.audit else view
+        if reason is Reason.TABLE and self.table_observer is not None:
+            return _ObservedView(made, width, self.table_observer)
+        return made
+
+    def physical_of(self, offset: int) -> int:
+        """The physical address of a byte of the buffer."""
+        return offset if offset < DEVICES_START else offset + self._above
 
     def count(self, reason: Reason, size: int) -> None:
         """Report ``size`` bytes stored through a mutable view; under audit the view has counted them."""
@@ -327,7 +348,48 @@ class _AuditedView:
         self._view[index] = value  # type: ignore[index, assignment]
 
 
-WordView: TypeAlias = "memoryview[int] | _AuditedView"
+class _ObservedView:
+    """A word view that tells of stores over words whose lowest bit, P of an entry, was set."""
+
+    __slots__ = ("_observer", "_view", "_width")
+
+    def __init__(self, view: memoryview[int] | _AuditedView, width: int, observer: StoreObserver) -> None:
+        self._view, self._width, self._observer = view, width, observer
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    @overload
+    def __getitem__(self, index: int, /) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> memoryview: ...
+
+    def __getitem__(self, index: int | slice, /) -> int | memoryview:
+        return self._view[index]
+
+    @overload
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+    @overload
+    def __setitem__(self, index: slice, value: memoryview, /) -> None: ...
+
+    def __setitem__(self, index: int | slice, value: int | memoryview, /) -> None:
+        view, observer = self._view, self._observer
+        if isinstance(index, int):
+            told = view[index] & 1 or observer.alert
+            view[index] = value  # type: ignore[assignment]
+            if told:
+                observer.stored(index * self._width, self._width)
+            return
+        first = index.indices(len(view))[0]
+        for at, old in enumerate(view[index].tolist(), first):
+            if old & 1 or observer.alert:
+                observer.stored(at * self._width, self._width)
+        view[index] = value  # type: ignore[assignment]
+
+
+WordView: TypeAlias = "memoryview[int] | _AuditedView | _ObservedView"
 """Words to load and store."""
 
 

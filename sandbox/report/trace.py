@@ -8,9 +8,10 @@ from sandbox.image.disassemble import text_of
 from sandbox.kernel.abi.signals import name_of as signal_name
 from sandbox.kernel.base import events
 from sandbox.kernel.mm.gfp import describe
-from sandbox.machine.events import Event, PortAccess
+from sandbox.machine.events import Event, PortAccess, TlbMiss
 from sandbox.report.width import cut
 from sandbox.x86.error_code import PageFaultCode
+from sandbox.x86.paging import A, D
 
 KINDS: dict[str, tuple[type[Event], ...]] = {
     "faults": (events.PageFault, events.Killed),
@@ -22,6 +23,7 @@ KINDS: dict[str, tuple[type[Event], ...]] = {
     "alloc": (events.PageAlloc,),
     "modules": (events.ModuleChange,),
     "ports": (PortAccess,),
+    "walk": (TlbMiss,),
 }
 """What ``--trace`` takes."""
 
@@ -101,7 +103,29 @@ def event_line(event: Event, paint: Paint, columns: int = WIDE) -> str:
         return f"{event.time:>9}       {event.what} module {event.name} {where}"
     if isinstance(event, PortAccess):
         return f"{event.time:>9}       {port_text(event)}"
+    if isinstance(event, TlbMiss):
+        return f"{event.time:>9}       {walk_text(event)}"
     return f"{event.time:>9}  {event}"
+
+
+def walk_text(miss: TlbMiss) -> str:
+    """``CPU 0 user store 0804a000: [1008008] 100f067, [100f250] 0 fault``: each entry's address and value."""
+    who, what = "user" if miss.user else "kernel", ("load", "store", "fetch")[miss.access]
+    marks = dict(miss.marks)
+    walked = [f"[{at:x}] {entry:x}{_marked(entry, marks.get(at))}" for at, entry in miss.entries]
+    if miss.physical is not None and not miss.size:
+        return f"CPU {miss.cpu} {who} {what} {miss.linear:08x}: stale -> {miss.physical:x}"
+    if miss.physical is None:
+        end = "fault"
+    else:
+        end = f"-> {miss.physical:x}" + (f" of a {miss.size >> 10} KB page" if miss.size > 4096 else "")
+    return f"CPU {miss.cpu} {who} {what} {miss.linear:08x}: {', '.join(walked) or 'paging is off'} {end}"
+
+
+def _marked(entry: int, stored: int | None) -> str:
+    """The bits that a walk set."""
+    fresh = 0 if stored is None else stored & ~entry
+    return "".join(f" +{name}" for name, bit in (("A", A), ("D", D)) if fresh & bit)
 
 
 def port_text(access: PortAccess) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sandbox.kernel.abi.signals import name_of as signal_name
 from sandbox.kernel.base.events import PageFault
+from sandbox.sanitize.report import StaleReport
 
 
 @dataclass(slots=True)
@@ -43,6 +44,8 @@ class Summary:
     seconds: float = 0.0
     engine_seconds: dict[str, float] = field(default_factory=dict)
     """Of these, the engine's, for the program (``guest``) and for kernel routines; empty when not measured."""
+    tlb: list[dict[str, int]] = field(default_factory=list)
+    """By CPU, what its TLB did; empty when it was not watched."""
 
 
 @dataclass(slots=True)
@@ -64,11 +67,13 @@ class Result:
     detail: str = ""
     interrupted: bool = False
     """Somebody at the host ended the run."""
+    sanitizer: list[StaleReport] = field(default_factory=list)
+    """What ``--sanitize`` found."""
 
     @property
     def passed(self) -> bool:
-        """The guest ended by itself with status 0."""
-        return not (self.status or self.signal or self.error)
+        """The guest ended by itself with status 0, and no sanitizer found anything."""
+        return not (self.status or self.signal or self.error or self.sanitizer)
 
     def headline(self) -> str:
         """One line: how it ended."""
@@ -92,5 +97,6 @@ class Result:
                 {"pid": pid, "command": comm, "signal": signal_name(number), "report": report}
                 for pid, comm, number, report in self.deaths
             ],
+            "sanitizer": [each.to_dict() for each in self.sanitizer],
             "summary": asdict(self.summary),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from sandbox.kernel.drivers.console import HostSink
 from sandbox.machine.bare import BareMachine
@@ -14,6 +14,11 @@ from sandbox.machine.machine import Machine
 from sandbox.machine.outcome import Exited, Outcome
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.target import Target
+from sandbox.sanitize.report import StaleReport
+
+if TYPE_CHECKING:
+    from sandbox.sanitize.rom import RomSanitizer
+    from sandbox.sanitize.watch import TlbWatch
 
 EXIT_MASK = 0xFF
 
@@ -26,6 +31,8 @@ class RomConfig:
     cpus: int = 1
     seed: int = 0
     switches: frozenset[str] = frozenset()
+    sanitize: frozenset[str] = frozenset()
+    """``tlb``: the machine runs instruction by instruction, and uses of stale translations are told."""
     block_limit: int = 0
     time_limit: float = 60.0
 
@@ -60,12 +67,29 @@ class RomSession:
         except BaseException:
             self.machine.close()
             raise
+        self.sanitizer: RomSanitizer | None = None
+        self.tlb_watch: TlbWatch | None = None
+        if config.sanitize:
+            self.sanitizer = _sanitizer(self.bare)
+            self.tlb_watch = self.sanitizer.tlb.watch
         if isinstance(sink, HostSink):
             sink.look = self.bare.look
 
     def run(self) -> Outcome:
         """To its end, a breakpoint or a limit.  Raises NotModelled for what this machine does not have."""
         return self.bare.run(self._config.block_limit, self._config.time_limit)
+
+    def reports(self) -> list[StaleReport]:
+        """What ``--sanitize`` has found so far."""
+        return [] if self.sanitizer is None else self.sanitizer.finish()
+
+    def trace_walks(self) -> None:
+        """From now on each TLB miss is a ``TlbMiss`` on the bus.  Raises NoFeed."""
+        if self.tlb_watch is None:
+            from sandbox.sanitize.watch import TlbWatch
+
+            self.tlb_watch = TlbWatch(self.machine.cpus)
+        self.tlb_watch.tell(self.machine.bus, lambda: self.bare.clock)
 
     def finish(self) -> Result:
         """To its end.  The status is what it wrote to the exit port."""
@@ -75,11 +99,15 @@ class RomSession:
             result.status = outcome.status & EXIT_MASK
         else:
             result.error, result.detail = outcome.headline(), "\n".join(outcome.lines())
+        if self.tlb_watch is not None:
+            self.tlb_watch.feed.drain()
+        result.sanitizer = self.reports()
         result.summary = Summary(
             blocks=bare.clock,
             page_faults=bare.page_faults,
             bytes_by_host=self.machine.memory.host_bytes(),
             seconds=time.perf_counter() - self._began,
+            tlb=[] if self.tlb_watch is None else self.tlb_watch.stream.counters(),
         )
         return result
 
@@ -88,6 +116,12 @@ class RomSession:
 
     def __exit__(self, *_: object) -> None:
         self.machine.close()
+
+
+def _sanitizer(bare: BareMachine) -> RomSanitizer:
+    from sandbox.sanitize.rom import RomSanitizer
+
+    return RomSanitizer(bare)
 
 
 def run_rom(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from sandbox.kernel.abi.errno import EBUSY, ENOMEM
 from sandbox.kernel.abi.numbers import name_of
@@ -22,11 +22,17 @@ from sandbox.kernel.module.hypercall import GuestKernelBug, NoSuchExport
 from sandbox.kernel.module.loader import InitFailed, ModuleError
 from sandbox.kernel.process.kthread import run_kthread
 from sandbox.kernel.task.sched import Deadlock, Interrupted, LimitReached
+from sandbox.machine.machine import Machine
 from sandbox.runner.machine import build_machine
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.shares import Shares, measure
 from sandbox.runner.target import ModuleFile
 from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.sanitize.kernel import KernelSanitizer
+    from sandbox.sanitize.report import StaleReport
+    from sandbox.sanitize.watch import TlbWatch
 
 OUR_FAULT = 3
 LEAK_LINES = 8
@@ -73,11 +79,18 @@ class MachineSession:
         self.captured = CaptureSink(), CaptureSink()
         self.to_load = list(modules)
         self.machine = build_machine(config)
+        self.sanitizer: KernelSanitizer | None = None
+        self.tlb_watch: TlbWatch | None = None
         try:
+            if config.sanitize:
+                self.sanitizer = _sanitizer(self.machine, config)
+                self.tlb_watch = self.sanitizer.tlb.watch
             self.system = start_kernel(self.machine, config, files)
         except BaseException:
             self.machine.close()
             raise
+        if self.sanitizer is not None:
+            self.sanitizer.connect(self.system)
         self.kernel, self.modules = self.system.kernel, self.system.modules
 
     @classmethod
@@ -163,6 +176,9 @@ class MachineSession:
         """Put what was captured and counted into a result."""
         result.stdout, result.stderr = bytes(self.captured[0].data), bytes(self.captured[1].data)
         result.deaths = list(self.kernel.signals.deaths)
+        if self.tlb_watch is not None:
+            self.tlb_watch.feed.drain()
+        result.sanitizer = self.reports()
         result.summary = self.summary()
         return result
 
@@ -193,6 +209,7 @@ class MachineSession:
             bytes_by_host=kernel.memory.host_bytes(),
             seconds=time.perf_counter() - self._began,
             engine_seconds=self._engine_seconds(),
+            tlb=[] if self.tlb_watch is None else self.tlb_watch.stream.counters(),
         )
 
     def _lost(self) -> int:
@@ -201,6 +218,18 @@ class MachineSession:
         if self.modules.tainted or any(task.runs for task in kernel.tasks.values()):
             return 0
         return self.held()["frames"] + kernel.table_frames.held
+
+    def reports(self) -> list[StaleReport]:
+        """What ``--sanitize`` has found so far."""
+        return [] if self.sanitizer is None else self.sanitizer.finish()
+
+    def trace_walks(self) -> None:
+        """From now on each TLB miss is a ``TlbMiss`` on the bus.  Raises NoFeed."""
+        if self.tlb_watch is None:
+            from sandbox.sanitize.watch import TlbWatch
+
+            self.tlb_watch = TlbWatch(self.machine.cpus)
+        self.tlb_watch.tell(self.kernel.bus, lambda: self.kernel.clock.now)
 
     def measure(self) -> None:
         """Let the summary tell what of the time is the engine's."""
@@ -223,6 +252,12 @@ class MachineSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _sanitizer(machine: Machine, config: KernelConfig) -> KernelSanitizer:
+    from sandbox.sanitize.kernel import KernelSanitizer
+
+    return KernelSanitizer(machine, config.paging)
 
 
 def _falling(counts: Mapping[str, int]) -> dict[str, int]:

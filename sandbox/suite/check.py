@@ -55,19 +55,28 @@ class Verdict:
         return bool(self.failures) and not self.refused if self.switch else not self.failures
 
 
-def check_both(target: Target, paging: str, *, broken: bool = True) -> list[Verdict]:
-    """The whole run in a paging mode, and the broken one if the manifest names a switch."""
+def check_both(
+    target: Target, paging: str, *, broken: bool = True, sanitize: frozenset[str] = frozenset()
+) -> list[Verdict]:
+    """The whole run in a paging mode, which is sanitized, and the broken one if the manifest names a switch."""
     manifest = manifest_of(target)
-    whole = check_image(target, paging)
+    whole = check_image(target, paging, sanitize=sanitize)
     if not broken or not manifest.switch:
         return [whole]
     summary = whole.result.summary if whole.result is not None else Summary()
     return [whole, check_image(target, paging, manifest.switch, Limits.after(summary, manifest.time_limit))]
 
 
-def check_image(target: Target, paging: str, switch: str = "", limits: Limits | None = None) -> Verdict:
+def check_image(
+    target: Target,
+    paging: str,
+    switch: str = "",
+    limits: Limits | None = None,
+    sanitize: frozenset[str] = frozenset(),
+) -> Verdict:
     """Run an image in a paging mode, with a kernel switch or none, and compare with its manifest.
 
+    What a sanitizer reports is a failure, except on a bare machine, whose guest is its own kernel.
     A broken run that is given no limits takes them from a whole run, which is made for it.
     """
     manifest, table = manifest_of(target), symbols(target.data)
@@ -78,7 +87,7 @@ def check_image(target: Target, paging: str, switch: str = "", limits: Limits | 
     try:
         if switch and limits is None:
             limits = Limits.after(_run(target, paging, "", Limits()).summary, manifest.time_limit)
-        verdict.result = _run(target, paging, switch, limits or Limits())
+        verdict.result = _run(target, paging, switch, limits or Limits(), sanitize)
     except SandboxError as error:
         verdict.failures.append(error.summary)
         verdict.refused = error.exit_status == ConfigurationError.exit_status
@@ -93,13 +102,14 @@ def manifest_of(target: Target) -> Manifest:
     return target.manifest
 
 
-def _run(target: Target, paging: str, switch: str, limits: Limits) -> Result:
-    changes = {
+def _run(target: Target, paging: str, switch: str, limits: Limits, sanitize: frozenset[str] = frozenset()) -> Result:
+    changes: dict[str, object] = {
+        "sanitize": sanitize or None,
         "switches": frozenset((switch,)) if switch else None,
         "block_limit": limits.blocks,
         "time_limit": limits.seconds,
     }
     if target.kind == "rom":
-        return run_rom(target, rom_config(target, **changes))
+        return run_rom(target, rom_config(target, **{**changes, "sanitize": None}))
     streams = Streams(BytesSource(manifest_of(target).stdin.encode()))
     return run_target(target, target.config(paging=paging, **changes), streams)

@@ -64,6 +64,7 @@ def compare(manifest: Manifest, result: Result, paging: str, table: SymbolTable)
         missed.append(f"standard output {_clip(result.stdout)}, expected {_clip(manifest.stdout.encode())}")
     wanted = [each for each in manifest.faults if not each.paging or each.paging == paging]
     missed += _compare_faults(wanted, result.faults, table)
+    missed += [f"sanitizer: {each.headline()}" for each in result.sanitizer]
     summary = result.summary
     if not result.error and summary.frames_lost and "frames_lost" not in manifest.counters:
         missed.append(f"lost frames: {summary.frames_lost}, of programs that are gone")

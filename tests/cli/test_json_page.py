@@ -18,7 +18,7 @@ from tests.cli.test_cli import Files, call, elf  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/json.md").read_text()
-COUNTS = {f"summary.{name}" for name in ("faults_by_kind", "calls_by_name", "bytes_by_host", "engine_seconds")}
+COUNTS = {f"summary.{name}" for name in ("faults_by_kind", "calls_by_name", "bytes_by_host", "engine_seconds", "tlb[]")}
 """Objects whose members are names of the run's own."""
 IMAGES = ROOT / "images"
 
@@ -68,6 +68,7 @@ def test_run(printed, elf: Files) -> None:  # noqa: F811
         [elf("_start: ud2")],
         [ROM, "--trace", "faults"],
         [str(IMAGES / "kmalloc")],
+        [str(IMAGES / "mprotect-flush"), "--break", "no-flush", "--sanitize", "tlb"],
     ):
         told = printed("run", *words)
         told["events"] = told.get("events") and []

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from os import sched_getaffinity
 
 from tests.mutations.table import ROOT, Mutation, mutations
@@ -49,9 +50,11 @@ def _image(mutation: Mutation) -> int:
     from sandbox.suite.check import Limits, check_image, manifest_of
 
     target = resolve(ROOT / "images" / mutation.image)
-    for paging in manifest_of(target).paging:
+    manifest = target.manifest = replace(manifest_of(target), **mutation.machine)
+    sanitize = frozenset({"tlb"} if mutation.sanitize else ())
+    for paging in manifest.paging:
         try:
-            verdict = check_image(target, paging, limits=Limits(None, LIMIT / 10))
+            verdict = check_image(target, paging, limits=Limits(None, LIMIT / 10), sanitize=sanitize)
         except Exception as error:  # a mutated sandbox may fail anyhow: that is noticed, too
             print(f"{paging}: {type(error).__name__}: {error}")
             return NOTICED

@@ -7,8 +7,9 @@ import importlib.machinery
 import importlib.util
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -32,6 +33,10 @@ class Mutation:
     says: str
     test: str = ""
     """A pytest id, where the image itself cannot tell."""
+    sanitize: bool = False
+    """The image runs with ``--sanitize tlb``: a report is a failure."""
+    machine: dict[str, int] = field(default_factory=dict)
+    """What of its manifest's machine is otherwise: ``cpus``, ``ram`` in bytes."""
 
     @property
     def name(self) -> str:
@@ -56,9 +61,12 @@ class Mutation:
 def mutations() -> list[Mutation]:
     """All of them, by image."""
     found: list[Mutation] = []
+    numbers: Counter[str] = Counter()
     for path in sorted(HERE.glob("*.toml")):
         for image, entries in tomllib.loads(path.read_text()).items():
-            found += [Mutation(image, number, **entry) for number, entry in enumerate(entries, 1)]
+            for entry in entries:
+                numbers[image] += 1
+                found.append(Mutation(image, numbers[image], **entry))
     return found
 
 

@@ -28,6 +28,7 @@
         .set    ERROR,          144     # what uc_emu_start returned
         .set    BEHIND,         152     # END for the first block of the next run
         .set    STOPPING,       160     # a device asked to come back at the next counted block
+        .set    NUMBER,         168     # the CPU's, in the TLB feed (tlbfeed.S)
 
         .set    TRAP,           1
         .set    SPENT,          2

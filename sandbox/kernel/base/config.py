@@ -58,6 +58,8 @@ class KernelConfig:
     """``virtual``: blocks, the same in every run; ``host``: the host's."""
     epoch: int | None = None
     """What the clock shows at the start, in seconds since 1970; None for January 1999, or the host's time."""
+    sanitize: frozenset[str] = frozenset()
+    """What is watched for mistakes of the kernel: ``tlb`` (``sandbox.sanitize``)."""
     root: Path | None = None
     writable: bool = False
     files: dict[str, bytes | Path] = field(default_factory=dict)

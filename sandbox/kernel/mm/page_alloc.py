@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from sandbox.kernel.arch.cpu import Smp
 from sandbox.kernel.base.config import KernelConfig
@@ -42,6 +43,18 @@ YIELDS = 8
 ISA_BYTE_BOUNDARY = 64 << 10
 
 
+class FrameWatch(Protocol):
+    """Who is told of every frame that comes and goes (``sandbox.sanitize``)."""
+
+    def granted(self, pfn: int, order: int) -> None:
+        """2^order frames from ``pfn`` on are somebody's now."""
+        ...
+
+    def released(self, pfn: int, order: int) -> None:
+        """They are nobody's any more."""
+        ...
+
+
 @dataclass(slots=True)
 class Pressure:
     """What requests had to do, in counts."""
@@ -65,7 +78,7 @@ class PageAllocator:
     __slots__ = (
         "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_complaints", "_cond_resched",
         "_direct_end", "_marks", "_nonatomic", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats",
-        "_zone_marks", "failing", "holders", "min_free", "pressure",
+        "_zone_marks", "failing", "holders", "min_free", "pressure", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +112,7 @@ class PageAllocator:
         """Whose a frame is that no request by level was given, and how many references the kernel has on it."""
         self.failing = FailingRequest(config.fail_allocation)
         self.pressure = Pressure()
+        self.watch: FrameWatch | None = None
 
     def _reserve(self, frames: int) -> int:
         if self._marks == "2.0":
@@ -196,6 +210,8 @@ class PageAllocator:
                 self._code.reused(each)
         else:
             self._code.reused(pfn)
+        if self.watch is not None:
+            self.watch.granted(pfn, order)
         self._stats.frames_allocated += 1 << order
         if self._bus.active:
             self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "alloc", pfn, order, gfp))
@@ -206,6 +222,8 @@ class PageAllocator:
                 self._code.freed(each)
         else:
             self._code.freed(pfn)
+        if self.watch is not None:
+            self.watch.released(pfn, order)
         if self._bus.active:
             self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "free", pfn, order, 0))
 

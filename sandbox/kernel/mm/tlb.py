@@ -6,7 +6,8 @@ Not present to present needs none.  A CPU holds user translations of an mm only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
@@ -38,6 +39,8 @@ class Tlb:
         self.routines = routines
         self.bus = bus
         self.counters = TlbCounters()
+        self.flights = 0
+        """Flushes that have begun and not ended: other CPUs may still use what they are about."""
         self._here = not broken("no-flush")
         self._there = self._here and not broken("no-shootdown")
 
@@ -66,9 +69,10 @@ class Tlb:
     def flush_tlb_all(self, cpu: KernelCpu) -> None:
         """Kernel mappings were removed or changed: everything, global entries too, on every CPU."""
         self.counters.everything += 1
-        if self._here:
-            cpu.call(self.routines.flush_tlb_all)
-        self._tell([other for other in self._smp.cpus if other is not cpu], _run(self.routines.flush_tlb_all))
+        with self._flight():
+            if self._here:
+                cpu.call(self.routines.flush_tlb_all)
+            self._tell([other for other in self._smp.cpus if other is not cpu], _run(self.routines.flush_tlb_all))
         if self.bus.active:
             self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "all", 0))
 
@@ -79,11 +83,20 @@ class Tlb:
 
     def _on_users(self, cpu: KernelCpu, mm: Mm, routine: int, argument: int) -> None:
         mask = mm.cpu_mask
-        if self._here and mask >> cpu.index & 1:
-            cpu.call(routine, eax=argument)
-        if mask & ~(1 << cpu.index):
-            others = [other for other in self._smp.cpus if other is not cpu and mask >> other.index & 1]
-            self._tell(others, _run(routine, argument))
+        with self._flight():
+            if self._here and mask >> cpu.index & 1:
+                cpu.call(routine, eax=argument)
+            if mask & ~(1 << cpu.index):
+                others = [other for other in self._smp.cpus if other is not cpu and mask >> other.index & 1]
+                self._tell(others, _run(routine, argument))
+
+    @contextmanager
+    def _flight(self) -> Iterator[None]:
+        self.flights += 1
+        try:
+            yield
+        finally:
+            self.flights -= 1
 
     def _tell(self, others: Sequence[KernelCpu], handler: Callable[[KernelCpu], None]) -> None:
         if self._there and others:

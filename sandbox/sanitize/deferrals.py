@@ -1,0 +1,56 @@
+"""What may stay stale for a while, each with why that is safe.  All of the allowed delays are here and nowhere else.
+
+A deferral excuses the chance, never a use.  pkmap at count 1 and the kva pool will be two more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandbox.kernel.base.layout import FIXADDR_END
+from sandbox.kernel.mm.highmem import KM_SLOTS
+from sandbox.x86.paging import PAGE_SIZE
+
+
+class Deferral(Protocol):
+    """One allowed delay."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def why(self) -> str: ...
+
+    def covers(self, cpu: int, linear: int) -> bool:
+        """The delay allows a CPU (by index) a stale translation of a linear address."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AtomicWindows:
+    """``kunmap_atomic`` clears the entry and leaves the flush to the next ``kmap_atomic`` of the slot (MM 14)."""
+
+    name: str = "kmap_atomic"
+    why: str = "a window is used by its own CPU only, and not before the next kmap_atomic, which begins with INVLPG"
+
+    def covers(self, cpu: int, linear: int) -> bool:
+        end = FIXADDR_END - cpu * KM_SLOTS * PAGE_SIZE
+        return end - KM_SLOTS * PAGE_SIZE <= linear < end
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Linear ranges [start, end) that the kernel has taken out of use and flushes later, together."""
+
+    name: str
+    why: str
+    ranges: list[tuple[int, int]]
+
+    def covers(self, cpu: int, linear: int) -> bool:
+        return any(start <= linear < end for start, end in self.ranges)
+
+
+def lazy_vmalloc(freed: list[tuple[int, int]]) -> Ranges:
+    """Areas that vfree has cleared and whose addresses and frames nobody gets before their flush (2.6.28)."""
+    return Ranges("lazy vmalloc", "neither the addresses nor the frames are given away before the flush", freed)

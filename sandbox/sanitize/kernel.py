@@ -1,0 +1,102 @@
+"""The sanitizer on a machine with the mini-kernel: where the kernel gives frames away, enters ring 3 and flushes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sandbox.engine.cpu import Cpu
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.inspect.owner import holders
+from sandbox.machine.machine import Machine
+from sandbox.sanitize.deferrals import AtomicWindows, Deferral
+from sandbox.sanitize.report import StaleReport
+from sandbox.sanitize.stores import TableStores
+from sandbox.sanitize.tlb import TlbSanitizer
+from sandbox.x86.paging import LEGACY, PAE, PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from sandbox.kernel.main import System
+
+
+class KernelSanitizer:
+    """Made with the machine, before the kernel asks for its view of tables; ``connect`` once the kernel is there.
+
+    Raises NoFeed and UnknownEngine.
+    """
+
+    def __init__(self, machine: Machine, paging: str) -> None:
+        self._machine = machine
+        self._system: System | None = None
+        self._deferrals: Sequence[Deferral] = (AtomicWindows(),)
+        self.stores = TableStores(machine.memory, (PAE if paging == "pae" else LEGACY).entry_size)
+        self.tlb = TlbSanitizer(machine.cpus, machine.memory, self, self.stores.take)
+        for cpu in machine.cpus:
+            cpu.before_entries(partial(self._enters, cpu))
+
+    def connect(self, system: System) -> None:
+        """From now on frames are watched."""
+        self._system = system
+        system.kernel.page_alloc.watch = self
+        self._dma_done, self._machine.board.dma_done = self._machine.board.dma_done, self._dma
+
+    def finish(self) -> list[StaleReport]:
+        """What was found."""
+        self.tlb.settle()
+        return list(self.tlb.reports)
+
+    def _enters(self, cpu: Cpu) -> None:
+        """While a flush is going on there is nothing to tell, and what is stale before it seldom is behind it."""
+        if self.stores.alert and not self.in_flight():
+            self.stores.alert = self.tlb.enters(cpu)
+
+    # -- what happens to frames (page_alloc.FrameWatch)
+
+    def granted(self, pfn: int, order: int) -> None:
+        """Frames were given away."""
+        if self.stores.alert:
+            self.stores.alert = self.tlb.frames("reused", pfn, 1 << order)
+
+    def released(self, pfn: int, order: int) -> None:
+        """Nobody has these frames any more."""
+        self.tlb.feed.drain()
+        self.tlb.table_released(pfn)
+        if self.stores.alert:
+            self.stores.alert = self.tlb.frames("released", pfn, 1 << order)
+
+    def _dma(self, physical: int, size: int) -> None:
+        self._dma_done(physical, size)
+        if self.stores.alert:
+            first = physical >> PAGE_SHIFT
+            self.stores.alert = self.tlb.frames("dma", first, (physical + size + PAGE_SIZE - 1 >> PAGE_SHIFT) - first)
+
+    # -- what the sanitizer asks (tlb.World)
+
+    def in_flight(self) -> bool:
+        return self._system is not None and self._system.kernel.tlb.flights > 0
+
+    def may_stay(self, cpu: int, linear: int) -> bool:
+        return any(each.covers(cpu, linear) for each in self._deferrals)
+
+    def task(self, cpu: int) -> int:
+        current = None if self._system is None else self._system.kernel.cpus[cpu].current
+        return 0 if current is None else current.pid
+
+    def name(self, cpu: int, linear: int) -> str:
+        system = self._system
+        if system is None:
+            return ""
+        if linear >= PAGE_OFFSET:
+            return f" <{system.symbols.kernel_symbol(linear)}>"
+        task = system.kernel.tasks.get(self.task(cpu))
+        return "" if task is None else system.symbols.user_symbol(task, linear)
+
+    def owner(self, frame: int) -> str:
+        system = self._system
+        if system is None or not system.kernel.memmap.has_page(frame):
+            return "not the allocator's"
+        return holders(system.kernel, frame)[0] if system.kernel.memmap.count(frame) else "free"
+
+    def now(self) -> int:
+        return 0 if self._system is None else self._system.kernel.clock.now

@@ -1,0 +1,213 @@
+"""The shadow of one CPU's TLB: every translation that hardware might hold, as bad as the manual allows it to be.
+
+A translation lives from the fill to an invalidation that this CPU has executed (SDM 3A, 4.10.4.1):
+
+- INVLPG: those of its page, global ones and the whole of a large page, and every paging-structure cache;
+- a load of CR3: all but global ones, and every paging-structure cache; under PAE it loads the PDPTE registers (4.4.1);
+- a change of CR4.PGE, and CR0.PG cleared: all; a change of CR4.PAE: all but global ones.
+
+It never loses one for want of room.  A page fault ends nothing here, though on hardware it drops what the access might
+have used: the engine keeps that, and no kernel should count on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sandbox.sanitize.translation import Held, Path
+from sandbox.x86.masks import CR0_PG, CR4_PAE, CR4_PGE, CR4_PSE
+from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, PAGE_SIZE, G
+
+PDPTE_LOADS_CR0 = 0xE0000000
+"""CR0.PG, CD and NW: MOV to CR0 that changes one of them loads the PDPTEs."""
+PDPTE_LOADS_CR4 = CR4_PAE | CR4_PGE | CR4_PSE
+
+
+def _table_of(entry: int) -> int:
+    """The frame of the table that an entry names."""
+    return (entry & FRAME_MASK) >> PAGE_SHIFT
+
+
+class Pages:
+    """Translations by page number, and the page by the address of its leaf."""
+
+    __slots__ = ("by_leaf", "by_page")
+
+    def __init__(self) -> None:
+        self.by_page: dict[int, Held] = {}
+        self.by_leaf: dict[int, int] = {}
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.by_page.clear()
+        self.by_leaf.clear()
+
+    def drop(self, page: int) -> None:
+        """Forget one page's."""
+        held = self.by_page.pop(page, None)
+        if held is not None and self.by_leaf.get(held.path[-2]) == page:
+            del self.by_leaf[held.path[-2]]
+
+
+class ShadowTlb:
+    """What one CPU may hold.  Addresses are linear, ``walked`` and roots are frame numbers.
+
+    ``stale`` are those whose entries have been found to grant less, or another frame, since; whoever compares keeps it,
+    and here it loses what is invalidated.
+    """
+
+    __slots__ = (
+        "_routes", "_upper", "_walked", "cr3", "cr4", "globals", "large", "local", "number", "pdptes",
+        "stale",
+    )  # fmt: skip
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.cr3 = self.cr4 = 0
+        self.local, self.globals = Pages(), Pages()
+        self.large = Pages()
+        """Of large pages, by the number of their first 4 KB page; global ones among them."""
+        self._routes: dict[Path, int] = {}
+        """The ways to leaves that were walked since paging-structure caches were emptied, and an address of each."""
+        self._walked: dict[int, int] | None = {}
+        self.stale: dict[int, Held] = {}
+        """By page number, large ones by their first."""
+        self._upper: set[int] = set()
+        """Physical addresses of the entries above leaves that walks used."""
+        self.pdptes: tuple[int, ...] = ()
+        """The PDPTE registers; nothing until a load of CR3 has been seen, and without PAE."""
+
+    # -- what the CPU did
+
+    def fill(self, linear: int, physical: int, size: int, path: Path, attributes: int) -> None:
+        """A walk ended in a translation of the 4 KB page at ``linear``, a piece of one of ``size`` bytes."""
+        trunk = path[:-2]
+        if trunk not in self._routes:
+            self._routes[trunk] = linear
+            self._walked = None
+            self._upper.update(trunk[::2])
+        if size != PAGE_SIZE:
+            base = linear & -size
+            known = self.large.by_page.get(base >> PAGE_SHIFT)
+            if known is not None and known.path == path and known.size == size:
+                return
+            self.large.by_page[base >> PAGE_SHIFT] = Held(physical - (linear - base), size, path, attributes)
+            self.large.by_leaf[path[-2]] = base >> PAGE_SHIFT
+            return
+        page = linear >> PAGE_SHIFT
+        pages, other = self.local, self.globals
+        if path[-1] & G and self.cr4 & CR4_PGE:
+            pages, other = other, pages
+        if page in other.by_page:
+            other.drop(page)
+        pages.by_page[page] = Held(physical, size, path, attributes)
+        pages.by_leaf[path[-2]] = page
+        if self.stale:
+            self.stale.pop(page, None)
+
+    def invlpg(self, linear: int) -> None:
+        """INVLPG was executed."""
+        page = linear >> PAGE_SHIFT
+        self.local.drop(page)
+        self.globals.drop(page)
+        self.stale.pop(page, None)
+        large = self._large_over(linear)
+        if large is not None:
+            self.large.drop(large)
+            self.stale.pop(large, None)
+        self._forget_tables()
+
+    def _large_over(self, linear: int) -> int | None:
+        """The first page of a large one that holds an address: 2 or 4 MB, aligned to its size."""
+        for size in (2 << 20, 4 << 20):
+            base = (linear & -size) >> PAGE_SHIFT
+            held = self.large.by_page.get(base)
+            if held is not None and linear < (base << PAGE_SHIFT) + held.size:
+                return base
+        return None
+
+    def _forget_tables(self) -> None:
+        self._routes.clear()
+        self._walked = None
+
+    @property
+    def walked(self) -> dict[int, int]:
+        """Tables below the root that a paging-structure cache may name, and an address that was walked through each."""
+        if self._walked is None:
+            self._walked = {}
+            for trunk, linear in self._routes.items():
+                tables = (*(at >> PAGE_SHIFT for at in trunk[2::2]), *(_table_of(entry) for entry in trunk[-1:]))
+                self._walked.update(dict.fromkeys(tables, linear))
+        return self._walked
+
+    def load_cr3(self, value: int) -> None:
+        """MOV to CR3 was executed."""
+        self.cr3 = value
+        self._forget_local()
+
+    def load_cr4(self, value: int, old: int) -> bool:
+        """MOV to CR4; True when it loads the PDPTEs."""
+        self.cr4 = value
+        if (value ^ old) & CR4_PGE:
+            self.forget_all()
+        elif (value ^ old) & CR4_PAE:
+            self._forget_local()
+        return bool((value ^ old) & PDPTE_LOADS_CR4)
+
+    def load_cr0(self, value: int, old: int) -> bool:
+        """MOV to CR0; True when it loads the PDPTEs."""
+        if old & ~value & CR0_PG:
+            self.forget_all()
+        return bool((value ^ old) & PDPTE_LOADS_CR0)
+
+    def _forget_local(self) -> None:
+        self.local.clear()
+        self._forget_tables()
+        self._upper.clear()
+        self._upper.update(at for held in self.globals.by_page.values() for at in held.path[:-2:2])
+        if not self.cr4 & CR4_PGE:
+            self.forget_all()
+            return
+        for page in [page for page, held in self.large.by_page.items() if not held.is_global]:
+            self.large.drop(page)
+        if self.stale:
+            self.stale = {page: held for page, held in self.stale.items() if held.is_global}
+
+    def forget_all(self) -> None:
+        """Everything, global ones too."""
+        self.local.clear()
+        self.globals.clear()
+        self.large.clear()
+        self.stale.clear()
+        self._upper.clear()
+        self._forget_tables()
+
+    # -- what it may hold
+
+    def find(self, linear: int) -> tuple[int, Held] | None:
+        """The page number and the translation that an access might use."""
+        page = linear >> PAGE_SHIFT
+        held = self.local.by_page.get(page) or self.globals.by_page.get(page)
+        if held is not None:
+            return page, held
+        large = self._large_over(linear)
+        return None if large is None else (large, self.large.by_page[large])
+
+    def through(self, at: int) -> Iterator[tuple[int, Held]]:
+        """(page number, translation) of those whose walk used the entry at a physical address."""
+        everywhere = (self.local, self.globals, self.large)
+        for pages in everywhere:
+            page = pages.by_leaf.get(at)
+            if page is not None:
+                yield page, pages.by_page[page]
+        if at in self._upper:
+            for pages in everywhere:
+                for page, held in pages.by_page.items():
+                    if at in held.path[:-2:2]:
+                        yield page, held
+
+    def everything(self) -> Iterator[tuple[int, Held]]:
+        """(page number, translation) of all."""
+        yield from self.local.by_page.items()
+        yield from self.globals.by_page.items()
+        yield from self.large.by_page.items()

@@ -1,0 +1,162 @@
+"""The kernel under the sanitizer: silent as it is, loud with its flushes left out.
+
+What a TLB may hold and who must be told is the manual's (SDM 3A, 4.10) and MM 18's, not what this kernel does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sandbox.engine import stubs
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.mm.vmscan import Need
+from sandbox.runner.result import Result
+from sandbox.runner.run import run_target
+from sandbox.runner.session import MachineSession
+from sandbox.runner.target import resolve
+from sandbox.sanitize.deferrals import AtomicWindows, lazy_vmalloc
+
+pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the feed is x86-64 Linux code")
+TLB = frozenset({"tlb"})
+SMP = ("smp-truncate", "smp-reclaim", "smp-refill", "fork-tree")
+
+
+def run(image: str, **changes: object) -> Result:
+    target = resolve(f"images/{image}")
+    return run_target(target, target.config(sanitize=TLB, **changes))
+
+
+@pytest.fixture(params=["pae", "legacy"])
+def session(request: pytest.FixtureRequest) -> Iterator[MachineSession]:
+    with MachineSession.idle(KernelConfig(ram=16 << 20, cpus=2, paging=request.param, sanitize=TLB)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("image", ["cow-fork", "munmap-middle", "move-map", "vmalloc", *SMP])
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+def test_it_is_silent(image: str, cpus: int) -> None:
+    result = run(image, cpus=cpus)
+    assert (result.status, result.error, result.sanitizer) == (0, "", [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("image", SMP)
+def test_it_is_silent_whatever_the_turns(image: str, seed: int) -> None:
+    assert run(image, cpus=2 + seed % 3, seed=seed).sanitizer == []
+
+
+@pytest.mark.parametrize("paging", ["pae", "legacy"])
+@pytest.mark.parametrize(
+    ("image", "switch", "kind"),
+    [
+        ("cow-fork", "no-flush", "ring3"),
+        ("fork-flush", "no-flush", "use"),
+        ("mprotect-flush", "no-flush", "use"),
+        ("map-over", "no-flush", "released"),
+        ("vmalloc", "no-flush", "released"),
+        ("vmalloc", "early-free", "released"),
+        ("smp-truncate", "no-shootdown", "released"),
+        ("smp-truncate", "no-shootdown", "ring3"),
+        ("smp-reclaim", "no-shootdown", "reused"),
+    ],
+)
+def test_it_is_loud_without_flushes(paging: str, image: str, switch: str, kind: str) -> None:
+    result = run(image, paging=paging, switches=frozenset({switch}))
+    assert kind in {each.kind for each in result.sanitizer}
+    assert not result.passed
+
+
+def test_a_report_names_everything() -> None:
+    """The truncated page of smp-truncate, which a process on CPU 1 reads in a loop."""
+    result = run("smp-truncate", switches=frozenset({"no-shootdown"}))
+    released = next(each for each in result.sanitizer if each.kind == "released")
+    assert released.cpu == 1 and released.pid > 1
+    assert released.symbol.startswith(" <main+") and released.instruction
+    assert released.old & 1 and released.new == 0
+    assert released.owner == "free"
+    assert released.missing == f"INVLPG {released.linear:#x} or a load of CR3 on CPU 1, before the frame was released"
+
+
+def test_kernel_stacks_that_reclaim_takes(session: MachineSession) -> None:
+    """Their translations are global: a load of CR3 would not do."""
+    kernel = session.kernel
+    cpu = kernel.this_cpu
+    stack, frames = kernel.stacks.new_kstack()
+    cpu.kstack = stack
+    cpu.call(kernel.routines.flush_tlb)
+    cpu.kstack = cpu.idle
+    kernel.stacks.put_kstack(stack, frames)
+    assert kernel.stacks.shrink(Need(kernel.pgdat.zones, 1)) == len(frames)
+    assert session.reports() == []
+
+
+def test_an_mm_that_another_cpu_has_loaded(session: MachineSession) -> None:
+    """It goes away: its directory may be walked no more."""
+    kernel = session.kernel
+    mm = kernel.mmu.mm_alloc()
+    kernel.mmu.switch_mm(kernel.cpus[1], mm)
+    kernel.mmu.mmput(kernel.cpus[0], mm)
+    assert session.reports() == []
+
+
+def test_a_directory_that_is_released_while_it_is_loaded(session: MachineSession) -> None:
+    kernel = session.kernel
+    mm = kernel.mmu.mm_alloc()
+    kernel.mmu.switch_mm(kernel.cpus[1], mm)
+    kernel.mmlist.remove(mm)
+    kernel.tables.free_user_tables(mm.pgd)
+    assert {(each.kind, each.cpu) for each in session.reports()} == {("table", 1)}
+
+
+@pytest.mark.parametrize("flush", [None, "flush_tlb", "flush_tlb_all"])
+def test_a_kernel_mapping_that_goes(session: MachineSession, flush: str | None) -> None:
+    """Not global, so that either flush does; with none its frame must not be released."""
+    kernel = session.kernel
+    cpu, tables = kernel.this_cpu, kernel.tables
+    area = kernel.vmalloc.vmalloc(4096)
+    (pfn,) = kernel.vmalloc.areas[-1].frames
+    cpu.call_c(kernel.image.symbols["readl"], area)
+    tables.map_page(tables.kernel_pgd, area, 0, user=False)
+    if flush is not None:
+        cpu.call(getattr(kernel.routines, flush))
+    kernel.page_alloc.put_page(pfn)
+    assert [each.kind for each in session.reports()] == ([] if flush else ["released"])
+
+
+def test_what_a_flush_is_about_is_in_flight_while_it_lasts(session: MachineSession) -> None:
+    kernel, seen = session.kernel, []
+    call = kernel.cpus[0].call
+
+    class Watched:
+        index, vcpu = 0, kernel.cpus[0].vcpu
+
+        @staticmethod
+        def call(routine: int) -> int:
+            seen.append(kernel.tlb.flights)
+            return call(routine)
+
+    kernel.tlb.flush_tlb_all(Watched())  # type: ignore[arg-type]
+    assert seen == [1] and kernel.tlb.flights == 0
+
+
+@pytest.mark.parametrize(
+    ("covers", "linear", "expected"),
+    [
+        (AtomicWindows().covers, 0xFFFFE000, True),
+        (AtomicWindows().covers, 0xB7FFF000, False),
+        (lazy_vmalloc([(0xC8000000, 0xC8002000)]).covers, 0xC8001000, True),
+        (lazy_vmalloc([(0xC8000000, 0xC8002000)]).covers, 0xC8002000, False),
+    ],
+)
+def test_deferrals(covers: Callable[[int, int], bool], linear: int, expected: bool) -> None:
+    assert covers(0, linear) is expected
+
+
+def test_a_window_of_another_cpu_is_not_deferred(session: MachineSession) -> None:
+    """Windows of a CPU lie together, the first CPU's at the top (highmem.py)."""
+    mine = [at for at in range(0xFFF00000, 1 << 32, 4096) if AtomicWindows().covers(0, at)]
+    others = [at for at in range(0xFFF00000, 1 << 32, 4096) if AtomicWindows().covers(1, at)]
+    assert len(mine) == len(others) == 16 and not set(mine) & set(others)
