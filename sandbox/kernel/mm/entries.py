@@ -243,7 +243,11 @@ class Gather:
 
     def flush(self) -> None:
         """No CPU uses what was there before; the frames are still held."""
+        if self._door.early_free:
+            self._release()
         pages, self.pages = self.pages, []
+        if pages and self._door.races.active:
+            self._door.races.point("flush")
         if pages and self._scope is Scope.PAGES:
             self._door.tlb.flush_tlb_pages(self._cpu, self._mm, pages)
         elif pages and self._scope is Scope.SPACE:
@@ -251,14 +255,9 @@ class Gather:
 
     def finish(self) -> None:
         """Flush, then let go of the frames."""
-        door = self._door
-        if door.early_free:
-            self._release()
-        if self.pages and door.races.active:
-            door.races.point("flush")
         self.flush()
-        if self.frames and door.races.active:
-            door.races.point("release")
+        if self.frames and self._door.races.active:
+            self._door.races.point("release")
         self._release()
 
     def _release(self) -> None:
