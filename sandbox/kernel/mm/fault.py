@@ -96,6 +96,15 @@ class PageFaults:
 
         ``limits`` are those of the process that faults.  Raises OutOfMemory.
         """
+        mm.lock.down_read()
+        try:
+            return self._do_page_fault(cpu, mm, address, error_code, esp, limits)
+        finally:
+            mm.lock.up_read()
+
+    def _do_page_fault(
+        self, cpu: KernelCpu, mm: Mm, address: int, error_code: int, esp: int, limits: Limits
+    ) -> Resolution:
         vma = mm.vmas.find(address)
         if vma is None:
             return Resolution.BAD_AREA

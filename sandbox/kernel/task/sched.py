@@ -142,6 +142,8 @@ class Scheduler:
             if board.asked:
                 self.do_irq()
             self.check_time()
+            if self._several:
+                self._balance()
             ready = [cpu for cpu in smp.cpus if cpu.current is not None or queues[cpu.index].tasks]
             if not ready:
                 if self.host is None or not self.host.idle():
@@ -204,6 +206,7 @@ class Scheduler:
         self.switches += 1
         assert task.greenlet is not None
         task.greenlet.parent = self._hub
+        task.movable = False
         cpu.current = task
         cpu.kstack = task.kstack
         self._queues[cpu.index].slice_left = self._config.quantum
@@ -402,10 +405,11 @@ class Scheduler:
             budget = min(budget, self._turn_left)
         if self._next_timer is not None:
             budget = min(budget, self._next_timer - self._clock.now)
-        if task.cpu_timer_left:
-            budget = min(budget, task.cpu_timer_left)
-        if task.cpu_limit:
-            budget = min(budget, max(1, task.cpu_limit - task.utime - task.stime))
+        group = task.group
+        if group.cpu_timer_left:
+            budget = min(budget, group.cpu_timer_left)
+        if group.cpu_limit:
+            budget = min(budget, max(1, group.cpu_limit - group.utime - group.stime))
         limit = self._config.block_limit
         if limit:
             budget = min(budget, limit - self._clock.blocks)
@@ -416,7 +420,7 @@ class Scheduler:
         self._turn_left -= blocks
         self._queues[task.cpu.index].slice_left -= blocks
         task.utime += blocks
-        if task.cpu_timer_left:
+        if task.group.cpu_timer_left:
             self.tick(task, blocks)
 
     def adapt(self, blocks: int, seconds: float) -> None:
@@ -435,16 +439,43 @@ class Scheduler:
             self.do_irq()
         if self._next_timer is not None:
             self._wake_sleepers()
+        if not task.cpus_allowed >> task.cpu.index & 1:
+            self._give_way(task, self.least_loaded(task.cpus_allowed))
+            return
         queue = self._queues[task.cpu.index]
         if queue.slice_left <= 0:
             quantum = self._config.quantum
             queue.slice_left = quantum - -queue.slice_left % quantum
             if self._contended:
-                self.enqueue(task)
-                self._leave(task)
+                self._give_way(task, task.cpu)
                 return
         if self._turn_left <= 0 and self._several:
             self._to_hub()
+
+    def _give_way(self, task: Task, cpu: KernelCpu) -> None:
+        """At the border of ring 3: wait for a turn, on this CPU or on another."""
+        task.cpu.current = None
+        task.cpu, task.movable = cpu, True
+        self.enqueue(task)
+        self._to_hub()
+
+    def _balance(self) -> None:
+        """A CPU without work takes what waits for another at the border of ring 3 (``load_balance``, when idle)."""
+        waiting = [task for queue in self._queues for task in queue.tasks if task.movable]
+        for cpu in self._smp.cpus if waiting else ():
+            queue = self._queues[cpu.index].tasks
+            if cpu.current is None and not queue:
+                found = next((task for task in waiting if self._may_move(task, cpu)), None)
+                if found is not None:
+                    self._queues[found.cpu.index].tasks.remove(found)
+                    waiting.remove(found)
+                    found.cpu = cpu
+                    queue.append(found)
+
+    def _may_move(self, task: Task, cpu: KernelCpu) -> bool:
+        """It may run there, and would have to wait where it is."""
+        here = self._queues[task.cpu.index].tasks
+        return bool(task.cpus_allowed >> cpu.index & 1) and (task.cpu.current is not None or here[0] is not task)
 
     @property
     def next_timer(self) -> int | None:

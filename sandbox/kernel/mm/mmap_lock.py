@@ -1,0 +1,51 @@
+"""The lock of an address space (``mmap_lock``): many may fault at once, one may change the areas.
+
+A fault holds it while it asks for frames, which is where it may sleep: until it is done, no munmap takes the area or
+the table away.  Who has to wait sleeps.  Readers do not wait for a writer that waits, for a reader may fault again.
+"""
+
+from __future__ import annotations
+
+from sandbox.kernel.base.wait import Waiting, WaitQueue
+
+
+class MmapLock:
+    """``with mm.lock:`` is the writer's side; ``down_read`` and ``up_read`` are the faults'."""
+
+    __slots__ = ("queue", "readers", "sched", "writer")
+
+    def __init__(self, sched: Waiting | None = None) -> None:
+        self.sched = sched
+        self.readers = 0
+        self.writer = False
+        self.queue = WaitQueue("an address space")
+
+    def down_read(self) -> None:
+        """Wait until nobody changes areas."""
+        while self.writer:
+            self._wait()
+        self.readers += 1
+
+    def up_read(self) -> None:
+        """A fault is done."""
+        self.readers -= 1
+        if self.queue.tasks and not self.readers:
+            self._wake()
+
+    def __enter__(self) -> None:
+        while self.writer or self.readers:
+            self._wait()
+        self.writer = True
+
+    def __exit__(self, *_: object) -> None:
+        self.writer = False
+        if self.queue.tasks:
+            self._wake()
+
+    def _wait(self) -> None:
+        assert self.sched is not None
+        self.sched.schedule((self.queue,), self.queue.what)
+
+    def _wake(self) -> None:
+        assert self.sched is not None
+        self.sched.wake_up(self.queue)
