@@ -71,6 +71,8 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     if all(each.exiting for each in group.threads):
         kernel.posix_timers.delete_all(task)
         kernel.timers.clear_timers(task)
+        if group.exec_task is None and group.exit_code is None:
+            group.exit_code = status  # the last thread's, not the leader's (synchronize_group_exit, since 5.17)
     kernel.signals.retarget(task)
     kernel.signals.stop_if_last(group)
     mm_release(kernel, task)
