@@ -346,8 +346,8 @@ class Signals:
         group = task.group
         if group.must_end(task):
             return group.exit_code or 0
-        group.exit_code = status
         if not self._broken_group_exit:
+            group.exit_code = status
             self.zap_other_threads(task)
         return status
 

@@ -14,7 +14,7 @@
 static __thread sigjmp_buf back;
 static __thread int expecting;
 static char *volatile page;
-static volatile int stop, stores_while_read_only, phase;
+static volatile int stop, closed;
 static int faults;
 static pthread_barrier_t barrier;
 
@@ -23,6 +23,8 @@ static void fault(int signal)
     (void)signal;
     if (!expecting)
         _Exit(33);
+    while (closed)
+        ;
     siglongjmp(back, 1);
 }
 
@@ -49,12 +51,14 @@ static void protections(void)
         pthread_create(&threads[i], NULL, pokes, (void *)i);
     for (int round = 0; round < ROUNDS; round++) {
         char before[PAGE];
+        closed = 1;
         mprotect(page, PAGE, PROT_READ);
         memcpy(before, page, PAGE);
-        for (volatile int i = 0; i < 1500; i++)
+        for (volatile int i = 0; i < 20000; i++)
             ;
         changed += memcmp(before, page, PAGE) != 0;
         mprotect(page, PAGE, PROT_READ | PROT_WRITE);
+        closed = 0;
         for (volatile int i = 0; i < 1000; i++)
             ;
     }
