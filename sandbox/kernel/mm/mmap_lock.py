@@ -17,12 +17,13 @@ class MmapLock:
     def __init__(self, sched: Waiting | None = None) -> None:
         self.sched = sched
         self.readers = 0
-        self.writer = False
+        self.writer: object = None
+        """The task that changes areas; what it brings in meanwhile it may."""
         self.queue = WaitQueue("an address space")
 
     def down_read(self) -> None:
         """Wait until nobody changes areas."""
-        while self.writer:
+        while self.writer is not None and self.writer is not self._current():
             self._wait()
         self.readers += 1
 
@@ -33,14 +34,17 @@ class MmapLock:
             self._wake()
 
     def __enter__(self) -> None:
-        while self.writer or self.readers:
+        while self.writer is not None or self.readers:
             self._wait()
-        self.writer = True
+        self.writer = self._current()
 
     def __exit__(self, *_: object) -> None:
-        self.writer = False
+        self.writer = None
         if self.queue.tasks:
             self._wake()
+
+    def _current(self) -> object:
+        return self if self.sched is None else self.sched.current
 
     def _wait(self) -> None:
         assert self.sched is not None

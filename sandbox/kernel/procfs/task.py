@@ -85,7 +85,7 @@ def task_folder(kernel: Kernel, task: Task, thread: bool = False) -> Folder:
     }
     takers: dict[bytes, Take] = {
         b"clear_refs": lambda data: clear_refs(kernel, task, data),
-        b"comm": lambda data: _set_comm(task, data),
+        b"comm": lambda data: _set_comm(kernel, task, data),
         b"oom_score_adj": lambda data: _set_oom_score_adj(kernel, task, data),
     }
     links = {
@@ -335,7 +335,11 @@ def _limits(task: Task) -> bytes:
     return "".join(lines).encode()
 
 
-def _set_comm(task: Task, data: bytes) -> None:
+def _set_comm(kernel: Kernel, task: Task, data: bytes) -> None:
+    """Another name for a thread of the writer's process.  Raises KernelError(EINVAL)."""
+    writer = kernel.sched.current
+    if writer is None or writer.group is not task.group:
+        raise KernelError(EINVAL)
     task.comm = os.fsdecode(data.split(b"\0")[0][:COMM_BYTES])
 
 

@@ -439,18 +439,25 @@ class Scheduler:
             self.do_irq()
         if self._next_timer is not None:
             self._wake_sleepers()
-        if not task.cpus_allowed >> task.cpu.index & 1:
-            self._give_way(task, self.least_loaded(task.cpus_allowed))
-            return
-        queue = self._queues[task.cpu.index]
+        queue, gives_way = self._queues[task.cpu.index], False
         if queue.slice_left <= 0:
             quantum = self._config.quantum
             queue.slice_left = quantum - -queue.slice_left % quantum
-            if self._contended:
-                self._give_way(task, task.cpu)
-                return
-        if self._turn_left <= 0 and self._several:
+            gives_way = self._contended
+        if gives_way:
+            self._give_way(task, task.cpu)
+        elif self._turn_left <= 0 and self._several:
             self._to_hub()
+        while not task.cpus_allowed >> task.cpu.index & 1:
+            self._give_way(task, self.least_loaded(task.cpus_allowed))
+
+    def allowed_elsewhere(self, task: Task) -> None:
+        """A task's CPUs have changed: if it waits in the queue of another, it waits in theirs."""
+        queue = self._queues[task.cpu.index].tasks
+        if task.movable and task in queue and not task.cpus_allowed >> task.cpu.index & 1:
+            queue.remove(task)
+            task.cpu = self.least_loaded(task.cpus_allowed)
+            self._queues[task.cpu.index].tasks.append(task)
 
     def _give_way(self, task: Task, cpu: KernelCpu) -> None:
         """At the border of ring 3: wait for a turn, on this CPU or on another."""
