@@ -39,7 +39,7 @@ static void *work(void *argument)
     CPU_SET(0, &one);
     sched_setaffinity(0, sizeof one, &one);
     printf("its CPU %d\n", sched_getcpu());
-    setpriority(PRIO_PROCESS, 0, 5);
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + 5);
     sem_post(&ready);
     sem_wait(&done);
     pid_t child = fork();
@@ -107,7 +107,7 @@ int main(void)
     path[readlink("/proc/thread-self", path, sizeof path - 1)] = 0;
     printf("thread-self %d\n", strcmp(path, text) == 0);
     pthread_getname_np(worker, name, sizeof name);
-    printf("name %s, nice here %d, there %d\n", name, getpriority(PRIO_PROCESS, 0), getpriority(PRIO_PROCESS, tid));
+    printf("name %s, nicer by %d\n", name, getpriority(PRIO_PROCESS, tid) - getpriority(PRIO_PROCESS, 0));
     pthread_getcpuclockid(worker, &clock);
     printf("its clock %d", clock_gettime(clock, &now));
     printf(" %d", nanoseconds(now) >= nanoseconds(spent));
