@@ -445,11 +445,11 @@ class Scheduler:
             queue.slice_left = quantum - -queue.slice_left % quantum
             gives_way = self._contended
         if gives_way:
-            self._give_way(task, task.cpu)
+            self._wait_at_the_border(task, task.cpu)
         elif self._turn_left <= 0 and self._several:
             self._to_hub()
         while not task.cpus_allowed >> task.cpu.index & 1:
-            self._give_way(task, self.least_loaded(task.cpus_allowed))
+            self._wait_at_the_border(task, self.least_loaded(task.cpus_allowed))
 
     def allowed_elsewhere(self, task: Task) -> None:
         """A task's CPUs have changed: if it waits in the queue of another, it waits in theirs."""
@@ -459,7 +459,7 @@ class Scheduler:
             task.cpu = self.least_loaded(task.cpus_allowed)
             self._queues[task.cpu.index].tasks.append(task)
 
-    def _give_way(self, task: Task, cpu: KernelCpu) -> None:
+    def _wait_at_the_border(self, task: Task, cpu: KernelCpu) -> None:
         """At the border of ring 3: wait for a turn, on this CPU or on another."""
         task.cpu.current = None
         task.cpu, task.movable = cpu, True
