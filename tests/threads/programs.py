@@ -50,7 +50,8 @@ def native(name: str, libc: str) -> tuple[int, str] | str:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / name
         target.write_bytes(program)
-        target.chmod(0o755)
+        for path in (Path(folder), target):
+            path.chmod(0o755)  # one of the programs becomes another user, who executes it
         try:
             done = subprocess.run([str(target)], capture_output=True, timeout=SECONDS, check=False)
         except OSError as error:

@@ -71,8 +71,19 @@ class Entries:
         self.tables, self.tlb, self.races = tables, tlb, races
         self._memmap, self._page_alloc, self._smp = memmap, page_alloc, smp
         self._zero_page, self.zero_frame = zero_page, zero_page << PAGE_SHIFT
-        self._set_pte_if = tables.set_pte_if
+        self._set_pte_if = self._store_alone if races.active else tables.set_pte_if
         self.early_free = broken("early-free")
+
+    def _store_alone(self, ptep: int, old: int, entry: int) -> bool:
+        """Compare and store behind whoever is in the middle of it: its first word may be 0, and the entry look empty."""
+        self._wait(ptep)
+        return self.tables.set_pte_if(ptep, old, entry)
+
+    def _wait(self, ptep: int) -> None:
+        """Until nobody has stored one word of two.  Raises LostEntry where nobody is left who could end it."""
+        while ptep in self.tables.half_stored:
+            if self._smp.patience is None or not self._smp.patience():
+                raise LostEntry("an entry is being stored, and nobody stores it", f"entry {self.tables.read(ptep):#x}")
 
     # -- one entry -----------------------------------------------------------------------------------------------
 
@@ -141,6 +152,7 @@ class Entries:
 
     def take(self, ptep: int) -> int:
         """Take an entry out, at once, so that no bit that a CPU sets is lost; behind the end of a move of its page."""
+        self._wait(ptep)
         entry = self.tables.read(ptep)
         if entry and not entry & MAPPED:
             self.settled(ptep)
