@@ -14,7 +14,13 @@ RACES: dict[str, object] = {"races": ()}
 """Other CPUs come in between two stores of the kernel's protocols, where the seed says."""
 SCHEDULES = [
     pytest.param(cpus, seed, turns, id=f"{cpus} CPUs, seed {seed}")
-    for cpus, seed, turns in ((1, 0, SHORT_TURNS), (2, 0, LONG_TURNS), (2, 1, RACES), (4, 2, SHORT_TURNS), (4, 3, RACES))
+    for cpus, seed, turns in (
+        (1, 0, SHORT_TURNS),
+        (2, 0, LONG_TURNS),
+        (2, 1, RACES),
+        (4, 2, SHORT_TURNS),
+        (4, 3, RACES),
+    )
 ]
 MUSL = ("sync", "cancel", "forks", "futexes", "many", "memory", "proc")
 

@@ -83,7 +83,7 @@ def new_task(
     With CLONE_THREAD it is a thread of its maker's process, else the first of a process of its own.  Raises
     OutOfMemory.
     """
-    cpu = kernel.sched.least_loaded(-1 if maker is None else maker.cpus_allowed)
+    cpu = kernel.sched.queues.least_loaded(-1 if maker is None else maker.cpus_allowed)
     kstack, frames = kernel.stacks.new_kstack()
     number = kernel.tasks.new_pid() if pid is None else pid
     if maker is None:

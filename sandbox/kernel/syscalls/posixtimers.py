@@ -7,7 +7,14 @@ from struct import unpack_from
 from sandbox.kernel.abi.errno import EAGAIN, EINVAL, EOPNOTSUPP, KernelError
 from sandbox.kernel.abi.signals import NSIG, SIGALRM
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.syscalls.misc import CLOCK_PROCESS, CLOCK_THREAD, CLOCKS, PER_THREAD, TIMER_ABSTIME, clock_nanoseconds
+from sandbox.kernel.syscalls.misc import (
+    CLOCK_PROCESS,
+    CLOCK_THREAD,
+    CLOCKS,
+    PER_THREAD,
+    TIMER_ABSTIME,
+    clock_nanoseconds,
+)
 from sandbox.kernel.syscalls.timerfd import LARGE, SMALL, Form
 from sandbox.kernel.task.posixtimer import SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, SIGEV_THREAD_ID, PosixTimer
 from sandbox.kernel.task.task import Task, ThreadGroup

@@ -110,7 +110,7 @@ def sys_sched_setaffinity(kernel: Kernel, task: Task, pid: int, size: int, mask:
     if not wanted & (1 << len(kernel.cpus)) - 1:
         raise KernelError(EINVAL)
     found.cpus_allowed = wanted
-    kernel.sched.allowed_elsewhere(found)
+    kernel.sched.queues.allowed_elsewhere(found)
     return 0
 
 
