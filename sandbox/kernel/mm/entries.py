@@ -75,7 +75,7 @@ class Entries:
         self.early_free = broken("early-free")
 
     def _store_alone(self, ptep: int, old: int, entry: int) -> bool:
-        """Compare and store behind whoever is in the middle of it: its first word may be 0, and the entry look empty."""
+        """Compare and store behind whoever is in the middle of it: one word may be 0, and the entry look empty."""
         self._wait(ptep)
         return self.tables.set_pte_if(ptep, old, entry)
 
