@@ -22,7 +22,7 @@ def rows() -> Iterator[Row]:
         },
         5,
     )
-    for what, name, bar in (("made", "a thread made and joined", 100), ("woken", "a futex wake and a sleep", 22)):
+    for what, name, bar in (("made", "a thread made and joined", 120), ("woken", "a futex wake and a sleep", 22)):
         note = f"{took[what] * 1e6:.1f} µs against {took['trip'] * 1e6:.2f} µs"
         yield Row(f"{name} against the bare trap", took[what] / took["trip"], "x", bar, False, note)
 

@@ -96,11 +96,16 @@ class PageFaults:
 
         ``limits`` are those of the process that faults.  Raises OutOfMemory.
         """
-        mm.lock.down_read()
+        lock = mm.lock
+        if lock.writer is not None:
+            lock.wait_for_writer()
+        lock.readers += 1
         try:
             return self._do_page_fault(cpu, mm, address, error_code, esp, limits)
         finally:
-            mm.lock.up_read()
+            lock.readers -= 1
+            if lock.queue.tasks:
+                lock.wake()
 
     def _do_page_fault(
         self, cpu: KernelCpu, mm: Mm, address: int, error_code: int, esp: int, limits: Limits

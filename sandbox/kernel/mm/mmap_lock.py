@@ -10,7 +10,7 @@ from sandbox.kernel.base.wait import Waiting, WaitQueue
 
 
 class MmapLock:
-    """``with mm.lock:`` is the writer's side; ``down_read`` and ``up_read`` are the faults'."""
+    """``with mm.lock:`` is the writer's side; a reader waits for the writer and counts itself in ``readers``."""
 
     __slots__ = ("queue", "readers", "sched", "writer")
 
@@ -21,17 +21,16 @@ class MmapLock:
         """The task that changes areas; what it brings in meanwhile it may."""
         self.queue = WaitQueue("an address space")
 
-    def down_read(self) -> None:
-        """Wait until nobody changes areas."""
+    def wait_for_writer(self) -> None:
+        """Until nobody else changes areas."""
         while self.writer is not None and self.writer is not self._current():
             self._wait()
-        self.readers += 1
 
-    def up_read(self) -> None:
-        """A fault is done."""
-        self.readers -= 1
-        if self.queue.tasks and not self.readers:
-            self._wake()
+    def wake(self) -> None:
+        """The last reader or the writer is done: who waits looks again."""
+        if not self.readers:
+            assert self.sched is not None
+            self.sched.wake_up(self.queue)
 
     def __enter__(self) -> None:
         while self.writer is not None or self.readers:
@@ -41,7 +40,7 @@ class MmapLock:
     def __exit__(self, *_: object) -> None:
         self.writer = None
         if self.queue.tasks:
-            self._wake()
+            self.wake()
 
     def _current(self) -> object:
         return self if self.sched is None else self.sched.current
@@ -49,7 +48,3 @@ class MmapLock:
     def _wait(self) -> None:
         assert self.sched is not None
         self.sched.schedule((self.queue,), self.queue.what)
-
-    def _wake(self) -> None:
-        assert self.sched is not None
-        self.sched.wake_up(self.queue)

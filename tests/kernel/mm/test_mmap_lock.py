@@ -43,11 +43,13 @@ def test_a_writer_waits_for_readers_and_keeps_them_out() -> None:
 
     def reads(name: str) -> Callable[[], None]:
         def body() -> None:
-            lock.down_read()
+            lock.wait_for_writer()
+            lock.readers += 1
             seen.append(f"{name} reads")
             turns.schedule((pause,), "")
             seen.append(f"{name} has read")
-            lock.up_read()
+            lock.readers -= 1
+            lock.wake()
 
         return body
 
@@ -55,8 +57,7 @@ def test_a_writer_waits_for_readers_and_keeps_them_out() -> None:
         with lock:
             seen.append("writes")
             turns.schedule((pause,), "")
-            lock.down_read()  # what it brings in itself
-            lock.up_read()
+            lock.wait_for_writer()  # what it brings in itself
             seen.append("has written")
 
     turns.run(reads("one"), reads("two"), writes)
