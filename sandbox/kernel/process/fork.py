@@ -22,7 +22,7 @@ from sandbox.kernel.abi.flags import (
     CLONE_VM,
 )
 from sandbox.kernel.abi.signals import SIGCHLD
-from sandbox.kernel.abi.structs import UserDesc
+from sandbox.kernel.abi.userdesc import UserDesc
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.base.inject import OutOfMemory
