@@ -150,9 +150,9 @@ def end_shell(kernel: Kernel, shell: Task) -> None:
 
 def forget_original_parent(kernel: Kernel, task: Task) -> None:
     """To another thread, or to init, who waits for whoever ends; groups that lose who could continue them are told."""
-    heir = next((each for each in task.group.threads if not each.exiting), None)
+    heir = next((each for each in task.group.threads if each is not task and not each.exiting), None)
     if heir is not None:
-        for child in task.children:
+        for child in tuple(task.children):
             set_parent(child, heir)
         task.children.clear()
         return
