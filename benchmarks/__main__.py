@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import faults, kernelmemory, linux, loops, memory, shadowtlb, startup
+from benchmarks import faults, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
 from benchmarks.measure import Row, table
 
 SECTIONS = {
@@ -15,6 +15,7 @@ SECTIONS = {
     "startup": startup.rows,
     "memory": memory.rows,
     "kernelmemory": kernelmemory.rows,
+    "threads": threads.rows,
     "linux": linux.rows,
     "shadowtlb": shadowtlb.rows,
 }

@@ -10,6 +10,7 @@ from sandbox.image.assemble import assemble_source
 
 PAGES = 1000
 """Pages that a fault program touches in one go."""
+THREADS, WAKES, THREAD_ROUNDS = 100, 200, 6
 FAULT_ROUNDS = 6
 STORES = 8_000_000
 
@@ -101,6 +102,42 @@ def workers(count: int) -> bytes:
         f"mov ebp, {count}\n2: mov eax, 2\nint 0x80\ntest eax, eax\njz 5f\ndec ebp\njnz 2b\n"
         f"mov ebp, {count}\n4: mov ebx, -1\nxor ecx, ecx\nxor edx, edx\nmov eax, 7\nint 0x80\ndec ebp\njnz 4b\n"
         "jmp 6f\n5: mov ecx, 500000\n7: mov [buffer], ecx\ndec ecx\njnz 7b\n6:\n"
+    )
+
+
+_CLONE = (
+    "mov eax, 120\nmov ebx, 0x350F00\nmov ecx, offset buffer + 8192\nmov edx, offset buffer\nmov edi, edx\nint 0x80\n"
+    "test eax, eax\n"
+)
+"""A thread as C libraries make it; its number is in ``buffer`` until it has ended."""
+_FUTEX = "mov eax, 240\nmov ebx, offset buffer + {at}\nmov ecx, {what}\nmov edx, {value}\nxor esi, esi\nint 0x80\n"
+
+
+def threads_made() -> bytes:
+    """Threads that end at once, each waited for; getpid marks as above."""
+    wait = _FUTEX.format(at=0, what=0, value="[buffer]")
+    return build(
+        f"mov ebp, {THREAD_ROUNDS}\n2: {_MARK}push {THREADS}\n3: {_CLONE}jz 6f\n"
+        f"4: cmp dword ptr [buffer], 0\nje 5f\n{wait}jmp 4b\n5: dec dword ptr [esp]\njnz 3b\npop eax\n{_MARK}"
+        "dec ebp\njnz 2b\njmp 7f\n6: mov eax, 1\nxor ebx, ebx\nint 0x80\n7:\n",
+        8192,
+    )
+
+
+def futex_wakes() -> bytes:
+    """Two threads that wake each other and sleep; getpid marks as above."""
+
+    def side(label: int, mine: int) -> str:
+        sleep, wake = (_FUTEX.format(at=4, what=what, value=value) for what, value in ((128, 1 - mine), (129, 1)))
+        return (
+            f"{label}: cmp dword ptr [buffer + 4], {mine}\nje {label}1f\n{sleep}jmp {label}b\n"
+            f"{label}1: mov dword ptr [buffer + 4], {1 - mine}\n{wake}"
+        )
+
+    return build(
+        f"{_CLONE}jz 6f\nmov ebp, {THREAD_ROUNDS}\n2: {_MARK}mov edi, {WAKES}\n{side(3, 0)}dec edi\njnz 3b\n{_MARK}"
+        f"dec ebp\njnz 2b\nmov eax, 252\nxor ebx, ebx\nint 0x80\n6: {side(4, 1)}jmp 4b\n",
+        8192,
     )
 
 

@@ -96,6 +96,18 @@ put_user_4:
         ret
         ex_table 1b, 2b
 
+# edi: user address, eax: the word to be replaced, ecx: the new one, esi: kernel address for the word that was there.
+# eax: 0 or -EFAULT.
+        .globl  cmpxchg_user
+cmpxchg_user:
+1:      lock cmpxchg [edi], ecx
+        mov     [esi], eax
+        xor     eax, eax
+        ret
+2:      mov     eax, -EFAULT
+        ret
+        ex_table 1b, 2b
+
 # Words of the kernel's own making, brought in XMM0 to XMM7: edi is a kernel address, 128 bytes are stored.
         .globl  store_window
 store_window:

@@ -65,6 +65,7 @@ from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import State, Task, TaskTable
 from sandbox.kernel.task.vdso import Vdso
+from sandbox.kernel.vfs.file import File
 from sandbox.machine.events import EventBus
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import PhysicalMemory
@@ -158,6 +159,12 @@ class Kernel:
     def this_cpu(self) -> KernelCpu:
         """The CPU on whose behalf Python runs now."""
         return self.smp.this_cpu
+
+    def hold_file(self, file: File) -> None:
+        """The present call keeps an open file of a shared table until it is done."""
+        task = self.sched.current
+        if task is not None:
+            task.held.append(file.get())
 
     def run(self) -> None:
         """Run until no task is left but those that only wait for others.  Raises what the scheduler raises."""

@@ -131,7 +131,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     entries = Entries(tables, tlb, pgdat.memmap, page_alloc, smp, zero_page, races, broken)
     pagecache = PageCache(memory, pgdat, page_alloc, highmem, PageLocks(pgdat.memmap, sched), races)
     writeback = Writeback(entries, smp, pagecache, broken)
-    mmu = MmuContext(entries, table_frames, smp, mmlist, pagecache, writeback, broken)
+    mmu = MmuContext(entries, table_frames, smp, sched, mmlist, pagecache, writeback, broken)
     faults = PageFaults(entries, pgdat, page_alloc, highmem, pagecache, code, zero_page, stats, broken)
     mmap = Mmap(entries, pagecache, writeback, faults, code, trace, broken)
     uaccess = UserAccess(memory, highmem, stats, broken)

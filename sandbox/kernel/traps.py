@@ -110,7 +110,7 @@ class Traps:
             monitor = self.monitor
             exit_ = vcpu.run(blocks) if monitor is None else monitor.run(task, blocks)
             sched.charge(task, vcpu.clock - before)
-            if task.cpu_limit and task.utime + task.stime >= task.cpu_limit:
+            if task.group.cpu_limit and task.group.utime + task.group.stime >= task.group.cpu_limit:
                 self._kernel.timers.cpu_limit_reached(task)
             kind = type(exit_)
             if kind is Trap:

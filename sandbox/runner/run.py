@@ -112,6 +112,7 @@ class Session(MachineSession):
         task = self.load()
         with self.streams.terminal or nullcontext():
             ended = self.guard(result, self.kernel.run)
+        task = self.kernel.tasks.program or task  # another thread has taken its place if that executed a program
         result.status, result.signal = task.status >> 8 & 0xFF, task.status & 0x7F
         if task.mm is not None and not result.error:
             result.error = "the program did not end"

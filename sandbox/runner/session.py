@@ -21,7 +21,7 @@ from sandbox.kernel.mm.isahole import HOLE
 from sandbox.kernel.module.hypercall import GuestKernelBug, NoSuchExport
 from sandbox.kernel.module.loader import InitFailed, ModuleError
 from sandbox.kernel.process.kthread import run_kthread
-from sandbox.kernel.task.sched import Deadlock, Interrupted, LimitReached
+from sandbox.kernel.task.limits import Deadlock, Interrupted, LimitReached
 from sandbox.machine.machine import Machine
 from sandbox.runner.machine import build_machine
 from sandbox.runner.result import Result, Summary

@@ -29,6 +29,18 @@ def test_bare_trip_faults_on_every_data_page() -> None:
     assert bare.faulting_seconds() > 0
 
 
+def test_threads_are_made() -> None:
+    result = run_program("threads", programs.threads_made(), (), KernelConfig())
+    assert result.passed
+    assert result.summary.switches >= programs.THREADS * programs.THREAD_ROUNDS
+
+
+def test_threads_wake_each_other() -> None:
+    result = run_program("wakes", programs.futex_wakes(), (), KernelConfig())
+    assert result.passed
+    assert result.summary.switches >= 2 * programs.WAKES * programs.THREAD_ROUNDS
+
+
 @pytest.mark.parametrize("how", programs.COPIES)
 def test_bare_copies_run_to_their_end(how: str) -> None:
     assert BareCpu(programs.copying(how)).seconds() > 0

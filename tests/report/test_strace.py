@@ -127,6 +127,28 @@ DATA = (
 )
 
 
+FUTEX_LINES = [
+    ((0x10, 9, 9, 0, 0, 1), "FUTEX_WAIT_BITSET, 9, NULL, 0x1) = -1 EFAULT (Bad address)"),
+    ((0x10, 0x189, 9, 0, 0, -1), "FUTEX_WAIT_BITSET_PRIVATE|FUTEX_CLOCK_REALTIME, 9, NULL, FUTEX_BITSET_MATCH_ANY)"),
+    ((0x10, 138, 9, 0, 0, 4), "FUTEX_WAKE_BITSET_PRIVATE, 9, 0x4) = 0"),
+    ((0x10, 131, -1, 1, 32, 0), "FUTEX_REQUEUE_PRIVATE, 4294967295, 1, 0x20) = -1 EINVAL (Invalid argument)"),
+    ((0x10, 4, 1, 2, 32, 0), "FUTEX_CMP_REQUEUE, 1, 2, 0x20, 0) = -1 EFAULT (Bad address)"),
+    ((0x10, 129, 2147483647, 0, 0, 0), "FUTEX_WAKE_PRIVATE, 2147483647) = 0"),
+    (
+        (0x10, 5, 1, 2, 32, 0xA301F000 - (1 << 32)),
+        "FUTEX_WAKE_OP, 1, 2, 0x20, FUTEX_OP_OPARG_SHIFT<<28|FUTEX_OP_OR<<28|0x1f<<12|FUTEX_OP_CMP_LE<<24|0) = -1",
+    ),
+]
+"""Arguments, and what strace 6.1 writes behind the address."""
+
+
+@pytest.mark.parametrize(("words", "line"), FUTEX_LINES)
+def test_futex(program: Program, words: tuple[int, ...], line: str) -> None:
+    arguments = ", ".join(map(str, words))
+    seen = trace("t", program(f".set SYS_futex, 240\n_start: sys futex, {arguments}\npass\n"))
+    assert " ".join(seen[0].split()).startswith(f"futex(0x10, {line}")
+
+
 @pytest.mark.parametrize(("body", "line"), LINES)
 def test_line(program: Program, body: str, line: str) -> None:
     seen = trace("t", program(f"_start: {body}\npass\n{DATA}"))

@@ -44,6 +44,7 @@ class Routines:
     strncpy_from_user: int
     get_user_4: int
     put_user_4: int
+    cmpxchg_user: int
     store_window: int
     kmalloc: int
     kfree: int

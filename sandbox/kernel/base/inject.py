@@ -77,6 +77,9 @@ SWITCHES = {
     "no-add-check": "memory that is added gets no structures",
     "no-release": "a module is not told that a file of its device was closed",
     "no-mm-switch": "use_mm changes whose areas answer faults and leaves CR3",
+    "no-group-exit": "exit_group and fatal signals end one thread only",
+    "no-clear-tid": "a thread's end neither clears the word for its number nor wakes who waits there",
+    "no-robust": "the list of robust mutexes of a thread that ends is not walked",
     "swap-kernel": "reclaim picks frames that belong to the kernel",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""

@@ -233,7 +233,9 @@ class ConsoleOperations(ByteOperations):
             return super().writev(file, task, pieces, position)
         except KernelError as error:
             if error.errno == EPIPE:
-                self._signals.send_signal(task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid, task.cred.uid.real))
+                self._signals.send_signal(
+                    task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.tgid, task.cred.uid.real), thread=True
+                )
             raise
 
     def read(self, file: File, task: Task, address: int, count: int, position: int | None = None) -> int:

@@ -58,7 +58,7 @@ class JobControl:
     def leave_session(self, task: Task) -> None:
         """A session leader that ends takes its terminal with it."""
         tty = self.tty
-        if tty is not None and task.sid == task.pid == tty.session:
+        if tty is not None and task.sid == task.tgid == tty.session:
             self.hang_up_group(tty.pgrp)
             tty.session = tty.pgrp = 0
 

@@ -262,9 +262,9 @@ class Tty(Stream):
     def _session_ioctl(self, task: Task, request: int, argument: int) -> int:
         controls = self.session == task.sid
         if request == t.TIOCSCTTY:
-            if controls and task.sid == task.pid:
+            if controls and task.sid == task.tgid:
                 return 0
-            if task.sid != task.pid or self.session:
+            if task.sid != task.tgid or self.session:
                 raise KernelError(EPERM)
             self.session, self.pgrp = task.sid, task.pgid
             return 0
@@ -288,7 +288,7 @@ class Tty(Stream):
             if all(each.sid != task.sid for each in group_members):
                 raise KernelError(EPERM)
             self.pgrp = group
-        elif task.sid == task.pid:
+        elif task.sid == task.tgid:
             group, self.session, self.pgrp = self.pgrp, 0, 0
             self._jobctl.hang_up_group(group)
         return 0

@@ -57,9 +57,20 @@ DEV_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1", b"s
 class Walker(Protocol):
     """A task, as far as the tree of files knows it."""
 
-    cwd: Dentry
-    root: Dentry | None
-    umask: int
+    @property
+    def cwd(self) -> Dentry:
+        """Where relative paths start."""
+        ...
+
+    @property
+    def root(self) -> Dentry | None:
+        """Where absolute paths start after chroot, None for the tree's root."""
+        ...
+
+    @property
+    def umask(self) -> int:
+        """Mode bits that new files do not get."""
+        ...
 
 
 class FileSystem:

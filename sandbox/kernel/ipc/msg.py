@@ -88,7 +88,7 @@ class Messages(IpcIds[MessageQueue]):
             self._free(message)
             raise
         queue.messages.append(message)
-        queue.sent, queue.sender = self._clock.nanoseconds // SECOND, task.pid
+        queue.sent, queue.sender = self._clock.nanoseconds // SECOND, task.tgid
         self._sched.wake_up(queue.readable)
         return 0
 
@@ -102,7 +102,7 @@ class Messages(IpcIds[MessageQueue]):
         if message.size > size and not flags & MSG_NOERROR:
             raise KernelError(E2BIG)
         queue.messages.remove(message)
-        queue.received, queue.receiver = self._clock.nanoseconds // SECOND, task.pid
+        queue.received, queue.receiver = self._clock.nanoseconds // SECOND, task.tgid
         self._sched.wake_up(queue.writable)
         try:
             self._uaccess.put_user(task, address, struct.pack("<i", message.kind))

@@ -16,11 +16,16 @@ class PidFd(AnonStream):
 
     def __init__(self, process: Task) -> None:
         super().__init__("[pidfd]")
-        self.process = process
-        process.ended = process.ended or WaitQueue("a process's end")
+        self._group = process.group
+        self._group.ended = self._group.ended or WaitQueue("a process's end")
+
+    @property
+    def process(self) -> Task:
+        """Its leader, which another thread becomes that executes a program."""
+        return self._group.leader
 
     def poll(self, file: File, task: Task) -> Ready:
-        state, ended = self.process.state, self.process.ended
+        state, ended = self.process.state, self._group.ended
         assert ended is not None
-        mask = POLLIN | POLLRDNORM if state in (State.ZOMBIE, State.DEAD) else 0
+        mask = POLLIN | POLLRDNORM if self._group.is_dead else 0
         return Ready(mask | (POLLHUP if state is State.DEAD else 0), (ended,))

@@ -164,7 +164,9 @@ class Pipes(FileOperations):
             yield
         finally:
             if not pipe.readers and not quiet:
-                self._signals.send_signal(task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.pid, task.cred.uid.real))
+                self._signals.send_signal(
+                    task, SIGPIPE, SigInfo.sent(SIGPIPE, SI_USER, task.tgid, task.cred.uid.real), thread=True
+                )
 
     def _write(self, task: Task, pipe: Pipe, count: int, move: Move, nonblock: bool, quiet: bool) -> int:
         with self._sigpipe(task, pipe, quiet):

@@ -11,7 +11,7 @@ from sandbox.kernel.base.time import SECOND, Clock
 from sandbox.kernel.base.wait import WaitQueue
 from sandbox.kernel.ipc.ids import IPC_NOWAIT, IpcIds, Object, Perm
 from sandbox.kernel.task.sched import Scheduler
-from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.task import SysvSem, Task
 
 SEM_UNDO = 0x1000
 SEMVMX, SEMMSL, SEMOPM = 32767, 32000, 500
@@ -37,8 +37,8 @@ class SemSet(Object):
         """Of each sleeper, the operation that it waits for."""
         self.operated, self.changed = 0, now
         self.queue = WaitQueue("a semaphore")
-        self.undo: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-        """By pid and number of the semaphore: what its end adds."""
+        self.undo: dict[SysvSem, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        """By who shares it (CLONE_SYSVSEM) and number of the semaphore: what its end adds."""
 
     def pack(self) -> bytes:
         """``struct semid64_ds``, 64 bytes."""
@@ -95,9 +95,9 @@ class Semaphores(IpcIds[SemSet]):
                 raise KernelError(EAGAIN)
             self._wait(found, blocked, until)
         for each in operations:
-            found.pids[each.number] = task.pid
+            found.pids[each.number] = task.tgid
             if each.flags & SEM_UNDO:
-                found.undo[task.pid][each.number] -= each.change
+                found.undo[task.sysvsem][each.number] -= each.change
         found.operated = self._clock.nanoseconds // SECOND
         if any(each.change for each in operations):
             self._sched.wake_up(found.queue)
@@ -119,7 +119,7 @@ class Semaphores(IpcIds[SemSet]):
         if not all(0 <= value <= SEMVMX for value in values.values()):
             raise KernelError(ERANGE)
         for number, value in values.items():
-            found.values[number], found.pids[number] = value, task.pid
+            found.values[number], found.pids[number] = value, task.tgid
             for undo in found.undo.values():
                 undo.pop(number, None)
         found.changed = self._clock.nanoseconds // SECOND
@@ -131,11 +131,14 @@ class Semaphores(IpcIds[SemSet]):
         self._sched.wake_up(found.queue)
 
     def exit_sem(self, task: Task) -> None:
-        """Undo what a process wanted undone; values stay in their range."""
+        """Undo what a process wanted undone, when the last of those that share it ends; values stay in their range."""
+        task.sysvsem.users -= 1
+        if task.sysvsem.users:
+            return
         for found in self._by_id.values():
-            undo = found.undo.pop(task.pid, None)
+            undo = found.undo.pop(task.sysvsem, None)
             if undo:
                 for number, change in undo.items():
                     found.values[number] = max(0, min(SEMVMX, found.values[number] + change))
-                    found.pids[number] = task.pid
+                    found.pids[number] = task.tgid
                 self._sched.wake_up(found.queue)

@@ -55,7 +55,7 @@ class SharedSegments(IpcIds[Segment]):
         def make(perm: Perm) -> Segment:
             if not 0 < size <= TASK_SIZE:
                 raise KernelError(EINVAL)
-            return Segment(perm, size, task.pid, self._seconds())
+            return Segment(perm, size, task.tgid, self._seconds())
 
         def check(found: Segment) -> None:
             if size > found.size:
@@ -76,7 +76,7 @@ class SharedSegments(IpcIds[Segment]):
         prot = PROT_READ | (0 if flags & SHM_RDONLY else PROT_WRITE) | (PROT_EXEC if flags & SHM_EXEC else 0)
         how = MAP_SHARED | (MAP_FIXED if address else 0)
         start = self._mmap.do_mmap(task, address, segment.size, prot, how, segment.memory, 0)
-        segment.attached_at, segment.last = self._seconds(), task.pid
+        segment.attached_at, segment.last = self._seconds(), task.tgid
         return start
 
     def shmdt(self, task: Task, address: int) -> int:
@@ -89,7 +89,7 @@ class SharedSegments(IpcIds[Segment]):
         for vma in task.mm.vmas.overlapping(address, address + segment.memory.size):
             if vma.inode is segment.memory and vma.start - vma.pgoff * PAGE_SIZE == address:
                 self._mmap.do_munmap(task, vma.start, vma.size)
-        segment.detached_at, segment.last = self._seconds(), task.pid
+        segment.detached_at, segment.last = self._seconds(), task.tgid
         self.forget_unused()
         return 0
 

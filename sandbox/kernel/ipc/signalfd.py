@@ -74,6 +74,6 @@ class SignalFd(AnonStream):
 
 
 def _queue(task: Task) -> WaitQueue:
-    if task.signals.posted is None:
-        task.signals.posted = WaitQueue("a signal")
-    return task.signals.posted
+    if task.group.posted is None:
+        task.group.posted = WaitQueue("a signal")
+    return task.group.posted

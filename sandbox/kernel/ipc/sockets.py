@@ -295,4 +295,4 @@ class Sockets:
 
 def _peercred(task: Task) -> UCred:
     """What SO_PEERCRED tells of a task."""
-    return UCred(task.pid, task.cred.uid.effective, task.cred.gid.effective)
+    return UCred(task.tgid, task.cred.uid.effective, task.cred.gid.effective)

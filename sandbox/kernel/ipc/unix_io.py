@@ -122,8 +122,8 @@ class UnixIo:
             if done:
                 return done
             if error.errno == EPIPE and not message.flags & MSG_NOSIGNAL:
-                info = SigInfo.sent(SIGPIPE, SI_USER, task.pid, task.cred.uid.real)
-                self._signals.send_signal(task, SIGPIPE, info)
+                info = SigInfo.sent(SIGPIPE, SI_USER, task.tgid, task.cred.uid.real)
+                self._signals.send_signal(task, SIGPIPE, info, thread=True)
             raise
         return done
 
@@ -206,7 +206,7 @@ class UnixIo:
         if message.creds is not None:
             skb.creds = message.creds
         elif sock.passcred or target.passcred or target.listener is not None:
-            skb.creds = UCred(task.pid, task.cred.uid.real, task.cred.gid.real)
+            skb.creds = UCred(task.tgid, task.cred.uid.real, task.cred.gid.real)
         skb.holder = target
         target.queue.append(skb)
         self._sched.wake_up(target.readable)

@@ -71,8 +71,19 @@ class Entries:
         self.tables, self.tlb, self.races = tables, tlb, races
         self._memmap, self._page_alloc, self._smp = memmap, page_alloc, smp
         self._zero_page, self.zero_frame = zero_page, zero_page << PAGE_SHIFT
-        self._set_pte_if = tables.set_pte_if
+        self._set_pte_if = self._store_alone if races.active else tables.set_pte_if
         self.early_free = broken("early-free")
+
+    def _store_alone(self, ptep: int, old: int, entry: int) -> bool:
+        """Compare and store behind whoever is in the middle of it: one word may be 0, and the entry look empty."""
+        self._wait(ptep)
+        return self.tables.set_pte_if(ptep, old, entry)
+
+    def _wait(self, ptep: int) -> None:
+        """Until nobody has stored one word of two.  Raises LostEntry where nobody is left who could end it."""
+        while ptep in self.tables.half_stored:
+            if self._smp.patience is None or not self._smp.patience():
+                raise LostEntry("an entry is being stored, and nobody stores it", f"entry {self.tables.read(ptep):#x}")
 
     # -- one entry -----------------------------------------------------------------------------------------------
 
@@ -103,7 +114,7 @@ class Entries:
         if self.early_free:
             self._page_alloc.put_page(before)
         if races.active:
-            races.point("replace")
+            self._before_flush("replace")
         self.tlb.flush_tlb_page(cpu, mm, linear)
         if not self.early_free:
             if races.active:
@@ -116,9 +127,15 @@ class Entries:
         if not self._set_pte_if(ptep, old, new):
             return False
         if self.races.active:
-            self.races.point("change")
+            self._before_flush("change")
         self.tlb.flush_tlb_page(cpu, mm, linear)
         return True
+
+    def _before_flush(self, name: str) -> None:
+        """A sibling on another CPU may go on with the old entry here: its flush is under way."""
+        self.tlb.flights += 1
+        self.races.point(name)
+        self.tlb.flights -= 1
 
     def share(self, child: Mm, linear: int, entry: int) -> None:
         """A new address space, which no CPU has loaded, gets an entry for a frame that another one has."""
@@ -141,6 +158,7 @@ class Entries:
 
     def take(self, ptep: int) -> int:
         """Take an entry out, at once, so that no bit that a CPU sets is lost; behind the end of a move of its page."""
+        self._wait(ptep)
         entry = self.tables.read(ptep)
         if entry and not entry & MAPPED:
             self.settled(ptep)
@@ -199,6 +217,7 @@ class Gather:
         """Linear addresses to be flushed."""
         self.frames: list[int] = []
         """Frames to be let go of behind the flush."""
+        door.tlb.flights += 1  # threads on other CPUs may go on with what it takes out, until it is finished
 
     def remove(self, linear: int, ptep: int, drop: bool = True) -> int:
         """Take an entry away; what it was.  ``drop`` lets go of its frame behind the flush, else the caller does."""
@@ -256,6 +275,7 @@ class Gather:
     def finish(self) -> None:
         """Flush, then let go of the frames."""
         self.flush()
+        self._door.tlb.flights -= 1
         if self.frames and self._door.races.active:
             self._door.races.point("release")
         self._release()

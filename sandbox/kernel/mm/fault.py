@@ -96,6 +96,20 @@ class PageFaults:
 
         ``limits`` are those of the process that faults.  Raises OutOfMemory.
         """
+        lock = mm.lock
+        if lock.writer is not None:
+            lock.wait_for_writer()
+        lock.readers += 1
+        try:
+            return self._do_page_fault(cpu, mm, address, error_code, esp, limits)
+        finally:
+            lock.readers -= 1
+            if lock.queue.tasks:
+                lock.wake()
+
+    def _do_page_fault(
+        self, cpu: KernelCpu, mm: Mm, address: int, error_code: int, esp: int, limits: Limits
+    ) -> Resolution:
         vma = mm.vmas.find(address)
         if vma is None:
             return Resolution.BAD_AREA

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.mm.mmap_lock import MmapLock
 from sandbox.kernel.mm.rlimit import Limits
 from sandbox.kernel.mm.vma import Vma, VmaTree
 from sandbox.kernel.vfs.inode import Inode
@@ -27,6 +28,7 @@ class Mm:
     users: int = 1
     cpu_mask: int = 0
     """Bit n: CPU n has this CR3 loaded, so it may hold translations."""
+    lock: MmapLock = field(default_factory=MmapLock)
     expedited: bool = False
     """It asked for membarrier(2)'s expedited commands."""
     minor_faults: int = 0
@@ -74,10 +76,14 @@ class Process(Protocol):
 
     pid: int
     mm: Mm | None
-    limits: Limits
     cpu: KernelCpu
     scratch: int
     """Linear address of a lowmem page for data between Python and user memory."""
+
+    @property
+    def limits(self) -> Limits:
+        """Resource limits."""
+        ...
 
 
 MmList = list[Mm]

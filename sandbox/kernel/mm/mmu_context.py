@@ -5,9 +5,11 @@ from __future__ import annotations
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.base.wait import Waiting
 from sandbox.kernel.mm.entries import Entries, Scope
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.mm import Mm, MmList
+from sandbox.kernel.mm.mmap_lock import MmapLock
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.pgalloc import TableFrames
 
@@ -16,7 +18,7 @@ class MmuContext:
     """Which address space each CPU has, and who still uses it."""
 
     __slots__ = (
-        "_broken_free", "_entries", "_mmlist", "_pagecache", "_smp", "_table_frames", "_tables", "_writeback",
+        "_broken_free", "_entries", "_mmlist", "_pagecache", "_sched", "_smp", "_table_frames", "_tables", "_writeback",
     )  # fmt: skip
 
     def __init__(
@@ -24,19 +26,21 @@ class MmuContext:
         entries: Entries,
         table_frames: TableFrames,
         smp: Smp,
+        sched: Waiting,
         mmlist: MmList,
         pagecache: PageCache,
         writeback: Writeback,
         broken: Breakage,
     ) -> None:
         self._entries, self._tables, self._smp, self._mmlist = entries, entries.tables, smp, mmlist
+        self._sched = sched
         self._table_frames, self._pagecache, self._writeback = table_frames, pagecache, writeback
         self._broken_free = broken("no-exit-free")
 
     def mm_alloc(self) -> Mm:
         """An empty address space with the kernel's half.  Raises OutOfMemory."""
         pgd = self._tables.new_pgd(self._tables.kernel_pgd)
-        mm = Mm(pgd, self._tables.cr3(pgd))
+        mm = Mm(pgd, self._tables.cr3(pgd), lock=MmapLock(self._sched))
         self._mmlist.append(mm)
         return mm
 

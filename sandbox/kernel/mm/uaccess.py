@@ -95,6 +95,18 @@ class UserAccess:
         """One 32-bit word of user memory.  Raises KernelError(EFAULT)."""
         return int.from_bytes(self.get_user(task, address, 4), "little")
 
+    def cmpxchg_user(self, task: Process, address: int, old: int, new: int) -> int:
+        """Replace a word of user memory if it is ``old``, as one step for all CPUs; the word that was there.
+
+        Raises KernelError(EFAULT).
+        """
+        cpu = task.cpu
+        if not self.access_ok(address, 4) or cpu.call(
+            cpu.routines.cmpxchg_user, eax=old, ecx=new, esi=task.scratch, edi=address
+        ):
+            raise KernelError(EFAULT)
+        return self._memory.words[(task.scratch - PAGE_OFFSET) >> 2]
+
     def get_string(self, task: Process, address: int, limit: int = PATH_MAX) -> bytes:
         """A NUL-terminated string of at most ``limit`` bytes with its NUL (``limit`` up to 4096).
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.image.elf import Executable, ImageError
-from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
+from sandbox.kernel.abi.errno import EAGAIN, EFAULT, EINVAL, ENOMEM, KernelError
 from sandbox.kernel.abi.signals import SIGCHLD, SIGSEGV
 from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.base.layout import TASK_SIZE
@@ -27,8 +27,10 @@ from sandbox.kernel.mm.vma import (
 )
 from sandbox.kernel.process.arguments import check_size
 from sandbox.kernel.process.binfmt import Binary, find_binary
+from sandbox.kernel.process.exit import mm_release, release_task
 from sandbox.kernel.process.segments import map_segments, note_places, place
-from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.signal import is_dying
+from sandbox.kernel.task.task import State, Task
 from sandbox.kernel.task.vdso import map_vdso, vdso_image
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
@@ -70,7 +72,10 @@ def do_execve(
     argv, program = binary.argv, binary.program
     check_size(task, called, argv, envp)
     cpu = task.cpu
+    de_thread(kernel, task)
     mm = kernel.mmu.mm_alloc()
+    mm_release(kernel, task)
+    task.files = task.files.unshare()
     mm.set_areas(VmaTree(stack_limit=task.limits[RLIMIT_STACK][0]))
     mm.read_implies_exec = not program.stack_header
     mm.run_from(binary.inode)
@@ -103,6 +108,44 @@ def do_execve(
     context.eax, context.edx = loaded.start, sp
     if kernel.bus.active:
         kernel.bus.emit(TaskChange(kernel.clock.now, cpu.index, task.pid, "exec", path))
+
+
+def de_thread(kernel: Kernel, task: Task) -> None:
+    """All other threads end; who is left is the leader and has its number.
+
+    Raises KernelError(EAGAIN) for who is to end itself.
+    """
+    group = task.group
+    if len(group.threads) == 1:
+        return
+    if group.must_end(task):
+        raise KernelError(EAGAIN)
+    group.exec_task = task
+    kernel.signals.zap_other_threads(task)
+    try:
+        while any(not (each is task or (each.is_leader and each.state is State.ZOMBIE)) for each in group.threads):
+            if is_dying(task):
+                raise KernelError(EAGAIN)
+            kernel.sched.sleep(task, "its threads")
+    finally:
+        group.exec_task = None
+    if not task.is_leader:
+        _take_the_lead(kernel, task)
+
+
+def _take_the_lead(kernel: Kernel, task: Task) -> None:
+    """The last thread becomes the leader in the place of the old one, which ended before."""
+    leader, group = task.group.leader, task.group
+    task.pid, leader.pid = leader.pid, task.pid
+    kernel.tasks[task.pid], kernel.tasks[leader.pid] = task, leader
+    task.exit_signal, task.parent = leader.exit_signal, leader.parent
+    if task.parent is not None:
+        siblings = task.parent.children
+        siblings[siblings.index(leader)] = task
+    if kernel.tasks.program is leader:
+        kernel.tasks.program = task
+    group.threads.reverse()
+    release_task(kernel, leader)
 
 
 @dataclass(frozen=True, slots=True)

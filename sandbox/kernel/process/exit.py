@@ -21,10 +21,11 @@ from sandbox.kernel.abi.signals import (
 from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.pgrp import has_stopped, is_orphaned
-from sandbox.kernel.task.task import State, Task, TaskExit
+from sandbox.kernel.task.robust import exit_robust_list
+from sandbox.kernel.task.task import State, Task, TaskExit, ThreadGroup
 
 WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x1000000
-WALL, WCLONE = 0x40000000, 0x80000000
+WNOTHREAD, WALL, WCLONE = 0x20000000, 0x40000000, 0x80000000
 CONTINUED_STATUS, STOPPED_STATUS = 0xFFFF, 0x7F
 
 
@@ -63,43 +64,74 @@ def task_main(kernel: Kernel, task: Task) -> None:
 
 
 def do_exit(kernel: Kernel, task: Task, status: int) -> None:
-    """Release what a task holds, leave a zombie for its parent, and give the CPU up."""
-    cpu = task.cpu
-    task.status = status
-    kernel.posix_timers.delete_all(task)
-    kernel.timers.clear_timers(task)
-    if task.clear_child_tid and task.mm is not None and task.mm.users > 1:
-        with suppress(KernelError):
-            kernel.uaccess.put_user(task, task.clear_child_tid, bytes(4))
+    """Release what a thread holds, and give the CPU up; the last of a process leaves a zombie for its parent."""
+    cpu, group = task.cpu, task.group
+    task.status, task.exiting = status, True
+    drop_held(task)
+    if all(each.exiting for each in group.threads):
+        kernel.posix_timers.delete_all(task)
+        kernel.timers.clear_timers(task)
+        if group.exec_task is None and group.exit_code is None:
+            group.exit_code = status  # the last thread's, not the leader's (synchronize_group_exit, since 5.17)
+    kernel.signals.retarget(task)
+    kernel.signals.stop_if_last(group)
+    mm_release(kernel, task)
     mm, task.mm = task.mm, None
     kernel.mmu.switch_mm(cpu, None)
     if mm is not None:
         kernel.mmu.mmput(cpu, mm)
-    release_vfork(kernel, task)
     kernel.sem.exit_sem(task)
     kernel.shm.forget_unused()
-    task.files.close_all()
+    task.files.release()
     forget_original_parent(kernel, task)
     if kernel.bus.active:
         kernel.bus.emit(TaskChange(kernel.clock.now, cpu.index, task.pid, "exit", f"status {status:#x}"))
-    task.state = State.ZOMBIE
-    _tell_pidfds(kernel, task)
-    _leave_session(kernel, task)
     kernel.sched.leave_for_ever(task)
-    parent = task.parent
-    if parent is None:
+    leader = group.leader
+    if task is leader:
+        task.state = State.ZOMBIE
+    else:
         release_task(kernel, task)
+    if group.exec_task is not None:
+        kernel.sched.wake(group.exec_task)
+    elif group.is_dead:
+        exit_notify(kernel, leader)
+
+
+def mm_release(kernel: Kernel, task: Task) -> None:
+    """A thread leaves its address space, at its end or to execute a program: what it promised to do there is done."""
+    if task.mm is not None:
+        if task.robust_list and not kernel.broken("no-robust"):
+            exit_robust_list(kernel.uaccess, kernel.futexes, task)
+        if task.clear_child_tid and task.mm.users > 1 and not kernel.broken("no-clear-tid"):
+            with suppress(KernelError):
+                kernel.uaccess.put_user(task, task.clear_child_tid, bytes(4))
+                kernel.futexes.wake(kernel.futexes.key(task, task.clear_child_tid, False), 1)
+    task.robust_list = task.clear_child_tid = 0
+    release_vfork(kernel, task)
+
+
+def exit_notify(kernel: Kernel, leader: Task) -> None:
+    """A process has ended: its parent is told, and buries it when it has time."""
+    group = leader.group
+    if group.exit_code is not None:
+        leader.status = group.exit_code
+    _tell_pidfds(kernel, group)
+    _leave_session(kernel, leader)
+    parent = leader.parent
+    if parent is None:
+        release_task(kernel, leader)
         return
     actions = parent.signals.hand.actions[SIGCHLD]
-    unwanted = task.exit_signal == SIGCHLD and (actions.handler == SIG_IGN or actions.flags & SA_NOCLDWAIT)
-    if task.exit_signal and not (task.exit_signal == SIGCHLD and actions.handler == SIG_IGN):
-        info = Change(task.pid, task.cred.uid.real, status, task.utime, task.stime).info()
-        kernel.signals.send_signal(parent, task.exit_signal, SigInfo(task.exit_signal, info.code, info.union))
+    unwanted = leader.exit_signal == SIGCHLD and (actions.handler == SIG_IGN or actions.flags & SA_NOCLDWAIT)
+    if leader.exit_signal and not (leader.exit_signal == SIGCHLD and actions.handler == SIG_IGN):
+        info = Change(leader.pid, leader.cred.uid.real, leader.status, group.utime, group.stime).info()
+        kernel.signals.send_signal(parent, leader.exit_signal, SigInfo(leader.exit_signal, info.code, info.union))
     if unwanted:
-        parent.children.remove(task)
-        release_task(kernel, task)
+        parent.children.remove(leader)
+        release_task(kernel, leader)
     kernel.signals.wake_waiter(parent)
-    if task is kernel.tasks.program and parent is not kernel.tasks.init:
+    if leader is kernel.tasks.program and parent is not kernel.tasks.init:
         end_shell(kernel, parent)
 
 
@@ -117,19 +149,34 @@ def end_shell(kernel: Kernel, shell: Task) -> None:
 
 
 def forget_original_parent(kernel: Kernel, task: Task) -> None:
-    """To init, who waits for whoever ends; groups that lose who could continue them are told."""
+    """To another thread, or to init, who waits for whoever ends; groups that lose who could continue them are told."""
+    heir = next((each for each in task.group.threads if each is not task and not each.exiting), None)
+    if heir is not None:
+        for child in tuple(task.children):
+            set_parent(child, heir)
+        task.children.clear()
+        return
     init = kernel.tasks.init
-    groups = {child.pgid for child in task.children if child.state is not State.ZOMBIE}
+    groups = {child.pgid for child in task.children if not child.group.is_dead}
     owned = {group for group in groups if not is_orphaned(kernel.tasks, group)}
-    for child in task.children:
-        child.parent, child.exit_signal = init, SIGCHLD
-        if child.state is State.ZOMBIE:
+    for child in tuple(task.children):
+        set_parent(child, init)
+        child.exit_signal = SIGCHLD
+        if child.group.is_dead:
+            if init is not None:
+                init.children.remove(child)
             release_task(kernel, child)
-        elif init is not None:
-            init.children.append(child)
     task.children.clear()
     for group in sorted(owned):
         kill_orphaned_pgrp(kernel, group)
+
+
+def set_parent(child: Task, parent: Task | None) -> None:
+    """A process gets another parent, which takes it among its children."""
+    for task in child.group.threads:
+        task.parent = parent
+    if parent is not None:
+        parent.children.append(child)
 
 
 def kill_orphaned_pgrp(kernel: Kernel, group: int) -> None:
@@ -146,6 +193,13 @@ def _leave_session(kernel: Kernel, task: Task) -> None:
         kill_orphaned_pgrp(kernel, task.pgid)
 
 
+def drop_held(task: Task) -> None:
+    """The open files that a call used are let go."""
+    for file in task.held:
+        file.put()
+    task.held.clear()
+
+
 def release_vfork(kernel: Kernel, task: Task) -> None:
     """A parent that waits in vfork goes on."""
     parent, task.vfork_parent = task.vfork_parent, None
@@ -160,7 +214,8 @@ def do_wait(kernel: Kernel, task: Task, pid: int, options: int) -> Change | None
     ERESTARTSYS.
     """
     while True:
-        wanted = [child for child in task.children if _matches(task, child, pid, options)]
+        threads = (task,) if options & WNOTHREAD else task.group.threads
+        wanted = [child for each in threads for child in each.children if _matches(task, child, pid, options)]
         if not wanted:
             raise KernelError(ECHILD)
         for child in wanted:
@@ -176,24 +231,25 @@ def do_wait(kernel: Kernel, task: Task, pid: int, options: int) -> Change | None
 
 def _change(kernel: Kernel, task: Task, child: Task, options: int) -> Change | None:
     keep = options & WNOWAIT
-    signals, uid = child.signals, child.cred.uid.real
-    if child.state is State.ZOMBIE and options & WEXITED:
-        used, system = child.utime + child.children_utime, child.stime + child.children_stime
+    group, uid = child.group, child.cred.uid.real
+    if group.is_dead and options & WEXITED:
+        used, system = group.utime + group.children_utime, group.stime + group.children_stime
         if not keep:
-            task.children.remove(child)
-            task.children_utime += used
-            task.children_stime += system
+            if child.parent is not None:
+                child.parent.children.remove(child)
+            task.group.children_utime += used
+            task.group.children_stime += system
             release_task(kernel, child)
         return Change(child.pid, uid, child.status, used, system)
-    if child.state is State.STOPPED and signals.stop_signal and options & WUNTRACED:
-        status = signals.stop_signal << 8 | STOPPED_STATUS
+    if group.stopped and group.stop_signal and options & WUNTRACED:
+        status = group.stop_signal << 8 | STOPPED_STATUS
         if not keep:
-            signals.stop_signal = 0
-        return Change(child.pid, uid, status, child.utime, child.stime)
-    if signals.continued and options & WCONTINUED:
+            group.stop_signal = 0
+        return Change(child.pid, uid, status, group.utime, group.stime)
+    if group.continued and options & WCONTINUED:
         if not keep:
-            signals.continued = False
-        return Change(child.pid, uid, CONTINUED_STATUS, child.utime, child.stime)
+            group.continued = False
+        return Change(child.pid, uid, CONTINUED_STATUS, group.utime, group.stime)
     return None
 
 
@@ -208,14 +264,19 @@ def _matches(task: Task, child: Task, pid: int, options: int) -> bool:
     return child.pgid == (task.pgid if pid == 0 else -pid)
 
 
-def _tell_pidfds(kernel: Kernel, task: Task) -> None:
-    if task.ended is not None:
-        kernel.sched.wake_up(task.ended)
+def _tell_pidfds(kernel: Kernel, group: ThreadGroup) -> None:
+    if group.ended is not None:
+        kernel.sched.wake_up(group.ended)
 
 
 def release_task(kernel: Kernel, task: Task) -> None:
-    """Nobody needs to know of it any more."""
+    """Nothing is left of a thread but the time that it ran."""
     task.state = State.DEAD
-    _tell_pidfds(kernel, task)
+    group = task.group
+    _tell_pidfds(kernel, group)
+    if not task.is_leader:
+        group.threads.remove(task)
+        group.ended_utime += task.utime
+        group.ended_stime += task.stime
     kernel.tasks.pop(task.pid, None)
     kernel.stacks.keep(task)

@@ -1,11 +1,28 @@
-"""fork: a child that shares every page until one of the two writes to it."""
+"""clone: another task, with an address space and files of its own (fork) or with its maker's (a thread)."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
+
 from greenlet import greenlet
 
-from sandbox.kernel.abi.errno import EAGAIN, ENOMEM, KernelError
-from sandbox.kernel.abi.signals import SIGKILL
+from sandbox.kernel.abi.errno import EAGAIN, EINVAL, ENOMEM, KernelError
+from sandbox.kernel.abi.flags import (
+    CLONE_CHILD_CLEARTID,
+    CLONE_CHILD_SETTID,
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_PARENT,
+    CLONE_PARENT_SETTID,
+    CLONE_SIGHAND,
+    CLONE_SYSVSEM,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+)
+from sandbox.kernel.abi.signals import SIGCHLD
+from sandbox.kernel.abi.userdesc import UserDesc
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.base.inject import OutOfMemory
@@ -18,87 +35,163 @@ from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.pte import MAPPED
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
-from sandbox.kernel.process.exit import task_main
+from sandbox.kernel.process.exit import set_parent, task_main
 from sandbox.kernel.task.itimer import arm_cpu_limit
-from sandbox.kernel.task.sigqueue import bit_of
-from sandbox.kernel.task.task import SCHED_DEADLINE, SCHED_RESET_ON_FORK, Task
+from sandbox.kernel.task.signal import is_dying, recalculate
+from sandbox.kernel.task.task import (
+    GDT_ENTRY_TLS_ENTRIES,
+    GDT_ENTRY_TLS_MIN,
+    SCHED_DEADLINE,
+    SCHED_RESET_ON_FORK,
+    FsStruct,
+    SysvSem,
+    Task,
+    ThreadGroup,
+)
 from sandbox.kernel.vfs.file import FdTable
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D
 
 MAX_TASKS = 4096
-KILL = bit_of(SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class CloneArgs:
+    """What clone(2) was asked for: CLONE_* bits, and user addresses (0 for none)."""
+
+    flags: int = 0
+    exit_signal: int = SIGCHLD
+    stack: int = 0
+    parent_tid: int = 0
+    child_tid: int = 0
+    tls: UserDesc | None = None
+
+
+FORK = CloneArgs()
 
 
 def new_task(
-    kernel: Kernel, parent: Task | None, comm: str, mm: Mm | None, files: FdTable, pid: int | None = None
+    kernel: Kernel,
+    maker: Task | None,
+    comm: str,
+    mm: Mm | None,
+    files: FdTable,
+    pid: int | None = None,
+    flags: int = 0,
 ) -> Task:
     """A task with its kernel stack and greenlet, not yet runnable; the next ``pid`` unless one is given.
 
-    Raises OutOfMemory.
+    With CLONE_THREAD it is a thread of its maker's process, else the first of a process of its own.  Raises
+    OutOfMemory.
     """
-    cpu = kernel.sched.least_loaded(-1 if parent is None else parent.cpus_allowed)
+    cpu = kernel.sched.queues.least_loaded(-1 if maker is None else maker.cpus_allowed)
     kstack, frames = kernel.stacks.new_kstack()
     number = kernel.tasks.new_pid() if pid is None else pid
-    task = Task(number, comm, kernel.stacks.new_context(cpu), kstack, frames, mm, files, parent, cpu, kernel.files.root)
+    if maker is None:
+        fs, group = FsStruct(kernel.files.root), ThreadGroup(limits=default_limits(kernel.config.stack_limit))
+        group.pgid = group.sid = number
+    else:
+        fs = maker.fs if flags & CLONE_FS else maker.fs.copy()
+        group = maker.group if flags & CLONE_THREAD else _child_group(maker)
+    context = kernel.stacks.new_context(cpu)
+    task = Task(number, comm, context, kstack, frames, mm, files, None, cpu, fs, group)
     task.started = kernel.clock.now * BLOCK_NANOSECONDS
     task.scratch = PAGE_OFFSET + frames[1] * PAGE_SIZE
     task.greenlet = greenlet(lambda: task_main(kernel, task))
     kernel.tasks[task.pid] = task
-    if parent is not None:
-        parent.children.append(task)
-        task.pgid, task.sid, task.umask = parent.pgid, parent.sid, parent.umask
-        task.cred, task.personality = parent.cred, parent.personality
-        task.exe, task.exe_inode = parent.exe, parent.exe_inode
-        task.cwd, task.root = parent.cwd, parent.root
-        task.ioprio, task.oom_score_adj = parent.ioprio, parent.oom_score_adj
-        task.limits, task.nice = list(parent.limits), parent.nice
-        task.capabilities, task.cpus_allowed = parent.capabilities, parent.cpus_allowed
-        if not parent.policy & SCHED_RESET_ON_FORK:
-            task.policy, task.rt_priority = parent.policy, parent.rt_priority
-        arm_cpu_limit(task)
-    else:
-        task.limits = default_limits(kernel.config.stack_limit)
-        task.pgid = task.sid = task.pid
+    if maker is not None:
+        _inherit(task, maker)
+        if flags & CLONE_THREAD:
+            task.parent = group.leader.parent
+        else:
+            heir = maker.parent if flags & CLONE_PARENT and maker.parent is not None else maker
+            set_parent(task, heir)
+            arm_cpu_limit(task)
     return task
 
 
-def do_fork(kernel: Kernel, parent: Task, *, share_mm: bool = False) -> Task:
-    """Copy a task; the child's system call returns 0.  With ``share_mm`` it runs in the parent's address space.
+def _child_group(maker: Task) -> ThreadGroup:
+    """A process with what a fork hands on."""
+    return ThreadGroup(limits=list(maker.limits), pgid=maker.pgid, sid=maker.sid)
+
+
+def _inherit(task: Task, maker: Task) -> None:
+    task.cred, task.personality, task.capabilities = maker.cred, maker.personality, maker.capabilities
+    task.exe, task.exe_inode = maker.exe, maker.exe_inode
+    task.ioprio, task.oom_score_adj = maker.ioprio, maker.oom_score_adj
+    task.nice, task.cpus_allowed = maker.nice, maker.cpus_allowed
+    if not maker.policy & SCHED_RESET_ON_FORK:
+        task.policy, task.rt_priority = maker.policy, maker.rt_priority
+
+
+def do_fork(kernel: Kernel, parent: Task, args: CloneArgs = FORK) -> Task:
+    """Copy a task, or as much of it as it does not share; the child's system call returns 0.
 
     Raises KernelError: ENOMEM, EAGAIN.
     """
     if len(kernel.tasks) >= MAX_TASKS or parent.policy == SCHED_DEADLINE:
         raise KernelError(EAGAIN)
-    assert parent.mm is not None
-    cpu = parent.cpu
-    try:
-        mm = _shared(parent.mm) if share_mm else dup_mm(kernel, cpu, parent.mm)
-    except OutOfMemory as error:
-        raise KernelError(ENOMEM) from error
-    files = parent.files.copy()
-    try:
-        child = new_task(kernel, parent, parent.comm, mm, files)
-    except OutOfMemory as error:
-        files.close_all()
-        kernel.mmu.mmput(cpu, mm)
-        raise KernelError(ENOMEM) from error
-    child.context.copy_from(parent.context)
-    child.context.eax = 0
-    child.context.cr3 = mm.cr3
-    child.tls = list(parent.tls)
-    child.signals = parent.signals.fork(share=False)
+    child = _copy_process(kernel, parent, args)
+    if args.flags & CLONE_PARENT_SETTID:
+        with suppress(KernelError):  # as Linux, which has no way back here
+            kernel.uaccess.put_user(parent, args.parent_tid, child.pid.to_bytes(4, "little"))
     if kernel.bus.active:
-        kernel.bus.emit(TaskChange(kernel.clock.now, cpu.index, parent.pid, "fork", f"child {child.pid}"))
+        what = "clone" if args.flags & CLONE_THREAD else "fork"
+        kernel.bus.emit(TaskChange(kernel.clock.now, parent.cpu.index, parent.pid, what, f"child {child.pid}"))
     kernel.sched.enqueue(child)
     return child
 
 
-def adopt(parent: Task, child: Task) -> None:
-    """The child is another's: of its maker's parent (CLONE_PARENT)."""
-    if child.parent is not None:
-        child.parent.children.remove(child)
-    child.parent = parent
-    parent.children.append(child)
+def _copy_process(kernel: Kernel, parent: Task, args: CloneArgs) -> Task:
+    flags, cpu = args.flags, parent.cpu
+    assert parent.mm is not None
+    try:
+        mm = _shared(parent.mm) if flags & CLONE_VM else dup_mm(kernel, cpu, parent.mm)
+    except OutOfMemory as error:
+        raise KernelError(ENOMEM) from error
+    files = parent.files.share(kernel.hold_file) if flags & CLONE_FILES else parent.files.copy()
+    try:
+        child = new_task(kernel, parent, parent.comm, mm, files, flags=flags)
+    except OutOfMemory as error:
+        files.release()
+        kernel.mmu.mmput(cpu, mm)
+        raise KernelError(ENOMEM) from error
+    child.exit_signal = parent.exit_signal if flags & CLONE_PARENT else args.exit_signal
+    keeps_stack = flags & (CLONE_VM | CLONE_VFORK) != CLONE_VM
+    child.signals = parent.signals.fork(share_hand=bool(flags & CLONE_SIGHAND), keep_stack=keeps_stack)
+    child.signals.shared = child.group.shared
+    child.sysvsem = parent.sysvsem.share() if flags & CLONE_SYSVSEM else SysvSem()
+    child.clear_child_tid = args.child_tid if flags & CLONE_CHILD_CLEARTID else 0
+    child.set_child_tid = args.child_tid if flags & CLONE_CHILD_SETTID else 0
+    _copy_thread(kernel, parent, child, args)
+    recalculate(child)
+    return child
+
+
+def _copy_thread(kernel: Kernel, parent: Task, child: Task, args: CloneArgs) -> None:
+    """Registers and segments: as the parent's, but for EAX, the stack and the thread's own segment."""
+    assert child.mm is not None
+    context = child.context
+    context.copy_from(parent.context)
+    context.eax = 0
+    context.cr3 = child.mm.cr3
+    if args.stack:
+        context.esp = args.stack
+    child.tls = list(parent.tls)
+    if args.tls is not None:
+        set_tls(child, args.tls)
+        kernel.desc.refresh(child, args.tls.entry_number)
+
+
+def set_tls(task: Task, desc: UserDesc) -> None:
+    """Store a thread-local descriptor.  Raises KernelError(EINVAL) for one that is none, or has no place."""
+    slot = desc.entry_number - GDT_ENTRY_TLS_MIN
+    if not 0 <= slot < GDT_ENTRY_TLS_ENTRIES or not desc.fits_tls:
+        raise KernelError(EINVAL)
+    if desc.clears:
+        task.tls[slot] = 0
+        return
+    low = desc.limit & 0xFFFF | (desc.base & 0xFFFFFF) << 16 | desc.access << 40
+    task.tls[slot] = low | (desc.limit >> 16 & 0xF) << 48 | desc.granularity << 52 | (desc.base >> 24) << 56
 
 
 def _shared(mm: Mm) -> Mm:
@@ -111,7 +204,7 @@ def wait_for_vfork(kernel: Kernel, parent: Task, child: Task) -> None:
     if kernel.broken("no-vfork-wait"):
         return
     child.vfork_parent = parent
-    while child.vfork_parent is parent and not parent.signals.waiting & KILL:
+    while child.vfork_parent is parent and not is_dying(parent):
         kernel.sched.sleep(parent, "a vfork child")
     child.vfork_parent = None
 
@@ -133,6 +226,11 @@ def dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
 
     The parent's TLB entries are flushed once at the end (MM 11).  Raises OutOfMemory, with nothing left behind.
     """
+    with parent.lock:
+        return _dup_mm(kernel, cpu, parent)
+
+
+def _dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
     child = kernel.mmu.mm_alloc()
     child.set_areas(parent.vmas.copy())
     child.start_code, child.end_code = parent.start_code, parent.end_code

@@ -15,7 +15,7 @@ from sandbox.kernel.abi.signals import SIG_IGN, SIGCHLD, SIGINT, SIGQUIT
 from sandbox.kernel.abi.structs import SigAction
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import default_limits
-from sandbox.kernel.task.task import State, Task
+from sandbox.kernel.task.task import FsStruct, State, Task, ThreadGroup
 from sandbox.kernel.vfs.file import FdTable
 
 
@@ -33,10 +33,10 @@ def _waiting_task(kernel: Kernel, comm: str, parent: Task | None) -> Task:
     """A task that never runs, in a session of its own; its children need nobody who waits for them."""
     cpu = kernel.cpus[0]
     task = Task(
-        kernel.tasks.new_pid(), comm, cpu.template, cpu.idle, (), None, FdTable(), parent, cpu, kernel.files.root
-    )
-    task.pgid = task.sid = task.pid
-    task.limits = default_limits(kernel.config.stack_limit)
+        kernel.tasks.new_pid(), comm, cpu.template, cpu.idle, (), None, FdTable(), parent, cpu,
+        FsStruct(kernel.files.root), ThreadGroup(limits=default_limits(kernel.config.stack_limit)),
+    )  # fmt: skip
+    task.set_group(task.pid, task.pid)
     task.state, task.wchan = State.SLEEPING, "a child"
     task.signals.hand.actions[SIGCHLD] = SigAction(SIG_IGN)
     if parent is not None:

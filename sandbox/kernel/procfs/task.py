@@ -22,7 +22,7 @@ from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile
 from sandbox.kernel.procfs.system import mounts
 from sandbox.kernel.task.cred import Ids
 from sandbox.kernel.task.sigqueue import bit_of
-from sandbox.kernel.task.task import State, Task
+from sandbox.kernel.task.task import State, Task, ThreadGroup
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.namei import Dentry, unnamed
@@ -63,9 +63,9 @@ def _pagemap(kernel: Kernel, task: Task, ino: int) -> PageMap:
     return found
 
 
-def task_folder(kernel: Kernel, task: Task) -> Folder:
-    """/proc/PID."""
-    first = task.pid * INOS
+def task_folder(kernel: Kernel, task: Task, thread: bool = False) -> Folder:
+    """/proc/PID, or of one thread /proc/PID/task/TID, which has no directory of threads."""
+    first = (task.pid * 2 + thread) * INOS
     texts: dict[bytes, Make] = {
         b"cmdline": lambda: _strings(kernel, task, 0),
         b"auxv": lambda: task.mm.auxv if task.mm is not None else b"",
@@ -78,14 +78,14 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
         b"oom_score_adj": lambda: b"%d\n" % task.oom_score_adj,
         b"smaps": lambda: _maps(kernel, task, with_pages=True),
         b"smaps_rollup": lambda: smaps_rollup(kernel, task, NAME_COLUMN),
-        b"stat": lambda: _stat(kernel, task),
+        b"stat": lambda: _stat(kernel, task, thread),
         b"statm": lambda: _statm(kernel, task),
         b"status": lambda: _status(kernel, task),
         b"syscall": lambda: _syscall(kernel, task),
     }
     takers: dict[bytes, Take] = {
         b"clear_refs": lambda data: clear_refs(kernel, task, data),
-        b"comm": lambda data: _set_comm(task, data),
+        b"comm": lambda data: _set_comm(kernel, task, data),
         b"oom_score_adj": lambda data: _set_oom_score_adj(kernel, task, data),
     }
     links = {
@@ -94,6 +94,8 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
     }
     others = (b"exe", b"fd", b"task", b"net", b"clear_refs", b"pagemap")
     numbers = {name: first + 1 + at for at, name in enumerate((*texts, *links, *others))}
+    if thread:
+        del numbers[b"task"]
 
     def find(name: bytes) -> Inode | None:
         ino = numbers.get(name, 0)
@@ -112,14 +114,23 @@ def task_folder(kernel: Kernel, task: Task) -> Folder:
             return _descriptors(kernel, task, ino)
         if name == b"net":
             return net_folder(kernel, ino)
-        if name == b"task":
-            own = b"%d" % task.pid
-            return Folder(ino, lambda: [own], lambda each: task_folder(kernel, task) if each == own else None)
+        if name == b"task" and not thread:
+            return _threads(kernel, task.group, ino)
         return None
 
     folder = Folder(first, lambda: list(numbers), find)
     folder.born = kernel.clock.epoch + task.started
     return folder
+
+
+def _threads(kernel: Kernel, group: ThreadGroup, ino: int) -> Folder:
+    """/proc/PID/task."""
+
+    def find(name: bytes) -> Inode | None:
+        found = next((task for task in group.threads if b"%d" % task.pid == name), None)
+        return task_folder(kernel, found, thread=True) if found is not None else None
+
+    return Folder(ino, lambda: [b"%d" % task.pid for task in group.threads], find)
 
 
 # -- links -------------------------------------------------------------------------------------------------------
@@ -263,11 +274,12 @@ def _ids(ids: Ids) -> str:
 def _status(kernel: Kernel, task: Task) -> bytes:
     pages = _pages(kernel, task)
     letter, word = STATES[task.state]
+    signals = task.signals
     ignored, caught = _masks(task)
-    parent = task.parent.pid if task.parent is not None else 0
+    parent = task.parent.tgid if task.parent is not None else 0
     kilobytes = PAGE_SIZE // 1024
     rows = [
-        ("Name", task.comm), ("Umask", f"{task.umask:04o}"), ("State", f"{letter} ({word})"), ("Tgid", task.pid),
+        ("Name", task.comm), ("Umask", f"{task.umask:04o}"), ("State", f"{letter} ({word})"), ("Tgid", task.tgid),
         ("Ngid", 0), ("Pid", task.pid), ("PPid", parent), ("TracerPid", 0), ("Uid", _ids(task.cred.uid)),
         ("Gid", _ids(task.cred.gid)), ("FDSize", max(64, len(task.files))),
         ("Groups", "".join(f"{group} " for group in task.cred.groups) or " "),
@@ -279,15 +291,16 @@ def _status(kernel: Kernel, task: Task) -> bytes:
                                ("VmData", "data"), ("VmStk", "stack"), ("VmExe", "text"))
         ]  # fmt: skip
     rows += [
-        ("Threads", 1), ("SigQ", f"{len(task.signals.queue)}/{task.limits[RLIMIT_SIGPENDING][0]}"),
-        ("SigPnd", f"{task.signals.waiting:016x}"),
-        ("ShdPnd", f"{0:016x}"), ("SigBlk", f"{task.signals.blocked:016x}"), ("SigIgn", f"{ignored:016x}"),
+        ("Threads", len(task.group.threads)),
+        ("SigQ", f"{len(signals.private.queue) + len(signals.shared.queue)}/{task.limits[RLIMIT_SIGPENDING][0]}"),
+        ("SigPnd", f"{signals.private.waiting:016x}"), ("ShdPnd", f"{signals.shared.waiting:016x}"),
+        ("SigBlk", f"{signals.blocked:016x}"), ("SigIgn", f"{ignored:016x}"),
         ("SigCgt", f"{caught:016x}"),
     ]  # fmt: skip
     return "".join(f"{name}:\t{value}\n" for name, value in rows).encode()
 
 
-def _stat(kernel: Kernel, task: Task) -> bytes:
+def _stat(kernel: Kernel, task: Task, thread: bool) -> bytes:
     pages = _pages(kernel, task)
     mm = task.mm
     signals = task.signals
@@ -296,11 +309,14 @@ def _stat(kernel: Kernel, task: Task) -> bytes:
     has_tty = tty is not None and tty.session == task.sid
     stack = task.limits[RLIMIT_STACK][0]
     low = 0x7FFFFFFF
+    group = task.group
+    parent = task.parent.tgid if task.parent is not None else 0
+    used = (task.utime, task.stime) if thread else (group.utime, group.stime)
     fields = [
-        task.pid, f"({task.comm})", STATES[task.state][0], task.parent.pid if task.parent is not None else 0, task.pgid,
+        task.pid, f"({task.comm})", STATES[task.state][0], parent, task.pgid,
         task.sid, 34816 if has_tty else 0, tty.pgrp if has_tty and tty is not None else -1, 0, 0, 0, 0, 0,
-        *(each // TICK for each in (task.utime, task.stime, task.children_utime, task.children_stime)),
-        20 + task.nice, task.nice, 1, 0, task.started // TICK,
+        *(each // TICK for each in (*used, group.children_utime, group.children_stime)),
+        20 + task.nice, task.nice, len(group.threads), 0, task.started // TICK,
         pages["size"] * PAGE_SIZE, pages["resident"], stack if stack != RLIM_INFINITY else 0xFFFFFFFF,
         mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, 0, 0,
         signals.waiting & low, signals.blocked & low, ignored & low, caught & low, 0, 0, 0, task.exit_signal,
@@ -319,7 +335,11 @@ def _limits(task: Task) -> bytes:
     return "".join(lines).encode()
 
 
-def _set_comm(task: Task, data: bytes) -> None:
+def _set_comm(kernel: Kernel, task: Task, data: bytes) -> None:
+    """Another name for a thread of the writer's process.  Raises KernelError(EINVAL)."""
+    writer = kernel.sched.current
+    if writer is None or writer.group is not task.group:
+        raise KernelError(EINVAL)
     task.comm = os.fsdecode(data.split(b"\0")[0][:COMM_BYTES])
 
 

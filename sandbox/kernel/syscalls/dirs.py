@@ -324,7 +324,7 @@ def sys_ftruncate64(kernel: Kernel, task: Task, fd: int, low: int, high: int, *_
 def sys_chdir(kernel: Kernel, task: Task, path: int, *_: int) -> int:
     dentry = kernel.paths.user_dentry(task, CWD, path)
     as_directory(dentry.inode)
-    task.cwd = dentry
+    task.fs.cwd = dentry
     return 0
 
 
@@ -332,14 +332,14 @@ def sys_fchdir(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
     dentry = dentry_of(task, fd)
     if dentry.inode.kind != S_IFDIR:
         raise KernelError(ENOTDIR)
-    task.cwd = dentry
+    task.fs.cwd = dentry
     return 0
 
 
 def sys_chroot(kernel: Kernel, task: Task, path: int, *_: int) -> int:
     dentry = kernel.paths.user_dentry(task, CWD, path)
     as_directory(dentry.inode)
-    task.root = dentry
+    task.fs.root = dentry
     return 0
 
 

@@ -158,7 +158,7 @@ def _lock(kernel: Kernel, task: Task, file: File, command: int, pointer: int) ->
     if kind not in (F_RDLCK, F_WRLCK, F_UNLCK) or (by_file and pid) or (what == "get" and kind == F_UNLCK):
         raise KernelError(EINVAL)
     first, last = _range(file, whence, start, length, largest)
-    wanted = Lock(kind, first, last, file if by_file else task.files, -1 if by_file else task.pid)
+    wanted = Lock(kind, first, last, file if by_file else task.files, -1 if by_file else task.tgid)
     locks = _locks(kernel, file).ranges
     if what == "get":
         found = locks.conflict(wanted)

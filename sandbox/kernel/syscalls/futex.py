@@ -1,12 +1,15 @@
-"""futex(2): waiting and waking.
+"""futex(2): waiting, waking, moving who waits to another word; and the lists of robust mutexes.
 
-Threads are not there, so the operations that serve them alone (requeueing, priority inheritance, FUTEX_WAKE_OP) are
-refused with ENOSYS.
+Priority inheritance (FUTEX_LOCK_PI and its kin) is refused with ENOSYS, as by a kernel without CONFIG_FUTEX_PI.
 """
 
 from __future__ import annotations
 
-from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOSYS, KernelError
+import operator
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sandbox.kernel.abi.errno import EAGAIN, EFAULT, EINVAL, ENOSYS, EPERM, KernelError
 from sandbox.kernel.abi.flags import (
     CLOCK_MONOTONIC,
     CLOCK_REALTIME,
@@ -19,50 +22,148 @@ from sandbox.kernel.abi.structs import unpack_timespec, unpack_timespec64
 from sandbox.kernel.base.time import BLOCK_NANOSECONDS
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.misc import clock_nanoseconds
-from sandbox.kernel.task.futex import ANY
+from sandbox.kernel.syscalls.paths import signed
+from sandbox.kernel.syscalls.process import find_task
+from sandbox.kernel.task.futex import ANY, Key
+from sandbox.kernel.task.robust import HEAD_BYTES
 from sandbox.kernel.task.task import Task
 
-FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET = 9, 10
+FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP, FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET = 3, 4, 5, 9, 10
 WAITS, WITH_BITS = (FUTEX_WAIT, FUTEX_WAIT_BITSET), (FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET)
+OPERATIONS = {*WAITS, *WITH_BITS, FUTEX_WAKE, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP}
+COMMAND = ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
 WORD = 4
+OPS: dict[int, Callable[[int, int], int]] = {
+    0: lambda old, argument: argument,
+    1: operator.add,
+    2: operator.or_,
+    3: lambda old, argument: old & ~argument,
+    4: operator.xor,
+}
+"""FUTEX_OP_SET, ADD, OR, ANDN, XOR."""
+COMPARISONS: dict[int, Callable[[int, int], bool]] = {
+    0: operator.eq, 1: operator.ne, 2: operator.lt, 3: operator.le, 4: operator.gt, 5: operator.ge,
+}  # fmt: skip
+"""FUTEX_OP_CMP_EQ, NE, LT, LE, GT, GE."""
 
 
 def sys_futex(
-    kernel: Kernel, task: Task, address: int, what: int, value: int, timeout: int, _second: int, bits: int
+    kernel: Kernel, task: Task, address: int, what: int, value: int, timeout: int, second: int, third: int
 ) -> int:
-    operation = what & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
-    wanted = unpack_timespec(kernel.uaccess.get_user(task, timeout, 8)) if timeout and operation in WAITS else None
-    return _futex(kernel, task, address, what, value, wanted, bits)
+    wanted = None
+    if timeout and what & COMMAND in WAITS:
+        wanted = unpack_timespec(kernel.uaccess.get_user(task, timeout, 8))
+    return _futex(kernel, task, Words(address, what, value, timeout, second, third), wanted)
 
 
 def sys_futex_time64(
-    kernel: Kernel, task: Task, address: int, what: int, value: int, timeout: int, _second: int, bits: int
+    kernel: Kernel, task: Task, address: int, what: int, value: int, timeout: int, second: int, third: int
 ) -> int:
-    operation = what & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
-    wanted = unpack_timespec64(kernel.uaccess.get_user(task, timeout, 16)) if timeout and operation in WAITS else None
-    return _futex(kernel, task, address, what, value, wanted, bits)
+    wanted = None
+    if timeout and what & COMMAND in WAITS:
+        wanted = unpack_timespec64(kernel.uaccess.get_user(task, timeout, 16))
+    return _futex(kernel, task, Words(address, what, value, timeout, second, third), wanted)
 
 
-def _futex(kernel: Kernel, task: Task, address: int, what: int, value: int, wanted: int | None, bits: int) -> int:
+class Words(NamedTuple):
+    """The call's arguments as they came: ``timeout`` is a count where nothing waits, ``second`` the other address."""
+
+    address: int
+    what: int
+    value: int
+    timeout: int
+    second: int
+    third: int
+
+    @property
+    def private(self) -> bool:
+        """Only threads of one address space use the word."""
+        return bool(self.what & FUTEX_PRIVATE_FLAG)
+
+
+def _futex(kernel: Kernel, task: Task, words: Words, wanted: int | None) -> int:
     """``wanted`` is in nanoseconds: for FUTEX_WAIT_BITSET a moment of a clock, for FUTEX_WAIT a span."""
-    operation = what & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
-    if operation not in (*WAITS, FUTEX_WAKE, FUTEX_WAKE_BITSET):
+    operation = words.what & COMMAND
+    if operation not in OPERATIONS:
         raise KernelError(ENOSYS)
-    if what & FUTEX_CLOCK_REALTIME and operation != FUTEX_WAIT_BITSET:
+    if words.what & FUTEX_CLOCK_REALTIME and operation != FUTEX_WAIT_BITSET:
         raise KernelError(ENOSYS)
-    if operation not in WITH_BITS:
-        bits = ANY
-    if not bits or address % WORD:
+    if operation in (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE):
+        return _requeue(kernel, task, words, operation == FUTEX_CMP_REQUEUE)
+    bits = words.third if operation in WITH_BITS else ANY
+    if not bits:
         raise KernelError(EINVAL)
-    if not kernel.uaccess.access_ok(address, WORD):
-        raise KernelError(EFAULT)
-    key = kernel.futexes.key(task, address, bool(what & FUTEX_PRIVATE_FLAG))
+    key = _key(kernel, task, words.address, words.private)
+    if operation == FUTEX_WAKE_OP:
+        return _wake_op(kernel, task, words, key)
     if operation not in WAITS:
-        return kernel.futexes.wake(key, value - (1 << 32) if value >> 31 else value, bits)
+        return kernel.futexes.wake(key, signed(words.value), bits)
     until = None
     if wanted is not None:
         if operation == FUTEX_WAIT_BITSET:
-            clock = CLOCK_REALTIME if what & FUTEX_CLOCK_REALTIME else CLOCK_MONOTONIC
+            clock = CLOCK_REALTIME if words.what & FUTEX_CLOCK_REALTIME else CLOCK_MONOTONIC
             wanted -= clock_nanoseconds(kernel, clock)
         until = kernel.clock.now + wanted // BLOCK_NANOSECONDS
-    return kernel.futexes.wait(task, key, address, value, bits, until)
+    return kernel.futexes.wait(task, key, words.address, words.value, bits, until)
+
+
+def _key(kernel: Kernel, task: Task, address: int, private: bool) -> Key:
+    """Raises KernelError: EINVAL, EFAULT."""
+    if address % WORD:
+        raise KernelError(EINVAL)
+    if not kernel.uaccess.access_ok(address, WORD):
+        raise KernelError(EFAULT)
+    return kernel.futexes.key(task, address, private)
+
+
+def _requeue(kernel: Kernel, task: Task, words: Words, compare: bool) -> int:
+    """Raises KernelError: EAGAIN when the word is not ``third``, EINVAL, EFAULT."""
+    wakes, moves = signed(words.value), signed(words.timeout)
+    if wakes < 0 or moves < 0:
+        raise KernelError(EINVAL)
+    source = _key(kernel, task, words.address, words.private)
+    target = _key(kernel, task, words.second, words.private)
+    if compare and kernel.uaccess.get_word(task, words.address) != words.third:
+        raise KernelError(EAGAIN)
+    return kernel.futexes.requeue(source, target, wakes, moves)
+
+
+def _wake_op(kernel: Kernel, task: Task, words: Words, key: Key) -> int:
+    """Change the second word, wake who waits for the first, and for the second if it compared as ``third`` says."""
+    target = _key(kernel, task, words.second, words.private)
+    code = words.third
+    operation, comparison = code >> 28 & 7, code >> 24 & 15
+    argument, compared = _twelve_bits(code >> 12), _twelve_bits(code)
+    if code >> 31:  # FUTEX_OP_OPARG_SHIFT
+        argument = 1 << (argument & 31)
+    if operation not in OPS:
+        raise KernelError(ENOSYS)
+    before = signed(kernel.futexes.change(task, words.second, lambda old: OPS[operation](old, argument)))
+    if comparison not in COMPARISONS:
+        raise KernelError(ENOSYS)
+    woken = kernel.futexes.wake(key, signed(words.value))
+    if COMPARISONS[comparison](before, compared):
+        woken += kernel.futexes.wake(target, signed(words.timeout))
+    return woken
+
+
+def _twelve_bits(value: int) -> int:
+    """A signed number in the lowest 12 bits."""
+    return (value & 0xFFF ^ 0x800) - 0x800
+
+
+def sys_set_robust_list(kernel: Kernel, task: Task, head: int, size: int, *_: int) -> int:
+    if size != HEAD_BYTES:
+        raise KernelError(EINVAL)
+    task.robust_list = head
+    return 0
+
+
+def sys_get_robust_list(kernel: Kernel, task: Task, pid: int, head: int, size: int, *_: int) -> int:
+    """Of another task it takes what ptrace(2) would: the same user in all ids, or root."""
+    found = find_task(kernel, task, pid)
+    if not task.cred.capable and (task.cred.uid != found.cred.uid or task.cred.gid != found.cred.gid):
+        raise KernelError(EPERM)
+    kernel.uaccess.put_user(task, size, HEAD_BYTES.to_bytes(4, "little"))
+    kernel.uaccess.put_user(task, head, found.robust_list.to_bytes(4, "little"))
+    return 0

@@ -60,4 +60,6 @@ def _write(kernel: Kernel, task: Task, desc: UserDesc, old_mode: bool) -> None:
         descriptor |= (desc.limit >> 16 & 0xF) << 48 | granularity << 52 | (desc.base >> 24) << 56
     kernel.desc.grow_ldt(mm, number)
     kernel.desc.set_ldt_entry(mm, number, descriptor)
-    load_ldt(task)
+    for each in kernel.tasks.values():
+        if each.mm is mm:
+            load_ldt(each)

@@ -17,6 +17,7 @@ from sandbox.kernel.mm.vma import (
     Vma,
     page_align,
 )
+from sandbox.kernel.syscalls.memory import changes_areas
 from sandbox.kernel.task.task import Task
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
@@ -44,6 +45,7 @@ _FLAGS = {
 """VM_* bits to set and to clear."""
 
 
+@changes_areas
 def sys_madvise(kernel: Kernel, task: Task, address: int, length: int, advice: int, *_: int) -> int:
     """A hole in the range is ENOMEM, after the rest has been done."""
     mm = task.mm

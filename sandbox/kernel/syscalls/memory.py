@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import struct
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from sandbox.kernel.abi.errno import EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, KernelError
 from sandbox.kernel.abi.flags import O_PATH
@@ -23,10 +26,26 @@ MLOCK_ONFAULT = 1
 DEV_ZERO = 1 << 8 | 5
 
 
+Call = TypeVar("Call", bound=Callable[..., int])
+
+
+def changes_areas(call: Call) -> Call:
+    """A call that holds the lock of the caller's address space while it works."""
+
+    @functools.wraps(call)
+    def locked(kernel: Kernel, task: Task, *arguments: int) -> int:
+        with _mm(task).lock:
+            return call(kernel, task, *arguments)
+
+    return cast(Call, locked)
+
+
+@changes_areas
 def sys_brk(kernel: Kernel, task: Task, address: int, *_: int) -> int:
     return kernel.mmap.do_brk(task, address)
 
 
+@changes_areas
 def sys_mmap2(kernel: Kernel, task: Task, address: int, length: int, prot: int, flags: int, fd: int, pgoff: int) -> int:
     if flags & MAP_ANONYMOUS:
         if flags & MAP_HUGETLB:
@@ -57,16 +76,19 @@ def sys_mmap(kernel: Kernel, task: Task, block: int, *_: int) -> int:
     return sys_mmap2(kernel, task, address, length, prot, flags, fd, offset >> 12)
 
 
+@changes_areas
 def sys_munmap(kernel: Kernel, task: Task, address: int, length: int, *_: int) -> int:
     kernel.mmap.do_munmap(task, address, length)
     return 0
 
 
+@changes_areas
 def sys_mprotect(kernel: Kernel, task: Task, address: int, length: int, prot: int, *_: int) -> int:
     kernel.mmap.do_mprotect(task, address, length, prot)
     return 0
 
 
+@changes_areas
 def sys_mremap(kernel: Kernel, task: Task, address: int, old: int, new: int, flags: int, target: int, *_: int) -> int:
     return kernel.mremap.do_mremap(task, address, old, new, flags, target)
 
@@ -81,6 +103,7 @@ def _range(address: int, length: int, unaligned: int = EINVAL) -> int:
     return end
 
 
+@changes_areas
 def sys_msync(kernel: Kernel, task: Task, address: int, length: int, flags: int, *_: int) -> int:
     """MS_ASYNC writes at once too: the clock does not run while it does."""
     mm = _mm(task)
@@ -139,16 +162,19 @@ def _lock(kernel: Kernel, task: Task, address: int, length: int, lock: bool, bri
     return 0
 
 
+@changes_areas
 def sys_mlock(kernel: Kernel, task: Task, address: int, length: int, *_: int) -> int:
     return _lock(kernel, task, address, length, True)
 
 
+@changes_areas
 def sys_mlock2(kernel: Kernel, task: Task, address: int, length: int, flags: int, *_: int) -> int:
     if flags & ~MLOCK_ONFAULT:
         raise KernelError(EINVAL)
     return _lock(kernel, task, address, length, True, not flags)
 
 
+@changes_areas
 def sys_munlock(kernel: Kernel, task: Task, address: int, length: int, *_: int) -> int:
     return _lock(kernel, task, address, length, False)
 
@@ -160,6 +186,7 @@ def sys_mlockall(kernel: Kernel, task: Task, flags: int, *_: int) -> int:
     return 0
 
 
+@changes_areas
 def sys_munlockall(kernel: Kernel, task: Task, *_: int) -> int:
     mm = _mm(task)
     mm.vmas.set_flags(0, TASK_SIZE, 0, VM_LOCKED)

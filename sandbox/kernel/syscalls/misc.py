@@ -46,6 +46,8 @@ CLOCKS = (0, 1, 2, 3, 4, 5, 6, 7, 11)
 """No CLOCK_REALTIME_ALARM and CLOCK_BOOTTIME_ALARM: the machine has no real-time clock that could wake it."""
 NOT_FOR_SLEEP = {CLOCK_THREAD: EOPNOTSUPP, 4: EOPNOTSUPP, 5: EOPNOTSUPP, 6: EOPNOTSUPP, 8: EOPNOTSUPP, 9: EOPNOTSUPP}
 TIMER_ABSTIME = 1
+PER_THREAD = 4
+RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD = -1, 0, 1
 PR_SET_NAME, PR_GET_NAME = 15, 16
 UNAME26, READ_IMPLIES_EXEC = 0x0020000, 0x0400000
 
@@ -63,18 +65,30 @@ def clock_nanoseconds(kernel: Kernel, number: int) -> int:
         raise KernelError(EINVAL)
     if number in (CLOCK_PROCESS, CLOCK_THREAD):
         task = kernel.sched.current
-        return task.utime * BLOCK_NANOSECONDS if task is not None else 0
+        if task is None:
+            return 0
+        return (task.utime if number == CLOCK_THREAD else task.group.utime) * BLOCK_NANOSECONDS
     real = number in (CLOCK_REALTIME, CLOCK_COARSE, CLOCK_TAI)
     return _now(kernel) + (kernel.clock.epoch if real else 0)
 
 
 def _cpu_clock(kernel: Kernel, number: int) -> int:
-    """A process's own clock (clock_getcpuclockid(3)): ~pid in the upper 29 bits, below them what it counts."""
+    """A clock of one process, or of one thread of the caller's (clock_getcpuclockid(3), pthread_getcpuclockid(3)).
+
+    ~pid is in the upper 29 bits, bit 2 says that it is a thread's, below is what it counts.
+    """
     pid = ~number >> 3 & 0x1FFFFFFF
-    task = kernel.tasks.get(pid) if pid else kernel.sched.current
-    if number & 3 == 3 or task is None:
+    caller = kernel.sched.current
+    task = kernel.tasks.get(pid) if pid else caller
+    if number & 3 == 3 or task is None or caller is None:
         raise KernelError(EINVAL)
-    return task.utime * BLOCK_NANOSECONDS
+    if number & PER_THREAD:
+        if task.group is not caller.group:
+            raise KernelError(EINVAL)
+        return task.utime * BLOCK_NANOSECONDS
+    if not task.is_leader and task is not caller:
+        raise KernelError(EINVAL)
+    return task.group.utime * BLOCK_NANOSECONDS
 
 
 def sys_uname(kernel: Kernel, task: Task, buffer: int, *_: int) -> int:
@@ -177,7 +191,7 @@ def sys_clock_nanosleep_time64(
 def sys_times(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
     ticks = _now(kernel) // TICK
     if pointer:
-        times = (task.utime, task.stime, task.children_utime, task.children_stime)
+        times = (task.group.utime, task.group.stime, task.group.children_utime, task.group.children_stime)
         kernel.uaccess.put_user(task, pointer, pack_tms(*(each * BLOCK_NANOSECONDS // TICK for each in times)))
     return ticks & 0x7FFFFFFF
 
@@ -185,9 +199,13 @@ def sys_times(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:
 def sys_getrusage(kernel: Kernel, task: Task, who: int, pointer: int, *_: int) -> int:
     """RUSAGE_SELF, RUSAGE_CHILDREN or RUSAGE_THREAD."""
     signed = who - (1 << 32) if who >> 31 else who
-    if signed not in (-1, 0, 1):
+    if signed not in (RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD):
         raise KernelError(EINVAL)
-    used, system = (task.children_utime, task.children_stime) if signed == -1 else (task.utime, task.stime)
+    group = task.group
+    whose = task if signed == RUSAGE_THREAD else group
+    used, system = whose.utime, whose.stime
+    if signed == RUSAGE_CHILDREN:
+        used, system = group.children_utime, group.children_stime
     kernel.uaccess.put_user(task, pointer, pack_rusage(used * BLOCK_NANOSECONDS, system * BLOCK_NANOSECONDS))
     return 0
 
@@ -279,14 +297,8 @@ def sys_prctl(kernel: Kernel, task: Task, option: int, argument: int, *_: int) -
     raise KernelError(EINVAL)
 
 
-def sys_set_robust_list(kernel: Kernel, task: Task, head: int, size: int, *_: int) -> int:
-    if size != 12:
-        raise KernelError(EINVAL)
-    return 0
-
-
 def sys_umask(kernel: Kernel, task: Task, mask: int, *_: int) -> int:
-    task.umask, before = mask & 0o777, task.umask
+    task.fs.umask, before = mask & 0o777, task.umask
     return before
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sandbox.kernel.abi.errno import EBADF, EINVAL, EPERM, ESRCH, KernelError
+from sandbox.kernel.abi.errno import EBADF, EINVAL, ENOENT, EPERM, ESRCH, KernelError
 from sandbox.kernel.abi.flags import O_NONBLOCK, O_RDWR
 from sandbox.kernel.abi.siginfo import SIGINFO_BYTES, SigInfo
 from sandbox.kernel.abi.signals import NSIG, SI_TKILL, SI_USER
@@ -47,6 +47,8 @@ def sys_pidfd_open(kernel: Kernel, task: Task, pid: int, flags: int, *_: int) ->
     process = kernel.tasks.get(pid)
     if process is None or process.state is State.DEAD:
         raise KernelError(ESRCH)
+    if not process.is_leader:
+        raise KernelError(ENOENT)
     return install_pidfd(task, process, flags)
 
 
@@ -54,18 +56,18 @@ def sys_pidfd_send_signal(kernel: Kernel, task: Task, fd: int, number: int, poin
     if flags not in (0, THREAD, THREAD_GROUP, PROCESS_GROUP):
         raise KernelError(EINVAL)
     process = process_of(task, fd)[0]
-    info = SigInfo.sent(number, SI_USER, task.pid, task.cred.uid.real)
+    info = SigInfo.sent(number, SI_USER, task.tgid, task.cred.uid.real)
     if pointer:
         info = SigInfo.unpack(kernel.uaccess.get_user(task, pointer, SIGINFO_BYTES))
         if info.signo != number & 0xFFFFFFFF:
             raise KernelError(EINVAL)
-        if process is not task and (info.code >= 0 or info.code == SI_TKILL):
+        if process is not task.group.leader and (info.code >= 0 or info.code == SI_TKILL):
             raise KernelError(EPERM)
     if process.state is State.DEAD:
         raise KernelError(ESRCH)
     if number > NSIG:
         raise KernelError(EINVAL)
-    group = [each for each in kernel.tasks.values() if each.pgid == process.pid]
+    group = [each for each in kernel.tasks.values() if each.is_leader and each.pgid == process.pid]
     targets = group if flags == PROCESS_GROUP else [process]
     allowed = [each for each in targets if may_signal(task, each, number)]
     if not allowed:

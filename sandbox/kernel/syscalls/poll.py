@@ -25,7 +25,6 @@ from sandbox.kernel.abi.structs import (
 )
 from sandbox.kernel.base.wait import Place
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.task.signal import set_blocked
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.operations import NO_OPERATIONS, Ready
@@ -284,14 +283,14 @@ def masked(kernel: Kernel, task: Task, mask: int, size: int, call: Callable[[], 
         raise KernelError(EINVAL)
     state = task.signals
     before = state.blocked
-    set_blocked(task, int.from_bytes(kernel.uaccess.get_user(task, mask, SIGSET_BYTES), "little"))
+    kernel.signals.set_blocked(task, int.from_bytes(kernel.uaccess.get_user(task, mask, SIGSET_BYTES), "little"))
     try:
         result = call()
     except KernelError as error:
         if error.errno in (ERESTARTNOHAND, EINTR):
             state.saved_mask = before
         else:
-            set_blocked(task, before)
+            kernel.signals.set_blocked(task, before)
         raise
-    set_blocked(task, before)
+    kernel.signals.set_blocked(task, before)
     return result

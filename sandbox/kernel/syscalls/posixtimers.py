@@ -7,10 +7,17 @@ from struct import unpack_from
 from sandbox.kernel.abi.errno import EAGAIN, EINVAL, EOPNOTSUPP, KernelError
 from sandbox.kernel.abi.signals import NSIG, SIGALRM
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.syscalls.misc import CLOCK_PROCESS, CLOCK_THREAD, CLOCKS, TIMER_ABSTIME, clock_nanoseconds
+from sandbox.kernel.syscalls.misc import (
+    CLOCK_PROCESS,
+    CLOCK_THREAD,
+    CLOCKS,
+    PER_THREAD,
+    TIMER_ABSTIME,
+    clock_nanoseconds,
+)
 from sandbox.kernel.syscalls.timerfd import LARGE, SMALL, Form
 from sandbox.kernel.task.posixtimer import SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, SIGEV_THREAD_ID, PosixTimer
-from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.task import Task, ThreadGroup
 
 SIGEVENT_BYTES = 64
 WITHOUT_TIMERS = (4, 5, 6)
@@ -25,35 +32,41 @@ def sys_timer_create(kernel: Kernel, task: Task, clock: int, event: int, pointer
         raise KernelError(EINVAL)
     if not kernel.signals.has_room(task):
         raise KernelError(EAGAIN)
-    number = task.next_timer_id
-    task.next_timer_id += 1
-    signo, value = _event(kernel, task, event) if event else (SIGALRM, number)
+    number = task.group.next_timer_id
+    task.group.next_timer_id += 1
+    signo, value, thread = _event(kernel, task, event) if event else (SIGALRM, number, None)
     kernel.uaccess.put_user(task, pointer, number.to_bytes(4, "little"))
     clock_nanoseconds(kernel, clock)
-    task.posix_timers[number] = PosixTimer(number, clock, signo, value, _counted(kernel, task, clock))
+    task.group.posix_timers[number] = PosixTimer(
+        number, clock, signo, value, _counted(kernel, task, clock), thread
+    )  # fmt: skip
     return 0
 
 
-def _event(kernel: Kernel, task: Task, pointer: int) -> tuple[int, int]:
-    """``struct sigevent``: the signal, 0 for none, and its value.  Raises KernelError(EINVAL)."""
+def _event(kernel: Kernel, task: Task, pointer: int) -> tuple[int, int, Task | None]:
+    """``struct sigevent``: the signal, 0 for none, its value, the thread that gets it.  Raises KernelError(EINVAL)."""
     value, signo, notify, tid = unpack_from("<4i", kernel.uaccess.get_user(task, pointer, SIGEVENT_BYTES))
     if notify == SIGEV_NONE:
-        return 0, value
-    known = notify in (SIGEV_SIGNAL, SIGEV_THREAD) or (notify == SIGEV_THREAD_ID and tid == task.pid)
+        return 0, value, None
+    thread = next((each for each in task.group.threads if each.pid == tid), None)
+    known = notify in (SIGEV_SIGNAL, SIGEV_THREAD) or (notify == SIGEV_THREAD_ID and thread is not None)
     if not known or not 0 < signo <= NSIG:
         raise KernelError(EINVAL)
-    return signo, value
+    return signo, value, thread if notify == SIGEV_THREAD_ID else None
 
 
-def _counted(kernel: Kernel, task: Task, clock: int) -> Task | None:
+def _counted(kernel: Kernel, task: Task, clock: int) -> Task | ThreadGroup | None:
     """Whose time a clock counts, None for the machine's."""
-    if clock in (CLOCK_PROCESS, CLOCK_THREAD):
+    if clock == CLOCK_PROCESS:
+        return task.group
+    if clock == CLOCK_THREAD:
         return task
-    return kernel.tasks.get(~clock >> 3 & 0x1FFFFFFF, task) if clock >> 31 else None
+    found = kernel.tasks.get(~clock >> 3 & 0x1FFFFFFF, task) if clock >> 31 else None
+    return found if found is None or clock & PER_THREAD else found.group
 
 
 def _find(task: Task, number: int) -> PosixTimer:
-    found: PosixTimer | None = task.posix_timers.get(number)
+    found: PosixTimer | None = task.group.posix_timers.get(number)
     if found is None:
         raise KernelError(EINVAL)
     return found

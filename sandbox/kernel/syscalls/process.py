@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EACCES, EAGAIN, EINVAL, EPERM, ESRCH, KernelError
 from sandbox.kernel.abi.flags import (
-    CLONE_CHILD_CLEARTID,
-    CLONE_CHILD_SETTID,
-    CLONE_FILES,
+    CLONE_DETACHED,
     CLONE_FS,
-    CLONE_PARENT,
+    CLONE_NEWNS,
     CLONE_PARENT_SETTID,
     CLONE_PIDFD,
     CLONE_SETTLS,
@@ -25,8 +23,8 @@ from sandbox.kernel.abi.userdesc import UserDesc
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.process.arguments import user_strings
 from sandbox.kernel.process.exec import do_execve
-from sandbox.kernel.process.exit import WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WUNTRACED, do_wait, release_vfork
-from sandbox.kernel.process.fork import adopt, do_fork, wait_for_vfork
+from sandbox.kernel.process.exit import WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WUNTRACED, do_wait
+from sandbox.kernel.process.fork import CloneArgs, do_fork, set_tls, wait_for_vfork
 from sandbox.kernel.syscalls.pidfd import install_pidfd, process_of
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
@@ -34,6 +32,9 @@ from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, T
 WAIT_OPTIONS = 0xE000000B
 """WNOHANG, WUNTRACED, WCONTINUED, and Linux's own three at the top."""
 EXIT_SIGNAL = 0xFF
+NAMESPACES = 0x7E000000
+"""CLONE_NEWCGROUP to CLONE_NEWNET."""
+VFORK = CloneArgs(CLONE_VM | CLONE_VFORK)
 P_ALL, P_PID, P_PGID, P_PIDFD = 0, 1, 2, 3
 
 
@@ -41,7 +42,8 @@ def sys_exit(kernel: Kernel, task: Task, status: int, *_: int) -> int:
     raise TaskExit((status & 0xFF) << 8)
 
 
-sys_exit_group = sys_exit
+def sys_exit_group(kernel: Kernel, task: Task, status: int, *_: int) -> int:
+    raise TaskExit(kernel.signals.group_exit(task, (status & 0xFF) << 8))
 
 
 def sys_fork(kernel: Kernel, task: Task, *_: int) -> int:
@@ -49,7 +51,7 @@ def sys_fork(kernel: Kernel, task: Task, *_: int) -> int:
 
 
 def sys_vfork(kernel: Kernel, task: Task, *_: int) -> int:
-    child = do_fork(kernel, task, share_mm=True)
+    child = do_fork(kernel, task, VFORK)
     wait_for_vfork(kernel, task, child)
     return child.pid
 
@@ -57,32 +59,32 @@ def sys_vfork(kernel: Kernel, task: Task, *_: int) -> int:
 def sys_clone(
     kernel: Kernel, task: Task, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int, *_: int
 ) -> int:
-    """clone as fork and vfork; what would make threads is refused."""
-    threads = CLONE_THREAD | CLONE_SIGHAND | CLONE_FILES | CLONE_FS
-    if flags & threads or (flags & CLONE_VM and not flags & CLONE_VFORK):
-        raise KernelError(EINVAL)
-    if flags & CLONE_PIDFD and flags & CLONE_PARENT_SETTID:
-        raise KernelError(EINVAL)
-    child = do_fork(kernel, task, share_mm=bool(flags & CLONE_VM))
-    child.exit_signal = flags & EXIT_SIGNAL if flags & EXIT_SIGNAL <= NSIG else 0
-    if flags & CLONE_PARENT and task.parent is not None:
-        adopt(task.parent, child)
-        child.exit_signal = task.exit_signal
-    if stack:
-        child.context.esp = stack
+    _check_clone(flags)
+    desc = None
     if flags & CLONE_SETTLS:
-        _set_tls(child, UserDesc.unpack(kernel.uaccess.get_user(task, tls, UserDesc.SIZE)))
+        desc = UserDesc.unpack(kernel.uaccess.get_user(task, tls, UserDesc.SIZE))
+        if not GDT_ENTRY_TLS_MIN <= desc.entry_number < GDT_ENTRY_TLS_MIN + GDT_ENTRY_TLS_ENTRIES or not desc.fits_tls:
+            raise KernelError(EINVAL)
+    number = flags & EXIT_SIGNAL
+    sent = number if number <= NSIG and not flags & CLONE_THREAD else 0
+    child = do_fork(kernel, task, CloneArgs(flags, sent, stack, parent_tid, child_tid, desc))
     if flags & CLONE_PIDFD:
         kernel.uaccess.put_user(task, parent_tid, install_pidfd(task, child).to_bytes(4, "little"))
-    if flags & CLONE_PARENT_SETTID:
-        kernel.uaccess.put_user(task, parent_tid, child.pid.to_bytes(4, "little"))
-    if flags & CLONE_CHILD_CLEARTID:
-        child.clear_child_tid = child_tid
-    if flags & CLONE_CHILD_SETTID:
-        child.set_child_tid = child_tid
     if flags & CLONE_VFORK:
         wait_for_vfork(kernel, task, child)
     return child.pid
+
+
+def _check_clone(flags: int) -> None:
+    """Combinations that copy_process refuses, and namespaces, of which there is one.  Raises KernelError(EINVAL)."""
+    if (
+        (flags & CLONE_THREAD and not flags & CLONE_SIGHAND)
+        or (flags & CLONE_SIGHAND and not flags & CLONE_VM)
+        or flags & (CLONE_NEWNS | CLONE_FS) == CLONE_NEWNS | CLONE_FS
+        or (flags & CLONE_PIDFD and flags & (CLONE_DETACHED | CLONE_THREAD | CLONE_PARENT_SETTID))
+        or flags & NAMESPACES
+    ):
+        raise KernelError(EINVAL)
 
 
 def sys_execve(kernel: Kernel, task: Task, path: int, argv: int, envp: int, *_: int) -> int:
@@ -92,7 +94,6 @@ def sys_execve(kernel: Kernel, task: Task, path: int, argv: int, envp: int, *_: 
     do_execve(kernel, task, inode, found, arguments, environment, name)
     task.files.close_on_exec()
     task.signals.hand, task.signals.altstack = task.signals.hand.exec(), AltStack()
-    release_vfork(kernel, task)
     return 0
 
 
@@ -148,14 +149,15 @@ def _of_pidfd(task: Task, fd: int, options: int) -> tuple[int, int, int, bool]:
 
 
 def sys_getpid(kernel: Kernel, task: Task, *_: int) -> int:
+    return task.tgid
+
+
+def sys_gettid(kernel: Kernel, task: Task, *_: int) -> int:
     return task.pid
 
 
-sys_gettid = sys_getpid
-
-
 def sys_getppid(kernel: Kernel, task: Task, *_: int) -> int:
-    return task.parent.pid if task.parent is not None else 0
+    return task.parent.tgid if task.parent is not None else 0
 
 
 def sys_getpgrp(kernel: Kernel, task: Task, *_: int) -> int:
@@ -169,9 +171,12 @@ def sys_getpgid(kernel: Kernel, task: Task, pid: int, *_: int) -> int:
 def sys_setpgid(kernel: Kernel, task: Task, pid: int, pgid: int, *_: int) -> int:
     if pgid >> 31:
         raise KernelError(EINVAL)
+    task = task.group.leader
     target = find_task(kernel, task, pid)
+    if not target.is_leader:
+        raise KernelError(EINVAL)
     if target is not task:
-        if target.parent is not task:
+        if target.parent is None or target.parent.group is not task.group:
             raise KernelError(ESRCH)
         if target.sid != task.sid:
             raise KernelError(EPERM)
@@ -182,15 +187,15 @@ def sys_setpgid(kernel: Kernel, task: Task, pid: int, pgid: int, *_: int) -> int
     pgid = pgid or target.pid
     if pgid != target.pid and not any(each.pgid == pgid and each.sid == task.sid for each in kernel.tasks.values()):
         raise KernelError(EPERM)
-    target.pgid = pgid
+    target.group.pgid = pgid
     return 0
 
 
 def sys_setsid(kernel: Kernel, task: Task, *_: int) -> int:
-    if any(each.pgid == task.pid for each in kernel.tasks.values()):
+    if any(each.pgid == task.tgid for each in kernel.tasks.values()):
         raise KernelError(EPERM)
-    task.pgid = task.sid = task.pid
-    return task.pid
+    task.set_group(task.tgid, task.tgid)
+    return task.tgid
 
 
 def sys_getsid(kernel: Kernel, task: Task, pid: int, *_: int) -> int:
@@ -216,7 +221,7 @@ def sys_set_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> in
             raise KernelError(ESRCH)
         desc.entry_number = free[0] + GDT_ENTRY_TLS_MIN
         kernel.uaccess.put_user(task, pointer, desc.entry_number.to_bytes(4, "little"))
-    _set_tls(task, desc)
+    set_tls(task, desc)
     kernel.desc.load_tls(task.cpu, task)
     kernel.desc.refresh(task, desc.entry_number)
     return 0
@@ -229,17 +234,6 @@ def sys_get_thread_area(kernel: Kernel, task: Task, pointer: int, *_: int) -> in
         raise KernelError(EINVAL)
     kernel.uaccess.put_user(task, pointer, UserDesc.of_descriptor(number, task.tls[slot]).pack())
     return 0
-
-
-def _set_tls(task: Task, desc: UserDesc) -> None:
-    slot = desc.entry_number - GDT_ENTRY_TLS_MIN
-    if not 0 <= slot < GDT_ENTRY_TLS_ENTRIES or not desc.fits_tls:
-        raise KernelError(EINVAL)
-    if desc.clears:
-        task.tls[slot] = 0
-        return
-    low = desc.limit & 0xFFFF | (desc.base & 0xFFFFFF) << 16 | desc.access << 40
-    task.tls[slot] = low | (desc.limit >> 16 & 0xF) << 48 | desc.granularity << 52 | (desc.base >> 24) << 56
 
 
 def sys_set_tid_address(kernel: Kernel, task: Task, pointer: int, *_: int) -> int:

@@ -1,7 +1,6 @@
 """Scheduling policies, CPUs and barriers as programs ask for them.
 
-The policy is kept, inherited and shown.  The scheduler gives every task the same slices whatever it is, and a
-task stays on the CPU where it began.
+The policy is kept, inherited and shown.  The scheduler gives every task the same slices whatever it is.
 """
 
 from __future__ import annotations
@@ -105,12 +104,13 @@ def sys_sched_rr_get_interval_time64(kernel: Kernel, task: Task, pid: int, inter
 
 
 def sys_sched_setaffinity(kernel: Kernel, task: Task, pid: int, size: int, mask: int, *_: int) -> int:
-    """Kept for the task and its children; one without the task's CPU is refused: no task changes its CPU."""
+    """Kept for the task and its children; where it may not be any more it leaves before it runs on in ring 3."""
     wanted = int.from_bytes(kernel.uaccess.get_user(task, mask, min(size, 128)), "little") if size else 0
     found = find_task(kernel, task, pid)
-    if not wanted >> found.cpu.index & 1:
+    if not wanted & (1 << len(kernel.cpus)) - 1:
         raise KernelError(EINVAL)
     found.cpus_allowed = wanted
+    kernel.sched.queues.allowed_elsewhere(found)
     return 0
 
 

@@ -27,8 +27,8 @@ def sys_signalfd4(kernel: Kernel, task: Task, fd: int, mask: int, size: int, fla
     if not isinstance(inode, SignalFd):
         raise KernelError(EINVAL)
     inode.mask = wanted
-    if task.signals.posted is not None:
-        kernel.sched.wake_up(task.signals.posted)
+    if task.group.posted is not None:
+        kernel.sched.wake_up(task.group.posted)
     return fd
 
 

@@ -44,7 +44,7 @@ from sandbox.kernel.task.sigframe import (
     normalized,
     stack_is_valid,
 )
-from sandbox.kernel.task.signal import is_ignored, recalculate, set_blocked
+from sandbox.kernel.task.signal import discard, is_ignored, recalculate
 from sandbox.kernel.task.sigqueue import AltStack, bit_of
 from sandbox.kernel.task.task import State, Task
 from sandbox.x86.vectors import Vector
@@ -67,7 +67,7 @@ def _set_action(task: Task, number: int, wanted: SigAction | None) -> SigAction:
         state.hand.actions[number] = replace(wanted, mask=wanted.mask & ~UNBLOCKABLE)
         blocked, state.blocked = state.blocked, 0
         if is_ignored(task, number):
-            state.discard(bit_of(number))
+            discard(task.group, bit_of(number))
         state.blocked = blocked
         recalculate(task)
     return before
@@ -98,7 +98,7 @@ def sys_signal(kernel: Kernel, task: Task, number: int, handler: int, *_: int) -
 # -- masks -------------------------------------------------------------------------------------------------------
 
 
-def _change_mask(task: Task, how: int, bits: int, kept: int) -> None:
+def _change_mask(kernel: Kernel, task: Task, how: int, bits: int, kept: int) -> None:
     """``kept`` are the bits that SIG_SETMASK leaves alone.  Raises KernelError(EINVAL)."""
     blocked = task.signals.blocked
     if how == SIG_BLOCK:
@@ -109,7 +109,7 @@ def _change_mask(task: Task, how: int, bits: int, kept: int) -> None:
         blocked = blocked & kept | bits
     else:
         raise KernelError(EINVAL)
-    set_blocked(task, blocked)
+    kernel.signals.set_blocked(task, blocked)
 
 
 def sys_rt_sigprocmask(kernel: Kernel, task: Task, how: int, new: int, old: int, size: int, *_: int) -> int:
@@ -117,7 +117,7 @@ def sys_rt_sigprocmask(kernel: Kernel, task: Task, how: int, new: int, old: int,
         raise KernelError(EINVAL)
     before = task.signals.blocked
     if new:
-        _change_mask(task, how, int.from_bytes(kernel.uaccess.get_user(task, new, SIGSET_BYTES), "little"), 0)
+        _change_mask(kernel, task, how, int.from_bytes(kernel.uaccess.get_user(task, new, SIGSET_BYTES), "little"), 0)
     if old:
         kernel.uaccess.put_user(task, old, before.to_bytes(SIGSET_BYTES, "little"))
     return 0
@@ -127,7 +127,7 @@ def sys_sigprocmask(kernel: Kernel, task: Task, how: int, new: int, old: int, *_
     """The old form, which knows the first 32 signals."""
     before = task.signals.blocked
     if new:
-        _change_mask(task, how, kernel.uaccess.get_word(task, new), ~LOW)
+        _change_mask(kernel, task, how, kernel.uaccess.get_word(task, new), ~LOW)
     if old:
         kernel.uaccess.put_user(task, old, (before & LOW).to_bytes(4, "little"))
     return 0
@@ -139,7 +139,7 @@ def sys_sgetmask(kernel: Kernel, task: Task, *_: int) -> int:
 
 def sys_ssetmask(kernel: Kernel, task: Task, mask: int, *_: int) -> int:
     before = task.signals.blocked & LOW
-    set_blocked(task, mask)
+    kernel.signals.set_blocked(task, mask)
     return before
 
 
@@ -170,7 +170,7 @@ def sys_pause(kernel: Kernel, task: Task, *_: int) -> int:
 
 def _suspend_with(kernel: Kernel, task: Task, mask: int) -> int:
     task.signals.saved_mask = task.signals.blocked
-    set_blocked(task, mask)
+    kernel.signals.set_blocked(task, mask)
     return _suspend(kernel, task)
 
 
@@ -265,7 +265,7 @@ def sys_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
     except BadFrame as error:
         return _bad_frame(kernel, task, error)
     finally:
-        recalculate(task)
+        kernel.signals.set_blocked(task, task.signals.blocked)
 
 
 def sys_rt_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
@@ -274,7 +274,7 @@ def sys_rt_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
     except BadFrame as error:
         return _bad_frame(kernel, task, error)
     finally:
-        recalculate(task)
+        kernel.signals.set_blocked(task, task.signals.blocked)
 
 
 def sys_restart_syscall(kernel: Kernel, task: Task, *_: int) -> int:
@@ -303,10 +303,10 @@ def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
     if signed > 0:
         targets = _alive(each for each in everybody if each.pid == signed)
     elif signed == -1:
-        targets = _alive(each for each in everybody if each.pid > 1 and each is not task)
+        targets = _alive(each for each in everybody if each.is_leader and each.pid > 1 and each.group is not task.group)
     else:
         group = -signed or task.pgid
-        targets = _alive(each for each in everybody if each.pgid == group)
+        targets = _alive(each for each in everybody if each.is_leader and each.pgid == group)
     if not targets:
         raise KernelError(ESRCH)
     allowed = [each for each in targets if may_signal(task, each, number)]
@@ -322,44 +322,60 @@ def may_signal(task: Task, target: Task, number: int) -> bool:
     return task.cred.may_signal(target.cred) or (number == SIGCONT and target.sid == task.sid)
 
 
-def _send(kernel: Kernel, task: Task, target: Task, number: int, code: int) -> None:
-    info = SigInfo.sent(number, code, task.pid, task.cred.uid.real) if number else None
-    kernel.signals.send_signal(target, number, info)
+def _send(kernel: Kernel, task: Task, target: Task, number: int, code: int) -> bool:
+    """tkill(2) and its kin (SI_TKILL) are for one thread."""
+    info = SigInfo.sent(number, code, task.tgid, task.cred.uid.real) if number else None
+    return kernel.signals.send_signal(target, number, info, thread=code == SI_TKILL)
 
 
-def sys_tgkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, *_: int) -> int:
-    _check(number)
-    if not 0 < tgid < 1 << 31 or not 0 < tid < 1 << 31:
-        raise KernelError(EINVAL)
+def _thread(kernel: Kernel, tgid: int, tid: int) -> Task:
+    """A thread of a process; 0 for whichever.  Raises KernelError(ESRCH)."""
     target = kernel.tasks.get(tid)
-    if target is None or tgid != tid:
+    if target is None or (tgid and tgid != target.tgid):
         raise KernelError(ESRCH)
+    return target
+
+
+def _tkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int) -> int:
+    _check(number)
+    target = _thread(kernel, tgid, tid)
     if not may_signal(task, target, number):
         raise KernelError(EPERM)
-    _send(kernel, task, target, number, SI_TKILL)
-    return 0
-
-
-def sys_tkill(kernel: Kernel, task: Task, tid: int, number: int, *_: int) -> int:
-    return sys_tgkill(kernel, task, tid, tid, number)
-
-
-def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: int, number: int, pointer: int, *_: int) -> int:
-    data = kernel.uaccess.get_user(task, pointer, SIGINFO_BYTES)
-    _check(number)
-    info = replace(SigInfo.unpack(data), signo=number)
-    target = kernel.tasks.get(pid)
-    if target is None:
-        raise KernelError(ESRCH)
-    forged = (info.code >= 0 or info.code == SI_TKILL) and target is not task
-    if forged or not may_signal(task, target, number):
-        raise KernelError(EPERM)
-    if number and not kernel.signals.send_signal(target, number, info):
+    if not _send(kernel, task, target, number, SI_TKILL):
         raise KernelError(EAGAIN)
     return 0
 
 
+def sys_tgkill(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, *_: int) -> int:
+    if not 0 < tgid < 1 << 31 or not 0 < tid < 1 << 31:
+        raise KernelError(EINVAL)
+    return _tkill(kernel, task, tgid, tid, number)
+
+
+def sys_tkill(kernel: Kernel, task: Task, tid: int, number: int, *_: int) -> int:
+    if not 0 < tid < 1 << 31:
+        raise KernelError(EINVAL)
+    return _tkill(kernel, task, 0, tid, number)
+
+
+def _queue_info(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, pointer: int, thread: bool) -> int:
+    data = kernel.uaccess.get_user(task, pointer, SIGINFO_BYTES)
+    _check(number)
+    info = replace(SigInfo.unpack(data), signo=number)
+    target = _thread(kernel, tgid, tid)
+    forged = (info.code >= 0 or info.code == SI_TKILL) and target is not task
+    if forged or not may_signal(task, target, number):
+        raise KernelError(EPERM)
+    if number and not kernel.signals.send_signal(target, number, info, thread=thread):
+        raise KernelError(EAGAIN)
+    return 0
+
+
+def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: int, number: int, pointer: int, *_: int) -> int:
+    return _queue_info(kernel, task, 0, pid, number, pointer, False)
+
+
 def sys_rt_tgsigqueueinfo(kernel: Kernel, task: Task, tgid: int, tid: int, number: int, pointer: int, *_: int) -> int:
-    if tgid != tid:
-        raise KernelError(ESRCH)
-    return sys_rt_sigqueueinfo(kernel, task, tid, number, pointer)
+    if not 0 < tgid < 1 << 31 or not 0 < tid < 1 << 31:
+        raise KernelError(EINVAL)
+    return _queue_info(kernel, task, tgid, tid, number, pointer, True)

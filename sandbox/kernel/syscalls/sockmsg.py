@@ -182,7 +182,7 @@ def _creds(kernel: Kernel, task: Task, data: bytes) -> UCred:
     def is_one_of(number: int, ids: Ids) -> bool:
         return task.cred.capable or ids.has(number)
 
-    own = creds.pid == task.pid or task.cred.capable
+    own = creds.pid == task.tgid or task.cred.capable
     if not (own and is_one_of(creds.uid, task.cred.uid) and is_one_of(creds.gid, task.cred.gid)):
         raise KernelError(EPERM)
     if creds.pid not in kernel.tasks:

@@ -10,6 +10,7 @@ from sandbox.kernel.ipc.ids import Perm
 from sandbox.kernel.ipc.sem import SEMOPM, SemOp, SemSet
 from sandbox.kernel.ipc.shm import SHM_LOCKED
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.syscalls.memory import changes_areas
 from sandbox.kernel.syscalls.paths import signed
 from sandbox.kernel.task.task import Task
 
@@ -25,10 +26,12 @@ def sys_shmget(kernel: Kernel, task: Task, key: int, size: int, flags: int, *_: 
     return kernel.shm.shmget(task, key, size, flags)
 
 
+@changes_areas
 def sys_shmat(kernel: Kernel, task: Task, ident: int, address: int, flags: int, *_: int) -> int:
     return kernel.shm.shmat(task, ident, address, flags)
 
 
+@changes_areas
 def sys_shmdt(kernel: Kernel, task: Task, address: int, *_: int) -> int:
     return kernel.shm.shmdt(task, address)
 

@@ -13,6 +13,7 @@ from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.rlimit import FileSizeExceeded
 from sandbox.kernel.module.loader import Modules
+from sandbox.kernel.process.exit import drop_held
 from sandbox.kernel.syscalls import (
     capability,
     cred,
@@ -114,6 +115,8 @@ class SystemCalls:
                 task.pending = 1
         except OutOfMemory:
             result = -ENOMEM
+        if task.held:
+            drop_held(task)
         if self._bus.active:
             self._bus.emit(
                 SystemCall(self._clock.now, task.cpu.index, task.pid, number, name_of(number), arguments, result)

@@ -8,6 +8,7 @@ A word has one name (its key) in all address spaces that share it:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import EAGAIN, EFAULT, ERESTART_RESTARTBLOCK, ERESTARTSYS, ETIMEDOUT, KernelError
@@ -21,6 +22,8 @@ from sandbox.x86.paging import PAGE_SIZE
 Key = tuple[object, int]
 ANY = 0xFFFFFFFF
 """The bits of those who wait for every wake."""
+FUTEX_WAITERS, FUTEX_OWNER_DIED, FUTEX_TID_MASK = 0x80000000, 0x40000000, 0x3FFFFFFF
+"""What the word of a mutex says: somebody waits, its owner ended, its owner's number."""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +92,35 @@ class Futexes:
                 if woken >= most:
                     break
         return woken
+
+    def requeue(self, source: Key, target: Key, wakes: int, moves: int) -> int:
+        """Wake up to ``wakes`` waiters and let up to ``moves`` more wait for another word; how many both were."""
+        waiters = tuple(self._waiters.get(source, ()))
+        for waiter in waiters[:wakes]:
+            self._remove(waiter)
+            waiter.woken = True
+            self._sched.wake(waiter.task)
+        moved = waiters[wakes : wakes + moves]
+        for waiter in moved if target != source else ():
+            self._remove(waiter)
+            waiter.key = target
+            self._add(waiter)
+        return min(wakes, len(waiters)) + len(moved)
+
+    def load(self, task: Task, address: int) -> int:
+        """The word of a futex.  Raises KernelError(EFAULT), also where none can be: unaligned."""
+        if address % 4:
+            raise KernelError(EFAULT)
+        return self._uaccess.get_word(task, address)
+
+    def change(self, task: Task, address: int, how: Callable[[int], int]) -> int:
+        """Replace a word by what ``how`` makes of it, as one step for all CPUs; the word before.  Raises EFAULT."""
+        value = self._uaccess.get_word(task, address)
+        while True:
+            seen = self._uaccess.cmpxchg_user(task, address, value, how(value) & 0xFFFFFFFF)
+            if seen == value:
+                return value
+            value = seen
 
     def _add(self, waiter: Waiter) -> None:
         self._waiters.setdefault(waiter.key, []).append(waiter)

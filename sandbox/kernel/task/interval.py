@@ -1,4 +1,4 @@
-"""What a task keeps about its interval timers."""
+"""What a process keeps about its interval timers."""
 
 from __future__ import annotations
 

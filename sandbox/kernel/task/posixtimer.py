@@ -15,7 +15,7 @@ from sandbox.kernel.base.time import BLOCK_NANOSECONDS, Clock, Timer
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals, is_ignored
-from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.task import Task, ThreadGroup
 
 SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, SIGEV_THREAD_ID = 0, 1, 2, 4
 MOST_OVERRUNS = 0x7FFFFFFF
@@ -29,7 +29,9 @@ class PosixTimer:
     clock: int
     signo: int
     value: int
-    counted: Task | None
+    counted: Task | ThreadGroup | None
+    thread: Task | None = None
+    """Who alone gets the signal (SIGEV_THREAD_ID), None for the process."""
     due: int = 0
     """When it ends or has ended, 0 when it was never set or is disarmed."""
     period: int = 0
@@ -78,11 +80,11 @@ class PosixTimers:
         """It is gone, and so is its signal if that was not taken."""
         self._disarm(timer)
         timer.settings += 1
-        del task.posix_timers[timer.number]
+        del task.group.posix_timers[timer.number]
 
     def delete_all(self, task: Task) -> None:
         """exec and exit: a process's timers are its program's."""
-        for timer in list(task.posix_timers.values()):
+        for timer in list(task.group.posix_timers.values()):
             self.delete(task, timer)
 
     def _arm(self, task: Task, timer: PosixTimer) -> None:
@@ -92,14 +94,16 @@ class PosixTimers:
         if timer.counted is None:
             timer.armed = self._sched.add_timer(max(at, self._clock.now), lambda: self._ring(task, timer))
         else:
-            timer.armed = self._cpu_timers.add_cpu_timer(timer.counted, at, lambda: self._ring(task, timer))
+            group = process_of(timer.counted)
+            at += group.utime - timer.counted.utime  # of a thread: not before its process has run as long
+            timer.armed = self._cpu_timers.add_cpu_timer(group, at, lambda: self._ring(task, timer))
 
     def _disarm(self, timer: PosixTimer) -> None:
         if timer.armed is not None:
             if timer.counted is None:
                 self._sched.remove_timer(timer.armed)
             else:
-                self._cpu_timers.remove_cpu_timer(timer.counted, timer.armed)
+                self._cpu_timers.remove_cpu_timer(process_of(timer.counted), timer.armed)
             timer.armed = None
 
     def _forward(self, timer: PosixTimer, now: int) -> int:
@@ -111,6 +115,10 @@ class PosixTimers:
     def _ring(self, task: Task, timer: PosixTimer) -> None:
         """The signal, unless nobody wants it: then the next period begins at once."""
         timer.armed = None
+        task = timer.thread or task.group.leader
+        if timer.counted is not None and self.now(timer) < timer.due:
+            self._arm(task, timer)
+            return
         if is_ignored(task, timer.signo):
             if timer.period:
                 timer.overrun += self._forward(timer, self.now(timer))
@@ -121,7 +129,8 @@ class PosixTimers:
         def taken(info: SigInfo) -> SigInfo | None:
             return self._taken(task, timer, info) if timer.settings == settings else None
 
-        self._signals.send_signal(task, timer.signo, SigInfo(timer.signo, SI_TIMER, union, taken=taken))
+        info = SigInfo(timer.signo, SI_TIMER, union, taken=taken)
+        self._signals.send_signal(task, timer.signo, info, thread=timer.thread is not None)
 
     def _taken(self, task: Task, timer: PosixTimer, info: SigInfo) -> SigInfo:
         """The signal is delivered, or thrown away: it says how many ends it stands for, and the timer goes on."""
@@ -130,3 +139,8 @@ class PosixTimers:
             self._arm(task, timer)
         timer.last_overrun, timer.overrun = min(max(0, timer.overrun), MOST_OVERRUNS), 0
         return replace(info, union=pack("<4I", timer.number, timer.last_overrun, timer.value & 0xFFFFFFFF, 0))
+
+
+def process_of(counted: Task | ThreadGroup) -> ThreadGroup:
+    """The process whose time is counted, or one thread's time."""
+    return counted.group if isinstance(counted, Task) else counted

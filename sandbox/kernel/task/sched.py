@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol, cast
+from typing import cast
 
 from greenlet import getcurrent, greenlet
 
@@ -24,59 +22,13 @@ from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.time import Timer
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.base.wait import Exclusive, Place, WaitQueue
+from sandbox.kernel.task.limits import Deadlock, RunLimits
+from sandbox.kernel.task.runqueue import RunQueues
 from sandbox.kernel.task.task import State, Task, TaskTable
 from sandbox.machine.board import Board
-from sandbox.x86.errors import SandboxError
-
-ENGINE_RUN_SECONDS = 0.02
-FIRST_ENGINE_RUN, LONGEST_ENGINE_RUN = 100_000, 8_000_000
 
 
-class LimitReached(SandboxError):
-    """The run's limit of blocks or seconds: a guest gone wild, or one that needs more."""
-
-    exit_status = 1
-
-
-class Deadlock(SandboxError):
-    """Every task sleeps and nothing will wake one."""
-
-    exit_status = 1
-
-
-class Interrupted(SandboxError):
-    """Ctrl-C, or whoever runs the machine, asked for an end."""
-
-    exit_status = 1
-
-
-class HostEvents(Protocol):
-    """The scheduler's view of the host's side of standard input."""
-
-    polls: bool
-    """Whether ``poll`` wants to be called while tasks run."""
-
-    def poll(self) -> None:
-        """Tasks run: look whether something came, at most every few milliseconds."""
-        ...
-
-    def idle(self) -> bool:
-        """No task can run: wait for the host, or return False at once if nobody waits for it."""
-        ...
-
-
-class RunQueue:
-    """What waits for one CPU."""
-
-    __slots__ = ("slice_left", "tasks")
-
-    def __init__(self) -> None:
-        self.tasks: deque[Task] = deque()
-        self.slice_left = 0
-        """Blocks that the present task may run while another waits."""
-
-
-class Scheduler:
+class Scheduler(RunLimits):
     """Run queues of all CPUs, the machine's time, and the limits of a run.
 
     Handed in when the machine is put together: ``switch_to`` loads a task on a CPU, ``tick`` tells of time in ring 3,
@@ -85,33 +37,25 @@ class Scheduler:
 
     switch_to: Callable[[KernelCpu, Task], None]
     tick: Callable[[Task, int], None]
-    where: Callable[[], str]
     do_irq: Callable[[], None]
     turn_over: Callable[[], None]
 
     def __init__(
         self, smp: Smp, board: Board, tasks: TaskTable, config: KernelConfig, trace: Trace, races: Races
     ) -> None:
-        self._smp, self._board, self._tasks, self._config = smp, board, tasks, config
-        self._clock, self._bus = trace.clock, trace.bus
+        super().__init__(config, trace.clock)
+        self._smp, self._board, self._tasks, self._bus = smp, board, tasks, trace.bus
         self._random = random.Random(config.seed)
-        self._queues = [RunQueue() for _ in smp.cpus]
+        self.queues = RunQueues(smp.cpus)
         self._several = len(smp.cpus) > 1
         self._hub: greenlet | None = None
         self._turn_left = 0
-        self._started = 0.0
-        self._over = False
-        """The time limit has been reported."""
-        self._engine_run = FIRST_ENGINE_RUN
-        self.interrupted = False
         self.switches = 0
         self._sleepers: list[Task] = []
         self._timers: list[Timer] = []
         self._next_timer: int | None = None
         self._contended = False
         """Another task waited for the CPU when the present run began."""
-        self.host: HostEvents | None = None
-        """What of the host the machine may have to wait for, None when nothing."""
         self._preempts = not config.broken("no-preempt")
         self._races = races
         self._standing: KernelCpu | None = None
@@ -131,17 +75,18 @@ class Scheduler:
         Raises Deadlock, LimitReached, Interrupted, and whatever a task's greenlet raises.
         """
         self._hub = getcurrent()
-        if not self._started:
-            self._started = time.monotonic()
+        self.start_clock()
         with ticking():
             self._give_turns(finished)
 
     def _give_turns(self, finished: Callable[[], bool]) -> None:
-        smp, board, queues = self._smp, self._board, self._queues
+        smp, board, queues = self._smp, self._board, self.queues
         while not finished():
             if board.asked:
                 self.do_irq()
             self.check_time()
+            if self._several:
+                queues.balance()
             ready = [cpu for cpu in smp.cpus if cpu.current is not None or queues[cpu.index].tasks]
             if not ready:
                 if self.host is None or not self.host.idle():
@@ -194,7 +139,7 @@ class Scheduler:
         task = self.task_of(cpu)
         if task is None or task.greenlet is not getcurrent() or cpu.in_interrupt:
             return False
-        if not any(each is not cpu and (each.current or self._queues[each.index].tasks) for each in self._smp.cpus):
+        if not any(each is not cpu and (each.current or self.queues[each.index].tasks) for each in self._smp.cpus):
             return False
         self._standing = cpu
         self._to_hub()
@@ -204,9 +149,10 @@ class Scheduler:
         self.switches += 1
         assert task.greenlet is not None
         task.greenlet.parent = self._hub
+        task.movable = False
         cpu.current = task
         cpu.kstack = task.kstack
-        self._queues[cpu.index].slice_left = self._config.quantum
+        self.queues[cpu.index].slice_left = self._config.quantum
         self.switch_to(cpu, task)
         if self._bus.active:
             self._bus.emit(TaskSwitch(self._clock.now, cpu.index, 0, task.pid))
@@ -251,11 +197,6 @@ class Scheduler:
         if timer in self._timers:
             self._timers.remove(timer)
             self._rearm()
-
-    def least_loaded(self, allowed: int = -1) -> KernelCpu:
-        """Where a new task goes, of the CPUs whose bits are set."""
-        cpus = [cpu for cpu in self._smp.cpus if allowed >> cpu.index & 1]
-        return min(cpus, key=lambda cpu: len(self._queues[cpu.index].tasks) + (cpu.current is not None))
 
     # -- sleeping (base.wait.Waiting) ----------------------------------------------------------------------------
 
@@ -320,7 +261,7 @@ class Scheduler:
     def enqueue(self, task: Task) -> None:
         """A runnable task joins its CPU's queue."""
         task.state = State.RUNNING
-        self._queues[task.cpu.index].tasks.append(task)
+        self.queues[task.cpu.index].tasks.append(task)
 
     def wake(self, task: Task) -> None:
         """Make a sleeping task runnable; no effect on others."""
@@ -352,7 +293,7 @@ class Scheduler:
 
     def yield_cpu(self, task: Task) -> None:
         """Go to the end of the queue; nothing happens when it is empty."""
-        if self._queues[task.cpu.index].tasks:
+        if self.queues[task.cpu.index].tasks:
             self.enqueue(task)
             self._leave(task)
 
@@ -364,7 +305,7 @@ class Scheduler:
         if self.is_alone(task):
             return False
         self._yielding = True
-        if self._queues[task.cpu.index].tasks:
+        if self.queues[task.cpu.index].tasks:
             self.yield_cpu(task)
         else:
             self._to_hub()
@@ -392,7 +333,7 @@ class Scheduler:
         it makes no difference where the run was cut for the host's sake.
         """
         budget = self._engine_run
-        queue = self._queues[task.cpu.index]
+        queue = self.queues[task.cpu.index]
         self._contended = bool(queue.tasks) and self._preempts
         if self._contended:
             budget = min(budget, queue.slice_left)
@@ -402,10 +343,11 @@ class Scheduler:
             budget = min(budget, self._turn_left)
         if self._next_timer is not None:
             budget = min(budget, self._next_timer - self._clock.now)
-        if task.cpu_timer_left:
-            budget = min(budget, task.cpu_timer_left)
-        if task.cpu_limit:
-            budget = min(budget, max(1, task.cpu_limit - task.utime - task.stime))
+        group = task.group
+        if group.cpu_timer_left:
+            budget = min(budget, group.cpu_timer_left)
+        if group.cpu_limit:
+            budget = min(budget, max(1, group.cpu_limit - group.utime - group.stime))
         limit = self._config.block_limit
         if limit:
             budget = min(budget, limit - self._clock.blocks)
@@ -414,16 +356,10 @@ class Scheduler:
     def charge(self, task: Task, blocks: int) -> None:
         """The task ran so many blocks of user code."""
         self._turn_left -= blocks
-        self._queues[task.cpu.index].slice_left -= blocks
+        self.queues[task.cpu.index].slice_left -= blocks
         task.utime += blocks
-        if task.cpu_timer_left:
+        if task.group.cpu_timer_left:
             self.tick(task, blocks)
-
-    def adapt(self, blocks: int, seconds: float) -> None:
-        """A run used its whole budget or was paused: aim the next at 20 ms.  No guest can see an effect of this."""
-        if seconds > 0 and (blocks >= 10_000 or seconds > ENGINE_RUN_SECONDS):
-            aim = int(blocks * ENGINE_RUN_SECONDS / seconds)
-            self._engine_run = max(10_000, min(LONGEST_ENGINE_RUN, aim, blocks * 4))
 
     def after_run(self, task: Task) -> None:
         """At a return to ring 3 after an exit that every run has here: limits, timers, end of slice, end of turn.
@@ -435,16 +371,24 @@ class Scheduler:
             self.do_irq()
         if self._next_timer is not None:
             self._wake_sleepers()
-        queue = self._queues[task.cpu.index]
+        queue, gives_way = self.queues[task.cpu.index], False
         if queue.slice_left <= 0:
             quantum = self._config.quantum
             queue.slice_left = quantum - -queue.slice_left % quantum
-            if self._contended:
-                self.enqueue(task)
-                self._leave(task)
-                return
-        if self._turn_left <= 0 and self._several:
+            gives_way = self._contended
+        if gives_way:
+            self._wait_at_the_border(task, task.cpu)
+        elif self._turn_left <= 0 and self._several:
             self._to_hub()
+        while not task.cpus_allowed >> task.cpu.index & 1:
+            self._wait_at_the_border(task, self.queues.least_loaded(task.cpus_allowed))
+
+    def _wait_at_the_border(self, task: Task, cpu: KernelCpu) -> None:
+        """At the border of ring 3: wait for a turn, on this CPU or on another."""
+        task.cpu.current = None
+        task.cpu, task.movable = cpu, True
+        self.enqueue(task)
+        self._to_hub()
 
     @property
     def next_timer(self) -> int | None:
@@ -454,7 +398,7 @@ class Scheduler:
     def is_alone(self, task: Task) -> bool:
         """No other task could run now."""
         return not any(
-            self._queues[cpu.index].tasks or (cpu.current is not None and cpu.current is not task)
+            self.queues[cpu.index].tasks or (cpu.current is not None and cpu.current is not task)
             for cpu in self._smp.cpus
         )
 
@@ -465,39 +409,6 @@ class Scheduler:
             self.excuse(waited)
         self._check_limits()
         self._wake_sleepers()
-
-    def excuse(self, seconds: float) -> None:
-        """So much host time was a person's, and does not count for the time limit."""
-        self._started += seconds if self._started else 0
-
-    def check_limits(self) -> None:
-        """For who waits for the host.  Raises Interrupted and LimitReached."""
-        self._check_limits()
-
-    def check_host(self) -> None:
-        """For who waits for the host to take output, in whatever call.  Raises Interrupted and LimitReached."""
-        if self.interrupted:
-            raise Interrupted("interrupted")
-        self.check_time()
-
-    def _check_limits(self) -> None:
-        config = self._config
-        if not self._started:
-            self._started = time.monotonic()
-        if self.host is not None and self.host.polls:
-            self.host.poll()
-        if self.interrupted:
-            raise Interrupted("interrupted")
-        if config.block_limit and self._clock.blocks >= config.block_limit:
-            raise LimitReached(f"limit reached: {config.block_limit} blocks", self.where())
-        self.check_time()
-
-    def check_time(self) -> None:
-        """Raises LimitReached when the time limit is over, but once only: what is left behind must be put in order."""
-        limit = self._config.time_limit
-        if limit and self._started and not self._over and time.monotonic() - self._started > limit:
-            self._over = True
-            raise LimitReached(f"limit reached: {limit:g} s of host time", self.where())
 
 
 def _waiting(task: Task) -> str:

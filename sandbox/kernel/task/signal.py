@@ -51,9 +51,10 @@ from sandbox.kernel.task.pgrp import is_orphaned, members
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.sigframe import SignalFrames
 from sandbox.kernel.task.sigqueue import bit_of
-from sandbox.kernel.task.task import State, Task, TaskExit, TaskTable
+from sandbox.kernel.task.task import State, Task, TaskExit, TaskTable, ThreadGroup
 
 CORE_FLAG = 0x80
+KILL = bit_of(SIGKILL)
 STOPPING = sum(bit_of(number) for number in (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU))
 _INT_80_BYTES = 2
 
@@ -62,8 +63,8 @@ class Signals:
     """Sends signals between tasks and carries them out."""
 
     __slots__ = (
-        "_broken_mask", "_broken_queue", "_broken_restart", "_broken_stop", "_bus", "_clock", "_sched", "_tasks",
-        "deaths", "end_shell", "frames",
+        "_broken_group_exit", "_broken_mask", "_broken_queue", "_broken_restart", "_broken_stop", "_bus",
+        "_clock", "_sched", "_tasks", "deaths", "end_shell", "frames",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,7 @@ class Signals:
         self._bus, self._clock = trace.bus, trace.clock
         self._broken_queue, self._broken_mask = broken("no-sigqueue"), broken("no-sigmask")
         self._broken_stop, self._broken_restart = broken("no-stop"), broken("no-sa-restart")
+        self._broken_group_exit = broken("no-group-exit")
         self.deaths: list[tuple[int, str, int, str]] = []
         """(pid, command, signal, report) of every task that a signal ended."""
         self.end_shell: Callable[[Task], None] = lambda shell: None
@@ -80,36 +82,35 @@ class Signals:
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def send_signal(self, task: Task, number: int, info: SigInfo | None = None) -> bool:
-        """Let a signal wait for a task, wake it, continue it; False when the queue is full.
+    def send_signal(self, task: Task, number: int, info: SigInfo | None = None, *, thread: bool = False) -> bool:
+        """Let a signal wait for a task's process, or for one ``thread``; wake who takes it; continue who is stopped.
 
-        Number 0 does nothing.
+        Number 0 does nothing.  False when the queue is full.
         """
-        if not number or task.state in (State.ZOMBIE, State.DEAD):
+        group = task.group
+        if not number or group.is_dead or (thread and task.exiting):
             return True
         if not task.runs:
             self._signal_shell(task, number)
             return True
-        state = task.signals
         bit = bit_of(number)
         if bit & STOPPING:
-            state.discard(bit_of(SIGCONT))
+            discard(group, bit_of(SIGCONT))
         elif number in (SIGCONT, SIGKILL):
             if number == SIGCONT:
-                state.discard(STOPPING)
-            self._resume(task, number)
+                discard(group, STOPPING)
+            self._resume(group, number)
         if is_ignored(task, number):
             return True
-        if self._broken_queue and state.waiting & bit:
+        pending = task.signals.private if thread else group.shared
+        if self._broken_queue and pending.waiting & bit:
             return True
         info = info or SigInfo.sent(number, SI_KERNEL, 0)
-        if not state.enqueue(info, self._has_room(task, info)):
+        if not pending.enqueue(info, self._has_room(task, info)):
             return False
-        if state.posted is not None:
-            self._sched.wake_up(state.posted)
-        if bit & ~state.blocked or bit & state.awaited:
-            task.pending = int(bool(state.deliverable))
-            self._sched.wake(task)
+        if group.posted is not None:
+            self._sched.wake_up(group.posted)
+        self._wake_one(task, bit, thread)
         return True
 
     def _signal_shell(self, task: Task, number: int) -> None:
@@ -124,7 +125,26 @@ class Signals:
         if action in (Action.TERMINATE, Action.CORE):
             self.end_shell(task)
         elif number in (SIGSTOP, SIGCONT):
+            task.group.stopped = number == SIGSTOP
             task.state = State.STOPPED if number == SIGSTOP else State.SLEEPING
+
+    def _wake_one(self, task: Task, bit: int, thread: bool) -> None:
+        """Who takes a signal: the thread that is named if it can, else the next that can (``complete_signal``)."""
+        threads = (task,) if thread else (task, *task.group.threads)
+        for each in threads:
+            if self._wants(each, bit):
+                recalculate(each)
+                self._sched.wake(each)
+                return
+
+    def _wants(self, task: Task, bit: int) -> bool:
+        """It would notice the signal, and soon (``wants_signal``)."""
+        state = task.signals
+        if task.exiting or not bit & (~state.blocked | state.awaited):
+            return False
+        if bit == KILL or len(task.group.threads) == 1:
+            return True
+        return task.state is not State.STOPPED and (task.cpu.current is task or not task.pending)
 
     def _has_room(self, task: Task, info: SigInfo) -> bool:
         """One more may be queued for the user's processes; the kernel's own standard signals always are."""
@@ -135,9 +155,12 @@ class Signals:
     def has_room(self, task: Task) -> bool:
         """RLIMIT_SIGPENDING lets the task's user have one more; a timer has its place from its making."""
         user = task.cred.uid.real
-        held = [each for each in self._tasks.values() if each.cred.uid.real == user]
-        queued = sum(info.taken is None for each in held for info in each.signals.queue)
-        return queued + sum(len(each.posix_timers) for each in held) < task.limits[RLIMIT_SIGPENDING][0]
+        mine = [each for each in self._tasks.values() if each.cred.uid.real == user]
+        queues = [each.signals.private.queue for each in mine]
+        queues += [each.group.shared.queue for each in mine if each.is_leader]
+        queued = sum(info.taken is None for queue in queues for info in queue)
+        queued += sum(len(each.group.posix_timers) for each in mine if each.is_leader)
+        return queued < task.limits[RLIMIT_SIGPENDING][0]
 
     def force_signal(self, task: Task, number: int, report: str) -> None:
         """A signal of the kernel's that ends the task at its next return to ring 3; the report says why."""
@@ -156,20 +179,23 @@ class Signals:
             state.blocked &= ~bit
         if action.handler == SIG_DFL and not task.report:
             task.report = report()
-        self.send_signal(task, info.signo, info)
+        self.send_signal(task, info.signo, info, thread=True)
 
     def exceed_file_size(self, task: Task) -> None:
-        """SIGXFSZ, as if the task sent it to itself (generic_write_check_limits)."""
-        self.send_signal(task, SIGXFSZ, SigInfo.sent(SIGXFSZ, SI_USER, task.pid))
+        """SIGXFSZ, as if the thread sent it to itself (generic_write_check_limits)."""
+        self.send_signal(task, SIGXFSZ, SigInfo.sent(SIGXFSZ, SI_USER, task.tgid), thread=True)
 
-    def _resume(self, task: Task, number: int) -> None:
-        """SIGCONT or SIGKILL reaches a task that is stopped."""
-        if task.state is State.STOPPED:
-            self._sched.resume(task)
-            task.signals.stop_signal = 0
-            if number == SIGCONT:
-                task.signals.continued = True
-                self._tell_parent(task, CLD_CONTINUED, SIGCONT)
+    def _resume(self, group: ThreadGroup, number: int) -> None:
+        """SIGCONT or SIGKILL reaches a process that is stopped, or about to."""
+        if not group.stopping:
+            return
+        was_stopped, group.stopping, group.stopped, group.stop_signal = group.stopped, 0, False, 0
+        for task in group.threads:
+            if task.state is State.STOPPED:
+                self._sched.resume(task)
+        if number == SIGCONT and was_stopped:
+            group.continued = True
+            self._tell_parent(group.leader, CLD_CONTINUED, SIGCONT)
 
     def _tell_parent(self, task: Task, code: int, status: int) -> None:
         """A parent learns that a child stopped or went on."""
@@ -178,17 +204,16 @@ class Signals:
             return
         action = parent.signals.hand.actions[SIGCHLD]
         if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
-            self.send_signal(
-                parent,
-                SIGCHLD,
-                SigInfo.child(SIGCHLD, code, task.pid, task.cred.uid.real, status, task.utime, task.stime),
-            )
+            uid, group = task.cred.uid.real, task.group
+            info = SigInfo.child(SIGCHLD, code, task.pid, uid, status, group.utime, group.stime)
+            self.send_signal(parent, SIGCHLD, info)
         self.wake_waiter(parent)
 
     def wake_waiter(self, parent: Task) -> None:
-        """Something happened to a child: a parent that waits looks again."""
-        if parent.runs and parent.wchan == "a child" and parent.state is State.SLEEPING:
-            self._sched.wake(parent)
+        """Something happened to a child: threads of its parent that wait look again."""
+        for task in parent.group.threads:
+            if task.runs and task.wchan == "a child" and task.state is State.SLEEPING:
+                self._sched.wake(task)
 
     # -- carrying out --------------------------------------------------------------------------------------------------
 
@@ -197,8 +222,13 @@ class Signals:
 
         Raises TaskExit when a signal ends the task.
         """
-        state = task.signals
+        state, group = task.signals, task.group
         while True:
+            if group.must_end(task):
+                raise TaskExit(group.exit_code or 0)
+            if group.stopping:
+                self._stop(task)
+                continue
             info = state.dequeue(~state.blocked)
             if info is not None:
                 action = state.hand.actions[info.signo]
@@ -218,6 +248,7 @@ class Signals:
                 state.blocked, state.saved_mask = state.saved_mask, None
             if not state.deliverable:
                 task.pending = 0
+                self.retarget(task)
                 return
 
     def _handle(self, task: Task, info: SigInfo, action: SigAction) -> None:
@@ -249,7 +280,7 @@ class Signals:
             if self._broken_stop:
                 return
             if number == SIGSTOP or not is_orphaned(self._tasks, task.pgid):
-                self._stop(task, number)
+                self._stop_all(task.group, number)
             return
         task.report = task.report or self._sender(info)
         self.die(task, number)
@@ -260,13 +291,26 @@ class Signals:
         sender = self._tasks.get(info.pid)
         return f"sent by task {info.pid}" + (f" ({sender.comm})" if sender is not None else "")
 
-    def _stop(self, task: Task, number: int) -> None:
+    def _stop_all(self, group: ThreadGroup, number: int) -> None:
+        """Every thread is to stop before it goes back to ring 3."""
+        group.stopping = number
+        for task in group.threads:
+            if not task.exiting:
+                task.pending = 1
+                self._sched.wake(task)
+
+    def _stop(self, task: Task) -> None:
         """Until SIGCONT or SIGKILL."""
-        task.signals.stop_signal = number
-        task.signals.continued = False
         task.state = State.STOPPED
-        self._tell_parent(task, CLD_STOPPED, number)
+        self.stop_if_last(task.group)
         self._sched.stop(task)
+
+    def stop_if_last(self, group: ThreadGroup) -> None:
+        """The parent learns of a stop when the last thread has stopped, or is gone (``do_signal_stop``)."""
+        alive = [task for task in group.threads if not task.exiting]
+        if group.stopping and not group.stopped and alive and all(task.state is State.STOPPED for task in alive):
+            group.stopped, group.stop_signal, group.continued = True, group.stopping, False
+            self._tell_parent(group.leader, CLD_STOPPED, group.stopping)
 
     def _restart(self, task: Task, action: SigAction | None = None) -> None:
         """An interrupted system call fails with EINTR or is made again: EIP goes back over INT 0x80."""
@@ -293,12 +337,56 @@ class Signals:
             self._bus.emit(Killed(self._clock.now, task.cpu.index, task.pid, number, task.report))
         self.deaths.append((task.pid, task.comm, number, task.report))
         dumps = default_action(number) is Action.CORE and task.limits[RLIMIT_CORE][0] > 0
-        raise TaskExit(number | (CORE_FLAG if dumps else 0))
+        raise TaskExit(self.group_exit(task, number | (CORE_FLAG if dumps else 0)))
+
+    # -- threads -------------------------------------------------------------------------------------------------------
+
+    def group_exit(self, task: Task, status: int) -> int:
+        """Every thread of a process is to end; the status word, which is the first's that came here."""
+        group = task.group
+        if group.must_end(task):
+            return group.exit_code or 0
+        if not self._broken_group_exit:
+            group.exit_code = status
+            self.zap_other_threads(task)
+        return status
+
+    def zap_other_threads(self, task: Task) -> None:
+        """All threads but one are to end, whatever they do: SIGKILL waits for them, and ``must_end`` says why."""
+        group = task.group
+        group.stopping, group.stopped = 0, False
+        for each in group.threads:
+            if each is not task and not each.exiting:
+                each.signals.private.enqueue(SigInfo.sent(SIGKILL, SI_KERNEL, 0))
+                each.pending = 1
+                if each.state is State.STOPPED:
+                    self._sched.resume(each)
+                else:
+                    self._sched.wake(each)
+
+    def set_blocked(self, task: Task, mask: int) -> None:
+        """Change a thread's mask; what it lets through is carried out at the next return to ring 3."""
+        task.signals.blocked = mask & ~UNBLOCKABLE
+        recalculate(task)
+        self.retarget(task)
+
+    def retarget(self, task: Task) -> None:
+        """Signals of the process that a thread does not take any more are for others (``retarget_shared_pending``)."""
+        group = task.group
+        if not group.shared.waiting or len(group.threads) == 1:
+            return
+        left = group.shared.waiting & (-1 if task.exiting else task.signals.blocked)
+        for each in group.threads:
+            if left and each is not task and not each.exiting and left & ~each.signals.blocked:
+                left &= each.signals.blocked
+                if not each.pending:
+                    each.pending = 1
+                    self._sched.wake(each)
 
     # -- groups and sessions -------------------------------------------------------------------------------------
 
     def kill_pgrp(self, pgrp: int, number: int) -> None:
-        """A signal from the kernel for every task of a process group."""
+        """A signal from the kernel for every process of a group."""
         if pgrp:
             for task in members(self._tasks, pgrp):
                 self.send_signal(task, number)
@@ -330,12 +418,20 @@ def would_act(task: Task, number: int) -> bool:
     return not bit_of(number) & state.blocked and state.hand.actions[number].handler != SIG_IGN
 
 
-def set_blocked(task: Task, mask: int) -> None:
-    """Change a task's mask; what it lets through is carried out at the next return to ring 3."""
-    task.signals.blocked = mask & ~UNBLOCKABLE
-    recalculate(task)
+def discard(group: ThreadGroup, mask: int) -> None:
+    """Forget signals that wait for a process or one of its threads."""
+    group.shared.discard(mask)
+    for task in group.threads:
+        task.signals.private.discard(mask)
 
 
 def recalculate(task: Task) -> None:
-    """Set ``pending`` to what the queue and the mask say."""
-    task.pending = int(bool(task.signals.deliverable) or task.signals.interrupted >= 0)
+    """Set ``pending`` to what the queues, the mask and the process say."""
+    state, group = task.signals, task.group
+    wanted = state.deliverable or state.interrupted >= 0 or group.stopping or group.must_end(task)
+    task.pending = int(bool(wanted))
+
+
+def is_dying(task: Task) -> bool:
+    """Whatever it waits for, it need not wait any longer (``fatal_signal_pending``)."""
+    return bool(task.signals.waiting & KILL) or task.group.must_end(task)

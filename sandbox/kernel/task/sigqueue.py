@@ -9,7 +9,6 @@ from typing import Any
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG, SI_USER, SIG_DFL, SIG_IGN, SIGKILL, SIGRTMIN, SS_DISABLE, SYNCHRONOUS
 from sandbox.kernel.abi.structs import SigAction
-from sandbox.kernel.base.wait import WaitQueue
 
 Restart = Callable[[Any], int]
 """How restart_syscall(0) goes on with a call of a task that a stop has interrupted."""
@@ -55,44 +54,15 @@ class AltStack:
         return self.base < esp <= self.base + self.size
 
 
-@dataclass(slots=True)
-class SigState:
-    """Signals of one task.  Masks have bit n-1 for signal n."""
+class Pending:
+    """Signals that wait: for one thread, or for whichever thread of a process takes them (``struct sigpending``)."""
 
-    hand: SigHand = field(default_factory=SigHand)
-    blocked: int = 0
-    saved_mask: int | None = None
-    """The mask to go back to after a call that waits with another (sigsuspend, ppoll)."""
-    queue: list[SigInfo] = field(default_factory=list)
-    waiting: int = 0
-    """The signals in the queue."""
-    awaited: int = 0
-    """Blocked signals that sigtimedwait waits for."""
-    posted: WaitQueue | None = None
-    """Who waits for any signal to arrive, also for a blocked one (signalfd)."""
-    altstack: AltStack = field(default_factory=AltStack)
-    trapno: int = 0
-    err: int = 0
-    cr2: int = 0
-    """Of the last fault that became a signal."""
-    interrupted: int = -1
-    """Number of the system call that a signal has interrupted and that may be restarted, else -1."""
-    restart: Restart | None = None
-    stop_signal: int = 0
-    """What stopped the task, for its parent to learn; 0 when it was told or does not apply."""
-    continued: bool = False
-    """The task went on after a stop and its parent does not know yet."""
+    __slots__ = ("queue", "waiting")
 
-    def fork(self, *, share: bool) -> SigState:
-        """A child's: dispositions and mask as here, nothing pending."""
-        hand = self.hand if share else SigHand(self.hand.actions)
-        stack = AltStack(self.altstack.base, self.altstack.size, self.altstack.flags)
-        return SigState(hand, self.blocked, altstack=stack, trapno=self.trapno, err=self.err, cr2=self.cr2)
-
-    @property
-    def deliverable(self) -> int:
-        """Waiting signals that are not blocked."""
-        return self.waiting & ~self.blocked
+    def __init__(self) -> None:
+        self.queue: list[SigInfo] = []
+        self.waiting = 0
+        """The signals in the queue, as a mask."""
 
     def enqueue(self, info: SigInfo, room: bool = True) -> bool:
         """Let a signal wait, a standard signal once, but for those of timers, which have each a place of their own.
@@ -148,3 +118,49 @@ class SigState:
             for each in gone:
                 if each.taken is not None:
                     each.taken(each)
+
+
+@dataclass(slots=True)
+class SigState:
+    """Signals of one thread.  Masks have bit n-1 for signal n."""
+
+    hand: SigHand = field(default_factory=SigHand)
+    blocked: int = 0
+    saved_mask: int | None = None
+    """The mask to go back to after a call that waits with another (sigsuspend, ppoll)."""
+    private: Pending = field(default_factory=Pending)
+    """For this thread alone: tkill(2), and what its own instructions cause."""
+    shared: Pending = field(default_factory=Pending)
+    """For any thread of the process: kill(2), timers, children.  The process's own."""
+    awaited: int = 0
+    """Blocked signals that sigtimedwait waits for."""
+    altstack: AltStack = field(default_factory=AltStack)
+    trapno: int = 0
+    err: int = 0
+    cr2: int = 0
+    """Of the last fault that became a signal."""
+    interrupted: int = -1
+    """Number of the system call that a signal has interrupted and that may be restarted, else -1."""
+    restart: Restart | None = None
+
+    def fork(self, *, share_hand: bool, keep_stack: bool) -> SigState:
+        """A child's: dispositions (the same, or a copy) and mask as here, nothing pending."""
+        hand = self.hand if share_hand else SigHand(self.hand.actions)
+        stack = AltStack(self.altstack.base, self.altstack.size, self.altstack.flags) if keep_stack else AltStack()
+        return SigState(hand, self.blocked, altstack=stack, trapno=self.trapno, err=self.err, cr2=self.cr2)
+
+    @property
+    def waiting(self) -> int:
+        """Signals that wait for the thread or for its process."""
+        return self.private.waiting | self.shared.waiting
+
+    @property
+    def deliverable(self) -> int:
+        """Waiting signals that are not blocked."""
+        return (self.private.waiting | self.shared.waiting) & ~self.blocked
+
+    def dequeue(self, mask: int) -> SigInfo | None:
+        """The next of the signals in ``mask``: SIGKILL, the thread's own, those of the process."""
+        if mask & _KILL & self.shared.waiting:
+            mask = _KILL
+        return self.private.dequeue(mask) or self.shared.dequeue(mask)

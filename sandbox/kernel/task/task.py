@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.rlimit import Limits, default_limits
 from sandbox.kernel.task.cred import ROOT, Cred
 from sandbox.kernel.task.interval import IntervalTimers
-from sandbox.kernel.task.sigqueue import SigState
-from sandbox.kernel.vfs.file import FdTable
+from sandbox.kernel.task.sigqueue import Pending, SigState
+from sandbox.kernel.vfs.file import FdTable, File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.namei import Dentry
 
@@ -58,8 +58,101 @@ ALL_CAPABILITIES = Capabilities((1 << 41) - 1, (1 << 41) - 1, 0)
 
 
 @dataclass(slots=True, eq=False)
+class FsStruct:
+    """``fs_struct``: where paths begin, and the umask; one for all tasks that were made with CLONE_FS."""
+
+    cwd: Dentry
+    root: Dentry | None = None
+    """Where absolute paths start after chroot, None for the tree's root."""
+    umask: int = 0o022
+
+    def copy(self) -> FsStruct:
+        """A forked child's own."""
+        return replace(self)
+
+
+@dataclass(slots=True, eq=False)
+class SysvSem:
+    """Tasks whose operations on System V semaphores are undone together (CLONE_SYSVSEM): how many they are."""
+
+    users: int = 1
+
+    def share(self) -> SysvSem:
+        """One more."""
+        self.users += 1
+        return self
+
+
+@dataclass(slots=True, eq=False)
+class ThreadGroup:
+    """A process: what its threads share whatever else they share (``signal_struct``)."""
+
+    threads: list[Task] = field(default_factory=list)
+    """Those that are not released, the oldest first: the leader stays until all others are gone."""
+    shared: Pending = field(default_factory=Pending)
+    """Signals for whichever thread takes them."""
+    posted: WaitQueue | None = None
+    """Who waits for any signal to arrive, also for a blocked one (signalfd)."""
+    pgid: int = 0
+    sid: int = 0
+    limits: Limits = field(default_factory=lambda: default_limits(8 << 20))
+    timers: IntervalTimers | None = None
+    cpu_timer_left: int = 0
+    """Blocks in ring 3 until a timer that counts those ends, 0 for none."""
+    cpu_limit: int = 0
+    """Blocks in ring 3 and in calls after which RLIMIT_CPU is looked at, 0 for never."""
+    exit_code: int | None = None
+    """A wait(2) status word: every thread is to end (exit_group(2), a fatal signal)."""
+    exec_task: Task | None = None
+    """The thread that executes another program: all others are to end."""
+    stopping: int = 0
+    """The signal because of which every thread is to stop, 0 for none."""
+    stopped: bool = False
+    """All of them have."""
+    stop_signal: int = 0
+    """What stopped them, for the parent to learn; 0 when it was told or does not apply."""
+    continued: bool = False
+    """They went on after a stop and the parent does not know yet."""
+    ended_utime: int = 0
+    ended_stime: int = 0
+    """Blocks of threads that are released, in ring 3 and in traps and calls."""
+    children_utime: int = 0
+    children_stime: int = 0
+    """The same of children that were waited for."""
+    posix_timers: dict[int, Any] = field(default_factory=dict)
+    """``task.posixtimer.PosixTimer`` by number."""
+    next_timer_id: int = 0
+    ended: WaitQueue | None = None
+    """Who waits for its end by a descriptor, once somebody has one."""
+
+    @property
+    def leader(self) -> Task:
+        """The thread whose number is the process's."""
+        return self.threads[0]
+
+    @property
+    def utime(self) -> int:
+        """Blocks that all threads ran in ring 3."""
+        return self.ended_utime + sum(task.utime for task in self.threads)
+
+    @property
+    def stime(self) -> int:
+        """Blocks of all threads' traps and calls."""
+        return self.ended_stime + sum(task.stime for task in self.threads)
+
+    @property
+    def is_dead(self) -> bool:
+        """No thread is left but a leader that has ended."""
+        return len(self.threads) == 1 and self.threads[0].state in (State.ZOMBIE, State.DEAD)
+
+    def must_end(self, task: Task) -> bool:
+        """A thread is to end for the sake of the others."""
+        return self.exit_code is not None or self.exec_task not in (None, task)
+
+
+@dataclass(slots=True, eq=False)
 class Task:
-    """``status`` is a wait(2) status word; ``cwd`` is a path below the root."""
+    """A thread.  ``status`` is a wait(2) status word; ``parent`` is who made its process."""
 
     pid: int
     comm: str
@@ -70,13 +163,9 @@ class Task:
     files: FdTable
     parent: Task | None
     cpu: KernelCpu
-    cwd: Dentry
-    root: Dentry | None = None
-    """Where absolute paths start after chroot, None for the tree's root."""
+    fs: FsStruct
+    group: ThreadGroup = field(default_factory=ThreadGroup)
     cred: Cred = ROOT
-    pgid: int = 0
-    sid: int = 0
-    umask: int = 0o022
     personality: int = 0
     nice: int = 0
     policy: int = 0
@@ -88,7 +177,7 @@ class Task:
     oom_score_adj: int = 0
     """-1000 to 1000: how much sooner than others it is to be killed for memory; kept and shown."""
     cpus_allowed: int = -1
-    """Bits of the CPUs on which its children may begin."""
+    """Bits of the CPUs on which it may run, and its children."""
     capabilities: Capabilities = ALL_CAPABILITIES
     state: State = State.RUNNING
     status: int = 0
@@ -114,19 +203,15 @@ class Task:
     """Blocks that it ran in ring 3."""
     stime: int = 0
     """What its traps and system calls took, in blocks."""
-    cpu_limit: int = 0
-    """Blocks of both after which RLIMIT_CPU is looked at, 0 for never."""
-    children_utime: int = 0
-    children_stime: int = 0
-    """The same of children that were waited for."""
-    timers: IntervalTimers | None = None
-    posix_timers: dict[int, Any] = field(default_factory=dict)
-    """``task.posixtimer.PosixTimer`` by number."""
-    next_timer_id: int = 0
-    cpu_timer_left: int = 0
-    """Blocks in ring 3 until a timer that counts those ends, 0 for none."""
-    ended: WaitQueue | None = None
-    """Who waits for its end by a descriptor, once somebody has one."""
+    exiting: bool = False
+    """It is on its way out: no signal is for it (PF_EXITING)."""
+    movable: bool = True
+    """It waits for a CPU at the border of ring 3, where no kernel code of its own is on the way."""
+    robust_list: int = 0
+    """User address of its list of robust mutexes (get_robust_list(2)), 0 for none."""
+    sysvsem: SysvSem = field(default_factory=SysvSem)
+    held: list[File] = field(default_factory=list)
+    """Open files of a shared table that the present system call uses, whoever closes them meanwhile."""
     vfork_parent: Task | None = None
     """Who waits until this task has executed another program or ended."""
     report: str = ""
@@ -135,8 +220,6 @@ class Task:
     exe_inode: Inode | None = None
     has_execed: bool = False
     """It runs another program than the one that it was forked from."""
-    limits: Limits = field(default_factory=lambda: default_limits(8 << 20))
-    """Resource limits of the process."""
     borrowed_mms: list[Mm] = field(default_factory=list)
     """Address spaces that kernel code has loaded for itself (use_mm), the present one last."""
     forged_mm: Mm | None = None
@@ -145,6 +228,54 @@ class Task:
     """A function of the kernel's; no run waits for it."""
     scratch: int = 0
     """Linear address of a lowmem page for data between Python and user memory."""
+
+    def set_group(self, pgid: int, sid: int) -> None:
+        """Give the process another group and session."""
+        self.group.pgid, self.group.sid = pgid, sid
+
+    def __post_init__(self) -> None:
+        self.group.threads.append(self)
+        self.signals.shared = self.group.shared
+
+    @property
+    def tgid(self) -> int:
+        """The number of the process: what getpid(2) gives."""
+        return self.group.threads[0].pid
+
+    @property
+    def is_leader(self) -> bool:
+        """It stands for its process."""
+        return self.group.threads[0] is self
+
+    @property
+    def pgid(self) -> int:
+        """The process group."""
+        return self.group.pgid
+
+    @property
+    def sid(self) -> int:
+        """The session."""
+        return self.group.sid
+
+    @property
+    def limits(self) -> Limits:
+        """Resource limits of the process."""
+        return self.group.limits
+
+    @property
+    def cwd(self) -> Dentry:
+        """Where relative paths start."""
+        return self.fs.cwd
+
+    @property
+    def root(self) -> Dentry | None:
+        """Where absolute paths start after chroot, None for the tree's root."""
+        return self.fs.root
+
+    @property
+    def umask(self) -> int:
+        """Mode bits that new files do not get."""
+        return self.fs.umask
 
     @property
     def runs(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import (
@@ -146,6 +146,10 @@ class FdTable:
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
+        self.users = 1
+        """Tasks that have this table (CLONE_FILES)."""
+        self.hold: Callable[[File], None] | None = None
+        """Set while several tasks share it: keeps a file for the call that asked, whoever closes it meanwhile."""
         self._files: dict[int, File] = {}
         self._first_free = 0
         """No descriptor below is free."""
@@ -165,6 +169,8 @@ class FdTable:
         file = self._files.get(fd)
         if file is None:
             raise KernelError(EBADF)
+        if self.hold is not None:
+            self.hold(file)
         return file
 
     def get_readable(self, fd: int) -> File:
@@ -252,6 +258,28 @@ class FdTable:
         child._first_free = self._first_free
         child._close_on_exec = set(self._close_on_exec)
         return child
+
+    def share(self, hold: Callable[[File], None]) -> FdTable:
+        """One more task has it."""
+        self.users += 1
+        self.hold = hold
+        return self
+
+    def unshare(self) -> FdTable:
+        """For who wants a table of his own: this one if nobody else has it, else a copy."""
+        if self.users == 1:
+            return self
+        own = self.copy()
+        self.release()
+        return own
+
+    def release(self) -> None:
+        """A task less has it; the last closes everything."""
+        self.users -= 1
+        if not self.users:
+            self.close_all()
+        elif self.users == 1:
+            self.hold = None
 
     def close_on_exec(self) -> None:
         """execve(2): close what is marked."""

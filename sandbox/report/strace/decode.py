@@ -179,6 +179,25 @@ def _clone_flags(call: Call, index: int) -> str:
     return "|".join(each for each in (names, sent) if each) or "0"
 
 
+def _wake_op(call: Call, index: int) -> str:
+    """FUTEX_WAKE_OP's third word: what is done to the second futex, and how what was there is compared."""
+    value = call.arguments[index]
+    kind, comparison = value >> 28 & 7, value >> 24 & 15
+    does = dict(enumerate(("SET", "ADD", "OR", "ANDN", "XOR"))).get(kind)
+    asks = dict(enumerate(("EQ", "NE", "LT", "LE", "GT", "GE"))).get(comparison)
+    return "|".join((
+        *(("FUTEX_OP_OPARG_SHIFT<<28",) if value >> 31 else ()),
+        f"FUTEX_OP_{does}<<28" if does else f"{kind:#x}<<28 /* FUTEX_OP_??? */",
+        _hex(value >> 12 & 0xFFF) + "<<12",
+        f"FUTEX_OP_CMP_{asks}<<24" if asks else f"{comparison:#x}<<24 /* FUTEX_OP_CMP_??? */",
+        _hex(value & 0xFFF),
+    ))  # fmt: skip
+
+
+def _hex(value: int) -> str:
+    return f"{value:#x}" if value else "0"
+
+
 def _umode(call: Call, index: int) -> str:
     return words.mode(call.arguments[index])
 
@@ -197,6 +216,10 @@ _WAIT = {
     0x80000000: "__WCLONE",
 }
 _WAITID = {**_WAIT, 4: "WEXITED", 0x01000000: "WNOWAIT"}
+_FUTEX = {
+    0: "WAIT", 1: "WAKE", 3: "REQUEUE", 4: "CMP_REQUEUE", 5: "WAKE_OP", 9: "WAIT_BITSET", 10: "WAKE_BITSET",
+}  # fmt: skip
+ALL_BITS = 0xFFFFFFFF
 _PROT = {1: "PROT_READ", 2: "PROT_WRITE", 4: "PROT_EXEC", 0x01000000: "PROT_GROWSDOWN", 0x02000000: "PROT_GROWSUP"}
 
 
@@ -246,9 +269,12 @@ IN: dict[str, Decoder] = {
     "clock": _choice(_CLOCKS),
     "timerflags": lambda call, index: bits(call.arguments[index], {1: "TIMER_ABSTIME"}),
     "futex": _choice({
-        code | private: f"FUTEX_{name}{'_PRIVATE' * bool(private)}"
-        for code, name in ((0, "WAIT"), (1, "WAKE"), (9, "WAIT_BITSET"), (10, "WAKE_BITSET")) for private in (0, 128)
+        code | flags: f"FUTEX_{name}{'_PRIVATE' * bool(flags & 128)}{'|FUTEX_CLOCK_REALTIME' * bool(flags & 256)}"
+        for code, name in _FUTEX.items() for flags in ((0, 128, 256, 384) if code == 9 else (0, 128))
     }),
+    "futexbits": lambda call, index: {ALL_BITS: "FUTEX_BITSET_MATCH_ANY", 0: "0"}.get(
+        call.arguments[index], f"{call.arguments[index]:#x}"),
+    "wakeop": _wake_op,
     "itimer": _choice({0: "ITIMER_REAL", 1: "ITIMER_VIRTUAL", 2: "ITIMER_PROF"}),
     "limit": _choice(_LIMITS),
     "who": _choice({0: "RUSAGE_SELF", 0xFFFFFFFF: "RUSAGE_CHILDREN", 1: "RUSAGE_THREAD"}),

@@ -7,6 +7,8 @@ from sandbox.kernel.abi.flags import (
     CLONE_CHILD_SETTID,
     CLONE_PARENT_SETTID,
     CLONE_SETTLS,
+    FUTEX_CLOCK_REALTIME,
+    FUTEX_PRIVATE_FLAG,
     MREMAP_FIXED,
     O_CREAT,
     O_DIRECTORY,
@@ -238,7 +240,6 @@ fcntl64             fd int int
 gettid
 tkill               int signal
 sendfile64          fd fd ptr uint
-futex               ptr hex int ptr ptr int
 set_thread_area     user_desc
 get_thread_area     ptr
 get_thread_area     ptr
@@ -363,6 +364,13 @@ IOCTL: dict[int, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+FUTEX: dict[int, tuple[str, ...]] = {
+    0: ("uint", "timespec"), 3: ("uint", "uint", "ptr"), 4: ("uint", "uint", "ptr", "uint"),
+    5: ("uint", "uint", "ptr", "wakeop"), 9: ("uint", "timespec", "futexbits"), 10: ("uint", "futexbits"),
+}  # fmt: skip
+"""What futex takes beside address and operation, by operation; others take a number."""
+
+
 def signature(name: str, arguments: tuple[int, ...]) -> tuple[str, ...]:
     """The kinds of a call's arguments; some decide what others are."""
     kinds = SIGNATURES.get(name, UNKNOWN)
@@ -370,6 +378,9 @@ def signature(name: str, arguments: tuple[int, ...]) -> tuple[str, ...]:
         return kinds if arguments[len(kinds) - 2] & (O_CREAT | O_TMPFILE & ~O_DIRECTORY) else kinds[:-1]
     if name in ("fcntl", "fcntl64"):
         return "fd", "fcntl", *FCNTL.get(arguments[1], ("ptr",))
+    if name in ("futex", "futex_time64"):
+        rest = FUTEX.get(arguments[1] & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME), ("uint",))
+        return "ptr", "futex", *(f"{each}64" if each == "timespec" and name != "futex" else each for each in rest)
     if name == "ioctl":
         return "fd", "ioctl", *IOCTL.get(arguments[1], ("ptr",))
     if name == "prctl" and arguments[0] in (PR_SET_NAME, PR_GET_NAME):
@@ -390,7 +401,7 @@ def _clone(flags: int) -> tuple[str, ...]:
     return "child_stack", "clone", *extra
 
 
-PLACES = {"child_stack": 1, "clone": 0, "parent_tid": 2, "tls": 3, "child_tidptr": 4}
+PLACES = {"child_stack": 1, "clone": 0, "parent_tid": 2, "tls": 3, "child_tidptr": 4, "futexbits": 5}
 """Kinds that are not shown in the order of the registers, and their registers."""
 NAMED = {
     "child_stack": "child_stack=",

@@ -20,7 +20,7 @@ from sandbox.kernel.abi.errno import EBUSY, EEXIST, ENOENT, ENOEXEC, ENOMEM
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.module.hypercall import GuestKernelBug
 from sandbox.kernel.module.loader import InitFailed, ModuleError, modinfo_name
-from sandbox.kernel.task.sched import LimitReached
+from sandbox.kernel.task.limits import LimitReached
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.target import ModuleFile, resolve
 from sandbox.x86.errors import SandboxError

@@ -49,7 +49,7 @@ def test_every_frame_comes_back(session: MakeSession, paging: str, cpus: int) ->
     assert kernel.pgdat.total_frames - kernel.pgdat.free_frames == spare
     assert all(depth == 0 for depth in kernel.highmem.depth)
     assert all(cpu.current is None for cpu in kernel.cpus)
-    assert not any(queue.tasks for queue in kernel.sched._queues)
+    assert not any(queue.tasks for queue in kernel.sched.queues)
 
 
 def test_descriptors_share_their_position(run: Run) -> None:

@@ -48,9 +48,13 @@ def test_wait(run: Run) -> None:
     assert got == [ECHILD, ECHILD, EINVAL, EINVAL]
 
 
-def test_clone_refuses_threads(run: Run) -> None:
-    got, _ = results(run, [("clone", 0x10F00, 0, 0, 0, 0)])
-    assert got == [EINVAL]
+def test_clone_refuses(run: Run) -> None:
+    """Errnos of a Linux run: THREAD needs SIGHAND, SIGHAND needs VM, NEWNS is against FS, PIDFD against DETACHED."""
+    flags = (0x10000, 0x10800, 0x800, 0x10100, 0x20200, 0x401000)
+    calls = [("clone", each | 17, 0, 0, 0, 0) for each in flags]
+    calls += [("clone", 0x80011, 0, 0, 0x10, 0), ("clone", 0x80011, 0, 0, "offset slot", 0), ("wait4", -1, 0, 0, 0)]
+    got, _ = results(run, calls, "slot: .long 99, 0, 0xFFFFF, 0x51\n")
+    assert got == [EINVAL] * 6 + [EFAULT, EINVAL, ECHILD]
 
 
 def test_thread_areas(run: Run) -> None:

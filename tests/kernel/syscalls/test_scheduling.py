@@ -167,3 +167,15 @@ status: .long 0, 0
         cpus=2,
     )
     assert result.passed, result.headline()
+
+
+def test_affinity_moves(run: Run) -> None:
+    """sched_setaffinity(2): who runs where it may not any more is elsewhere when the call comes back."""
+    calls: list[Call] = []
+    for at, mask in enumerate(("two", "one", "four", "two")):
+        calls += [("sched_setaffinity", 0, 4, f"offset {mask}"), ("getcpu", f"offset buf + {4 * at}", 0, 0)]
+    calls += [("sched_setaffinity", 0, 4, "offset eight"), ("sched_getaffinity", 0, 4, "offset buf + 16")]
+    data = DATA + "one: .long 1\ntwo: .long 2\nfour: .long 4\neight: .long 8\n"
+    got, buf = results(run, calls, data, cpus=3)
+    assert got == [0] * 8 + [EINVAL, 4]
+    assert struct.unpack_from("<5I", buf) == (1, 0, 2, 1, 2)

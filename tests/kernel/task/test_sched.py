@@ -236,3 +236,39 @@ def test_time_limit_holds_wherever_the_time_goes(session: MakeSession, text: str
     result = made.finish()
     assert result.error == "limit reached: 0.5 s of host time"
     assert time.monotonic() - began < 3.5
+
+
+TWO_ON_ONE = """
+        .set SYS_sched_setaffinity, 241
+        .set SYS_getcpu, 318
+_start: sys sched_setaffinity, 0, 4, "offset first"
+        fork_to child
+        fork_to child
+        sys waitpid, -1, 0, 0
+        sys waitpid, -1, 0, 0
+        pass
+child:  sys sched_setaffinity, 0, 4, "offset both"
+        mov ecx, 200000
+1:      loop 1b
+        sys exit, 0
+        .data
+first:  .long 1
+both:   .long 3
+"""
+
+
+def test_an_idle_cpu_takes_what_waits(session: MakeSession) -> None:
+    """Two begin on one CPU, and may run on both: the idle one takes one of them, which stays in its address space."""
+    made = session(TWO_ON_ONE, cpus=2)
+    seen: list[TaskSwitch] = []
+    made.kernel.bus.subscribe(seen.append, TaskSwitch)
+    assert made.finish().passed
+    assert {event.cpu for event in seen if event.next in (4, 5)} == {0, 1}
+
+
+def test_who_may_not_move_waits(session: MakeSession) -> None:
+    made = session(TWO_ON_ONE.replace("both:   .long 3", "both:   .long 1"), cpus=2)
+    seen: list[TaskSwitch] = []
+    made.kernel.bus.subscribe(seen.append, TaskSwitch)
+    assert made.finish().passed
+    assert {event.cpu for event in seen if event.next in (4, 5)} == {0}

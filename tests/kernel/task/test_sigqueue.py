@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sandbox.kernel.abi.siginfo import SIGINFO_BYTES, SigInfo
 from sandbox.kernel.abi.signals import NSIG, SI_QUEUE, SIGKILL, SIGRTMIN, SIGSEGV, SIGUSR1
-from sandbox.kernel.task.sigqueue import AltStack, SigHand, SigState, bit_of
+from sandbox.kernel.task.sigqueue import AltStack, Pending, SigHand, SigState, bit_of
 
 NUMBERS = st.integers(1, NSIG)
 SYNCHRONOUS = {4, 5, 7, 8, 11, 31}
@@ -21,7 +21,7 @@ def sent(number: int, value: int = 0) -> SigInfo:
 
 @given(st.lists(NUMBERS, max_size=60), st.integers(0, (1 << NSIG) - 1))
 def test_everything_comes_once_in_order(numbers: list[int], mask: int) -> None:
-    state = SigState()
+    state = Pending()
     for value, number in enumerate(numbers):
         assert state.enqueue(sent(number, value))
     wanted = Counter(number for number in numbers if number >= SIGRTMIN and mask >> number - 1 & 1)
@@ -41,7 +41,7 @@ def test_everything_comes_once_in_order(numbers: list[int], mask: int) -> None:
 
 
 def test_a_standard_signal_waits_once_and_a_queue_ends() -> None:
-    state = SigState()
+    state = Pending()
     assert state.enqueue(sent(SIGUSR1))
     assert state.enqueue(sent(SIGUSR1))
     assert len(state.queue) == 1
@@ -52,13 +52,36 @@ def test_a_standard_signal_waits_once_and_a_queue_ends() -> None:
 
 def test_a_child_inherits_dispositions_and_mask_and_nothing_pending() -> None:
     state = SigState(blocked=5)
-    state.enqueue(sent(SIGUSR1))
+    state.private.enqueue(sent(SIGUSR1))
     state.altstack = AltStack(0x1000, 8192, 0)
-    child = state.fork(share=False)
-    assert (child.blocked, child.queue, child.waiting) == (5, [], 0)
+    child = state.fork(share_hand=False, keep_stack=True)
+    assert (child.blocked, child.private.queue, child.waiting) == (5, [], 0)
     assert child.altstack == state.altstack
     assert child.hand.actions == state.hand.actions
     assert child.hand is not state.hand
+
+
+def test_a_thread_shares_dispositions_and_has_no_alternate_stack() -> None:
+    """clone(2), CLONE_SIGHAND; sigaltstack(2), "Notes": not with CLONE_VM but without CLONE_VFORK."""
+    state = SigState()
+    state.altstack = AltStack(0x1000, 8192, 0)
+    child = state.fork(share_hand=True, keep_stack=False)
+    assert child.hand is state.hand
+    assert child.altstack == AltStack()
+
+
+@given(st.lists(st.tuples(NUMBERS, st.booleans()), max_size=40), st.integers(0, (1 << NSIG) - 1))
+def test_a_thread_takes_its_own_before_those_of_the_process(sent_to: list[tuple[int, bool]], mask: int) -> None:
+    """dequeue_signal: the private queue first; SIGKILL before all."""
+    state = SigState()
+    for number, own in sent_to:
+        (state.private if own else state.shared).enqueue(sent(number))
+    shared_seen = False
+    while (before := state.private.waiting & mask, info := state.dequeue(mask))[1] is not None:
+        if info.signo != SIGKILL:
+            shared_seen |= not before
+            assert bool(before) != shared_seen
+    assert not state.waiting & mask
 
 
 def test_exec_keeps_what_was_ignored() -> None:

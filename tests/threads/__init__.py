@@ -1,0 +1,1 @@
+"""Programs with threads, compiled for this host and run on both."""
