@@ -191,7 +191,7 @@ class Entries:
         entry = tables.read(ptep)
         tables.set_pte(ptep, migration_entry(tables.pte_pfn(entry), tables.fmt.entry_size == 8))
         if self.races.active:
-            self.races.point("suspend")
+            self._before_flush("suspend")
         self.tlb.flush_tlb_page(cpu, mm, linear)
         return entry
 
