@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/index.md", "docs/pages.md", "docs/areas.md", "docs/modules.md", "docs/answers.md")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/pages.md",
+    "docs/areas.md",
+    "docs/modules.md",
+    "docs/answers.md",
+    "docs/races.md",
+)
 PAGES_WITH_ONE = ("docs/debug.md", "docs/run.md", "docs/shadow-tlb.md", "docs/threads.md")
 HERE = re.compile(r"\$ cat > (\S+) <<'END'\n(.*?)\nEND\n", re.S)
 

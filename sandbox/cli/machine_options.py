@@ -113,13 +113,13 @@ def _warn_of_boot(line: str) -> None:
 
 def _races(options: argparse.Namespace) -> tuple[tuple[str, int], ...] | None:
     """``POINT:K`` and so on; nothing when a seed is to choose, None for no races (or what the manifest has)."""
-    places = []
-    for text in options.races:
-        name, _, times = text.partition(":")
-        if not name or not (times or "1").isdecimal() or not int(times or "1"):
-            raise ConfigurationError(f"--race {text}: give POINT or POINT:K, K counted from 1")
-        places.append((name, int(times or "1")))
-    return tuple(places) if places or options.seed is not None else None
+    from sandbox.kernel.base.races import parse_point
+
+    try:
+        places = tuple(parse_point(text) for text in options.races)
+    except ValueError as error:
+        raise ConfigurationError(f"--race {error}") from error
+    return places if places or options.seed is not None else None
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

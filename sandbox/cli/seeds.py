@@ -97,7 +97,7 @@ def _tell_difference(options: argparse.Namespace, seed: int, first: Result, othe
         found = {"seeds": [seed, other], "differs": other, "outcome": _as_dict(first), "other": _as_dict(result)}
         print(json.dumps({**found, "replay": replay}, indent=2))
         return
-    print(f"seed {other} ends otherwise than seed {seed}")
+    print(f"sandbox: seed {other} ends otherwise than seed {seed}", file=sys.stderr, flush=True)
     for number, each in ((seed, first), (other, result)):
         print(f"  seed {number}: {_words(each)}")
         if each.stderr:

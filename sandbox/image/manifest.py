@@ -72,6 +72,8 @@ class Manifest:
     devices: list[str] = field(default_factory=list)
     fail_allocation: int = 0
     seed: int = 0
+    races: list[str] = field(default_factory=list)
+    """Race points, ``POINT:K``, at which other CPUs go on."""
     quantum: int = 100_000
     time_limit: float = 60.0
     status: int = 0
@@ -102,7 +104,7 @@ _SECTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "load": int, "entry": int,
     },
     "machine": {
-        "ram": (str, int), "cpus": int, "paging": (list, str), "boot": str, "seed": int, "quantum": int,
+        "ram": (str, int), "cpus": int, "paging": (list, str), "boot": str, "seed": int, "races": list, "quantum": int,
         "time_limit": (int, float), "policies": dict, "devices": list, "fail_allocation": int,
     },
     "expect": {"status": int, "signal": str, "error": str, "stdout": str, "faults": list, "counters": dict},

@@ -10,6 +10,7 @@ from sandbox.image.elf import is_elf, is_relocatable
 from sandbox.image.files import TEXT_LIMIT, read_file
 from sandbox.image.manifest import Manifest, ManifestError, load
 from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.races import parse_point
 from sandbox.x86.errors import SandboxError
 
 SOURCE_SUFFIXES = (".S", ".s", ".asm", ".c")
@@ -57,11 +58,19 @@ class Target:
                 "fail_allocation": manifest.fail_allocation,
                 "files": _files(manifest),
                 "seed": manifest.seed,
+                "races": _races(manifest),
                 "quantum": manifest.quantum,
                 "time_limit": manifest.time_limit,
             }
         values.update({key: value for key, value in changes.items() if value is not None})
         return KernelConfig(**values)  # type: ignore[arg-type]
+
+
+def _races(manifest: Manifest) -> tuple[tuple[str, int], ...] | None:
+    try:
+        return tuple(parse_point(text) for text in manifest.races) or None
+    except ValueError as error:
+        raise ManifestError(manifest.path, "machine.races", str(error)) from error
 
 
 def _files(manifest: Manifest) -> dict[str, bytes | Path]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sandbox.engine.stubs import native_host
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.drivers.console import BytesSource
 from sandbox.runner.result import Result
@@ -22,13 +24,14 @@ Record = Callable[[str, object], None]
 """Pytest's record_property: the summary at the end of the tests is made of it."""
 
 
-def run(program: Program, paging: str, cpus: int = 1) -> Result:
+def run(program: Program, paging: str, cpus: int = 1, **changes: Any) -> Result:
     if program.missing:
         pytest.skip(f"not fetched: {', '.join(program.missing)}")
     path, *arguments = program.argv
     environment = tuple(f"{name}={value}" for name, value in ENVIRONMENT.items())
     files: dict[str, bytes | Path] = {name: text.encode() for name, text in program.files.items()}
-    config = KernelConfig(paging=paging, cpus=cpus, root=ROOT, environment=environment, files=files, time_limit=SECONDS)
+    changes.setdefault("time_limit", SECONDS)
+    config = KernelConfig(paging=paging, cpus=cpus, root=ROOT, environment=environment, files=files, **changes)
     streams = Streams(BytesSource(program.stdin.encode()))
     return run_program(path, (ROOT / path.lstrip("/")).read_bytes(), tuple(arguments), config, streams)
 
@@ -51,6 +54,18 @@ def test_in_the_sandbox(name: str, paging: str, record_property: Record) -> None
 @pytest.mark.parametrize("name", SEVERAL)
 def test_on_several_cpus(name: str) -> None:
     check(PROGRAMS[name], run(PROGRAMS[name], "pae", PROGRAMS[name].cpus))
+
+
+@pytest.mark.slow
+@pytest.mark.campaign
+@pytest.mark.skipif(not native_host(), reason="the sanitizer's feed is x86-64 Linux code")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_under_the_sanitizer(name: str) -> None:
+    """As printed and as it ends, on two CPUs, and no stale translation is told of."""
+    program = PROGRAMS[name]
+    result = run(program, "pae", max(2, program.cpus), sanitize=frozenset({"tlb"}), time_limit=5 * SECONDS)
+    assert result.sanitizer == []
+    check(program, result)
 
 
 def test_on_this_host(record_property: Record) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox.engine.stubs import native_host
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import run_program
 from tests.threads.programs import NAMES, build, native
@@ -31,8 +32,18 @@ def same(name: str, libc: str, cpus: int, seed: int, turns: dict[str, object]) -
         pytest.skip(program if isinstance(program, str) else str(wanted))
     config = KernelConfig(cpus=cpus, seed=seed, time_limit=120, **turns)  # type: ignore[arg-type]
     result = run_program(name, program, (), config)
-    assert result.error == "", result.headline()
+    assert (result.error, result.sanitizer) == ("", []), result.headline()
     assert (result.status, result.stdout.decode()) == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.campaign
+@pytest.mark.skipif(not native_host(), reason="the sanitizer's feed is x86-64 Linux code")
+@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("name", NAMES)
+def test_fifty_seeds(name: str, seed: int) -> None:
+    """And no CPU goes on with a translation that it should have forgotten."""
+    same(name, "glibc", 2 + seed % 2 * 2, seed, {**RACES, "sanitize": frozenset({"tlb"})})
 
 
 @pytest.mark.parametrize(("cpus", "seed", "turns"), SCHEDULES)

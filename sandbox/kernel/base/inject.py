@@ -14,6 +14,7 @@ SWITCHES = {
     "no-reuse": "the sole owner of a page copies it all the same",
     "no-flush": "table changes are not followed by an invalidation",
     "no-shootdown": "other CPUs keep their stale translations",
+    "no-pte-same": "a copied page is entered whatever came there while it was copied",
     "early-free": "frames are released before the flush",
     "no-wp": "CR0.WP stays clear: the kernel writes through read-only user pages",
     "no-nx": "EFER.NXE stays clear and no entry carries NX",

@@ -16,8 +16,18 @@ SWITCH_ONE_IN = 3
 """Share of the points at which a seed's schedule switches."""
 LATE_ONE_IN = 3
 """Share of the turns that begin before a pending interrupt is taken."""
+LONG_STAND = 8
+"""Turns for which a flow stands where a list says so."""
 SHORT_BLOCKS = 64
 """Blocks that such a turn may last."""
+
+
+def parse_point(text: str) -> tuple[str, int]:
+    """``POINT`` or ``POINT:K``, the passage counted from 1.  Raises ValueError."""
+    name, _, times = text.partition(":")
+    if not name or not (times or "1").isdecimal() or not int(times or "1"):
+        raise ValueError(f"{text}: give POINT or POINT:K, K counted from 1")
+    return name, int(times or "1")
 
 
 class Schedule(Protocol):
@@ -29,6 +39,10 @@ class Schedule(Protocol):
 
     def lateness(self) -> int:
         """Blocks that a CPU may go on before it takes an interrupt that is pending, 0 for none."""
+        ...
+
+    def standing(self) -> int:
+        """Turns of its own for which a flow stands still: it takes interrupts in each, and does nothing else."""
         ...
 
 
@@ -45,6 +59,9 @@ class SeedSchedule:
         late = not self._random.randrange(LATE_ONE_IN)
         return self._random.randrange(1, SHORT_BLOCKS) if late else 0
 
+    def standing(self) -> int:
+        return self._random.choice((1, 1, 2, 4))
+
 
 class ListSchedule:
     """Switches where it is told: names of points, each with the passage that counts (from 1).
@@ -60,6 +77,9 @@ class ListSchedule:
 
     def lateness(self) -> int:
         return SHORT_BLOCKS
+
+    def standing(self) -> int:
+        return LONG_STAND
 
 
 class Races:
@@ -82,6 +102,10 @@ class Races:
         times = self.passed[name]
         if self._schedule.switches(name, times):
             self.stand(name, times)
+
+    def standing(self) -> int:
+        """Turns for which the flow that passes a point stands there."""
+        return 0 if self._schedule is None else self._schedule.standing()
 
     def lateness(self) -> int:
         """Blocks that the CPU whose turn begins may run before it takes its pending interrupts."""

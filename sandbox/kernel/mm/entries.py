@@ -45,6 +45,7 @@ class Entries:
     """Stores, counts and flushes for every address space of one machine."""
 
     __slots__ = (
+        "_blind",
         "_memmap",
         "_page_alloc",
         "_set_pte_if",
@@ -72,6 +73,7 @@ class Entries:
         self._memmap, self._page_alloc, self._smp = memmap, page_alloc, smp
         self._zero_page, self.zero_frame = zero_page, zero_page << PAGE_SHIFT
         self._set_pte_if = self._store_alone if races.active else tables.set_pte_if
+        self._blind = broken("no-pte-same")
         self.early_free = broken("early-free")
 
     def _store_alone(self, ptep: int, old: int, entry: int) -> bool:
@@ -105,6 +107,8 @@ class Entries:
 
         The entry takes over a reference on the new frame.  False, with nothing done, when ``old`` is no more.
         """
+        if self._blind:
+            old = self.tables.read(ptep)
         races, frame = self.races, old & FRAME_MASK
         if not self._set_pte_if(ptep, old, new):
             return False

@@ -60,8 +60,8 @@ class Scheduler(RunLimits):
         self._races = races
         self._standing: KernelCpu | None = None
         """The CPU whose flow stands at a race point: another one has the next turn."""
-        self._late: KernelCpu | None = None
-        """The CPU that goes on although an interrupt is pending, which it takes after this turn."""
+        self._late: set[KernelCpu] = set()
+        """CPUs that went on although an interrupt was pending; they take it with their next turn."""
         self._yielding = False
         """Somebody waits for what the others do: they have whole turns, and stand nowhere."""
         if races.active and self._several:
@@ -84,7 +84,7 @@ class Scheduler(RunLimits):
         while not finished():
             if board.asked:
                 self.do_irq()
-            self.check_time()
+            self.check_host()
             if self._several:
                 queues.balance()
             ready = [cpu for cpu in smp.cpus if cpu.current is not None or queues[cpu.index].tasks]
@@ -121,16 +121,22 @@ class Scheduler(RunLimits):
             if each.current is None:
                 self._smp.take_ipis(each)
         if cpu.pending_ipis:
-            late = 0 if self._late is cpu else self._races.lateness()
-            self._late = cpu if late else None
+            late = 0 if cpu in self._late else self._races.lateness()
             if late:
+                self._late.add(cpu)
                 self._turn_left = late
             else:
+                self._late.discard(cpu)
                 self._smp.take_ipis(cpu)
         return cpu
 
     def _stand(self, name: str, times: int) -> None:
-        if not self._yielding and self.give_way() and self._bus.active:
+        stood = False
+        for _ in range(0 if self._yielding else self._races.standing()):
+            if not self.give_way():
+                break
+            stood = True
+        if stood and self._bus.active:
             self._bus.emit(RaceSwitch(self._clock.now, self._smp.this_cpu.index, name, times))
 
     def give_way(self) -> bool:
@@ -338,7 +344,7 @@ class Scheduler(RunLimits):
         if self._contended:
             budget = min(budget, queue.slice_left)
         if self._several:
-            if task.cpu.pending_ipis and self._late is not task.cpu:
+            if task.cpu.pending_ipis and task.cpu not in self._late:
                 self._smp.take_ipis(task.cpu)
             budget = min(budget, self._turn_left)
         if self._next_timer is not None:
