@@ -6,8 +6,7 @@ Not present to present needs none.  A CPU holds user translations of an mm only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
@@ -69,10 +68,13 @@ class Tlb:
     def flush_tlb_all(self, cpu: KernelCpu) -> None:
         """Kernel mappings were removed or changed: everything, global entries too, on every CPU."""
         self.counters.everything += 1
-        with self._flight():
+        self.flights += 1
+        try:
             if self._here:
                 cpu.call(self.routines.flush_tlb_all)
             self._tell([other for other in self._smp.cpus if other is not cpu], _run(self.routines.flush_tlb_all))
+        finally:
+            self.flights -= 1
         if self.bus.active:
             self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "all", 0))
 
@@ -83,18 +85,13 @@ class Tlb:
 
     def _on_users(self, cpu: KernelCpu, mm: Mm, routine: int, argument: int) -> None:
         mask = mm.cpu_mask
-        with self._flight():
+        self.flights += 1
+        try:
             if self._here and mask >> cpu.index & 1:
                 cpu.call(routine, eax=argument)
             if mask & ~(1 << cpu.index):
                 others = [other for other in self._smp.cpus if other is not cpu and mask >> other.index & 1]
                 self._tell(others, _run(routine, argument))
-
-    @contextmanager
-    def _flight(self) -> Iterator[None]:
-        self.flights += 1
-        try:
-            yield
         finally:
             self.flights -= 1
 
