@@ -12,6 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+POINTS = (
+    "set_pte", "install", "wp", "replace", "replace-flushed", "change", "remove", "protect", "move", "flush", "release",
+    "suspend", "resume", "unmap", "unmap-flush", "read-in",
+)  # fmt: skip
+"""All names that are passed to ``point``; what is half done at each is in ``docs/races.md``."""
 SWITCH_ONE_IN = 3
 """Share of the points at which a seed's schedule switches."""
 LATE_ONE_IN = 3
