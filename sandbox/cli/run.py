@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
+from sandbox.cli.interrupts import Interrupts
 from sandbox.cli.machine_options import add_machine_options, machine_config
 from sandbox.cli.streams import BAD_INPUT, tell_lost
 
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if options.seeds:
         from sandbox.cli.seeds import run_seeds
 
+        refuse_unused(options, "seeds", "")
         return run_seeds(target, options)
     kinds = trace_kinds(options.trace)
     config = machine_config(options, target)
@@ -80,15 +82,8 @@ def run(options: argparse.Namespace) -> int:
         screen = None if options.screen is None else _screen_of(session.machine, options.screen)
         if options.stats:
             session.measure()
-        sched = session.kernel.sched
-        came: list[int] = []
-
-        def stop(number: int, _: object) -> None:
-            came.append(number)
-            sched.interrupted = True
-
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, stop)
+        interrupts = Interrupts()
+        interrupts.watch(session.kernel.sched)
         terminal = streams.terminal
         if terminal is not None:
             signal.signal(signal.SIGCONT, lambda *_: terminal.enter())
@@ -106,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         _narrate(result, options.stats)
     if result.interrupted:
-        return 128 + (came[0] if came else signal.SIGINT)
+        return interrupts.status
     lost = tell_lost((streams.stdout, streams.stderr))
     if options.status and not result.error and not result.sanitizer:
         return 128 + result.signal if result.signal else result.status
