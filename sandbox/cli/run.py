@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -99,7 +100,8 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     else:
-        _narrate(result, options.stats)
+        with contextlib.suppress(BrokenPipeError):  # nobody reads it; the status tells
+            _narrate(result, options.stats)
     if result.interrupted:
         return interrupts.status
     lost = tell_lost((streams.stdout, streams.stderr))
