@@ -15,6 +15,7 @@ _UNUSED: dict[str, tuple[str, ...]] = {
     ),
     "module": (*_NO_FILES, "strace"),
     "seeds": ("trace", "strace", "screen", "stats", "status", "seed", "races"),
+    "view": ("sanitize",),
     "none": (*_NO_FILES, "modules", "limit", "time_limit", "at", "end"),
 }  # fmt: skip
 """By kind of image or run, options (as argparse calls them) that change nothing about it."""
@@ -23,6 +24,7 @@ _WHAT = {
     "rom": "a ROM image",
     "module": "a module by itself",
     "seeds": "a run under many seeds",
+    "view": "a look at a stopped machine",
     "none": "a machine on which nothing runs",
 }
 
