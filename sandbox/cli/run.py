@@ -7,14 +7,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
 from sandbox.cli.interrupts import Interrupts
 from sandbox.cli.machine_options import add_machine_options, machine_config
-from sandbox.cli.streams import BAD_INPUT, tell_lost
+from sandbox.cli.streams import BAD_INPUT, say, tell_lost
 
 if TYPE_CHECKING:
     from sandbox.machine.devices.framebuffer import FrameBuffer
@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
         if terminal is not None:
             signal.signal(signal.SIGCONT, lambda *_: terminal.enter())
         result = session.finish()
+        _tell_of_missed(config.races or (), session.kernel.races.passed)
         if screen is not None:
             _show_screen(screen, options.screen)
     if options.json:
@@ -187,6 +188,13 @@ def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: lis
         print(fit_call(event_line(event, paint, columns), columns), file=sys.stderr)
 
     bus.subscribe(show, *wanted)
+
+
+def _tell_of_missed(races: Iterable[tuple[str, int]], passed: Mapping[str, int]) -> None:
+    """Races that were asked for at a passage that never came."""
+    for name, times in races:
+        if passed.get(name, 0) < times:
+            say(f"sandbox: --race {name}:{times}: the run came there {passed.get(name, 0)} times")
 
 
 def _narrate(result: Result, stats: bool) -> None:

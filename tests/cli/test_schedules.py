@@ -74,3 +74,13 @@ def test_a_signal_between_two_machines_is_not_lost() -> None:
 def test_one_cpu_has_no_schedules(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--cpus", "1", "--seeds", "1-2", "images/cow-fork"]) == 2
     assert "nobody comes in between" in capfd.readouterr().err
+
+
+def test_a_race_that_never_came_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """Two-level entries are stored in one piece: nobody can come in between."""
+    words = ["run", "images/cow-fork", "--cpus", "2", "--paging", "legacy", "--race", "set_pte", "--race", "wp:2"]
+    assert call(words, capfd) == (0, *call(["run", "images/cow-fork"], capfd)[1:2], MISSED)
+    assert call(["run", "images/cow-fork", "--cpus", "2", "--race", "wp:2"], capfd)[2] == ""
+
+
+MISSED = "sandbox: --race set_pte:1: the run came there 0 times\n"
