@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         from sandbox.cli.rom import run_rom_image
 
         return run_rom_image(target, options)
-    if options.seeds:
+    if options.seeds is not None:
         from sandbox.cli.seeds import run_seeds
 
         refuse_unused(options, "seeds", "")

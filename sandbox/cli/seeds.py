@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from typing import TYPE_CHECKING
@@ -17,17 +18,16 @@ if TYPE_CHECKING:
     from sandbox.runner.result import Result
     from sandbox.runner.target import Target
 
-MOST = 1_000_000
 SHOWN = 200
 """Characters of an output that are printed."""
 
 
 def parse_seeds(text: str) -> range:
     """``A-B``, both included.  Raises ConfigurationError."""
-    first, dash, last = text.partition("-")
-    if not dash or not first.isdecimal() or not last.isdecimal() or not int(first) <= int(last) < MOST:
-        raise ConfigurationError(f"--seeds {text}: give A-B, for example 1-100")
-    return range(int(first), int(last) + 1)
+    found = re.fullmatch("([0-9]{1,6})-([0-9]{1,6})", text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise ConfigurationError(f"--seeds {text}: give A-B, for example 1-100", "a seed has six digits at most")
+    return range(int(found[1]), int(found[2]) + 1)
 
 
 def run_seeds(target: Target, options: argparse.Namespace) -> int:

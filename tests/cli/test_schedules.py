@@ -76,6 +76,16 @@ def test_one_cpu_has_no_schedules(capfd: pytest.CaptureFixture[str]) -> None:
     assert "nobody comes in between" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--seeds", "--race"])
+@pytest.mark.parametrize(
+    "word", ["", ":", "-", "wp:", "wp:0", "wp:x", "2-1", "1-", "wp:" + "9" * 5000, "1-" + "9" * 5000]
+)
+def test_what_is_no_range_and_no_place(option: str, word: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Python takes no number of more than 4300 digits, with an error of its own."""
+    status, out, err = call(["run", "images/cow-fork", "--cpus", "2", option, word], capfd)
+    assert (status, out) == (2, "") and err.startswith("sandbox: ")
+
+
 def test_a_race_that_never_came_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     """Two-level entries are stored in one piece: nobody can come in between."""
     words = ["run", "images/cow-fork", "--cpus", "2", "--paging", "legacy", "--race", "set_pte", "--race", "wp:2"]
