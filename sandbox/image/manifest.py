@@ -130,7 +130,7 @@ def load(path: Path) -> Manifest:
         raw = tomllib.loads(read_text(path))
     except UnusableFile as error:
         raise ManifestError(path, "", error.summary.removeprefix(f"{path}: ")) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError alone where a number has thousands of digits
         raise ManifestError(path, "", f"not TOML: {error}") from error
     made = Manifest(path.resolve())
     for section, values in raw.items():
