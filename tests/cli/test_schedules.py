@@ -40,10 +40,10 @@ def test_another_outcome_is_told_with_the_command_that_replays_it(
 ) -> None:
     words = ["run", "--cpus", "2", "--seeds", "1-40", elf(DRAWS)]
     monkeypatch.setattr(sys, "argv", ["sandbox", *words])
-    status, out, _ = call(words, capfd)
+    status, out, err = call(words, capfd)
     assert status == 1
-    first, one, other, command = out.splitlines()
-    number = int(first.split()[1])
+    one, other, command = out.splitlines()
+    number = int(err.split()[2])
     assert one.startswith("  seed 1: exit status 0") and other.startswith(f"  seed {number}: exit status 0")
     replayed = call(shlex.split(command.removeprefix("it ends so again: sandbox ")), capfd)
     assert replayed[0] == 0 and f'standard output "{replayed[1]}"' in other.replace("\\\\", "\\")
