@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read has had enough.
         streams.discard(1)
+        streams.drop_unread()
         return 0
 
 
@@ -63,21 +64,19 @@ def _guarded(arguments: list[str]) -> int:
     except SandboxError as error:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
-        print(f"sandbox: {error.summary}", file=sys.stderr)
-        if error.detail:
-            print(error.detail, file=sys.stderr)
+        streams.say(f"sandbox: {error.summary}", *([error.detail] if error.detail else []))
         return error.exit_status
     except (BrokenPipeError, streams.OutputLost):
         raise
     except KeyboardInterrupt:
-        print("sandbox: interrupted", file=sys.stderr)
+        streams.say("sandbox: interrupted")
         return INTERRUPTED
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "sandbox" or os.environ.get("SANDBOX_TRACEBACK"):
             raise
-        print(f"sandbox: the package {error.name} is not installed for {sys.executable}", file=sys.stderr)
-        print(
-            "`make setup` installs all that is needed into .venv; `sandbox doctor` looks at the rest", file=sys.stderr
+        streams.say(
+            f"sandbox: the package {error.name} is not installed for {sys.executable}",
+            "`make setup` installs all that is needed into .venv; `sandbox doctor` looks at the rest",
         )
         return BAD_INPUT
     except Exception as error:
@@ -87,8 +86,10 @@ def _guarded(arguments: list[str]) -> int:
         while place is not None and place.tb_next is not None:
             place = place.tb_next
         where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else "?"
-        print(f"sandbox: this is our bug: {type(error).__name__}: {error} ({where})", file=sys.stderr)
-        print("set SANDBOX_TRACEBACK=1 to see where it comes from", file=sys.stderr)
+        streams.say(
+            f"sandbox: this is our bug: {type(error).__name__}: {error} ({where})",
+            "set SANDBOX_TRACEBACK=1 to see where it comes from",
+        )
         return OUR_FAULT
 
 

@@ -14,7 +14,7 @@ from sandbox.x86.errors import ConfigurationError
 
 
 def add_parser(commands: Any, title: str) -> None:
-    parser = parser_for(commands, "frames", title)
+    parser = parser_for(commands, "frames", title, "[IMAGE]")
     parser.add_argument("image", nargs="?", help="what runs on the machine (default: nothing)")
     parser.add_argument("--at", metavar="WHERE", help="symbol or address to stop at (default: the first instruction)")
     parser.add_argument("--end", action="store_true", help="look when everything has ended")

@@ -14,11 +14,19 @@ _UNUSED: dict[str, tuple[str, ...]] = {
         "clock", "epoch", "arguments", "races", "seeds",
     ),
     "module": (*_NO_FILES, "strace"),
+    "seeds": ("trace", "strace", "screen", "stats", "status", "seed", "races"),
+    "view": ("sanitize",),
     "none": (*_NO_FILES, "modules", "limit", "time_limit", "at", "end"),
 }  # fmt: skip
-"""By kind of image, options (as argparse calls them) that change nothing about its run."""
+"""By kind of image or run, options (as argparse calls them) that change nothing about it."""
 _SPELT = {"races": "--race", "policies": "--policy", "devices": "--device", "modules": "--module", "files": "--file"}
-_WHAT = {"rom": "a ROM image", "module": "a module by itself", "none": "a machine on which nothing runs"}
+_WHAT = {
+    "rom": "a ROM image",
+    "module": "a module by itself",
+    "seeds": "a run under many seeds",
+    "view": "a look at a stopped machine",
+    "none": "a machine on which nothing runs",
+}
 
 
 def add_guest_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,9 +121,14 @@ def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigurationError:
     return ConfigurationError(f"unknown option {word}", f"{meant}Words for the program stand behind --.")
 
 
+def _is_given(value: object) -> bool:
+    """Whether an option's value is not its default; 0 is a number that somebody gave."""
+    return value is not None and value is not False and value != []
+
+
 def refuse_unused(options: argparse.Namespace, kind: str, image: str) -> None:
-    """Raises ConfigurationError for options that would do nothing for an image of this kind."""
-    given = [name for name in _UNUSED.get(kind, ()) if getattr(options, name, None) not in (None, False, [])]
+    """Raises ConfigurationError for options that would do nothing for an image, or a run, of this kind."""
+    given = [name for name in _UNUSED.get(kind, ()) if _is_given(getattr(options, name, None))]
     if given:
         names = [
             "arguments of a program" if name == "arguments" else _SPELT.get(name, "--" + name.replace("_", "-"))

@@ -12,7 +12,7 @@ from sandbox.cli.stopped import look, parser_for, stopped_session
 
 
 def add_parser(commands: Any, title: str) -> None:
-    parser = parser_for(commands, "maps", title)
+    parser = parser_for(commands, "maps", title, "[IMAGE]")
     parser.add_argument("image", nargs="?", help="what runs on the machine (default: nothing, the kernel alone)")
     parser.add_argument("--at", metavar="WHERE", help="symbol or address to stop at (default: the first instruction)")
     parser.add_argument("--json", action="store_true")

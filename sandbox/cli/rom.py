@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,8 @@ def run_rom_image(target: Target, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**result.to_dict(), "events": recorded} if kinds else result.to_dict(), indent=2))
     else:
-        _narrate(result, options.stats)
+        with contextlib.suppress(BrokenPipeError):  # nobody reads it; the status tells
+            _narrate(result, options.stats)
     if options.status and not result.error and not result.sanitizer:
         return result.status
     return 0 if result.passed else 1

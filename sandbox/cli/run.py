@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
+from sandbox.cli.interrupts import Interrupts
 from sandbox.cli.machine_options import add_machine_options, machine_config
-from sandbox.cli.streams import BAD_INPUT, tell_lost
+from sandbox.cli.streams import BAD_INPUT, say, tell_lost
 
 if TYPE_CHECKING:
     from sandbox.machine.devices.framebuffer import FrameBuffer
@@ -57,9 +59,10 @@ def run(options: argparse.Namespace) -> int:
         from sandbox.cli.rom import run_rom_image
 
         return run_rom_image(target, options)
-    if options.seeds:
+    if options.seeds is not None:
         from sandbox.cli.seeds import run_seeds
 
+        refuse_unused(options, "seeds", "")
         return run_seeds(target, options)
     kinds = trace_kinds(options.trace)
     config = machine_config(options, target)
@@ -80,19 +83,13 @@ def run(options: argparse.Namespace) -> int:
         screen = None if options.screen is None else _screen_of(session.machine, options.screen)
         if options.stats:
             session.measure()
-        sched = session.kernel.sched
-        came: list[int] = []
-
-        def stop(number: int, _: object) -> None:
-            came.append(number)
-            sched.interrupted = True
-
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, stop)
+        interrupts = Interrupts()
+        interrupts.watch(session.kernel.sched)
         terminal = streams.terminal
         if terminal is not None:
             signal.signal(signal.SIGCONT, lambda *_: terminal.enter())
         result = session.finish()
+        _tell_of_missed(config.races or (), session.kernel.races.passed)
         if screen is not None:
             _show_screen(screen, options.screen)
     if options.json:
@@ -104,9 +101,10 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     else:
-        _narrate(result, options.stats)
+        with contextlib.suppress(BrokenPipeError):  # nobody reads it; the status tells
+            _narrate(result, options.stats)
     if result.interrupted:
-        return 128 + (came[0] if came else signal.SIGINT)
+        return interrupts.status
     lost = tell_lost((streams.stdout, streams.stderr))
     if options.status and not result.error and not result.sanitizer:
         return 128 + result.signal if result.signal else result.status
@@ -190,6 +188,13 @@ def _subscribe(session: Any, kinds: tuple[str, ...], strace: bool, recorded: lis
         print(fit_call(event_line(event, paint, columns), columns), file=sys.stderr)
 
     bus.subscribe(show, *wanted)
+
+
+def _tell_of_missed(races: Iterable[tuple[str, int]], passed: Mapping[str, int]) -> None:
+    """Races that were asked for at a passage that never came."""
+    for name, times in races:
+        if passed.get(name, 0) < times:
+            say(f"sandbox: --race {name}:{times}: the run came there {passed.get(name, 0)} times")
 
 
 def _narrate(result: Result, stats: bool) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
-import signal
 import sys
 from typing import TYPE_CHECKING
 
+from sandbox.cli.interrupts import Interrupts
 from sandbox.cli.machine_options import machine_config
 from sandbox.x86.errors import ConfigurationError
 
@@ -17,17 +18,16 @@ if TYPE_CHECKING:
     from sandbox.runner.result import Result
     from sandbox.runner.target import Target
 
-MOST = 1_000_000
 SHOWN = 200
 """Characters of an output that are printed."""
 
 
 def parse_seeds(text: str) -> range:
     """``A-B``, both included.  Raises ConfigurationError."""
-    first, dash, last = text.partition("-")
-    if not dash or not first.isdecimal() or not last.isdecimal() or not int(first) <= int(last) < MOST:
-        raise ConfigurationError(f"--seeds {text}: give A-B, for example 1-100")
-    return range(int(first), int(last) + 1)
+    found = re.fullmatch("([0-9]{1,6})-([0-9]{1,6})", text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise ConfigurationError(f"--seeds {text}: give A-B, for example 1-100", "a seed has six digits at most")
+    return range(int(found[1]), int(found[2]) + 1)
 
 
 def run_seeds(target: Target, options: argparse.Namespace) -> int:
@@ -38,12 +38,13 @@ def run_seeds(target: Target, options: argparse.Namespace) -> int:
     config = machine_config(options, target)
     if config.cpus == 1:
         raise ConfigurationError("--seeds: with one CPU nobody comes in between", "give --cpus 2, or more")
+    interrupts = Interrupts()
     first: Result | None = None
     for number, seed in enumerate(seeds, 1):
-        result = _one(target, replace(config, seed=seed, races=()))
+        result = _one(target, replace(config, seed=seed, races=()), interrupts)
         if result.interrupted:
             print(f"sandbox: interrupted after {number - 1} seeds", file=sys.stderr)
-            return 128 + signal.SIGINT
+            return interrupts.status
         if first is None:
             first = result
         elif _outcome(result) != _outcome(first):
@@ -57,28 +58,30 @@ def run_seeds(target: Target, options: argparse.Namespace) -> int:
     return 0
 
 
-def _one(target: Target, config: KernelConfig) -> Result:
+def _one(target: Target, config: KernelConfig, interrupts: Interrupts) -> Result:
     from sandbox.kernel.drivers.console import BytesSource
     from sandbox.runner.run import open_session
     from sandbox.runner.session import Streams
 
     given = target.manifest.stdin.encode() if target.manifest is not None else b""
     with open_session(target, config, Streams(BytesSource(given))) as session:
-        sched = session.kernel.sched
-
-        def stop(*_: object) -> None:
-            sched.interrupted = True
-
-        signal.signal(signal.SIGINT, stop)
+        interrupts.watch(session.kernel.sched)
         return session.finish()
 
 
-def _outcome(result: Result) -> tuple[int, int, str, bytes, bytes]:
-    return result.status, result.signal, result.error, result.stdout, result.stderr
+def _outcome(result: Result) -> tuple[int, int, str, bytes, bytes, list[str]]:
+    return result.status, result.signal, result.error, result.stdout, result.stderr, _reported(result)
+
+
+def _reported(result: Result) -> list[str]:
+    """The kinds of a sanitizer's reports, once each: when and where they came depends on the seed."""
+    return sorted({each.kind for each in result.sanitizer})
 
 
 def _words(result: Result) -> str:
-    return f"{result.headline() or 'exit status 0'}; standard output {_short(result.stdout)}"
+    kinds = _reported(result)
+    found = f"; reports of the sanitizer: {', '.join(kinds)}" if kinds else ""
+    return f"{result.headline()}; standard output {_short(result.stdout)}{found}"
 
 
 def _short(output: bytes) -> str:
@@ -88,7 +91,7 @@ def _short(output: bytes) -> str:
 
 def _as_dict(result: Result) -> dict[str, object]:
     whole = result.to_dict()
-    return {key: whole[key] for key in ("status", "signal", "error", "stdout", "stderr")}
+    return {key: whole[key] for key in ("status", "signal", "error", "stdout", "stderr", "sanitizer")}
 
 
 def _tell_difference(options: argparse.Namespace, seed: int, first: Result, other: int, result: Result) -> None:

@@ -31,6 +31,7 @@ def look(options: argparse.Namespace, command: str) -> int:
     from sandbox.x86.errors import ConfigurationError
 
     target = resolve(options.image)
+    refuse_unused(options, "view", "")
     refuse_unused(options, target.kind, options.image)
     if target.kind != "program":
         raise ConfigurationError(f"{options.image}: a {target.kind}; a place to stop at is in a program")
@@ -54,6 +55,7 @@ def stopped_session(options: argparse.Namespace) -> Iterator[System]:
     from sandbox.runner.target import Target, resolve
     from sandbox.x86.errors import ConfigurationError
 
+    refuse_unused(options, "view", "")
     if options.image is None:
         refuse_unused(options, "none", "")
         config = machine_config(options, Target("none", "program", b""))
@@ -102,7 +104,8 @@ def _stop(session: Any, options: argparse.Namespace, command: str) -> tuple[Debu
     return debugger, told[start + 1 :]
 
 
-def parser_for(commands: Any, name: str, title: str) -> argparse.ArgumentParser:
-    """A subparser with a description."""
+def parser_for(commands: Any, name: str, title: str, words: str) -> argparse.ArgumentParser:
+    """A subparser with a description, and a usage of one line: ``words`` are what it takes besides options."""
     made: argparse.ArgumentParser = commands.add_parser(name, help=title, description=f"{title.capitalize()}.")
+    made.usage = f"{made.prog} [options] {words}"
     return made

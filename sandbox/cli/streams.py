@@ -85,14 +85,27 @@ def discard(descriptor: int) -> None:
     os.close(null)
 
 
+def drop_unread() -> None:
+    """What was said on standard error goes nowhere if its reader is gone, as ``head`` is after its lines."""
+    try:
+        sys.stderr.flush()
+    except BrokenPipeError:
+        discard(2)
+
+
+def say(*lines: str) -> None:
+    """Lines on standard error; without its reader they are lost, and change no exit status."""
+    with contextlib.suppress(BrokenPipeError):
+        print(*lines, sep="\n", file=sys.stderr)
+
+
 def flush() -> bool:
     """Write out what is buffered; False when some of what was said on standard error is lost.
 
     Raises OutputLost and BrokenPipeError for standard output.
     """
     sys.stdout.flush()
-    with contextlib.suppress(BrokenPipeError):
-        sys.stderr.flush()
+    drop_unread()
     raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
     return not getattr(raw, "lost", False)
 

@@ -9,7 +9,7 @@ from sandbox.cli.stopped import add_stop_options, look, parser_for
 
 
 def add_parser(commands: Any, title: str) -> None:
-    parser = parser_for(commands, "walk", title)
+    parser = parser_for(commands, "walk", title, "IMAGE ADDRESS [r|w|x]")
     add_stop_options(parser)
     parser.add_argument("address", help="number, register such as $esp, or symbol, with +offset")
     parser.add_argument("access", nargs="?", choices=("r", "w", "x"), default="r", help="read, write or fetch")

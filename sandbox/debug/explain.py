@@ -29,7 +29,7 @@ RESOLUTIONS = {
     "file-private": "do_no_page: a write to a private file mapping; the CPU copied the page cache's frame at once",
     "shared-write": "do_wp_page: a shared mapping that may be written again; the entry became writable where it is",
     "stack-growth": "expand_stack: the stack's area grew down to the address, then the page was brought in",
-    "spurious": "the entry already allowed the access; only the stale translation was dropped",
+    "spurious": "nothing was left to do: a stale translation, or somebody was faster; the access is made again",
     "fixup": "no area holds the address; the exception table sent kernel code to its fixup",
     "sigsegv": "no area allows the access: SIGSEGV",
     "sigbus": "the mapping reaches beyond the end of its file: SIGBUS",

@@ -130,7 +130,7 @@ def load(path: Path) -> Manifest:
         raw = tomllib.loads(read_text(path))
     except UnusableFile as error:
         raise ManifestError(path, "", error.summary.removeprefix(f"{path}: ")) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError alone where a number has thousands of digits
         raise ManifestError(path, "", f"not TOML: {error}") from error
     made = Manifest(path.resolve())
     for section, values in raw.items():
@@ -174,7 +174,7 @@ def _convert(path: Path, where: str, key: str, value: Any) -> Any:
         return modes
     if key == "policies" and not all(isinstance(each, str) for each in value.values()):
         raise ManifestError(path, where, "every policy is a string")
-    if key in ("arguments", "files", "modules", "devices"):
+    if key in ("arguments", "files", "modules", "devices", "races"):
         return [str(each) for each in value]
     if key == "faults":
         return [_fault(path, number, each) for number, each in enumerate(value, 1)]

@@ -89,7 +89,7 @@ class Traps:
         self._no_fixups = kernel.broken("no-fixup")
         table = kernel.routines.ex_table_start, kernel.routines.ex_table_end
         self._fixups = kernel.memory.words[slice(*((linear - PAGE_OFFSET) // 4 for linear in table))]
-        self._stuck = (0, 0, 0)
+        self._stuck = (0, 0, 0, 0), 0
         """EIP and address of the last spurious fault in kernel code, and how often it came."""
         self.monitor: Monitor | None = None
 
@@ -359,10 +359,14 @@ class Traps:
             pages.min_free = kept
 
     def _count_spurious(self, cpu: KernelCpu, task: Task | None, trap: Trap) -> None:
-        """Kernel code faulted where a page is.  Raises GuestKernelBug when that goes on for ever."""
-        eip, address, count = self._stuck
-        count = count + 1 if (eip, address) == (trap.eip, trap.address) else 1
-        self._stuck = (trap.eip, trap.address, count)
+        """Kernel code faulted where a page is.  Raises GuestKernelBug when that goes on for ever.
+
+        A task that was in ring 3 since got through: threads that are faster than each other do this in every call.
+        """
+        pid, ran = (task.pid, task.utime) if task is not None else (0, 0)
+        place, (before, count) = (trap.eip, trap.address, pid, ran), self._stuck
+        count = count + 1 if place == before else 1
+        self._stuck = place, count
         if count < SPURIOUS_FAULTS:
             return
         detail = ""

@@ -56,7 +56,7 @@ def _fault_columns(row: Sequence[str], columns: int, paint: Callable[[str], str]
 def fault_header(columns: int = WIDE) -> str:
     """The columns of a fault's line."""
     names = ("no.", "time", "pid", "eip", "instruction", "address", "error", "resolution", "cost")
-    return _fault_columns(names, columns)
+    return cut(_fault_columns(names, columns), columns)
 
 
 def fault_line(fault: events.PageFault, paint: Paint, columns: int = WIDE) -> str:

@@ -77,6 +77,16 @@ def test_run(printed, elf: Files) -> None:  # noqa: F811
     assert seen == documented("run")
 
 
+def test_run_under_many_seeds(printed, elf: Files) -> None:  # noqa: F811
+    draws = elf(
+        "_start: mov ebx, esp\n mov ecx, 1\n xor edx, edx\n mov eax, 355\n int 0x80\n sys write, 1, esp, 1\n pass"
+    )
+    told = printed("run", "--cpus", "2", "--seeds", "1-40", draws)
+    assert set(told) == documented("run --seeds")
+    assert set(told["outcome"]) == set(told["other"]) <= documented("run")
+    assert set(printed("run", "--cpus", "2", "--seeds", "1-2", COW)) == {"seeds", "differs", "outcome"}
+
+
 def events_of_the_page() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     kind = ""
@@ -183,5 +193,5 @@ def test_every_command_with_json_is_on_the_page() -> None:
         for path in (ROOT / "sandbox/cli").glob("*.py")
         if '"--json"' in path.read_text() or "add_listing_options(parser)" in path.read_text()
     }
-    named = set(re.findall(r"[a-z]+", " ".join(re.findall(r"\n## (.*)", PAGE)))) - {"and", "vents"}
+    named = set(re.findall(r"[a-z]+", " ".join(re.findall(r"\n## (.*)", PAGE)))) - {"and", "vents", "seeds"}
     assert with_json - {"listing"} == named

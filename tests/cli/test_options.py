@@ -65,7 +65,12 @@ def test_scripts_and_commands_are_obeyed_in_their_order(elf: Files, capfd, tmp_p
         (["run", "kmalloc", "--strace"], "--strace"),
         (["explain", "kmalloc", "--root", "/"], "--root"),
         (["run", "hello", "--write"], "--write"),
+        (["run", "rom-large-pages", "--epoch", "0"], "--epoch"),
+        (["run", "hello", "--seeds", "1-2", "--seed", "0"], "--seed"),
+        (["run", "hello", "--seeds", "1-2", "--trace", "faults", "--stats"], "--trace, --stats"),
         (["frames", "--end"], "--end"),
+        (["frames", "hello", "--end", "--sanitize", "tlb"], "--sanitize"),
+        (["walk", "hello", "0", "--sanitize", "tlb"], "--sanitize"),
         (["maps", "--at", "_start"], "--at"),
     ],
 )
@@ -75,6 +80,14 @@ def test_options_that_would_do_nothing(capfd, words: list[str], named: str) -> N
     assert (status, out) == (2, "")
     assert named in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["walk", "maps", "frames", "run", "explain", "debug"])
+def test_a_wrong_command_line_is_told_in_two_lines(capfd, verb: str) -> None:
+    """The usage and the mistake; all options are in --help."""
+    status, out, err = call([verb, "--cpus", "many"], capfd)
+    assert (status, out, err.count("\n")) == (2, "", 2)
+    assert err.startswith(f"usage: sandbox {verb} [options] ")
 
 
 def test_version(capfd) -> None:

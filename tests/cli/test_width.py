@@ -49,6 +49,12 @@ def test_everything_fits(words: list[str], columns: int) -> None:
         assert any("…" in line for line in lines)
 
 
+def test_a_narrow_trace() -> None:
+    """The header too, which no line of the trace need be as wide as."""
+    lines = on_terminal(["run", "images/cow-fork", "--trace", "faults"], 50, NO_COLOR="1")[:-1]
+    assert lines[0].startswith(" no.") and max(map(len, lines)) <= 50
+
+
 KINDS = "faults,calls,tasks,tlb,map,alloc,modules,ports"
 LISTINGS = [
     ["run", "images/cow-fork", "--trace", KINDS], ["run", "images/cow-fork", "--stats", "--ram", "4G"],

@@ -112,6 +112,8 @@ def test_sizes_that_are_none(text):
     "text, key",
     [
         ("[image", "not TOML"),
+        ("[machine]\ncpus = " + "9" * 5000, "not TOML"),
+        ("[machine]\ndevices = " + "[" * 5000, "not TOML"),
         ("[picture]\nx = 1", "picture"),
         ("image = 3", "image"),
         ('[image]\nfiel = "x"', "image.fiel"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from sandbox.kernel.base.inject import SWITCHES, Breakage
 from sandbox.kernel.base.layout import MEGABYTE
 from sandbox.kernel.base.policies import complete
-from sandbox.kernel.base.races import ListSchedule, Schedule, SeedSchedule
+from sandbox.kernel.base.races import POINTS, ListSchedule, Schedule, SeedSchedule
 from sandbox.kernel.base.time import EPOCH, SECOND
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE
@@ -84,6 +84,7 @@ class KernelConfig:
             )
         if not 1 <= self.cpus <= MAXIMUM_CPUS:
             raise ConfigurationError(f"{self.cpus} CPUs: a machine has 1 to {MAXIMUM_CPUS}")
+        self._check_races()
         unknown = self.switches - SWITCHES.keys()
         if unknown:
             raise ConfigurationError(
@@ -104,6 +105,13 @@ class KernelConfig:
         self.policies = complete(self.policies)
         if self.direct_map not in (800 * MEGABYTE, 896 * MEGABYTE):
             raise ConfigurationError("the direct map is 800 MB (post 001) or 896 MB (2.3 and later)")
+
+    def _check_races(self) -> None:
+        unknown = {name for name, _ in self.races or ()} - set(POINTS)
+        if unknown:
+            raise ConfigurationError(f"no race point is called {min(unknown)!r}", "race points: " + ", ".join(POINTS))
+        if self.races and self.cpus == 1:
+            raise ConfigurationError("a race with one CPU: nobody comes in between", "give --cpus 2, or more")
 
     @property
     def start(self) -> int:

@@ -8,10 +8,17 @@ point's name and by how often it was passed, so that a run with the same schedul
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+POINTS = (
+    "set_pte", "install", "wp", "replace", "replace-flushed", "change", "remove", "protect", "move", "flush", "release",
+    "suspend", "resume", "unmap", "unmap-flush", "read-in",
+)  # fmt: skip
+"""All names that are passed to ``point``; what is half done at each is in ``docs/races.md``."""
+_PLACE = re.compile(r"([^:]+)(?::([1-9][0-9]{0,17}))?")
 SWITCH_ONE_IN = 3
 """Share of the points at which a seed's schedule switches."""
 LATE_ONE_IN = 3
@@ -24,10 +31,10 @@ SHORT_BLOCKS = 64
 
 def parse_point(text: str) -> tuple[str, int]:
     """``POINT`` or ``POINT:K``, the passage counted from 1.  Raises ValueError."""
-    name, _, times = text.partition(":")
-    if not name or not (times or "1").isdecimal() or not int(times or "1"):
+    found = _PLACE.fullmatch(text)
+    if found is None:
         raise ValueError(f"{text}: give POINT or POINT:K, K counted from 1")
-    return name, int(times or "1")
+    return found[1], int(found[2] or "1")
 
 
 class Schedule(Protocol):

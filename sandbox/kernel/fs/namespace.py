@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -107,6 +108,8 @@ class FileSystem:
         self.root = Dentry(top)
         top.dentry = lambda: self.root
         device, kind = ("/dev/root", "ext4") if top is lower else ("overlay", "overlay")
+        self.rename_cookies = count(1)
+        """For watchers of a move: each machine has its own, so that a run does not depend on those before it."""
         self.mounts = [(device, "/", kind, "rw,noatime")]
         """(device, path, type, options) as /proc/mounts shows them."""
         self._pinned: list[Directory] = []

@@ -7,7 +7,7 @@ here whenever a descriptor of a socket is closed while any is in flight, so at t
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 
 from sandbox.kernel.abi.errno import ETOOMANYREFS, KernelError
@@ -24,7 +24,7 @@ class InFlight:
         self._messages: set[SkBuff] = set()
         """Those that hold sockets."""
         self._by_user: Counter[int] = Counter()
-        self._dropped: list[File] = []
+        self._dropped: deque[File] = deque()
         self._dropping = False
 
     def attach(self, skb: SkBuff, files: tuple[File, ...], uid: int, limit: int | None) -> None:
@@ -61,7 +61,7 @@ class InFlight:
         self._dropping = True
         try:
             while self._dropped:
-                self._dropped.pop(0).put()
+                self._dropped.popleft().put()
         finally:
             self._dropping = False
 

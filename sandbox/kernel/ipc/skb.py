@@ -11,6 +11,7 @@ from sandbox.kernel.abi.socket import UCred
 from sandbox.kernel.fs.pipe import Move
 from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.vma import page_align
 from sandbox.kernel.vfs.file import File
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -23,10 +24,6 @@ SMALLEST_HEAD = 512
 SKB_MAX_HEAD = PAGE_SIZE - SHARED_INFO
 SKB_MAX_ALLOC = 4 * PAGE_SIZE - SHARED_INFO
 MAX_FRAGMENTS = 17
-
-
-def page_align(size: int) -> int:
-    return -(-size // PAGE_SIZE) * PAGE_SIZE
 
 
 def truesize(size: int, paged: int) -> int:

@@ -49,10 +49,10 @@ from sandbox.kernel.ipc.skb import (
     SKB_MAX_HEAD,
     Buffers,
     SkBuff,
-    page_align,
     truesize,
 )
 from sandbox.kernel.mm.rlimit import RLIMIT_NOFILE
+from sandbox.kernel.mm.vma import page_align
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import Task

@@ -9,7 +9,8 @@ from typing import Protocol, cast
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.mm.mmap_lock import MmapLock
 from sandbox.kernel.mm.rlimit import Limits
-from sandbox.kernel.mm.vma import Vma, VmaTree
+from sandbox.kernel.mm.vma import Vma
+from sandbox.kernel.mm.vma_tree import VmaTree
 from sandbox.kernel.vfs.inode import Inode
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EFBIG, KernelError
 from sandbox.kernel.base.layout import TASK_SIZE
-from sandbox.kernel.mm.vma import PROT_WRITE, VM_GROWSDOWN, VM_SHARED, VmaTree
+from sandbox.kernel.mm.vma import PROT_WRITE, VM_GROWSDOWN, VM_SHARED
+from sandbox.kernel.mm.vma_tree import VmaTree
 from sandbox.x86.paging import PAGE_SIZE
 
 RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE = range(5)

@@ -23,8 +23,8 @@ from sandbox.kernel.mm.vma import (
     VM_GROWSDOWN,
     VM_MAYWRITE,
     Vma,
-    VmaTree,
 )
+from sandbox.kernel.mm.vma_tree import VmaTree
 from sandbox.kernel.process.arguments import check_size
 from sandbox.kernel.process.binfmt import Binary, find_binary
 from sandbox.kernel.process.exit import mm_release, release_task

@@ -124,7 +124,7 @@ def sys_renameat2(kernel: Kernel, task: Task, old_fd: int, old: int, new_fd: int
         raise KernelError(EINVAL)
     root, at, name = kernel.paths.user_path(task, old_fd, old)
     _root, new_at, new_name = kernel.paths.user_path(task, new_fd, new)
-    rename(root, at, name, new_at, new_name, flags)
+    rename(root, at, name, new_at, new_name, flags, kernel.files.rename_cookies)
     return 0
 
 

@@ -130,7 +130,7 @@ def _set_time(sock: UnixSocket, option: int, data: bytes) -> None:
     seconds, part = struct.unpack(TIMES[option], data)
     if not 0 <= part < 1_000_000:
         raise KernelError(EDOM)
-    time = max(0, seconds) * SECOND + part * 1000 if seconds >= 0 else 1
+    time = seconds * SECOND + part * 1000 if seconds >= 0 else 1
     if option in RECEIVING:
         sock.rcvtimeo = time or None
     else:

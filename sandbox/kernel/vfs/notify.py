@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Protocol
 
 from sandbox.kernel.abi.flags import O_PATH, S_IFDIR
@@ -20,8 +19,6 @@ from sandbox.kernel.abi.inotify import (
 )
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.operations import OpenFile
-
-_cookies = itertools.count(1)
 
 
 class Mark(Protocol):
@@ -96,9 +93,9 @@ def lost_name(inode: Inode) -> None:
         inode.unlinked = not inode.stat().nlink
 
 
-def moved(source: Inode, old: bytes, target: Inode, new: bytes, inode: Inode) -> None:
+def moved(source: Inode, old: bytes, target: Inode, new: bytes, inode: Inode, cookie: int) -> None:
     """A name became another; one cookie holds the two halves together."""
-    cookie, directory = next(_cookies), _is_directory(inode)
+    directory = _is_directory(inode)
     if source.marks or target.marks:
         tell(source, IN_MOVED_FROM | directory, cookie, old)
         tell(target, IN_MOVED_TO | directory, cookie, new)

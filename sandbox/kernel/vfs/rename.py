@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
+
 from sandbox.kernel.abi.errno import (
     EBUSY,
     EEXIST,
@@ -18,9 +21,17 @@ from sandbox.kernel.vfs import notify
 from sandbox.kernel.vfs.inode import Directory, Inode, as_directory
 from sandbox.kernel.vfs.namei import DOTS, Dentry, Found, walk
 
+UNTOLD: Iterator[int] = repeat(0)
+"""Cookies where nobody watches."""
 
-def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, flags: int = 0) -> None:
-    """renameat2(2).  Raises KernelError(ENOENT, EEXIST, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …)."""
+
+def rename(
+    root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, flags: int = 0, cookies: Iterator[int] = UNTOLD
+) -> None:
+    """renameat2(2); ``cookies`` are numbers that no move had yet, for its watchers.
+
+    Raises KernelError(ENOENT, EEXIST, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …).
+    """
     source = walk(root, at, old, follow=False, slash_follows=False, long_last=True)
     target = walk(root, new_at, new, follow=False, slash_follows=False, long_last=True)
     exchange = bool(flags & RENAME_EXCHANGE)
@@ -40,19 +51,20 @@ def rename(root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, fla
                 return
             there.deleted = True
     moved.name, moved.parent = target.name, target.parent
-    _tell_of_move(directory, source.name, into, target.name, moved.inode, there, exchange)
+    _tell_of_move(directory, source.name, into, target.name, moved.inode, there, exchange, cookies)
 
 
 def _tell_of_move(
-    directory: Directory, old: bytes, into: Directory, new: bytes, inode: Inode, there: Dentry | None, exchange: bool
-) -> None:
+    directory: Directory, old: bytes, into: Directory, new: bytes, inode: Inode, there: Dentry | None, exchange: bool,
+    cookies: Iterator[int],
+) -> None:  # fmt: skip
     """Watchers learn of a rename, in the order of fsnotify_move."""
-    notify.moved(directory, old, into, new, inode)
+    notify.moved(directory, old, into, new, inode, next(cookies))
     if there is not None and not exchange:
         notify.lost_name(there.inode)
     notify.moved_itself(inode)
     if there is not None and exchange:
-        notify.moved(into, new, directory, old, there.inode)
+        notify.moved(into, new, directory, old, there.inode, next(cookies))
         notify.moved_itself(there.inode)
     elif there is not None:
         notify.inode_gone(there.inode)

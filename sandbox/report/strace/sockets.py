@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from sandbox.kernel.abi import errno
 from sandbox.kernel.abi import socket as abi
+from sandbox.kernel.abi.errno import NAMES
 from sandbox.report.strace.call import Call
 from sandbox.report.strace.words import pointer, quoted, signed
 
@@ -23,7 +23,6 @@ HOW = {0: "SHUT_RD", 1: "SHUT_WR", 2: "SHUT_RDWR"}
 OPTIONS = {
     value: name for name, value in vars(abi).items() if name.startswith("SO_")
 } | {20: "SO_RCVTIMEO_OLD", 21: "SO_SNDTIMEO_OLD", 29: "SO_TIMESTAMP_OLD"}  # fmt: skip
-ERRORS = {value: name for name, value in vars(errno).items() if name.startswith("E") and isinstance(value, int)}
 CALLS = {number: f"SYS_{name.upper()}" for number, (name, _) in enumerate(abi.SOCKETCALLS) if number}
 CONTROLS = {1: "SCM_RIGHTS", 2: "SCM_CREDENTIALS"}
 
@@ -112,7 +111,7 @@ def _value(option: int, data: bytes) -> str:
     if len(data) != 4:
         return quoted(data, None)
     number = struct.unpack("<i", data)[0]
-    return f"[{ERRORS.get(number, number)}]" if option == abi.SO_ERROR else f"[{number}]"
+    return f"[{NAMES.get(number, number)}]" if option == abi.SO_ERROR else f"[{number}]"
 
 
 def value_in(call: Call, index: int) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.kernel.abi import errno, signals
+from sandbox.kernel.abi import signals
+from sandbox.kernel.abi.errno import NAMES
 from sandbox.kernel.abi.socket import SOCKETCALLS
 from sandbox.kernel.base import events
 from sandbox.machine.events import Event
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 COLUMN = 40
 """Where ``=`` stands after a short call."""
 EVENTS = (events.CallEntered, events.SystemCall, events.SignalDelivered, events.TaskChange)
-_ERRORS = {value: name for name, value in vars(errno).items() if name.startswith("E") and isinstance(value, int)}
 _RESTARTS = {
     512: "ERESTARTSYS (To be restarted if SA_RESTART is set)",
     513: "ERESTARTNOINTR (To be restarted)",
@@ -167,7 +167,7 @@ def _result(event: events.SystemCall, call: Call) -> str:
     if -4096 < signed < 0:
         if -signed in _RESTARTS:
             return f"? {_RESTARTS[-signed]}"
-        return f"-1 {_ERRORS.get(-signed, f'E{-signed}')} ({os.strerror(-signed)})"
+        return f"-1 {NAMES.get(-signed, f'E{-signed}')} ({os.strerror(-signed)})"
     if name in ADDRESSES:
         return f"{result & 0xFFFFFFFF:#x}"
     if name in OCTAL:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from sandbox.kernel.base.races import ListSchedule, Races, Schedule, SeedSchedule
+import re
+from pathlib import Path
+
+import pytest
+
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.races import POINTS, ListSchedule, Races, Schedule, SeedSchedule
+from sandbox.x86.errors import ConfigurationError
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def stood(schedule: Schedule | None, names: str) -> list[tuple[str, int]]:
@@ -33,3 +42,19 @@ def test_interrupts_are_late_for_so_many_blocks_only() -> None:
     drawn = [races.lateness() for _ in range(300)]
     assert 0 in drawn and 0 < max(drawn) < 64
     assert Races(None).lateness() == 0
+
+
+def test_points_are_those_of_the_kernel_and_of_the_page() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "sandbox" / "kernel").rglob("*.py"))
+    assert set(re.findall(r"\.(?:point|_before_flush)\(\"([a-z_-]+)\"\)", text)) == set(POINTS)
+    rows = re.findall(r"^\| (`.*?) \| ", (ROOT / "docs" / "races.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`([a-z_-]+)`", " ".join(rows))) == set(POINTS)
+
+
+def test_a_race_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no race point is called 'set-pte'"):
+        KernelConfig(cpus=2, races=(("wp", 1), ("set-pte", 1)))
+    with pytest.raises(ConfigurationError, match="with one CPU"):
+        KernelConfig(races=(("wp", 1),))
+    KernelConfig(cpus=2, races=(("wp", 1),))
+    KernelConfig(races=())

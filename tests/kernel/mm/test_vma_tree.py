@@ -7,20 +7,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.mm.vma import (
     MMAP_MIN_ADDR,
-    PAGE_SIZE,
     STACK_GUARD_GAP,
-    TASK_SIZE,
-    TASK_UNMAPPED_BASE,
     VM_DONTCOPY,
     VM_GROWSDOWN,
     VM_SHARED,
     Vma,
-    VmaTree,
-    mmap_base,
 )
+from sandbox.kernel.mm.vma_tree import TASK_UNMAPPED_BASE, VmaTree, mmap_base
 from sandbox.kernel.vfs.inode import Inode
+from sandbox.x86.paging import PAGE_SIZE
 
 R, W, X = 1, 2, 4
 INODES = (Inode(), Inode())
