@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sandbox.engine.cpu import Cpu
@@ -19,6 +18,9 @@ from sandbox.x86.paging import LEGACY, PAE, PAGE_SHIFT, PAGE_SIZE
 if TYPE_CHECKING:
     from sandbox.kernel.main import System
 
+FEW = 4
+"""Entries that changed between two runs of a CPU."""
+
 
 class KernelSanitizer:
     """Made with the machine, before the kernel asks for its view of tables; ``connect`` once the kernel is there.
@@ -33,7 +35,7 @@ class KernelSanitizer:
         self.stores = TableStores(machine.memory, (PAE if paging == "pae" else LEGACY).entry_size)
         self.tlb = TlbSanitizer(machine.cpus, machine.memory, self, self.stores.take)
         for cpu in machine.cpus:
-            cpu.before_entries(partial(self._enters, cpu))
+            cpu.before_entries(self._looker(cpu))
 
     def connect(self, system: System) -> None:
         """From now on frames are watched."""
@@ -46,10 +48,26 @@ class KernelSanitizer:
         self.tlb.settle()
         return list(self.tlb.reports)
 
-    def _enters(self, cpu: Cpu) -> None:
-        """While a flush is going on there is nothing to tell, and what is stale before it seldom is behind it."""
-        if self.stores.alert and not self.in_flight():
-            self.stores.alert = self.tlb.enters(cpu)
+    def _looker(self, cpu: Cpu) -> Callable[[], None]:
+        """What is asked before each entry of a CPU's engine.
+
+        While a flush is going on there is nothing to tell, and what is stale before it seldom is behind it.
+        """
+        stores = self.stores
+
+        def look() -> None:
+            if stores.alert and not self.in_flight():
+                stores.alert = not self._forgotten() and self.tlb.enters(cpu)
+
+        return look
+
+    def _forgotten(self) -> bool:
+        """What was stored since is done with, without reading the feed; where much was, reading it is less work."""
+        stores = self.stores
+        if len(stores.places) > FEW or not self.tlb.forgotten(stores.pending()):
+            return False
+        stores.places.clear()
+        return True
 
     # -- what happens to frames (page_alloc.FrameWatch)
 

@@ -12,7 +12,7 @@ have used: the engine keeps that, and no kernel should count on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sandbox.sanitize.translation import Held, Path
 from sandbox.x86.masks import CR0_PG, CR4_PAE, CR4_PGE, CR4_PSE
@@ -20,6 +20,8 @@ from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, PAGE_SIZE, G
 
 PDPTE_LOADS_CR0 = 0xE0000000
 """CR0.PG, CD and NW: MOV to CR0 that changes one of them loads the PDPTEs."""
+_new = tuple.__new__
+"""Makes a named tuple in half the time."""
 PDPTE_LOADS_CR4 = CR4_PAE | CR4_PGE | CR4_PSE
 
 
@@ -100,7 +102,7 @@ class ShadowTlb:
             pages, other = other, pages
         if page in other.by_page:
             other.drop(page)
-        pages.by_page[page] = Held(physical, size, path, attributes)
+        pages.by_page[page] = _new(Held, (physical, size, path, attributes))
         pages.by_leaf[path[-2]] = page
         if self.stale:
             self.stale.pop(page, None)
@@ -108,9 +110,12 @@ class ShadowTlb:
     def invlpg(self, linear: int) -> None:
         """INVLPG was executed."""
         page = linear >> PAGE_SHIFT
-        self.local.drop(page)
-        self.globals.drop(page)
-        self.stale.pop(page, None)
+        if page in self.local.by_page:
+            self.local.drop(page)
+        if page in self.globals.by_page:
+            self.globals.drop(page)
+        if self.stale:
+            self.stale.pop(page, None)
         large = self._large_over(linear)
         if large is not None:
             self.large.drop(large)
@@ -205,6 +210,15 @@ class ShadowTlb:
                 for page, held in pages.by_page.items():
                     if at in held.path[:-2:2]:
                         yield page, held
+
+    def leaves(self, at: int) -> Sequence[int | None]:
+        """The 4 KB pages whose leaf is the entry at a physical address; None for a large page and what is below a table."""
+        local, everywhere = self.local.by_leaf.get(at), self.globals.by_leaf.get(at)
+        if at in self._upper or at in self.large.by_leaf:
+            return (None,)
+        if local is None and everywhere is None:
+            return ()
+        return [page for page in (local, everywhere) if page is not None]
 
     def everything(self) -> Iterator[tuple[int, Held]]:
         """(page number, translation) of all."""

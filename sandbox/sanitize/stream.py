@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 from sandbox.engine.tlbfeed import (
     CR0,
@@ -51,7 +52,7 @@ class Shape:
     and physical address, attributes.
     """
 
-    __slots__ = ("_entries", "_marks", "unpack")
+    __slots__ = ("_entries", "_last", "_marks", "path", "unpack")
 
     def __init__(self, kinds: Sequence[int]) -> None:
         between = {ENTRY: "8xQQ40x", MARK: "8xQQ40x"}
@@ -60,11 +61,23 @@ class Shape:
         places = [(kind, 2 + 2 * at) for at, kind in enumerate(kinds[1:-1])]
         self._entries = [at for kind, at in places if kind == ENTRY]
         self._marks = [at for kind, at in places if kind == MARK]
+        self._last = 2 + 2 * len(self._entries)
+        """Where the first mark is when all are behind the entries."""
+        self.path = self._plain if not self._marks else self._marked
+        if self._marks == [self._last]:
+            self.path = self._leaf_marked
 
-    def path(self, words: tuple[int, ...]) -> Path:
+    def _plain(self, words: tuple[int, ...]) -> Path:
         """The entries as the walk left them, accessed and dirty bits set; nothing where paging is off."""
-        if not self._marks:
-            return words[2:-4]
+        return words[2:-4]
+
+    def _leaf_marked(self, words: tuple[int, ...]) -> Path:
+        last = self._last
+        if words[last] != words[last - 2]:
+            return self._marked(words)
+        return (*words[2 : last - 1], words[last - 1] | words[last + 1] & (A | D))
+
+    def _marked(self, words: tuple[int, ...]) -> Path:
         found = [word for at in self._entries for word in words[at : at + 2]]
         for mark in self._marks:
             for at in range(0, len(found), 2):
@@ -90,6 +103,10 @@ class WalkSeen(NamedTuple):
     size: int
 
 
+Reader: TypeAlias = Callable[[memoryview, int], object]
+"""Gets a ring's words and the number of a record in it."""
+
+
 class Stream:
     """Reads batches: ``shadows`` follow, ``on_walk`` gets each miss, ``on_pdpte`` a PDPTE other than its register's."""
 
@@ -104,7 +121,8 @@ class Stream:
         self.on_pdpte: Callable[[ShadowTlb, int, int, int], object] | None = None
         """(shadow, linear, physical address of the entry, what memory has)."""
         self._loading = False
-        self._shapes: dict[bytes, Shape] = {}
+        self._readers: dict[bytes, Reader] = {}
+        """By the first bytes of records."""
         self.batches = 0
         """Read so far: with no new one no shadow has changed."""
 
@@ -117,22 +135,35 @@ class Stream:
             self._count()
         if self.on_walk is not None:
             self._tell_walks(batch)
-        shadows, shapes = self.shadows, self._shapes
+        readers = self._readers
         for match in _WALKS_AND_INVALIDATIONS.finditer(heads):
-            first, end = match.span()
-            head = heads[end - 1]
-            kind, shadow = head & 15, shadows[head >> 4]
-            if kind == FILL:
-                shape = shapes.get(match[0]) or self._shape(match[0])
-                found = shape.unpack(words, first * RECORD_BYTES)
-                self._fill(shadow, found, shape.path(found))
-            else:
-                at = RECORD_WORDS * first
-                self._invalidation(shadow, kind, words[at + 1], words[at + 2])
+            each = match[0]
+            (readers.get(each) or self._reader(each))(words, match.start())
 
-    def _shape(self, heads: bytes) -> Shape:
-        made = self._shapes[heads] = Shape([head & 15 for head in heads])
+    def _reader(self, heads: bytes) -> Reader:
+        """What to do with a walk or an invalidation: the same for all whose records have these first bytes."""
+        kind, shadow = heads[-1] & 15, self.shadows[heads[-1] >> 4]
+        made = self._fills(shadow, heads) if kind == FILL else partial(self._invalidation, shadow, kind)
+        self._readers[heads] = made
         return made
+
+    def _fills(self, shadow: ShadowTlb, heads: bytes) -> Reader:
+        """Walks that ended in a translation."""
+        shape = Shape([head & 15 for head in heads])
+        unpack, path_of, fill = shape.unpack, shape.path, shadow.fill
+
+        def read(words: memoryview, first: int) -> None:
+            found = unpack(words, first * RECORD_BYTES)
+            path = path_of(found)
+            if not path:
+                return
+            shadow.cr3, shadow.cr4 = found[0], found[1]
+            linear = found[-3] & _U32
+            if shadow.pdptes and path[1] != shadow.pdptes[linear >> 30] and self.on_pdpte is not None:
+                self.on_pdpte(shadow, linear, path[0], path[1])
+            fill(linear, found[-2], found[-4], path, found[-1] & _U32)
+
+        return read
 
     def _count(self) -> None:
         heads, self._uncounted = bytes(self._uncounted), bytearray()
@@ -149,18 +180,8 @@ class Stream:
             for counts, walks in zip(self._counts, self._walks, strict=True)
         ]
 
-    def _fill(self, shadow: ShadowTlb, found: tuple[int, ...], path: Path) -> None:
-        """A walk that ended in a translation."""
-        if not path:
-            return
-        shadow.cr3, shadow.cr4 = found[0], found[1]
-        size, linear, physical, attributes = found[-4:]
-        linear &= _U32
-        if shadow.pdptes and path[1] != shadow.pdptes[linear >> 30] and self.on_pdpte is not None:
-            self.on_pdpte(shadow, linear, path[0], path[1])
-        shadow.fill(linear, physical, size, path, attributes & _U32)
-
-    def _invalidation(self, shadow: ShadowTlb, kind: int, one: int, two: int) -> None:
+    def _invalidation(self, shadow: ShadowTlb, kind: int, words: memoryview, first: int) -> None:
+        one, two = words[RECORD_WORDS * first + 1], words[RECORD_WORDS * first + 2]
         if kind == PAGE:
             shadow.invlpg(one & _U32)
         elif kind == PDPTE:
