@@ -50,7 +50,7 @@ KINDS = (
     "INVLPG", "PDPTEs loaded", "stale translations used",
 )  # fmt: skip
 LOAD, STORE, FETCH = range(3)
-CAPACITY = 1 << 12
+CAPACITY = 1 << 13
 SLACK = 64
 """Records that fit behind the place where Python is asked to read: more than a walk or a load of CR3 leaves."""
 MOST_CPUS = 8

@@ -16,6 +16,11 @@ ENTRY, MARK, FILL, PAGE = 2, 3, 4, 8
 RECORD_WORDS = 8
 SLOTS = 1 << 16
 """An entry's slot is its physical address in words of 4 bytes, INVLPG's the page's number, the low bits of either."""
+_SLOT = SLOTS - 1
+_PAGE_OF = 0xFFFFF000
+_GOES_ON = (MARK, FILL)
+LONGEST = 16
+"""Records of a chain that are looked at: with more, reading the feed is less work."""
 _PAGE_SIZE = 4096
 _HEAD = Data.head.offset // 8
 _NUMBER = Data.number.offset // 8
@@ -41,34 +46,43 @@ class Unread:
         Each walk through it ended in none, or in a 4 KB page that its CPU has executed INVLPG of since.  False also
         where a peek does not tell: for a large page, or an entry above the leaf.
         """
-        words, before = self._words, self._data[_NUMBER]
-        at = self._chains[place >> 2 & SLOTS - 1] - before
-        while at > 0:
-            first = (at - 1) * RECORD_WORDS
-            if words[first + 1] == place and words[first] & 15 == ENTRY and self._lives(at):
-                return False
+        words, data = self._words, self._data
+        before, end = data[_NUMBER], data[_HEAD] << 3
+        at = self._chains[place >> 2 & _SLOT] - before
+        for _ in range(LONGEST):
+            if at <= 0:
+                return True
+            behind = at << 3
+            first = behind - 8
+            if words[first + 1] == place and words[first] & 15 == ENTRY and behind < end:
+                kind = words[behind] & 15
+                if kind == ENTRY or (kind in _GOES_ON and self._lives(at, end)):
+                    return False
             at = words[first + 3] - before
-        return True
-
-    def _lives(self, record: int) -> bool:
-        """The walk whose entry was read just before a record led to a translation that is not surely gone."""
-        words, head = self._words, self._data[_HEAD]
-        while record < head:
-            first = words[record * RECORD_WORDS]
-            kind = first & 15
-            if kind == FILL:
-                linear = words[record * RECORD_WORDS + 1] & 0xFFFFFFFF
-                return first >> 32 != _PAGE_SIZE or not self.invalidated(first >> 4 & 15, linear, record)
-            if kind != MARK:
-                return kind == ENTRY
-            record += 1
         return False
+
+    def _lives(self, record: int, end: int) -> bool:
+        """The walk whose entry was read just before a record led to a translation that is not surely gone."""
+        words, at = self._words, record * RECORD_WORDS
+        while at < end and words[at] & 15 == MARK:
+            at += RECORD_WORDS
+        if at == end:
+            return False
+        first = words[at]
+        if first & 15 != FILL:
+            return first & 15 == ENTRY
+        cpu, linear, last = first >> 4 & 15, words[at + 1], end - RECORD_WORDS
+        if first >> 32 != _PAGE_SIZE:
+            return True
+        if words[last] == PAGE | cpu << 4 and not (words[last + 1] ^ linear) & _PAGE_OF:
+            return False
+        return not self.invalidated(cpu, linear & 0xFFFFFFFF, record)
 
     def invalidated(self, cpu: int, linear: int, after: int = -1) -> bool:
         """The CPU has executed INVLPG of the page, behind a record."""
         words, before = self._words, self._data[_NUMBER]
         page, head = linear >> 12, PAGE | cpu << 4
-        at = self._chains[page & SLOTS - 1] - before
+        at = self._chains[page & _SLOT] - before
         while at > after + 1:
             first = (at - 1) * RECORD_WORDS
             if words[first] & 0xFFFFFFFF == head and (words[first + 1] & 0xFFFFFFFF) >> 12 == page:

@@ -89,12 +89,9 @@ class ShadowTlb:
             self._walked = None
             self._upper.update(trunk[::2])
         if size != PAGE_SIZE:
-            base = linear & -size
-            known = self.large.by_page.get(base >> PAGE_SHIFT)
-            if known is not None and known.path == path and known.size == size:
-                return
-            self.large.by_page[base >> PAGE_SHIFT] = Held(physical - (linear - base), size, path, attributes)
-            self.large.by_leaf[path[-2]] = base >> PAGE_SHIFT
+            known = self.large.by_page.get((linear & -size) >> PAGE_SHIFT)
+            if known is None or known[2] != path or known[1] != size:
+                self._fill_large(linear & -size, Held(physical - (linear & size - 1), size, path, attributes))
             return
         page = linear >> PAGE_SHIFT
         pages, other = self.local, self.globals
@@ -106,6 +103,10 @@ class ShadowTlb:
         pages.by_leaf[path[-2]] = page
         if self.stale:
             self.stale.pop(page, None)
+
+    def _fill_large(self, base: int, held: Held) -> None:
+        self.large.by_page[base >> PAGE_SHIFT] = held
+        self.large.by_leaf[held.path[-2]] = base >> PAGE_SHIFT
 
     def invlpg(self, linear: int) -> None:
         """INVLPG was executed."""
@@ -168,13 +169,14 @@ class ShadowTlb:
     def _forget_local(self) -> None:
         self.local.clear()
         self._forget_tables()
-        self._upper.clear()
-        self._upper.update(at for held in self.globals.by_page.values() for at in held.path[:-2:2])
         if not self.cr4 & CR4_PGE:
             self.forget_all()
             return
         for page in [page for page, held in self.large.by_page.items() if not held.is_global]:
             self.large.drop(page)
+        self._upper.clear()
+        for pages in (self.globals, self.large):
+            self._upper.update(at for held in pages.by_page.values() for at in held.path[:-2:2])
         if self.stale:
             self.stale = {page: held for page, held in self.stale.items() if held.is_global}
 
@@ -213,12 +215,12 @@ class ShadowTlb:
 
     def leaves(self, at: int) -> Sequence[int | None]:
         """The 4 KB pages whose leaf is the entry at a physical address; None for a large page and what is below a table."""
-        local, everywhere = self.local.by_leaf.get(at), self.globals.by_leaf.get(at)
         if at in self._upper or at in self.large.by_leaf:
             return (None,)
-        if local is None and everywhere is None:
-            return ()
-        return [page for page in (local, everywhere) if page is not None]
+        local, everywhere = self.local.by_leaf, self.globals.by_leaf
+        if at in local or at in everywhere:
+            return [pages[at] for pages in (local, everywhere) if at in pages]
+        return ()
 
     def everything(self) -> Iterator[tuple[int, Held]]:
         """(page number, translation) of all."""

@@ -27,14 +27,10 @@ class TableStores:
         self.places.add(offset & -self._entry_size)
         self.alert = True
 
-    def pending(self) -> list[int]:
-        """Physical addresses of the entries that were stored since the last ``take``."""
-        physical = self._memory.physical_of
-        return [physical(each) for each in self.places]
-
     def take(self) -> list[int]:
-        """The same, and they are pending no more."""
-        places = sorted(self.pending())
+        """Physical addresses of the entries that were stored since the last time."""
+        physical = self._memory.physical_of
+        places = [physical(each) for each in sorted(self.places)]
         self.places.clear()
         return places
 

@@ -26,9 +26,10 @@ from sandbox.engine.tlbfeed import (
 )
 from sandbox.sanitize.shadow import ShadowTlb
 from sandbox.sanitize.translation import Path
-from sandbox.x86.paging import A, D
+from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, A, D
 
 _U32 = 0xFFFFFFFF
+_PAGE = 0xFFFFF000
 RECORD_BYTES = 8 * RECORD_WORDS
 COUNT_AFTER = 1 << 16
 """Records that are counted together: a count costs the same for few."""
@@ -39,9 +40,12 @@ def _heads(*kinds: int) -> bytes:
     return b"[" + b"".join(b"\\x%02x" % (kind | cpu << 4) for kind in kinds for cpu in range(MOST_CPUS)) + b"]"
 
 
-_WALKS_AND_INVALIDATIONS = re.compile(
-    _heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL) + b"|" + _heads(CR3, CR4, CR0, PAGE, PDPTE)
-)
+_FILLED = _heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL)
+_READ = _heads(MISS) + _heads(ENTRY) + _heads(ENTRY, MARK) + b"*" + _heads(FILL)
+_UNMARKED = _heads(MISS) + _heads(ENTRY) + b"+" + _heads(FILL)
+_COPIED = re.compile(b"(%s)(%s)(%s)(%s)?" % (_READ, _UNMARKED, _heads(PAGE), _FILLED))
+"""A page is read, another one written, an INVLPG, and the access made again: what copy-on-write leaves."""
+_WALKS_AND_INVALIDATIONS = re.compile(b"|".join((_COPIED.pattern, _FILLED, _heads(CR3, CR4, CR0, PAGE, PDPTE))))
 _WALKS = re.compile(_heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL, STALE) + b"?")
 
 
@@ -52,24 +56,21 @@ class Shape:
     and physical address, attributes.
     """
 
-    __slots__ = ("_entries", "_last", "_marks", "path", "unpack")
+    __slots__ = ("_entries", "_last", "_marks", "path", "text", "unpack")
 
     def __init__(self, kinds: Sequence[int]) -> None:
         between = {ENTRY: "8xQQ40x", MARK: "8xQQ40x"}
-        text = "<16xQ8xQ24x" + "".join(between[kind] for kind in kinds[1:-1]) + "4xIQQQ32x"
-        self.unpack = struct.Struct(text).unpack_from
+        self.text = "16xQ8xQ24x" + "".join(between[kind] for kind in kinds[1:-1]) + "4xIQQI36x"
+        self.unpack = struct.Struct("<" + self.text).unpack_from
         places = [(kind, 2 + 2 * at) for at, kind in enumerate(kinds[1:-1])]
         self._entries = [at for kind, at in places if kind == ENTRY]
         self._marks = [at for kind, at in places if kind == MARK]
         self._last = 2 + 2 * len(self._entries)
         """Where the first mark is when all are behind the entries."""
-        self.path = self._plain if not self._marks else self._marked
-        if self._marks == [self._last]:
-            self.path = self._leaf_marked
-
-    def _plain(self, words: tuple[int, ...]) -> Path:
-        """The entries as the walk left them, accessed and dirty bits set; nothing where paging is off."""
-        return words[2:-4]
+        self.path: Callable[[tuple[int, ...]], Path] | None = None
+        """The entries as the walk left them, accessed and dirty bits set; None: ``words[2:-4]``, without a mark."""
+        if self._marks:
+            self.path = self._leaf_marked if self._marks == [self._last] else self._marked
 
     def _leaf_marked(self, words: tuple[int, ...]) -> Path:
         last = self._last
@@ -143,25 +144,49 @@ class Stream:
     def _reader(self, heads: bytes) -> Reader:
         """What to do with a walk or an invalidation: the same for all whose records have these first bytes."""
         kind, shadow = heads[-1] & 15, self.shadows[heads[-1] >> 4]
-        made = self._fills(shadow, heads) if kind == FILL else partial(self._invalidation, shadow, kind)
+        made: Reader
+        if copied := _COPIED.fullmatch(heads):
+            made = self._copied(self.shadows[heads[0] >> 4], copied.groups(b""))
+        elif kind == FILL:
+            made = self._fills(shadow, heads)
+        else:
+            made = partial(self._invalidation, shadow, kind)
         self._readers[heads] = made
         return made
 
+    def _copied(self, shadow: ShadowTlb, parts: Sequence[bytes]) -> Reader:
+        """Most often the first walk's translation has gone, and the second one's is known."""
+        readers = [self._reader(part) for part in parts if part]
+        one, two, three = (sum(map(len, parts[:count])) for count in (1, 2, 3))
+        whole = len({head >> 4 for part in parts[:3] for head in part}) == 1
+        made = _copied_by_one(shadow, parts) if whole else _never
+        again = readers[3] if len(readers) == 4 else _never
+
+        def read(words: memoryview, first: int) -> None:
+            if not made(words, first):
+                readers[0](words, first)
+                readers[1](words, first + one)
+                readers[2](words, first + two)
+            again(words, first + three)
+
+        return read
+
     def _fills(self, shadow: ShadowTlb, heads: bytes) -> Reader:
-        """Walks that ended in a translation."""
+        """Walks that ended in a translation; none where paging is off."""
         shape = Shape([head & 15 for head in heads])
         unpack, path_of, fill = shape.unpack, shape.path, shadow.fill
+        if len(heads) == 2:
+            return _never
 
         def read(words: memoryview, first: int) -> None:
             found = unpack(words, first * RECORD_BYTES)
-            path = path_of(found)
-            if not path:
-                return
+            path = path_of(found) if path_of else found[2:-4]
             shadow.cr3, shadow.cr4 = found[0], found[1]
             linear = found[-3] & _U32
-            if shadow.pdptes and path[1] != shadow.pdptes[linear >> 30] and self.on_pdpte is not None:
+            registers = shadow.pdptes
+            if registers and path[1] != registers[linear >> 30] and self.on_pdpte is not None:
                 self.on_pdpte(shadow, linear, path[0], path[1])
-            fill(linear, found[-2], found[-4], path, found[-1] & _U32)
+            fill(linear, found[-2], found[-4], path, found[-1])
 
         return read
 
@@ -200,6 +225,36 @@ class Stream:
         assert self.on_walk is not None
         for match in _WALKS.finditer(batch.heads):
             self.on_walk(_walk_seen(batch, match.start(), match.end()))
+
+
+def _never(words: memoryview, first: int) -> bool:
+    return False
+
+
+def _copied_by_one(shadow: ShadowTlb, parts: Sequence[bytes]) -> Callable[[memoryview, int], bool]:
+    """Takes two walks and an INVLPG of one CPU in at once, where that is the same; False, with nothing done, otherwise.
+
+    It is when INVLPG is of the first walk's 4 KB page, the second one's is a large page that is held as it is, and
+    neither tells anything of CR3, CR4 or PDPTEs.
+    """
+    walk, other = (len(part) - 2 for part in parts[:2])
+    text = f"<16xQ8xQ24x16xQ40x{64 * (walk - 1)}x4xIQ48x64x{'8xQQ40x' * other}4xIQ48x8xQ48x"
+    unpack, large = struct.Struct(text).unpack_from, shadow.large.by_page
+
+    def read(words: memoryview, first: int) -> bool:
+        cr3, cr4, top, size, linear, *path, span, second, page = unpack(words, first * RECORD_BYTES)
+        if (linear ^ page) & _PAGE or size != PAGE_SIZE or cr3 != shadow.cr3 or cr4 != shadow.cr4:
+            return False
+        known = large.get((second & -span & _U32) >> PAGE_SHIFT)
+        if known is None or known[2] != tuple(path) or known[1] != span:
+            return False
+        registers = shadow.pdptes
+        if registers and (top != registers[(linear & _U32) >> 30] or path[1] != registers[(second & _U32) >> 30]):
+            return False
+        shadow.invlpg(page & _U32)
+        return True
+
+    return read
 
 
 def _walk_seen(batch: Batch, first: int, end: int) -> WalkSeen:
