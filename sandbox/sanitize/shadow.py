@@ -214,7 +214,7 @@ class ShadowTlb:
                         yield page, held
 
     def leaves(self, at: int) -> Sequence[int | None]:
-        """The 4 KB pages whose leaf is the entry at a physical address; None for a large page and what is below a table."""
+        """The 4 KB pages whose leaf is the entry at a physical address; None for large ones and what is below it."""
         if at in self._upper or at in self.large.by_leaf:
             return (None,)
         local, everywhere = self.local.by_leaf, self.globals.by_leaf

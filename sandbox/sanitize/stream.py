@@ -20,10 +20,10 @@ from sandbox.engine.tlbfeed import (
     MOST_CPUS,
     PAGE,
     PDPTE,
-    RECORD_WORDS,
     STALE,
     Batch,
 )
+from sandbox.engine.tlbpeek import RECORD_WORDS
 from sandbox.sanitize.shadow import ShadowTlb
 from sandbox.sanitize.translation import Path
 from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, A, D
@@ -45,7 +45,8 @@ _READ = _heads(MISS) + _heads(ENTRY) + _heads(ENTRY, MARK) + b"*" + _heads(FILL)
 _UNMARKED = _heads(MISS) + _heads(ENTRY) + b"+" + _heads(FILL)
 _COPIED = re.compile(b"(%s)(%s)(%s)(%s)?" % (_READ, _UNMARKED, _heads(PAGE), _FILLED))
 """A page is read, another one written, an INVLPG, and the access made again: what copy-on-write leaves."""
-_WALKS_AND_INVALIDATIONS = re.compile(b"|".join((_COPIED.pattern, _FILLED, _heads(CR3, CR4, CR0, PAGE, PDPTE))))
+_ONE_BY_ONE = re.compile(_FILLED + b"|" + _heads(CR3, CR4, CR0, PAGE, PDPTE))
+_WALKS_AND_INVALIDATIONS = re.compile(_COPIED.pattern + b"|" + _ONE_BY_ONE.pattern)
 _WALKS = re.compile(_heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL, STALE) + b"?")
 
 
@@ -56,12 +57,10 @@ class Shape:
     and physical address, attributes.
     """
 
-    __slots__ = ("_entries", "_last", "_marks", "path", "text", "unpack")
+    __slots__ = ("_entries", "_last", "_marks", "path", "unpack")
 
     def __init__(self, kinds: Sequence[int]) -> None:
-        between = {ENTRY: "8xQQ40x", MARK: "8xQQ40x"}
-        self.text = "16xQ8xQ24x" + "".join(between[kind] for kind in kinds[1:-1]) + "4xIQQI36x"
-        self.unpack = struct.Struct("<" + self.text).unpack_from
+        self.unpack = struct.Struct(f"<16xQ8xQ24x{'8xQQ40x' * (len(kinds) - 2)}4xIQQI36x").unpack_from
         places = [(kind, 2 + 2 * at) for at, kind in enumerate(kinds[1:-1])]
         self._entries = [at for kind, at in places if kind == ENTRY]
         self._marks = [at for kind, at in places if kind == MARK]
