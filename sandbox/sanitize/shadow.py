@@ -22,6 +22,8 @@ PDPTE_LOADS_CR0 = 0xE0000000
 """CR0.PG, CD and NW: MOV to CR0 that changes one of them loads the PDPTEs."""
 _new = tuple.__new__
 """Makes a named tuple in half the time."""
+_OF_2MB, _OF_4MB = -0x200, -0x400
+"""What a 4 KB page's number has of the first one's in a large page."""
 PDPTE_LOADS_CR4 = CR4_PAE | CR4_PGE | CR4_PSE
 
 
@@ -117,10 +119,11 @@ class ShadowTlb:
             self.globals.drop(page)
         if self.stale:
             self.stale.pop(page, None)
-        large = self._large_over(linear)
-        if large is not None:
-            self.large.drop(large)
-            self.stale.pop(large, None)
+        if page & _OF_2MB in self.large.by_page or page & _OF_4MB in self.large.by_page:
+            large = self._large_over(linear)
+            if large is not None:
+                self.large.drop(large)
+                self.stale.pop(large, None)
         self._forget_tables()
 
     def _large_over(self, linear: int) -> int | None:
