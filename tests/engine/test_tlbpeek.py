@@ -52,6 +52,15 @@ def test_an_invlpg_of_another_page_ends_nothing(bench: Bench) -> None:
     assert not bench.feed.unread.invalidated(1, DATA + 0x1000)
 
 
+def test_an_invlpg_of_a_page_in_the_same_slot_ends_nothing(bench: Bench) -> None:
+    bench.run(LOAD)
+    bench.run(bytes.fromhex("0f013d00104010") + HLT)  # invlpg [0x10401000]
+    bench.run(bytes.fromhex("0f013d00204000") + HLT)
+    assert bench.feed.unread.invalidated(0, DATA + tlbpeek.SLOTS * 0x1000)
+    assert not bench.feed.unread.invalidated(0, DATA)
+    assert not bench.feed.unread.forgotten(ENTRY)
+
+
 def test_a_walk_that_faults_leaves_nothing(bench: Bench) -> None:
     bench.write(ENTRY, CODE & ~P)
     bench.run(LOAD)
