@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
@@ -48,6 +49,12 @@ _TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
 _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
 _WRITE_OR_FETCH = PF_WRITE | PF_INSTR
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
+
+
+class Alert(Protocol):
+    """Something to look at, or not."""
+
+    alert: bool
 
 
 class EngineAbortError(EngineError):
@@ -392,12 +399,16 @@ class Cpu(Callbacks):
 
         self._enter = timed
 
-    def before_entries(self, look: Callable[[], object]) -> None:
-        """From now on, for the CPU's life, call ``look`` before each entry of the engine; it runs no guest code."""
+    def before_entries(self, look: Callable[[], object], when: Alert | None = None) -> None:
+        """From now on, for the CPU's life, call ``look`` before each entry of the engine; it runs no guest code.
+
+        With ``when``, only before those at which its ``alert`` is set.
+        """
         enter = self._enter
 
         def entering(pad: int) -> int:
-            look()
+            if when is None or when.alert:
+                look()
             return enter(pad)
 
         self._enter = entering

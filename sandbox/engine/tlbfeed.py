@@ -21,6 +21,7 @@ from sandbox.engine import context as ctx
 from sandbox.engine import internals, stubs, tlbcode
 from sandbox.engine.handle import Handle
 from sandbox.engine.library import UnknownEngine
+from sandbox.engine.tlbpeek import RECORD_WORDS, Unread
 from sandbox.x86.errors import SandboxError
 
 MISS, ENTRY, MARK, FILL, CR3, CR4, CR0, PAGE, PDPTE, STALE = range(1, 11)
@@ -30,17 +31,18 @@ MISS, ENTRY, MARK, FILL, CR3, CR4, CR0, PAGE, PDPTE, STALE = range(1, 11)
 kind      more          word 1             2                   3             4         5
 ========= ============= ================== =================== ============= ========= ====================
 MISS      access | idx  linear address     CR3                 CR0           CR4       return address
-ENTRY                   physical address   the value read
+ENTRY                   physical address   the value read      chain
 MARK                    physical address   the value stored
 FILL      page size     linear address     physical address    attributes    rights    idx
 CR3, ...                new value          old value
-PAGE                    linear address
+PAGE                    linear address                         chain
 PDPTE                   physical address   the value loaded
 STALE                   linear address     physical address                        rights
 ========= ============= ================== =================== ============= ========= ====================
 
 ``access`` is 0 for a load, 1 a store, 2 a fetch; the engine's ``idx``, 8 bits above it, is 1 for an access of ring 3.
 STALE stands behind a miss that ``answer`` answered, in the place of a walk.
+The chains are for ``sandbox.engine.tlbpeek``.
 ``rights`` are 1 read, 2 write, 4 execute.  Words of a fill that are 32-bit arguments have anything above them.
 """
 KINDS = (
@@ -48,8 +50,7 @@ KINDS = (
     "INVLPG", "PDPTEs loaded", "stale translations used",
 )  # fmt: skip
 LOAD, STORE, FETCH = range(3)
-RECORD_WORDS = 8
-CAPACITY = 1 << 15
+CAPACITY = 1 << 13
 SLACK = 64
 """Records that fit behind the place where Python is asked to read: more than a walk or a load of CR3 leaves."""
 MOST_CPUS = 8
@@ -137,6 +138,8 @@ class Feed:
         self._words = self._bytes.cast("Q")
         self._bitmap = (ctypes.c_uint8 * (1 << 17))()
         _, self._base, self._data = tlbcode.pages()
+        self.unread = Unread(self._data, self._words)
+        self._read_so_far = 0
         self._miss = internals.symbol("x86_cpu_tlb_fill_x86_64")
         self._raw_flush_page = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_uint64)(
             internals.symbol("tlb_flush_page_x86_64")
@@ -205,6 +208,7 @@ class Feed:
         """Fill the stubs' page of data in."""
         data = self._data
         data.head, data.limit = 0, CAPACITY - SLACK
+        data.chains, data.number = self.unread.table, self._read_so_far
         data.ring = ctypes.addressof(ctypes.c_char.from_buffer(self._ring))
         data.drain = ctypes.cast(self._drained, ctypes.c_void_p).value or 0
         data.decide = ctypes.cast(self._decided, ctypes.c_void_p).value or 0
@@ -226,6 +230,7 @@ class Feed:
         """All records but the last ``keep``, which belong to what is going on."""
         count = int(self._data.head) - keep
         self._data.head = 0
+        self._read_so_far = self._data.number = self._read_so_far + count
         self.reader(Batch(self._bytes[: count * RECORD_WORDS * 8 : RECORD_WORDS * 8].tobytes(), self._words))
         if keep:
             first, end = count * RECORD_WORDS, (count + keep) * RECORD_WORDS

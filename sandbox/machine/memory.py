@@ -377,7 +377,7 @@ class _ObservedView:
     def __setitem__(self, index: int | slice, value: int | memoryview, /) -> None:
         view, observer = self._view, self._observer
         if isinstance(index, int):
-            told = view[index] & 1 or observer.alert
+            told = observer.alert or view[index] & 1
             view[index] = value  # type: ignore[assignment]
             if told:
                 observer.stored(index * self._width, self._width)

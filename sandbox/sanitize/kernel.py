@@ -18,6 +18,10 @@ from sandbox.x86.paging import LEGACY, PAE, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from sandbox.kernel.main import System
+    from sandbox.kernel.mm.tlb import Tlb
+
+FEW = 4
+"""Entries that changed between two runs of a CPU."""
 
 
 class KernelSanitizer:
@@ -29,15 +33,17 @@ class KernelSanitizer:
     def __init__(self, machine: Machine, paging: str) -> None:
         self._machine = machine
         self._system: System | None = None
+        self._flushes: Tlb | None = None
+        self._physical = machine.memory.physical_of
         self._deferrals: Sequence[Deferral] = (AtomicWindows(),)
         self.stores = TableStores(machine.memory, (PAE if paging == "pae" else LEGACY).entry_size)
         self.tlb = TlbSanitizer(machine.cpus, machine.memory, self, self.stores.take)
         for cpu in machine.cpus:
-            cpu.before_entries(partial(self._enters, cpu))
+            cpu.before_entries(partial(self._enters, cpu), self.stores)
 
     def connect(self, system: System) -> None:
         """From now on frames are watched."""
-        self._system = system
+        self._system, self._flushes = system, system.kernel.tlb
         system.kernel.page_alloc.watch = self
         self._dma_done, self._machine.board.dma_done = self._machine.board.dma_done, self._dma
 
@@ -47,9 +53,19 @@ class KernelSanitizer:
         return list(self.tlb.reports)
 
     def _enters(self, cpu: Cpu) -> None:
-        """While a flush is going on there is nothing to tell, and what is stale before it seldom is behind it."""
-        if self.stores.alert and not self.in_flight():
-            self.stores.alert = self.tlb.enters(cpu)
+        """While a flush is going on there is nothing to tell, and what is stale before it seldom is behind it.
+
+        What was stored may be done with already, which a look at a few records tells; with many entries, reading the
+        feed is less work.
+        """
+        if self._flushes is not None and self._flushes.flights:
+            return
+        stores = self.stores
+        if len(stores.places) <= FEW and self.tlb.forgotten(map(self._physical, stores.places)):
+            stores.places.clear()
+            stores.alert = False
+        else:
+            stores.alert = self.tlb.enters(cpu)
 
     # -- what happens to frames (page_alloc.FrameWatch)
 
@@ -74,7 +90,7 @@ class KernelSanitizer:
     # -- what the sanitizer asks (tlb.World)
 
     def in_flight(self) -> bool:
-        return self._system is not None and self._system.kernel.tlb.flights > 0
+        return self._flushes is not None and self._flushes.flights > 0
 
     def may_stay(self, cpu: int, linear: int) -> bool:
         return any(each.covers(cpu, linear) for each in self._deferrals)

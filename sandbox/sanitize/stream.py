@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 from sandbox.engine.tlbfeed import (
     CR0,
@@ -19,15 +20,16 @@ from sandbox.engine.tlbfeed import (
     MOST_CPUS,
     PAGE,
     PDPTE,
-    RECORD_WORDS,
     STALE,
     Batch,
 )
+from sandbox.engine.tlbpeek import RECORD_WORDS
 from sandbox.sanitize.shadow import ShadowTlb
 from sandbox.sanitize.translation import Path
-from sandbox.x86.paging import A, D
+from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, A, D
 
 _U32 = 0xFFFFFFFF
+_PAGE = 0xFFFFF000
 RECORD_BYTES = 8 * RECORD_WORDS
 COUNT_AFTER = 1 << 16
 """Records that are counted together: a count costs the same for few."""
@@ -38,9 +40,13 @@ def _heads(*kinds: int) -> bytes:
     return b"[" + b"".join(b"\\x%02x" % (kind | cpu << 4) for kind in kinds for cpu in range(MOST_CPUS)) + b"]"
 
 
-_WALKS_AND_INVALIDATIONS = re.compile(
-    _heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL) + b"|" + _heads(CR3, CR4, CR0, PAGE, PDPTE)
-)
+_FILLED = _heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL)
+_READ = _heads(MISS) + _heads(ENTRY) + _heads(ENTRY, MARK) + b"*" + _heads(FILL)
+_UNMARKED = _heads(MISS) + _heads(ENTRY) + b"+" + _heads(FILL)
+_COPIED = re.compile(b"(%s)(%s)(%s)(%s)?" % (_READ, _UNMARKED, _heads(PAGE), _FILLED))
+"""A page is read, another one written, an INVLPG, and the access made again: what copy-on-write leaves."""
+_ONE_BY_ONE = re.compile(_FILLED + b"|" + _heads(CR3, CR4, CR0, PAGE, PDPTE))
+_WALKS_AND_INVALIDATIONS = re.compile(_COPIED.pattern + b"|" + _ONE_BY_ONE.pattern)
 _WALKS = re.compile(_heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL, STALE) + b"?")
 
 
@@ -51,20 +57,27 @@ class Shape:
     and physical address, attributes.
     """
 
-    __slots__ = ("_entries", "_marks", "unpack")
+    __slots__ = ("_entries", "_last", "_marks", "path", "unpack")
 
     def __init__(self, kinds: Sequence[int]) -> None:
-        between = {ENTRY: "8xQQ40x", MARK: "8xQQ40x"}
-        text = "<16xQ8xQ24x" + "".join(between[kind] for kind in kinds[1:-1]) + "4xIQQQ32x"
-        self.unpack = struct.Struct(text).unpack_from
+        self.unpack = struct.Struct(f"<16xQ8xQ24x{'8xQQ40x' * (len(kinds) - 2)}4xIQQI36x").unpack_from
         places = [(kind, 2 + 2 * at) for at, kind in enumerate(kinds[1:-1])]
         self._entries = [at for kind, at in places if kind == ENTRY]
         self._marks = [at for kind, at in places if kind == MARK]
+        self._last = 2 + 2 * len(self._entries)
+        """Where the first mark is when all are behind the entries."""
+        self.path: Callable[[tuple[int, ...]], Path] | None = None
+        """The entries as the walk left them, accessed and dirty bits set; None: ``words[2:-4]``, without a mark."""
+        if self._marks:
+            self.path = self._leaf_marked if self._marks == [self._last] else self._marked
 
-    def path(self, words: tuple[int, ...]) -> Path:
-        """The entries as the walk left them, accessed and dirty bits set; nothing where paging is off."""
-        if not self._marks:
-            return words[2:-4]
+    def _leaf_marked(self, words: tuple[int, ...]) -> Path:
+        last = self._last
+        if words[last] != words[last - 2]:
+            return self._marked(words)
+        return (*words[2 : last - 1], words[last - 1] | words[last + 1] & (A | D))
+
+    def _marked(self, words: tuple[int, ...]) -> Path:
         found = [word for at in self._entries for word in words[at : at + 2]]
         for mark in self._marks:
             for at in range(0, len(found), 2):
@@ -90,6 +103,10 @@ class WalkSeen(NamedTuple):
     size: int
 
 
+Reader: TypeAlias = Callable[[memoryview, int], object]
+"""Gets a ring's words and the number of a record in it."""
+
+
 class Stream:
     """Reads batches: ``shadows`` follow, ``on_walk`` gets each miss, ``on_pdpte`` a PDPTE other than its register's."""
 
@@ -104,7 +121,8 @@ class Stream:
         self.on_pdpte: Callable[[ShadowTlb, int, int, int], object] | None = None
         """(shadow, linear, physical address of the entry, what memory has)."""
         self._loading = False
-        self._shapes: dict[bytes, Shape] = {}
+        self._readers: dict[bytes, Reader] = {}
+        """By the first bytes of records."""
         self.batches = 0
         """Read so far: with no new one no shadow has changed."""
 
@@ -117,22 +135,59 @@ class Stream:
             self._count()
         if self.on_walk is not None:
             self._tell_walks(batch)
-        shadows, shapes = self.shadows, self._shapes
+        readers = self._readers
         for match in _WALKS_AND_INVALIDATIONS.finditer(heads):
-            first, end = match.span()
-            head = heads[end - 1]
-            kind, shadow = head & 15, shadows[head >> 4]
-            if kind == FILL:
-                shape = shapes.get(match[0]) or self._shape(match[0])
-                found = shape.unpack(words, first * RECORD_BYTES)
-                self._fill(shadow, found, shape.path(found))
-            else:
-                at = RECORD_WORDS * first
-                self._invalidation(shadow, kind, words[at + 1], words[at + 2])
+            each = match[0]
+            (readers.get(each) or self._reader(each))(words, match.start())
 
-    def _shape(self, heads: bytes) -> Shape:
-        made = self._shapes[heads] = Shape([head & 15 for head in heads])
+    def _reader(self, heads: bytes) -> Reader:
+        """What to do with a walk or an invalidation: the same for all whose records have these first bytes."""
+        kind, shadow = heads[-1] & 15, self.shadows[heads[-1] >> 4]
+        made: Reader
+        if copied := _COPIED.fullmatch(heads):
+            made = self._copied(self.shadows[heads[0] >> 4], copied.groups(b""))
+        elif kind == FILL:
+            made = self._fills(shadow, heads)
+        else:
+            made = partial(self._invalidation, shadow, kind)
+        self._readers[heads] = made
         return made
+
+    def _copied(self, shadow: ShadowTlb, parts: Sequence[bytes]) -> Reader:
+        """Most often the first walk's translation has gone, and the second one's is known."""
+        readers = [self._reader(part) for part in parts if part]
+        one, two, three = (sum(map(len, parts[:count])) for count in (1, 2, 3))
+        whole = len({head >> 4 for part in parts[:3] for head in part}) == 1
+        made = _copied_by_one(shadow, parts) if whole else _never
+        again = readers[3] if len(readers) == 4 else _never
+
+        def read(words: memoryview, first: int) -> None:
+            if not made(words, first):
+                readers[0](words, first)
+                readers[1](words, first + one)
+                readers[2](words, first + two)
+            again(words, first + three)
+
+        return read
+
+    def _fills(self, shadow: ShadowTlb, heads: bytes) -> Reader:
+        """Walks that ended in a translation; none where paging is off."""
+        shape = Shape([head & 15 for head in heads])
+        unpack, path_of, fill = shape.unpack, shape.path, shadow.fill
+        if len(heads) == 2:
+            return _never
+
+        def read(words: memoryview, first: int) -> None:
+            found = unpack(words, first * RECORD_BYTES)
+            path = path_of(found) if path_of else found[2:-4]
+            shadow.cr3, shadow.cr4 = found[0], found[1]
+            linear = found[-3] & _U32
+            registers = shadow.pdptes
+            if registers and path[1] != registers[linear >> 30] and self.on_pdpte is not None:
+                self.on_pdpte(shadow, linear, path[0], path[1])
+            fill(linear, found[-2], found[-4], path, found[-1])
+
+        return read
 
     def _count(self) -> None:
         heads, self._uncounted = bytes(self._uncounted), bytearray()
@@ -149,18 +204,8 @@ class Stream:
             for counts, walks in zip(self._counts, self._walks, strict=True)
         ]
 
-    def _fill(self, shadow: ShadowTlb, found: tuple[int, ...], path: Path) -> None:
-        """A walk that ended in a translation."""
-        if not path:
-            return
-        shadow.cr3, shadow.cr4 = found[0], found[1]
-        size, linear, physical, attributes = found[-4:]
-        linear &= _U32
-        if shadow.pdptes and path[1] != shadow.pdptes[linear >> 30] and self.on_pdpte is not None:
-            self.on_pdpte(shadow, linear, path[0], path[1])
-        shadow.fill(linear, physical, size, path, attributes & _U32)
-
-    def _invalidation(self, shadow: ShadowTlb, kind: int, one: int, two: int) -> None:
+    def _invalidation(self, shadow: ShadowTlb, kind: int, words: memoryview, first: int) -> None:
+        one, two = words[RECORD_WORDS * first + 1], words[RECORD_WORDS * first + 2]
         if kind == PAGE:
             shadow.invlpg(one & _U32)
         elif kind == PDPTE:
@@ -179,6 +224,36 @@ class Stream:
         assert self.on_walk is not None
         for match in _WALKS.finditer(batch.heads):
             self.on_walk(_walk_seen(batch, match.start(), match.end()))
+
+
+def _never(words: memoryview, first: int) -> bool:
+    return False
+
+
+def _copied_by_one(shadow: ShadowTlb, parts: Sequence[bytes]) -> Callable[[memoryview, int], bool]:
+    """Takes two walks and an INVLPG of one CPU in at once, where that is the same; False, with nothing done, otherwise.
+
+    It is when INVLPG is of the first walk's 4 KB page, the second one's is a large page that is held as it is, and
+    neither tells anything of CR3, CR4 or PDPTEs.
+    """
+    walk, other = (len(part) - 2 for part in parts[:2])
+    text = f"<16xQ8xQ24x16xQ40x{64 * (walk - 1)}x4xIQ48x64x{'8xQQ40x' * other}4xIQ48x8xQ48x"
+    unpack, large = struct.Struct(text).unpack_from, shadow.large.by_page
+
+    def read(words: memoryview, first: int) -> bool:
+        cr3, cr4, top, size, linear, *path, span, second, page = unpack(words, first * RECORD_BYTES)
+        if (linear ^ page) & _PAGE or size != PAGE_SIZE or cr3 != shadow.cr3 or cr4 != shadow.cr4:
+            return False
+        known = large.get((second & -span & _U32) >> PAGE_SHIFT)
+        if known is None or known[2] != tuple(path) or known[1] != span:
+            return False
+        registers = shadow.pdptes
+        if registers and (top != registers[(linear & _U32) >> 30] or path[1] != registers[(second & _U32) >> 30]):
+            return False
+        shadow.invlpg(page & _U32)
+        return True
+
+    return read
 
 
 def _walk_seen(batch: Batch, first: int, end: int) -> WalkSeen:

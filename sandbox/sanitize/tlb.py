@@ -10,7 +10,7 @@ uses are the hardware's right and no report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from sandbox.engine import tlbfeed
@@ -117,6 +117,26 @@ class TlbSanitizer:
             self._armed.clear()
             self.feed.clear_all()
         return stale
+
+    def forgotten(self, places: Iterable[int]) -> bool:
+        """Nothing was stale, and no CPU has a translation by these entries any more, seen without reading the feed.
+
+        Each that may have had one has executed INVLPG since its last walk.  False says nothing; ``settle`` does then.
+        """
+        if self._armed:
+            return False
+        unread, shadows = self.feed.unread, self.shadows
+        for shadow in shadows:
+            if shadow.stale:
+                return False
+        for place in places:
+            if not unread.forgotten(place):
+                return False
+            for shadow in shadows:
+                for page in shadow.leaves(place):
+                    if page is None or not unread.invalidated(shadow.number, page << PAGE_SHIFT):
+                        return False
+        return True
 
     def _compare(self, shadow: ShadowTlb, page: int, held: Held) -> Now | None:
         """What the tables say if the translation is stale; remembered in the shadow."""

@@ -98,16 +98,21 @@ class Bench:
         self.write(self.place(page), entry, self.width)
         self.places.append(self.place(page))
 
-    def run(self, code: str, cpu: int = 0) -> int | None:
-        """Run Intel-syntax text to its HLT; EAX, or None for a page fault."""
+    def run(self, code: str, cpu: int = 0, settle: bool = True) -> int | None:
+        """Run Intel-syntax text to its HLT; EAX, or None for a page fault.
+
+        Without ``settle`` the sanitizer is asked nothing: a flush may be going on.
+        """
         raw = assemble_text(f"{code}\nhlt\n", CODE_LINEAR)
         self.memory.host_write(CODE, raw, Reason.IMAGE)
         vcpu = self.cpus[cpu]
         vcpu.drop_all_code()
         vcpu.context.eip = CODE_LINEAR
-        self.tlb.settle()
+        if settle:
+            self.tlb.settle()
         exit_ = vcpu.run(100)
-        self.tlb.settle()
+        if settle:
+            self.tlb.settle()
         if isinstance(exit_, Halt):
             return vcpu.context.eax & 0xFFFFFFFF
         assert isinstance(exit_, Trap) and exit_.vector == 14, exit_

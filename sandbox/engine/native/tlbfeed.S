@@ -6,6 +6,7 @@
 # A record has eight 64-bit words:
 #       0       kind | CPU << 4 | more << 32
 #       1 to 5  what the kind has (tlbfeed.py)
+#       3       of an entry read and of INVLPG: the number of the record before it in its slot's chain
 #       6, 7    blocks left of the run, and the linear address of the block entered last
 #
 # Rebuild: as --64 -o f.o tlbfeed.S; objcopy -O binary -j .text f.o f.bin; tests/engine/test_tlbfeed.py compares.
@@ -86,6 +87,17 @@ full:   push    rdi
         pop     rdi
         jmp     put
 
+# The record at rax, an entry's or INVLPG's, becomes the first of the chain in a slot: r11w.  Changes rcx and r11.
+chain:  movzx   r11d, r11w
+        shl     r11, 3
+        add     r11, [rip+chains]
+        mov     rcx, [r11]
+        mov     [rax+24], rcx
+        mov     rcx, [rip+number]
+        add     rcx, [rip+head]
+        mov     [r11], rcx
+        ret
+
         .macro  running_or target
         mov     rax, [rip+cell]
         cmp     qword ptr [rax], 0
@@ -126,6 +138,9 @@ loaded: pop     r10
         mov     rdx, rax
         mov     r10d, ENTRY
         call    put
+        mov     r11d, esi
+        shr     r11d, 2
+        call    chain
         pop     rax
         ret
 1:      jmp     [rip+old_load_quad]
@@ -209,6 +224,9 @@ flush_page:
         running_or 1f
         mov     r10d, PAGE
         call    put_first
+        mov     r11d, esi
+        shr     r11d, 12
+        call    chain
 1:      jmp     [rip+old_flush_page]
 
 # x86_cpu_tlb_fill(cpu, linear, size, access, mmu index, probe, return address) -> bool; on #PF it does not come back.
@@ -281,6 +299,8 @@ drain:                  .quad 0
 cell:                   .quad 0
 bitmap:                 .quad 0
 decide:                 .quad 0
+chains:                 .quad 0
+number:                 .quad 0
 stale_physical:         .quad 0
 stale_protection:       .quad 0
 stale_attributes:       .quad 0

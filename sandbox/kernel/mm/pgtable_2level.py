@@ -32,6 +32,8 @@ class LegacyTables(PageTables):
     def __init__(self, memory: PhysicalMemory, alloc_table: Callable[[], int], free_table: Callable[[int], None]):
         super().__init__(memory, alloc_table, free_table)
         self._words = memory.mutable_words(Reason.TABLE)
+        self._loads = memory.words
+        """The same entries, for reading: a view to store through may have an observer on it."""
 
     def new_pgd(self, kernel_pgd: int | None) -> int:
         pgd = self.alloc_table()
@@ -42,7 +44,7 @@ class LegacyTables(PageTables):
         return pgd
 
     def lookup_pte(self, pgd: int, linear: int) -> int:
-        words = self._words
+        words = self._loads
         try:
             directory = words[(pgd << _TABLE) + (linear >> _PDE_SHIFT)]
             if not directory & P:
@@ -54,7 +56,7 @@ class LegacyTables(PageTables):
             raise NotThere(linear) from None
 
     def pte_alloc(self, pgd: int, linear: int, user: bool = True) -> int:
-        words = self._words
+        words = self._loads
         at = (pgd << _TABLE) + (linear >> _PDE_SHIFT)
         try:
             directory = words[at]
@@ -77,7 +79,7 @@ class LegacyTables(PageTables):
 
     def read(self, ptep: int) -> int:
         try:
-            return self._words[ptep]
+            return self._loads[ptep]
         except IndexError:
             raise NotThere(0) from None
 
@@ -85,14 +87,14 @@ class LegacyTables(PageTables):
         self._words[ptep] = entry
 
     def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
-        now = self._words[ptep]
+        now = self._loads[ptep]
         if now != old and (now ^ old) & ~(A | D):
             return False
         self._words[ptep] = entry
         return True
 
     def get_and_clear(self, ptep: int) -> int:
-        entry = self._words[ptep]
+        entry = self._loads[ptep]
         self._words[ptep] = 0
         return entry
 

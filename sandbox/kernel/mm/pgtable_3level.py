@@ -41,6 +41,8 @@ class PaeTables(PageTables):
         super().__init__(memory, alloc_table, free_table)
         self._quads = memory.mutable_quads(Reason.TABLE)
         self._words = memory.mutable_words(Reason.TABLE)
+        self._loads = memory.quads
+        """The same entries as ``_quads``, for reading: a view to store through may have an observer on it."""
         self.kernel_pmd = 0
         self.own_kernel_pmd = False
         """Every directory but the kernel's gets a kernel pmd of its own."""
@@ -66,7 +68,7 @@ class PaeTables(PageTables):
 
     def _pmd_offset(self, pgd: int, linear: int) -> int:
         """Quad index of the pmd entry over a linear address."""
-        quads = self._quads
+        quads = self._loads
         at = (pgd << _QUADS) + (linear >> _TOP_SHIFT)
         entry = quads[at]
         if not entry & P:
@@ -83,7 +85,7 @@ class PaeTables(PageTables):
         return self._quads[at]
 
     def lookup_pte(self, pgd: int, linear: int) -> int:
-        quads = self._quads
+        quads = self._loads
         try:
             top = quads[(pgd << _QUADS) + (linear >> _TOP_SHIFT)]
             if not top & P:
@@ -98,7 +100,7 @@ class PaeTables(PageTables):
             raise NotThere(linear) from None
 
     def pte_alloc(self, pgd: int, linear: int, user: bool = True) -> int:
-        quads = self._quads
+        quads = self._loads
         try:
             at = self._pmd_offset(pgd, linear)
             directory = quads[at]
@@ -112,12 +114,12 @@ class PaeTables(PageTables):
 
     def read(self, ptep: int) -> int:
         try:
-            return self._quads[ptep]
+            return self._loads[ptep]
         except IndexError:
             raise NotThere(0) from None
 
     def set_pte(self, ptep: int, entry: int) -> None:
-        if self._quads[ptep] & P:
+        if self._loads[ptep] & P:
             self._quads[ptep] = entry
         else:
             words = self._words
@@ -129,7 +131,7 @@ class PaeTables(PageTables):
             words[2 * ptep] = entry & _WORD
 
     def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
-        now = self._quads[ptep]
+        now = self._loads[ptep]
         if now != old and (now ^ old) & _OTHER:
             return False
         if now & P:
@@ -139,7 +141,7 @@ class PaeTables(PageTables):
         return True
 
     def get_and_clear(self, ptep: int) -> int:
-        entry = self._quads[ptep]
+        entry = self._loads[ptep]
         self._quads[ptep] = 0
         return entry
 

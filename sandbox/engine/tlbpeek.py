@@ -1,0 +1,91 @@
+"""What the records that nobody has read yet say of one entry or one page: a look at a few of them.
+
+The feed's host code chains them: a record of an entry that was read, and one of INVLPG, has in its word 3 the number
+of the record before it in the same slot, and a table has each slot's last.  Records are numbered from 1 on, over all
+rings, so that no slot is ever cleared: a number up to that of the last record that was read is the end of a chain.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from sandbox.engine.tlbcode import Data
+
+ENTRY, MARK, FILL, PAGE = 2, 3, 4, 8
+"""Kinds of records, as in ``sandbox.engine.tlbfeed``."""
+RECORD_WORDS = 8
+SLOTS = 1 << 16
+"""An entry's slot is its physical address in words of 4 bytes, INVLPG's the page's number, the low bits of either."""
+_SLOT = SLOTS - 1
+_PAGE_OF = 0xFFFFF000
+_GOES_ON = (MARK, FILL)
+LONGEST = 16
+"""Records of a chain that are looked at: with more, reading the feed is less work."""
+_PAGE_SIZE = 4096
+_HEAD = Data.head.offset // 8
+_NUMBER = Data.number.offset // 8
+
+
+class Unread:
+    """``words`` are the ring's; records in it count from 0."""
+
+    def __init__(self, data: Data, words: memoryview) -> None:
+        self._words = words
+        self._data = memoryview(data).cast("B").cast("Q")
+        self._table = (ctypes.c_uint64 * SLOTS)()
+        self._chains = memoryview(self._table).cast("B").cast("Q")
+
+    @property
+    def table(self) -> int:
+        """The host's address of the slots."""
+        return ctypes.addressof(self._table)
+
+    def forgotten(self, place: int) -> bool:
+        """No CPU has, by a walk of these records, a translation whose leaf is the entry at a physical address.
+
+        Each walk through it ended in none, or in a 4 KB page that its CPU has executed INVLPG of since.  False also
+        where a peek does not tell: for a large page, or an entry above the leaf.
+        """
+        words, data = self._words, self._data
+        before, end = data[_NUMBER], data[_HEAD] << 3
+        at = self._chains[place >> 2 & _SLOT] - before
+        for _ in range(LONGEST):
+            if at <= 0:
+                return True
+            behind = at << 3
+            first = behind - 8
+            if words[first + 1] == place and words[first] & 15 == ENTRY and behind < end:
+                kind = words[behind] & 15
+                if kind == ENTRY or (kind in _GOES_ON and self._lives(at, end)):
+                    return False
+            at = words[first + 3] - before
+        return False
+
+    def _lives(self, record: int, end: int) -> bool:
+        """The walk whose entry was read just before a record led to a translation that is not surely gone."""
+        words, at = self._words, record * RECORD_WORDS
+        while at < end and words[at] & 15 == MARK:
+            at += RECORD_WORDS
+        if at == end:
+            return False
+        first = words[at]
+        if first & 15 != FILL:
+            return first & 15 == ENTRY
+        cpu, linear, last = first >> 4 & 15, words[at + 1], end - RECORD_WORDS
+        if first >> 32 != _PAGE_SIZE:
+            return True
+        if words[last] == PAGE | cpu << 4 and not (words[last + 1] ^ linear) & _PAGE_OF:
+            return False
+        return not self.invalidated(cpu, linear & 0xFFFFFFFF, record)
+
+    def invalidated(self, cpu: int, linear: int, after: int = -1) -> bool:
+        """The CPU has executed INVLPG of the page, behind a record."""
+        words, before = self._words, self._data[_NUMBER]
+        page, head = linear >> 12, PAGE | cpu << 4
+        at = self._chains[page & _SLOT] - before
+        while at > after + 1:
+            first = (at - 1) * RECORD_WORDS
+            if words[first] & 0xFFFFFFFF == head and (words[first + 1] & 0xFFFFFFFF) >> 12 == page:
+                return True
+            at = words[first + 3] - before
+        return False
