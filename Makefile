@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test test-slow check bench images docs programs libc setup clean
+.PHONY: run test test-slow campaign check bench images docs programs libc setup clean
 
 run: setup
 	@$(BIN)/sandbox run images/cow-fork --trace faults
@@ -15,6 +15,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -n auto -m campaign
+
+campaign: setup
+	CAMPAIGN=whole $(BIN)/pytest -n auto -m campaign
 
 check: setup
 	$(BIN)/ruff check .
