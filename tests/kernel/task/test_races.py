@@ -34,7 +34,7 @@ _start: mov     eax, 2                          # fork
         xor     ebx, ebx
         mov     eax, 1
         int     0x80
-child:  mov     ecx, 100000
+child:  mov     ecx, 3000000
 2:      dec     ecx
         jnz     2b
         xor     ebx, ebx
