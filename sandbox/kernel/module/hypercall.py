@@ -72,6 +72,7 @@ class Gate:
         self.owners = owners
         """Which module has what."""
         self._booked = [each.name in owners.names for each in answered]
+        self._gives = [each.name in owners.gives for each in answered]
         self._smp = kernel.smp
         symbols = kernel.image.symbols
         first = symbols["export_stubs"]
@@ -97,16 +98,20 @@ class Gate:
         export = self.exports[number]
         esp = quads[ESP] & 0xFFFFFFFF
         try:
-            given = self.arguments(esp + 4 * export.saved, export.arguments)
-            result = self._book(export, given, esp) if self._booked[number] else export.function(*given)
+            if self._booked[number]:
+                result = self._book(number, export, esp + 4 * export.saved)
+            else:
+                result = export.function(*self.arguments(esp + 4 * export.saved, export.arguments))
         except _BUGS as error:
             result = self._bug(error, esp + 4 * export.saved)
         quads[EAX] = (result or 0) & 0xFFFFFFFF
 
-    def _book(self, export: Export, given: tuple[int, ...], esp: int) -> int | None:
+    def _book(self, number: int, export: Export, esp: int) -> int | None:
         """Answer a call that gives the caller something, or takes it back.  Raises WrongOwner."""
-        (eip,) = self.arguments(esp + 4 * export.saved - 4, 1)
-        self.owners.check(export.name, given, eip)
+        words = self.arguments(esp - 4, export.arguments + 1)
+        eip, given = words[0], words[1:]
+        if self._gives[number]:
+            self.owners.check(export.name, given, eip)
         result = export.function(*given)
         self.owners.done(export.name, given, result, eip)
         return result

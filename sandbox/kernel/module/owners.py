@@ -63,7 +63,8 @@ class Owners:
 
     def __init__(self, kernel: Kernel, modules: Modules) -> None:
         self._kernel, self._modules = kernel, modules
-        self._held: dict[tuple[str, int | str], Holding] = {}
+        self._held: dict[tuple[str, int | str], tuple[Module, int]] = {}
+        """Module and place of the call, by kind and key: an object is made of it when somebody asks."""
         pages, direct = self._page, self._direct
         got: dict[str, tuple[str, Callable[[int], int | str | None]]] = {
             "kmalloc": (PIECES, self._piece), "alloc_pages": (FRAMES, pages),
@@ -88,42 +89,54 @@ class Owners:
 
     def check(self, name: str, arguments: Words, eip: int) -> None:
         """Before a call.  Raises WrongOwner."""
-        found = self._given(name, arguments)
+        given = self.gives.get(name)
+        if given is None:
+            return
+        kind, key_of = given
+        key = key_of(arguments[0])
+        found = None if key is None else self._held.get((kind, key))
+        if key is None or found is None:
+            return
+        owner = found[0]
+        if owner.base <= eip < owner.base + owner.size:
+            return
         caller = self._modules.at(eip)
-        if found is None or caller is None or found.module is caller or found.module not in self._modules.loaded:
+        if caller is None or owner is caller or owner not in self._modules.loaded:
             return
-        if caller in found.module.needs or found.module in caller.needs:
+        if caller in owner.needs or owner in caller.needs:
             return
-        raise WrongOwner(f"{name}: {caller.name} gives back what {found.module.name} has: {found.line()}")
+        what = Holding(kind, key, *found).line()
+        raise WrongOwner(f"{name}: {caller.name} gives back what {owner.name} has: {what}")
 
     def done(self, name: str, arguments: Words, result: int | None, eip: int) -> None:
         """After a call that the kernel has answered."""
-        found = self._given(name, arguments)
-        if found is not None:
-            self._held.pop((found.kind, found.key), None)
+        given = self.gives.get(name)
+        key: int | str | None
+        if given is not None:
+            kind, key_of = given
+            key = key_of(arguments[0])
+            if key is not None:
+                self._held.pop((kind, key), None)
             return
-        module = self._modules.at(eip)
-        key: int | str | None = None
-        kind = ""
-        if name in self.takes and result:
+        if name in self.takes:
+            if not result:
+                return
             kind, key_of = self.takes[name]
             key = key_of(result)
-        elif name in self.registers and result is not None and result >= 0:
+        else:
+            if result is None or result < 0:
+                return
             kind, key_of = self.registers[name]
             key = key_of(arguments[0])
-        if module is not None and key is not None:
-            self._held[kind, key] = Holding(kind, key, module, eip)
+        if key is not None:
+            for module in self._modules.loaded:
+                if module.base <= eip < module.base + module.size:
+                    self._held[kind, key] = module, eip
+                    return
 
     def held(self, kinds: list[str]) -> list[Holding]:
         """What of certain kinds modules have not given back, in the order of asking."""
-        return [each for each in self._held.values() if each.kind in kinds]
-
-    def _given(self, name: str, arguments: Words) -> Holding | None:
-        if name not in self.gives:
-            return None
-        kind, key_of = self.gives[name]
-        key = key_of(arguments[0])
-        return None if key is None else self._held.get((kind, key))
+        return [Holding(kind, key, *found) for (kind, key), found in self._held.items() if kind in kinds]
 
     # -- keys ----------------------------------------------------------------------------------------------------
 
