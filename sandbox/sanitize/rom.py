@@ -5,12 +5,12 @@ from __future__ import annotations
 from sandbox.machine.bare import BareMachine
 from sandbox.sanitize.report import StaleReport
 from sandbox.sanitize.stores import TableSnapshots
-from sandbox.sanitize.tlb import TlbSanitizer
+from sandbox.sanitize.tlb import NoKernel, TlbSanitizer
 from sandbox.x86.masks import CR4_PAE
 from sandbox.x86.paging import LEGACY, PAE, PAGE_SHIFT, PAGE_SIZE
 
 
-class RomSanitizer:
+class RomSanitizer(NoKernel):
     """After each instruction the tables that walks have used are compared.  Raises NoFeed and UnknownEngine."""
 
     def __init__(self, bare: BareMachine) -> None:
@@ -37,18 +37,6 @@ class RomSanitizer:
         return self._snapshots.take(self._used, fmt.entry_size)
 
     # -- what the sanitizer asks (tlb.World)
-
-    def in_flight(self) -> bool:
-        return False
-
-    def may_stay(self, cpu: int, linear: int) -> bool:
-        return False
-
-    def task(self, cpu: int) -> int:
-        return 0
-
-    def name(self, cpu: int, linear: int) -> str:
-        return ""
 
     def owner(self, frame: int) -> str:
         return "RAM" if self._bare.memory.is_ram(frame << PAGE_SHIFT) else "a device's"

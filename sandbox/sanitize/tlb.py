@@ -67,6 +67,28 @@ class World(Protocol):
         ...
 
 
+class NoKernel:
+    """The ``World`` of a machine on which nobody is known: no flush under way, no deferral, no task and no name."""
+
+    def in_flight(self) -> bool:
+        return False
+
+    def may_stay(self, cpu: int, linear: int) -> bool:
+        return False
+
+    def task(self, cpu: int) -> int:
+        return 0
+
+    def name(self, cpu: int, linear: int) -> str:
+        return ""
+
+    def owner(self, frame: int) -> str:
+        return "RAM"
+
+    def now(self) -> int:
+        return 0
+
+
 class Stale(NamedTuple):
     """A stale translation of a CPU, with what the tables say."""
 

@@ -6,7 +6,7 @@ from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Halt, Trap
 from sandbox.image.assemble import assemble_text
 from sandbox.machine.memory import PhysicalMemory, Reason
-from sandbox.sanitize.tlb import TlbSanitizer
+from sandbox.sanitize.tlb import NoKernel, TlbSanitizer
 from sandbox.x86.masks import CR0_PAGED, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SSE
 from sandbox.x86.paging import RW, US, A, D, P
 
@@ -16,28 +16,6 @@ FRAMES = tuple(0x200000 + number * 0x1000 for number in range(8))
 """Physical; the first word of each is its number + 1."""
 CODE_LINEAR, DATA_LINEAR = 0x200000, 0x400000
 PAGES = 6
-
-
-class NoWorld:
-    """A world without a kernel."""
-
-    def in_flight(self) -> bool:
-        return False
-
-    def may_stay(self, cpu: int, linear: int) -> bool:
-        return False
-
-    def task(self, cpu: int) -> int:
-        return 0
-
-    def name(self, cpu: int, linear: int) -> str:
-        return ""
-
-    def owner(self, frame: int) -> str:
-        return "RAM"
-
-    def now(self) -> int:
-        return 0
 
 
 class Bench:
@@ -51,7 +29,7 @@ class Bench:
         self.memory = PhysicalMemory(RAM)
         self.cpus = [Cpu(index) for index in range(cpus)]
         self.places: list[int] = []
-        self.world = NoWorld()
+        self.world = NoKernel()
         self._build()
         for cpu in self.cpus:
             self.memory.map_into(cpu)

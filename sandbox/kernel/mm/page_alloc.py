@@ -251,7 +251,7 @@ class PageAllocator:
                 if waits and self._nonatomic == "2.4":
                     might_sleep(self._sched, f"alloc_pages({describe(gfp)}), with too few frames free,")
                 if self.try_to_free_pages(self._lacking(gfp, level, order), gfp, order):
-                    self.pressure.reclaims += waits
+                    self.pressure.reclaims += 1
                 elif waits and yields < YIELDS and self._cond_resched():
                     yields += 1
                 else:
