@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from sandbox.debug.monitor import Stepper
 from sandbox.kernel.base.events import PageFault, SystemCall, TaskSwitch
+from sandbox.kernel.task.runqueue import RunQueues
 from sandbox.machine.events import Event
 from tests.conftest import MakeSession, Run
 
@@ -61,6 +64,16 @@ def test_every_cpu_works(session: MakeSession) -> None:
     made = session(RACE, cpus=3)
     made.finish()
     assert all(cpu.clock > 10_000 for cpu in made.machine.cpus)
+
+
+def test_a_new_task_goes_to_the_least_loaded_cpu() -> None:
+    """Of those that its mask allows, a task that runs counted with those that wait."""
+    cpus = [SimpleNamespace(index=index, current=index == 0 or None) for index in range(3)]
+    queues = RunQueues(cast(Any, cpus))
+    queues[1].tasks.extend([cast(Any, None)] * 2)
+    assert queues.least_loaded().index == 2
+    assert queues.least_loaded(0b011).index == 0
+    assert queues.least_loaded(0b010).index == 1
 
 
 def test_deadlock_names_the_sleeper(run: Run) -> None:
