@@ -118,7 +118,7 @@ class Entries:
         if self.early_free:
             self._page_alloc.put_page(before)
         if races.active:
-            self._before_flush("replace")
+            self._before_flush(mm, "replace")
         self.tlb.flush_tlb_page(cpu, mm, linear)
         if not self.early_free:
             if races.active:
@@ -131,15 +131,15 @@ class Entries:
         if not self._set_pte_if(ptep, old, new):
             return False
         if self.races.active:
-            self._before_flush("change")
+            self._before_flush(mm, "change")
         self.tlb.flush_tlb_page(cpu, mm, linear)
         return True
 
-    def _before_flush(self, name: str) -> None:
+    def _before_flush(self, mm: Mm, name: str) -> None:
         """A sibling on another CPU may go on with the old entry here: its flush is under way."""
-        self.tlb.flights += 1
+        mm.flights += 1
         self.races.point(name)
-        self.tlb.flights -= 1
+        mm.flights -= 1
 
     def share(self, child: Mm, linear: int, entry: int) -> None:
         """A new address space, which no CPU has loaded, gets an entry for a frame that another one has."""
@@ -195,7 +195,7 @@ class Entries:
         entry = tables.read(ptep)
         tables.set_pte(ptep, migration_entry(tables.pte_pfn(entry), tables.fmt.entry_size == 8))
         if self.races.active:
-            self._before_flush("suspend")
+            self._before_flush(mm, "suspend")
         self.tlb.flush_tlb_page(cpu, mm, linear)
         return entry
 
@@ -221,7 +221,7 @@ class Gather:
         """Linear addresses to be flushed."""
         self.frames: list[int] = []
         """Frames to be let go of behind the flush."""
-        door.tlb.flights += 1  # threads on other CPUs may go on with what it takes out, until it is finished
+        mm.flights += 1  # threads on other CPUs may go on with what it takes out, until it is finished
 
     def remove(self, linear: int, ptep: int, drop: bool = True) -> int:
         """Take an entry away; what it was.  ``drop`` lets go of its frame behind the flush, else the caller does."""
@@ -279,7 +279,7 @@ class Gather:
     def finish(self) -> None:
         """Flush, then let go of the frames."""
         self.flush()
-        self._door.tlb.flights -= 1
+        self._mm.flights -= 1
         if self.frames and self._door.races.active:
             self._door.races.point("release")
         self._release()
