@@ -32,7 +32,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.entries import Scope
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pgtable import PageTables
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
 from sandbox.kernel.process.exit import set_parent, task_main
@@ -252,8 +252,8 @@ def _dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
             kept = ~(A | D | RW) if protect and not vma.shared else ~(A | D)
             for linear, ptep, _ in tables.user_places(parent.pgd, vma.start, vma.end):
                 entry = gather.protect(linear, ptep, _read_only) if kept & RW == 0 else entries.settled(ptep)
-                if entry & MAPPED:
-                    entries.share(child, linear, entry & kept)
+                if entry:
+                    entries.share(child, linear, entry & kept if is_mapped(entry) else entry)
     except OutOfMemory:
         kernel.mmu.mmput(cpu, child)
         raise

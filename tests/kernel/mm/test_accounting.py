@@ -27,7 +27,7 @@ from sandbox.kernel.mm.mmap import (
     MAP_PRIVATE,
 )
 from sandbox.kernel.mm.page import BadPage
-from sandbox.kernel.mm.pte import MAPPED, PROTNONE
+from sandbox.kernel.mm.pte import MAPPED, PROTNONE, Kind, decode
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_WRITE
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
@@ -218,6 +218,8 @@ class History(RuleBasedStateMachine):
             for linear, entry in self.kernel.tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
                 vma = mm.vmas.find(linear)
                 assert vma is not None and vma.start <= linear, f"{linear:#x}"
+                if decode(entry).kind in (Kind.SWAPPED, Kind.MIGRATING):
+                    continue
                 if not entry & P:
                     assert entry & PROTNONE
                     assert not vma.prot
