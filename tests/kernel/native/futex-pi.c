@@ -45,6 +45,7 @@ static void pause_a_little(void) { struct timespec t = {0, 20000000}; nanosleep(
 static void *lock_and_tell(void *given)
 {
 	long got = futex(&word, FUTEX_LOCK_PI, 0, 0, 0, 0);
+	pause_a_little();
 	printf("%s got %ld\n", (char *)given, got);
 	step++;
 	pause_a_little();
