@@ -33,7 +33,7 @@ from sandbox.kernel.syscalls.memory import sys_mincore
 from sandbox.x86.paging import US, A, P
 from tests.kernel.mm.conftest import AREA as PLACE
 from tests.kernel.mm.conftest import MakeSpace
-from tests.kernel.mm.test_accounting import AREA, PAGE, PAGES, History, elf, lengths, pages
+from tests.kernel.mm.test_accounting import AREA, PAGE, PAGES, History, elf, lengths, pages, prots
 
 __all__ = ["elf"]
 MAYMOVE_FIXED = 3
@@ -120,6 +120,12 @@ class Elsewhere(History):
         if found is not None:
             mm, ptep, _ = found
             self.keeper.moving[ptep] = self.kernel.entries.suspend(self.task.cpu, mm, AREA + page * PAGE, ptep)
+
+    @rule(which=st.integers(0, 9), page=pages, count=lengths, prot=prots, file=st.booleans())
+    def map(self, which: int, page: int, count: int, prot: int, file: bool) -> None:
+        super().map(which, page, count, prot, file)
+        if file and not self.inode.size:
+            self.models[which % len(self.spaces)].update(dict.fromkeys(range(page, page + count), -1))
 
     @rule(which=st.integers(0, 9), page=pages, count=lengths)
     def dontneed(self, which: int, page: int, count: int) -> None:
