@@ -252,8 +252,10 @@ def _dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
             kept = ~(A | D | RW) if protect and not vma.shared else ~(A | D)
             for linear, ptep, _ in tables.user_places(parent.pgd, vma.start, vma.end):
                 entry = gather.protect(linear, ptep, _read_only) if kept & RW == 0 else entries.settled(ptep)
-                if entry:
-                    entries.share(child, linear, entry & kept if is_mapped(entry) else entry)
+                if is_mapped(entry):
+                    entries.share(child, linear, entry & kept)
+                elif entry:
+                    entries.share(child, linear, entry)
     except OutOfMemory:
         kernel.mmu.mmput(cpu, child)
         raise
