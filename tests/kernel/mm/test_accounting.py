@@ -28,6 +28,7 @@ from sandbox.kernel.mm.mmap import (
 )
 from sandbox.kernel.mm.page import BadPage
 from sandbox.kernel.mm.pte import MAPPED, PROTNONE, Kind, decode
+from sandbox.kernel.mm.swapops import LostEntry
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_WRITE
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
@@ -262,5 +263,5 @@ def test_histories_notice_what_is_broken(elf: bytes, switch: str) -> None:
         max_examples=100, stateful_step_count=40, deadline=None, derandomize=True, phases=(Phase.generate,),
         print_blob=False, report_multiple_bugs=False,
     )  # fmt: skip
-    with pytest.raises((AssertionError, BadPage)):
+    with pytest.raises((AssertionError, BadPage, LostEntry)):
         run_state_machine_as_test(kind, settings=few)
