@@ -10,7 +10,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_CACHE, PG_OPEN, PG_SLAB, PG_TABLE
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.sparse import SECTION_BITS, model_costs
 from sandbox.machine.memory import ram_ranges
 from sandbox.x86.paging import PAGE_SIZE
@@ -180,7 +180,7 @@ class _Kinds:
             (tables.pte_pfn(entry), "U")
             for mm in kernel.mmlist
             for _, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET)
-            if entry & MAPPED and not kernel.memmap.reserved(tables.pte_pfn(entry))
+            if is_mapped(entry) and not kernel.memmap.reserved(tables.pte_pfn(entry))
         )
 
     def letter(self, first: int, end: int) -> str:

@@ -10,6 +10,8 @@ from sandbox.kernel.inspect.ptdump import walk_address
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.main import System
 from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.mm.pte import is_mapped
+from sandbox.kernel.mm.vma import Vma
 from sandbox.kernel.mm.vmalloc import Area
 from sandbox.kernel.task.task import Task
 from sandbox.x86.walk import Access, Walk
@@ -67,7 +69,7 @@ def map_lines(system: System, mm: Mm | None) -> list[str]:
     lines, kernel = [], system.kernel
     if mm is not None:
         for vma in mm.vmas:
-            resident = sum(1 for _ in kernel.tables.user_ptes(mm.pgd, vma.start, vma.end))
+            resident = _resident(kernel, mm, vma)
             lines.append(f"{vma.describe():58} {resident:>6} of {vma.size >> 12} pages")
         lines.append(f"brk {mm.vmas.brk:08x}")
         lines.append("")
@@ -99,10 +101,15 @@ def map_dict(system: System, mm: Mm | None) -> dict[str, Any]:
     }
 
 
+def _resident(kernel: Kernel, mm: Mm, vma: Vma) -> int:
+    """Pages of an area that have a frame."""
+    return sum(1 for _, entry in kernel.tables.user_ptes(mm.pgd, vma.start, vma.end) if is_mapped(entry))
+
+
 def _area_dicts(kernel: Kernel, mm: Mm) -> list[dict[str, Any]]:
     found = []
     for vma in mm.vmas:
-        resident = len(list(kernel.tables.user_ptes(mm.pgd, vma.start, vma.end)))
+        resident = _resident(kernel, mm, vma)
         found.append({"start": vma.start, "end": vma.end, "text": vma.describe(), "resident": resident})
     return found
 

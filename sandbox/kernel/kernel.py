@@ -58,6 +58,7 @@ from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.kernel.task.desc import Descriptors
 from sandbox.kernel.task.futex import Futexes
+from sandbox.kernel.task.futex_pi import PiFutexes
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.kstack import KernelStacks
 from sandbox.kernel.task.posixtimer import PosixTimers
@@ -138,6 +139,7 @@ class Kernel:
     vdso: Vdso
     """What exec maps into every program."""
     futexes: Futexes
+    pi_futexes: PiFutexes
     pipes: Pipes
     sockets: Sockets
     jobctl: JobControl

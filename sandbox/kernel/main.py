@@ -63,6 +63,7 @@ from sandbox.kernel.setup import boot
 from sandbox.kernel.syscalls.table import SystemCalls
 from sandbox.kernel.task.desc import Descriptors
 from sandbox.kernel.task.futex import Futexes
+from sandbox.kernel.task.futex_pi import PiFutexes
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.kstack import KernelStacks
 from sandbox.kernel.task.posixtimer import PosixTimers
@@ -148,6 +149,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     if broken("swap-kernel"):
         shrinkers.steal_first(vmalloc.lose_a_page)
 
+    futexes = Futexes(uaccess, sched, clock)
     return Kernel(
         machine=machine, config=config, broken=broken, memory=memory, bus=machine.bus, clock=clock,
         stats=stats, log=log, random=random.Random(config.seed),
@@ -168,7 +170,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         isahole=IsaHole(machine, entries, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
         signals=signals, timers=timers, posix_timers=PosixTimers(sched, signals, timers, clock), vdso=Vdso(),
-        futexes=Futexes(uaccess, sched, clock),
+        futexes=futexes, pi_futexes=PiFutexes(futexes, uaccess, sched, clock, tasks),
         pipes=Pipes(page_alloc, pgdat.memmap, uaccess, sched, signals, broken),
         sockets=Sockets(files, page_alloc, uaccess, sched, signals, clock, broken),
         jobctl=JobControl(signals, tasks),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sandbox.engine.cpu import Cpu
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.inspect.owner import holders
+from sandbox.kernel.mm.mm import active_mm
 from sandbox.machine.machine import Machine
 from sandbox.sanitize.deferrals import AtomicWindows, Deferral
 from sandbox.sanitize.report import StaleReport
@@ -18,7 +19,6 @@ from sandbox.x86.paging import LEGACY, PAE, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from sandbox.kernel.main import System
-    from sandbox.kernel.mm.tlb import Tlb
 
 FEW = 4
 """Entries that changed between two runs of a CPU."""
@@ -33,7 +33,6 @@ class KernelSanitizer:
     def __init__(self, machine: Machine, paging: str) -> None:
         self._machine = machine
         self._system: System | None = None
-        self._flushes: Tlb | None = None
         self._physical = machine.memory.physical_of
         self._deferrals: Sequence[Deferral] = (AtomicWindows(),)
         self.stores = TableStores(machine.memory, (PAE if paging == "pae" else LEGACY).entry_size)
@@ -43,7 +42,7 @@ class KernelSanitizer:
 
     def connect(self, system: System) -> None:
         """From now on frames are watched."""
-        self._system, self._flushes = system, system.kernel.tlb
+        self._system = system
         system.kernel.page_alloc.watch = self
         self._dma_done, self._machine.board.dma_done = self._machine.board.dma_done, self._dma
 
@@ -53,12 +52,12 @@ class KernelSanitizer:
         return list(self.tlb.reports)
 
     def _enters(self, cpu: Cpu) -> None:
-        """While a flush is going on there is nothing to tell, and what is stale before it seldom is behind it.
+        """While its flush is going on a CPU has nothing to tell, and what is stale before it seldom is behind it.
 
         What was stored may be done with already, which a look at a few records tells; with many entries, reading the
         feed is less work.
         """
-        if self._flushes is not None and self._flushes.flights:
+        if cpu.context.cpl != 3 and (self.in_flight(cpu.index, PAGE_OFFSET) or self.in_flight(cpu.index, 0)):
             return
         stores = self.stores
         if len(stores.places) <= FEW and self.tlb.forgotten(map(self._physical, stores.places)):
@@ -89,8 +88,13 @@ class KernelSanitizer:
 
     # -- what the sanitizer asks (tlb.World)
 
-    def in_flight(self) -> bool:
-        return self._flushes is not None and self._flushes.flights > 0
+    def in_flight(self, cpu: int, linear: int) -> bool:
+        if self._system is None:
+            return False
+        if linear >= PAGE_OFFSET:
+            return self._system.kernel.tlb.flights > 0
+        mm = active_mm(self._system.kernel.cpus[cpu])
+        return mm is not None and mm.flights > 0
 
     def may_stay(self, cpu: int, linear: int) -> bool:
         return any(each.covers(cpu, linear) for each in self._deferrals)

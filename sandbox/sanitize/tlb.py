@@ -42,8 +42,11 @@ _FLUSH_IN_TIME = {
 class World(Protocol):
     """Who knows more of the machine than its memory: a kernel, or nobody."""
 
-    def in_flight(self) -> bool:
-        """A flush has begun and not ended."""
+    def in_flight(self, cpu: int, linear: int) -> bool:
+        """A flush of what a CPU has loaded at an address has begun and not ended: what it is about may live.
+
+        That of another address space, or of the other half, excuses nothing.
+        """
         ...
 
     def may_stay(self, cpu: int, linear: int) -> bool:
@@ -70,7 +73,7 @@ class World(Protocol):
 class NoKernel:
     """The ``World`` of a machine on which nobody is known: no flush under way, no deferral, no task and no name."""
 
-    def in_flight(self) -> bool:
+    def in_flight(self, cpu: int, linear: int) -> bool:
         return False
 
     def may_stay(self, cpu: int, linear: int) -> bool:
@@ -199,13 +202,13 @@ class TlbSanitizer:
         """A CPU is about to run its context.  True when something is stale."""
         if not self.settle():
             return False
-        if cpu.context.cpl == 3 and not self.world.in_flight():
+        if cpu.context.cpl == 3:
             self._enters_ring3(cpu)
         return True
 
     def _enters_ring3(self, cpu: Cpu) -> None:
         for each in self._stale([self.shadows[cpu.index]]):
-            if not self.world.may_stay(cpu.index, each.linear):
+            if not self._may_stay(each) and not self._in_flight(each):
                 self._chance("ring3", each)
         if self._entered:
             self._check_entered()
@@ -214,12 +217,16 @@ class TlbSanitizer:
         """No frame of a stale translation may be mapped writable by another entry meanwhile."""
         size = 8 if any(shadow.cr4 & CR4_PAE for shadow in self.shadows) else 4
         entries = {place: self._memory.read_entry(place, size) for place in self._entered}
+        self._entered.clear()
         frames = {entry & FRAME_MASK: place for place, entry in entries.items() if entry & P and entry & RW}
         for each in self._stale():
             place = frames.get(each.held.physical)
-            if place is not None and place != each.held.path[-2] and not self._may_stay(each):
+            if place is None or place == each.held.path[-2] or self._may_stay(each):
+                continue
+            if self._in_flight(each):
+                self._entered.add(place)  # its flush may turn out not to have told this CPU
+            else:
                 self._chance("entered", each)
-        self._entered.clear()
 
     def frames(self, kind: str, frame: int, count: int) -> bool:
         """Frames are released, given away or stored into by a device.  True when something is stale."""
@@ -237,6 +244,9 @@ class TlbSanitizer:
             if frame in shadow.walked or shadow.cr3 >> PAGE_SHIFT == frame:
                 linear = shadow.walked.get(frame, 0)
                 self._report("table", shadow, linear, self._place(shadow.number), (frame << PAGE_SHIFT, 0, 0), frame)
+
+    def _in_flight(self, each: Stale) -> bool:
+        return self.world.in_flight(each.shadow.number, each.linear)
 
     def _may_stay(self, each: Stale) -> bool:
         return self.world.may_stay(each.shadow.number, each.linear)
@@ -271,7 +281,7 @@ class TlbSanitizer:
         rights = tlbfeed.RIGHT_READ | tlbfeed.RIGHT_WRITE * granted.write | tlbfeed.RIGHT_EXECUTE * granted.execute
         if not rights >> access_bit(access) & 1 or (user and not granted.user):
             return None
-        if not self.world.in_flight():
+        if not self.world.in_flight(number, linear):
             base, _ = self.feed.base_and_ring(number)
             eip = base + self.feed.instruction(number, back) & 0xFFFFFFFF
             entries = difference(held, now)

@@ -6,17 +6,23 @@ What a TLB may hold and who must be told is the manual's (SDM 3A, 4.10) and MM 1
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from sandbox.engine import stubs
+from sandbox.engine.cpu import Cpu
 from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.runner.result import Result
 from sandbox.runner.run import run_target
 from sandbox.runner.session import MachineSession
 from sandbox.runner.target import resolve
 from sandbox.sanitize.deferrals import AtomicWindows, lazy_vmalloc
+from sandbox.sanitize.kernel import KernelSanitizer
+from sandbox.x86.paging import RW, US, A, D, P
 from tests.campaign import seeds
 
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the feed is x86-64 Linux code")
@@ -156,6 +162,42 @@ def test_what_a_flush_is_about_is_in_flight_while_it_lasts(session: MachineSessi
 
     kernel.tlb.flush_tlb_all(Watched())  # type: ignore[arg-type]
     assert seen == [1] and kernel.tlb.flights == 0
+
+
+PAGE = 0x40000000
+RIGHTS = P | RW | US | A | D
+
+
+def stale_page(session: MachineSession) -> Mm:
+    """An address space that CPU 1 has loaded, with a page whose entry went and of which CPU 1 was told nothing."""
+    kernel = session.kernel
+    mm, cpu = kernel.mmu.mm_alloc(), kernel.cpus[1]
+    place = kernel.tables.pte_alloc(mm.pgd, PAGE)
+    assert kernel.entries.install(mm, place, kernel.tables.pfn_pte(kernel.page_alloc.alloc_page(), RIGHTS))
+    kernel.mmu.switch_mm(cpu, mm)
+    cpu.call_c(kernel.image.symbols["readl"], PAGE)
+    kernel.tables.set_pte(place, 0)
+    return mm
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another's", "the kernel half's", "its own"])
+def test_a_flush_excuses_its_own_address_space_only(session: MachineSession, whose: str) -> None:
+    """Each moment that matters, while a gather of one or the other is open: what it is about says nothing of the rest.
+
+    Its own may live until its flush is done (SDM 3A, 4.10.5: the requirement is met when the last has answered).
+    """
+    kernel, sanitizer = session.kernel, session.sanitizer
+    assert isinstance(sanitizer, KernelSanitizer)
+    mm, other = stale_page(session), kernel.mmu.mm_alloc()
+    if whose == "the kernel half's":
+        kernel.tlb.flights += 1
+    elif whose != "nobody's":
+        kernel.entries.gather(kernel.cpus[0], mm if whose == "its own" else other)
+    sanitizer.tlb.enters(cast(Cpu, SimpleNamespace(index=1, context=SimpleNamespace(cpl=3))))
+    cpu = kernel.cpus[1]
+    cpu.call_c(kernel.image.symbols["readl"], PAGE)
+    kinds = [(each.kind, each.cpu) for each in session.reports()]
+    assert kinds == ([] if whose == "its own" else [("ring3", 1), ("use", 1)])
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_while_a_shootdown_is_going_on_a_use_is_the_hardwares_right(
 ) -> None:
     bench.load(0, cpu=1)
     bench.set_entry(0, NEW | FULL)
-    monkeypatch.setattr(bench.world, "in_flight", lambda: True)
+    monkeypatch.setattr(bench.world, "in_flight", lambda cpu, linear: True)
     assert bench.load(0, cpu=1) == 1
     assert kinds(bench) == []
 

@@ -6,7 +6,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page import PG_CACHE, PG_TABLE
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import is_mapped
 
 
 def holders(kernel: Kernel, pfn: int) -> tuple[str, int]:
@@ -35,7 +35,7 @@ def _of_programs(kernel: Kernel, pfn: int, cached: bool) -> tuple[str, int]:
         f"a page of {_who(kernel, mm)} at {linear:#010x}"
         for mm in kernel.mmlist
         for linear, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET)
-        if entry & MAPPED and tables.pte_pfn(entry) == pfn
+        if is_mapped(entry) and tables.pte_pfn(entry) == pfn
     ]
     what = found[0] if found else "a page of the page cache" if cached else "the kernel's own"
     return what, max(1, len(found) + cached)

@@ -6,9 +6,10 @@ from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pgtable import PageTables
+from sandbox.kernel.mm.pte import is_present
 from sandbox.machine.memory import PhysicalMemory
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.paging import PAGE_SIZE, PS, P
+from sandbox.x86.paging import PAGE_SIZE, PS
 
 
 class BadPointer(SandboxError):
@@ -32,7 +33,7 @@ class Peek:
         found = b""
         while size:
             entry = tables.lookup_pte(pgd, linear & 0xFFFFFFFF)
-            if not entry & P:
+            if not is_present(entry):
                 break
             offset = linear & PAGE_SIZE - 1
             if entry & PS and linear >= PAGE_OFFSET:

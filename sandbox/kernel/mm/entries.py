@@ -18,16 +18,10 @@ from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgtable import PageTables
-from sandbox.kernel.mm.pte import MAPPED, Kind, decode, migration_entry
+from sandbox.kernel.mm.pte import Kind, decode, is_away, is_mapped, migration_entry
+from sandbox.kernel.mm.swapops import LostEntry, NoSwap, SwapSpace
 from sandbox.kernel.mm.tlb import Tlb
-from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT
-
-
-class LostEntry(SandboxError):
-    """An entry is of a kind that nothing here has made: the kernel is wrong about its own tables."""
-
-    exit_status = 3
 
 
 class Scope(Enum):
@@ -53,6 +47,7 @@ class Entries:
         "_zero_page",
         "early_free",
         "races",
+        "swap",
         "tables",
         "tlb",
         "zero_frame",
@@ -73,6 +68,7 @@ class Entries:
         self._memmap, self._page_alloc, self._smp = memmap, page_alloc, smp
         self._zero_page, self.zero_frame = zero_page, zero_page << PAGE_SHIFT
         self._set_pte_if = self._store_alone if races.active else tables.set_pte_if
+        self.swap: SwapSpace = NoSwap(smp)
         self._blind = broken("no-pte-same")
         self.early_free = broken("early-free")
 
@@ -89,16 +85,16 @@ class Entries:
 
     # -- one entry -----------------------------------------------------------------------------------------------
 
-    def install(self, mm: Mm, ptep: int, entry: int) -> bool:
-        """A page comes where none was; the entry takes over a reference that the caller has.
+    def install(self, mm: Mm, ptep: int, entry: int, old: int = 0) -> bool:
+        """A page comes where none was, or where an ``old`` entry kept its place; it takes over the caller's reference.
 
         False, with nothing done, when somebody else was faster.  Nothing is flushed: no CPU keeps what is not there.
         """
         if self.races.active:
             self.races.point("install")
-        if not self._set_pte_if(ptep, 0, entry):
+        if not self._set_pte_if(ptep, old, entry):
             return False
-        if entry & FRAME_MASK != self.zero_frame:
+        if is_mapped(entry) and entry & FRAME_MASK != self.zero_frame:
             mm.rss += 1
         return True
 
@@ -118,7 +114,7 @@ class Entries:
         if self.early_free:
             self._page_alloc.put_page(before)
         if races.active:
-            self._before_flush("replace")
+            self._before_flush(mm, "replace")
         self.tlb.flush_tlb_page(cpu, mm, linear)
         if not self.early_free:
             if races.active:
@@ -131,20 +127,23 @@ class Entries:
         if not self._set_pte_if(ptep, old, new):
             return False
         if self.races.active:
-            self._before_flush("change")
+            self._before_flush(mm, "change")
         self.tlb.flush_tlb_page(cpu, mm, linear)
         return True
 
-    def _before_flush(self, name: str) -> None:
+    def _before_flush(self, mm: Mm, name: str) -> None:
         """A sibling on another CPU may go on with the old entry here: its flush is under way."""
-        self.tlb.flights += 1
+        mm.flights += 1
         self.races.point(name)
-        self.tlb.flights -= 1
+        mm.flights -= 1
 
     def share(self, child: Mm, linear: int, entry: int) -> None:
-        """A new address space, which no CPU has loaded, gets an entry for a frame that another one has."""
+        """A new address space, which no CPU has loaded, gets an entry for a frame or a slot that another one has."""
         tables = self.tables
         tables.set_pte(tables.pte_alloc(child.pgd, linear), entry)
+        if is_away(entry):
+            self.swap.swap_duplicate(entry)
+            return
         pfn = tables.pte_pfn(entry)
         self._memmap.get_page(pfn)
         if pfn != self._zero_page:
@@ -163,8 +162,7 @@ class Entries:
     def take(self, ptep: int) -> int:
         """Take an entry out, at once, so that no bit that a CPU sets is lost; behind the end of a move of its page."""
         self._wait(ptep)
-        entry = self.tables.read(ptep)
-        if entry and not entry & MAPPED:
+        if is_away(self.tables.read(ptep)):
             self.settled(ptep)
         return self.tables.get_and_clear(ptep)
 
@@ -174,13 +172,13 @@ class Entries:
         Raises LostEntry where nobody is left to end it.
         """
         while self.unsettled(ptep, entry := self.tables.read(ptep)):
-            if self._smp.patience is None or not self._smp.patience():
+            if not self.swap.migration_wait(ptep, entry):
                 raise LostEntry("a page is being moved, and nobody moves it", f"entry {entry:#x}")
         return entry
 
     def unsettled(self, ptep: int, entry: int) -> bool:
         """Somebody is at work on the entry, which is not present meanwhile."""
-        if not entry or entry & MAPPED:
+        if not is_away(entry):
             return False
         return ptep in self.tables.half_stored or decode(entry).kind is Kind.MIGRATING
 
@@ -189,13 +187,15 @@ class Entries:
     def suspend(self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int) -> int:
         """Nobody uses an entry while its page is moved to another frame: who comes waits.  What the entry was.
 
-        Its reference stays; ``resume`` ends it.
+        Its reference stays; ``resume`` ends it.  Raises LostEntry where no frame is.
         """
         tables = self.tables
-        entry = tables.read(ptep)
+        entry = self.settled(ptep)
+        if not is_mapped(entry):
+            raise LostEntry("a page is to be moved from where none is", f"entry {entry:#x}")
         tables.set_pte(ptep, migration_entry(tables.pte_pfn(entry), tables.fmt.entry_size == 8))
         if self.races.active:
-            self._before_flush("suspend")
+            self._before_flush(mm, "suspend")
         self.tlb.flush_tlb_page(cpu, mm, linear)
         return entry
 
@@ -221,13 +221,25 @@ class Gather:
         """Linear addresses to be flushed."""
         self.frames: list[int] = []
         """Frames to be let go of behind the flush."""
-        door.tlb.flights += 1  # threads on other CPUs may go on with what it takes out, until it is finished
+        mm.flights += 1  # threads on other CPUs may go on with what it takes out, until it is finished
+
+    def remove_page(self, linear: int, ptep: int, pfn: int) -> int:
+        """Take an entry away if it names this frame still, which the caller lets go of; what it was, or 0."""
+        entry = self._door.settled(ptep)
+        if not is_mapped(entry) or (entry & FRAME_MASK) >> PAGE_SHIFT != pfn:
+            return 0
+        return self.remove(linear, ptep, drop=False)
 
     def remove(self, linear: int, ptep: int, drop: bool = True) -> int:
-        """Take an entry away; what it was.  ``drop`` lets go of its frame behind the flush, else the caller does."""
+        """Take an entry away; what it was.  ``drop`` lets go of its frame behind the flush, else the caller does.
+
+        A slot is let go of at once: no CPU has anything of it.
+        """
         door = self._door
         entry = door.take(ptep)
-        if entry & MAPPED:
+        if is_away(entry):
+            door.swap.swap_free(entry)
+        elif is_mapped(entry):
             self.pages.append(linear)
             frame = entry & FRAME_MASK
             if frame != door.zero_frame:
@@ -245,7 +257,7 @@ class Gather:
         """
         door = self._door
         entry = door.settled(ptep)
-        if entry & MAPPED:
+        if is_mapped(entry):
             new = changed(entry)
             if new != entry:
                 door.tables.set_pte(ptep, new)
@@ -255,10 +267,10 @@ class Gather:
         return entry
 
     def move(self, linear: int, ptep: int, target: int) -> None:
-        """The entry goes to another place of the same address space; its frame does not notice."""
+        """The entry goes to another place of the same address space; its frame or slot does not notice."""
         door = self._door
         entry = door.take(ptep)
-        if entry & MAPPED:
+        if is_mapped(entry):
             self.pages.append(linear)
         door.tables.set_pte(target, entry)
         if door.races.active:
@@ -279,7 +291,7 @@ class Gather:
     def finish(self) -> None:
         """Flush, then let go of the frames."""
         self.flush()
-        self._door.tlb.flights -= 1
+        self._mm.flights -= 1
         if self.frames and self._door.races.active:
             self._door.races.point("release")
         self._release()

@@ -13,14 +13,14 @@ from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.codecache import CodeCache
-from sandbox.kernel.mm.entries import Entries, LostEntry
+from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pte import decode
+from sandbox.kernel.mm.pte import is_present
 from sandbox.kernel.mm.rlimit import RLIMIT_STACK, Limits, may_expand
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 from sandbox.kernel.vfs.inode import Inode
@@ -149,9 +149,9 @@ class PageFaults:
         pte = tables.read(ptep)
         if write and not vma.shared:
             mm.vmas.anon_vma_prepare(vma)
-        if not pte & P:
+        if not is_present(pte):
             if pte:
-                return self._not_present(ptep, pte)
+                return self._not_present(cpu, mm, vma, page, ptep, pte)
             mm.minor_faults += 1
             if vma.inode is None:
                 return self.do_anonymous_page(mm, vma, ptep, write)
@@ -161,12 +161,12 @@ class PageFaults:
         self._entries.tlb.flush_tlb_page(cpu, mm, page)
         return Resolution.SPURIOUS
 
-    def _not_present(self, ptep: int, pte: int) -> Resolution:
+    def _not_present(self, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> Resolution:
         """A page that is somewhere, in an area that allows the access: one that is moved comes back by itself."""
-        if not self._entries.unsettled(ptep, pte):
-            kind = decode(pte).kind.value
-            raise LostEntry(f"an entry is {kind}, and nothing here has made such a one", f"entry {pte:#x}")
-        self._entries.settled(ptep)
+        if self._entries.unsettled(ptep, pte):
+            self._entries.settled(ptep)
+        else:
+            self._entries.swap.do_swap_page(cpu, mm, page, vma.prot, ptep, pte)
         return Resolution.SPURIOUS
 
     def do_no_page(

@@ -8,6 +8,7 @@ from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import DMA_END, PgDat
+from sandbox.kernel.mm.pte import is_present
 from sandbox.kernel.mm.sparse import CannotAddMemory, MemoryModel
 from sandbox.kernel.mm.vmalloc import Vmalloc
 from sandbox.machine.memory import PhysicalMemory
@@ -78,7 +79,7 @@ class Hotplug:
         flags = P | RW | A | D | G | tables.nx
         for pfn in range(first, first + count):
             linear = PAGE_OFFSET + pfn * PAGE_SIZE
-            if not tables.lookup_pte(tables.kernel_pgd, linear) & P:
+            if not is_present(tables.lookup_pte(tables.kernel_pgd, linear)):
                 self._entries.map_page(linear, tables.pfn_pte(pfn, flags))
         self._vmalloc.sync_all(PAGE_OFFSET + first * PAGE_SIZE, PAGE_OFFSET + (first + count) * PAGE_SIZE)
 

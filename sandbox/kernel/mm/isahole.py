@@ -23,7 +23,7 @@ from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.page import PG_CACHE, PG_DIRTY
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.rmap import Place, file_places
 from sandbox.machine.machine import Machine
 from sandbox.x86.paging import PAGE_SIZE
@@ -118,7 +118,7 @@ class IsaHole:
             tables = self._tables
             for mm in self._mmlist:
                 for linear, entry in tables.user_ptes(mm.pgd, 0, PAGE_OFFSET):
-                    if entry & MAPPED and tables.pte_pfn(entry) in anonymous:
+                    if is_mapped(entry) and tables.pte_pfn(entry) in anonymous:
                         found[tables.pte_pfn(entry)].append((mm, linear, tables.pte_alloc(mm.pgd, linear)))
         return found
 

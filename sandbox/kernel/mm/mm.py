@@ -29,6 +29,8 @@ class Mm:
     users: int = 1
     cpu_mask: int = 0
     """Bit n: CPU n has this CR3 loaded, so it may hold translations."""
+    flights: int = 0
+    """Flushes of its pages that have begun and not ended: other CPUs may still use what they are about."""
     lock: MmapLock = field(default_factory=MmapLock)
     expedited: bool = False
     """It asked for membarrier(2)'s expedited commands."""

@@ -27,7 +27,7 @@ from sandbox.kernel.mm.fault import UNRESOLVED, PageFaults
 from sandbox.kernel.mm.filemap import PageCache, SharedMemory
 from sandbox.kernel.mm.mm import Mm, Process
 from sandbox.kernel.mm.msync import DirtyPage, Writeback, writes_back
-from sandbox.kernel.mm.pte import MAPPED, PROTNONE
+from sandbox.kernel.mm.pte import access, is_mapped, is_present, no_access
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, may_expand
 from sandbox.kernel.mm.vma import (
     MMAP_MIN_ADDR,
@@ -45,7 +45,7 @@ from sandbox.kernel.mm.vma import (
 )
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.x86.paging import NX, PAGE_MASK, PAGE_SIZE, RW, D, P
+from sandbox.x86.paging import NX, PAGE_MASK, PAGE_SIZE, RW, D
 
 MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_TYPE = 1, 2, 3, 0xF
 MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_LOCKED = 0x10, 0x20, 0x100, 0x2000
@@ -158,7 +158,7 @@ class Mmap:
         if not vma.prot or (write and not vma.prot & PROT_WRITE):
             return False
         entry = self._tables.lookup_pte(mm.pgd, page)
-        if entry & P and (not write or entry & RW):
+        if is_present(entry) and (not write or entry & RW):
             return True
         try:
             return self._faults.handle_mm_fault(cpu, mm, vma, page, write) not in UNRESOLVED
@@ -193,7 +193,7 @@ class Mmap:
             to_file = vma.inode if writes_back(vma) else None
             for linear, ptep, _ in self._tables.user_places(mm.pgd, vma.start, vma.end):
                 entry = gather.remove(linear, ptep)
-                if to_file is not None and entry & D and entry & MAPPED:
+                if to_file is not None and entry & D and is_mapped(entry):
                     dirty.append((to_file, vma.page_of(linear)))
         gather.flush()
         try:
@@ -245,7 +245,7 @@ class Mmap:
         entry &= ~NX if tables.nx else ~0
         if not executable:
             entry |= tables.nx
-        entry = entry & ~P | PROTNONE if not prot & PROT_ALL else entry & ~PROTNONE | P
+        entry = access(entry) if prot & PROT_ALL else no_access(entry)
         if not prot & PROT_WRITE:
             entry &= ~RW
         elif self._eager:

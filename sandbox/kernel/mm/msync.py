@@ -14,7 +14,7 @@ from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.mm.entries import Entries, Gather
 from sandbox.kernel.mm.filemap import PageCache, SharedMemory
 from sandbox.kernel.mm.mm import Mm, mappings
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.vma import VM_MAYWRITE, VM_SHARED, Vma
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_SIZE, D
@@ -52,7 +52,7 @@ class Writeback:
         gather = self._entries.gather(cpu, mm)
         for linear, ptep, _ in self._tables.user_places(mm.pgd, start, end):
             entry = gather.protect(linear, ptep, lambda entry: entry & ~D)
-            if entry & D and entry & MAPPED:
+            if entry & D and is_mapped(entry):
                 found.append((inode, vma.page_of(linear)))
         gather.finish()
         return found

@@ -20,7 +20,7 @@ from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_LOCKED
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.rmap import Place, file_places
 from sandbox.kernel.mm.vma import VM_LOCKED
 from sandbox.kernel.mm.vmscan import Need
@@ -150,11 +150,11 @@ class PageOut:
         if not may_write and any(self._tables.read(ptep) & D for _, _, ptep in places):
             return False
         gathers = _Gathers(self._entries, self._mmu, self._smp)
-        removed = [gathers.of(mm).remove(linear, ptep, drop=False) for mm, linear, ptep in places]
+        removed = [gathers.of(mm).remove_page(linear, ptep, pfn) for mm, linear, ptep in places]
         gathers.flush()
         stays = any(entry & D for entry in removed) and not self._written(page)
         for (mm, _, ptep), entry in zip(places, removed, strict=True):
-            if entry & MAPPED and not (stays and self._entries.install(mm, ptep, entry)):
+            if is_mapped(entry) and not (stays and self._entries.install(mm, ptep, entry)):
                 self._page_alloc.put_page(pfn)
         gathers.finish()
         # While others were told to flush, somebody may have found the page in the cache.

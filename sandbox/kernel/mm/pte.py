@@ -57,6 +57,31 @@ def decode(entry: int) -> Pte:
     return Pte(Kind.MIGRATING if device == MIGRATION else Kind.SWAPPED, slot, device)
 
 
+def is_present(entry: int) -> bool:
+    """Hardware uses it: PRESENT."""
+    return bool(entry & P)
+
+
+def is_mapped(entry: int) -> bool:
+    """It names a frame that it holds a reference on: PRESENT or PROT_NONE."""
+    return bool(entry & MAPPED)
+
+
+def is_away(entry: int) -> bool:
+    """A page is there that no frame of this entry holds: SWAPPED or MIGRATING."""
+    return bool(entry) and not entry & MAPPED
+
+
+def no_access(entry: int) -> int:
+    """The same frame as PROT_NONE."""
+    return entry & ~P | PROTNONE
+
+
+def access(entry: int) -> int:
+    """The same frame as PRESENT."""
+    return entry & ~PROTNONE | P
+
+
 def swap_entry(device: int, slot: int, pae: bool) -> int:
     """The entry of a page on a swap device.  Raises ValueError where slot or device do not fit, or make no entry."""
     if not 0 <= device <= MIGRATION or not 0 <= slot < 1 << (27 if pae else 24) or not device | slot:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sandbox.kernel.mm.mm import Mm, mappings
 from sandbox.kernel.mm.pgtable import PageTables
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.vma import Vma
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_SIZE
@@ -21,5 +21,5 @@ def file_places(tables: PageTables, inode: Inode | None, index: int, pfn: int) -
         linear = vma.start + (index - vma.pgoff) * PAGE_SIZE
         if vma.start <= linear < vma.end:
             entry = tables.lookup_pte(mm.pgd, linear)
-            if entry & MAPPED and tables.pte_pfn(entry) == pfn:
+            if is_mapped(entry) and tables.pte_pfn(entry) == pfn:
                 yield (mm, linear, tables.pte_alloc(mm.pgd, linear)), vma

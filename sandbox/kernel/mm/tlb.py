@@ -39,7 +39,7 @@ class Tlb:
         self.bus = bus
         self.counters = TlbCounters()
         self.flights = 0
-        """Flushes that have begun and not ended: other CPUs may still use what they are about."""
+        """Flushes of the kernel half that have begun and not ended; those of programs are counted in their ``Mm``."""
         self._here = not broken("no-flush")
         self._there = self._here and not broken("no-shootdown")
 
@@ -85,7 +85,7 @@ class Tlb:
 
     def _on_users(self, cpu: KernelCpu, mm: Mm, routine: int, argument: int) -> None:
         mask = mm.cpu_mask
-        self.flights += 1
+        mm.flights += 1
         try:
             if self._here and mask >> cpu.index & 1:
                 cpu.call(routine, eax=argument)
@@ -93,7 +93,7 @@ class Tlb:
                 others = [other for other in self._smp.cpus if other is not cpu and mask >> other.index & 1]
                 self._tell(others, _run(routine, argument))
         finally:
-            self.flights -= 1
+            mm.flights -= 1
 
     def _tell(self, others: Sequence[KernelCpu], handler: Callable[[KernelCpu], None]) -> None:
         if self._there and others:

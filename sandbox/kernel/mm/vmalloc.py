@@ -28,6 +28,7 @@ from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
+from sandbox.kernel.mm.pte import is_present
 from sandbox.kernel.mm.vmscan import Need
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.masks import PF_PROT, PF_USER
@@ -237,7 +238,7 @@ class Vmalloc:
             layout.vmalloc.start <= address < layout.vmalloc.end or layout.vmemmap.start <= address < layout.vmemmap.end
         ):
             return False
-        if not self._tables.lookup_pte(self._tables.kernel_pgd, address) & P:
+        if not is_present(self._tables.lookup_pte(self._tables.kernel_pgd, address)):
             return False
         if not self._entries.sync(cr3 // PAGE_SIZE, address):
             return False

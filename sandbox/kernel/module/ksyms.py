@@ -16,6 +16,7 @@ from sandbox.kernel.base.wait import might_sleep
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.page import VIRTUAL, BadPage
 from sandbox.kernel.mm.page_alloc import dma_crosses
+from sandbox.kernel.mm.pte import is_present
 from sandbox.kernel.mm.sparse import CannotAddMemory
 from sandbox.kernel.module.chrdev import Devices
 from sandbox.kernel.module.hypercall import Export, Gate, GuestKernelBug
@@ -25,7 +26,7 @@ from sandbox.kernel.module.owners import Owners
 from sandbox.kernel.module.printk import LONGEST_STRING, format_text
 from sandbox.kernel.module.useraccess import UserCalls
 from sandbox.kernel.module.waitqueue import WaitQueues
-from sandbox.x86.paging import PAGE_SIZE, PS, P
+from sandbox.x86.paging import PAGE_SIZE, PS
 
 
 class MemoryCalls:
@@ -74,7 +75,7 @@ class MemoryCalls:
         """The frame behind a kernel address, by the kernel's tables; -1 where nothing is mapped."""
         kernel = self._kernel
         entry = kernel.tables.lookup_pte(kernel.tables.kernel_pgd, address)
-        if not entry & P:
+        if not is_present(entry):
             return -1
         if entry & PS and address < kernel.layout.direct.end:
             return (address - PAGE_OFFSET) // PAGE_SIZE

@@ -13,10 +13,11 @@ from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.base.wait import might_sleep
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm, active_mm
+from sandbox.kernel.mm.pte import is_present
 from sandbox.kernel.mm.rlimit import RLIMIT_STACK
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, Vma
 from sandbox.x86.masks import CR0_WP
-from sandbox.x86.paging import PAGE_SIZE, RW, P
+from sandbox.x86.paging import PAGE_SIZE, RW
 
 VERIFY_READ, VERIFY_WRITE = 0, 1
 KERNEL_DS = 0x18
@@ -64,7 +65,7 @@ class UserCalls:
         for page in range(address & -PAGE_SIZE, end, PAGE_SIZE):
             entry = kernel.tables.lookup_pte(mm.pgd, page)
             vma = mm.vmas.find(page)
-            if entry & P and not entry & RW and vma is not None:
+            if is_present(entry) and not entry & RW and vma is not None:
                 try:
                     kernel.faults.handle_mm_fault(kernel.this_cpu, mm, vma, page, True)
                 except OutOfMemory:

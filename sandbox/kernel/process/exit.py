@@ -103,6 +103,8 @@ def mm_release(kernel: Kernel, task: Task) -> None:
     if task.mm is not None:
         if task.robust_list and not kernel.broken("no-robust"):
             exit_robust_list(kernel.uaccess, kernel.futexes, task)
+        kernel.pi_futexes.exit_pi_state_list(task)
+        task.futexes_left = task.exiting
         if task.clear_child_tid and task.mm.users > 1 and not kernel.broken("no-clear-tid"):
             with suppress(KernelError):
                 kernel.uaccess.put_user(task, task.clear_child_tid, bytes(4))

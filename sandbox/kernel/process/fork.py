@@ -32,7 +32,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.entries import Scope
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pgtable import PageTables
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
 from sandbox.kernel.process.exit import set_parent, task_main
@@ -252,8 +252,10 @@ def _dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
             kept = ~(A | D | RW) if protect and not vma.shared else ~(A | D)
             for linear, ptep, _ in tables.user_places(parent.pgd, vma.start, vma.end):
                 entry = gather.protect(linear, ptep, _read_only) if kept & RW == 0 else entries.settled(ptep)
-                if entry & MAPPED:
+                if is_mapped(entry):
                     entries.share(child, linear, entry & kept)
+                elif entry:
+                    entries.share(child, linear, entry)
     except OutOfMemory:
         kernel.mmu.mmput(cpu, child)
         raise

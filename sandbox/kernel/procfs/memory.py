@@ -10,7 +10,7 @@ from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.entries import Scope
 from sandbox.kernel.mm.page import PG_CACHE
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import Kind, decode, is_mapped
 from sandbox.kernel.mm.vma import (
     PROT_WRITE,
     VM_DONTCOPY,
@@ -43,7 +43,7 @@ FLAGS = (
     (VM_DONTCOPY, "dc"), (VM_NORESERVE, "nr"), (VM_WIPEONFORK, "wf"), (VM_DONTDUMP, "dd"), (VM_NOHUGEPAGE, "nh"),
 )  # fmt: skip
 """In the order of show_smap_vma_flags; ``ac`` comes before ``nr``."""
-PRESENT, FILE, EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
+PRESENT, SWAPPED, FILE, EXCLUSIVE = 1 << 63, 1 << 62, 1 << 61, 1 << 56
 ENTRY_BYTES = 8
 CLEAR_REFS_LAST = 5
 
@@ -55,13 +55,19 @@ def _rows(values: dict[str, int]) -> str:
 def _pages(kernel: Kernel, pgd: int, vma: Vma) -> Iterator[tuple[int, int, int]]:
     """(entry, frame, in how many places it is mapped) of the area's pages; the shared page of zeros is none."""
     for _, entry in kernel.tables.user_ptes(pgd, vma.start, vma.end):
-        pfn = kernel.tables.pte_pfn(entry)
-        if entry & MAPPED and pfn != kernel.zero_page and kernel.memmap.has_page(pfn):
+        pfn = kernel.tables.pte_pfn(entry) if is_mapped(entry) else kernel.zero_page
+        if pfn != kernel.zero_page and kernel.memmap.has_page(pfn):
             yield entry, pfn, max(1, kernel.memmap.count(pfn) - _is_cached(kernel, pfn))
 
 
 def _is_cached(kernel: Kernel, pfn: int) -> bool:
     return bool(kernel.memmap.flags(pfn) & PG_CACHE)
+
+
+def _swapped(kernel: Kernel, pgd: int, vma: Vma) -> int:
+    """Bytes of the area that are on a swap device."""
+    entries = kernel.tables.user_ptes(pgd, vma.start, vma.end)
+    return PAGE_SIZE * sum(1 for _, entry in entries if decode(entry).kind is Kind.SWAPPED)
 
 
 def _sums(kernel: Kernel, pgd: int, vma: Vma) -> dict[str, int]:
@@ -97,7 +103,8 @@ def smaps_of(kernel: Kernel, pgd: int, vma: Vma) -> str:
     kilobytes = PAGE_SIZE // 1024
     sizes = {"Size": vma.size // 1024, "KernelPageSize": kilobytes, "MMUPageSize": kilobytes}
     locked = sums["Pss"] if vma.flags & VM_LOCKED else 0
-    rows = _rows({**sizes, **sums, **dict.fromkeys(ALWAYS_ZERO, 0), "Locked": locked})
+    swapped = _swapped(kernel, pgd, vma) // 1024
+    rows = _rows({**sizes, **sums, **dict.fromkeys(ALWAYS_ZERO, 0), "Swap": swapped, "Locked": locked})
     return f"{rows}{'THPeligible:':16}{0:8}\nVmFlags: {vm_flags(vma)} \n"
 
 
@@ -116,7 +123,8 @@ def smaps_rollup(kernel: Kernel, task: Task, column: int) -> bytes:
         total["Pss_File" if vma.inode is not None else "Pss_Anon"] += sums["Pss"]
         locked += sums["Pss"] if vma.flags & VM_LOCKED else 0
     head = f"{vmas[0].start:08x}-{vmas[-1].end:08x} ---p 00000000 00:00 0 ".ljust(column) + "[rollup]\n"
-    rows = {**total, **dict.fromkeys(ALWAYS_ZERO, 0), "Locked": locked}
+    swapped = sum(_swapped(kernel, mm.pgd, vma) for vma in vmas)
+    rows = {**total, **dict.fromkeys(ALWAYS_ZERO, 0), "Swap": swapped, "Locked": locked}
     return (head + _rows({name: value // 1024 for name, value in rows.items()})).encode()
 
 
@@ -141,8 +149,9 @@ class PageMap(Text):
         return struct.pack(f"<{len(words)}Q", *words)
 
     def _word(self, entry: int) -> int:
-        if not entry & MAPPED:
-            return 0
+        if not is_mapped(entry):
+            found = decode(entry)  # Documentation/admin-guide/mm/pagemap.rst: type in bits 0-4, offset in bits 5-54
+            return SWAPPED | found.where << 5 | found.device
         kernel, pfn = self.kernel, self.kernel.tables.pte_pfn(entry)
         if pfn == kernel.zero_page or not kernel.memmap.has_page(pfn):
             return PRESENT | pfn

@@ -13,7 +13,7 @@ from sandbox.kernel.abi.signals import SIG_DFL, SIG_IGN
 from sandbox.kernel.abi.structs import major, minor
 from sandbox.kernel.base.time import TICK
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_SIGPENDING, RLIMIT_STACK
 from sandbox.kernel.mm.vma import VM_GROWSDOWN, VM_SHARED, Vma
 from sandbox.kernel.procfs.memory import PageMap, clear_refs, smaps_of, smaps_rollup
@@ -225,6 +225,12 @@ def _maps(kernel: Kernel, task: Task, with_pages: bool = False) -> bytes:
     return "".join(lines).encode()
 
 
+def _priority(kernel: Kernel, task: Task) -> int:
+    """proc(5): 0 to 39 after the nice value, -2 to -100 for real-time priorities, -101 for deadlines; as inherited."""
+    rank = kernel.pi_futexes.rank(task)
+    return -1 - rank if rank else 20 + task.nice
+
+
 def _pages(kernel: Kernel, task: Task) -> dict[str, int]:
     """Pages of a task by kind."""
     found = dict.fromkeys(("size", "resident", "shared", "text", "data", "stack", "table"), 0)
@@ -234,7 +240,7 @@ def _pages(kernel: Kernel, task: Task) -> dict[str, int]:
     for vma in mm.vmas:
         pages = vma.size // PAGE_SIZE
         found["size"] += pages
-        here = sum(1 for _, entry in kernel.tables.user_ptes(mm.pgd, vma.start, vma.end) if entry & MAPPED)
+        here = sum(1 for _, entry in kernel.tables.user_ptes(mm.pgd, vma.start, vma.end) if is_mapped(entry))
         found["resident"] += here
         if vma.inode is not None:
             found["shared"] += here
@@ -316,7 +322,7 @@ def _stat(kernel: Kernel, task: Task, thread: bool) -> bytes:
         task.pid, f"({task.comm})", STATES[task.state][0], parent, task.pgid,
         task.sid, 34816 if has_tty else 0, tty.pgrp if has_tty and tty is not None else -1, 0, 0, 0, 0, 0,
         *(each // TICK for each in (*used, group.children_utime, group.children_stime)),
-        20 + task.nice, task.nice, len(group.threads), 0, task.started // TICK,
+        _priority(kernel, task), task.nice, len(group.threads), 0, task.started // TICK,
         pages["size"] * PAGE_SIZE, pages["resident"], stack if stack != RLIM_INFINITY else 0xFFFFFFFF,
         mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, 0, 0,
         signals.waiting & low, signals.blocked & low, ignored & low, caught & low, 0, 0, 0, task.exit_signal,

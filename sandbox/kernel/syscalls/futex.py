@@ -1,7 +1,4 @@
-"""futex(2): waiting, waking, moving who waits to another word; and the lists of robust mutexes.
-
-Priority inheritance (FUTEX_LOCK_PI and its kin) is refused with ENOSYS, as by a kernel without CONFIG_FUTEX_PI.
-"""
+"""futex(2): waiting, waking, moving who waits to another word; mutexes with priority inheritance; robust lists."""
 
 from __future__ import annotations
 
@@ -24,13 +21,19 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.misc import clock_nanoseconds
 from sandbox.kernel.syscalls.paths import signed
 from sandbox.kernel.syscalls.process import find_task
-from sandbox.kernel.task.futex import ANY, Key
+from sandbox.kernel.task.futex import ANY, FUTEX_TID_MASK, Key
 from sandbox.kernel.task.robust import HEAD_BYTES
 from sandbox.kernel.task.task import Task
 
 FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP, FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET = 3, 4, 5, 9, 10
-WAITS, WITH_BITS = (FUTEX_WAIT, FUTEX_WAIT_BITSET), (FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET)
-OPERATIONS = {*WAITS, *WITH_BITS, FUTEX_WAKE, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP}
+FUTEX_LOCK_PI, FUTEX_UNLOCK_PI, FUTEX_TRYLOCK_PI, FUTEX_WAIT_REQUEUE_PI, FUTEX_CMP_REQUEUE_PI = 6, 7, 8, 11, 12
+FUTEX_LOCK_PI2 = 13
+LOCKS = (FUTEX_LOCK_PI, FUTEX_LOCK_PI2)
+WAITS = (FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, *LOCKS)
+WITH_BITS = (FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET)
+INHERITING = {*LOCKS, FUTEX_UNLOCK_PI, FUTEX_TRYLOCK_PI, FUTEX_WAIT_REQUEUE_PI, FUTEX_CMP_REQUEUE_PI}
+OPERATIONS = {*WAITS, *WITH_BITS, *INHERITING, FUTEX_WAKE, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP}
+WITH_CLOCK = (FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, FUTEX_LOCK_PI2)
 COMMAND = ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
 WORD = 4
 OPS: dict[int, Callable[[int, int], int]] = {
@@ -82,12 +85,15 @@ class Words(NamedTuple):
 
 
 def _futex(kernel: Kernel, task: Task, words: Words, wanted: int | None) -> int:
-    """``wanted`` is in nanoseconds: for FUTEX_WAIT_BITSET a moment of a clock, for FUTEX_WAIT a span."""
+    """``wanted`` is in nanoseconds: for FUTEX_WAIT a span, for all others a moment of a clock."""
     operation = words.what & COMMAND
     if operation not in OPERATIONS:
         raise KernelError(ENOSYS)
-    if words.what & FUTEX_CLOCK_REALTIME and operation != FUTEX_WAIT_BITSET:
+    if words.what & FUTEX_CLOCK_REALTIME and operation not in WITH_CLOCK:
         raise KernelError(ENOSYS)
+    until = None if wanted is None else _until(kernel, words, operation, wanted)
+    if operation in INHERITING:
+        return _inheriting(kernel, task, words, operation, until)
     if operation in (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE):
         return _requeue(kernel, task, words, operation == FUTEX_CMP_REQUEUE)
     bits = words.third if operation in WITH_BITS else ANY
@@ -98,13 +104,50 @@ def _futex(kernel: Kernel, task: Task, words: Words, wanted: int | None) -> int:
         return _wake_op(kernel, task, words, key)
     if operation not in WAITS:
         return kernel.futexes.wake(key, signed(words.value), bits)
-    until = None
-    if wanted is not None:
-        if operation == FUTEX_WAIT_BITSET:
-            clock = CLOCK_REALTIME if words.what & FUTEX_CLOCK_REALTIME else CLOCK_MONOTONIC
-            wanted -= clock_nanoseconds(kernel, clock)
-        until = kernel.clock.now + wanted // BLOCK_NANOSECONDS
     return kernel.futexes.wait(task, key, words.address, words.value, bits, until)
+
+
+def _until(kernel: Kernel, words: Words, operation: int, wanted: int) -> int:
+    """The machine's time in blocks."""
+    if operation != FUTEX_WAIT:
+        real = words.what & FUTEX_CLOCK_REALTIME or operation == FUTEX_LOCK_PI
+        wanted -= clock_nanoseconds(kernel, CLOCK_REALTIME if real else CLOCK_MONOTONIC)
+    return kernel.clock.now + wanted // BLOCK_NANOSECONDS
+
+
+def _inheriting(kernel: Kernel, task: Task, words: Words, operation: int, until: int | None) -> int:
+    """Raises KernelError: EINVAL, EFAULT, and what ``task.futex_pi`` raises."""
+    futexes = kernel.pi_futexes
+    if operation in (FUTEX_WAIT_REQUEUE_PI, FUTEX_CMP_REQUEUE_PI):
+        return _requeue_pi(kernel, task, words, operation, until)
+    if operation == FUTEX_UNLOCK_PI:
+        if words.address % WORD:
+            return _unaligned(kernel, task, words.address)
+        return futexes.unlock(task, words.address, words.private)
+    key = _key(kernel, task, words.address, words.private)
+    return futexes.lock(task, key, words.address, until, operation in LOCKS)
+
+
+def _unaligned(kernel: Kernel, task: Task, address: int) -> int:
+    """Who owns it is asked before where it lies.  Raises KernelError: EFAULT, EPERM, EINVAL."""
+    owner = kernel.uaccess.get_word(task, address) & FUTEX_TID_MASK
+    raise KernelError(EINVAL if owner == task.pid else EPERM)
+
+
+def _requeue_pi(kernel: Kernel, task: Task, words: Words, operation: int, until: int | None) -> int:
+    """Raises KernelError: EINVAL also where both words are one, or not one waiter is to be woken."""
+    if words.address == words.second:
+        raise KernelError(EINVAL)
+    if operation == FUTEX_CMP_REQUEUE_PI and (words.value != 1 or signed(words.timeout) < 0):
+        raise KernelError(EINVAL)
+    key = _key(kernel, task, words.address, words.private)
+    target = _key(kernel, task, words.second, words.private)
+    if key == target:
+        raise KernelError(EINVAL)
+    futexes, first, second = kernel.pi_futexes, words.address, words.second
+    if operation == FUTEX_WAIT_REQUEUE_PI:
+        return futexes.wait_requeue(task, key, first, words.value, target, second, until)
+    return futexes.requeue(task, key, first, words.third, target, second, signed(words.timeout))
 
 
 def _key(kernel: Kernel, task: Task, address: int, private: bool) -> Key:

@@ -14,7 +14,7 @@ from sandbox.kernel.drivers.chrdev import CharDevice
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB
-from sandbox.kernel.mm.pte import MAPPED
+from sandbox.kernel.mm.pte import Kind, decode
 from sandbox.kernel.mm.vma import VM_LOCKED, page_align
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import Inode
@@ -133,8 +133,9 @@ def sys_mincore(kernel: Kernel, task: Task, address: int, length: int, vector: i
         vma = mm.vmas.find_exact(page)
         if vma is None:
             break
-        resident = bool(tables.lookup_pte(mm.pgd, page) & MAPPED)
-        if not resident and vma.inode is not None:
+        kind = decode(tables.lookup_pte(mm.pgd, page)).kind
+        resident = kind not in (Kind.NONE, Kind.SWAPPED)  # as mincore_pte_range: a page that is moved is there
+        if kind is Kind.NONE and vma.inode is not None:
             resident = kernel.pagecache.cached(vma.inode, vma.page_of(page)) is not None
         found.append(resident)
     kernel.uaccess.put_user(task, vector, bytes(found))

@@ -8,15 +8,16 @@ A word has one name (its key) in all address spaces that share it:
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.kernel.abi.errno import EAGAIN, EFAULT, ERESTART_RESTARTBLOCK, ERESTARTSYS, ETIMEDOUT, KernelError
+from sandbox.kernel.abi.errno import EAGAIN, EFAULT, EINVAL, ERESTART_RESTARTBLOCK, ERESTARTSYS, ETIMEDOUT, KernelError
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.mm.vma import PROT_WRITE
 from sandbox.kernel.task.sched import Scheduler
-from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.task import SCHED_DEADLINE, SCHED_RESET_ON_FORK, Task
 from sandbox.x86.paging import PAGE_SIZE
 
 Key = tuple[object, int]
@@ -34,10 +35,24 @@ class Waiter:
     key: Key
     bits: int
     woken: bool = False
+    target: Key | None = None
+    """The mutex to which it wants to be moved (FUTEX_WAIT_REQUEUE_PI)."""
+    state: object = None
+    """The mutex that it waits for, a ``futex_pi.PiState``."""
+
+    @property
+    def inherits(self) -> bool:
+        """No plain wake or move is for it."""
+        return self.target is not None or self.state is not None
+
+
+def rank_of(task: Task) -> int:
+    """What orders waiters: the real-time priority, 0 for those that have none, 100 for SCHED_DEADLINE."""
+    return 100 if task.policy & ~SCHED_RESET_ON_FORK == SCHED_DEADLINE else task.rt_priority
 
 
 class Futexes:
-    """Who waits for what.  Waiters of one word are woken in the order in which they came."""
+    """Who waits for what.  Waiters of one word are woken by real-time priority, among equals as they came."""
 
     def __init__(self, uaccess: UserAccess, sched: Scheduler, clock: Clock) -> None:
         self._uaccess, self._sched, self._clock = uaccess, sched, clock
@@ -62,7 +77,7 @@ class Futexes:
         signal.
         """
         waiter = Waiter(task, key, bits)
-        self._add(waiter)  # before the look at the word: a wake that comes between must not be lost
+        self.add(waiter)  # before the look at the word: a wake that comes between must not be lost
         try:
             if self._uaccess.get_word(task, address) != value and not waiter.woken:
                 raise KernelError(EAGAIN)
@@ -77,15 +92,20 @@ class Futexes:
                 self._sched.sleep(task, "a futex", -1 if until is None else until)
         finally:
             if not waiter.woken:
-                self._remove(waiter)
+                self.remove(waiter)
         return 0
 
     def wake(self, key: Key, most: int, bits: int = ANY) -> int:
-        """Wake up to ``most`` waiters that share a bit; how many it were.  As Linux, at least one if there is one."""
+        """Wake up to ``most`` waiters that share a bit; how many it were.  As Linux, at least one if there is one.
+
+        Raises KernelError(EINVAL) at one that waits for a mutex with priority inheritance.
+        """
         woken = 0
-        for waiter in tuple(self._waiters.get(key, ())):
+        for waiter in self.waiters(key):
+            if waiter.inherits:
+                raise KernelError(EINVAL)
             if waiter.bits & bits:
-                self._remove(waiter)
+                self.remove(waiter)
                 waiter.woken = True
                 self._sched.wake(waiter.task)
                 woken += 1
@@ -94,18 +114,23 @@ class Futexes:
         return woken
 
     def requeue(self, source: Key, target: Key, wakes: int, moves: int) -> int:
-        """Wake up to ``wakes`` waiters and let up to ``moves`` more wait for another word; how many both were."""
-        waiters = tuple(self._waiters.get(source, ()))
-        for waiter in waiters[:wakes]:
-            self._remove(waiter)
-            waiter.woken = True
-            self._sched.wake(waiter.task)
-        moved = waiters[wakes : wakes + moves]
-        for waiter in moved if target != source else ():
-            self._remove(waiter)
-            waiter.key = target
-            self._add(waiter)
-        return min(wakes, len(waiters)) + len(moved)
+        """Wake up to ``wakes`` waiters and let up to ``moves`` more wait for another word; how many both were.
+
+        Raises KernelError(EINVAL) at one that waits for a mutex with priority inheritance.
+        """
+        waiters = self.waiters(source)[: wakes + moves]
+        for number, waiter in enumerate(waiters):
+            if waiter.inherits:
+                raise KernelError(EINVAL)
+            if number < wakes:
+                self.remove(waiter)
+                waiter.woken = True
+                self._sched.wake(waiter.task)
+            elif target != source:
+                self.remove(waiter)
+                waiter.key = target
+                self.add(waiter)
+        return len(waiters)
 
     def load(self, task: Task, address: int) -> int:
         """The word of a futex.  Raises KernelError(EFAULT), also where none can be: unaligned."""
@@ -122,10 +147,22 @@ class Futexes:
                 return value
             value = seen
 
-    def _add(self, waiter: Waiter) -> None:
-        self._waiters.setdefault(waiter.key, []).append(waiter)
+    def waiters(self, key: Key) -> list[Waiter]:
+        """Who waits for a word, the next one first."""
+        return list(self._waiters.get(key, ()))
 
-    def _remove(self, waiter: Waiter) -> None:
+    def first(self, key: Key) -> Waiter | None:
+        """The next one."""
+        queue = self._waiters.get(key)
+        return queue[0] if queue else None
+
+    def add(self, waiter: Waiter) -> None:
+        """Behind those of its priority."""
+        queue = self._waiters.setdefault(waiter.key, [])
+        insort(queue, waiter, key=lambda each: -rank_of(each.task))
+
+    def remove(self, waiter: Waiter) -> None:
+        """It waits no more."""
         queue = self._waiters[waiter.key]
         queue.remove(waiter)
         if not queue:

@@ -207,6 +207,8 @@ class Task:
     """It is on its way out: no signal is for it (PF_EXITING)."""
     movable: bool = True
     """It waits for a CPU at the border of ring 3, where no kernel code of its own is on the way."""
+    futexes_left: bool = False
+    """It has let go of its mutexes: none of them is handed over by it any more (FUTEX_STATE_DEAD)."""
     robust_list: int = 0
     """User address of its list of robust mutexes (get_robust_list(2)), 0 for none."""
     sysvsem: SysvSem = field(default_factory=SysvSem)

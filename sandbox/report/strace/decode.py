@@ -217,7 +217,8 @@ _WAIT = {
 }
 _WAITID = {**_WAIT, 4: "WEXITED", 0x01000000: "WNOWAIT"}
 _FUTEX = {
-    0: "WAIT", 1: "WAKE", 3: "REQUEUE", 4: "CMP_REQUEUE", 5: "WAKE_OP", 9: "WAIT_BITSET", 10: "WAKE_BITSET",
+    0: "WAIT", 1: "WAKE", 3: "REQUEUE", 4: "CMP_REQUEUE", 5: "WAKE_OP", 6: "LOCK_PI", 7: "UNLOCK_PI",
+    8: "TRYLOCK_PI", 9: "WAIT_BITSET", 10: "WAKE_BITSET", 11: "WAIT_REQUEUE_PI", 12: "CMP_REQUEUE_PI", 13: "LOCK_PI2",
 }  # fmt: skip
 ALL_BITS = 0xFFFFFFFF
 _PROT = {1: "PROT_READ", 2: "PROT_WRITE", 4: "PROT_EXEC", 0x01000000: "PROT_GROWSDOWN", 0x02000000: "PROT_GROWSUP"}
@@ -270,7 +271,7 @@ IN: dict[str, Decoder] = {
     "timerflags": lambda call, index: bits(call.arguments[index], {1: "TIMER_ABSTIME"}),
     "futex": _choice({
         code | flags: f"FUTEX_{name}{'_PRIVATE' * bool(flags & 128)}{'|FUTEX_CLOCK_REALTIME' * bool(flags & 256)}"
-        for code, name in _FUTEX.items() for flags in ((0, 128, 256, 384) if code == 9 else (0, 128))
+        for code, name in _FUTEX.items() for flags in ((0, 128, 256, 384) if code in (9, 11, 13) else (0, 128))
     }),
     "futexbits": lambda call, index: {ALL_BITS: "FUTEX_BITSET_MATCH_ANY", 0: "0"}.get(
         call.arguments[index], f"{call.arguments[index]:#x}"),

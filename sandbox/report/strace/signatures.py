@@ -367,6 +367,8 @@ IOCTL: dict[int, tuple[str, ...]] = {
 FUTEX: dict[int, tuple[str, ...]] = {
     0: ("uint", "timespec"), 3: ("uint", "uint", "ptr"), 4: ("uint", "uint", "ptr", "uint"),
     5: ("uint", "uint", "ptr", "wakeop"), 9: ("uint", "timespec", "futexbits"), 10: ("uint", "futexbits"),
+    6: ("timespec",), 7: (), 8: (), 13: ("timespec",), 11: ("uint", "timespec", "ptr"),
+    12: ("uint", "uint", "ptr", "uint"),
 }  # fmt: skip
 """What futex takes beside address and operation, by operation; others take a number."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.kernel.mm.entries import LostEntry, Scope
+from sandbox.kernel.mm.entries import Scope
 from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.pte import Kind, decode
+from sandbox.kernel.mm.swapops import LostEntry
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.x86.paging import RW, US, A, D, P
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
