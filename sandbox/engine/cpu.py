@@ -47,6 +47,7 @@ _WRAP = 1 << 32
 _FETCH_ERRORS = (lib.ERR_FETCH_UNMAPPED, lib.ERR_FETCH_PROT)
 _TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
 _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
+_REASON, _FAILED, _NO_REASON = stubs.PAD_REASON32, stubs.PAD_ERROR, stubs.REASON_NONE
 _WRITE_OR_FETCH = PF_WRITE | PF_INSTR
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
 
@@ -212,7 +213,11 @@ class Cpu(Callbacks):
 
     def _other_exit(self, state: CpuContext) -> Exit:
         """Every exit but that of an exception at its instruction, without code hooks."""
-        if self._longs[stubs.PAD_REASON32] in _TRANSLATING or self._words[stubs.PAD_ERROR] in _FETCH_ERRORS:
+        reason, error = self._longs[_REASON], self._words[_FAILED]
+        quiet = self._callback_error is None and self._denied is None and not self._instrumented
+        if reason == _NO_REASON and not error and quiet:  # the end of a routine: most exits that come here
+            return Halt(state.longs[_EIP])
+        if reason in _TRANSLATING or error in _FETCH_ERRORS:
             self._find_instruction(state)
         if self._instrumented:
             self._mend_flags(state)

@@ -27,7 +27,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.base.time import TRAP_BLOCKS
 from sandbox.kernel.inspect.symbolize import Symbols
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.fault import UNRESOLVED, Resolution
+from sandbox.kernel.mm.fault import BAD_AREA, UNRESOLVED, Resolution
 from sandbox.kernel.mm.mm import Mm, active_mm
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.module.hypercall import Gate, GuestKernelBug
@@ -138,20 +138,19 @@ class Traps:
 
     def _user_page_fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
         cpu, mm = task.cpu, task.mm
-        self._stats.page_faults += 1
-        number = self._stats.page_faults
-        started = cpu.vcpu.clock
+        stats = self._stats
+        number = stats.page_faults = stats.page_faults + 1
+        started = cpu.vcpu.clock if self._bus.active else 0
         assert mm is not None
         if trap.cpl == 0:
             self._oops(cpu, context, trap)
         if self.monitor is not None:
             self.monitor.fault(task, context, trap)
-        how = Resolution.BAD_AREA
+        how = BAD_AREA
         try:
             if trap.address < TASK_SIZE:
-                how = self._faults.do_page_fault(
-                    cpu, mm, trap.address, trap.error_code, context.quads[ESP], task.limits
-                )
+                esp, limits = context.quads[ESP], task.group.limits
+                how = self._faults.do_page_fault(cpu, mm, trap.address, trap.error_code, esp, limits)
         except OutOfMemory as error:
             self._stats.faults[Resolution.OOM_KILL] += 1
             self._report_fault(cpu, task, context.code_address(trap.eip), trap, Resolution.OOM_KILL, started, number)

@@ -217,26 +217,33 @@ class KernelCpu:
         kstack, vcpu = self.kstack, self.vcpu
         outer = vcpu.context
         self.calls += 1
-        left = 0
         try:
             if not self.calls % ROUTINES_BETWEEN_GLANCES and self.current is not None:
                 self.traps.check_time()
-            while True:
-                vcpu.context = context
-                exit_ = vcpu.run(left or (self.traps.call_budget() if kstack.module_calls else CALL_BUDGET))
-                left = 0
-                if type(exit_) is Halt and (not kstack.module_calls or self._is_the_end(exit_)):
-                    return
-                if type(exit_) is Trap and exit_.vector == KERNEL_GATE and exit_.software:
-                    self.traps.kernel_gate(self, context)
-                elif type(exit_) is Paused:
-                    left = max(1, vcpu.blocks_left)
-                    self.traps.paused(self)
-                else:
-                    self._trapped(exit_, context)
+            vcpu.context = context
+            exit_ = vcpu.run(self.traps.call_budget() if kstack.module_calls else CALL_BUDGET)
+            if exit_.__class__ is not Halt or kstack.module_calls:
+                self._run_on(context, kstack, exit_)
         finally:
             kstack.depth -= 1
             vcpu.context = outer
+
+    def _run_on(self, context: CpuContext, kstack: KernelStack, exit_: Exit) -> None:
+        """Answer what has stopped a routine, and let it go on, until it is at its end."""
+        vcpu, traps = self.vcpu, self.traps
+        while True:
+            kind, left = exit_.__class__, 0
+            if kind is Trap and exit_.vector == KERNEL_GATE and exit_.software:  # type: ignore[attr-defined]
+                traps.kernel_gate(self, context)
+            elif kind is Halt and (not kstack.module_calls or self._is_the_end(exit_)):
+                return
+            elif kind is Paused:
+                left = max(1, vcpu.blocks_left)
+                traps.paused(self)
+            else:
+                self._trapped(exit_, context)
+            vcpu.context = context
+            exit_ = vcpu.run(left or (traps.call_budget() if kstack.module_calls else CALL_BUDGET))
 
     def _is_the_end(self, exit_: Exit) -> bool:
         """The HLT is the one behind a call, not guest kernel code's own."""

@@ -27,7 +27,8 @@ class CodeCache:
         self._memory = memory
         self._cpus = cpus
         self._enabled = enabled
-        self._alone = len(cpus) == 1
+        self.alone = len(cpus) == 1
+        """No other CPU has translations: only what may be executed is of interest to ``mapped``."""
         self._code: set[int] = set()
         self._writable: set[int] = set()
         self._retired: set[int] = set()
@@ -41,7 +42,7 @@ class CodeCache:
         """A user entry for the frame was made."""
         if executable:
             self._code.add(pfn)
-        if self._alone:
+        if self.alone:
             return
         if writable:
             self._writable.add(pfn)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from sandbox.engine.context import CpuContext
+from sandbox.engine.context import EDX, CpuContext
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.inject import OutOfMemory
@@ -69,7 +69,7 @@ class Kmalloc:
     def __init__(
         self, memory: PhysicalMemory, smp: Smp, pgdat: PgDat, page_alloc: PageAllocator, config: KernelConfig, log: Log
     ) -> None:
-        self._memory, self._smp, self._log = memory, smp, log
+        self._words, self._smp, self._log = memory.words, smp, log
         self._memmap, self._page_alloc = pgdat.memmap, page_alloc
         self._unchecked = config.broken("no-kfree-check")
         self._version = config.policies["kmalloc"]
@@ -133,7 +133,7 @@ class Kmalloc:
         if wanted > self._sizes[-1]:
             self._log.printk(f"kmalloc of too large a block ({size} bytes).\n")
             return 0
-        if not self._slab and self._in_interrupt(priority):
+        if self._smp.this_cpu.in_interrupt and not self._slab and self._in_interrupt(priority):
             priority = self._complaints.lower(priority)
         number = bisect_left(self._sizes, wanted)
         bucket, dma = self.buckets[number], bool(priority & DMA)
@@ -147,9 +147,9 @@ class Kmalloc:
             if not area.free:
                 bucket.areas[dma].pop()
             return 1
-        if self._word(address + NFREE) == 1:
+        if self._words[address + NFREE - PAGE_OFFSET >> 2] == 1:
             bucket.areas[dma].pop()
-        context.edx = int(dma)
+        context.quads[EDX] = dma
         return address
 
     def give_back(self, address: int, flag: int) -> int:
@@ -272,7 +272,7 @@ class Kmalloc:
         return address - self._overhead & -PAGE_SIZE
 
     def _word(self, linear: int) -> int:
-        return self._memory.words[linear - PAGE_OFFSET >> 2]
+        return self._words[linear - PAGE_OFFSET >> 2]
 
     def report(self) -> str:
         """One line a size with areas."""

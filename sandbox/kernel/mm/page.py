@@ -190,12 +190,12 @@ class MemMap:
     def get_page(self, pfn: int) -> None:
         """Take a reference.  Reserved frames keep no count, as 2.4's fork does."""
         try:
-            at = self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS
-            flags = self.words[at]
+            words, at = self.words, self.bases[pfn >> self.shift] + pfn * STRUCT_PAGE_WORDS
+            flags = words[at]
         except IndexError:
             raise NoStructPage(f"frame {pfn:#x} has no struct page") from None
         if flags & PG_OPEN:
-            self.words[at + COUNT] = self.words[at + COUNT] + 1 & 0xFFFFFFFF
+            words[at + COUNT] = words[at + COUNT] + 1 & 0xFFFFFFFF
 
     def describe(self, pfn: int) -> str:
         """The flags in words."""

@@ -99,6 +99,7 @@ class PgDat:
             zone.checks_holes = not broken("no-hole-check")
         self._pcp: list[tuple[list[int], list[int], list[int]]] = [([], [], []) for _ in range(cpus)]
         self.requests = Requests()
+        self._prefer()
         self.free_frames = sum(zone.total for zone in self.zones)
         """Frames that nobody holds: on the lists of zones and CPUs, or not opened yet."""
         self.total_frames = self.free_frames
@@ -110,7 +111,7 @@ class PgDat:
 
         Raises OutOfMemory.  ``highmem`` says that the caller reaches it through kmap only.
         """
-        pcp = self._pcp[cpu][2 if highmem else 1]
+        pcp = self._pcp[cpu][self._preferred[highmem]]
         if not pcp:
             pcp = self._refill(cpu, highmem)
         pfn = pcp.pop()
@@ -123,6 +124,11 @@ class PgDat:
         self.free_frames -= 1
         self.requests.singles += 1
         return pfn
+
+    def _prefer(self) -> None:
+        """The list that a request looks into first: that of the highest zone with any frames, by ``highmem``."""
+        low = 1 if self.normal.total else 0
+        self._preferred = low, 2 if self.high.total else low
 
     def _bad_free(self, pfn: int) -> BadPage:
         """A frame that is listed as free is not: mem_map was written to by somebody else."""
@@ -266,6 +272,7 @@ class PgDat:
     def add_range(self, zone: Zone, first: int, count: int) -> None:
         """Frames join a zone at run time; their structures are there and say that they are reserved."""
         zone.add(first, count)
+        self._prefer()
         self.total_frames += count
         self.free_frames += count
 

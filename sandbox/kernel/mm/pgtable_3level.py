@@ -102,7 +102,11 @@ class PaeTables(PageTables):
     def pte_alloc(self, pgd: int, linear: int, user: bool = True) -> int:
         quads = self._loads
         try:
-            at = self._pmd_offset(pgd, linear)
+            top = quads[(pgd << _QUADS) + (linear >> _TOP_SHIFT)]
+            if top & P:  # as _pmd_offset has it, without the call
+                at = ((top & FRAME_MASK) >> 3) + (linear >> _PMD_SHIFT & _PMD_INDEX)
+            else:
+                at = self._pmd_offset(pgd, linear)
             directory = quads[at]
         except IndexError:
             raise NotThere(linear) from None

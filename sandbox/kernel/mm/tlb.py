@@ -84,12 +84,12 @@ class Tlb:
             cpu.call(self.routines.invlpg, eax=linear)
 
     def _on_users(self, cpu: KernelCpu, mm: Mm, routine: int, argument: int) -> None:
-        mask = mm.cpu_mask
+        mask, mine = mm.cpu_mask, 1 << cpu.index
         mm.flights += 1
         try:
-            if self._here and mask >> cpu.index & 1:
+            if mask & mine and self._here:
                 cpu.call(routine, eax=argument)
-            if mask & ~(1 << cpu.index):
+            if mask & ~mine:
                 others = [other for other in self._smp.cpus if other is not cpu and mask >> other.index & 1]
                 self._tell(others, _run(routine, argument))
         finally:

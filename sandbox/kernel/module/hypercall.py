@@ -71,8 +71,7 @@ class Gate:
         self.exports = answered
         self.owners = owners
         """Which module has what."""
-        self._booked = [each.name in owners.names for each in answered]
-        self._gives = [each.name in owners.gives for each in answered]
+        self._answers = [self._answer(each) for each in answered]
         self._smp = kernel.smp
         symbols = kernel.image.symbols
         first = symbols["export_stubs"]
@@ -95,26 +94,23 @@ class Gate:
             raise NoSuchExport(
                 f"int 0xF0 with number {number}, at {context.eip - 2:#010x}: {len(self.exports)} symbols are exported"
             )
-        export = self.exports[number]
+        function, words, above = self._answers[number]
         esp = quads[ESP] & 0xFFFFFFFF
         try:
-            if self._booked[number]:
-                result = self._book(number, export, esp + 4 * export.saved)
-            else:
-                result = export.function(*self.arguments(esp + 4 * export.saved, export.arguments))
+            result = function(*self.arguments(esp + above, words))
         except _BUGS as error:
-            result = self._bug(error, esp + 4 * export.saved)
+            result = self._bug(error, esp + 4 * self.exports[number].saved)
         quads[EAX] = (result or 0) & 0xFFFFFFFF
 
-    def _book(self, number: int, export: Export, esp: int) -> int | None:
-        """Answer a call that gives the caller something, or takes it back.  Raises WrongOwner."""
-        words = self.arguments(esp - 4, export.arguments + 1)
-        eip, given = words[0], words[1:]
-        if self._gives[number]:
-            self.owners.check(export.name, given, eip)
-        result = export.function(*given)
-        self.owners.done(export.name, given, result, eip)
-        return result
+    def _answer(self, export: Export) -> tuple[Function, int, int]:
+        """What answers a call, how many words of the stack it wants, and how many bytes above ESP they begin.
+
+        What gives the caller something, or takes it back, wants the return address too.
+        """
+        booked = self.owners.booked(export.name, export.function)
+        if booked is None:
+            return export.function, export.arguments, 4 * export.saved
+        return booked, export.arguments + 1, 4 * export.saved - 4
 
     def arguments(self, esp: int, count: int) -> tuple[int, ...]:
         """The words above the return address: of this CPU's kernel stack as a rule, else of wherever it lies."""
@@ -128,6 +124,8 @@ class Gate:
                 return (words[first],)
             if count == 2:
                 return (words[first], words[first + 1])
+            if count == 3:
+                return (words[first], words[first + 1], words[first + 2])
             return tuple(words[first : first + count])
         raw = self._peek.peek(None, esp + 4, 4 * count).ljust(4 * count, b"\0")
         return tuple(int.from_bytes(raw[n : n + 4], "little") for n in range(0, 4 * count, 4))

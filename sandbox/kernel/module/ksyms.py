@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 
+from sandbox.engine.context import ECX
 from sandbox.kernel.abi.errno import EINVAL, ENOMEM, KernelError
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
@@ -33,16 +34,17 @@ class MemoryCalls:
     """kmalloc's middle, pages, and what goes on with memory as a whole."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+        self._kernel, self._smp = kernel, kernel.smp
+        self._serve, self._give_back = kernel.kmalloc.serve, kernel.kmalloc.give_back
 
     def kmalloc(self, size: int, priority: int) -> int:
         """The routine of ``kmalloc.S`` asks for an area."""
-        cpu = self._kernel.this_cpu
-        return self._kernel.kmalloc.serve(cpu, cpu.vcpu.context, size, priority)
+        cpu = self._smp.this_cpu
+        return self._serve(cpu, cpu.vcpu.context, size, priority)
 
     def kfree(self, pointer: int) -> int:
         """The routine has found a flag word, in ECX."""
-        return self._kernel.kmalloc.give_back(pointer, self._kernel.this_cpu.vcpu.context.ecx & 0xFFFFFFFF)
+        return self._give_back(pointer, self._smp.this_cpu.vcpu.context.quads[ECX] & 0xFFFFFFFF)
 
     def kmalloc_corrupted(self) -> None:
         self._kernel.kmalloc.corrupted(self._kernel.this_cpu.vcpu.context.edx & 0xFFFFFFFF)

@@ -23,7 +23,8 @@ _WORDS = {
 }  # fmt: skip
 _SLAB = 1
 """What kmalloc's middle answers when the piece is in EDX."""
-Words = tuple[int, ...]
+Function = Callable[..., int | None]
+KeyOf = Callable[[int], int | str]
 
 
 class WrongOwner(SandboxError):
@@ -62,77 +63,92 @@ class Owners:
     """The books of one kernel."""
 
     def __init__(self, kernel: Kernel, modules: Modules) -> None:
-        self._kernel, self._modules = kernel, modules
+        self._kernel, self._modules, self._words = kernel, modules, kernel.memory.words
         self._held: dict[tuple[str, int | str], tuple[Module, int]] = {}
         """Module and place of the call, by kind and key: an object is made of it when somebody asks."""
         pages, direct = self._page, self._direct
-        got: dict[str, tuple[str, Callable[[int], int | str | None]]] = {
+        self.takes: dict[str, tuple[str, KeyOf]] = {
             "kmalloc": (PIECES, self._piece), "alloc_pages": (FRAMES, pages),
             **dict.fromkeys(("__get_free_pages", "__get_free_page", "get_free_pages"), (FRAMES, direct)),
             **dict.fromkeys(("get_free_page", "__get_dma_pages", "__get_dma_page"), (FRAMES, direct)),
             **dict.fromkeys(("vmalloc", "vremap", "ioremap", "ioremap_nocache"), (AREAS, _area)),
         }  # fmt: skip
-        self.takes = got
         """By exported name: what it gives to who calls, and how its result tells which."""
-        self.gives: dict[str, tuple[str, Callable[[int], int | str | None]]] = {
+        self.gives: dict[str, tuple[str, KeyOf]] = {
             "kfree": (PIECES, lambda address: address), "__free_pages": (FRAMES, pages),
             **dict.fromkeys(("free_pages", "free_page"), (FRAMES, direct)),
             **dict.fromkeys(("vfree", "iounmap"), (AREAS, _area)),
             "unregister_chrdev": (DEVICES, self._name), "free_irq": (HANDLERS, lambda vector: vector),
         }  # fmt: skip
         """The same for what is given back, and how the first argument tells which."""
-        self.registers = {"register_chrdev": (DEVICES, self._name), "request_irq": (HANDLERS, lambda vector: vector)}
+        self.registers: dict[str, tuple[str, KeyOf]] = {
+            "register_chrdev": (DEVICES, self._name), "request_irq": (HANDLERS, lambda vector: vector),
+        }  # fmt: skip
         """The same for what the first argument names; a negative result is an errno."""
-        self.names = frozenset((*self.takes, *self.gives, *self.registers))
 
     # -- the books -----------------------------------------------------------------------------------------------
 
-    def check(self, name: str, arguments: Words, eip: int) -> None:
-        """Before a call.  Raises WrongOwner."""
-        given = self.gives.get(name)
-        if given is None:
-            return
-        kind, key_of = given
-        key = key_of(arguments[0])
-        found = None if key is None else self._held.get((kind, key))
-        if key is None or found is None:
-            return
-        owner = found[0]
-        if owner.base <= eip < owner.base + owner.size:
-            return
-        caller = self._modules.at(eip)
-        if caller is None or owner is caller or owner not in self._modules.loaded:
-            return
-        if caller in owner.needs or owner in caller.needs:
-            return
-        what = Holding(kind, key, *found).line()
-        raise WrongOwner(f"{name}: {caller.name} gives back what {owner.name} has: {what}")
+    def booked(self, name: str, function: Function) -> Function | None:
+        """The function of an export with the books around it, which wants the call's place before its arguments.
 
-    def done(self, name: str, arguments: Words, result: int | None, eip: int) -> None:
-        """After a call that the kernel has answered."""
-        given = self.gives.get(name)
-        key: int | str | None
-        if given is not None:
-            kind, key_of = given
-            key = key_of(arguments[0])
-            if key is not None:
-                self._held.pop((kind, key), None)
-            return
+        None for an export that gives nothing and takes nothing back.  Decided once: kmalloc is called often.
+        """
         if name in self.takes:
-            if not result:
+            return self._taking(function, *self.takes[name])
+        if name in self.gives:
+            return self._giving(name, function, *self.gives[name])
+        return self._registering(function, *self.registers[name]) if name in self.registers else None
+
+    def _taking(self, function: Function, kind: str, key_of: KeyOf) -> Function:
+        held, loaded = self._held, self._modules.loaded
+
+        def take(eip: int, *given: int) -> int | None:
+            result = function(*given)
+            if result:
+                for module in loaded:  # as _note has it, without the call
+                    if module.base <= eip < module.base + module.size:
+                        held[kind, key_of(result)] = module, eip
+                        break
+            return result
+
+        return take
+
+    def _registering(self, function: Function, kind: str, key_of: KeyOf) -> Function:
+        def register(eip: int, *given: int) -> int | None:
+            result = function(*given)
+            if result is not None and result >= 0:
+                self._note(kind, key_of(given[0]), eip)
+            return result
+
+        return register
+
+    def _giving(self, name: str, function: Function, kind: str, key_of: KeyOf) -> Function:
+        held = self._held
+
+        def give(eip: int, *given: int) -> int | None:
+            place = kind, key_of(given[0])
+            found = held.get(place)
+            if found is not None and not found[0].base <= eip < found[0].base + found[0].size:
+                self._check(name, Holding(*place, *found), eip)
+            result = function(*given)
+            held.pop(place, None)
+            return result
+
+        return give
+
+    def _note(self, kind: str, key: int | str, eip: int) -> None:
+        """Whoever the call is from has it; the kernel's own are not in the books."""
+        for module in self._modules.loaded:
+            if module.base <= eip < module.base + module.size:
+                self._held[kind, key] = module, eip
                 return
-            kind, key_of = self.takes[name]
-            key = key_of(result)
-        else:
-            if result is None or result < 0:
-                return
-            kind, key_of = self.registers[name]
-            key = key_of(arguments[0])
-        if key is not None:
-            for module in self._modules.loaded:
-                if module.base <= eip < module.base + module.size:
-                    self._held[kind, key] = module, eip
-                    return
+
+    def _check(self, name: str, what: Holding, eip: int) -> None:
+        """Somebody else gives back what a module has.  Raises WrongOwner."""
+        owner, caller = what.module, self._modules.at(eip)
+        if caller is None or owner not in self._modules.loaded or caller in owner.needs or owner in caller.needs:
+            return
+        raise WrongOwner(f"{name}: {caller.name} gives back what {owner.name} has: {what.line()}")
 
     def held(self, kinds: list[str]) -> list[Holding]:
         """What of certain kinds modules have not given back, in the order of asking."""
@@ -142,10 +158,9 @@ class Owners:
 
     def _piece(self, result: int) -> int:
         """The piece that the routine of ``kmalloc.S`` will take out of the area, or has in EDX."""
-        kernel = self._kernel
         if result == _SLAB:
-            return kernel.this_cpu.vcpu.context.edx & 0xFFFFFFFF
-        return kernel.memory.words[result + FIRSTFREE - PAGE_OFFSET >> 2] + HEADER
+            return self._kernel.this_cpu.vcpu.context.edx & 0xFFFFFFFF
+        return self._words[result + FIRSTFREE - PAGE_OFFSET >> 2] + HEADER
 
     def _page(self, page: int) -> int:
         return self._kernel.model.pfn_of(page)

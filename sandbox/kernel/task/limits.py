@@ -82,15 +82,17 @@ class RunLimits:
         self.check_time()
 
     def _check_limits(self) -> None:
-        config = self._config
-        self.start_clock()
-        if self.host is not None and self.host.polls:
-            self.host.poll()
+        config, host = self._config, self.host
+        if not self._started:
+            self.start_clock()
+        if host is not None and host.polls:
+            host.poll()
         if self.interrupted:
             raise Interrupted("interrupted")
         if config.block_limit and self._clock.blocks >= config.block_limit:
             raise LimitReached(f"limit reached: {config.block_limit} blocks", self.where())
-        self.check_time()
+        if config.time_limit:
+            self.check_time()
 
     def check_time(self) -> None:
         """Raises LimitReached when the time limit is over, but once only: what is left behind must be put in order."""
