@@ -281,7 +281,9 @@ class TlbSanitizer:
         rights = tlbfeed.RIGHT_READ | tlbfeed.RIGHT_WRITE * granted.write | tlbfeed.RIGHT_EXECUTE * granted.execute
         if not rights >> access_bit(access) & 1 or (user and not granted.user):
             return None
-        if not self.world.in_flight(number, linear):
+        if self.world.in_flight(number, linear):
+            self._armed.discard((number, page))  # its next use asks again: the flush may be over and have told nobody
+        else:
             base, _ = self.feed.base_and_ring(number)
             eip = base + self.feed.instruction(number, back) & 0xFFFFFFFF
             entries = difference(held, now)
