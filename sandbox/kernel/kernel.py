@@ -49,6 +49,8 @@ from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.page_kva import PageKva
+from sandbox.kernel.mm.pagelock import PageLocks
 from sandbox.kernel.mm.pgalloc import TableFrames
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pgtable import PageTables
@@ -110,6 +112,8 @@ class Kernel:
     table_frames: TableFrames
     tlb: Tlb
     highmem: Highmem
+    kva: PageKva
+    locks: PageLocks
     code: CodeCache
     mmlist: MmList
     mmu: MmuContext

@@ -38,12 +38,14 @@ from sandbox.kernel.mm.hotplug import Hotplug
 from sandbox.kernel.mm.ioremap import IoRemap
 from sandbox.kernel.mm.isahole import IsaHole
 from sandbox.kernel.mm.kmalloc import Kmalloc
+from sandbox.kernel.mm.kva_flush import KvaFlush
 from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.mmap import Mmap
 from sandbox.kernel.mm.mmu_context import MmuContext
 from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.page_kva import PageKva
 from sandbox.kernel.mm.pagelock import PageLocks
 from sandbox.kernel.mm.pageout import PageOut
 from sandbox.kernel.mm.pgalloc import TableFrames
@@ -130,7 +132,11 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         kernel_entries, layout, smp, sched, pgdat, page_alloc, highmem, code, mmlist, zero_page, config, trace
     )
     entries = Entries(tables, tlb, pgdat.memmap, page_alloc, smp, zero_page, races, broken)
-    pagecache = PageCache(memory, pgdat, page_alloc, highmem, PageLocks(pgdat.memmap, sched), races)
+    locks = PageLocks(pgdat.memmap, sched)
+    kva_flush = KvaFlush(tlb, smp, config.policies["kva_flush"])
+    kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
+    page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
+    pagecache = PageCache(memory, pgdat, page_alloc, highmem, locks, races)
     writeback = Writeback(entries, smp, pagecache, broken)
     mmu = MmuContext(entries, table_frames, smp, sched, mmlist, pagecache, writeback, broken)
     faults = PageFaults(entries, pgdat, page_alloc, highmem, pagecache, code, zero_page, stats, broken)
@@ -156,7 +162,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         image=image, routines=image.routines, smp=smp, irq=irq, races=races,
         layout=layout, reserved=booted.reserved, ram=booted.ranges, zero_page=zero_page,
         model=booted.model, memmap=pgdat.memmap, pgdat=pgdat, page_alloc=page_alloc,
-        tables=tables, entries=entries, table_frames=table_frames, tlb=tlb, highmem=highmem, code=code,
+        tables=tables, entries=entries, table_frames=table_frames, tlb=tlb, highmem=highmem, kva=kva, locks=locks,
+        code=code,
         mmlist=mmlist, mmu=mmu,
         vmalloc=vmalloc, ioremap=IoRemap(vmalloc, layout, pgdat, booted.ranges, config),
         kmalloc=Kmalloc(memory, smp, pgdat, page_alloc, config, log),

@@ -72,6 +72,8 @@ class Booted:
     reserved: list[tuple[str, int, int]]
     ranges: list[tuple[int, int]]
     """RAM that the kernel was told of: (physical, bytes)."""
+    kva_size: int | None
+    """Bytes that the kva pool may have at most (boot option kva=)."""
     warnings: list[str]
     """What of the command line nobody reads."""
 
@@ -136,7 +138,7 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
         holes = [(0, KERNEL_LOAD), (KERNEL_LOAD, lowmem - KERNEL_LOAD)] if isinstance(model, FlatMem) else ranges
         low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
     pgdat = PgDat(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), broken)
-    return Booted(layout, entries, model, pgdat, zero_page, start.taken, ranges, options.warnings)
+    return Booted(layout, entries, model, pgdat, zero_page, start.taken, ranges, options.kva, options.warnings)
 
 
 def _memory_model(

@@ -1,6 +1,6 @@
 """What may stay stale for a while, each with why that is safe.  All of the allowed delays are here and nowhere else.
 
-A deferral excuses the chance, never a use.  pkmap at count 1 and the kva pool will be two more.
+A deferral excuses the chance, never a use.  pkmap at count 1 will be one more.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from sandbox.kernel.base.layout import FIXADDR_END
 from sandbox.kernel.mm.highmem import KM_SLOTS
+from sandbox.kernel.mm.page_kva import PageKva
 from sandbox.x86.paging import PAGE_SIZE
 
 
@@ -37,6 +38,18 @@ class AtomicWindows:
     def covers(self, cpu: int, linear: int) -> bool:
         end = FIXADDR_END - cpu * KM_SLOTS * PAGE_SIZE
         return end - KM_SLOTS * PAGE_SIZE <= linear < end
+
+
+@dataclass(frozen=True, slots=True)
+class KvaPool:
+    """A slot of the kva pool has another page, or none, and a CPU has not flushed since (post 001, MM 12)."""
+
+    pool: PageKva
+    name: str = "page_kva"
+    why: str = "whoever uses a slot finds that its CPU is not current for it, and begins with INVLPG"
+
+    def covers(self, cpu: int, linear: int) -> bool:
+        return self.pool.may_be_stale(cpu, linear)
 
 
 @dataclass(frozen=True, slots=True)

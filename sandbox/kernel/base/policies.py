@@ -72,6 +72,12 @@ POLICIES: dict[str, dict[str, str]] = {
         "remap": "the card answers, the chipset moves the RAM above the rest (c)",
         "conflict": "the card answers and nobody told the kernel (d)",
     },
+    "kva_flush": {
+        "sequence": "a slot of the kva pool that gets another page is flushed by the CPU that uses it next, unless it "
+        "has loaded CR3 since (post 001)",
+        "everywhere": "every CPU flushes whenever a slot gets another page",
+        "use": "INVLPG before each use of a slot",
+    },
     "bugs": {
         "stop": "a wrong free or call ends the run with an error",
         "report": "the kernel says so and goes on, as 1.x and 2.0 did",

@@ -10,6 +10,7 @@ hexadecimal, ``0`` octal) with k, m or g behind:
 ``mem=nopentium``       no large pages
 ``memexclude=START-END``  the option that post 002 wants: reserved
 ``highmem=SIZE``        so much of RAM is highmem; 0 for no highmem at all
+``kva=SIZE``            the kva pool has so much, where there is room for more
 ``bootmem=NAME:SIZE``   memory_start moves up by SIZE: contiguous, at a known address, never freed
 
 A number ends at the first character that does not belong to it.  The kernels left what came behind it, and words that
@@ -40,6 +41,8 @@ class BootOptions:
     """(start, end)."""
     highmem: int | None = None
     large_pages: bool = True
+    kva: int | None = None
+    """The most that the kva pool may have."""
     reservations: list[tuple[str, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What of the line nobody reads, a sentence each."""
@@ -100,6 +103,13 @@ def _highmem(options: BootOptions, word: str, value: str) -> str:
     return rest
 
 
+def _kva(options: BootOptions, word: str, value: str) -> str:
+    options.kva, rest = _size(value, word)
+    if options.kva < PAGE_SIZE:
+        raise ConfigurationError(f"boot option {word!r}: a slot has {PAGE_SIZE} bytes")
+    return rest
+
+
 def _bootmem(options: BootOptions, word: str, value: str) -> str:
     what, colon, text = value.partition(":")
     if not colon or not what:
@@ -113,6 +123,7 @@ def _bootmem(options: BootOptions, word: str, value: str) -> str:
 
 _OPTIONS: dict[str, Callable[[BootOptions, str, str], str]] = {
     "mem": _mem, "memexclude": _memexclude, "highmem": _highmem, "bootmem": _bootmem,
+    "kva": _kva,
 }  # fmt: skip
 
 

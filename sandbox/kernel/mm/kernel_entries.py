@@ -41,6 +41,12 @@ class KernelEntries:
         """A page at a place where none is."""
         self.tables.set_pte(place, entry)
 
+    def clear_at(self, place: int) -> None:
+        """Take the page at a place away; who uses its address again sees to it that no CPU has the old one."""
+        self.tables.set_pte(place, 0)
+        if self.races.active:
+            self.races.point("kva")
+
     def map_run(self, linear: int, entries: Sequence[int], user: bool = False) -> None:
         """Pages in a row, inside of one table that nobody uses yet."""
         tables = self.tables

@@ -18,7 +18,8 @@ class MmuContext:
     """Which address space each CPU has, and who still uses it."""
 
     __slots__ = (
-        "_broken_free", "_entries", "_mmlist", "_pagecache", "_sched", "_smp", "_table_frames", "_tables", "_writeback",
+        "_broken_free", "_broken_lazy", "_entries", "_mmlist", "_pagecache", "_sched", "_smp", "_table_frames",
+        "_tables", "_writeback",
     )  # fmt: skip
 
     def __init__(
@@ -35,7 +36,7 @@ class MmuContext:
         self._entries, self._tables, self._smp, self._mmlist = entries, entries.tables, smp, mmlist
         self._sched = sched
         self._table_frames, self._pagecache, self._writeback = table_frames, pagecache, writeback
-        self._broken_free = broken("no-exit-free")
+        self._broken_free, self._broken_lazy = broken("no-exit-free"), broken("kva-lazy-switch")
 
     def mm_alloc(self) -> Mm:
         """An empty address space with the kernel's half.  Raises OutOfMemory."""
@@ -48,16 +49,18 @@ class MmuContext:
         """Load an address space on a CPU; None is the kernel's own.
 
         Whoever changes entries tells the CPUs in ``cpu_mask``: a CPU is in it before it can hold a translation, and
-        until it can hold none.
+        until it can hold none.  A switch to what is loaded loads nothing, and counts as no flush.
         """
         before = cpu.active_mm
         if before is mm:
+            if self._broken_lazy:
+                self._entries.tlb.sequence.flushed(cpu.index, self._entries.tlb.sequence.sample())
             return
         bit = 1 << cpu.index
         if mm is not None:
             mm.cpu_mask |= bit
         cr3 = self._tables.cr3(self._tables.kernel_pgd) if mm is None else mm.cr3
-        cpu.call(cpu.routines.load_cr3, eax=cr3)
+        self._entries.tlb.empty(cpu, cpu.routines.load_cr3, cr3)
         cpu.cr3 = cr3
         cpu.active_mm = mm
         if before is not None:

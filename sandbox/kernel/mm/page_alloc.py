@@ -6,7 +6,7 @@ linear, of the direct map; the ``__`` forms leave in a block what was in it, the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,7 +78,8 @@ class PageAllocator:
     __slots__ = (
         "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_complaints", "_cond_resched",
         "_direct_end", "_marks", "_nonatomic", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats",
-        "_zone_marks", "failing", "holders", "min_free", "pressure", "watch",
+        "_zone_marks", "failing", "forget_kva", "holders", "kvas", "min_free", "pressure",
+        "watch",
     )  # fmt: skip
 
     def __init__(
@@ -113,6 +114,9 @@ class PageAllocator:
         self.failing = FailingRequest(config.fail_allocation)
         self.pressure = Pressure()
         self.watch: FrameWatch | None = None
+        self.kvas: Mapping[int, object] = {}
+        """By frame number, the pages that have a kernel address of their own; ``forget_kva`` takes it from one."""
+        self.forget_kva: Callable[[int], None] = lambda pfn: None
 
     def _reserve(self, frames: int) -> int:
         if self._marks == "2.0":
@@ -181,6 +185,8 @@ class PageAllocator:
 
     def put_page(self, pfn: int) -> None:
         """Drop a reference on a frame; the last one frees it."""
+        if pfn in self.kvas and self._pgdat.memmap.count(pfn) == 1:
+            self.forget_kva(pfn)
         if self._pgdat.put_page(pfn, self._smp.this_cpu.index):
             self._released(pfn, 0)
 
@@ -192,8 +198,15 @@ class PageAllocator:
         if pgdat.memmap.has_page(pfn) and pgdat.memmap.flags(pfn) & PG_SLAB:
             raise BadPage(f"frame {pfn:#x} is freed as pages; it is a kmalloc area")
         self._check_lent(pfn)
+        if self.kvas and pgdat.memmap.has_page(pfn) and pgdat.memmap.count(pfn) == 1:
+            self._forget_kvas(pfn, order)
         if pgdat.free_block(pfn, order, self._smp.this_cpu.index):
             self._released(pfn, order)
+
+    def _forget_kvas(self, pfn: int, order: int) -> None:
+        for each in range(pfn, pfn + (1 << order)):
+            if each in self.kvas:
+                self.forget_kva(each)
 
     def _check_lent(self, pfn: int) -> None:
         """Refuse frames that the kernel uses, unless who frees has taken a reference of its own.  Raises BadPage."""

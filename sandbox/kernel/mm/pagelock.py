@@ -39,14 +39,15 @@ class PageLocks:
             raise BadPage(f"frame {pfn:#x} is unlocked and was not locked")
         self._memmap.set_flags(pfn, flags & ~PG_LOCKED)
         self.held -= 1
-        self._sched.wake_up(self._queue(pfn))
+        self._sched.wake_up(self.queue(pfn))
 
     def wait_on_page(self, pfn: int) -> None:
         """Sleep until nobody works on the page; whether it is still the same page is for the caller to look."""
         while self.locked(pfn):
             might_sleep(self._sched, f"waiting for frame {pfn:#x}")
-            queue = self._queue(pfn)
+            queue = self.queue(pfn)
             self._sched.schedule((queue,), queue.what)
 
-    def _queue(self, pfn: int) -> WaitQueue:
+    def queue(self, pfn: int) -> WaitQueue:
+        """Where those sleep who wait for the page, and for others with the same hash."""
         return self._queues[(pfn ^ pfn >> 6) % QUEUES]

@@ -13,6 +13,7 @@ from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.arch.vmlinux import Routines
 from sandbox.kernel.base.events import TlbFlush
 from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.mm.kva_seq import FlushSequence
 from sandbox.kernel.mm.mm import Mm
 from sandbox.machine.events import EventBus
 
@@ -38,6 +39,8 @@ class Tlb:
         self.routines = routines
         self.bus = bus
         self.counters = TlbCounters()
+        self.sequence = FlushSequence(len(smp.cpus), broken_wrap=broken("kva-no-wrap"))
+        """What each CPU has flushed last."""
         self.flights = 0
         """Flushes of the kernel half that have begun and not ended; those of programs are counted in their ``Mm``."""
         self._here = not broken("no-flush")
@@ -71,8 +74,9 @@ class Tlb:
         self.flights += 1
         try:
             if self._here:
-                cpu.call(self.routines.flush_tlb_all)
-            self._tell([other for other in self._smp.cpus if other is not cpu], _run(self.routines.flush_tlb_all))
+                self.empty(cpu, self.routines.flush_tlb_all)
+            others = [other for other in self._smp.cpus if other is not cpu]
+            self._tell(others, self._handler(self.routines.flush_tlb_all))
         finally:
             self.flights -= 1
         if self.bus.active:
@@ -83,15 +87,29 @@ class Tlb:
         if self._here:
             cpu.call(self.routines.invlpg, eax=linear)
 
+    def flush_kernel_page(self, others: Sequence[KernelCpu], linear: int) -> None:
+        """One kernel address on other CPUs, which have no other page behind it meanwhile."""
+        self.flights += 1
+        try:
+            self._tell(others, self._handler(self.routines.invlpg, linear))
+        finally:
+            self.flights -= 1
+
+    def empty(self, cpu: KernelCpu, routine: int, eax: int = 0) -> None:
+        """Run a routine that loads CR3: nothing is left on the CPU of what was present, but for global entries."""
+        began = self.sequence.sample()
+        cpu.call(routine, eax=eax)
+        self.sequence.flushed(cpu.index, began)
+
     def _on_users(self, cpu: KernelCpu, mm: Mm, routine: int, argument: int) -> None:
         mask, mine = mm.cpu_mask, 1 << cpu.index
         mm.flights += 1
         try:
             if mask & mine and self._here:
-                cpu.call(routine, eax=argument)
+                self._execute(cpu, routine, argument)
             if mask & ~mine:
                 others = [other for other in self._smp.cpus if other is not cpu and mask >> other.index & 1]
-                self._tell(others, _run(routine, argument))
+                self._tell(others, self._handler(routine, argument))
         finally:
             mm.flights -= 1
 
@@ -100,11 +118,12 @@ class Tlb:
             self.counters.interrupts += len(others)
             self._smp.call_on(others, handler)
 
+    def _execute(self, cpu: KernelCpu, routine: int, argument: int = 0) -> None:
+        """What flushes the CPU that asks, and what one does that is told."""
+        if routine == self.routines.invlpg:
+            cpu.call(routine, eax=argument)
+        else:
+            self.empty(cpu, routine, argument)
 
-def _run(routine: int, argument: int = 0) -> Callable[[KernelCpu], None]:
-    """The handler that runs a routine on whoever is told."""
-
-    def handler(cpu: KernelCpu) -> None:
-        cpu.call(routine, eax=argument)
-
-    return handler
+    def _handler(self, routine: int, argument: int = 0) -> Callable[[KernelCpu], None]:
+        return lambda cpu: self._execute(cpu, routine, argument)
