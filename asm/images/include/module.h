@@ -80,6 +80,13 @@ extern void *page_address(struct page *);
 extern void *vmalloc(u32 size);
 extern void vfree(const void *);
 extern u32 vmalloc_to_pfn(const void *);
+extern struct page *virt_to_page(const void *);
+extern u32 __pa(const void *);
+
+/* The kva pool (post 001): an address for a page of highmem, good on every CPU until kva_put; page_kva is what it has. */
+extern void *kva_get(struct page *);
+extern void kva_put(struct page *);
+extern void *page_kva(struct page *);
 extern void vmalloc_sync_all(void);
 
 extern void *vremap(u32 physical, u32 size);

@@ -81,7 +81,7 @@ SWITCHES = {
     "no-group-exit": "exit_group and fatal signals end one thread only",
     "no-clear-tid": "a thread's end neither clears the word for its number nor wakes who waits there",
     "no-robust": "the list of robust mutexes of a thread that ends is not walked",
-    "kva-recycle-used": "with no slot free, the kva pool takes one that has users",
+    "kva-recycle-used": "with no slot free, the kva pool takes the first one, also when it has users",
     "kva-recycle-io": "the kva pool takes the slot of a page that is locked for IO",
     "kva-keep-freed": "a page that is freed keeps its kva",
     "kva-lazy-switch": "a context switch that loads no CR3 counts as a flush",

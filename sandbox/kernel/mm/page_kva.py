@@ -241,7 +241,7 @@ class PageKva:
 
     def _oldest(self) -> Slot | None:
         """The slot without users for longest whose page nobody has locked."""
-        if self._broken_users and not self._idle:
+        if self._broken_users:
             return self.slots[0]
         for slot in self._idle:
             if self._broken_io or not self._locks.locked(slot.pfn):

@@ -15,6 +15,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.access import BadPointer
 from sandbox.kernel.mm.kmalloc import BadKfree
 from sandbox.kernel.mm.page import BadPage
+from sandbox.kernel.mm.page_kva import BadKva, NoKva
 from sandbox.kernel.mm.vmalloc import BadVfree
 from sandbox.kernel.module.owners import Owners, WrongOwner
 from sandbox.x86.errors import SandboxError
@@ -39,7 +40,7 @@ class NoSuchExport(SandboxError):
     exit_status = 1
 
 
-_BUGS = (BadPage, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner)
+_BUGS = (BadPage, BadKva, NoKva, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,26 @@ class MemoryCalls:
             return PAGE_OFFSET + pfn * PAGE_SIZE
         return kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL]
 
+    def kva_get(self, page: int) -> int:
+        return self._kernel.kva.kva_get(self._smp.this_cpu, self._page_to_pfn(page))
+
+    def kva_put(self, page: int) -> None:
+        pfn = self._page_to_pfn(page)
+        self._kernel.kva.unmap(self._smp.this_cpu, pfn, self.page_address(page))
+
+    def page_kva(self, page: int) -> int:
+        return self._kernel.kva.page_kva(self._smp.this_cpu, self._page_to_pfn(page))
+
+    def virt_to_page(self, address: int) -> int:
+        """The structure of the page behind an address of the direct map, the kva pool or vmalloc; 0 for none."""
+        pfn, kernel = self.vmalloc_to_pfn(address), self._kernel
+        return kernel.model.struct_page(pfn) if kernel.memmap.has_page(pfn) else 0
+
+    def physical_address(self, address: int) -> int:
+        """``__pa``: its low word; frames above 4 GB are told by ``vmalloc_to_pfn``."""
+        pfn = self.vmalloc_to_pfn(address)
+        return -1 if pfn < 0 else pfn * PAGE_SIZE + address % PAGE_SIZE
+
     def _page_to_pfn(self, page: int) -> int:
         """The frame whose structure guest code names.  Raises BadPage for an address of none."""
         kernel = self._kernel
@@ -173,6 +193,11 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
         Export("nr_free_pages", 0, lambda: pgdat.free_frames, "free frames"),
         Export("drain_free_lists", 0, pgdat.drain, "every CPU's single frames back to the zones"),
         Export("page_address", 1, memory.page_address, "struct page: linear address, 0 for highmem without a mapping"),
+        Export("kva_get", 1, memory.kva_get, "struct page: an address of the kva pool, kept until kva_put; may sleep"),
+        Export("kva_put", 1, memory.kva_put, "struct page: one user less, the address stays the page's"),
+        Export("page_kva", 1, memory.page_kva, "struct page: the address that it has now, 0 for none"),
+        Export("virt_to_page", 1, memory.virt_to_page, "kernel address: struct page, 0 for none"),
+        Export("__pa", 1, memory.physical_address, "kernel address: physical address, -1 for none"),
         Export("vmalloc", 1, vmalloc.vmalloc, "size"),
         Export("vfree", 1, vmalloc.vfree, "address"),
         Export("vmalloc_to_pfn", 1, memory.vmalloc_to_pfn, "kernel address: frame number, -1 for none"),
