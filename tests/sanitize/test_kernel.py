@@ -167,7 +167,7 @@ def test_what_a_flush_is_about_is_in_flight_while_it_lasts(session: MachineSessi
         index, vcpu = 0, kernel.cpus[0].vcpu
 
         @staticmethod
-        def call(routine: int) -> int:
+        def call(routine: int, eax: int = 0) -> int:
             seen.append(kernel.tlb.flights)
             return call(routine)
 

@@ -1,7 +1,8 @@
 """How the CPUs learn that an address of the kva pool has another page behind it: three ways (post 001, MM 12).
 
 ``sequence``: not at all, until one is about to use the address and has not flushed since; then it executes INVLPG.
-``everywhere``: at once, all of them, before the address is used again.  ``use``: INVLPG before each use.
+``everywhere``: at once, all of them, before the address is used again, so that nobody asks when it is.  ``use``:
+INVLPG before each use, of an address for all by all of them.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class KvaFlush:
 
     def used_here(self, cpu: KernelCpu, linear: int, slot: Mapped) -> None:
         """A CPU is about to use an address, and no other will by this call."""
-        if slot.cpus >> cpu.index & 1 and not self._each_use:
+        if self._everywhere or (slot.cpus >> cpu.index & 1 and not self._each_use):
             return
         if not self._each_use and self._sequence.flushed_since(cpu.index, slot):
             self.counters.avoided += bool(slot.generation)
@@ -68,6 +69,8 @@ class KvaFlush:
     def used_anywhere(self, cpu: KernelCpu, linear: int, slot: Mapped) -> None:
         """The address goes to where it may be used on every CPU, unchecked: those that are not current are told."""
         self.used_here(cpu, linear, slot)
+        if self._everywhere:
+            return
         others = [other for other in self._smp.cpus if other is not cpu and not slot.cpus >> other.index & 1]
         behind = [other for other in others if self._each_use or not self._sequence.current(other.index, slot)]
         if slot.generation:
