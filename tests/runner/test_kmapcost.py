@@ -88,7 +88,7 @@ def test_invlpg_on_use_is_one_a_use(cost: Callable[..., Cost]) -> None:
 def test_work_that_does_not_end_well_is_told_in_a_line() -> None:
     """Without any flush it sees wrong pages, or faults without end."""
     config = compare_config("pae", RAM, CPUS, PAGES, 2, PAGES // 2)
-    with pytest.raises(WrongData, match="^copy with kva pool, sequence numbers: (exit status|limit reached)"):
+    with pytest.raises(WrongData, match=r"^copy with kva pool, sequence numbers: (exit status|limit reached)"):
         measure("sequence", "copy", replace(config, switches=frozenset({"no-flush"})), PAGES)
 
 
