@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import faults, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
+from benchmarks import faults, highmem, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
 from benchmarks.measure import Row, table
 
 SECTIONS = {
@@ -16,6 +16,7 @@ SECTIONS = {
     "memory": memory.rows,
     "kernelmemory": kernelmemory.rows,
     "threads": threads.rows,
+    "highmem": highmem.rows,
     "linux": linux.rows,
     "shadowtlb": shadowtlb.rows,
 }

@@ -22,6 +22,7 @@ VERBS = {
     "frames": "physical memory of a stopped machine",
     "debug": "step, break, catch faults",
     "test": "images against their manifests, whole and broken",
+    "compare": "one work under each way to reach highmem, counted",
     "images": "list the committed images, build them again, compare",
     "asm": "assemble a snippet",
     "disasm": "disassemble a file or bytes",

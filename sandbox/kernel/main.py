@@ -136,6 +136,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     kva_flush = KvaFlush(tlb, smp, config.policies["kva_flush"])
     kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
+    if config.policies["high_pages"] == "kva":
+        highmem.mapper = kva
     pagecache = PageCache(memory, pgdat, page_alloc, highmem, locks, races)
     writeback = Writeback(entries, smp, pagecache, broken)
     mmu = MmuContext(entries, table_frames, smp, sched, mmlist, pagecache, writeback, broken)

@@ -82,6 +82,7 @@ class MachineSession:
         self.sanitizer: KernelSanitizer | None = None
         self.tlb_watch: TlbWatch | None = None
         try:
+            self.before_boot(self.machine)
             if config.sanitize:
                 self.sanitizer = _sanitizer(self.machine, config)
                 self.tlb_watch = self.sanitizer.tlb.watch
@@ -92,6 +93,9 @@ class MachineSession:
         if self.sanitizer is not None:
             self.sanitizer.connect(self.system)
         self.kernel, self.modules = self.system.kernel, self.system.modules
+
+    def before_boot(self, machine: Machine) -> None:
+        """The machine is built, and its kernel has not stored anything yet."""
 
     @classmethod
     def idle(cls, config: KernelConfig) -> Self:

@@ -195,3 +195,8 @@ def test_every_command_with_json_is_on_the_page() -> None:
     }
     named = set(re.findall(r"[a-z]+", " ".join(re.findall(r"\n## (.*)", PAGE)))) - {"and", "vents", "seeds"}
     assert with_json - {"listing"} == named
+
+
+def test_compare(printed) -> None:
+    told = printed("compare", "kmap", "--pages", "16", "--ram", "64M")
+    assert set(fields(told)) == documented("compare")

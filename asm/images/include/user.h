@@ -95,8 +95,13 @@ static inline void say(const char *text)
 /* End with a number unless a condition holds. */
 #define CHECK(number, condition) do { if (!(condition)) exit(number); } while (0)
 
+#ifdef ARGUMENTS                        /* main gets the stack as exec left it: argc, argv[0], ... */
+int main(u32 *stack);
+asm(".globl _start\n_start:\n\tmov %esp, %eax\n\tpush %eax\n\tcall main\n\tpush %eax\n\tcall leave\n");
+#else
 int main(void);
 asm(".globl _start\n_start:\n\tcall main\n\tpush %eax\n\tcall leave\n");
+#endif
 void leave(int status) { exit(status); }
 
 #endif

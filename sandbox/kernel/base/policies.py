@@ -72,6 +72,10 @@ POLICIES: dict[str, dict[str, str]] = {
         "remap": "the card answers, the chipset moves the RAM above the rest (c)",
         "conflict": "the card answers and nobody told the kernel (d)",
     },
+    "high_pages": {
+        "atomic": "pages of highmem are cleared, copied, read and written through kmap_atomic windows (2.3 and later)",
+        "kva": "through the kva pool, where a page keeps its address (post 001)",
+    },
     "kva_flush": {
         "sequence": "a slot of the kva pool that gets another page is flushed by the CPU that uses it next, unless it "
         "has loaded CR3 since (post 001)",

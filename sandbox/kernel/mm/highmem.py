@@ -6,6 +6,8 @@ fixmap: per CPU, a few slots used as a stack, each change followed by a local ``
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import FIXADDR_END, PAGE_OFFSET, Layout
@@ -25,10 +27,22 @@ class KmapError(SandboxError):
     exit_status = 3
 
 
+class PageMapper(Protocol):
+    """Gives frames kernel linear addresses for a while; a frame of lowmem has its own and costs nothing."""
+
+    def map(self, cpu: KernelCpu, pfn: int) -> int:
+        """The kernel linear address of a frame, for this CPU, until ``unmap``."""
+        ...
+
+    def unmap(self, cpu: KernelCpu, pfn: int, linear: int) -> None:
+        """The address is not used any more."""
+        ...
+
+
 class Highmem:
     """Windows on frames; ``depth`` of every CPU must be 0 whenever a task goes back to ring 3."""
 
-    __slots__ = ("_broken_zero", "_entries", "_flags", "_low", "_smp", "_stats", "depth", "windows")
+    __slots__ = ("_broken_zero", "_entries", "_flags", "_low", "_smp", "_stats", "depth", "mapper", "windows")
 
     def __init__(self, entries: KernelEntries, layout: Layout, smp: Smp, stats: Stats, broken: Breakage) -> None:
         self._entries, self._smp, self._stats = entries, smp, stats
@@ -38,6 +52,8 @@ class Highmem:
         self.depth = [0] * len(smp.cpus)
         self.windows = 0
         """Windows opened so far."""
+        self.mapper: PageMapper = self
+        """Through whom pages of data are cleared, copied, read and written (policy ``high_pages``)."""
 
     def is_low(self, pfn: int) -> bool:
         """The direct map covers the frame: no window is needed."""
@@ -69,15 +85,23 @@ class Highmem:
         self._entries.clear_window(linear)
         self.depth[cpu.index] = depth
 
+    def map(self, cpu: KernelCpu, pfn: int) -> int:
+        """``kmap_atomic``, as a PageMapper."""
+        return self.kmap_atomic(cpu, pfn)
+
+    def unmap(self, cpu: KernelCpu, pfn: int, linear: int) -> None:
+        """``kunmap_atomic``, as a PageMapper."""
+        self.kunmap_atomic(cpu, linear)
+
     def clear_highpage(self, pfn: int) -> None:
         """Let the CPU clear a frame of lowmem or highmem."""
         cpu = self._smp.this_cpu
-        if pfn < self._low:  # as kmap_atomic has it, without the two calls: this is what most faults do
+        if pfn < self._low:  # as every mapper has it, without the two calls: this is what most faults do
             cpu.call(cpu.routines.clear_page, edi=PAGE_OFFSET + pfn * PAGE_SIZE)
             return
-        window = self.kmap_atomic(cpu, pfn)
+        window = self.mapper.map(cpu, pfn)
         cpu.call(cpu.routines.clear_page, edi=window)
-        self.kunmap_atomic(cpu, window)
+        self.mapper.unmap(cpu, pfn, window)
 
     def clear_user_highpage(self, pfn: int) -> None:
         """The same for a frame that a program will see."""
@@ -88,19 +112,19 @@ class Highmem:
     def clear_tail(self, pfn: int, offset: int) -> None:
         """Let the CPU clear a frame from a byte on."""
         cpu = self._smp.this_cpu
-        window = self.kmap_atomic(cpu, pfn)
+        window = self.mapper.map(cpu, pfn)
         cpu.call(cpu.routines.clear_user, ecx=PAGE_SIZE - offset, edi=window + offset)
-        self.kunmap_atomic(cpu, window)
+        self.mapper.unmap(cpu, pfn, window)
 
     def copy_highpage(self, cpu: KernelCpu, target: int, source: int) -> None:
         """Let a CPU copy one frame into another."""
-        window = self.kmap_atomic(cpu, source)
+        window = self.mapper.map(cpu, source)
         self.copy_user_highpage(cpu, target, window)
-        self.kunmap_atomic(cpu, window)
+        self.mapper.unmap(cpu, source, window)
 
     def copy_user_highpage(self, cpu: KernelCpu, target: int, linear: int) -> None:
         """Let a CPU copy what it sees at a linear address: only the target needs a kernel address (post 001)."""
-        window = self.kmap_atomic(cpu, target)
+        window = self.mapper.map(cpu, target)
         cpu.call(cpu.routines.copy_page, esi=linear, edi=window)
-        self.kunmap_atomic(cpu, window)
+        self.mapper.unmap(cpu, target, window)
         self._stats.bytes_by_guest += PAGE_SIZE

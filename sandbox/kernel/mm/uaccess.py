@@ -163,9 +163,9 @@ class UserAccess:
         """Part of one frame into user memory; bytes that were not copied."""
         if not self.access_ok(address, size):
             return size
-        window = self._highmem.kmap_atomic(task.cpu, pfn)
+        window = self._highmem.mapper.map(task.cpu, pfn)
         left = self.copy_user(task, address, window + offset, size)
-        self._highmem.kunmap_atomic(task.cpu, window)
+        self._highmem.mapper.unmap(task.cpu, pfn, window)
         if left and not self._highmem.is_low(pfn) and self._fault_in_writeable(task, address + size - left):
             return self.copy_frame_to_user(task, address + size - left, pfn, offset + size - left, left)
         return left
@@ -174,9 +174,9 @@ class UserAccess:
         """User memory into part of one frame; bytes that were not copied."""
         if not self.access_ok(address, size):
             return size
-        window = self._highmem.kmap_atomic(task.cpu, pfn)
+        window = self._highmem.mapper.map(task.cpu, pfn)
         left = self.copy_user(task, window + offset, address, size)
-        self._highmem.kunmap_atomic(task.cpu, window)
+        self._highmem.mapper.unmap(task.cpu, pfn, window)
         if left and not self._highmem.is_low(pfn) and self._fault_in_readable(task, address + size - left):
             return self.copy_frame_from_user(task, address + size - left, pfn, offset + size - left, left)
         return left
@@ -237,9 +237,9 @@ class UserAccess:
 
     def copy_frame(self, task: Process, pfn: int, offset: int, source: int, start: int, size: int) -> int:
         """Part of frame ``source`` into part of frame ``pfn``; bytes that were not copied."""
-        target = self._highmem.kmap_atomic(task.cpu, pfn)
-        window = self._highmem.kmap_atomic(task.cpu, source)
+        target = self._highmem.mapper.map(task.cpu, pfn)
+        window = self._highmem.mapper.map(task.cpu, source)
         left = self.copy_user(task, target + offset, window + start, size)
-        self._highmem.kunmap_atomic(task.cpu, window)
-        self._highmem.kunmap_atomic(task.cpu, target)
+        self._highmem.mapper.unmap(task.cpu, source, window)
+        self._highmem.mapper.unmap(task.cpu, pfn, target)
         return left
