@@ -125,7 +125,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     machine.board.dma_done = code.dma_done
     shrinkers, mmlist = Shrinkers(), MmList()
     page_alloc = PageAllocator(pgdat, config, smp, sched, sched.cond_resched, shrinkers, code, layout, trace)
-    highmem = Highmem(kernel_entries, layout, smp, stats, broken)
+    highmem = Highmem(kernel_entries, layout, smp, stats, config.policies, broken)
     table_frames = TableFrames(memory, pgdat, page_alloc, highmem)
     tables.alloc_table, tables.free_table = table_frames.alloc, table_frames.free
     vmalloc = Vmalloc(
@@ -136,8 +136,6 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     kva_flush = KvaFlush(tlb, smp, config.policies["kva_flush"])
     kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
-    if config.policies["high_pages"] == "kva":
-        highmem.mapper = kva
     pagecache = PageCache(memory, pgdat, page_alloc, highmem, locks, races)
     writeback = Writeback(entries, smp, pagecache, broken)
     mmu = MmuContext(entries, table_frames, smp, sched, mmlist, pagecache, writeback, broken)
