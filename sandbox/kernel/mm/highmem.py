@@ -22,7 +22,10 @@ from sandbox.x86.paging import PAGE_SIZE
 class Highmem:
     """Windows on frames; ``depth`` of every CPU must be 0 whenever a task goes back to ring 3."""
 
-    __slots__ = ("_broken_zero", "_low", "_mappers", "_smp", "_stats", "_strays", "counters", "depth", "mapper", "source_mapper", "windows")
+    __slots__ = (
+        "_broken_zero", "_low", "_mappers", "_smp", "_stats", "_strays", "counters", "depth", "mapper", "source_mapper",
+        "windows",
+    )  # fmt: skip
 
     def __init__(
         self,
