@@ -41,7 +41,7 @@ class NoSuchExport(SandboxError):
     exit_status = 1
 
 
-_BUGS = (KmapError, BadPage, BadKva, NoKva, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner)
+_BUGS = (BadPage, BadKva, NoKva, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner, KmapError)
 
 
 @dataclass(frozen=True, slots=True)
