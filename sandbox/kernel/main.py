@@ -125,7 +125,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     machine.board.dma_done = code.dma_done
     shrinkers, mmlist = Shrinkers(), MmList()
     page_alloc = PageAllocator(pgdat, config, smp, sched, sched.cond_resched, shrinkers, code, layout, trace)
-    highmem = Highmem(kernel_entries, layout, smp, stats, broken)
+    highmem = Highmem(kernel_entries, layout, smp, stats, config.policies, broken)
     table_frames = TableFrames(memory, pgdat, page_alloc, highmem)
     tables.alloc_table, tables.free_table = table_frames.alloc, table_frames.free
     vmalloc = Vmalloc(
@@ -137,7 +137,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
     if config.policies["high_pages"] == "kva":
-        highmem.mapper = kva
+        highmem.copy_by(kva, kva)
     pagecache = PageCache(memory, pgdat, page_alloc, highmem, locks, races)
     writeback = Writeback(entries, smp, pagecache, broken)
     mmu = MmuContext(entries, table_frames, smp, sched, mmlist, pagecache, writeback, broken)
@@ -151,6 +151,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     stacks = KernelStacks(page_alloc, pgdat.memmap, kernel_entries, smp, vmalloc)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
     sched.do_irq, sched.turn_over = irq.do_irq, code.turn_over
+    if not broken("no-window-check"):
+        sched.check_windows = highmem.windows.check_released
     pageout = PageOut(entries, mmu, smp, pgdat, page_alloc, pagecache, broken)
     for shrink in (pagecache.shrink, stacks.shrink, pageout.shrink):
         shrinkers.register(shrink)

@@ -99,9 +99,12 @@ class Traps:
         """The life of a task: ring 3 until a trap, the trap, ring 3 again.  Ends by TaskExit."""
         clock = self._clock
         sched, dispatch, deliver = self._sched, self._dispatch, self._kernel.signals.deliver
+        depth, check_windows = self._kernel.highmem.depth, sched.check_windows
         while True:
             if task.pending:
                 deliver(task)
+            if depth[task.cpu.index]:
+                check_windows(task.cpu, f"task {task.pid} goes to ring 3")
             vcpu = task.cpu.vcpu
             context = vcpu.context = task.context
             blocks = sched.budget(task)

@@ -16,6 +16,7 @@ from sandbox.kernel.base.events import CallEntered
 from sandbox.kernel.base.layout import FIXADDR_END, MEGABYTE, Region
 from sandbox.kernel.base.policies import POLICIES
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.page_mapper import AtomicMapper
 from sandbox.kernel.task.limits import RunLimits
 from sandbox.machine.machine import Machine
 from sandbox.runner.run import Session
@@ -158,8 +159,8 @@ class CostSession(Session):
 
 def own_books(kernel: Kernel) -> dict[str, int]:
     """What only the mechanism knows; windows have no hits."""
-    if kernel.highmem.mapper is kernel.highmem:
-        return {"page_maps": kernel.highmem.windows}
+    if isinstance(kernel.highmem.mapper, AtomicMapper):
+        return {"page_maps": kernel.highmem.windows.counters.windows}
     counters = getattr(kernel.highmem.mapper, "counters")  # noqa: B009 - the Protocol has none
     hits = counters.hits
     return {

@@ -39,6 +39,10 @@ class Summary:
     """Calls of exported symbols that Python answered."""
     tlb_flushes: int = 0
     shootdowns: int = 0
+    kmap_atomic: dict[str, int] = field(default_factory=dict)
+    """What ``kmap_atomic`` windows came to (``KmapAtomicCounters``)."""
+    high_pages: dict[str, int] = field(default_factory=dict)
+    """Copies and clears by the policies ``local`` and ``task`` (``HighPageCounters``)."""
     bytes_by_guest: int = 0
     bytes_by_host: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0

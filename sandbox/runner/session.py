@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -18,6 +18,7 @@ from sandbox.kernel.drivers.hostterm import HostTerminal
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.main import start_kernel
 from sandbox.kernel.mm.isahole import HOLE
+from sandbox.kernel.module.entry import LeftWindow
 from sandbox.kernel.module.hypercall import GuestKernelBug, NoSuchExport
 from sandbox.kernel.module.loader import InitFailed, ModuleError
 from sandbox.kernel.process.kthread import run_kthread
@@ -38,7 +39,7 @@ OUR_FAULT = 3
 LEAK_LINES = 8
 TAINTED = "A module has run in ring 0"
 CONFLICT = "A card answers from 14 to 16 MB where the kernel believes in RAM (isa_hole=conflict): memexclude=14m-16m."
-GUEST_ENDS = (Deadlock, LimitReached, Interrupted, GuestKernelBug, NoSuchExport)
+GUEST_ENDS = (Deadlock, LimitReached, Interrupted, GuestKernelBug, LeftWindow, NoSuchExport)
 """What ends a run for the guest's own sake; the result tells of it."""
 
 
@@ -209,6 +210,8 @@ class MachineSession:
             gate_calls=self.system.gate.calls,
             tlb_flushes=kernel.tlb.counters.pages + kernel.tlb.counters.spaces + kernel.tlb.counters.everything,
             shootdowns=kernel.tlb.counters.interrupts,
+            kmap_atomic=asdict(kernel.highmem.windows.counters),
+            high_pages=asdict(kernel.highmem.counters),
             bytes_by_guest=kernel.stats.bytes_by_guest,
             bytes_by_host=kernel.memory.host_bytes(),
             seconds=time.perf_counter() - self._began,

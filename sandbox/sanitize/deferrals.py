@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.kernel.base.layout import FIXADDR_END
-from sandbox.kernel.mm.highmem import KM_SLOTS
+from sandbox.kernel.mm.kmap_atomic import KM_TYPE_NR
 from sandbox.kernel.mm.page_kva import PageKva
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -29,15 +29,19 @@ class Deferral(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AtomicWindows:
-    """``kunmap_atomic`` clears the entry and leaves the flush to the next ``kmap_atomic`` of the slot (MM 14)."""
+class AtomicSlots:
+    """With fixed slots ``kunmap_atomic`` leaves the entry, and the flush to the next ``kmap_atomic`` (MM 14, 2.4).
 
+    The stack and the heap flush when a window is closed: they have no delay.
+    """
+
+    per_cpu: int = KM_TYPE_NR
     name: str = "kmap_atomic"
     why: str = "a window is used by its own CPU only, and not before the next kmap_atomic, which begins with INVLPG"
 
     def covers(self, cpu: int, linear: int) -> bool:
-        end = FIXADDR_END - cpu * KM_SLOTS * PAGE_SIZE
-        return end - KM_SLOTS * PAGE_SIZE <= linear < end
+        end = FIXADDR_END - cpu * self.per_cpu * PAGE_SIZE
+        return end - self.per_cpu * PAGE_SIZE <= linear < end
 
 
 @dataclass(frozen=True, slots=True)

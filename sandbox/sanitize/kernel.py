@@ -11,7 +11,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.inspect.owner import holders
 from sandbox.kernel.mm.mm import active_mm
 from sandbox.machine.machine import Machine
-from sandbox.sanitize.deferrals import AtomicWindows, Deferral, KvaPool
+from sandbox.sanitize.deferrals import AtomicSlots, Deferral, KvaPool
 from sandbox.sanitize.report import StaleReport
 from sandbox.sanitize.stores import TableStores
 from sandbox.sanitize.tlb import TlbSanitizer
@@ -34,7 +34,7 @@ class KernelSanitizer:
         self._machine = machine
         self._system: System | None = None
         self._physical = machine.memory.physical_of
-        self._deferrals: Sequence[Deferral] = (AtomicWindows(),)
+        self._deferrals: Sequence[Deferral] = ()
         self.stores = TableStores(machine.memory, (PAE if paging == "pae" else LEGACY).entry_size)
         self.tlb = TlbSanitizer(machine.cpus, machine.memory, self, self.stores.take)
         for cpu in machine.cpus:
@@ -45,6 +45,8 @@ class KernelSanitizer:
         self._system = system
         self._deferrals = (*self._deferrals, KvaPool(system.kernel.kva))
         system.kernel.page_alloc.watch = self
+        if system.kernel.config.policies["kmap_atomic"] == "slots":
+            self._deferrals = (*self._deferrals, AtomicSlots())
         self._dma_done, self._machine.board.dma_done = self._machine.board.dma_done, self._dma
 
     def finish(self) -> list[StaleReport]:

@@ -20,7 +20,7 @@ from sandbox.runner.result import Result
 from sandbox.runner.run import run_target
 from sandbox.runner.session import MachineSession
 from sandbox.runner.target import resolve
-from sandbox.sanitize.deferrals import AtomicWindows, lazy_vmalloc
+from sandbox.sanitize.deferrals import AtomicSlots, lazy_vmalloc
 from sandbox.sanitize.kernel import KernelSanitizer
 from sandbox.x86.paging import RW, US, A, D, P
 from tests.campaign import seeds
@@ -214,8 +214,8 @@ def test_a_flush_excuses_its_own_address_space_only(session: MachineSession, who
 @pytest.mark.parametrize(
     ("covers", "linear", "expected"),
     [
-        (AtomicWindows().covers, 0xFFFFE000, True),
-        (AtomicWindows().covers, 0xB7FFF000, False),
+        (AtomicSlots().covers, 0xFFFFE000, True),
+        (AtomicSlots().covers, 0xB7FFF000, False),
         (lazy_vmalloc([(0xC8000000, 0xC8002000)]).covers, 0xC8001000, True),
         (lazy_vmalloc([(0xC8000000, 0xC8002000)]).covers, 0xC8002000, False),
     ],
@@ -225,7 +225,7 @@ def test_deferrals(covers: Callable[[int, int], bool], linear: int, expected: bo
 
 
 def test_a_window_of_another_cpu_is_not_deferred(session: MachineSession) -> None:
-    """Windows of a CPU lie together, the first CPU's at the top (highmem.py)."""
-    mine = [at for at in range(0xFFF00000, 1 << 32, 4096) if AtomicWindows().covers(0, at)]
-    others = [at for at in range(0xFFF00000, 1 << 32, 4096) if AtomicWindows().covers(1, at)]
-    assert len(mine) == len(others) == 16 and not set(mine) & set(others)
+    """Windows of a CPU lie together, the first CPU's at the top (MM 14: KM_TYPE_NR 13)."""
+    mine = [at for at in range(0xFFF00000, 1 << 32, 4096) if AtomicSlots().covers(0, at)]
+    others = [at for at in range(0xFFF00000, 1 << 32, 4096) if AtomicSlots().covers(1, at)]
+    assert len(mine) == len(others) == 13 and not set(mine) & set(others)

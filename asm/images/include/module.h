@@ -83,6 +83,18 @@ extern u32 vmalloc_to_pfn(const void *);
 extern struct page *virt_to_page(const void *);
 extern u32 __pa(const void *);
 
+/* A window of this CPU on a page, for a moment in which nobody sleeps; closed by its address. */
+enum km_type {
+        KM_BOUNCE_READ, KM_SKB_SUNRPC_DATA, KM_SKB_DATA_SOFTIRQ, KM_USER0, KM_USER1, KM_BIO_SRC_IRQ, KM_BIO_DST_IRQ,
+        KM_PTE0, KM_PTE1, KM_IRQ0, KM_IRQ1, KM_SOFTIRQ0, KM_SOFTIRQ1, KM_TYPE_NR
+};
+extern void *kmap_atomic(struct page *, enum km_type);
+extern void *kmap_atomic_pages(struct page *, u32 pages, enum km_type);
+extern void kunmap_atomic(void *, enum km_type);
+extern struct page *kmap_atomic_to_page(void *);
+extern void copy_highpage(struct page *to, struct page *from);
+extern void clear_highpage(struct page *);
+
 /* The kva pool (post 001): an address for a page of highmem, good on every CPU until kva_put; page_kva is what it has. */
 extern void *kva_get(struct page *);
 extern void kva_put(struct page *);

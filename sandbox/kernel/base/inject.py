@@ -86,6 +86,9 @@ SWITCHES = {
     "kva-keep-freed": "a page that is freed keeps its kva",
     "kva-lazy-switch": "a context switch that loads no CR3 counts as a flush",
     "kva-no-wrap": "when the numbers of the kva pool begin again, what the CPUs have seen still counts",
+    "no-clear-before-pop": "a kmap_atomic window is given up before its entry is cleared",
+    "no-window-flush": "changes of kmap_atomic windows are not followed by an invalidation",
+    "no-window-check": "windows that are open when somebody sleeps or goes back to ring 3 are not noticed",
     "swap-kernel": "reclaim picks frames that belong to the kernel",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""

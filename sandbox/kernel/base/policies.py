@@ -72,15 +72,22 @@ POLICIES: dict[str, dict[str, str]] = {
         "remap": "the card answers, the chipset moves the RAM above the rest (c)",
         "conflict": "the card answers and nobody told the kernel (d)",
     },
-    "high_pages": {
-        "atomic": "pages of highmem are cleared, copied, read and written through kmap_atomic windows (2.3 and later)",
-        "kva": "through the kva pool, where a page keeps its address (post 001)",
-    },
     "kva_flush": {
         "sequence": "a slot of the kva pool that gets another page is flushed by the CPU that uses it next, unless it "
         "has loaded CR3 since (post 001)",
         "everywhere": "every CPU flushes whenever a slot gets another page",
         "use": "INVLPG before each use of a slot",
+    },
+    "kmap_atomic": {
+        "stack": "windows are closed in the reverse order of opening, entries cleared first (2.6.37)",
+        "slots": "a window for each purpose, whose entry stays until its next use (2.3 to 2.6.36)",
+        "heap": "windows in any order and in runs, from a bitmap of each CPU (post 004)",
+    },
+    "high_pages": {
+        "atomic": "pages are copied and cleared through kmap_atomic windows",
+        "kva": 'through the kva pool (post 001, "much better to use the page_kva() style")',
+        "local": "through two fixed addresses of each CPU (post 001, point 5)",
+        "task": "through two addresses in the task's own page table; elsewhere through windows (post 001, point 5)",
     },
     "bugs": {
         "stop": "a wrong free or call ends the run with an error",

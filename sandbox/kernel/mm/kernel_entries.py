@@ -77,9 +77,28 @@ class KernelEntries:
         self.tables.map_page(self.tables.kernel_pgd, linear, entry, user=False)
         self.tlb.flush_tlb_one(cpu, linear)
 
-    def clear_window(self, linear: int) -> None:
-        """Nothing behind it; the next ``set_window`` flushes, and until then nobody goes there."""
+    def window(self, linear: int) -> int:
+        """The entry there."""
+        return self.tables.lookup_pte(self.tables.kernel_pgd, linear)
+
+    def clear_window(self, linear: int, cpu: KernelCpu | None = None) -> None:
+        """Nothing behind it, and this CPU forgets what was; without ``cpu`` it does not."""
         self.tables.map_page(self.tables.kernel_pgd, linear, 0, user=False)
+        if cpu is not None:
+            assert self.tlb is not None
+            self.tlb.flush_tlb_one(cpu, linear)
+
+    # -- the same in the page table of the task that runs: post 001's two addresses, for the kernel only -----------
+
+    def set_task_window(self, pgd: int, linear: int, entry: int) -> None:
+        """A page where none is and no program can have one.  Raises OutOfMemory."""
+        self.tables.map_page(pgd, linear, entry)
+
+    def clear_task_window(self, cpu: KernelCpu, pgd: int, linear: int) -> None:
+        """Nothing behind it, and this CPU forgets what was."""
+        assert self.tlb is not None
+        self.tables.map_page(pgd, linear, 0)
+        self.tlb.flush_tlb_one(cpu, linear)
 
     # -- directories ---------------------------------------------------------------------------------------------
 

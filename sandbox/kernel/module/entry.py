@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.kmap_atomic import KmapError
 from sandbox.kernel.module.useraccess import UserCalls
+from sandbox.x86.errors import SandboxError
+
+
+class LeftWindow(SandboxError):
+    """A module's function came back with a kmap_atomic window open."""
+
+    exit_status = 1
 
 
 class GuestEntry:
@@ -17,10 +25,20 @@ class GuestEntry:
         kernel = self._kernel
         task = kernel.sched.current
         try:
-            return kernel.this_cpu.call_c(function, *arguments)
+            result = kernel.this_cpu.call_c(function, *arguments)
+            self._check_windows(function)
+            return result
         finally:
             if task is not None:
                 task.forged_mm = None
             while task is not None and task.borrowed_mms and kernel.this_cpu.current is task:
                 kernel.log.printk("a module left without unuse_mm\n")
                 self._users.unuse_mm()
+
+    def _check_windows(self, function: int) -> None:
+        """Raises LeftWindow when a module leaves a kmap_atomic window open."""
+        kernel = self._kernel
+        try:
+            kernel.sched.check_windows(kernel.this_cpu, f"the module's function at {function:#010x} returns")
+        except KmapError as error:
+            raise LeftWindow(error.summary, error.detail) from error

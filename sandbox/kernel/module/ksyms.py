@@ -22,6 +22,7 @@ from sandbox.kernel.mm.sparse import CannotAddMemory
 from sandbox.kernel.module.chrdev import Devices
 from sandbox.kernel.module.hypercall import Export, Gate, GuestKernelBug
 from sandbox.kernel.module.irq import IrqCalls
+from sandbox.kernel.module.kmap import AtomicCalls
 from sandbox.kernel.module.loader import Modules
 from sandbox.kernel.module.owners import Owners
 from sandbox.kernel.module.printk import LONGEST_STRING, format_text
@@ -57,23 +58,23 @@ class MemoryCalls:
             return 0
 
     def free_pages_of(self, page: int, order: int) -> None:
-        self._kernel.page_alloc.free_pages(self._page_to_pfn(page), order)
+        self._kernel.page_alloc.free_pages(self.page_to_pfn(page), order)
 
     def page_address(self, page: int) -> int:
-        kernel, pfn = self._kernel, self._page_to_pfn(page)
+        kernel, pfn = self._kernel, self.page_to_pfn(page)
         if pfn < kernel.layout.direct_frames:
             return PAGE_OFFSET + pfn * PAGE_SIZE
         return kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL]
 
     def kva_get(self, page: int) -> int:
-        return self._kernel.kva.kva_get(self._smp.this_cpu, self._page_to_pfn(page))
+        return self._kernel.kva.kva_get(self._smp.this_cpu, self.page_to_pfn(page))
 
     def kva_put(self, page: int) -> None:
-        pfn = self._page_to_pfn(page)
+        pfn = self.page_to_pfn(page)
         self._kernel.kva.unmap(self._smp.this_cpu, pfn, self.page_address(page))
 
     def page_kva(self, page: int) -> int:
-        return self._kernel.kva.page_kva(self._smp.this_cpu, self._page_to_pfn(page))
+        return self._kernel.kva.page_kva(self._smp.this_cpu, self.page_to_pfn(page))
 
     def virt_to_page(self, address: int) -> int:
         """The structure of the page behind an address of the direct map, the kva pool or vmalloc; 0 for none."""
@@ -85,7 +86,7 @@ class MemoryCalls:
         pfn = self.vmalloc_to_pfn(address)
         return -1 if pfn < 0 else pfn * PAGE_SIZE + address % PAGE_SIZE
 
-    def _page_to_pfn(self, page: int) -> int:
+    def page_to_pfn(self, page: int) -> int:
         """The frame whose structure guest code names.  Raises BadPage for an address of none."""
         kernel = self._kernel
         pfn = kernel.model.pfn_of(page)
@@ -158,6 +159,7 @@ class OtherCalls:
 
     def schedule(self) -> None:
         might_sleep(self._kernel.sched, "schedule")
+        self._kernel.sched.check_windows(self._kernel.this_cpu, "schedule")
         self._kernel.sched.cond_resched()
 
     def current_pid(self) -> int:
@@ -173,6 +175,7 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
     """The symbols that Python answers; a symbol's place is its number, and the first three are in ``kernel.inc``."""
     pages, pgdat, vmalloc, ioremap = kernel.page_alloc, kernel.pgdat, kernel.vmalloc, kernel.ioremap
     memory, other = MemoryCalls(kernel), OtherCalls(kernel, modules)
+    atomic = AtomicCalls(kernel, memory.page_to_pfn)
     irqs, queues = IrqCalls(kernel.irq), WaitQueues(kernel.sched)
     unclear, dma = pages.get_free_pages_unclear, pages.get_dma_pages
     area = kernel.layout.vmalloc
@@ -198,6 +201,12 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
         Export("page_kva", 1, memory.page_kva, "struct page: the address that it has now, 0 for none"),
         Export("virt_to_page", 1, memory.virt_to_page, "kernel address: struct page, 0 for none"),
         Export("__pa", 1, memory.physical_address, "kernel address: physical address, -1 for none"),
+        Export("kmap_atomic", 2, atomic.kmap_atomic, "struct page, KM_*: an address for this CPU and this moment"),
+        Export("kmap_atomic_pages", 3, atomic.kmap_atomic_pages, "the same for pages in a row (kmap_atomic=heap)"),
+        Export("kunmap_atomic", 2, atomic.kunmap_atomic, "address, KM_*"),
+        Export("kmap_atomic_to_page", 1, atomic.kmap_atomic_to_page, "address: its struct page, 0 for none"),
+        Export("copy_highpage", 2, atomic.copy_highpage, "to, from: struct pages"),
+        Export("clear_highpage", 1, atomic.clear_highpage, "struct page"),
         Export("vmalloc", 1, vmalloc.vmalloc, "size"),
         Export("vfree", 1, vmalloc.vfree, "address"),
         Export("vmalloc_to_pfn", 1, memory.vmalloc_to_pfn, "kernel address: frame number, -1 for none"),

@@ -58,6 +58,8 @@ class Scheduler(RunLimits):
         """Another task waited for the CPU when the present run began."""
         self._preempts = not config.broken("no-preempt")
         self._races = races
+        self.check_windows: Callable[[KernelCpu, str], None] = lambda cpu, what: None
+        """Raises KmapError where a CPU has kmap_atomic windows open."""
         self._standing: KernelCpu | None = None
         """The CPU whose flow stands at a race point: another one has the next turn."""
         self._late: set[KernelCpu] = set()
@@ -280,6 +282,7 @@ class Scheduler(RunLimits):
 
     def sleep(self, task: Task, wchan: str, wake_at: int = -1) -> None:
         """Give the CPU up until somebody wakes the task, or until a time in blocks."""
+        self.check_windows(task.cpu, "a task sleeps")
         task.state = State.SLEEPING
         task.wchan = wchan
         task.wake_at = wake_at

@@ -7,7 +7,7 @@ import pytest
 from sandbox.kernel.base.layout import FIXADDR_END, FIXADDR_START, PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.gfp import GFP_HIGHUSER, GFP_USER
-from sandbox.kernel.mm.highmem import KM_SLOTS, KmapError
+from sandbox.kernel.mm.kmap_atomic import KM_SLOTS, KmapError
 from sandbox.x86.paging import PAGE_SIZE
 from tests.conftest import MakeSession
 
