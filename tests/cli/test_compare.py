@@ -27,7 +27,7 @@ def test_text_and_picture(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_posts_are_quoted_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_claim_that_nothing_measured_has_no_verdict(capfd: pytest.CaptureFixture[str]) -> None:
     told = json.loads(call([*SMALL, "--work", "read", "--json"], capfd)[1])
     assert {each["work"] for each in told["runs"]} == {"read"}
     assert [each["holds"] for each in told["claims"] if each["measured"] == "not measured"]
