@@ -10,8 +10,8 @@ from sandbox.x86.errors import ConfigurationError
 _NO_FILES = ("root", "files", "write")
 _UNUSED: dict[str, tuple[str, ...]] = {
     "rom": (
-        *_NO_FILES, "paging", "boot", "policies", "devices", "modules", "fail_allocation", "strace", "screen",
-        "clock", "epoch", "arguments", "races", "seeds",
+        *_NO_FILES, "paging", "highmem", "direct_map", "boot", "policies", "devices", "modules", "fail_allocation",
+        "strace", "screen", "clock", "epoch", "arguments", "races", "seeds",
     ),
     "module": (*_NO_FILES, "strace"),
     "seeds": ("trace", "strace", "screen", "stats", "status", "seed", "races"),

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.config import HIGHMEM, KernelConfig
 from sandbox.kernel.base.inject import SWITCHES
 from sandbox.kernel.base.policies import POLICIES
 from sandbox.machine.switches import SWITCHES as BARE_SWITCHES
@@ -22,6 +22,15 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("machine")
     group.add_argument("--paging", choices=("pae", "legacy"), help="three levels with NX, or two levels (default: pae)")
     group.add_argument("--ram", metavar="SIZE", help="for example 16M or 4G (default: 64M)")
+    group.add_argument(
+        "--highmem", choices=HIGHMEM,
+        help="RAM above the direct map: ignored, used up to 4 GB, or all (PAE only; default: what --paging reaches)",
+    )  # fmt: skip
+    group.add_argument(
+        "--direct-map", metavar="SIZE",
+        help="RAM that has kernel addresses for good, 8M to 896M; 'scaled': a share of RAM as 800 MB are of 1 GB "
+        "(default: 800M)",
+    )  # fmt: skip
     group.add_argument("--cpus", type=int, metavar="N", help="1 to 8 (default: 1)")
     group.add_argument("--boot", metavar="LINE", help='kernel command line, for example "mem=16m"')
     group.add_argument(
@@ -76,13 +85,15 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
     """The KernelConfig for an image and these options; the modules that these name join the image's.
 
-    What of the command line nobody reads is told on standard error.
+    What of the command line nobody reads, and RAM that is ignored, is told on standard error.
     Raises ConfigurationError, and for modules what ``resolve`` raises.
     """
     target.modules += [module_file(name) for name in options.modules]
     config = target.config(
         paging=options.paging,
         ram=parse_count(options.ram),
+        highmem=options.highmem,
+        direct_map=_direct_map(options.direct_map),
         cpus=options.cpus,
         boot=options.boot,
         seed=options.seed,
@@ -100,14 +111,21 @@ def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
         block_limit=parse_count(options.limit),
         time_limit=options.time_limit,
     )
-    _warn_of_boot(config.boot)
+    if target.kind != "rom":
+        _warn_of_boot(config)
     return config
 
 
-def _warn_of_boot(line: str) -> None:
+def _warn_of_boot(config: KernelConfig) -> None:
+    """What the kernel will say in its log: words that nobody reads, and RAM that it does not use."""
     from sandbox.kernel.mm.bootmem import parse_boot
+    from sandbox.kernel.setup import plan_memory
+    from sandbox.machine.memory import ram_ranges
 
-    for warning in parse_boot(line).warnings:
+    options = parse_boot(config.boot)
+    ram = [(*each, 0) for each in ram_ranges(config.ram)]
+    ignored = plan_memory(ram, config, options).warnings
+    for warning in options.warnings + ignored:
         print(f"sandbox: {warning}", file=sys.stderr)
 
 
@@ -120,6 +138,15 @@ def _races(options: argparse.Namespace) -> tuple[tuple[str, int], ...] | None:
     except ValueError as error:
         raise ConfigurationError(f"--race {error}") from error
     return places if places or options.seed is not None else None
+
+
+def _direct_map(text: str | None) -> int | None:
+    from sandbox.image.manifest import parse_direct_map
+
+    try:
+        return None if text is None else parse_direct_map(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--direct-map {error}") from error
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

@@ -65,6 +65,10 @@ class Manifest:
     load: int = 0x100000
     entry: int | None = None
     ram: int = 64 << 20
+    highmem: str = ""
+    """``off``, ``4G`` or ``64G``; empty for what the paging mode reaches."""
+    direct_map: int | None = None
+    """Bytes; 0 for a share of RAM, None for the usual 800 MB."""
     cpus: int = 1
     paging: list[str] = field(default_factory=lambda: ["pae", "legacy"])
     boot: str = ""
@@ -104,7 +108,8 @@ _SECTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "load": int, "entry": int,
     },
     "machine": {
-        "ram": (str, int), "cpus": int, "paging": (list, str), "boot": str, "seed": int, "races": list, "quantum": int,
+        "ram": (str, int), "highmem": str, "direct_map": (str, int),
+        "cpus": int, "paging": (list, str), "boot": str, "seed": int, "races": list, "quantum": int,
         "time_limit": (int, float), "policies": dict, "devices": list, "fail_allocation": int,
     },
     "expect": {"status": int, "signal": str, "error": str, "stdout": str, "faults": list, "counters": dict},
@@ -120,6 +125,11 @@ def parse_size(text: str | int) -> int:
     if suffix not in _SUFFIXES or not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", digits, re.ASCII):
         raise ValueError(f"{text!r} is not a size (a number with k, M or G)")
     return int(float(digits) * (1 << _SUFFIXES[suffix]))
+
+
+def parse_direct_map(text: str | int) -> int:
+    """Bytes, 0 for ``scaled``.  Raises ValueError."""
+    return 0 if text == "scaled" else parse_size(text)
 
 
 def load(path: Path) -> Manifest:
@@ -154,9 +164,9 @@ def load(path: Path) -> Manifest:
 
 
 def _convert(path: Path, where: str, key: str, value: Any) -> Any:
-    if key == "ram":
+    if key in ("ram", "direct_map"):
         try:
-            value = parse_size(value)
+            value = parse_direct_map(value) if key == "direct_map" else parse_size(value)
         except ValueError as error:
             raise ManifestError(path, where, str(error)) from error
     if key in ("ram", "cpus", "quantum", "time_limit") and not value > 0:

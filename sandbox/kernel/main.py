@@ -176,7 +176,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         uaccess=uaccess, peek=Peek(memory, tables),
         generic_file=GenericFile(pagecache, pgdat, page_alloc, uaccess, zero_page),
         hotplug=Hotplug(
-            memory, booted.ranges, kernel_entries, layout, booted.model, pgdat, page_alloc, highmem, vmalloc, broken
+            memory, booted.ranges, kernel_entries, layout, booted.model, pgdat, page_alloc, highmem, vmalloc,
+            booted.limit, broken
         ),
         isahole=IsaHole(machine, entries, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,

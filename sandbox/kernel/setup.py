@@ -27,11 +27,13 @@ from sandbox.kernel.base.layout import (
     plan,
 )
 from sandbox.kernel.mm.bootmem import (
+    FOUR_GIGABYTES,
     BootMemory,
     BootOptions,
     limit_memory,
     lowmem_limit,
     parse_boot,
+    usable_highmem,
     without,
 )
 from sandbox.kernel.mm.kernel_entries import KernelEntries
@@ -75,20 +77,45 @@ class Booted:
     kva_size: int | None
     """Bytes that the kva pool may have at most (boot option kva=)."""
     warnings: list[str]
-    """What of the command line nobody reads."""
+    """What of the command line nobody reads, and what of RAM nobody uses."""
+    limit: int | None
+    """The physical address above which RAM is ignored, also what is added later; None for none."""
+
+
+@dataclass(slots=True)
+class MemoryPlan:
+    """What the kernel makes of a machine's RAM: addresses in bytes, ranges as (physical, bytes)."""
+
+    layout: Layout
+    lowmem: int
+    """The physical address behind the last byte with an address in the direct map."""
+    ranges: list[tuple[int, int]]
+    limit: int | None
+    warnings: list[str]
+
+
+def plan_memory(ram: Sequence[tuple[int, int, int]], config: KernelConfig, options: BootOptions) -> MemoryPlan:
+    """From the machine's map (``PhysicalMemory.ranges``) to what is mapped, used and ignored.
+
+    Raises ConfigurationError.
+    """
+    ranges = limit_memory(list(ram), BootOptions() if config.broken("no-mem-limit") else options)
+    low_end = max(start + size for start, size in ranges if start < FOUR_GIGABYTES)
+    end = max(start + size for start, size in ranges)
+    highmem = "off" if options.highmem == 0 else config.highmem
+    last = max(start + size for start, size, _ in ram)
+    described = min(last, {"off": config.direct_map, "4G": FOUR_GIGABYTES, "64G": last}[highmem])
+    virtual = vmemmap_bytes(described) if config.policies["mem_model"] == "vmemmap" else 0
+    layout = plan(low_end, lowmem_limit(options, low_end, end, config.direct_map), virtual)
+    lowmem = min(low_end, layout.direct_frames * PAGE_SIZE)
+    return MemoryPlan(layout, lowmem, *usable_highmem(ranges, lowmem, highmem))
 
 
 def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig, image: KernelImage) -> Booted:
     """Bring the kernel up on every CPU.  Raises ConfigurationError, BootFailed and BootDriverFailed."""
     options, broken = parse_boot(config.boot), config.broken
-    ranges = limit_memory(list(memory.ranges), BootOptions() if broken("no-mem-limit") else options)
-    low_end = max(start + size for start, size in ranges if start < 1 << 32)
-    end = max(start + size for start, size in ranges)
-    virtual = vmemmap_bytes(memory.end) if config.policies["mem_model"] == "vmemmap" else 0
-    layout = plan(low_end, lowmem_limit(options, low_end, end, config.direct_map), virtual)
-    lowmem = min(low_end, layout.direct_frames * PAGE_SIZE)
-    if options.highmem == 0:
-        ranges = limit_memory([(*each, 0) for each in ranges], BootOptions(limit=lowmem))
+    planned = plan_memory(memory.ranges, config, options)
+    layout, lowmem, ranges = planned.layout, planned.lowmem, planned.ranges
     usable = without(ranges, options.excluded)
     start = BootMemory(KERNEL_LOAD, lowmem, usable)
     if start.take("kernel image", len(image.text)) != KERNEL_LOAD:
@@ -138,7 +165,8 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
         holes = [(0, KERNEL_LOAD), (KERNEL_LOAD, lowmem - KERNEL_LOAD)] if isinstance(model, FlatMem) else ranges
         low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
     pgdat = PgDat(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), broken)
-    return Booted(layout, entries, model, pgdat, zero_page, start.taken, ranges, options.kva, options.warnings)
+    warnings = options.warnings + planned.warnings
+    return Booted(layout, entries, model, pgdat, zero_page, start.taken, ranges, options.kva, warnings, planned.limit)
 
 
 def _memory_model(
@@ -153,7 +181,7 @@ def _memory_model(
     if kind == "sparsemem":
         return SparseMem(memory, start, ranges, SECTION_BITS[config.policies["section"]])
     if kind == "vmemmap":
-        return VirtualMemMap(memory, start, ranges, entries, layout.vmemmap.start)
+        return VirtualMemMap(memory, start, ranges, entries, layout.vmemmap)
     return FlatMem(memory, start, max(first + size for first, size in ranges) // PAGE_SIZE)
 
 

@@ -51,6 +51,8 @@ class Target:
             values = {
                 "ram": manifest.ram,
                 "cpus": manifest.cpus,
+                "highmem": manifest.highmem,
+                **({} if manifest.direct_map is None else {"direct_map": manifest.direct_map}),
                 "paging": manifest.paging[0],
                 "boot": manifest.boot,
                 "policies": dict(manifest.policies),

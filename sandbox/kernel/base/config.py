@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.kernel.base.inject import SWITCHES, Breakage
-from sandbox.kernel.base.layout import MEGABYTE
+from sandbox.kernel.base.layout import (
+    DIRECT_MAP,
+    LARGEST_DIRECT_MAP,
+    MEGABYTE,
+    REGION,
+    SMALLEST_DIRECT_MAP,
+    scaled_direct_map,
+)
 from sandbox.kernel.base.policies import complete
 from sandbox.kernel.base.races import POINTS, ListSchedule, Schedule, SeedSchedule
 from sandbox.kernel.base.time import EPOCH, SECOND
@@ -16,6 +23,9 @@ from sandbox.x86.paging import PAGE_SIZE
 
 MINIMUM_RAM, MAXIMUM_RAM = 4 * MEGABYTE, 62 << 30
 MAXIMUM_CPUS = 8
+HIGHMEM = ("off", "4G", "64G")
+SCALED = 0
+"""A ``direct_map`` in proportion to RAM, as 800 MB are to 1 GB: every zone is there on small machines, too."""
 
 
 @dataclass(slots=True)
@@ -44,7 +54,11 @@ class KernelConfig:
     """Seconds of host time after which the run is ended, 0 for none."""
     limit_waits: bool = True
     """Waiting for a person at the host's terminal counts for ``time_limit``, too."""
-    direct_map: int = 800 * MEGABYTE
+    direct_map: int = DIRECT_MAP
+    """Bytes of RAM that have kernel addresses for good, at most; ``SCALED`` for a share of ``ram``."""
+    highmem: str = ""
+    """What becomes of RAM above the direct map: ``off``, it is ignored; ``4G``, it is used up to 4 GB; ``64G``, all of
+    it, which needs PAE (CONFIG_NOHIGHMEM, HIGHMEM4G and HIGHMEM64G).  Empty: as much as ``paging`` reaches."""
     devices: tuple[str, ...] = ()
     """Devices besides those of every PC: ``NAME`` or ``NAME@PHYSICAL``."""
     boot_drivers: tuple[tuple[str, bytes], ...] = ()
@@ -76,12 +90,14 @@ class KernelConfig:
             raise ConfigurationError(f"{self.ram} bytes of RAM are not whole pages of 4096 bytes")
         if self.paging not in ("pae", "legacy"):
             raise ConfigurationError(f"paging {self.paging!r}: it is 'pae' or 'legacy'")
-        if self.paging == "legacy" and self.ram > 2 << 30:
+        self._check_highmem()
+        if self.paging == "legacy" and self.ram > 2 << 30 and not self.highmem:
             raise ConfigurationError(
                 f"{self.ram >> 20} MB of RAM with two-level paging: RAM beyond 2 GB lies above 4 GB, which only "
                 "PAE reaches",
-                "use --paging pae, or at most --ram 2G",
+                "use --paging pae, at most --ram 2G, or --highmem 4G, which ignores it",
             )
+        self.highmem = self.highmem or ("64G" if self.paging == "pae" else "4G")
         if not 1 <= self.cpus <= MAXIMUM_CPUS:
             raise ConfigurationError(f"{self.cpus} CPUs: a machine has 1 to {MAXIMUM_CPUS}")
         self._check_races()
@@ -103,8 +119,24 @@ class KernelConfig:
         if self.epoch is not None and not 0 <= self.epoch < 1 << 31:
             raise ConfigurationError(f"an epoch of {self.epoch} seconds since 1970: it is 0 to {(1 << 31) - 1}")
         self.policies = complete(self.policies)
-        if self.direct_map not in (800 * MEGABYTE, 896 * MEGABYTE):
-            raise ConfigurationError("the direct map is 800 MB (post 001) or 896 MB (2.3 and later)")
+        self._check_direct_map()
+
+    def _check_highmem(self) -> None:
+        if self.highmem not in ("", *HIGHMEM):
+            raise ConfigurationError(f"highmem {self.highmem!r}: it is {', '.join(HIGHMEM[:-1])} or {HIGHMEM[-1]}")
+        if self.highmem == "64G" and self.paging == "legacy":
+            raise ConfigurationError(
+                "highmem 64G with two-level paging: only PAE's entries reach beyond 4 GB", "use --paging pae"
+            )
+
+    def _check_direct_map(self) -> None:
+        if self.direct_map == SCALED:
+            self.direct_map = scaled_direct_map(self.ram)
+        if not SMALLEST_DIRECT_MAP <= self.direct_map <= LARGEST_DIRECT_MAP or self.direct_map % REGION:
+            raise ConfigurationError(
+                f"a direct map of {self.direct_map / MEGABYTE:.15g} MB: it is a multiple of 4 MB, 8 MB to 896 MB",
+                "800M is post 001's, 896M that of 2.3 and later; 'scaled' is to RAM as 800 MB are to 1 GB",
+            )
 
     def _check_races(self) -> None:
         unknown = {name for name, _ in self.races or ()} - set(POINTS)

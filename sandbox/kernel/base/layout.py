@@ -13,7 +13,8 @@ memory directly, 100 MB for dynamic mappings, the rest for vmalloc::
     FF800000  fixmap             8 MB: kmap_atomic windows, and until boot is over the code that only boot needs
 
 Every region is a multiple of 4 MB, so that no page-directory entry of either format belongs to two.  Machines with
-less RAM have a smaller direct map and kva pool; the order stays.
+less RAM have a smaller direct map and kva pool; the order stays.  A direct map that is smaller than RAM leaves highmem
+on machines of any size: ``scaled_direct_map`` keeps the drawing's proportion of 800 MB to 1 GB.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ KSTACK_BASE, KSTACK_END = 0xFF400000, 0xFF800000
 FIXADDR_START, FIXADDR_END = 0xFF800000, 0xFFFFF000
 REGION = 4 << 20
 VMALLOC_GAP = 8 << 20
+DIRECT_MAP = 800 << 20
+"""Of the drawing in post 001, where the gigabyte of kernel addresses would hold 1 GB of RAM."""
+LARGEST_DIRECT_MAP = 896 << 20
+"""MAXMEM of 2.3 and later: a gigabyte less the reserve of 128 MB (MM 1)."""
+SMALLEST_DIRECT_MAP = 2 * REGION
 KVA_BYTES = 100 << 20
 VMALLOC_RESERVE = 32 << 20
 """The kva pool leaves vmalloc at least so much."""
@@ -100,6 +106,12 @@ def _round_up(value: int) -> int:
     return (value + REGION - 1) // REGION * REGION
 
 
+def scaled_direct_map(ram: int) -> int:
+    """Bytes of direct map that are to ``ram`` bytes what 800 MB are to 1 GB, in whole regions."""
+    share = ram * (DIRECT_MAP >> 20) // 1024 // REGION * REGION
+    return min(max(share, SMALLEST_DIRECT_MAP), DIRECT_MAP)
+
+
 def plan(low_ram: int, direct_limit: int, vmemmap: int = 0) -> Layout:
     """Lay the regions out for ``low_ram`` bytes of RAM below 4 GB and a direct map of at most ``direct_limit``.
 
@@ -112,7 +124,7 @@ def plan(low_ram: int, direct_limit: int, vmemmap: int = 0) -> Layout:
         raise ConfigurationError(
             f"the kernel's gigabyte is too small: a direct map of {direct >> 20} MB and a virtual mem_map of "
             f"{vmemmap >> 20} MB leave no room for vmalloc",
-            "take less RAM, another memory model, or move lowmem to highmem with the boot option highmem=SIZE",
+            "take less RAM, another memory model, a smaller --direct-map, or --highmem 4G, which ignores the rest",
         )
     kva = min(KVA_BYTES, _round_up(low_ram // 8), room)
     vmemmap_start = kva_start + kva

@@ -9,7 +9,7 @@ hexadecimal, ``0`` octal) with k, m or g behind:
 ``mem=SIZE$START``      reserved: never allocated (2.4); with # too, which 2.4.22 takes for ACPI data
 ``mem=nopentium``       no large pages
 ``memexclude=START-END``  the option that post 002 wants: reserved
-``highmem=SIZE``        so much of RAM is highmem; 0 for no highmem at all
+``highmem=SIZE``        so much of RAM is highmem; 0 for no highmem at all, as the machine's ``--highmem off``
 ``kva=SIZE``            the kva pool has so much, where there is room for more
 ``bootmem=NAME:SIZE``   memory_start moves up by SIZE: contiguous, at a known address, never freed
 
@@ -26,6 +26,8 @@ from sandbox.kernel.base.cmdline import memparse
 from sandbox.kernel.base.layout import KERNEL_LOAD, MEGABYTE, REGION
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE
+
+FOUR_GIGABYTES = 1 << 32
 
 
 @dataclass(slots=True)
@@ -181,13 +183,32 @@ def lowmem_limit(options: BootOptions, low_end: int, end: int, direct_map: int) 
     wanted = (min(end, low_end) - options.highmem) // REGION * REGION if end <= low_end else direct_map
     if end > low_end:
         # RAM above 4 GB is highmem whatever is said; only what is missing is cut off below.
-        missing = options.highmem - (end - (1 << 32))
+        missing = options.highmem - (end - FOUR_GIGABYTES)
         wanted = (low_end - missing) // REGION * REGION if missing > 0 else direct_map
     if wanted < 2 * REGION:
         raise ConfigurationError(
             f"boot option highmem={options.highmem >> 20}m: {max(wanted, 0) >> 20} MB of lowmem would be left"
         )
     return min(wanted, direct_map)
+
+
+def usable_highmem(
+    ranges: list[tuple[int, int]], lowmem: int, highmem: str
+) -> tuple[list[tuple[int, int]], int | None, list[str]]:
+    """The ranges that a kernel with highmem ``off``, ``4G`` or ``64G`` uses, where they end for it, and what it says.
+
+    Ranges are (physical, bytes), ``lowmem`` is the end of the direct map; None where nothing limits it.  The texts are
+    those of 2.6.37 (``highmem_pfn_init``); RAM that is ignored has no structure and joins no zone.
+    """
+    limit = {"off": lowmem, "4G": FOUR_GIGABYTES, "64G": None}[highmem]
+    end = max(start + size for start, size in ranges)
+    if limit is None or end <= limit:
+        return ranges, limit, []
+    kept = limit_memory([(*each, 0) for each in ranges], BootOptions(limit=limit))
+    if highmem == "4G":
+        return kept, limit, ["Warning: only 4GB will be used. Use a HIGHMEM64G enabled kernel!"]
+    needed = "HIGHMEM64G" if end > FOUR_GIGABYTES else "HIGHMEM"
+    return kept, limit, [f"Warning only {lowmem >> 20}MB will be used.", f"Use a {needed} enabled kernel."]
 
 
 def without(ranges: list[tuple[int, int]], holes: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -29,8 +29,10 @@ class Hotplug:
         page_alloc: PageAllocator,
         highmem: Highmem,
         vmalloc: Vmalloc,
+        limit: int | None,
         broken: Breakage,
     ) -> None:
+        self._limit = limit
         self._memory, self._ram, self._entries, self._layout, self._model = memory, ram, entries, layout, model
         self._pgdat, self._page_alloc, self._highmem, self._vmalloc = pgdat, page_alloc, highmem, vmalloc
         self._unprepared = broken("no-add-check")
@@ -58,6 +60,10 @@ class Hotplug:
         if size <= 0 or physical % PAGE_SIZE or size % PAGE_SIZE:
             raise CannotAddMemory(f"{size:#x} bytes at {physical:#x} are not whole pages")
         end = physical + size
+        if self._limit is not None and end > self._limit:
+            raise CannotAddMemory(
+                f"{physical:#x}-{end:#x} ends above {self._limit:#x}, where this kernel uses no RAM (--highmem)"
+            )
         if not self._memory.is_ram(physical, size):
             raise CannotAddMemory(f"{physical:#x}-{end:#x} is not RAM throughout")
         if any(start < end and physical < start + length for start, length in self._ram):

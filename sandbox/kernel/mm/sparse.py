@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandbox.kernel.base.layout import PAGE_OFFSET, REGION
+from sandbox.kernel.base.layout import PAGE_OFFSET, REGION, Region
 from sandbox.kernel.mm.bootmem import BootMemory
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.page import PIECE, PIECE_SHIFT, STRUCT_PAGE_BYTES, MemMap
@@ -178,11 +178,11 @@ class VirtualMemMap(MemoryModel):
         start: BootMemory,
         ranges: list[tuple[int, int]],
         entries: KernelEntries,
-        base: int,
+        region: Region,
     ) -> None:
         self._entries = entries
-        self.base = base
-        self._highest = memory.end // PAGE_SIZE
+        self.base = region.start
+        self._highest = min(memory.end // PAGE_SIZE, region.size // STRUCT_PAGE_BYTES)
         super().__init__(MemMap(memory, [], 0))
         for physical, size in ranges:
             first, end = physical // PAGE_SIZE >> PIECE_SHIFT, (physical + size - 1) // PAGE_SIZE >> PIECE_SHIFT
