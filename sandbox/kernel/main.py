@@ -38,6 +38,7 @@ from sandbox.kernel.mm.hotplug import Hotplug
 from sandbox.kernel.mm.ioremap import IoRemap
 from sandbox.kernel.mm.isahole import IsaHole
 from sandbox.kernel.mm.kmalloc import Kmalloc
+from sandbox.kernel.mm.kmap import Kmap
 from sandbox.kernel.mm.kva_flush import KvaFlush
 from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.mmap import Mmap
@@ -135,6 +136,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     locks = PageLocks(pgdat.memmap, sched)
     kva_flush = KvaFlush(tlb, smp, config.policies["kva_flush"])
     kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
+    kmap = Kmap(kernel_entries, layout, booted.pkmap, smp, sched, broken)
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
     if config.policies["high_pages"] == "kva":
         highmem.mapper = kva
@@ -164,8 +166,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         image=image, routines=image.routines, smp=smp, irq=irq, races=races,
         layout=layout, reserved=booted.reserved, ram=booted.ranges, zero_page=zero_page,
         model=booted.model, memmap=pgdat.memmap, pgdat=pgdat, page_alloc=page_alloc,
-        tables=tables, entries=entries, table_frames=table_frames, tlb=tlb, highmem=highmem, kva=kva, locks=locks,
-        code=code,
+        tables=tables, entries=entries, table_frames=table_frames, tlb=tlb, highmem=highmem, kva=kva, kmap=kmap,
+        locks=locks, code=code,
         mmlist=mmlist, mmu=mmu,
         vmalloc=vmalloc, ioremap=IoRemap(vmalloc, layout, pgdat, booted.ranges, config),
         kmalloc=Kmalloc(memory, smp, pgdat, page_alloc, config, log),

@@ -74,6 +74,8 @@ class Booted:
     """RAM that the kernel was told of: (physical, bytes)."""
     kva_size: int | None
     """Bytes that the kva pool may have at most (boot option kva=)."""
+    pkmap: int | None
+    """Slots that kmap may have at most (boot option pkmap=)."""
     warnings: list[str]
     """What of the command line nobody reads."""
 
@@ -138,7 +140,9 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
         holes = [(0, KERNEL_LOAD), (KERNEL_LOAD, lowmem - KERNEL_LOAD)] if isinstance(model, FlatMem) else ranges
         low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
     pgdat = PgDat(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), broken)
-    return Booted(layout, entries, model, pgdat, zero_page, start.taken, ranges, options.kva, options.warnings)
+    return Booted(
+        layout, entries, model, pgdat, zero_page, start.taken, ranges, options.kva, options.pkmap, options.warnings
+    )
 
 
 def _memory_model(

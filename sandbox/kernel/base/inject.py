@@ -86,6 +86,10 @@ SWITCHES = {
     "kva-keep-freed": "a page that is freed keeps its kva",
     "kva-lazy-switch": "a context switch that loads no CR3 counts as a flush",
     "kva-no-wrap": "when the numbers of the kva pool begin again, what the CPUs have seen still counts",
+    "no-pkmap-flush": "kmap begins a lap without a flush",
+    "pkmap-global": "entries of kmap are global, and a lap only loads CR3 (2.3.27)",
+    "no-pkmap-wake": "nobody who waits for a slot of kmap is woken",
+    "no-pkmap-recheck": "who has a slot for a page does not look whether the page has got one meanwhile",
     "swap-kernel": "reclaim picks frames that belong to the kernel",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""
