@@ -42,6 +42,7 @@ from sandbox.kernel.mm.hotplug import Hotplug
 from sandbox.kernel.mm.ioremap import IoRemap
 from sandbox.kernel.mm.isahole import IsaHole
 from sandbox.kernel.mm.kmalloc import Kmalloc
+from sandbox.kernel.mm.kmap import Kmap
 from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.mmap import Mmap
 from sandbox.kernel.mm.mmu_context import MmuContext
@@ -113,6 +114,7 @@ class Kernel:
     tlb: Tlb
     highmem: Highmem
     kva: PageKva
+    kmap: Kmap
     locks: PageLocks
     code: CodeCache
     mmlist: MmList

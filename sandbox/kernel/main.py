@@ -38,6 +38,7 @@ from sandbox.kernel.mm.hotplug import Hotplug
 from sandbox.kernel.mm.ioremap import IoRemap
 from sandbox.kernel.mm.isahole import IsaHole
 from sandbox.kernel.mm.kmalloc import Kmalloc
+from sandbox.kernel.mm.kmap import Kmap
 from sandbox.kernel.mm.kva_flush import KvaFlush
 from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.mmap import Mmap
@@ -46,6 +47,7 @@ from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.page_kva import PageKva
+from sandbox.kernel.mm.page_mapper import PageMapper
 from sandbox.kernel.mm.pagelock import PageLocks
 from sandbox.kernel.mm.pageout import PageOut
 from sandbox.kernel.mm.pgalloc import TableFrames
@@ -135,9 +137,11 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     locks = PageLocks(pgdat.memmap, sched)
     kva_flush = KvaFlush(tlb, smp, config.policies["kva_flush"])
     kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
+    kmap = Kmap(kernel_entries, layout, booted.pkmap, smp, sched, broken)
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
-    if config.policies["high_pages"] == "kva":
-        highmem.copy_by(kva, kva)
+    pools: dict[str, PageMapper] = {"kva": kva, "kmap": kmap}
+    if (pool := pools.get(config.policies["high_pages"])) is not None:
+        highmem.copy_by(pool, pool)
     pagecache = PageCache(memory, pgdat, page_alloc, highmem, locks, races)
     writeback = Writeback(entries, smp, pagecache, broken)
     mmu = MmuContext(entries, table_frames, smp, sched, mmlist, pagecache, writeback, broken)
@@ -166,8 +170,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         image=image, routines=image.routines, smp=smp, irq=irq, races=races,
         layout=layout, reserved=booted.reserved, ram=booted.ranges, zero_page=zero_page,
         model=booted.model, memmap=pgdat.memmap, pgdat=pgdat, page_alloc=page_alloc,
-        tables=tables, entries=entries, table_frames=table_frames, tlb=tlb, highmem=highmem, kva=kva, locks=locks,
-        code=code,
+        tables=tables, entries=entries, table_frames=table_frames, tlb=tlb, highmem=highmem, kva=kva, kmap=kmap,
+        locks=locks, code=code,
         mmlist=mmlist, mmu=mmu,
         vmalloc=vmalloc, ioremap=IoRemap(vmalloc, layout, pgdat, booted.ranges, config),
         kmalloc=Kmalloc(memory, smp, pgdat, page_alloc, config, log),

@@ -76,6 +76,8 @@ class Booted:
     """RAM that the kernel was told of: (physical, bytes)."""
     kva_size: int | None
     """Bytes that the kva pool may have at most (boot option kva=)."""
+    pkmap: int | None
+    """Slots that kmap may have at most (boot option pkmap=)."""
     warnings: list[str]
     """What of the command line nobody reads, and what of RAM nobody uses."""
     limit: int | None
@@ -166,7 +168,10 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
         low, _ = _zones(holes, unreserved, lowmem, KERNEL_LOAD)
     pgdat = PgDat(model.memmap, low + freed, high, int(config.policies["orders"]), len(cpus), broken)
     warnings = options.warnings + planned.warnings
-    return Booted(layout, entries, model, pgdat, zero_page, start.taken, ranges, options.kva, warnings, planned.limit)
+    return Booted(
+        layout, entries, model, pgdat, zero_page, start.taken, ranges, options.kva, options.pkmap, warnings,
+        planned.limit,
+    )  # fmt: skip
 
 
 def _memory_model(

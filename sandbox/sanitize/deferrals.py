@@ -1,6 +1,6 @@
 """What may stay stale for a while, each with why that is safe.  All of the allowed delays are here and nowhere else.
 
-A deferral excuses the chance, never a use.  pkmap at count 1 will be one more.
+A deferral excuses the chance, never a use.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.kernel.base.layout import FIXADDR_END
+from sandbox.kernel.mm.kmap import Kmap
 from sandbox.kernel.mm.kmap_atomic import KM_TYPE_NR
 from sandbox.kernel.mm.page_kva import PageKva
 from sandbox.x86.paging import PAGE_SIZE
@@ -54,6 +55,18 @@ class KvaPool:
 
     def covers(self, cpu: int, linear: int) -> bool:
         return self.pool.may_be_stale(cpu, linear)
+
+
+@dataclass(frozen=True, slots=True)
+class Pkmap:
+    """A slot of kmap at count 1: without a user, until a lap unmaps and flushes all of them together (MM 13)."""
+
+    pool: Kmap
+    name: str = "kmap"
+    why: str = "nobody uses a slot at count 1, and it is taken again only behind the flush of the lap"
+
+    def covers(self, cpu: int, linear: int) -> bool:
+        return self.pool.may_be_stale(linear)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.inspect.owner import holders
 from sandbox.kernel.mm.mm import active_mm
 from sandbox.machine.machine import Machine
-from sandbox.sanitize.deferrals import AtomicSlots, Deferral, KvaPool
+from sandbox.sanitize.deferrals import AtomicSlots, Deferral, KvaPool, Pkmap
 from sandbox.sanitize.report import StaleReport
 from sandbox.sanitize.stores import TableStores
 from sandbox.sanitize.tlb import TlbSanitizer
@@ -43,7 +43,7 @@ class KernelSanitizer:
     def connect(self, system: System) -> None:
         """From now on frames are watched."""
         self._system = system
-        self._deferrals = (*self._deferrals, KvaPool(system.kernel.kva))
+        self._deferrals = (*self._deferrals, KvaPool(system.kernel.kva), Pkmap(system.kernel.kmap))
         system.kernel.page_alloc.watch = self
         if system.kernel.config.policies["kmap_atomic"] == "slots":
             self._deferrals = (*self._deferrals, AtomicSlots())

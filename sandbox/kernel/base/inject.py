@@ -89,6 +89,10 @@ SWITCHES = {
     "no-clear-before-pop": "a kmap_atomic window is given up before its entry is cleared",
     "no-window-flush": "changes of kmap_atomic windows are not followed by an invalidation",
     "no-window-check": "windows that are open when somebody sleeps or goes back to ring 3 are not noticed",
+    "no-pkmap-flush": "kmap begins a lap without a flush",
+    "pkmap-global": "entries of kmap are global, and a lap only loads CR3 (2.3.27)",
+    "no-pkmap-wake": "nobody who waits for a slot of kmap is woken",
+    "no-pkmap-recheck": "who has a slot for a page does not look whether the page has got one meanwhile",
     "swap-kernel": "reclaim picks frames that belong to the kernel",
 }
 """Breakage on purpose: a name, and the step that it leaves out."""

@@ -86,6 +86,7 @@ POLICIES: dict[str, dict[str, str]] = {
     "high_pages": {
         "atomic": "pages are copied and cleared through kmap_atomic windows",
         "kva": 'through the kva pool (post 001, "much better to use the page_kva() style")',
+        "kmap": "through the kmap pool, which may sleep (2.4)",
         "local": "through two fixed addresses of each CPU (post 001, point 5)",
         "task": "through two addresses in the task's own page table; elsewhere through windows (post 001, point 5)",
     },

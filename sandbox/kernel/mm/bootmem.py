@@ -11,6 +11,7 @@ hexadecimal, ``0`` octal) with k, m or g behind:
 ``memexclude=START-END``  the option that post 002 wants: reserved
 ``highmem=SIZE``        so much of RAM is highmem; 0 for no highmem at all, as the machine's ``--highmem off``
 ``kva=SIZE``            the kva pool has so much, where there is room for more
+``pkmap=SLOTS``          kmap has so many slots, where the page table has more
 ``bootmem=NAME:SIZE``   memory_start moves up by SIZE: contiguous, at a known address, never freed
 
 A number ends at the first character that does not belong to it.  The kernels left what came behind it, and words that
@@ -45,6 +46,8 @@ class BootOptions:
     large_pages: bool = True
     kva: int | None = None
     """The most that the kva pool may have."""
+    pkmap: int | None = None
+    """The most slots that kmap may have."""
     reservations: list[tuple[str, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What of the line nobody reads, a sentence each."""
@@ -112,6 +115,13 @@ def _kva(options: BootOptions, word: str, value: str) -> str:
     return rest
 
 
+def _pkmap(options: BootOptions, word: str, value: str) -> str:
+    options.pkmap, rest = _size(value, word)
+    if not options.pkmap:
+        raise ConfigurationError(f"boot option {word!r}: kmap needs a slot")
+    return rest
+
+
 def _bootmem(options: BootOptions, word: str, value: str) -> str:
     what, colon, text = value.partition(":")
     if not colon or not what:
@@ -125,7 +135,7 @@ def _bootmem(options: BootOptions, word: str, value: str) -> str:
 
 _OPTIONS: dict[str, Callable[[BootOptions, str, str], str]] = {
     "mem": _mem, "memexclude": _memexclude, "highmem": _highmem, "bootmem": _bootmem,
-    "kva": _kva,
+    "kva": _kva, "pkmap": _pkmap,
 }  # fmt: skip
 
 

@@ -47,6 +47,12 @@ class KernelEntries:
         if self.races.active:
             self.races.point("kva")
 
+    def clear_pkmap(self, place: int) -> None:
+        """The same for a slot of kmap, before the flush of the lap."""
+        self.tables.set_pte(place, 0)
+        if self.races.active:
+            self.races.point("pkmap")
+
     def map_run(self, linear: int, entries: Sequence[int], user: bool = False) -> None:
         """Pages in a row, inside of one table that nobody uses yet."""
         tables = self.tables

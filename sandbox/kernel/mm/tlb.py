@@ -82,6 +82,12 @@ class Tlb:
         if self.bus.active:
             self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "all", 0))
 
+    def reload_all(self, cpu: KernelCpu) -> None:
+        """Every CPU loads CR3, which leaves global entries: what 2.3.27 took for ``flush_tlb_all``."""
+        self.empty(cpu, self.routines.flush_tlb)
+        others = [other for other in self._smp.cpus if other is not cpu]
+        self._tell(others, self._handler(self.routines.flush_tlb))
+
     def flush_tlb_one(self, cpu: KernelCpu, linear: int) -> None:
         """One kernel address on this CPU only: atomic windows and fixed slots."""
         if self._here:
