@@ -7,6 +7,8 @@ from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.inspect.ptdump import walk_address
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.main import System, start_kernel
+from sandbox.kernel.mm.gfp import GFP_HIGHUSER
+from sandbox.kernel.mm.page_mapper import PageMapper
 from sandbox.runner.machine import build_machine
 from sandbox.x86.walk import Access
 
@@ -24,9 +26,28 @@ def boot(paging: str = "pae", ram: int = 16 << 20, **config: object) -> Kernel:
     return boot_system(paging, ram, **config).kernel
 
 
-def load(kernel: Kernel, linear: int) -> int:
-    """A word as guest kernel code loads it."""
-    return kernel.this_cpu.call_c(kernel.image.symbols["readl"], linear)
+def load(kernel: Kernel, linear: int, cpu: int | None = None) -> int:
+    """A word as guest kernel code loads it: on the present CPU, or on one by index."""
+    return (kernel.this_cpu if cpu is None else kernel.cpus[cpu]).call_c(kernel.image.symbols["readl"], linear)
+
+
+def high(kernel: Kernel, count: int = 1) -> list[int]:
+    """Frames of highmem; the first word of each is its number."""
+    frames = [kernel.page_alloc.alloc_page(GFP_HIGHUSER) for _ in range(count)]
+    assert min(frames) >= kernel.layout.direct_frames
+    for pfn in frames:
+        window = kernel.highmem.kmap_atomic(kernel.this_cpu, pfn)
+        kernel.this_cpu.store(window, pfn.to_bytes(4, "little") + bytes(124))
+        kernel.highmem.kunmap_atomic(kernel.this_cpu, window)
+    return frames
+
+
+def used(kernel: Kernel, pool: PageMapper, pfn: int, cpu: int = 0) -> int:
+    """Map, load, give back: the address; what was loaded must be the page's."""
+    linear = pool.map(kernel.cpus[cpu], pfn)
+    assert load(kernel, linear, cpu) == pfn
+    pool.unmap(kernel.cpus[cpu], pfn, linear)
+    return linear
 
 
 def store(kernel: Kernel, linear: int, value: int) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from sandbox.kernel.base.layout import PAGE_OFFSET, PKMAP_BASE
-from sandbox.kernel.base.wait import WrongContext
+from sandbox.kernel.base.wait import WaitQueue, WrongContext
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.gfp import GFP_HIGHUSER, GFP_USER
+from sandbox.kernel.mm.gfp import GFP_USER
 from sandbox.kernel.mm.kmap import BadKunmap, Kmap, KmapDeadlock, NoPkmap
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE, G
-from tests.kernel.mm.machines import boot, load
+from tests.kernel.mm.machines import boot, high, load, used
 
 SMALL = "highmem=8m pkmap=2"
 """Eight megabytes of highmem and two slots."""
@@ -22,30 +23,6 @@ SMALL = "highmem=8m pkmap=2"
 
 def machine(paging: str = "pae", boot_line: str = SMALL, **config: object) -> Kernel:
     return boot(paging, boot=boot_line, **config)
-
-
-def high(kernel: Kernel, count: int = 1) -> list[int]:
-    """Frames of highmem; the first word of each is its number."""
-    frames = [kernel.page_alloc.alloc_page(GFP_HIGHUSER) for _ in range(count)]
-    assert min(frames) >= kernel.layout.direct_frames
-    for pfn in frames:
-        window = kernel.highmem.kmap_atomic(kernel.this_cpu, pfn)
-        kernel.this_cpu.store(window, pfn.to_bytes(4, "little") + bytes(124))
-        kernel.highmem.kunmap_atomic(kernel.this_cpu, window)
-    return frames
-
-
-def seen(kernel: Kernel, linear: int, cpu: int = 0) -> int:
-    """The word that a CPU loads from a kernel address."""
-    return kernel.cpus[cpu].call_c(kernel.image.symbols["readl"], linear)
-
-
-def used(kernel: Kernel, pfn: int, cpu: int = 0) -> int:
-    """Map, load, give back: the address and what was loaded must be the page's."""
-    linear = kernel.kmap.map(kernel.cpus[cpu], pfn)
-    assert seen(kernel, linear, cpu) == pfn
-    kernel.kmap.unmap(kernel.cpus[cpu], pfn, linear)
-    return linear
 
 
 def present(kernel: Kernel, slot: int) -> bool:
@@ -67,13 +44,18 @@ class Tasks:
         self.others: list[Callable[[], object]] = []
         self.woken = 0
 
-    def schedule(self, queues: object, what: str, until: int | None = None) -> None:
+    def schedule(self, queues: Iterable[WaitQueue], what: str, until: int | None = None) -> None:
         before = self.current
+        for queue in queues:
+            queue.tasks.append(before)
         self.others.pop(0)()
         self.current = before
+        for queue in queues:
+            queue.tasks.clear()
 
-    def wake_up(self, queue: object) -> None:
+    def wake_up(self, queue: WaitQueue) -> None:
         self.woken += 1
+        queue.tasks.clear()
 
     def in_atomic(self) -> bool:
         return False
@@ -117,13 +99,15 @@ def test_counts_and_addresses(paging: str) -> None:
     (pfn,) = high(kernel)
     linear = kernel.kmap.map(kernel.this_cpu, pfn)
     slot = (linear - PKMAP_BASE) // PAGE_SIZE
-    assert kernel.kmap.counts[slot] == 2 and seen(kernel, linear) == pfn
+    assert kernel.kmap.counts[slot] == 2 and load(kernel, linear) == pfn
     assert kernel.kmap.map(kernel.this_cpu, pfn) == linear and kernel.kmap.counts[slot] == 3
     for _ in range(2):
         kernel.kmap.unmap(kernel.this_cpu, pfn, linear)
     assert kernel.kmap.counts[slot] == 1 and present(kernel, slot)
     assert kernel.kmap.page_address(pfn) == linear and kernel.kmap.kmap_to_page(linear) == pfn
-    assert used(kernel, pfn) == linear and kernel.kmap.counters.misses == 1 and kernel.kmap.counters.hits == 2
+    assert (
+        used(kernel, kernel.kmap, pfn) == linear and kernel.kmap.counters.misses == 1 and kernel.kmap.counters.hits == 2
+    )
 
 
 def test_one_global_flush_a_lap(paging: str) -> None:
@@ -131,7 +115,7 @@ def test_one_global_flush_a_lap(paging: str) -> None:
     kernel = machine(paging, "highmem=8m pkmap=4", cpus=2)
     before = kernel.tlb.counters.everything
     for number, pfn in enumerate(high(kernel, 12)):
-        used(kernel, pfn, number % 2)
+        used(kernel, kernel.kmap, pfn, number % 2)
     assert kernel.tlb.counters.everything - before == kernel.kmap.counters.global_flushes == 3
     assert kernel.kmap.counters.pte_stores == 12 + kernel.kmap.counters.recycles
 
@@ -147,7 +131,7 @@ def test_every_cpu_sees_the_new_page(paging: str) -> None:
     kernel = machine(paging, cpus=2)
     for pfn in high(kernel, 7):
         linear = kernel.kmap.map(kernel.cpus[0], pfn)
-        assert [seen(kernel, linear, cpu) for cpu in (0, 1)] == [pfn, pfn]
+        assert [load(kernel, linear, cpu) for cpu in (0, 1)] == [pfn, pfn]
         kernel.kmap.unmap(kernel.cpus[0], pfn, linear)
 
 
@@ -155,7 +139,7 @@ def stale(kernel: Kernel) -> bool:
     """Pages one after another through the slots: a CPU has seen one that was there before."""
     for pfn in high(kernel, 5):
         linear = kernel.kmap.map(kernel.cpus[0], pfn)
-        if [seen(kernel, linear, cpu) for cpu in (0, 1)] != [pfn, pfn]:
+        if [load(kernel, linear, cpu) for cpu in (0, 1)] != [pfn, pfn]:
             return True
         kernel.kmap.unmap(kernel.cpus[0], pfn, linear)
     return False
@@ -180,8 +164,8 @@ def test_a_slot_with_users_stays(paging: str) -> None:
     first, *others = high(kernel, 5)
     linear = kernel.kmap.map(kernel.this_cpu, first)
     for pfn in others:
-        assert used(kernel, pfn) != linear
-    assert seen(kernel, linear) == first
+        assert used(kernel, kernel.kmap, pfn) != linear
+    assert load(kernel, linear) == first
 
 
 def test_not_in_an_interrupt(paging: str) -> None:
@@ -202,35 +186,48 @@ def test_nobody_there_who_could_sleep(paging: str) -> None:
         kernel.kmap.map(kernel.this_cpu, last)
 
 
-def test_the_third_sleeps_until_a_count_is_one(paging: str) -> None:
-    kernel = machine(paging)
+def full(paging: str, *switches: str) -> tuple[Kernel, Tasks, dict[int, int], int]:
+    """Two slots held by tasks 2 and 3: a kernel, its tasks, the address of each one's page, and a third page."""
+    kernel = machine(paging, switches=frozenset(switches))
     kmap, sched = with_tasks(kernel)
-    cpu = kernel.this_cpu
-    first, second, third = high(kernel, 3)
-    linear = sched.by(2, lambda: kmap.map(cpu, first))
-    sched.by(3, lambda: kmap.map(cpu, second))
-    assert isinstance(linear, int)
-    sched.others = [lambda: None, lambda: sched.by(2, lambda: kmap.unmap(cpu, first, linear))]
-    assert kmap.map(cpu, third) == linear and seen(kernel, linear) == third
+    *held, third = high(kernel, 3)
+    for pid, pfn in enumerate(held, 2):
+        sched.by(pid, partial(kmap.map, kernel.this_cpu, pfn))
+    return kernel, sched, {pfn: kmap.page_address(pfn) for pfn in held}, third
+
+
+@pytest.mark.parametrize(("switches", "woken"), [((), 1), (("no-pkmap-wake",), 0)])
+def test_the_third_sleeps_until_a_count_is_one(paging: str, switches: tuple[str, ...], woken: int) -> None:
+    kernel, sched, at, third = full(paging, *switches)
+    first, linear = next(iter(at.items()))
+    kmap, cpu = kernel.kmap, kernel.this_cpu
+    told: list[int] = []
+
+    def give_back() -> None:
+        sched.by(2, lambda: kmap.unmap(cpu, first, linear))
+        told.append(sched.woken)
+
+    sched.others = [lambda: None, give_back]
+    assert kmap.map(cpu, third) == linear and load(kernel, linear) == third
     assert kmap.counters.sleeps == 2, "woken for nothing, it looked and slept again"
+    assert told == [woken]
 
 
-def test_after_a_sleep_the_page_may_be_mapped(paging: str) -> None:
+@pytest.mark.parametrize(("switches", "slots"), [((), 1), (("no-pkmap-recheck",), 2)])
+def test_after_a_sleep_the_page_may_be_mapped(paging: str, switches: tuple[str, ...], slots: int) -> None:
     """The waiter's page was mapped by another meanwhile: the same address, no second slot."""
-    kernel = machine(paging)
-    kmap, sched = with_tasks(kernel)
-    cpu = kernel.this_cpu
-    first, second, third = high(kernel, 3)
-    linear = sched.by(2, lambda: kmap.map(cpu, first))
-    sched.by(3, lambda: kmap.map(cpu, second))
-    assert isinstance(linear, int)
+    kernel, sched, at, third = full(paging, *switches)
+    kmap, cpu = kernel.kmap, kernel.this_cpu
+    mapped: list[int] = []
 
     def meanwhile() -> None:
-        kmap.unmap(cpu, first, linear)
-        kmap.map(cpu, third)
+        for pfn, linear in at.items():
+            kmap.unmap(cpu, pfn, linear)
+        mapped.append(kmap.map(cpu, third))
 
     sched.others = [lambda: sched.by(2, meanwhile)]
-    assert kmap.map(cpu, third) == linear and sorted(kmap.counts) == [2, 3]
+    mapped.append(kmap.map(cpu, third))
+    assert len(set(mapped)) == slots
 
 
 def test_nesting_that_deadlocks_is_told(paging: str) -> None:
@@ -261,7 +258,7 @@ def test_who_holds_what_is_known(paging: str) -> None:
 def test_what_was_not_taken_is_not_given_back(paging: str) -> None:
     kernel = machine(paging)
     first, second = high(kernel, 2)
-    linear = used(kernel, first)
+    linear = used(kernel, kernel.kmap, first)
     with pytest.raises(BadKunmap, match="has no user"):
         kernel.kmap.unmap(kernel.this_cpu, first, linear)
     with pytest.raises(BadKunmap, match="not mapped there"):

@@ -30,7 +30,7 @@ from sandbox.kernel.mm.kmap_atomic import (
 )
 from sandbox.machine.memory import Reason
 from sandbox.x86.paging import PAGE_SIZE
-from tests.kernel.mm.machines import boot
+from tests.kernel.mm.machines import boot, load
 
 POLICIES = ("stack", "slots", "heap")
 SMALL = {"ram": 24 << 20, "boot": "highmem=12m"}
@@ -42,11 +42,6 @@ def made(policy: str, *switches: str, cpus: int = 2, paging: str = "pae") -> Ker
 
 def frames(kernel: Kernel, count: int) -> list[int]:
     return [kernel.page_alloc.alloc_page(GFP_HIGHUSER) for _ in range(count)]
-
-
-def seen(kernel: Kernel, cpu: KernelCpu, linear: int) -> int:
-    """The word that a CPU reads, through its own TLB."""
-    return cpu.call_c(kernel.image.symbols["readl"], linear)
 
 
 def mark(kernel: Kernel, pfns: list[int]) -> None:
@@ -64,7 +59,7 @@ def test_every_window_shows_its_frame(policy: str, paging: str) -> None:
         for cpu in kernel.cpus:
             types = (KmType.USER0, KmType.USER1, KmType.IRQ0)
             open_ = [kernel.highmem.kmap_atomic(cpu, pfn, each) for pfn, each in zip(turn, types, strict=True)]
-            assert [seen(kernel, cpu, linear) for linear in open_] == turn
+            assert [load(kernel, linear, cpu.index) for linear in open_] == turn
             assert [kernel.highmem.windows.frame_at(cpu.index, linear + 8) for linear in open_] == turn
             for linear, each in list(zip(open_, types, strict=True))[::-1]:
                 kernel.highmem.kunmap_atomic(cpu, linear, each)
@@ -89,11 +84,11 @@ def test_what_is_left_behind(policy: str, stays: bool) -> None:
     cpu, (first, second) = kernel.this_cpu, frames(kernel, 2)
     mark(kernel, [first, second])
     linear = kernel.highmem.kmap_atomic(cpu, first)
-    assert seen(kernel, cpu, linear) == first
+    assert load(kernel, linear, cpu.index) == first
     kernel.highmem.kunmap_atomic(cpu, linear)
     assert bool(kernel.tables.lookup_pte(kernel.tables.kernel_pgd, linear)) is stays
     assert kernel.highmem.kmap_atomic(cpu, second) == linear
-    assert seen(kernel, cpu, linear) == second
+    assert load(kernel, linear, cpu.index) == second
     counters = kernel.highmem.windows.counters
     assert (counters.windows, counters.invlpg) == (2, 2 if stays else 1)
 
@@ -106,7 +101,7 @@ def test_without_the_flush_a_window_shows_the_last_frame(policy: str) -> None:
     said = []
     for pfn in pfns:
         linear = kernel.highmem.kmap_atomic(cpu, pfn)
-        said.append(seen(kernel, cpu, linear))
+        said.append(load(kernel, linear, cpu.index))
         kernel.highmem.kunmap_atomic(cpu, linear)
     assert said == [pfns[0], pfns[0]], "the CPU's TLB still has the first translation"
 
@@ -228,7 +223,7 @@ def test_runs_of_the_heap_and_its_fragmentation() -> None:
     assert isinstance(heap, HeapWindows)
     mark(kernel, pfns)
     run = heap.open(cpu, pfns, KmType.USER0)
-    assert [seen(kernel, cpu, run + number * PAGE_SIZE) for number in range(4)] == pfns
+    assert [load(kernel, run + number * PAGE_SIZE, cpu.index) for number in range(4)] == pfns
     assert heap.largest_run(0) == KM_SLOTS - 4
     heap.close(cpu, run)
     singles = [heap.open(cpu, pfns[:1], KmType.USER0) for _ in range(KM_SLOTS)]
@@ -302,7 +297,7 @@ class Windows(RuleBasedStateMachine):
         assert self.kernel.highmem.depth == [len(mine) for mine in self.open]
         for cpu, mine in zip(self.kernel.cpus, self.open, strict=True):
             for linear, run, _ in mine:
-                assert [seen(self.kernel, cpu, linear + n * PAGE_SIZE) for n in range(len(run))] == run
+                assert [load(self.kernel, linear + n * PAGE_SIZE, cpu.index) for n in range(len(run))] == run
 
 
 Windows.TestCase.settings = settings(

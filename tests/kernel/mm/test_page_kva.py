@@ -7,11 +7,11 @@ import pytest
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.wait import WrongContext
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.gfp import GFP_HIGHUSER, GFP_USER, HIGHMEM
+from sandbox.kernel.mm.gfp import GFP_USER, HIGHMEM
 from sandbox.kernel.mm.page import VIRTUAL
 from sandbox.kernel.mm.page_kva import BadKva, NoKva
 from sandbox.x86.paging import PAGE_SIZE, G
-from tests.kernel.mm.machines import boot
+from tests.kernel.mm.machines import boot, high, load, used
 
 SMALL = "highmem=8m kva=8k"
 """Eight megabytes of highmem and two slots."""
@@ -19,30 +19,6 @@ SMALL = "highmem=8m kva=8k"
 
 def machine(paging: str = "pae", boot_line: str = SMALL, **config: object) -> Kernel:
     return boot(paging, boot=boot_line, **config)
-
-
-def high(kernel: Kernel, count: int = 1) -> list[int]:
-    """Frames of highmem; the first word of each is its number."""
-    frames = [kernel.page_alloc.alloc_page(GFP_HIGHUSER) for _ in range(count)]
-    assert min(frames) >= kernel.layout.direct_frames
-    for pfn in frames:
-        window = kernel.highmem.kmap_atomic(kernel.this_cpu, pfn)
-        kernel.this_cpu.store(window, pfn.to_bytes(4, "little") + bytes(124))
-        kernel.highmem.kunmap_atomic(kernel.this_cpu, window)
-    return frames
-
-
-def seen(kernel: Kernel, linear: int, cpu: int = 0) -> int:
-    """The word that a CPU loads from a kernel address."""
-    return kernel.cpus[cpu].call_c(kernel.image.symbols["readl"], linear)
-
-
-def used(kernel: Kernel, pfn: int, cpu: int = 0) -> int:
-    """Map, load, give back: the address."""
-    linear = kernel.kva.map(kernel.cpus[cpu], pfn)
-    assert seen(kernel, linear, cpu) == pfn
-    kernel.kva.unmap(kernel.cpus[cpu], pfn, linear)
-    return linear
 
 
 def entry(kernel: Kernel, linear: int) -> int:
@@ -61,12 +37,12 @@ def test_lowmem_costs_nothing(paging: str) -> None:
 def test_a_page_keeps_its_address_without_users(paging: str) -> None:
     kernel = machine(paging)
     (pfn,) = high(kernel)
-    linear = used(kernel, pfn)
+    linear = used(kernel, kernel.kva, pfn)
     assert kernel.layout.kva.start <= linear < kernel.layout.kva.end
     assert kernel.kva.page_kva(kernel.this_cpu, pfn) == linear and kernel.kva.page_of(linear) == pfn
     assert kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL] == linear
     stores = kernel.kva.counters.pte_stores
-    assert used(kernel, pfn) == linear
+    assert used(kernel, kernel.kva, pfn) == linear
     assert (kernel.kva.counters.hits, kernel.kva.counters.misses, kernel.kva.counters.pte_stores) == (1, 1, stores)
     assert not entry(kernel, linear) & G, "a CR3 load must drop it"
 
@@ -75,9 +51,9 @@ def test_the_slot_without_users_for_longest_is_taken(paging: str) -> None:
     """LRU, as the post has it: a, b, a again, then c takes b's."""
     kernel = machine(paging)
     first, second, third = high(kernel, 3)
-    addresses = [used(kernel, pfn) for pfn in (first, second)]
-    used(kernel, first)
-    assert used(kernel, third) == addresses[1]
+    addresses = [used(kernel, kernel.kva, pfn) for pfn in (first, second)]
+    used(kernel, kernel.kva, first)
+    assert used(kernel, kernel.kva, third) == addresses[1]
     assert kernel.kva.page_kva(kernel.this_cpu, second) == 0
     assert kernel.memmap.words[kernel.memmap.at(second) + VIRTUAL] == 0
     assert kernel.kva.counters.recycles == 1
@@ -88,21 +64,21 @@ def test_a_slot_with_users_stays(paging: str) -> None:
     first, second, third = high(kernel, 3)
     linear = kernel.kva.map(kernel.this_cpu, first)
     for pfn in (second, third, second):
-        assert used(kernel, pfn) != linear
-    assert seen(kernel, linear) == first
+        assert used(kernel, kernel.kva, pfn) != linear
+    assert load(kernel, linear) == first
 
 
 def test_a_page_that_is_locked_for_io_stays(paging: str) -> None:
     kernel = machine(paging)
     first, second, third = high(kernel, 3)
-    linear = used(kernel, first)
+    linear = used(kernel, kernel.kva, first)
     kernel.locks.lock_page(first)
-    used(kernel, second)
-    assert used(kernel, third) != linear
+    used(kernel, kernel.kva, second)
+    assert used(kernel, kernel.kva, third) != linear
     assert kernel.kva.counters.refused == 1
     kernel.locks.unlock_page(first)
-    used(kernel, second)
-    assert used(kernel, third) == linear or used(kernel, second) == linear
+    used(kernel, kernel.kva, second)
+    assert used(kernel, kernel.kva, third) == linear or used(kernel, kernel.kva, second) == linear
 
 
 def test_all_in_use(paging: str) -> None:
@@ -116,17 +92,17 @@ def test_all_in_use(paging: str) -> None:
     with pytest.raises(WrongContext, match="nothing may sleep"):
         kernel.kva.map(kernel.this_cpu, frames[2])
     kernel.kva.unmap(kernel.this_cpu, *held[0])
-    used(kernel, frames[2])
+    used(kernel, kernel.kva, frames[2])
 
 
 def test_a_freed_page_has_no_address(paging: str) -> None:
     kernel = machine(paging)
     first, second = high(kernel, 2)
-    linear = used(kernel, first)
+    linear = used(kernel, kernel.kva, first)
     kernel.page_alloc.put_page(first)
     assert entry(kernel, linear) == 0 and kernel.kva.page_of(linear) is None
     assert kernel.memmap.words[kernel.memmap.at(first) + VIRTUAL] == 0
-    assert used(kernel, second) == linear
+    assert used(kernel, kernel.kva, second) == linear
     assert kernel.kva.counters.given_back == 1 and kernel.kva.counters.recycles == 0
 
 
@@ -150,7 +126,7 @@ def test_a_page_with_users_is_not_freed() -> None:
 def test_what_was_not_taken_is_not_given_back() -> None:
     kernel = machine()
     first, second = high(kernel, 2)
-    linear = used(kernel, first)
+    linear = used(kernel, kernel.kva, first)
     with pytest.raises(BadKva, match="has no user"):
         kernel.kva.unmap(kernel.this_cpu, first, linear)
     with pytest.raises(BadKva, match="which it is not"):
@@ -164,9 +140,9 @@ def recycled(kernel: Kernel) -> tuple[int, int]:
     """Both CPUs have used an address, and CPU 0 gives it another page: the address and the page."""
     first, second, third = high(kernel, 3)
     for cpu in (0, 1):
-        linear = used(kernel, first, cpu)
-    used(kernel, second)
-    assert used(kernel, third) == linear
+        linear = used(kernel, kernel.kva, first, cpu)
+    used(kernel, kernel.kva, second)
+    assert used(kernel, kernel.kva, third) == linear
     return linear, third
 
 
@@ -174,7 +150,7 @@ def test_a_recycle_tells_nobody_until_another_cpu_comes(paging: str) -> None:
     kernel = machine(paging, cpus=2)
     linear, pfn = recycled(kernel)
     assert (kernel.cpus[1].ipis, kernel.kva.counters.local_invlpg) == (0, 1), "the CPU that recycled, and only that"
-    assert used(kernel, pfn, 1) == linear
+    assert used(kernel, kernel.kva, pfn, 1) == linear
     assert (kernel.cpus[1].ipis, kernel.kva.counters.local_invlpg) == (0, 2)
 
 
@@ -184,7 +160,7 @@ def test_a_load_of_cr3_in_between_saves_the_invalidation(paging: str) -> None:
     linear, pfn = recycled(kernel)
     kernel.mmu.switch_mm(kernel.cpus[1], kernel.mmu.mm_alloc())
     before = kernel.kva.counters.local_invlpg
-    assert used(kernel, pfn, 1) == linear
+    assert used(kernel, kernel.kva, pfn, 1) == linear
     assert (kernel.kva.counters.local_invlpg, kernel.kva.counters.avoided) == (before, 1)
 
 
@@ -195,7 +171,7 @@ def test_a_switch_that_loads_no_cr3_does_not(paging: str) -> None:
     _, pfn = recycled(kernel)
     before = kernel.kva.counters.local_invlpg
     kernel.mmu.switch_mm(kernel.cpus[1], mm)
-    used(kernel, pfn, 1)
+    used(kernel, kernel.kva, pfn, 1)
     assert kernel.kva.counters.local_invlpg == before + 1
 
 
@@ -205,7 +181,7 @@ def test_a_lazy_switch_that_counts_leaves_the_cpu_stale(paging: str) -> None:
     linear, pfn = recycled(kernel)
     kernel.mmu.switch_mm(kernel.cpus[1], None)
     kernel.kva.map(kernel.cpus[1], pfn)
-    assert seen(kernel, linear, 1) not in (0, pfn)
+    assert load(kernel, linear, 1) not in (0, pfn)
 
 
 def test_everywhere_interrupts_the_others_at_each_recycle(paging: str) -> None:
@@ -214,7 +190,7 @@ def test_everywhere_interrupts_the_others_at_each_recycle(paging: str) -> None:
     counters = kernel.kva.counters
     assert [cpu.ipis for cpu in kernel.cpus] == [0, 1, 1]
     assert (counters.global_flushes, counters.ipis, counters.local_invlpg) == (1, 2, 0)
-    assert used(kernel, pfn, 1) == linear and not counters.local_invlpg
+    assert used(kernel, kernel.kva, pfn, 1) == linear and not counters.local_invlpg
 
 
 def test_use_invalidates_each_time(paging: str) -> None:
@@ -222,8 +198,8 @@ def test_use_invalidates_each_time(paging: str) -> None:
     _, pfn = recycled(kernel)
     uses = kernel.kva.counters.local_invlpg
     assert uses == 4 and kernel.cpus[1].ipis == 0
-    used(kernel, pfn, 1)
-    used(kernel, pfn, 1)
+    used(kernel, kernel.kva, pfn, 1)
+    used(kernel, kernel.kva, pfn, 1)
     assert kernel.kva.counters.local_invlpg == uses + 2
 
 
@@ -234,7 +210,7 @@ def test_an_address_for_all_tells_only_those_who_are_behind(paging: str) -> None
     kernel.mmu.switch_mm(kernel.cpus[2], kernel.mmu.mm_alloc())
     assert kernel.kva.kva_get(kernel.cpus[0], pfn) == linear
     assert [cpu.ipis for cpu in kernel.cpus] == [0, 1, 0]
-    assert [seen(kernel, linear, cpu) for cpu in range(3)] == [pfn] * 3
+    assert [load(kernel, linear, cpu) for cpu in range(3)] == [pfn] * 3
     assert (kernel.kva.counters.conflicts, kernel.kva.counters.ipis) == (1, 1)
     kernel.kva.unmap(kernel.cpus[0], pfn, linear)
     kernel.kva.kva_get(kernel.cpus[1], pfn)
@@ -247,13 +223,13 @@ def test_tables_are_made_as_slots_are_used_and_every_directory_knows_them(paging
     held = kernel.table_frames.held
     kernel.mmu.switch_mm(kernel.this_cpu, mm)
     (pfn,) = high(kernel)
-    used(kernel, pfn)
+    used(kernel, kernel.kva, pfn)
     assert kernel.table_frames.held == held + 1 and kernel.kva.counters.tables == 1
     per_table = kernel.tables.large_page // PAGE_SIZE
     for other in high(kernel, per_table - 1):
-        used(kernel, other)
+        used(kernel, kernel.kva, other)
     assert kernel.kva.counters.tables == 1
     (pfn,) = high(kernel)
     if kernel.kva.capacity > per_table:
-        used(kernel, pfn)
+        used(kernel, kernel.kva, pfn)
         assert kernel.kva.counters.tables == 2
