@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -244,6 +246,18 @@ def test_what_is_held() -> None:
     with pytest.raises(WindowsHeld, match="schedule with 1 kmap_atomic window of CPU 0 open") as caught:
         kernel.highmem.windows.check_released(kernel.this_cpu, "schedule")
     assert f"{linear:#010x}" in caught.value.detail
+
+
+def test_the_scheduler_asks_before_a_task_sleeps(paging: str) -> None:
+    """The task is still what it was; under no-window-check it is put aside with its window open."""
+    for switches, wchan in (((), ""), (("no-window-check",), "a test")):
+        kernel = made("stack", *switches, paging=paging)
+        kernel.highmem.kmap_atomic(kernel.this_cpu, frames(kernel, 1)[0])
+        task = SimpleNamespace(cpu=kernel.this_cpu, wchan="")
+        kernel.sched._leave = lambda task: None  # type: ignore[method-assign]
+        with nullcontext() if switches else pytest.raises(WindowsHeld, match="a task sleeps"):
+            kernel.sched.sleep(cast(Any, task), "a test")
+        assert task.wchan == wchan
 
 
 class Windows(RuleBasedStateMachine):
