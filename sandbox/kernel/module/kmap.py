@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.kernel import Kernel
-from sandbox.kernel.mm.kmap_atomic import UnmapByPage
+from sandbox.kernel.mm.kmap_atomic import KM_SLOTS, UnmapByPage
+from sandbox.kernel.mm.page import BadPage
 from sandbox.x86.paging import PAGE_SIZE
 
 
@@ -21,9 +22,13 @@ class AtomicCalls:
         return self._highmem.kmap_atomic(self._smp.this_cpu, self._pfn(page), km_type)
 
     def kmap_atomic_pages(self, page: int, pages: int, km_type: int) -> int:
-        """Frames in a row; a window also where they are of lowmem."""
+        """Frames in a row; a window also where they are of lowmem.  Raises BadPage where one is no page's."""
         first = self._pfn(page)
-        frames = range(first, first + min(pages, PAGE_SIZE))
+        frames = range(first, first + min(pages, KM_SLOTS + 1))
+        missing = next((pfn for pfn in frames if not self._kernel.memmap.has_page(pfn)), None)
+        if missing is not None or not frames:
+            what = "no page" if missing is None else f"frame {missing:#x}, which has no struct page"
+            raise BadPage(f"kmap_atomic_pages from frame {first:#x} on, {pages} pages: {what}")
         return self._highmem.windows.open(self._smp.this_cpu, frames, km_type)
 
     def kunmap_atomic(self, address: int, km_type: int) -> None:

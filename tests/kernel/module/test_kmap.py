@@ -26,7 +26,7 @@ __free_pages(a, 0); __free_pages(b, 0); printk("fine\\n");
 
 
 @pytest.mark.parametrize("policy", ["stack", "slots", "heap"])
-@pytest.mark.parametrize("high", ["atomic", "local", "kva"])
+@pytest.mark.parametrize("high", ["atomic", "local", "kva", "kmap"])
 def test_a_module_uses_windows(run_module: RunModule, policy: str, high: str) -> None:
     result = run_module(HIGH + WORKS, **SMALL, policies={"kmap_atomic": policy, "high_pages": high})
     assert (result.status, result.stdout) == (0, b"fine\n"), result.error
@@ -42,6 +42,10 @@ def test_a_module_uses_windows(run_module: RunModule, policy: str, high: str) ->
         ("p = kmap_atomic(a, 3);", "heap", "returns with 1 kmap_atomic window of CPU 0 open"),
         ("for (;;) kmap_atomic(a, 3);", "stack", "has no free kmap_atomic window: all 16 are open"),
         ("kmap_atomic_pages(a, 17, 3);", "heap", "17 in a row asked for, 16 free, 16 in a row at most"),
+        ("kmap_atomic_pages(a, 0, 3);", "heap", "0 pages: no page"),
+        ("kmap_atomic_pages(pfn_to_page(max_pfn - 1), 2, 3);", "heap", "which has no struct page"),
+        ("kva_put(a);", "stack", "is given back as the kva of frame"),
+        ("p = kva_get(a); __free_pages(a, 0);", "stack", "is in use"),
     ],
 )  # fmt: skip
 def test_what_a_module_must_not_do(run_module: RunModule, body: str, policy: str, says: str) -> None:
