@@ -5,6 +5,7 @@
 #include "module.h"
 
 #define LIMIT (16u << 20)
+#define AREA (256 * PAGE_SIZE)          /* more frames than a CPU's list holds */
 
 int init_module(void)
 {
@@ -21,8 +22,9 @@ int init_module(void)
         address = __get_free_page(GFP_KERNEL);
         CHECK(5, virt_to_phys(address) >= LIMIT);
         free_page(address);
-        page = vmalloc(PAGE_SIZE);
-        CHECK(9, page != NULL && vmalloc_to_pfn(page) >= LIMIT / PAGE_SIZE);
+        page = vmalloc(AREA);
+        for (order = 0; order < AREA; order += PAGE_SIZE)
+                CHECK(9, page != NULL && vmalloc_to_pfn((char *)page + order) >= LIMIT / PAGE_SIZE);
         vfree(page);
 
         while ((page = (u32 *)__get_free_page(GFP_ATOMIC)) != NULL) {
