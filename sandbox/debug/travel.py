@@ -52,6 +52,8 @@ class Journey:
     """Index of the checkpoint where it begins."""
     arrival: Stop | None = None
     note: str = ""
+    back: Moment | None = None
+    """Where to be when there is no such moment."""
 
 
 class Traveller:
@@ -106,9 +108,16 @@ class Traveller:
         stop = debugger.go(None if where.event else Until(where.time, where.eip, where.cpu))
         while where.event and stop.moment != where and stop.moment.time <= where.time and not stop.ended:
             stop = debugger.go()
-        if stop.moment != where and not (stop.ended and stop.moment.time <= where.time):
-            raise NotTheSame(f"the run came to {stop.moment.text()}, and not to {where.text()} as before")
+        if stop.moment != where:
+            self._miss(journey, stop)
         return stop
+
+    def _miss(self, journey: Journey, stop: Stop) -> None:
+        """The run does not come to the moment: a person has mistyped it, or something is wrong."""
+        if journey.back is None:
+            raise NotTheSame(f"the run came to {stop.moment.text()}, and not to {journey.where.text()} as before")
+        note = f"the run never comes to {journey.where.text()}"
+        self.leave(replace(journey, where=journey.back, back=None, note=note))
 
     def _fault(self, journey: Journey) -> Stop:
         self._debugger.disarm()
@@ -116,8 +125,7 @@ class Traveller:
         stop = self._debugger.go()
         if stop.ended:
             count = self._debugger.target.fault_count
-            back = replace(journey, search="", note=f"there is no fault {journey.count}: the run has {count}")
-            self.leave(back)
+            self.leave(replace(journey, search="", note=f"there is no fault {journey.count}: the run has {count}"))
         return stop
 
     def _here(self) -> Stop:
@@ -158,8 +166,11 @@ class Traveller:
         seen: deque[Moment] = deque(maxlen=journey.count)
         stop = debugger.go(Until(first)) if first > began.time else self._here()
         target = debugger.target
+        at_first = journey.at == 0 and stop.moment == began
         if target.flow(target.cpu) != journey.flow:
             stop = debugger.go(Steps(0, journey.flow))
+        if not at_first and self._is_before(stop, where):
+            stop = debugger.go(Steps(1, journey.flow))  # where one lands may be an instruction that comes again
         while self._is_before(stop, where):
             if target.context.esp & WRAP >= journey.esp:
                 seen.append(stop.moment)

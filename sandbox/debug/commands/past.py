@@ -75,7 +75,7 @@ def goto(debugger: Debugger, text: str) -> Answer:
     if found is None:
         raise Refused(f"goto {text or 'what'}: a moment (21217:080480b4), fault N, start, or a bookmark")
     where = Moment(int(found[1]), int(found[3] or 0), int(found[2], 16))
-    traveller.leave(Journey(where, debugger.snapshot()))
+    traveller.leave(Journey(where, debugger.snapshot(), back=here))
 
 
 @command("bookmark [NAME]", "give this moment a name for goto; alone, all that have one", _PAST)
