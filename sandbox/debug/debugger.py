@@ -42,6 +42,8 @@ class Answer:
     error: str = ""
     leaves: bool = False
     """The debugger is to be left."""
+    changed: bool = False
+    """Something of the guest was set: its future is another one."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -241,7 +243,7 @@ class Debugger(Scope):
             return context.segment(name).selector
         if name[:2] == "dr" and name[2:] in ("0", "1", "2", "3", "6", "7"):
             return context.debug_register(int(name[2:]))
-        return {"pid": self.stop.pid if self.stop else 0, "cpu": self.target.viewed_cpu}.get(name)
+        return {"pid": self.target.pid_on(self.target.cpu), "cpu": self.target.viewed_cpu}.get(name)
 
     def symbol(self, name: str) -> int | None:
         return self.target.address_of(name)

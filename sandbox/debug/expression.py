@@ -149,6 +149,8 @@ class _Parser:
         raise Refused(f"{self._text or 'nothing'}: an address or a number is missing")
 
     def _value(self, kind: str, text: str) -> int:
+        if kind == "printed" and re.search("[+-]", text):
+            return evaluate(text, self._scope)
         if kind == "number" or _DIGITS.fullmatch(text):
             try:
                 return parse_address(text)

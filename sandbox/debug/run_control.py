@@ -62,6 +62,8 @@ class RunControl:
     interrupted: bool = False
     """Somebody wants a stop soon."""
     breakpoints: set[int] = field(default_factory=set)
+    _stood: tuple[int, int, int] | None = None
+    """Where the last stop was: a breakpoint there has been seen."""
 
     def attach(self) -> None:
         """From now on every run goes through here."""
@@ -100,17 +102,17 @@ class RunControl:
             if self.interrupted:
                 self._stop(cpu, StopKind.INTERRUPT)
             if isinstance(exit_, BreakpointHit):
-                if self.admits(cpu, cpu.context.linear_eip & 0xFFFFFFFF):
+                if self._place(cpu) != self._stood and self.admits(cpu, cpu.context.linear_eip & 0xFFFFFFFF):
                     self._stop(cpu, StopKind.BREAKPOINT)
             elif steps is not None or not (isinstance(exit_, Stepped) or self._cut_short(goal, cpu, exit_, end)):
                 return exit_
 
-    def event(self, cpu: Cpu, kind: StopKind = StopKind.CATCH) -> None:
-        """Something between two instructions is to be looked at."""
-        self._stop(cpu, kind)
+    def _place(self, cpu: Cpu) -> tuple[int, int, int]:
+        return cpu.index, self.time_at(cpu), cpu.context.linear_eip & 0xFFFFFFFF
 
     def _stop(self, cpu: Cpu, kind: StopKind) -> None:
         self.goal, self.interrupted = None, False
+        self._stood = self._place(cpu)
         self.stopped(cpu, kind, cpu.context.linear_eip & 0xFFFFFFFF)
 
     def _concerns(self, goal: Steps, cpu: Cpu) -> bool:

@@ -116,10 +116,19 @@ class Server:
         debugger = self._debugger
         assert debugger is not None
         if what == EXECUTE:
-            return lambda: debugger.execute(*rest)
+            return lambda: self._execute(debugger, *rest)
         if what == COMPLETE:
             return lambda: list(debugger.complete(*rest))
         return lambda: rest[0](debugger, *rest[1:])
+
+    def _execute(self, debugger: Debugger, line: str) -> Answer:
+        answer = debugger.execute(line)
+        if answer.changed and debugger.stop is not None and not debugger.stop.ended:
+            target = debugger.target
+            here = target.moment(target.cpu)
+            self._timeline.forget_after(here)
+            self._timeline.take(here, target.fault_count, pinned=True)
+        return answer
 
     def _interrupt(self, *_: object) -> None:
         if self._debugger is not None:

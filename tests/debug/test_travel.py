@@ -120,3 +120,17 @@ def test_impossible_places_change_nothing(line: str) -> None:
         before = made.call(state)
         assert made.execute(line).error
         assert made.call(state) == before
+
+
+def test_what_is_set_stays_behind_it() -> None:
+    """Back to it from the future that it made; before it, the past as it was."""
+    with remote("cow-fork") as made:
+        made.execute("step")
+        made.execute("set $ebx = 0x1234")
+        made.execute("set dword 0x804a010 = 77")
+        made.execute("step 2")
+        made.execute("reverse-step")
+        assert made.execute("print $ebx").data["value"] == 0x1234
+        assert made.execute("print *0x804a010").data["value"] == 77
+        made.execute("goto start")
+        assert made.execute("print $ebx").data["value"] == 0

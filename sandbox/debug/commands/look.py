@@ -242,7 +242,7 @@ def set_(debugger: Debugger, text: str) -> Answer:
     size = {"byte": 1, "word": 2, "dword": 4, "qword": 8}.get(width, 0)
     at = debugger.address(where if size else what.removeprefix("*"))
     debugger.target.write(at, (number & (1 << 8 * (size or 4)) - 1).to_bytes(size or 4, "little"))
-    return Answer()
+    return Answer(changed=True)
 
 
 def _set_register(debugger: Debugger, name: str, value: int) -> Answer:
@@ -253,7 +253,7 @@ def _set_register(debugger: Debugger, name: str, value: int) -> Answer:
         setattr(context, name, value & WRAP)
         if name == "eip":
             context.resumes_at = context.passes = -1
-        return Answer()
+        return Answer(changed=True)
     raise Refused(
         f"${name}: no register that can be set" if debugger.register(name) is None else f"${name} is not set from here"
     )
