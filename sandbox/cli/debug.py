@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox.cli.colour import print_lines
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
 from sandbox.cli.machine_options import add_machine_options, machine_config
+from sandbox.debug.stops import StopKind
 from sandbox.x86.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
     script = None if options.commands is None else _script(options.commands)
     with Remote(_builder(options)) as remote:
-        face = _Face(remote, options.json)
+        face = _Face(remote, options.json, script is None and sys.stdin.isatty())
         face.show(remote.first)
         with _completion(remote) if script is None else contextlib.nullcontext():
             for line in _ask() if script is None else script:
@@ -52,8 +53,8 @@ def run(options: argparse.Namespace) -> int:
 class _Face:
     """Commands in, answers out."""
 
-    def __init__(self, remote: Remote, as_json: bool) -> None:
-        self._remote, self._json = remote, as_json
+    def __init__(self, remote: Remote, as_json: bool, person: bool) -> None:
+        self._remote, self._json, self._person = remote, as_json, person
 
     def obey(self, line: str) -> bool:
         """False when the debugger is to be left."""
@@ -62,6 +63,8 @@ class _Face:
         answer = self._remote.execute(line)
         if not answer.leaves:
             self.show(answer)
+        if not self._person and answer.stop is not None and answer.stop.kind is StopKind.INTERRUPT:
+            raise KeyboardInterrupt  # nobody is there who could want to go on
         return not answer.leaves
 
     def show(self, answer: Answer) -> None:
@@ -95,6 +98,8 @@ def _builder(options: argparse.Namespace) -> Any:
     config = config_of(target, options) if target.kind == "rom" else machine_config(options, target)
     config.time_limit = options.time_limit or 0
 
+    person = options.commands is None and sys.stdin.isatty()
+
     def build() -> Target:
         from sandbox.debug.open import open_target
         from sandbox.debug.timeline import OnceSink
@@ -102,7 +107,9 @@ def _builder(options: argparse.Namespace) -> Any:
         from sandbox.runner.session import Streams
 
         streams = Streams(stdout=OnceSink(HostSink(1)), stderr=OnceSink(HostSink(2)))
-        return open_target(target, config, streams)
+        made = open_target(target, config, streams)
+        made.person = person
+        return made
 
     return build
 

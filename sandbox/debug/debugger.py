@@ -5,6 +5,7 @@ Faces (a terminal, gdb, a test) call ``execute`` with a line, and print or send 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from sandbox.x86.numbers import printed
 if TYPE_CHECKING:
     from sandbox.debug.travel import Traveller
 
+_BESIDE = re.compile(r"\b([0-9a-fA-F]{8})\s+<[^<>]*>", re.ASCII)
+"""A name that is printed beside an address."""
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 CONTROL = ("cr0", "cr2", "cr3", "cr4")
 
@@ -272,6 +275,7 @@ class Debugger(Scope):
         if not words:
             return Answer()
         name, _, rest = words.partition(" ")
+        rest = _BESIDE.sub(r"\1", rest)
         if "/" in name:
             name, _, form = name.partition("/")
             rest = f"/{form} {rest}"

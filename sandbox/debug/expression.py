@@ -124,13 +124,13 @@ class _Parser:
         if self._depth > DEEPEST:
             raise Refused(f"nested deeper than {DEEPEST}: {self._text[:40]}…")
         try:
-            sign = self._take("-", "~", "!", "*", "+")
+            sign = self._take("-", "~", "!", "*")
             if not sign:
                 return self._primary()
             value = self._unary()
             if sign == "*":
                 return self._load(value, 4)
-            return {"-": -value, "~": ~value, "!": int(not value), "+": value}[sign] & (LAST if sign == "~" else _ALL)
+            return {"-": -value, "~": ~value, "!": int(not value)}[sign] & (LAST if sign == "~" else _ALL)
         finally:
             self._depth -= 1
 

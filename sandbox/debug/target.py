@@ -64,6 +64,8 @@ class Target(ABC):
         self._standing: greenlet | None = None
         self._life: greenlet | None = None
         self.timeline: Timeline | None = None
+        self.person = True
+        """Somebody who takes his time looks at stops: it counts for no limit."""
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -121,7 +123,8 @@ class Target(ABC):
         began = time.monotonic()
         if self._caller.switch(stop if woken is None else woken) == "leave":
             raise _Left
-        self.excuse(time.monotonic() - began)
+        if self.person:
+            self.excuse(time.monotonic() - began)
 
     def close(self) -> None:
         """Leave the guest where it stands, and release the machine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -54,9 +55,12 @@ def stops(told: list[str]) -> list[str]:
 LOOKS = (
     "regs", "code", "code _start 20", "x page 32", "x $esp", "x value 13", "x 0xC0000000 64", "x 0xFFFFFFF0 64",
     "walk page w",
-    "x/4xw page", "x/2dh $esp", "xp/4xw 0x100000", "xp 0xfffff000 64", "x/s value", "x/3i _start", "print $eip + 4 * 2",
-    "print *value", "print $cr3 & ~0xfff", "backtrace", "info points", "info cpus", "when", "task", "cpu", "cpu 0", "task 3",
-    "walk value r as supervisor", "walk value", "walk _start x", "walk 0xC0100000", "walk 0xFFFFFFFF", "maps", "tasks", "help", "x 0", "code 0",
+    "x/4xw page", "x/2dh $esp", "xp/4xw 0x100000", "xp 0xfffff000 64", "x/s value", "x/3i _start",
+    "print $eip + 4 * 2",
+    "print *value", "print $cr3 & ~0xfff", "backtrace", "info points", "info cpus", "when", "task", "cpu",
+    "cpu 0", "task 3",
+    "walk value r as supervisor", "walk value", "walk _start x", "walk 0xC0100000", "walk 0xFFFFFFFF", "maps",
+    "tasks", "help", "x 0", "code 0",
     "nonsense", "walk", "x", "break", "code page",
 )  # fmt: skip
 
@@ -151,7 +155,7 @@ def test_breakpoint_on_a_page_not_there_yet(session: MakeSession) -> None:
 def test_catch_shows_the_fault_before_its_answer(session: MakeSession) -> None:
     _, told = debug(session(TEXT), ["break second", "continue", "catch", "continue", "walk page w", "continue", "quit"])
     text = "\n".join(told)
-    assert "page fault 5 at 0804a000" in text
+    assert re.search(r"page fault \d+ at 0804a000", text)
     assert "not present" in text
     assert "answered: demand-zero" in text
 
@@ -168,8 +172,10 @@ def test_memory_and_places(session: MakeSession) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "nonsense", "step x", "step 0", "step -3", "x", "x nowhere", "x $esp many", "x $esp -5", "x $esp 0", "break",
-        "delete 5", "walk", "walk nowhere", "code nowhere", "code $eip -4", "code $eip 0", "x 99999999999", "walk -1",
+        "nonsense", "step x", "step 0", "step -3", "x", "x nowhere", "x $esp many", "x $esp -5", "x $esp 0",
+        "break",
+        "delete 5", "walk", "walk nowhere", "code nowhere", "code $eip -4", "code $eip 0", "x 99999999999",
+        "walk -1",
         "x 0xFFFFFFFFFFFFFFFF 4", "break 0x123456789", "code $eip 100000", "regs regs", "catch what",
     ],
 )  # fmt: skip

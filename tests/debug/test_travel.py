@@ -112,7 +112,16 @@ def test_output_is_shown_once(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["goto", "goto 5", "goto 99999999999:08048000", "goto fault 4000", "goto fault 0", "goto nowhere", "reverse-step 0"]
+    "line",
+    [
+        "goto",
+        "goto 5",
+        "goto 99999999999:08048000",
+        "goto fault 4000",
+        "goto fault 0",
+        "goto nowhere",
+        "reverse-step 0",
+    ],
 )
 def test_impossible_places_change_nothing(line: str) -> None:
     with remote("cow-fork") as made:
