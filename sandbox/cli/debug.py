@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.colour import print_lines
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
 from sandbox.cli.machine_options import add_machine_options, machine_config
-from sandbox.cli.streams import BAD_INPUT, tell_lost
+from sandbox.debug.stops import StopKind
 from sandbox.x86.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sandbox.debug.debugger import Answer
+    from sandbox.debug.target import Target
+    from sandbox.debug.worker import Remote
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -25,43 +31,87 @@ def add_parser(commands: Any, title: str) -> None:
         help="commands from a file; several -x and -e are obeyed in their order",
     )  # fmt: skip
     parser.add_argument("-e", dest="commands", action="append", metavar="COMMAND", help="a command")
+    parser.add_argument("--json", action="store_true", help="one JSON object a command")
     add_machine_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.cli.run import tell_reports
-    from sandbox.debug.debugger import Debugger
-    from sandbox.kernel.drivers.console import HostSink
-    from sandbox.runner.run import Session
-    from sandbox.runner.session import Streams
+    from sandbox.debug.worker import Remote
+
+    script = None if options.commands is None else _script(options.commands)
+    with Remote(_builder(options)) as remote:
+        face = _Face(remote, options.json, script is None and sys.stdin.isatty())
+        face.show(remote.first)
+        with _completion(remote) if script is None else contextlib.nullcontext():
+            for line in _ask() if script is None else script:
+                if not face.obey(line):
+                    break
+        return face.status()
+
+
+class _Face:
+    """Commands in, answers out."""
+
+    def __init__(self, remote: Remote, as_json: bool, person: bool) -> None:
+        self._remote, self._json, self._person = remote, as_json, person
+
+    def obey(self, line: str) -> bool:
+        """False when the debugger is to be left."""
+        if not line.split("#")[0].strip():
+            return True
+        answer = self._remote.execute(line)
+        if not answer.leaves:
+            self.show(answer)
+        if not self._person and answer.stop is not None and answer.stop.kind is StopKind.INTERRUPT:
+            raise KeyboardInterrupt  # nobody is there who could want to go on
+        return not answer.leaves
+
+    def show(self, answer: Answer) -> None:
+        """Print what came back."""
+        if self._json:
+            print(json.dumps(answer.to_dict()))
+        else:
+            print_lines(answer.lines)
+            if answer.error:
+                print_lines([f"error: {answer.error}"])
+        sys.stdout.flush()
+
+    def status(self) -> int:
+        """1 when the sanitizer has found something."""
+        from sandbox.cli.run import tell_reports
+        from sandbox.debug.worker import reports_of
+
+        reports = self._remote.call(reports_of)
+        if reports:
+            tell_reports(reports)
+        return 1 if reports else 0
+
+
+def _builder(options: argparse.Namespace) -> Any:
+    """Checked here, built in the worker."""
+    from sandbox.cli.rom import config_of
     from sandbox.runner.target import resolve
 
-    lines = _ask() if options.commands is None else iter(_script(options.commands))
     target = resolve(options.image, options.arguments)
     refuse_unused(options, target.kind, options.image)
-    streams = Streams(stdout=HostSink(1), stderr=HostSink(2))
-    config = machine_config(options, target)
+    config = config_of(target, options) if target.kind == "rom" else machine_config(options, target)
     config.time_limit = options.time_limit or 0
-    if target.kind != "program":
-        raise ConfigurationError(
-            f"{options.image}: a {target.kind}; the debugger runs programs, with --module beside them"
-        )
-    with Session(target.name, target.data, target.arguments, config, streams, target.modules) as session:
-        person = options.commands is None and sys.stdin.isatty()
-        result = Debugger(session, lines, _tell, person).obey()
-        reports = session.reports()
-    if result is not None:
-        print(result.headline(), flush=True)
-    if reports:
-        tell_reports(reports)
-        return 1
-    return BAD_INPUT if tell_lost((streams.stdout, streams.stderr)) else 0
 
+    person = options.commands is None and sys.stdin.isatty()
 
-def _tell(line: str) -> None:
-    print_lines([line])
-    sys.stdout.flush()
+    def build() -> Target:
+        from sandbox.debug.open import open_target
+        from sandbox.debug.timeline import OnceSink
+        from sandbox.kernel.drivers.console import HostSink
+        from sandbox.runner.session import Streams
+
+        streams = Streams(stdout=OnceSink(HostSink(1)), stderr=OnceSink(HostSink(2)))
+        made = open_target(target, config, streams)
+        made.person = person
+        return made
+
+    return build
 
 
 def _script(pieces: list[str | Path]) -> list[str]:
@@ -74,10 +124,31 @@ def _script(pieces: list[str | Path]) -> list[str]:
     return lines
 
 
+@contextlib.contextmanager
+def _completion(remote: Remote) -> Iterator[None]:
+    """Tab completes commands and symbols."""
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    found: list[str] = []
+
+    def complete(word: str, number: int) -> str | None:
+        if number == 0:
+            begun = readline.get_line_buffer()[: readline.get_begidx()]
+            found[:] = [each[len(begun) :] for each in remote.complete(begun + word)]
+        return found[number] if number < len(found) else None
+
+    readline.set_completer(complete)
+    readline.set_completer_delims(" ")
+    readline.parse_and_bind("tab: complete")
+    yield
+    readline.set_completer(None)
+
+
 def _ask() -> Iterator[str]:
     """Lines from the terminal; an empty one repeats the last command.  Raises ConfigurationError."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401
     last = ""
     prompt = "(sandbox) " if sys.stdin.isatty() else ""
     while True:
@@ -85,6 +156,11 @@ def _ask() -> Iterator[str]:
             line = input(prompt)
         except EOFError:
             return
+        except KeyboardInterrupt:
+            if not prompt:
+                raise
+            print()
+            continue
         except OSError as error:
             raise ConfigurationError(f"standard input: {error.strerror}") from error
         last = line if line.strip() else last

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.colour import print_lines
 from sandbox.cli.guest_words import refuse_unused
 from sandbox.cli.machine_options import add_machine_options, machine_config
+from sandbox.x86.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sandbox.debug.debugger import Debugger
+    from sandbox.kernel.base.config import KernelConfig
     from sandbox.kernel.main import System
+    from sandbox.runner.rom import RomConfig
+    from sandbox.runner.target import Target
 
 
 def add_stop_options(parser: argparse.ArgumentParser) -> None:
@@ -25,35 +29,40 @@ def add_stop_options(parser: argparse.ArgumentParser) -> None:
 
 
 def look(options: argparse.Namespace, command: str) -> int:
-    """Stop the program at the place asked for and print one debugger command's answer."""
-    from sandbox.runner.run import Session
+    """Stop the guest at the place asked for and print one debugger command's answer."""
+    from sandbox.debug.debugger import Debugger
+    from sandbox.debug.open import open_target
     from sandbox.runner.target import resolve
-    from sandbox.x86.errors import ConfigurationError
 
     target = resolve(options.image)
     refuse_unused(options, "view", "")
     refuse_unused(options, target.kind, options.image)
-    if target.kind != "program":
-        raise ConfigurationError(f"{options.image}: a {target.kind}; a place to stop at is in a program")
-    config = machine_config(options, target)
-    with Session(target.name, target.data, target.arguments, config, None, target.modules) as session:
-        debugger, lines = _stop(session, options, command)
-        if options.json:
-            found = debugger.walk.to_dict() if debugger.walk is not None else debugger.maps
-            print(json.dumps(found, indent=2))
-        else:
-            print_lines(lines)
+    with closing(open_target(target, config_for(options, target))) as opened:
+        answer = _stop(Debugger(opened), options).execute(command)
+    if answer.error:
+        raise ConfigurationError(answer.error)
+    if options.json:
+        print(json.dumps(next(iter(answer.data.values())), indent=2))
+    else:
+        print_lines(answer.lines)
     return 0
+
+
+def config_for(options: argparse.Namespace, target: Target) -> KernelConfig | RomConfig:
+    """The machine for an image of any kind and these options.  Raises ConfigurationError."""
+    from sandbox.cli.rom import config_of
+
+    return config_of(target, options) if target.kind == "rom" else machine_config(options, target)
 
 
 @contextmanager
 def stopped_session(options: argparse.Namespace) -> Iterator[System]:
     """A kernel as it is when a program has come to ``--at`` or its end, a module is loaded, or nothing runs."""
-    from sandbox.runner.modules import ModuleSession
+    from sandbox.debug.debugger import Debugger
+    from sandbox.debug.kernel_target import KernelTarget
     from sandbox.runner.run import open_session
     from sandbox.runner.session import MachineSession
     from sandbox.runner.target import Target, resolve
-    from sandbox.x86.errors import ConfigurationError
 
     refuse_unused(options, "view", "")
     if options.image is None:
@@ -66,42 +75,32 @@ def stopped_session(options: argparse.Namespace) -> Iterator[System]:
     refuse_unused(options, target.kind, options.image)
     if target.kind == "rom":
         raise ConfigurationError(f"{options.image}: a ROM image has no kernel under it")
-    if target.kind == "module" and options.at is not None:
-        raise ConfigurationError(f"{options.image}: a module is looked at when it is loaded; --at is for programs")
-    with open_session(target, machine_config(options, target)) as session:
+    session = open_session(target, machine_config(options, target))
+    if options.at is not None and not options.end:
+        with closing(KernelTarget(target.name, session)) as opened:
+            _stop(Debugger(opened), options)
+            yield session.system
+        return
+    with session:
         if options.end:
             session.finish()
-        elif isinstance(session, ModuleSession) or options.at is None:
-            session.load()
         else:
-            _stop(session, options, "tasks")
+            session.load()
         yield session.system
 
 
-def _stop(session: Any, options: argparse.Namespace, command: str) -> tuple[Debugger, list[str]]:
-    from sandbox.debug.debugger import Debugger
-    from sandbox.x86.errors import ConfigurationError
-
-    told: list[str] = []
-    commands = [command]
-    if options.at is not None:
-        commands = [f"break {options.at}", "continue", command]
-
-    def until_one_fails() -> Iterator[str]:
-        for each in commands:
-            if any(line.startswith("error: ") for line in told):
-                return
-            yield each
-
-    debugger = Debugger(session, until_one_fails(), told.append)
-    result = debugger.obey()
-    errors = [line for line in told if line.startswith("error: ")]
-    if errors:
-        raise ConfigurationError(errors[0].removeprefix("error: "))
-    if result is not None:
-        raise ConfigurationError(f"{options.image} ended ({result.headline()}) before it came to {options.at}")
-    start = max(number for number, line in enumerate(told) if line.startswith("->"))
-    return debugger, told[start + 1 :]
+def _stop(debugger: Debugger, options: argparse.Namespace) -> Debugger:
+    """The guest at ``--at``, or at its first instruction.  Raises ConfigurationError where it does not come there."""
+    stop = debugger.begin()
+    if options.at is not None and not stop.ended:
+        answer = debugger.execute(f"tbreak {options.at}")
+        if answer.error:
+            raise ConfigurationError(answer.error)
+        stop = debugger.go()
+    if stop.ended:
+        where = options.at or "its first instruction"
+        raise ConfigurationError(f"{options.image} ended ({stop.headline}) before it came to {where}")
+    return debugger
 
 
 def parser_for(commands: Any, name: str, title: str, words: str) -> argparse.ArgumentParser:

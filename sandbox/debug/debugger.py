@@ -1,286 +1,293 @@
-"""The debugger's core: break, step, catch faults, look.  Looking never changes the machine."""
+"""The debugger's core: one target, its points, and commands that are words and answers that are plain data.
+
+Faces (a terminal, gdb, a test) call ``execute`` with a line, and print or send what comes back.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from sandbox.debug import view
-from sandbox.debug.monitor import Stepper
+from sandbox.debug.catches import FAULT, catch_named
+from sandbox.debug.expression import Scope, address, evaluate
+from sandbox.debug.kernel_target import KernelTarget
+from sandbox.debug.points import Point, Points, WithFields
+from sandbox.debug.run_control import Goal
+from sandbox.debug.stops import Stop, StopKind
+from sandbox.debug.target import WRAP, Refused, Target
 from sandbox.engine.context import CpuContext
-from sandbox.engine.exits import Exit, Stepped, Trap
-from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.engine.cpu import Cpu
+from sandbox.engine.exits import Trap
 from sandbox.kernel.base.events import PageFault
-from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.task.task import Task
-from sandbox.runner.result import Result
-from sandbox.runner.run import Session
+from sandbox.machine.events import Event, TrapTaken
 from sandbox.x86.error_code import PageFaultCode
-from sandbox.x86.errors import SandboxError
-from sandbox.x86.numbers import LAST, parse_address, parse_number, printed
-from sandbox.x86.walk import Access, Walk
+from sandbox.x86.numbers import printed
 
-HELP = {
-    "step [N]": "run N instructions of the program (default 1)",
-    "continue": "run to the next stop",
-    "break WHERE": "stop before the instruction at a symbol or address",
-    "delete WHERE": "remove a breakpoint",
-    "catch [off]": "stop at every page fault, before it is answered",
-    "regs": "registers",
-    "code [WHERE] [N]": "disassemble N instructions",
-    "x WHERE [BYTES]": "memory",
-    "walk WHERE [w|x]": "the page walk, for a read, a write or a fetch",
-    "maps": "areas of the task and regions of the kernel",
-    "tasks": "all tasks",
-    "quit": "leave",
-}
+if TYPE_CHECKING:
+    from sandbox.debug.travel import Traveller
+
+_BESIDE = re.compile(r"\b([0-9a-fA-F]{8})\s+<[^<>]*>", re.ASCII)
+"""A name that is printed beside an address."""
+SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
+CONTROL = ("cr0", "cr2", "cr3", "cr4")
 
 
-class DebugCommandError(SandboxError):
-    """A command that cannot be carried out."""
+@dataclass(slots=True)
+class Answer:
+    """What a command comes to: lines for people, data for programs, the stop it led to; ``error`` if it was refused."""
 
-    exit_status = 2
+    lines: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    stop: Stop | None = None
+    error: str = ""
+    leaves: bool = False
+    """The debugger is to be left."""
+    changed: bool = False
+    """Something of the guest was set: its future is another one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        told: dict[str, Any] = {"lines": self.lines, **self.data}
+        if self.stop is not None:
+            told["stop"] = self.stop.to_dict()
+        if self.error:
+            told["error"] = self.error
+        return told
 
 
-def _first_sign(text: str) -> tuple[str, str, str]:
-    """What is before the first plus or minus, the sign, and what is behind it; empty where there is none."""
-    at = min((text.index(sign) for sign in "+-" if sign in text), default=len(text))
-    return text[:at], text[at : at + 1], text[at + 1 :]
+class Debugger(Scope):
+    """Points and commands on one target."""
 
+    def __init__(self, target: Target) -> None:
+        self.target, self.points = target, Points()
+        self.stop: Stop | None = None
+        self.breaks: dict[int, Callable[[Cpu], bool]] = {}
+        """Places of the debugger's own, for who steps over a call, and whether they count for a CPU."""
+        self._ends: dict[int, Callable[[], None]] = {}
+        self.note: Callable[[Stop], bool] | None = None
+        """Takes stops in the place of the guest's standing still, where it says so."""
+        self.bookmarks: dict[str, str] = {}
+        """Moments as text, by name."""
+        self.traveller: Traveller | None = None
+        """Who goes back; None where there are no checkpoints."""
+        self.answered = ""
+        """What became of the page fault at which the guest stood."""
+        self.on_fault_number: int | None = None
+        """Stop at this page fault, before it is answered."""
+        target.admits = self._admits
+        if isinstance(target, KernelTarget):
+            target.on_fault = self._fault
+        else:
+            target.machine.bus.subscribe(self._rom_fault, TrapTaken)
 
-class _Quit(Exception):
-    pass
+    # -- running -------------------------------------------------------------------------------------------------
 
+    def begin(self) -> Stop:
+        """To the guest's first instruction, or to its end when it has none."""
+        self.stop = self.target.resume()
+        return self.stop
 
-class Debugger(Stepper):
-    """Commands on one session.  ``commands`` yields lines; ``tell`` gets what they print.
-
-    ``person`` tells that it is somebody at a terminal who gives them: the time limit stands still meanwhile.
-    """
-
-    def __init__(
-        self, session: Session, commands: Iterable[str], tell: Callable[[str], None], person: bool = False
-    ) -> None:
-        super().__init__()
-        self._person = person
-        self._session = session
-        self._system, self._kernel = session.system, session.kernel
-        self._commands = iter(commands)
-        self._tell = tell
-        self._catching = False
-        self._breakpoints: set[int] = set()
-        self._first: int | None = None
-        self._context: CpuContext | None = None
-        self._task: Task | None = None
-        self._mm: Mm | None = None
-        self.walk: Walk | None = None
-        """What the last ``walk`` found."""
-        self.maps: dict[str, Any] | None = None
-        """What the last ``maps`` showed."""
-
-    def obey(self) -> Result | None:
-        """Stop at the program's first instruction, then obey; the result, or None when left by ``quit``."""
-        task = self._session.load()
-        self._system.traps.monitor = self
-        self._task, self._mm, self._context = task, task.mm, task.context
-        entry = task.context.eax
-        self._set_breakpoint(entry)
-        self._breakpoints.discard(entry)
-        self._first = entry
-        self._kernel.bus.subscribe(self._after_fault, PageFault)
+    def go(self, goal: Goal = None) -> Stop:
+        """Run on to the next stop.  Raises Refused at the guest's end."""
+        self.arm()
+        self.answered = ""
         try:
-            return self._session.finish()
-        except _Quit:
-            return None
+            self.stop = self.target.resume(goal)
+        finally:
+            self.breaks.clear()
+        return self.stop
 
-    # -- stops ---------------------------------------------------------------------------------------------------
+    def forget_counts(self) -> None:
+        """No hit is to be ignored."""
+        for each in self.points:
+            each.ignore = 0
 
-    def stopped(self, cpu: KernelCpu, exit_: Exit) -> None:
-        if self._first is not None and exit_.eip == self._first:
-            if self._first not in self._breakpoints:
-                for vcpu in self._session.machine.cpus:
-                    vcpu.clear_breakpoint(self._first)
-            self._first = None
-        self.steps = None
-        self._look_at(self._kernel.sched.task_of(cpu), cpu.vcpu.context)
-        why = "" if isinstance(exit_, Stepped) else "breakpoint, "
-        self._tell(f"{why}task {cpu.current.pid if cpu.current else 0}, time {self._kernel.clock.now}")
-        self._obey()
+    def arm(self) -> None:
+        """Tell the CPUs of all breakpoints."""
+        self.target.control.set_breakpoints(self.points.addresses() | set(self.breaks))
 
-    def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
-        if not self._catching:
-            return
-        self._look_at(task, context)
-        words = PageFaultCode(trap.error_code).describe_at(trap.eip, trap.address)
-        who = f"task {task.pid}" if task is not None else "no task"
-        self._tell(f"page fault at {trap.address:08x}, {words}, {who}, time {self._kernel.clock.now}")
-        self._obey()
+    def _admits(self, cpu: Cpu, at: int) -> bool:
+        """A breakpoint's instruction comes next: whether somebody wants the stop."""
+        self.target.look_again(self.target.stop_at(cpu, StopKind.BREAKPOINT, ""))
+        own = self.breaks.get(at)
+        wanted = own is not None and own(cpu)
+        hit = [each for each in self.points.at(at) if each.admits(self)]
+        if hit or wanted:
+            headline = f"breakpoint {', '.join(str(each.number) for each in hit)}" if hit else ""
+            self._hold(cpu, StopKind.BREAKPOINT, headline, hit)
+        return False
 
-    def _after_fault(self, event: PageFault) -> None:
-        if self._catching:
-            self._tell(f"answered: {event.resolution}")
+    def _hold(
+        self, cpu: Cpu, kind: StopKind, headline: str, hit: list[Point], details: dict[str, Any] | None = None
+    ) -> None:
+        """Stop in the middle of the guest's life, and come back when it is to go on."""
+        for each in hit:
+            if each.temporary:
+                self.points.remove(each)
+        target, details = self.target, details or {}
+        numbers = tuple(each.number for each in hit)
+        moment = target.moment(cpu, details.get("event", ""))
+        stop = Stop(kind, moment, target.pid_on(cpu), headline, numbers, details)
+        if self.note is None or not self.note(stop):
+            target.control.goal = None
+            target.hold(stop)
 
-    def _look_at(self, task: Task | None, context: CpuContext) -> None:
-        self._task, self._context = task, context
-        self._mm = task.mm if task is not None else None
+    # -- events --------------------------------------------------------------------------------------------------
 
-    def _obey(self) -> None:
-        """Carry out commands until one lets the machine go on."""
-        assert self._context is not None
-        at = self._context.code_address(self._context.eip)
-        self._say(view.code_lines(self._system, self._task, self._mm, at))
-        for line in self._lines():
-            words = line.split("#")[0].split()
-            if not words:
-                continue
-            try:
-                if self._command(words[0], words[1:]):
-                    return
-            except DebugCommandError as error:
-                self._tell(f"error: {error.summary}")
-        self._quit()
+    def catch(self, word: str, argument: str, **rest: Any) -> Point:
+        """From now on stop at these events.  Raises Refused."""
+        if word == FAULT:
+            return self.points.add("catch", word, argument=argument, **rest)
+        found = catch_named(word, self.target.kind)
+        if argument and not found.argument:
+            raise Refused(f"catch {word}: takes no {argument!r}")
+        point = self.points.add("catch", f"{word} {argument}".rstrip(), argument=argument, **rest)
+        self._subscribe(point)
+        return point
 
-    def _lines(self) -> Iterator[str]:
-        """The commands; what a person needs to give one is no time of the run."""
-        while True:
-            began = time.monotonic()
-            line = next(self._commands, None)
-            if self._person:
-                self._kernel.sched.excuse(time.monotonic() - began)
-            if line is None:
+    def _subscribe(self, point: Point) -> None:
+        word, argument = point.text.split()[0], point.argument
+        found = catch_named(word, self.target.kind)
+
+        def seen(event: Event) -> None:
+            if (argument or not found.argument) and not found.selects(event, argument):
                 return
-            yield line
+            cpu = self.target.machine.cpus[event.cpu]
+            self.target.look_again(self.target.stop_at(cpu, StopKind.CATCH, ""))
+            if point.admits(WithFields(self, event.to_dict())):
+                self._hold(cpu, StopKind.CATCH, found.tell(event), [point], {**event.to_dict(), "event": word})
 
-    def _quit(self) -> NoReturn:
-        raise _Quit
+        self._ends[point.number] = self.target.machine.bus.subscribe(seen, *found.events)
+
+    def remove(self, point: Point) -> None:
+        """Forget a point."""
+        self.points.remove(point)
+        end = self._ends.pop(point.number, None)
+        if end is not None:
+            end()
+
+    def snapshot(self) -> list[Point]:
+        """The points as plain data."""
+        return [replace(each) for each in self.points]
+
+    def restore(self, points: list[Point]) -> None:
+        """Have these points and no others."""
+        self.disarm()
+        for each in points:
+            self.points.put(replace(each))
+            if each.what == "catch" and each.text != FAULT:
+                self._subscribe(self.points.all[each.number])
+
+    def disarm(self) -> None:
+        """No point stops the guest any more."""
+        for each in self.points:
+            self.remove(each)
+
+    def catch_again(self, event: str) -> None:
+        """Have a point for what a moment calls its event."""
+        if event.startswith("fault "):
+            self.on_fault_number = int(event.split()[1])
+        else:
+            self.catch(event, "")
+
+    def _fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
+        """A page fault under the kernel, before it is answered."""
+        target = self.target
+        assert isinstance(target, KernelTarget)
+        cpu = target.kernel.this_cpu.vcpu
+        self._look_at_fault(cpu, target.kernel.stats.page_faults, trap.eip, trap.address, trap.error_code)
+
+    def _rom_fault(self, event: TrapTaken) -> None:
+        if event.number:
+            cpu = self.target.machine.cpus[event.cpu]
+            self._look_at_fault(cpu, event.number, event.eip, event.address, event.error_code)
+
+    def _look_at_fault(self, cpu: Cpu, number: int, eip: int, at: int, code: int) -> None:
+        wanted = self.on_fault_number == number
+        points = [each for each in self.points.of("catch") if each.text.split()[0] == FAULT]
+        if not wanted and not points:
+            return
+        self.target.look_again(self.target.stop_at(cpu, StopKind.CATCH, ""))
+        about = {
+            "number": number, "address": at, "error_code": code, "write": code >> 1 & 1, "user": code >> 2 & 1,
+            "protection": code & 1, "fetch": code >> 4 & 1,
+        }  # fmt: skip
+        hit = [each for each in points if each.admits(WithFields(self, about))]
+        if wanted or hit:
+            self.on_fault_number = None
+            words = PageFaultCode(code).describe_at(eip, at)
+            headline = f"page fault {number} at {at:08x}, {words}"
+            self._await_answer(number)
+            self._hold(cpu, StopKind.CATCH, headline, hit, {**about, "event": f"fault {number}"})
+
+    def _await_answer(self, number: int) -> None:
+        """The stop that comes next tells what became of this fault."""
+
+        def seen(event: PageFault) -> None:
+            if event.number == number:
+                self.answered = event.resolution
+                end()
+
+        end = self.target.machine.bus.subscribe(seen, PageFault)
+
+    # -- names (expression.Scope) --------------------------------------------------------------------------------
+
+    def register(self, name: str) -> int | None:
+        context = self.target.context
+        general = context.general()
+        if name in general:
+            return general[name] & WRAP
+        if name in ("eip", "eflags", "cpl", *CONTROL):
+            return int(getattr(context, name)) & WRAP
+        if name in SEGMENTS:
+            return context.segment(name).selector
+        if name[:2] == "dr" and name[2:] in ("0", "1", "2", "3", "6", "7"):
+            return context.debug_register(int(name[2:]))
+        return {"pid": self.target.pid_on(self.target.cpu), "cpu": self.target.viewed_cpu}.get(name)
+
+    def symbol(self, name: str) -> int | None:
+        return self.target.address_of(name)
+
+    def memory(self, linear: int, size: int) -> bytes:
+        return self.target.read(linear, size)
+
+    def address(self, text: str) -> int:
+        """A linear address: an expression, or what is printed around one.  Raises Refused."""
+        return address(printed(text) if text.strip() else text, self)
+
+    def number(self, text: str, least: int = 0, most: int = 1 << 32) -> int:
+        """A number in a range.  Raises Refused."""
+        found = evaluate(text, self)
+        if not least <= found <= most:
+            raise Refused(f"{text}: a number from {least} to {most} is wanted")
+        return found
 
     # -- commands ------------------------------------------------------------------------------------------------
 
-    def _command(self, name: str, words: list[str]) -> bool:
-        """True when the machine shall go on."""
-        matches = [each.split()[0] for each in HELP if each.split()[0].startswith(name)]
-        full = {"s": "step", "c": "continue", "b": "break", "q": "quit", "x": "x"}.get(name) or (
-            name if name in matches else matches[0] if len(matches) == 1 else ""
-        )
-        if name in ("help", "h", "?"):
-            width = max(map(len, HELP))
-            self._say(f"{usage:{width}}  {what}" for usage, what in HELP.items())
-            return False
-        if not full:
-            raise DebugCommandError(f"no command {name!r}; try help")
-        named = [at > 0 and word.startswith("<") and word.endswith(">") for at, word in enumerate(words)]
-        words = [word for word, beside in zip(words, named, strict=True) if not beside]
-        return bool(getattr(self, f"_do_{full}")(words))
+    def execute(self, line: str) -> Answer:
+        """Carry out one command.  What is wrong with it is the answer's ``error``, and nothing has changed then."""
+        from sandbox.debug.commands import find
 
-    def _do_step(self, words: list[str]) -> bool:
-        count = self._number(words[0]) if words else 1
-        if count < 1:
-            raise DebugCommandError(f"step {count}: one instruction is the least")
-        self.steps = count
-        return True
-
-    def _do_continue(self, words: list[str]) -> bool:
-        return True
-
-    def _do_break(self, words: list[str]) -> None:
-        address = self._where(words)
-        self._set_breakpoint(address)
-        self._tell(f"breakpoint at {address:08x}")
-
-    def _do_delete(self, words: list[str]) -> None:
-        address = self._where(words)
-        if address not in self._breakpoints:
-            raise DebugCommandError(f"no breakpoint at {address:08x}")
-        self._breakpoints.discard(address)
-        for vcpu in self._session.machine.cpus:
-            vcpu.clear_breakpoint(address)
-
-    def _do_catch(self, words: list[str]) -> None:
-        if words not in ([], ["off"]):
-            raise DebugCommandError("catch takes nothing, or off")
-        self._catching = not words
-        self._tell("page faults are caught" if self._catching else "page faults are not caught")
-
-    def _do_regs(self, words: list[str]) -> None:
-        assert self._context is not None
-        self._say(view.registers(self._context))
-
-    def _do_code(self, words: list[str]) -> None:
-        assert self._context is not None
-        count = self._number(words.pop()) if len(words) > 1 else 8
-        address = self._where(words) if words else self._context.eip
-        self._say(view.code_lines(self._system, self._task, self._mm, address, count))
-
-    def _do_x(self, words: list[str]) -> None:
-        size = self._number(words.pop()) if len(words) > 1 else 64
-        self._say(view.memory_lines(self._kernel, self._mm, self._where(words), min(size, 1 << 16)))
-
-    def _do_walk(self, words: list[str]) -> None:
-        kind = words.pop() if len(words) > 1 else "r"
-        if kind not in ("r", "w", "x"):
-            raise DebugCommandError(f"walk {kind}: r for a read, w for a write, x for a fetch")
-        access = Access(write=kind == "w", user=True, fetch=kind == "x")
-        self.walk = view.walk_of(self._kernel, self._mm, self._where(words), access)
-        self._say(self.walk.lines())
-
-    def _do_maps(self, words: list[str]) -> None:
-        self.maps = view.map_dict(self._system, self._mm)
-        self._say(view.map_lines(self._system, self._mm))
-
-    def _do_tasks(self, words: list[str]) -> None:
-        for task in self._kernel.tasks.values():
-            waits = f", waits for {task.wchan}" if task.state.value == "sleeping" else ""
-            self._tell(f"{task.pid:>4}  {task.comm:15}  {task.state.value}{waits}, CPU {task.cpu.index}")
-
-    def _do_quit(self, words: list[str]) -> None:
-        self._quit()
-
-    def _set_breakpoint(self, address: int) -> None:
-        self._breakpoints.add(address)
-        for vcpu in self._session.machine.cpus:
-            vcpu.set_breakpoint(address)
-
-    def _where(self, words: list[str]) -> int:
-        """A linear address: a number, a register (``$esp``), a program or kernel symbol, with ``+`` or ``-`` offset."""
+        words = line.split("#")[0].strip()
         if not words:
-            raise DebugCommandError("an address is missing")
-        text = printed(" ".join(words))
-        base, sign, offset = (part.strip() for part in _first_sign(text))
-        if sign and not base:
-            raise DebugCommandError(f"{text}: no address from 0 to 4 GB")
-        found = self._named(base)
-        if found is None:
-            found = self._number(base, parse_address)
-        if sign:
-            found += self._number(offset) * (-1 if sign == "-" else 1)
-        if not 0 <= found <= LAST:
-            raise DebugCommandError(f"{text}: no address from 0 to 4 GB")
-        return found
-
-    def _named(self, name: str) -> int | None:
-        """The value of a register, or the address of a symbol."""
-        assert self._context is not None
-        general = self._context.general()
-        register = name.removeprefix("$")
-        if register == "eip":
-            return self._context.eip
-        if register in general:
-            return general[register] & LAST
-        table = self._system.symbols.program_symbols(self._task) if self._task is not None else None
-        found = table.address(name) if table is not None else None
-        return found if found is not None else self._kernel.image.symbols.get(name)
-
-    @staticmethod
-    def _number(text: str, parse: Callable[[str], int] = parse_number) -> int:
+            return Answer()
+        name, _, rest = words.partition(" ")
+        rest = _BESIDE.sub(r"\1", rest)
+        if "/" in name:
+            name, _, form = name.partition("/")
+            rest = f"/{form} {rest}"
         try:
-            return parse(text)
-        except ValueError as error:
-            past = "past" in str(error)
-            raise DebugCommandError(
-                str(error) if past else f"{text!r} is neither a number nor a known symbol"
-            ) from None
+            return find(name)(self, rest.strip())
+        except Refused as error:
+            return Answer(error=error.summary)
 
-    def _say(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self._tell(line)
+    def complete(self, text: str) -> Iterator[str]:
+        """What a line's last word may become: a command, or a symbol."""
+        from sandbox.debug.commands import COMMANDS
+
+        head, space, word = text.rpartition(" ")
+        names = self.target.symbol_names() if space else list(COMMANDS)
+        return (f"{head}{space}{name}" for name in sorted(set(names)) if name.startswith(word))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from sandbox.debug.stops import Stop
+from sandbox.debug.target import Target
 from sandbox.engine.context import CpuContext
-from sandbox.image.disassemble import disassemble
-from sandbox.kernel.inspect.ptdump import walk_address
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.main import System
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.vma import Vma
 from sandbox.kernel.mm.vmalloc import Area
-from sandbox.kernel.task.task import Task
-from sandbox.x86.walk import Access, Walk
 
 _FLAGS = ((0, "CF"), (2, "PF"), (4, "AF"), (6, "ZF"), (7, "SF"), (8, "TF"), (9, "IF"), (10, "DF"), (11, "OF"))
 
@@ -35,33 +33,36 @@ def registers(context: CpuContext) -> list[str]:
     ]
 
 
-def code_lines(system: System, task: Task | None, mm: Mm | None, address: int, count: int = 1) -> list[str]:
+def stop_lines(target: Target, stop: Stop) -> list[str]:
+    """A stop: why, who, when, and the instruction that comes next."""
+    if stop.ended:
+        return [stop.headline]
+    why = f"{stop.headline}, " if stop.headline else ""
+    who = f"task {stop.pid}" if stop.pid else f"CPU {stop.moment.cpu}"
+    where = f", CPU {stop.moment.cpu}" if stop.pid and len(target.machine.cpus) > 1 else ""
+    return [f"{why}{who}{where}, moment {stop.moment.text()}", *code_lines(target, stop.moment.eip)]
+
+
+def code_lines(target: Target, address: int, count: int = 1) -> list[str]:
     """Instructions from a linear address on, the first marked."""
     lines = []
-    for number, each in enumerate(disassemble(system.kernel.peek.peek(mm, address, 15 * count), address, count)):
+    for number, each in enumerate(target.code(address, count)):
         mark = "->" if number == 0 else "  "
-        name = system.symbols.user_symbol(task, each.address) if task is not None else ""
-        lines.append(f"{mark} {each.address:08x}{name:20}  {each.text}")
+        name = target.name_of(each.address)
+        lines.append(f"{mark} {each.address:08x}{f' <{name}>' if name else '':20}  {each.text}")
     return lines or [f"-> {address:08x}  (not mapped)"]
 
 
-def memory_lines(kernel: Kernel, mm: Mm | None, address: int, size: int) -> list[str]:
-    """Bytes in rows of 16 with their characters; unmapped ones are left out and said so."""
+def memory_lines(data: bytes, address: int, size: int, missing: str = "(not mapped)") -> list[str]:
+    """Bytes in rows of 16 with their characters; the end of what there is, where that is short."""
     lines = []
-    data = kernel.peek.peek(mm, address, size)
     for at in range(0, len(data), 16):
         row = data[at : at + 16]
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
         lines.append(f"{address + at:08x}  {row.hex(' '):47}  {text}")
     if len(data) < size:
-        lines.append(f"{address + len(data):08x}  (not mapped)")
+        lines.append(f"{address + len(data):08x}  {missing}")
     return lines
-
-
-def walk_of(kernel: Kernel, mm: Mm | None, address: int, access: Access) -> Walk:
-    """The page walk of an address for an access, by the manual."""
-    cr3 = kernel.tables.cr3(kernel.tables.kernel_pgd) if mm is None else mm.cr3
-    return walk_address(kernel, cr3, address, access)
 
 
 def map_lines(system: System, mm: Mm | None) -> list[str]:

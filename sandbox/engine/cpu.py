@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from sandbox.engine import context as ctx
@@ -50,6 +51,10 @@ _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
 _REASON, _FAILED, _NO_REASON = stubs.PAD_REASON32, stubs.PAD_ERROR, stubs.REASON_NONE
 _WRITE_OR_FETCH = PF_WRITE | PF_INSTR
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
+
+
+def _by(runner: Callable[[Cpu, int, int | None], Exit], cpu: Cpu, blocks: int, steps: int | None = None) -> Exit:
+    return runner(cpu, blocks, steps)
 
 
 class Alert(Protocol):
@@ -182,6 +187,14 @@ class Cpu(Callbacks):
             error |= self._rmw_bit(state)
         return Trap(longs[_EIP], vector, error, longs[_CR2], longs[_HFLAGS] & 3, False)
 
+    def run_by(self, runner: Callable[[Cpu, int, int | None], Exit] | None) -> None:
+        """From now on ``runner(cpu, blocks, steps)`` is called in the place of ``run``, and may call ``Cpu.run`` as it
+        likes; with None as before.  Who runs this CPU does not notice, and without a runner nothing is asked."""
+        if runner is None:
+            self.__dict__.pop("run", None)
+        else:
+            self.__dict__["run"] = partial(_by, runner, self)
+
     def stop(self) -> None:
         """From a device callback: come back with ``Stopped`` where ``clock`` would advance next.
 
@@ -201,7 +214,7 @@ class Cpu(Callbacks):
         if passes == state.linear_eip:
             words[stubs.PAD_SKIP] = passes
         try:
-            exit_ = self.run(0 if stopping else blocks, steps)
+            exit_ = Cpu.run(self, 0 if stopping else blocks, steps)
             if state.linear_eip == passes and (isinstance(exit_, Trap) or words[stubs.PAD_SKIP] == passes):
                 state.passes = passes
         finally:

@@ -60,6 +60,14 @@ def ticking() -> Iterator[None]:
             stubs.libc().syscall(_TIMER_DELETE, timer)
 
 
+def start_again() -> None:
+    """A fork goes on with what this process was doing: it has no timers of its own yet."""
+    if _depth.count:
+        _depth.process = os.getpid()
+        if stubs.native_host():
+            _start()
+
+
 def _start() -> ctypes.c_int | None:
     """The id of a new timer, None when the host grants none: then blocks and fuel are all that ends a run."""
     libc, timer = stubs.libc(), ctypes.c_int()

@@ -8,13 +8,11 @@ from typing import NoReturn, Protocol
 from sandbox.engine.context import EIP, ESP, CpuContext
 from sandbox.engine.exits import (
     BlocksSpent,
-    BreakpointHit,
     BusError,
     Exit,
     Halt,
     Paused,
     PortDenied,
-    Stepped,
     Stopped,
     Trap,
 )
@@ -57,22 +55,14 @@ class UnexpectedExit(SandboxError):
 
 
 class Monitor(Protocol):
-    """Somebody who looks at every step: a debugger installs itself as ``Traps.monitor``."""
-
-    def run(self, task: Task, blocks: int) -> Exit:
-        """Run ring 3 in the place of the CPU's own ``run``, a few instructions at a time if need be."""
-        ...
+    """Somebody who looks at page faults and deaths: a debugger installs itself as ``Traps.monitor``."""
 
     def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
         """A page fault, before anything is done about it; ``task`` is None while a CPU has none."""
         ...
 
-    def trapped(self, task: Task, trap: Trap) -> None:
-        """A trap ended ``run``, and has been answered."""
-        ...
-
-    def stopped(self, cpu: KernelCpu, exit_: Exit) -> None:
-        """A breakpoint, or steps are done; when it returns, the CPU goes on."""
+    def dying(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
+        """Kernel code faulted where nothing has an answer: the run ends when this returns."""
         ...
 
 
@@ -110,8 +100,7 @@ class Traps:
             blocks = sched.budget(task)
             before = vcpu.clock
             began = time.perf_counter()
-            monitor = self.monitor
-            exit_ = vcpu.run(blocks) if monitor is None else monitor.run(task, blocks)
+            exit_ = vcpu.run(blocks)
             sched.charge(task, vcpu.clock - before)
             if task.group.cpu_limit and task.group.utime + task.group.stime >= task.group.cpu_limit:
                 self._kernel.timers.cpu_limit_reached(task)
@@ -126,15 +115,10 @@ class Traps:
                     dispatch(task)
                 else:
                     self._exception(task, context, exit_)
-                if monitor is not None:
-                    monitor.trapped(task, exit_)
             elif kind is BlocksSpent:
                 sched.adapt(blocks, time.perf_counter() - began)
             elif kind is Paused:
                 sched.adapt(vcpu.clock - before, time.perf_counter() - began)
-            elif kind is Stepped or kind is BreakpointHit:
-                self._stop(task.cpu, exit_)
-                continue
             else:
                 self._odd_exit(task, exit_)
             sched.after_run(task)
@@ -171,6 +155,8 @@ class Traps:
     def _oops(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
         from sandbox.kernel.inspect.oops import oops  # like die: loaded when something dies
 
+        if self.monitor is not None:
+            self.monitor.dying(cpu, context, exit_)
         oops(self._kernel, self._symbols, cpu, context, exit_)
 
     def _report(self, task: Task, trap: Trap) -> str:
@@ -255,13 +241,7 @@ class Traps:
             said = f"nothing answers at physical address {exit_.physical:#x}\n" + self._report(task, trap)
             self._kernel.signals.force_signal(task, SIGBUS, said)
         else:
-            self._stop(task.cpu, exit_)
-
-    def _stop(self, cpu: KernelCpu, exit_: Exit) -> None:
-        """A CPU stopped for no reason of the guest's: a monitor's, or one that cannot be."""
-        if self.monitor is None or not isinstance(exit_, BreakpointHit | Stepped):
-            raise UnexpectedExit(f"CPU {cpu.index} came back by {exit_}")
-        self.monitor.stopped(cpu, exit_)
+            raise UnexpectedExit(f"CPU {task.cpu.index} came back by {exit_}")
 
     # -- from ring 0 (arch.cpu.TrapHandler) ----------------------------------------------------------------------
 
@@ -289,8 +269,6 @@ class Traps:
             self._irq.do_irq(context)
         elif isinstance(exit_, Halt):
             self._kernel_halt(context, exit_)
-        elif isinstance(exit_, BreakpointHit | Stepped):
-            self._stop(cpu, exit_)
         else:
             self._oops(cpu, context, exit_)
 

@@ -53,6 +53,8 @@ class Reason(Enum):
     """A device."""
     PROCESSOR = "processor"
     """What a CPU stores and the engine does not: interrupt frames, accessed bits on the way to them."""
+    DEBUGGER = "debugger"
+    """What a person at a debugger sets."""
 
 
 class OutsideRam(SandboxError):

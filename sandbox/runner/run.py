@@ -62,6 +62,8 @@ class Session(MachineSession):
         self._inode = inode
         self._arguments = [path, *arguments]
         self.task: Task | None = None
+        self.on_loaded: Callable[[Task], None] = lambda task: None
+        """Called once the program is in memory, before its first instruction."""
 
     def load(self) -> Task:
         """Load the modules and execute the program as the first task; it has not run an instruction yet."""
@@ -110,6 +112,7 @@ class Session(MachineSession):
         if not self.guard(result, self.load):
             return self.complete(result)
         task = self.load()
+        self.on_loaded(task)
         with self.streams.terminal or nullcontext():
             ended = self.guard(result, self.kernel.run)
         task = self.kernel.tasks.program or task  # another thread has taken its place if that executed a program

@@ -186,6 +186,17 @@ def test_doctor(printed) -> None:
     assert set(fields(printed("doctor"))) == documented("doctor")
 
 
+def test_debug(capfd: pytest.CaptureFixture[str]) -> None:
+    commands = ("catch fault", "continue", "nonsense", "step")
+    _, out, _ = call(["debug", COW, "--json", *(word for each in commands for word in ("-e", each))], capfd)
+    told = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    assert len(told) == 1 + len(commands)
+    point = told[1].pop("point")
+    assert set(point) == {"number", "what", "text", "address", "condition", "ignore", "hits", "temporary", "enabled"}
+    seen = {field for each in told for field in fields(each, stop=frozenset(("stop.details",)))}
+    assert seen == documented("debug")
+
+
 def test_every_command_with_json_is_on_the_page() -> None:
     """Nothing else takes the option."""
     with_json = {

@@ -223,10 +223,11 @@ def test_the_debuggers_prompt_stops_the_time_limit(tmp_path: Path, program: Prog
         time.sleep(3)
         tty.type(b"continue\n")
         assert b"exit status 0" in tty.read(b"exit status")
+        tty.type(b"quit\n")
         assert tty.wait() == 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
-        assert process.stdout.readline().startswith("breakpoint")
+        assert process.stdout.readline().startswith("task 3, moment")
         time.sleep(3)
         said, _ = process.communicate("continue\n", timeout=60)
     assert "limit reached: 2 s of host time" in said

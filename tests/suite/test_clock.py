@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.debug.monitor import Stepper
-from sandbox.engine.exits import Exit
+from sandbox.debug.run_control import RunControl, Steps
+from sandbox.debug.stops import StopKind
+from sandbox.engine.cpu import Cpu
 from sandbox.image.assemble import SOURCES, assemble_source
 from sandbox.image.elf import symbols
-from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.machine.events import Event
 from sandbox.runner.run import Session
@@ -31,16 +31,17 @@ def observe(program: bytes, stride: int | None, breakpoints: tuple[int, ...] = (
         kernel = session.kernel
         stops = 0
 
-        class Stops(Stepper):
-            def stopped(self, cpu: KernelCpu, exit_: Exit) -> None:
-                nonlocal stops
-                stops += 1
-                self.steps = stride
+        def stopped(cpu: Cpu, kind: StopKind, eip: int) -> None:
+            nonlocal stops
+            stops += 1
+            control.goal = None if stride is None else Steps(stride, None)
 
-        session.system.traps.monitor = stepper = Stops()
-        stepper.steps = stride
-        for address in breakpoints:
-            session.machine.cpus[0].set_breakpoint(address)
+        control = RunControl(
+            session.machine.cpus, lambda: kernel.clock.now, lambda cpu: 0, stopped, lambda cpu, at: True
+        )
+        control.attach()
+        control.goal = None if stride is None else Steps(stride, None)
+        control.set_breakpoints(set(breakpoints))
         if slice_:
             kernel.sched._engine_run = slice_
             kernel.sched.adapt = lambda blocks, seconds: None  # type: ignore[method-assign]

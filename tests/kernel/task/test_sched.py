@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from sandbox.debug.monitor import Stepper
+from sandbox.debug.kernel_target import KernelTarget
+from sandbox.debug.run_control import Steps
 from sandbox.kernel.base.events import PageFault, SystemCall, TaskSwitch
 from sandbox.kernel.task.runqueue import RunQueues
 from sandbox.machine.events import Event
@@ -241,12 +242,15 @@ _start: mov ecx, 30000000
 def test_time_limit_holds_wherever_the_time_goes(session: MakeSession, text: str, steps: int | None) -> None:
     """In code that is never run twice, inside one call, between calls, and while a debugger counts steps."""
     made = session(text, ram=2 << 30, time_limit=0.5)
-    if steps is not None:
-        monitor = Stepper()
-        monitor.steps = steps
-        made.system.traps.monitor = monitor
     began = time.monotonic()
-    result = made.finish()
+    if steps is None:
+        result = made.finish()
+    else:
+        target = KernelTarget("t", made)
+        target.resume()
+        target.resume(Steps(steps, None, 0))
+        assert target.result is not None
+        result = target.result
     assert result.error == "limit reached: 0.5 s of host time"
     assert time.monotonic() - began < 3.5
 

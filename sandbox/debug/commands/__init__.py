@@ -1,0 +1,67 @@
+"""The commands of the debugger, by name: running, points, looking, setting; each answers with plain data.
+
+``COMMANDS`` has them all, in the order in which ``help`` shows them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.target import Refused
+
+Run = Callable[[Debugger, str], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: how it is written, what it does in a line, and the function that does it."""
+
+    usage: str
+    about: str
+    run: Run
+    group: str
+
+
+COMMANDS: dict[str, Command] = {}
+ALIASES = {
+    "s": "step", "si": "step", "stepi": "step", "n": "next", "ni": "next", "nexti": "next", "c": "continue",
+    "b": "break", "q": "quit", "h": "help", "?": "help", "p": "print", "bt": "backtrace", "i": "info", "r": "regs",
+    "disassemble": "code", "tb": "tbreak",
+}  # fmt: skip
+
+
+def command(usage: str, about: str, group: str) -> Callable[[Run], Run]:
+    """Register a function as the command that its usage begins with."""
+
+    def register(function: Run) -> Run:
+        COMMANDS[re.split(r"[ \[]", usage)[0]] = Command(usage, about, function, group)
+        return function
+
+    return register
+
+
+def find(name: str) -> Run:
+    """The command of a name, an alias, or a beginning that only one has.  Raises Refused."""
+    name = ALIASES.get(name, name)
+    if name in COMMANDS:
+        return COMMANDS[name].run
+    matches = [each for each in COMMANDS if each.startswith(name)] if name else []
+    if len(matches) == 1:
+        return COMMANDS[matches[0]].run
+    if matches:
+        raise Refused(f"{name!r} may be {', '.join(sorted(matches))}")
+    raise Refused(f"no command {name!r}; try help")
+
+
+def split_condition(text: str) -> tuple[str, str]:
+    """``WHERE if CONDITION`` in two.  Raises Refused for an ``if`` with nothing behind it."""
+    head, word, condition = f" {text} ".partition(" if ")
+    if word and not condition.strip():
+        raise Refused("if: a condition is missing")
+    return head.strip(), condition.strip()
+
+
+from sandbox.debug.commands import look, past, points, running  # noqa: E402, F401

@@ -1,0 +1,88 @@
+"""Commands that go back: to instructions, to stops, to moments, to faults."""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from sandbox.debug.commands import command
+from sandbox.debug.commands.running import _flow
+from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.stops import Moment
+from sandbox.debug.target import WRAP, Refused
+from sandbox.debug.travel import Journey, Traveller
+
+_PAST = "going back"
+_MOMENT = re.compile(r"(\d{1,18}):([0-9a-fA-F]{1,8})(?:@(\d{1,2}))?", re.ASCII)
+MOST_BACK = 1_000_000
+
+
+def _ready(debugger: Debugger) -> tuple[Traveller, Moment]:
+    """Who goes back, and where from.  Raises Refused where nobody can."""
+    if debugger.traveller is None:
+        raise Refused("no checkpoints are made: there is no going back")
+    if debugger.stop is None:
+        raise Refused("nothing has run yet")
+    return debugger.traveller, debugger.stop.moment
+
+
+def _steps(debugger: Debugger, text: str, esp: int) -> NoReturn:
+    traveller, here = _ready(debugger)
+    count = debugger.number(text, 1, MOST_BACK) if text else 1
+    traveller.leave(Journey(here, debugger.snapshot(), "step", count, _flow(debugger), esp))
+
+
+@command("reverse-step [N]", "back by N instructions of this flow of control (1)", _PAST)
+def reverse_step(debugger: Debugger, text: str) -> Answer:
+    _steps(debugger, text, 0)
+
+
+@command("reverse-next [N]", "the same, over calls", _PAST)
+def reverse_next(debugger: Debugger, text: str) -> Answer:
+    _steps(debugger, text, debugger.target.context.esp & WRAP)
+
+
+@command("reverse-continue", "back to the last stop before this: a breakpoint, a catch", _PAST)
+def reverse_continue(debugger: Debugger, text: str) -> Answer:
+    traveller, here = _ready(debugger)
+    traveller.leave(Journey(here, debugger.snapshot(), "hit"))
+
+
+@command("reverse-finish", "back to the call of this function", _PAST)
+def reverse_finish(debugger: Debugger, text: str) -> Answer:
+    traveller, here = _ready(debugger)
+    target = debugger.target
+    name = target.name_of(target.context.linear_eip & WRAP).split()[0:1]
+    start = target.address_of(name[0].split("+")[0]) if name else None
+    if start is None:
+        raise Refused("nobody knows where this function begins: no symbol")
+    if "+" not in name[0]:
+        _steps(debugger, "", 0)
+    debugger.disarm()
+    debugger.points.add("break", name[0], address=start)
+    journey = Journey(here, debugger.snapshot(), "hit")
+    traveller.leave(journey)
+
+
+@command("goto MOMENT|fault N|start", "to a moment as stops print it, to a page fault, to the beginning", _PAST)
+def goto(debugger: Debugger, text: str) -> Answer:
+    traveller, here = _ready(debugger)
+    if text == "start":
+        traveller.leave(Journey(Moment(0, 0, 0), debugger.snapshot()))
+    if text.startswith("fault "):
+        traveller.leave_for_fault(Journey(here, debugger.snapshot(), count=debugger.number(text[6:], 1)))
+    found = _MOMENT.fullmatch(text) or _MOMENT.fullmatch(debugger.bookmarks.get(text, ""))
+    if found is None:
+        raise Refused(f"goto {text or 'what'}: a moment (21217:080480b4), fault N, start, or a bookmark")
+    where = Moment(int(found[1]), int(found[3] or 0), int(found[2], 16))
+    traveller.leave(Journey(where, debugger.snapshot(), back=here))
+
+
+@command("bookmark [NAME]", "give this moment a name for goto; alone, all that have one", _PAST)
+def bookmark(debugger: Debugger, text: str) -> Answer:
+    _, here = _ready(debugger)
+    if text:
+        debugger.bookmarks[text] = here.text()
+    return Answer(
+        [f"{name}  {moment}" for name, moment in debugger.bookmarks.items()], {"bookmarks": debugger.bookmarks}
+    )

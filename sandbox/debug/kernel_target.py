@@ -1,0 +1,165 @@
+"""A program or a module under the mini-kernel as a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from sandbox.debug.stops import StopKind
+from sandbox.debug.target import Refused, Target
+from sandbox.engine.context import CpuContext
+from sandbox.engine.cpu import Cpu
+from sandbox.engine.exits import Exit, Trap
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.events import Killed, ModuleChange
+from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.mm.mm import Mm
+from sandbox.kernel.task.task import Task
+from sandbox.runner.modules import ModuleSession
+from sandbox.runner.result import Result
+from sandbox.runner.run import Session
+from sandbox.sanitize.report import StaleReport
+
+
+class KernelTarget(Target):
+    """One session.  The first stop is the program's first instruction, or the module's ``init_module``."""
+
+    def __init__(self, name: str, session: Session | ModuleSession) -> None:
+        super().__init__(name, session.machine)
+        self.session = session
+        self.kind = "module" if isinstance(session, ModuleSession) else "program"
+        self.system, self.kernel = session.system, session.kernel
+        self.on_fault: Callable[[Task | None, CpuContext, Trap], None] = lambda task, context, trap: None
+        """A page fault, before it is answered; set by who catches them."""
+        self.task: Task | None = None
+        """The task that is looked at, None where none runs."""
+        self._context: CpuContext | None = None
+        self._first: int | None = None
+        self.system.traps.monitor = self
+        self.kernel.bus.subscribe(self._killed, Killed)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        return self.kernel.clock.now
+
+    @property
+    def fault_count(self) -> int:
+        return self.kernel.stats.page_faults
+
+    def finish(self) -> Result:
+        session = self.session
+        if isinstance(session, Session):
+            session.on_loaded = lambda task: self._begin_at(task.context.eax)
+            return session.finish()
+        end = self.kernel.bus.subscribe(self._loaded, ModuleChange)
+        try:
+            return session.finish()
+        finally:
+            end()
+
+    def release(self) -> None:
+        self.session.close()
+
+    def reports(self) -> list[StaleReport]:
+        return self.session.reports()
+
+    def excuse(self, seconds: float) -> None:
+        self.kernel.sched.excuse(seconds)
+
+    def _loaded(self, event: ModuleChange) -> None:
+        if event.what == "load" and event.name == self.session.to_load[-1].name:
+            module = self.system.modules.find(event.name)
+            if module is not None and "init_module" in module.symbols:
+                self._begin_at(module.symbols["init_module"])
+
+    def _begin_at(self, address: int) -> None:
+        self._first = address
+        self.control.set_breakpoints({address})
+
+    def admitted(self, cpu: Cpu, address: int) -> bool:
+        if address != self._first:
+            return self.admits(cpu, address)
+        self._first = None
+        self.control.set_breakpoints(set())
+        self.hold(self.stop_at(cpu, StopKind.START, ""))
+        return False
+
+    def flow(self, cpu: Cpu) -> Hashable:
+        kcpu = self.kernel.cpus[cpu.index]
+        task = self.kernel.sched.task_of(kcpu)
+        if task is not None and cpu.context is task.context:
+            return "task", task.pid
+        return "cpu", cpu.index, kcpu.kstack.stack_top, kcpu.kstack.depth
+
+    def pid_on(self, cpu: Cpu) -> int:
+        task = self.kernel.sched.task_of(self.kernel.cpus[cpu.index])
+        return 0 if task is None else task.pid
+
+    def _killed(self, event: Killed) -> None:
+        """The task is still whole: the last place at which it can be looked at."""
+        cpu = self.machine.cpus[event.cpu]
+        self.hold(self.stop_at(cpu, StopKind.CATCH, f"task {event.pid} is about to die of signal {event.signal}"))
+
+    # -- the kernel's monitor ------------------------------------------------------------------------------------
+
+    def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
+        self.on_fault(task, context, trap)
+
+    def dying(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
+        where = self.system.symbols.kernel_symbol(exit_.eip)
+        self.hold(self.stop_at(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run, in {where}"))
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def view_cpu(self, index: int) -> None:
+        self.viewed_cpu = index
+        self.task = self.kernel.sched.task_of(self.kernel.cpus[index])
+        self._context = None
+
+    def view_task(self, pid: int) -> None:
+        """Look at a task, whether it runs or waits.  Raises Refused where there is none."""
+        task = self.kernel.tasks.get(pid)
+        if task is None:
+            raise Refused(f"no task {pid}")
+        self.task, self.viewed_cpu = task, task.cpu.index
+        self._context = None if self.kernel.sched.task_of(task.cpu) is task else task.context
+
+    @property
+    def mm(self) -> Mm | None:
+        """The address space that is looked at, None for the kernel's own."""
+        return self.task.mm if self.task is not None else None
+
+    @property
+    def context(self) -> CpuContext:
+        return super().context if self._context is None else self._context
+
+    @property
+    def cr3(self) -> int:
+        if self.mm is not None:
+            return self.mm.cr3
+        return self.kernel.tables.cr3(self.kernel.tables.kernel_pgd)
+
+    def address_of(self, name: str) -> int | None:
+        if self.task is not None:
+            table = self.system.symbols.program_symbols(self.task)
+            found = table.address(name) if table is not None else None
+            if found is not None:
+                return found
+        for module in reversed(self.system.modules.loaded):
+            if name in module.symbols and module.holds(module.symbols[name]):
+                return module.symbols[name]
+        return self.kernel.image.symbols.get(name)
+
+    def name_of(self, linear: int) -> str:
+        if linear >= PAGE_OFFSET:
+            name = self.system.symbols.kernel_symbol(linear)
+            return "" if name.startswith("0x") else name
+        return self.system.symbols.user_symbol(self.task, linear).strip(" <>") if self.task is not None else ""
+
+    def symbol_names(self) -> list[str]:
+        names = list(self.kernel.image.symbols)
+        for module in self.system.modules.loaded:
+            names += module.symbols
+        table = self.system.symbols.program_symbols(self.task) if self.task is not None else None
+        return names + ([] if table is None else [name for name, _ in table.items()])

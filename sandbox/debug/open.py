@@ -1,0 +1,25 @@
+"""An image and a configuration become a target."""
+
+from __future__ import annotations
+
+from sandbox.debug.target import Target
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.runner.rom import RomConfig
+from sandbox.runner.session import Streams
+from sandbox.runner.target import Target as Image
+
+
+def open_target(image: Image, config: KernelConfig | RomConfig, streams: Streams | None = None) -> Target:
+    """A fresh machine with the image on it, which has not run yet.
+
+    Raises ConfigurationError, and for a program that cannot be executed BadProgram at the first ``resume``.
+    """
+    if isinstance(config, RomConfig):
+        from sandbox.debug.rom_target import RomTarget
+        from sandbox.runner.rom import RomSession
+
+        return RomTarget(image.name, RomSession(image, config, streams.stdout if streams is not None else None))
+    from sandbox.debug.kernel_target import KernelTarget
+    from sandbox.runner.run import open_session
+
+    return KernelTarget(image.name, open_session(image, config, streams))

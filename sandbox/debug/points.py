@@ -1,0 +1,124 @@
+"""Breakpoints, watchpoints and catchpoints: what they are called, when they count, how often they did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.debug.expression import Scope, evaluate
+from sandbox.debug.target import Refused
+
+
+@dataclass(slots=True)
+class Point:
+    """One of them.  ``what`` is the word of its kind, ``text`` what was asked for, as it was typed."""
+
+    number: int
+    what: str
+    text: str
+    address: int | None = None
+    """Linear, for a breakpoint."""
+    condition: str = ""
+    ignore: int = 0
+    """So many hits do not count any more."""
+    hits: int = 0
+    temporary: bool = False
+    enabled: bool = True
+    argument: Any = None
+    """What its kind needs besides."""
+
+    def admits(self, scope: Scope) -> bool:
+        """Count a hit: the guest stops for it, or not.  A condition that cannot be evaluated stops, as gdb's do."""
+        if not self.enabled or not self._holds(scope):
+            return False
+        self.hits += 1
+        if self.ignore:
+            self.ignore -= 1
+            return False
+        return True
+
+    def _holds(self, scope: Scope) -> bool:
+        if not self.condition:
+            return True
+        try:
+            return bool(evaluate(self.condition, scope))
+        except Refused:
+            return True
+
+    def line(self) -> str:
+        """One line of ``info points``."""
+        place = "" if self.address is None else f" at {self.address:08x}"
+        told = f"{self.number:>3}  {self.what} {self.text}{place}"
+        told += f" if {self.condition}" if self.condition else ""
+        marks = [f"{self.hits} hits" if self.hits != 1 else "1 hit"]
+        marks += ["temporary"] * self.temporary + ["disabled"] * (not self.enabled)
+        marks += [f"ignored {self.ignore} times"] if self.ignore else []
+        return f"{told}  ({', '.join(marks)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        names = ("number", "what", "text", "address", "condition", "ignore", "hits", "temporary", "enabled")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(slots=True)
+class Points:
+    """All of them, by number from 1."""
+
+    all: dict[int, Point] = field(default_factory=dict)
+    _last: int = 0
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(list(self.all.values()))
+
+    def add(self, what: str, text: str, **rest: Any) -> Point:
+        """A new one."""
+        self._last += 1
+        made = self.all[self._last] = Point(self._last, what, text, **rest)
+        return made
+
+    def put(self, point: Point) -> None:
+        """One that has its number already."""
+        self.all[point.number] = point
+        self._last = max(self._last, point.number)
+
+    def at(self, address: int) -> list[Point]:
+        """The breakpoints at a linear address."""
+        return [each for each in self.all.values() if each.address == address and each.what == "break"]
+
+    def of(self, what: str) -> list[Point]:
+        """All of a kind that are not disabled."""
+        return [each for each in self.all.values() if each.what == what and each.enabled]
+
+    def numbered(self, text: str) -> Point:
+        """The one with a number, given as text.  Raises Refused."""
+        found = self.all.get(int(text)) if text.isascii() and text.isdecimal() and len(text) < 9 else None
+        if found is None:
+            raise Refused(f"no point {text}")
+        return found
+
+    def remove(self, point: Point) -> None:
+        """Forget one; its number is not given again."""
+        self.all.pop(point.number, None)
+
+    def addresses(self) -> set[int]:
+        """Where breakpoints are, linear."""
+        return {each.address for each in self.all.values() if each.address is not None and each.enabled}
+
+
+class WithFields:
+    """A scope in which the fields of an event are registers: ``$address``, ``$error_code``, ``$pid``."""
+
+    def __init__(self, scope: Scope, fields: Mapping[str, Any]) -> None:
+        self._scope, self._fields = scope, fields
+
+    def register(self, name: str) -> int | None:
+        found = self._fields.get(name)
+        return int(found) if isinstance(found, int) else self._scope.register(name)
+
+    def symbol(self, name: str) -> int | None:
+        return self._scope.symbol(name)
+
+    def memory(self, linear: int, size: int) -> bytes:
+        return self._scope.memory(linear, size)

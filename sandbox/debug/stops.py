@@ -1,0 +1,66 @@
+"""Why and where a target stands: plain data, which goes over a pipe and into JSON as it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class StopKind(StrEnum):
+    """What has stopped a target."""
+
+    START = "start"
+    STEP = "step"
+    BREAKPOINT = "breakpoint"
+    WATCHPOINT = "watchpoint"
+    CATCH = "catch"
+    MOMENT = "moment"
+    """A place in time that was asked for."""
+    INTERRUPT = "interrupt"
+    """Ctrl-C."""
+    END = "end"
+    """The guest is at its end; the machine stays."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Moment:
+    """A place in a run: the machine's clock in blocks, and the instruction that comes next.
+
+    ``eip`` is linear.  Between two transfers of control the clock stands still and the instructions follow each other,
+    so that the two together name one place.  ``event`` tells what was reported there where the stop lies between two
+    instructions: a fault before its answer, a system call.
+    """
+
+    time: int
+    cpu: int
+    eip: int
+    event: str = ""
+
+    def text(self) -> str:
+        """As every stop prints it and ``goto`` takes it: ``21217:080480b4``, on another CPU ``21217:080480b4@1``."""
+        return f"{self.time}:{self.eip:08x}" + (f"@{self.cpu}" if self.cpu else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One stop.  ``pid`` is the task's, 0 for none; ``points`` are the numbers of what was hit.
+
+    ``headline`` is one line; ``details`` are what a program wants to know of this kind of stop.
+    """
+
+    kind: StopKind
+    moment: Moment
+    pid: int
+    headline: str
+    points: tuple[int, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Nothing will run any more."""
+        return self.kind is StopKind.END
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "kind": self.kind.value, "moment": {**asdict(self.moment), "text": self.moment.text()}}

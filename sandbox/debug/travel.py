@@ -1,0 +1,191 @@
+"""To moments of the past: which checkpoint to begin at, what to look for on the way, and where to stop.
+
+A journey is a request that one process hands to the copy of a checkpoint (``timeline``): plain data.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from sandbox.debug.debugger import Debugger
+from sandbox.debug.points import Point
+from sandbox.debug.run_control import Steps, Until
+from sandbox.debug.stops import Moment, Stop, StopKind
+from sandbox.debug.target import WRAP, Refused
+from sandbox.debug.timeline import Timeline
+from sandbox.x86.errors import SandboxError
+
+NOTHING_BEFORE = "nothing ran before this"
+FIRST_BACK, FARTHER = 64, 32
+"""Blocks to go back for the instructions before one, and the factor when that was not far enough."""
+
+
+class NotTheSame(SandboxError):
+    """The run did not come to a moment that it came to before: something from outside has changed."""
+
+    exit_status = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """To ``where``; or to what came last before it.
+
+    ``search`` is ``hit`` (of any point), ``step`` (the ``count``-th instruction of ``flow`` before it, whose stack is
+    not deeper than ``esp``), ``fault`` (number ``count``), or empty.  ``distance`` in blocks is how far back a search
+    for steps begins.  ``points`` are the debugger's.  A search for hits ends at ``where``, or at ``until``, the
+    checkpoint behind the present one.  ``arrival`` is what the stop at the end says; ``note`` is why it is not what was
+    asked for.
+    """
+
+    where: Moment
+    points: list[Point]
+    search: str = ""
+    count: int = 1
+    flow: Hashable = None
+    esp: int = 0
+    distance: int = FIRST_BACK
+    until: Moment | None = None
+    at: int = 0
+    """Index of the checkpoint where it begins."""
+    arrival: Stop | None = None
+    note: str = ""
+    back: Moment | None = None
+    """Where to be when there is no such moment."""
+
+
+class Traveller:
+    """Going back in a debugger's run."""
+
+    def __init__(self, debugger: Debugger, timeline: Timeline) -> None:
+        self._debugger, self._timeline = debugger, timeline
+
+    def leave(self, journey: Journey, before: Moment | None = None) -> NoReturn:
+        """Begin a journey at the last checkpoint before a moment (its end).  Raises Refused where there is none."""
+        index = self._timeline.before(before or journey.where)
+        if index is not None:
+            self._timeline.wake(index, replace(journey, at=index))
+        first = self._timeline.marks[0].moment
+        if journey.search == "hit" or (not journey.search and journey.where.time <= first.time):
+            self._timeline.wake(0, replace(journey, search="", where=first, at=0, arrival=None))
+        raise Refused(NOTHING_BEFORE)
+
+    def leave_for_fault(self, journey: Journey) -> NoReturn:
+        """To a page fault that has been."""
+        index = self._timeline.before_fault(journey.count)
+        self._timeline.wake(index, replace(journey, search="fault", at=index))
+
+    def arrive(self, journey: Journey) -> Stop:
+        """In the copy of a checkpoint: go on from there.  May leave again for an earlier one."""
+        debugger = self._debugger
+        debugger.restore(journey.points)
+        self._timeline.paused = True
+        try:
+            if journey.search == "hit":
+                self._last_hit(journey)
+            if journey.search == "step":
+                self._steps_before(journey)
+            stop = self._fault(journey) if journey.search == "fault" else self._go_to(journey)
+        finally:
+            self._timeline.paused = False
+            debugger.note = None
+        debugger.restore(journey.points)
+        if journey.arrival is not None:
+            stop = replace(journey.arrival, moment=stop.moment, pid=stop.pid)
+        debugger.stop = stop
+        return stop
+
+    def _go_to(self, journey: Journey) -> Stop:
+        """Forward to a moment: to an instruction, or to something that was reported there."""
+        debugger, where = self._debugger, journey.where
+        debugger.disarm()
+        if where == self._timeline.marks[journey.at].moment:
+            return self._here()
+        if where.event:
+            debugger.catch_again(where.event)
+        stop = debugger.go(None if where.event else Until(where.time, where.eip, where.cpu))
+        while where.event and stop.moment != where and stop.moment.time <= where.time and not stop.ended:
+            stop = debugger.go()
+        if stop.moment != where:
+            self._miss(journey, stop)
+        return stop
+
+    def _miss(self, journey: Journey, stop: Stop) -> None:
+        """The run does not come to the moment: a person has mistyped it, or something is wrong."""
+        if journey.back is None:
+            raise NotTheSame(f"the run came to {stop.moment.text()}, and not to {journey.where.text()} as before")
+        note = f"the run never comes to {journey.where.text()}"
+        self.leave(replace(journey, where=journey.back, back=None, note=note))
+
+    def _fault(self, journey: Journey) -> Stop:
+        self._debugger.disarm()
+        self._debugger.on_fault_number = journey.count
+        stop = self._debugger.go()
+        if stop.ended:
+            count = self._debugger.target.fault_count
+            self.leave(replace(journey, search="", note=f"there is no fault {journey.count}: the run has {count}"))
+        return stop
+
+    def _here(self) -> Stop:
+        target = self._debugger.target
+        words = "the beginning" if self._timeline.before(target.moment(target.cpu)) is None else "here"
+        return target.stop_at(target.cpu, StopKind.MOMENT, words)
+
+    def _last_hit(self, journey: Journey) -> NoReturn:
+        """Note each stop on the way to where the journey began; the last one is it."""
+        debugger, where, last = self._debugger, journey.until or journey.where, None
+        goal = Until(where.time, None if where.event else where.eip, where.cpu)
+        debugger.forget_counts()
+
+        def note(stop: Stop) -> bool:
+            nonlocal last
+            if stop.moment == where or stop.moment.time > where.time:
+                return False
+            last = stop
+            return True
+
+        debugger.note = note
+        while True:
+            stop = debugger.go(replace(goal))
+            if stop.kind is StopKind.MOMENT or stop.ended or not note(stop):
+                break
+        if last is not None:
+            found = replace(journey, search="", where=last.moment, arrival=last, until=None)
+            self._timeline.wake(journey.at, found)
+        began = self._timeline.marks[journey.at].moment
+        self.leave(replace(journey, until=began), began)
+
+    def _steps_before(self, journey: Journey) -> NoReturn:
+        """Instruction by instruction over the last blocks before a moment, and to the one that was asked for."""
+        debugger, where = self._debugger, journey.where
+        debugger.disarm()
+        began = self._timeline.marks[journey.at].moment
+        first = where.time - journey.distance
+        seen: deque[Moment] = deque(maxlen=journey.count)
+        stop = debugger.go(Until(first)) if first > began.time else self._here()
+        target = debugger.target
+        at_first = journey.at == 0 and stop.moment == began
+        if target.flow(target.cpu) != journey.flow:
+            stop = debugger.go(Steps(0, journey.flow))
+        if not at_first and self._is_before(stop, where):
+            stop = debugger.go(Steps(1, journey.flow))  # where one lands may be an instruction that comes again
+        while self._is_before(stop, where):
+            if target.context.esp & WRAP >= journey.esp:
+                seen.append(stop.moment)
+            stop = debugger.go(Steps(1, journey.flow))
+        if len(seen) == journey.count:
+            self._timeline.wake(journey.at, replace(journey, search="", where=seen[0]))
+        if first > began.time:
+            self._timeline.wake(journey.at, replace(journey, distance=journey.distance * FARTHER))
+        try:
+            self.leave(replace(journey, distance=FIRST_BACK), began)
+        except Refused as error:
+            last = replace(journey, search="", where=seen[0] if seen else where, note=error.summary)
+            self._timeline.wake(journey.at, last)
+
+    @staticmethod
+    def _is_before(stop: Stop, where: Moment) -> bool:
+        here = stop.moment
+        return not stop.ended and (here.time, here.eip) < (where.time, where.eip)

@@ -1,0 +1,214 @@
+"""The process that runs the machine, and the faces' side of it: commands go over a pipe, answers come back.
+
+A face stays one process; the worker is another each time one goes back (``timeline``), and the face does not notice.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from sandbox.debug.commands.running import told
+from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.target import Refused, Target
+from sandbox.debug.timeline import Timeline, Woken
+from sandbox.debug.travel import Journey, Traveller
+from sandbox.sanitize.report import StaleReport
+from sandbox.x86.errors import SandboxError
+
+_LENGTH = struct.Struct("<I")
+_FAILED = "failed"
+EXECUTE, COMPLETE, CALL = "execute", "complete", "call"
+
+
+class WorkerError(SandboxError):
+    """What the worker came to, told on this side of the pipe."""
+
+    def __init__(self, summary: str, detail: str, status: int) -> None:
+        super().__init__(summary, detail)
+        self.exit_status = status
+
+
+class WorkerGone(SandboxError):
+    """The process that runs the machine is no more."""
+
+    exit_status = 3
+
+
+def send(channel: socket.socket, value: Any) -> None:
+    """One piece of plain data."""
+    data = pickle.dumps(value)
+    channel.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def receive(channel: socket.socket) -> Any:
+    """The next piece.  Raises EOFError when the other side is gone."""
+    size = _LENGTH.unpack(_bytes(channel, _LENGTH.size))[0]
+    return pickle.loads(_bytes(channel, size))
+
+
+def _bytes(channel: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = channel.recv(min(size - len(data), 1 << 20))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
+
+
+class Server:
+    """The worker's life: build the target, begin, then obey until the face is gone."""
+
+    def __init__(self, build: Callable[[], Target], channel: socket.socket) -> None:
+        self._timeline = Timeline(channel)
+        self._debugger: Debugger | None = None
+        self._build = build
+
+    def serve(self) -> None:
+        """Returns when the face wants no more.  Whatever goes wrong is told to it."""
+        work: Callable[[], Any] = self._begin
+        while True:
+            signal.signal(signal.SIGINT, self._interrupt)
+            try:
+                reply = work()
+            except Woken as woken:
+                work = partial(self._arrive, woken.request)
+                continue
+            except SandboxError as error:
+                reply = _FAILED, error.summary, error.detail, error.exit_status
+            try:
+                send(self._timeline.channel, reply)
+                work = self._obeying(receive(self._timeline.channel))
+            except (EOFError, OSError):
+                return
+
+    def _begin(self) -> Answer:
+        target = self._build()
+        self._debugger = debugger = Debugger(target)
+        stop = debugger.begin()
+        debugger.traveller = Traveller(debugger, self._timeline)
+        if not stop.ended:
+            target.remember(self._timeline)
+            self._timeline.take(stop.moment, target.fault_count)
+        return told(debugger, stop)
+
+    def _arrive(self, journey: Journey) -> Answer:
+        debugger = self._debugger
+        assert debugger is not None and debugger.traveller is not None
+        try:
+            answer = told(debugger, debugger.traveller.arrive(journey))
+        except Refused as error:
+            return Answer(error=error.summary)
+        answer.error = journey.note
+        return answer
+
+    def _obeying(self, request: tuple[Any, ...]) -> Callable[[], Any]:
+        what, *rest = request
+        debugger = self._debugger
+        assert debugger is not None
+        if what == EXECUTE:
+            return lambda: self._execute(debugger, *rest)
+        if what == COMPLETE:
+            return lambda: list(debugger.complete(*rest))
+        return lambda: rest[0](debugger, *rest[1:])
+
+    def _execute(self, debugger: Debugger, line: str) -> Answer:
+        answer = debugger.execute(line)
+        if answer.changed and debugger.stop is not None and not debugger.stop.ended:
+            target = debugger.target
+            here = target.moment(target.cpu)
+            self._timeline.forget_after(here)
+            self._timeline.take(here, target.fault_count, pinned=True)
+        return answer
+
+    def _interrupt(self, *_: object) -> None:
+        if self._debugger is not None:
+            self._debugger.target.control.interrupted = True
+
+
+class Remote:
+    """A worker as a face sees it.  ``start`` makes the process; use as a context."""
+
+    def __init__(self, build: Callable[[], Target]) -> None:
+        """Raises what building the target raises, as WorkerError."""
+        self._channel, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if not self.pid:
+            self._channel.close()
+            _live(build, theirs)
+        theirs.close()
+        self.first: Answer = self._reply()
+
+    def execute(self, line: str) -> Answer:
+        """Carry out a command.  Raises WorkerError, WorkerGone."""
+        return self._ask(EXECUTE, line)  # type: ignore[no-any-return]
+
+    def complete(self, text: str) -> list[str]:
+        """What a line may become."""
+        return self._ask(COMPLETE, text)  # type: ignore[no-any-return]
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The answer of ``function(debugger, *arguments)`` in the worker: a function of a module, and plain data."""
+        return self._ask(CALL, function, *arguments)
+
+    def _ask(self, *request: Any) -> Any:
+        try:
+            send(self._channel, request)
+        except OSError as error:
+            raise WorkerGone("the process that ran the machine is gone") from error
+        return self._reply()
+
+    def _reply(self) -> Any:
+        with _ctrl_c_is_the_workers():
+            try:
+                reply = receive(self._channel)
+            except (EOFError, OSError) as error:
+                raise WorkerGone("the process that ran the machine is gone") from error
+        if isinstance(reply, tuple) and reply[:1] == (_FAILED,):
+            raise WorkerError(*reply[1:])
+        return reply
+
+    def close(self) -> None:
+        """The worker and its checkpoints end."""
+        self._channel.close()
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _ctrl_c_is_the_workers() -> Iterator[None]:
+    """The worker is asked to stop, and its answer comes as always."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, kept)
+
+
+def _live(build: Callable[[], Target], channel: socket.socket) -> None:
+    """The new process; never returns."""
+    try:
+        Server(build, channel).serve()
+    finally:
+        os._exit(0)
+
+
+def reports_of(debugger: Debugger) -> list[StaleReport]:
+    """What ``--sanitize`` has found so far."""
+    return debugger.target.reports()

@@ -1,0 +1,145 @@
+"""Going back is exact: registers, memory, moments are what they were on the way there, on every kind of target."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from sandbox.debug.debugger import Debugger
+from sandbox.debug.open import open_target
+from sandbox.debug.worker import Remote
+from sandbox.runner.rom import rom_config
+from sandbox.runner.target import resolve
+
+KINDS = [
+    ("cow-fork", {}), ("cow-fork", {"paging": "legacy"}), ("smp-refill", {"cpus": 2, "seed": 3}), ("uaccess", {}),
+    ("rom-double-fault", {}), ("vmalloc-sync", {}), ("smp-refill", {"cpus": 4}),
+]  # fmt: skip
+
+
+@contextmanager
+def remote(name: str, **changes: Any) -> Iterator[Remote]:
+    image = resolve(f"images/{name}")
+    config = rom_config(image, **changes) if image.kind == "rom" else image.config(**changes)
+    config.time_limit = 0
+    with Remote(lambda: open_target(image, config)) as made:
+        yield made
+
+
+def state(debugger: Debugger) -> tuple[Any, ...]:
+    """The whole machine: where it stands, every CPU's registers, all of RAM."""
+    machine = debugger.target.machine
+    registers = tuple(
+        (cpu.context.general(), cpu.context.eip, cpu.context.eflags, cpu.context.cr2, cpu.context.cr3)
+        for cpu in machine.cpus
+    )
+    memory = hashlib.blake2b(machine.memory.bytes).hexdigest()
+    assert debugger.stop is not None
+    return debugger.stop.moment, repr(registers), memory
+
+
+def moment(made: Remote) -> str:
+    return str(made.execute("when").lines[0])
+
+
+@pytest.mark.parametrize(("name", "changes"), KINDS, ids=lambda each: str(each))
+def test_every_moment_is_found_again(name: str, changes: dict[str, Any]) -> None:
+    """Steps of any length, into kernel routines too; then back to each of them, in any order."""
+    chosen = random.Random(7)
+    with remote(name, **changes) as made:
+        seen: list[tuple[Any, ...]] = [made.call(state)]
+        while len(seen) < 24:
+            answer = made.execute(f"{chosen.choice(['step', 'into'])} {chosen.choice([1, 2, 5, 40, 700])}")
+            if answer.stop is None or answer.stop.ended:
+                break
+            seen.append(made.call(state))
+        order = seen[:]
+        chosen.shuffle(order)
+        assert len(order) > 2
+        for each in order[:12]:
+            assert not made.execute(f"goto {each[0].text()}").error
+            assert made.call(state) == each
+
+
+def test_back_by_single_instructions() -> None:
+    with remote("cow-fork") as made:
+        seen = [made.call(state)]
+        for _ in range(6):
+            made.execute("step")
+            seen.append(made.call(state))
+        for each in reversed(seen[:-1]):
+            made.execute("reverse-step")
+            if each[0].eip != made.call(state)[0].eip:
+                pytest.fail(f"{each[0].text()} {moment(made)}")
+        assert made.execute("reverse-step").error == "nothing ran before this"
+        assert moment(made) == seen[0][0].text()
+
+
+def test_back_to_the_last_stop() -> None:
+    """Faults forwards, then the same ones backwards, and no further than to the beginning."""
+    with remote("cow-fork") as made:
+        made.execute("catch fault")
+        forwards = []
+        while not (answer := made.execute("continue")).stop.ended:  # type: ignore[union-attr]
+            forwards.append(answer.lines[-2])
+        backwards = [made.execute("reverse-continue").lines[-2] for _ in forwards]
+        assert backwards == forwards[::-1]
+        assert made.execute("reverse-continue").lines[0].startswith("the beginning")
+
+
+def test_points_survive_and_count_again() -> None:
+    with remote("cow-fork") as made:
+        made.execute("break child")
+        made.execute("continue")
+        made.execute("continue")
+        assert "0804813" in made.execute("reverse-continue").lines[-1]
+        assert "break child" in made.execute("info points").lines[0]
+
+
+def test_output_is_shown_once(capfd: pytest.CaptureFixture[str]) -> None:
+    from sandbox.debug.timeline import OnceSink
+
+    shown: list[bytes] = []
+    sink = OnceSink(shown.append)
+    sink(b"abc")
+    sink(b"def")
+    assert b"".join(shown) == b"abcdef"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "goto",
+        "goto 5",
+        "goto 99999999999:08048000",
+        "goto fault 4000",
+        "goto fault 0",
+        "goto nowhere",
+        "reverse-step 0",
+    ],
+)
+def test_impossible_places_change_nothing(line: str) -> None:
+    with remote("cow-fork") as made:
+        made.execute("step 3")
+        before = made.call(state)
+        assert made.execute(line).error
+        assert made.call(state) == before
+
+
+def test_what_is_set_stays_behind_it() -> None:
+    """Back to it from the future that it made; before it, the past as it was."""
+    with remote("cow-fork") as made:
+        made.execute("step")
+        made.execute("set $ebx = 0x1234")
+        made.execute("set dword 0x804a010 = 77")
+        made.execute("step 2")
+        made.execute("reverse-step")
+        assert made.execute("print $ebx").data["value"] == 0x1234
+        assert made.execute("print *0x804a010").data["value"] == 77
+        made.execute("goto start")
+        assert made.execute("print $ebx").data["value"] == 0
