@@ -23,6 +23,7 @@ from sandbox.engine.exits import (
     Stepped,
     Stopped,
     Trap,
+    Watched,
 )
 from sandbox.engine.handle import Handle
 from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
@@ -283,6 +284,8 @@ class Cpu(Callbacks):
         if reason == stubs.REASON_BREAKPOINT:
             state.passes = state.linear_eip
             return BreakpointHit(at)
+        if reason == stubs.REASON_WATCHED:
+            return Watched(at)
         return Paused(at)
 
     def _find_instruction(self, state: CpuContext) -> None:

@@ -71,5 +71,10 @@ class BreakpointHit(Exit):
 
 
 @dataclass(slots=True)
+class Watched(Exit):
+    """Before an access of a watched range: ``sandbox.engine.watch.last_access`` tells which."""
+
+
+@dataclass(slots=True)
 class Stopped(Exit):
     """``stop()`` was called while the CPU ran."""

@@ -24,7 +24,8 @@ from sandbox.engine import internals
     REASON_ABORTED,
     REASON_FETCH,
     REASON_PAUSED,
-) = range(8)
+    REASON_WATCHED,
+) = range(9)
 """``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the fuel or a tick."""
 
 NOBODYS = 15
