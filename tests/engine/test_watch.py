@@ -80,3 +80,53 @@ def test_wrong_ranges(board: Board) -> None:
     for first, end, flags in ((1, 1, READ), (-1, 2, READ), (0, 1 << 33, WRITE), (0, 4, 0)):
         with pytest.raises(NoWatch):
             Watches([board.cpu]).add(first, end, flags)
+
+
+MIXED = f"""mov esi, {DATA}
+mov edi, {PAGE - 8}
+mov ecx, 20
+cld
+rep movsb
+mov esp, {PAGE + 0x40}
+pusha
+mov dword ptr [{PAGE - 2}], 0x55667788
+lock xadd [{PAGE + 8}], eax
+lock cmpxchg8b [{PAGE + 8}]
+fxsave [{PAGE + 0x200}]
+hlt"""
+
+
+def _finish(board: Board, watches: Watches | None) -> tuple[int, int, bytes, dict[str, int]]:
+    """Stops, clock, memory and registers at HLT."""
+    board.load(MIXED, ring=0)
+    for at in range(0x1000):
+        board.memory[board.physical(DATA) + at] = at * 7 + 3 & 255
+    cpu, stops, began = board.cpu, 0, board.cpu.clock
+    if watches is not None:
+        watches.add(PAGE, PAGE + 0x210, READ | WRITE)
+    while not isinstance(exit_ := cpu.run(10_000), Halt):
+        assert isinstance(exit_, Watched) and watches is not None
+        stops += 1
+        if isinstance(watches.step_over(cpu, 10_000), Halt):
+            break
+    return stops, cpu.clock - began, bytes(board.memory), cpu.context.general()
+
+
+def test_a_watched_run_ends_as_one_without(board: Board) -> None:
+    plain, twin = _finish(board, None), Board(pae=board.pae)
+    watched = _finish(twin, Watches([twin.cpu]))
+    assert watched[1:] == plain[1:]
+    # 12 of the 20 bytes moved lie in the page; then PUSHA, the store over the edge, XADD, CMPXCHG8B, FXSAVE
+    assert watched[0] == 12 + 5
+    twin.cpu.close()
+
+
+def test_a_watch_of_one_cpu_does_not_stop_another(board: Board) -> None:
+    other = Board(board.pae, index=1, memory=board.memory)
+    watches = Watches([board.cpu, other.cpu])
+    watches.add(PAGE, PAGE + 4, READ, cpu=other.cpu)
+    for each, wanted in ((board, Halt), (other, Watched)):
+        each.load(f"mov eax, [{PAGE}]\nhlt", ring=0)
+        assert isinstance(each.cpu.run(100), wanted)
+    watches.clear()
+    other.cpu.close()
