@@ -28,7 +28,7 @@ from sandbox.engine.exits import (
 from sandbox.engine.handle import Handle
 from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
 from sandbox.engine.rmw import writes_what_it_reads
-from sandbox.x86.instruction import LEGACY_PREFIXES, LOCK, LONGEST_INSTRUCTION
+from sandbox.x86.instruction import LEGACY_PREFIXES, LOCK, LONGEST_INSTRUCTION, casts_shadow, repeats, transfers
 from sandbox.x86.masks import (
     CR0_PROTECTED,
     CR4_SSE,
@@ -51,6 +51,10 @@ _TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
 _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
 _REASON, _FAILED, _NO_REASON = stubs.PAD_REASON32, stubs.PAD_ERROR, stubs.REASON_NONE
 _WRITE_OR_FETCH = PF_WRITE | PF_INSTR
+_BEFORE = (BlocksSpent, BreakpointHit, Stopped, Watched)
+"""Ends of a run that come before an instruction."""
+MOST_SINGLE_STEPS = 32
+"""Steps asked for at once beyond which a hook that counts is cheaper than single runs."""
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
 
 
@@ -93,7 +97,7 @@ class Cpu(Callbacks):
         self.handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
         self._words, self._longs = handle.words, handle.longs
         self._enter, self._pad = handle.enter, handle.pad_address
-        self._deadline = self._step_end = self._counted = 0
+        self._deadline = self._step_end = self._counted = self._cr2_before = 0
         self._forget_at = predictor.FIRST
         self._step_hook: int | None = None
         self._breakpoints: dict[int, list[int]] = {}
@@ -171,6 +175,8 @@ class Cpu(Callbacks):
         if state.resumes_at != -1 or state.passes != -1:
             return self._run_on(state, blocks, steps)
         if steps is not None or self._step_hook is not None:
+            if steps is not None and 0 < steps <= MOST_SINGLE_STEPS and self._step_hook is None:
+                return self._single_steps(state, blocks, steps)
             self._prepare_steps(steps)
         self._deadline += blocks - words[0]
         words[0] = blocks
@@ -232,6 +238,9 @@ class Cpu(Callbacks):
         if reason == _NO_REASON and not error and quiet:  # the end of a routine: most exits that come here
             return Halt(state.longs[_EIP])
         if reason in _TRANSLATING or error in _FETCH_ERRORS:
+            stepping = self._words[stubs.PAD_SHARE] == 1 and self._words[stubs.PAD_FIRST] != -1
+            if stepping and not self._inside_block(state.linear_eip):
+                return self._stepped_to_a_fault(state)
             self._find_instruction(state)
         if self._instrumented:
             self._mend_flags(state)
@@ -357,6 +366,77 @@ class Cpu(Callbacks):
         return bit
 
     # -- stepping and breakpoints --------------------------------------------------------------------------------
+
+    def _single_steps(self, state: CpuContext, blocks: int, steps: int) -> Exit:
+        """A few instructions, one run each: no hook, and no translation is dropped, however much code there is."""
+        exit_ = self._step(state, blocks)
+        for _ in range(steps - 1):
+            if type(exit_) is not Stepped:
+                break
+            exit_ = self.run(self._words[stubs.PAD_BLOCKS], 1)
+        return exit_
+
+    def _step(self, state: CpuContext, blocks: int) -> Exit:
+        """One instruction: the engine translates no more behind an inhibited interrupt, and the next block is not run.
+
+        An instruction that ends its block anyway is left alone: repeated ones would leave a transfer of control out.
+        """
+        words, at, began = self._words, state.linear_eip, self.clock
+        library().uc_context_restore(self.handle.uc, state.handle)  # the code is read under its CR3
+        code = self.handle.read_code(at & _NONE32, LONGEST_INSTRUCTION)
+        flags = state.longs[_HFLAGS] & ctx.HF_INHIBIT or state.longs[ctx.EFLAGS32] & TF
+        mine = 0 if flags or repeats(code) or casts_shadow(code) else ctx.HF_INHIBIT
+        words[stubs.PAD_SHARE], self._cr2_before = 1, state.cr2
+        try:
+            while True:
+                fresh = int(words[stubs.PAD_BEHIND] != at and blocks > 0)
+                if fresh:  # the block stub shall take it for one entered before
+                    words[stubs.PAD_BEHIND] = at
+                    self._deadline, blocks, began = self._deadline + 1, blocks - 1, began + 1
+                entered = words[stubs.PAD_BEHIND] == at
+                state.longs[_HFLAGS] |= mine
+                exit_ = self.run(blocks)
+                state.longs[_HFLAGS] &= ~mine
+                if words[stubs.PAD_FIRST] == -1:
+                    self._deadline, began = self._deadline - fresh, began - fresh
+                moved = state.linear_eip != at or self.clock != began
+                again = mine and entered and state.linear_eip == at and not transfers(code)
+                if again and (type(exit_) is BlocksSpent or (moved and type(exit_) is Paused)):
+                    return self._hooked_step(state, at, self.clock - began)
+                if moved or type(exit_) is not Paused:
+                    return self._stepped(state, exit_, moved)
+                state.resumes_at, words[stubs.PAD_BEHIND], blocks = -1, at, words[stubs.PAD_BLOCKS]
+        finally:
+            words[stubs.PAD_SHARE] = stubs.FUEL_OF_A_RUN
+
+    def _stepped_to_a_fault(self, state: CpuContext) -> Exit:
+        """The step is done; that its successor cannot be translated is the next run's matter."""
+        self._unanswered, state.cr2 = None, self._cr2_before
+        if state.linear_eip == self._words[stubs.PAD_END]:
+            state.resumes_at = state.linear_eip
+        return Stepped(state.longs[_EIP])
+
+    def _hooked_step(self, state: CpuContext, at: int, counted: int) -> Exit:
+        """The instruction has changed itself, so that the engine began it once more: that is not to be counted."""
+        words = self._words
+        self._deadline -= counted
+        state.resumes_at, words[stubs.PAD_BEHIND], words[stubs.PAD_SHARE] = -1, at, stubs.FUEL_OF_A_RUN
+        self.count_instructions(True)
+        try:
+            return self.run(words[stubs.PAD_BLOCKS] + counted, 1)
+        finally:
+            self.count_instructions(False)
+
+    def _stepped(self, state: CpuContext, exit_: Exit, moved: bool) -> Exit:
+        """Count the instruction, as the hook would have; a step that ends at a breakpoint has reached it."""
+        begun = self._words[stubs.PAD_FIRST] != -1 and (moved or type(exit_) not in _BEFORE)
+        self._counted += begun
+        if type(exit_) not in (Paused, Stepped):
+            return exit_
+        if state.linear_eip & _NONE32 in self._breakpoints:
+            state.passes = state.linear_eip
+            return BreakpointHit(exit_.eip)
+        return Stepped(exit_.eip)
 
     def _prepare_steps(self, steps: int | None) -> None:
         if steps is None:

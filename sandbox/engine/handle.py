@@ -192,4 +192,5 @@ def _new_pad(uc: ctypes.c_void_p) -> stubs.HookPad:
         skip=lib.NO_ADDRESS,
         behind=lib.NO_ADDRESS,
         number=stubs.NOBODYS,
+        share=stubs.FUEL_OF_A_RUN,
     )
