@@ -100,6 +100,8 @@ class Cpu(Callbacks):
         self._deadline = self._step_end = self._counted = self._cr2_before = 0
         self._forget_at = predictor.FIRST
         self._step_hook: int | None = None
+        self.passing: Callable[[bool, bool], object] = max
+        """Told before and behind an instruction at which a watch has stopped, and whether it was done (``watch``)."""
         self._breakpoints: dict[int, list[int]] = {}
         self._instrumented = False
         self._stopping = False
@@ -214,6 +216,9 @@ class Cpu(Callbacks):
 
     def _run_on(self, state: CpuContext, blocks: int, steps: int | None) -> Exit:
         """Go on after a stop that was not the guest's own: what was counted or reported before is not again."""
+        watched, state.watched = state.watched, -1
+        if watched == state.linear_eip:
+            return self._pass_watched(state, blocks, steps)
         words, passes = self._words, state.passes
         words[stubs.PAD_BEHIND] = state.resumes_at
         state.resumes_at = state.passes = -1
@@ -230,6 +235,18 @@ class Cpu(Callbacks):
             return Stopped(exit_.eip)
         self._stopping |= stopping and state.resumes_at != -1
         return exit_
+
+    def _pass_watched(self, state: CpuContext, blocks: int, steps: int | None) -> Exit:
+        """Let the instruction at which a watch stopped do all it does, and go on."""
+        at, began = state.linear_eip, self.clock
+        self.passing(True, False)
+        try:
+            exit_ = self._run_on(state, blocks, 1)
+        finally:
+            self.passing(False, state.linear_eip != at or self.clock != began)
+        if steps == 1 or type(exit_) is not Stepped:
+            return exit_
+        return self.run(self._words[stubs.PAD_BLOCKS], None if steps is None else steps - 1)
 
     def _other_exit(self, state: CpuContext) -> Exit:
         """Every exit but that of an exception at its instruction, without code hooks."""
@@ -293,7 +310,9 @@ class Cpu(Callbacks):
         if reason == stubs.REASON_BREAKPOINT:
             state.passes = state.linear_eip
             return BreakpointHit(at)
-        if reason == stubs.REASON_WATCHED:
+        if reason in (stubs.REASON_WATCHED, stubs.REASON_LOADED):
+            state.watched = state.linear_eip if reason == stubs.REASON_WATCHED else -1
+            words[stubs.PAD_STEPS] += self._step_hook is not None and reason == stubs.REASON_WATCHED
             return Watched(at)
         return Paused(at)
 

@@ -72,7 +72,7 @@ class BreakpointHit(Exit):
 
 @dataclass(slots=True)
 class Watched(Exit):
-    """Before an access of a watched range: ``sandbox.engine.watch.last_access`` tells which."""
+    """Before an access of a watched range, or behind a load of CR3: ``Watches.stopped_by`` tells which."""
 
 
 @dataclass(slots=True)

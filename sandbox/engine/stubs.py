@@ -25,8 +25,12 @@ from sandbox.engine import internals
     REASON_FETCH,
     REASON_PAUSED,
     REASON_WATCHED,
-) = range(9)
-"""``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the fuel or a tick."""
+    REASON_LOADED,
+) = range(10)
+"""``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the fuel or a tick.
+
+WATCHED is before an access, LOADED behind a load of CR3 (``native/watch.S``).
+"""
 
 NOBODYS = 15
 """``HookPad.number`` of a CPU that no TLB feed reads."""

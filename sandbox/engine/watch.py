@@ -1,36 +1,31 @@
-"""Watchpoints on linear ranges: a run stops before a load or store that touches one, at the exact EIP.
+"""Watchpoints on linear and physical ranges, on what page walks store, and on CR3.
 
 QEMU's own watchpoints do it: its softmmu still asks ``cpu_watchpoint_address_matches`` at each TLB fill and
-``cpu_check_watchpoint`` before an access through an entry that matched, and both are empty in 2.1.4.  While there is a
-watch these two lead to ``native/watch.S``.  Pages without one run at full speed.
+``cpu_check_watchpoint`` before an access through an entry that matched, and both are empty in 2.1.4.  With the first
+watch of a process these two lead to ``native/watch.S``.  Pages without one run at full speed.
 
-Not seen: fetches, the page walker, what Python stores.  An unaligned load is judged by the one or two aligned words
-of its size that hold it, so that a neighbouring byte may stop it too.
+A run stops *before* an access, at its instruction.  The next run lets that instruction pass with all its accesses;
+then ``hits`` has each, with the old and the new value.  A linear watch is one of addresses: it follows their mapping.
+A physical one sees every alias, and the accessed and dirty bits that walks set.  Not seen: fetches, what Python stores
+(``machine.memory`` tells of that), and the processor's reads of table entries.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from sandbox.engine import internals, stubs
+from sandbox.engine import internals, stubs, tlbmarks, watchcode
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import Exit
+from sandbox.engine.watchcode import MOST, NOWHERE, Entry, Noted
 from sandbox.x86.errors import SandboxError
 
 READ, WRITE = 1, 2
-MOST = 64
-CODE = bytes.fromhex(
-    "31c08b0d081000004c8d05391000004801f283e90178234d8b084d85c974054939f97510493b7010730a493b50087604"
-    "410b40184983c020ebd8c30f1f4400004885d27f0f488935d40f00004c890dd50f0000c34c3b0dcd0f000075224c8b15"
-    "bc0f00004c89d0482500f0ffff4839f0750d4c89d64181e2ff0f00004c29d248c7059e0f0000000000008b0d800f0000"
-    "4c8d15b10f00004c8d1c1683e9017825498b024885c074054839f87512493b7210730c4d3b5a08760645854218750749"
-    "83c220ebd6c3488b05330f0000488b004885c074f048833d3b0f00000075e64889354a0f00004889154b0f00004c8905"
-    "4c0f0000c74024080000005741514883ec08488b7850ff50084883c4085e5fff25f30e0000"
-)
-OFFSETS = {"matches": 0x0, "check": 0x40}
-_SLOTS = {"matches": "cpu_watchpoint_address_matches_x86_64", "check": "cpu_check_watchpoint_x86_64"}
+_PHYSICAL = 4
+ACCESS, WALK, CR3 = "access", "walk", "cr3"
+_KINDS = (ACCESS, WALK, CR3)
 
 
 class NoWatch(SandboxError):
@@ -39,81 +34,185 @@ class NoWatch(SandboxError):
     exit_status = 2
 
 
-class Entry(ctypes.Structure):
-    """A watch: CPUState (0 for every CPU), linear range [first, end), READ | WRITE."""
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An access that a watch saw.
 
-    _fields_ = tuple((name, ctypes.c_uint64) for name in ("cpu", "first", "end", "flags"))
+    ``kind`` is an instruction's ACCESS, a WALK that sets accessed or dirty bits (``linear`` is what it translates), or
+    a load of CR3.  ``cpu`` is the CPU's index; ``physical`` is None where the engine's TLB did not say.  Values are
+    little-endian, None where they are a device's or not known; ``new`` is what is there when the instruction is over.
+    """
+
+    kind: str
+    cpu: int
+    eip: int
+    linear: int
+    physical: int | None
+    size: int
+    write: bool
+    old: int | None
+    new: int | None
 
 
-class Data(ctypes.Structure):
-    """What the stubs share with Python."""
-
-    _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("cell", "leave", "count", "passing", "store_at", "store_back")),
-        *((name, ctypes.c_uint64) for name in ("linear", "size", "how")),
-        ("watches", Entry * MOST),
-    )
+@dataclass(frozen=True, slots=True)
+class _Range:
+    cpu: Cpu
+    first: int
+    end: int
+    flags: int
 
 
-@functools.cache
-def pages() -> tuple[mmap.mmap, int, Data]:
-    """A page of code and two of data, private to this process and to each of its forks; the first one's address."""
-    made = mmap.mmap(-1, 3 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    made.write(CODE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(made))
-    if stubs.libc().mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise OSError(ctypes.get_errno(), "the host refuses executable memory for watchpoints")
-    return made, base, Data.from_address(base + mmap.PAGESIZE)
+_active: list[Watches] = []
+"""All that watch something: the stubs have one table a process."""
 
 
 class Watches:
-    """The watches of some CPUs of one machine.  Raises NoWatch on hosts that are not x86-64 Linux."""
+    """The watches of the CPUs of one machine.  Raises NoWatch on hosts that are not x86-64 Linux."""
 
-    def __init__(self, cpus: list[Cpu]) -> None:
+    def __init__(self, cpus: Sequence[Cpu]) -> None:
         if not stubs.native_host():
             raise NoWatch("memory cannot be watched on this host", "It takes host code for x86-64 Linux.")
-        self._cpus = cpus
-        self._entries: list[tuple[int, int, int, int]] = []
-        _, self._base, self._data = pages()
-        self._data.cell = stubs.link_address("running")
-        self._data.leave = internals.symbol("cpu_loop_exit_restore_x86_64")
-        self._places = {stub: internals.slot(name) for stub, name in _SLOTS.items()}
+        self._cpus = list(cpus)
+        self._ranges: dict[int, list[_Range]] = {}
+        self._last = 0
+        self._cr3 = False
+        self._hits: list[Hit] = []
+        self._edge: dict[tuple[int, int], int | None] = {}
+        self._eip = 0
+        self._data = watchcode.install()
+        for cpu in self._cpus:
+            watchcode.watch_misses(cpu.handle.pad.cpu)
+            cpu.handle.before_close.append(partial(self._forget, cpu))
+            cpu.passing = partial(self._passing, cpu)
 
-    def add(self, first: int, end: int, flags: int, cpu: Cpu | None = None) -> None:
-        """Stop at accesses of [first, end), linear; of all CPUs unless one is given."""
-        if len(self._entries) == MOST:
-            raise NoWatch(f"at most {MOST} ranges can be watched")
-        if not 0 <= first < end <= 1 << 32 or not flags & (READ | WRITE):
-            raise NoWatch(f"no range to watch: {first:#x} to {end:#x}", "An address below 4 GB, and at least a byte.")
-        self._entries.append((cpu.handle.pad.cpu if cpu else 0, first, end, flags))
+    # -- what is watched
+
+    def add(self, first: int, end: int, flags: int, cpu: Cpu | None = None, physical: bool = False) -> int:
+        """Stop at accesses of [first, end), of all CPUs unless one is given; a number for ``remove``.
+
+        ``flags`` are READ | WRITE.  Nothing is dropped from any TLB.  Raises NoWatch.
+        """
+        if not 0 <= first < end <= (1 << 52 if physical else 1 << 32) or not flags & (READ | WRITE):
+            most = "A physical address" if physical else "An address below 4 GB"
+            raise NoWatch(f"no range to watch: {first:#x} to {end:#x}", f"{most}, and at least a byte.")
+        how = flags & (READ | WRITE) | (_PHYSICAL if physical else 0)
+        made = [_Range(each, first, end, how) for each in ([cpu] if cpu else self._cpus)]
+        if sum(len(ranges) for each in _active for ranges in each._ranges.values()) + len(made) > MOST:
+            raise NoWatch(f"at most {MOST} ranges can be watched, counted on each CPU")
+        self._last += 1
+        self._ranges[self._last] = made
         self._changed()
+        return self._last
+
+    def remove(self, number: int) -> None:
+        """Watch a range no more."""
+        if self._ranges.pop(number, None) is not None:
+            self._changed()
 
     def clear(self) -> None:
         """Watch nothing, at no cost."""
-        self._entries.clear()
+        self._ranges.clear()
+        self.watch_cr3(False)
+
+    def watch_cr3(self, on: bool) -> None:
+        """Stop behind each load of CR3 by an instruction."""
+        self._cr3 = on
+        self._changed()
+
+    def _forget(self, cpu: Cpu) -> None:
+        """The CPU's engine is about to be closed."""
+        self._cpus.remove(cpu)
+        for number, ranges in list(self._ranges.items()):
+            self._ranges[number] = [each for each in ranges if each.cpu is not cpu]
         self._changed()
 
     def _changed(self) -> None:
-        """Entries of the TLB made before know nothing of it."""
-        for at, entry in enumerate(self._entries):
-            self._data.watches[at] = Entry(*entry)
-        self._data.count = len(self._entries)
-        for stub, place in self._places.items():
-            target = self._base + OFFSETS[stub] if self._entries else internals.symbol(_SLOTS[stub])
-            ctypes.c_uint64.from_address(place).value = target
+        """Fill the stubs' table, and mark what the TLBs hold."""
+        if self in _active:
+            _active.remove(self)
+        if self._cr3 or self._ranges:
+            _active.append(self)
+        found = [each for one in _active for ranges in one._ranges.values() for each in ranges]
+        data = self._data
+        for at, each in enumerate(found):
+            data.watches[at] = Entry(each.cpu.handle.pad.cpu, each.first, each.end, each.flags)
+        data.count, data.physical = len(found), sum(each.flags & _PHYSICAL > 0 for each in found)
+        data.cr3_watched = any(each._cr3 for each in _active)
         for cpu in self._cpus:
-            cpu.flush_tlb()
+            tlbmarks.mark(cpu.handle, partial(_wanted, [each for each in found if each.cpu is cpu]))
 
-    def step_over(self, cpu: Cpu, blocks: int) -> Exit:
-        """After a stop: run the instruction, with all its accesses."""
-        self._data.passing = 1
-        try:
-            return cpu.run(blocks, 1)
-        finally:
-            self._data.passing = 0
+    # -- what was hit
+
+    def stopped_by(self, cpu: Cpu) -> Hit:
+        """Of the Watched exit that ended the CPU's last run: what was about to be done, or the load of CR3."""
+        noted = self._data.noted[0]
+        self._edge = _over_an_edge(cpu, noted)
+        return self._hit(cpu, noted, cpu.context.code_address(cpu.context.eip), False)
+
+    def hits(self) -> list[Hit]:
+        """What has been done since the last time, in its order."""
+        found, self._hits = self._hits, []
+        return found
+
+    def _passing(self, cpu: Cpu, on: bool, done: bool) -> None:
+        """The instruction that was stopped at is about to run, or has."""
+        data = self._data
+        if on:
+            self._eip = cpu.context.code_address(cpu.context.eip)
+            self._edge = _over_an_edge(cpu, data.noted[0])
+            data.hits, data.passing = 0, 1
+            return
+        data.passing = 0
+        if done:
+            self._hits += [self._hit(cpu, data.noted[at], self._eip, True) for at in range(data.hits)]
+        data.hits = 0
+
+    def _hit(self, cpu: Cpu, noted: Noted, eip: int, done: bool) -> Hit:
+        kind, size, write = _KINDS[noted.kind], int(noted.size), bool(noted.how & WRITE)
+        mask = (1 << 8 * size) - 1
+        physical = None if noted.physical == NOWHERE else int(noted.physical)
+        if kind != ACCESS:
+            return Hit(kind, cpu.index, eip, noted.linear & 0xFFFFFFFF, physical, size, True, noted.old, noted.new)
+        old = noted.old & mask if noted.known else self._edge.get((noted.linear, size))
+        new = (_value(cpu, noted) if write else old) if done else None
+        return Hit(kind, cpu.index, eip, noted.linear & 0xFFFFFFFF, physical, size, write, old, new)
 
 
-def last_access() -> tuple[int, int, bool]:
-    """Of the stop that ended the last run: linear address, size in bytes, whether a store."""
-    data = pages()[2]
-    return data.linear & 0xFFFFFFFF, data.size, data.how == WRITE
+def _wanted(ranges: Sequence[_Range], linear: int, physical: int) -> int:
+    """How a page is watched: 1 for loads | 2 for stores."""
+    how = 0
+    for each in ranges:
+        page = physical if each.flags & _PHYSICAL else linear
+        if page < each.end and each.first < page + 4096:
+            how |= each.flags
+    return how & (READ | WRITE)
+
+
+def _over_an_edge(cpu: Cpu, noted: Noted) -> dict[tuple[int, int], int | None]:
+    """The value at (linear, size) of an access to two pages, before it, which the stubs do not read."""
+    linear, size = int(noted.linear), int(noted.size)
+    if noted.kind or size > 8 or (linear & 4095) + size <= 4096:
+        return {}
+    value = _value(cpu, noted)
+    if value is None:  # a load's second page need not be in the TLB yet: as the tables have it
+        read = (ctypes.c_uint8 * size)()
+        if not internals.memory_reader()(cpu.handle.pad.cpu, linear & 0xFFFFFFFF, read, size, False):
+            value = int.from_bytes(read, "little")
+    return {(linear, size): value}
+
+
+def _value(cpu: Cpu, noted: Noted) -> int | None:
+    """What lies there now, None where that is not RAM or not known to be."""
+    first, last, size = int(noted.physical), int(noted.last), int(noted.size)
+    if NOWHERE in (first, last):
+        return None
+    here = min(size, 4096 - first % 4096)
+    pieces = [_bytes(cpu, first, here), _bytes(cpu, last - (size - here) + 1, size - here) if here < size else b""]
+    return None if None in pieces else int.from_bytes(b"".join(each or b"" for each in pieces), "little")
+
+
+def _bytes(cpu: Cpu, physical: int, size: int) -> bytes | None:
+    for start, length, host in cpu.handle.ram:
+        if start <= physical and physical + size <= start + length:
+            return ctypes.string_at(host + physical - start, size)
+    return None
