@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
-from sandbox.engine import predictor, selftest, stubs
+from sandbox.engine import predictor, selftest, stubs, watchcode
 from sandbox.engine.callbacks import Callbacks
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import (
@@ -238,15 +238,33 @@ class Cpu(Callbacks):
 
     def _pass_watched(self, state: CpuContext, blocks: int, steps: int | None) -> Exit:
         """Let the instruction at which a watch stopped do all it does, and go on."""
-        at, began = state.linear_eip, self.clock
+        at, began, data = state.linear_eip, self.clock, watchcode.pages()[2]
         self.passing(True, False)
+        data.hits, data.guest_hits, data.passing = 0, 0, 1
         try:
             exit_ = self._run_on(state, blocks, 1)
         finally:
-            self.passing(False, state.linear_eip != at or self.clock != began)
+            data.passing = 0
+            done = state.linear_eip != at or self.clock != began
+            self.passing(False, done)
+        if data.guest_hits and done:
+            return self._guests_breakpoint(state, data.guest_hits)
         if steps == 1 or type(exit_) is not Stepped:
             return exit_
         return self.run(self._words[stubs.PAD_BLOCKS], None if steps is None else steps - 1)
+
+    def _guests_breakpoint(self, state: CpuContext, conditions: int) -> Exit:
+        """What DR0 to DR3 watch was touched by the instruction that is over now (SDM 3B, 17.3.1.2)."""
+        state.set_debug_register(6, state.debug_register(6) | conditions)
+        state.resumes_at = state.passes = -1
+        return Trap(state.longs[_EIP], VECTOR_DB, 0, 0, state.cpl, False)
+
+    def _touched(self, state: CpuContext) -> Exit:
+        """Before an access that the guest's DR0 to DR3 watch: on to the end of its instruction."""
+        stepping = self._words[stubs.PAD_SHARE] == 1
+        exit_ = self._pass_watched(state, self._words[stubs.PAD_BLOCKS], 1)
+        self._counted -= stepping
+        return Paused(exit_.eip) if type(exit_) is Stepped else exit_
 
     def _other_exit(self, state: CpuContext) -> Exit:
         """Every exit but that of an exception at its instruction, without code hooks."""
@@ -314,6 +332,9 @@ class Cpu(Callbacks):
             state.watched = state.linear_eip if reason == stubs.REASON_WATCHED else -1
             words[stubs.PAD_STEPS] += self._step_hook is not None and reason == stubs.REASON_WATCHED
             return Watched(at)
+        if reason == stubs.REASON_GUESTS:
+            words[stubs.PAD_STEPS] += self._step_hook is not None
+            return self._touched(state)
         return Paused(at)
 
     def _find_instruction(self, state: CpuContext) -> None:

@@ -26,10 +26,12 @@ from sandbox.engine import internals
     REASON_PAUSED,
     REASON_WATCHED,
     REASON_LOADED,
-) = range(10)
+    REASON_GUESTS,
+) = range(11)
 """``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the fuel or a tick.
 
-WATCHED is before an access, LOADED behind a load of CR3 (``native/watch.S``).
+WATCHED is before an access, LOADED behind a load of CR3, GUESTS before what DR0 to DR3
+watch (``native/watch.S``).
 """
 
 NOBODYS = 15

@@ -160,12 +160,9 @@ class Watches:
         if on:
             self._eip = cpu.context.code_address(cpu.context.eip)
             self._edge = _over_an_edge(cpu, data.noted[0])
-            data.hits, data.passing = 0, 1
             return
-        data.passing = 0
         if done:
             self._hits += [self._hit(cpu, data.noted[at], self._eip, True) for at in range(data.hits)]
-        data.hits = 0
 
     def _hit(self, cpu: Cpu, noted: Noted, eip: int, done: bool) -> Hit:
         kind, size, write = _KINDS[noted.kind], int(noted.size), bool(noted.how & WRITE)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sandbox.engine import feedtest, stubs, tlbfeed, watchcode
-from sandbox.engine.exits import Halt, Stepped, Watched
+from sandbox.engine.exits import Halt, Stepped, Trap, Watched
 from sandbox.engine.watch import ACCESS, CR3, READ, WALK, WRITE, NoWatch, Watches
 from sandbox.x86.paging import A, D
-from tests.engine.board import CODE, DATA, DIRECTORY, Board
+from tests.engine.board import CODE, DATA, DIRECTORY, Board, assembled
 
 SOURCE = Path(stubs.__file__).parent / "native" / "watch.S"
 PAGE = DATA + 0x1000
@@ -295,3 +295,67 @@ def test_a_watch_of_one_cpu_does_not_stop_another(board: Board) -> None:
         assert isinstance(each.cpu.run(100), wanted)
     watches.clear()
     other.cpu.close()
+
+
+# -- DR0 to DR3 of the guest's own (SDM 3B, 17.2.4 and 17.3.1.2) ------------------------------------------------------
+
+STORES, BOTH = 1, 3
+LENGTHS = {1: 0, 2: 1, 4: 3, 8: 2}
+
+
+def dr7(number: int, kind: int, size: int, how: int = 1) -> int:
+    """Of a local breakpoint."""
+    return how << 2 * number | (kind | LENGTHS[size] << 2) << 16 + 4 * number
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "kind", "size", "at", "traps"),
+    [
+        ("mov dword ptr [{0}], 7", 0, STORES, 4, 0, True),
+        ("mov dword ptr [{0}], 7", 3, STORES, 1, 3, True),
+        ("mov dword ptr [{0}], 7", 1, STORES, 1, 4, False),
+        ("mov eax, [{0}]", 0, STORES, 4, 0, False),
+        ("mov eax, [{0}]", 2, BOTH, 2, 2, True),
+        ("mov eax, [{0}+1]", 0, BOTH, 1, 0, False),
+        ("mov eax, [{0}+1]", 0, BOTH, 1, 4, True),
+        ("mov eax, [{0}-2]", 0, BOTH, 2, 0, True),
+        ("mov dword ptr [{0}+6], 7", 0, STORES, 4, 4, True),
+        ("inc dword ptr [{0}]", 0, STORES, 4, 2, True),
+        ("push dword ptr [{0}]", 0, BOTH, 4, 0, True),
+    ],
+)
+@pytest.mark.parametrize("steps", [None, 1, 100])
+def test_a_data_breakpoint_traps_behind_its_instruction(
+    board: Board, text: str, number: int, kind: int, size: int, at: int, traps: bool, steps: int | None
+) -> None:
+    board.load(f"{text.format(PAGE)}\nnop\nhlt", ring=0)
+    state, length = board.cpu.context, len(assembled(text.format(PAGE)))
+    state.set_debug_register(number, PAGE + at)
+    state.set_debug_register(7, dr7(number, kind, size))
+    exit_ = board.cpu.run(100, steps)
+    if not traps:
+        assert isinstance(exit_, Stepped if steps == 1 else Halt)
+        return
+    assert exit_ == Trap(CODE + length, 1, 0, 0, 0, False)
+    assert state.debug_register(6) & 15 == 1 << number
+    assert isinstance(board.cpu.run(100), Halt)
+
+
+def test_the_guest_arms_it_itself_and_repeated_instructions_trap_after_each(board: Board) -> None:
+    arm = f"mov eax, {PAGE + 4}\nmov dr1, eax\nmov eax, {dr7(1, STORES, 2)}\nmov dr7, eax\n"
+    board.load(f"mov eax, [{PAGE}]\n{arm}cld\nmov edi, {PAGE}\nmov ecx, 8\nrep stosb\nhlt", ring=0)
+    seen = []
+    while isinstance(exit_ := board.cpu.run(1000), Trap):
+        assert exit_.vector == 1
+        seen.append((board.cpu.context.edi - PAGE, board.cpu.context.ecx))
+    assert seen == [(5, 3), (6, 2)]
+    assert isinstance(exit_, Halt)
+
+
+def test_a_breakpoint_that_faults_first_is_no_trap(board: Board) -> None:
+    board.unmap(PAGE)
+    board.load(f"mov dword ptr [{PAGE}], 7\nhlt", ring=0)
+    board.cpu.context.set_debug_register(0, PAGE)
+    board.cpu.context.set_debug_register(7, dr7(0, STORES, 4))
+    exit_ = board.cpu.run(100)
+    assert isinstance(exit_, Trap) and (exit_.vector, exit_.address) == (14, PAGE)

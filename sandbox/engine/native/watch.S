@@ -12,6 +12,7 @@
         .set    ENGINE, 80
         .set    WATCHED, 8
         .set    LOADED, 9
+        .set    GUESTS, 10
 
         .set    READ, 1
         .set    WRITE, 2
@@ -43,6 +44,9 @@
         .set    ENV_EIP, 128
         .set    ENV_FLAGS, 176
         .set    ENV_CR3, 448
+        .set    ENV_DR0, 5400
+        .set    ENV_DR7, 5456
+        .set    ENABLED, 0xff           # in DR7: two bits for each of DR0 to DR3
         .set    TLB_MASK, -0x40         # of CPUX86State: 16 bytes for each of three kinds of access
         .set    TLB_TABLE, -0x38
         .set    E_READ, 0               # a TLB entry, of 64 bytes
@@ -51,6 +55,9 @@
         .set    E_ADDEND, 32
         .set    E_PAGE, -0x800          # the page's bits and "invalid" in the first two words
         .set    E_DEVICE, 0x200
+        .set    E_WATCHED, 0x100
+        .set    VICTIMS, -0x840
+        .set    VICTIM_STRIDE, 0x2b8
 
         .set    UNALIGNED_BACK, 0x100   # on the stack, where load_helper was called by itself for a piece of a load:
         .set    UNALIGNED_SECOND, 0x118 # the second piece's address, and by how much the load is off the first one's
@@ -81,6 +88,68 @@ matches:
 4:      add     r8, W_SIZE
         jmp     1b
 3:      and     eax, READ | WRITE
+        mov     r9d, [rdi+ENV+ENV_DR7]  # the guest's own, SDM 3B, 17.2.4
+        test    r9b, ENABLED
+        jz      6f
+        mov     r11d, r9d
+        shr     r11d, 16
+        lea     r8, [rdi+ENV+ENV_DR0]
+        mov     ecx, 4
+4:      test    r9b, 3
+        jz      5f
+        test    r11b, 1
+        jz      5f
+        mov     r10d, [r8]
+        xor     r10d, esi
+        test    r10d, 0xfffff000
+        jnz     5f
+        or      eax, READ | WRITE
+5:      shr     r9d, 2
+        shr     r11d, 4
+        add     r8, 8
+        dec     ecx
+        jnz     4b
+6:      ret
+
+# int cpu_watchpoint_insert(cpu, linear, length, ...): DR7 or an address has changed: what the TLB holds is marked
+        .balign 16
+insert: and     rsi, -4096
+        lea     r8, [rdi+ENV]
+        mov     ecx, 3
+1:      mov     rax, rsi
+        shr     rax, 12
+        mov     rdx, [r8+TLB_MASK]
+        shr     rdx, 6
+        and     rax, rdx
+        shl     rax, 6
+        add     rax, [r8+TLB_TABLE]
+        call    flag
+        add     r8, 16
+        dec     ecx
+        jnz     1b
+        lea     rax, [rdi+ENV+VICTIMS]
+        mov     ecx, 3
+2:      mov     r8d, 8
+3:      call    flag
+        add     rax, 64
+        dec     r8d
+        jnz     3b
+        add     rax, VICTIM_STRIDE - 512
+        dec     ecx
+        jnz     2b
+        xor     eax, eax
+        ret
+
+# rax: an entry; rsi: a page.  Changes rdx and r9.
+flag:   lea     r9, [rax+E_WRITE]
+1:      mov     rdx, [r9]
+        xor     rdx, rsi
+        test    rdx, -4096
+        jnz     2f
+        or      qword ptr [r9], E_WATCHED
+2:      sub     r9, 8
+        cmp     r9, rax
+        jae     1b
         ret
 
 # tlb_set_page_with_attrs(cpu, linear, physical, ...): which frame `matches` will be asked about
@@ -141,8 +210,10 @@ find:   mov     edx, [rbx+ENV+ENV_FLAGS]
 # by byte: its size is known by who calls.
         .balign 16
 check:  cmp     qword ptr [rip+count], 0
-        je      9f
-        test    r8d, WRITE
+        jne     2f
+        test    byte ptr [rdi+ENV+ENV_DR7], ENABLED
+        jz      9f
+2:      test    r8d, WRITE
         jnz     store
         mov     rax, [rsp]
         cmp     rax, [rip+load_site]
@@ -225,7 +296,7 @@ judge:  push    rbx
 1:      mov     ecx, [rip+count]
         lea     r10, [rip+watches]
 2:      sub     ecx, 1
-        js      done
+        js      guests
         cmp     rbx, [r10+W_CPU]
         jne     6f
         mov     eax, [r10+W_FLAGS]
@@ -274,6 +345,60 @@ done:   add     rsp, 24
         pop     rbx
         ret
 
+# Breakpoints of the guest's own, which trap behind the instruction: the bits of DR6.
+guests: mov     rax, [rip+cell]
+        cmp     qword ptr [rax], 0
+        je      done
+        mov     r9d, [rbx+ENV+ENV_DR7]
+        test    r9b, ENABLED
+        jz      done
+        mov     r11d, r9d
+        shr     r11d, 16
+        lea     r8, [rbx+ENV+ENV_DR0]
+        xor     edi, edi
+        mov     r10d, 1
+1:      test    r9b, 3
+        jz      2f
+        mov     eax, r11d
+        and     eax, 3
+        test    al, 1                   # 1 is stores, 3 loads and stores
+        jz      2f
+        cmp     eax, 1
+        jne     3f
+        test    r14d, WRITE
+        jz      2f
+3:      mov     ecx, r11d               # lengths 1, 2, 8 and 4
+        shr     ecx, 2
+        and     ecx, 3
+        shl     ecx, 3
+        mov     edx, 0x03070100
+        shr     edx, cl
+        and     edx, 7
+        mov     eax, [r8]
+        mov     ecx, edx
+        not     ecx
+        and     eax, ecx
+        lea     rcx, [r12+r13]
+        cmp     rcx, rax
+        jbe     2f
+        lea     rcx, [rax+rdx+1]
+        cmp     r12, rcx
+        jae     2f
+        or      edi, r10d
+2:      shr     r9d, 2
+        shr     r11d, 4
+        add     r8, 8
+        add     r10d, r10d
+        cmp     r10d, 16
+        jb      1b
+        test    edi, edi
+        jz      done
+        or      [rip+guest_hits], rdi
+        cmp     qword ptr [rip+passing], 0
+        jne     done
+        mov     r15d, GUESTS
+        jmp     leave_with
+
 # Physical addresses of the first byte (r15) and of the last ([rsp] of the caller), -1 where the TLB has none.
 places: mov     rsi, r12
         call    find
@@ -318,7 +443,7 @@ hit:    mov     rax, [rip+cell]
         add     rcx, [r10-H_BYTES+H_SIZE]
         lea     rdx, [r12+r13]
         cmp     rdx, rcx
-        jbe     done
+        jbe     guests
 1:      mov     qword ptr [r10+H_KIND], ACCESS
         mov     [r10+H_CPU], rbx
         mov     [r10+H_LINEAR], r12
@@ -333,11 +458,13 @@ hit:    mov     rax, [rip+cell]
         mov     rdi, r10
         call    old_value
         cmp     qword ptr [rip+passing], 0
-        jne     done
+        jne     guests
 leave_run:
+        mov     r15d, WATCHED
+leave_with:
         mov     rax, [rip+cell]
         mov     rax, [rax]
-        mov     dword ptr [rax+REASON], WATCHED
+        mov     [rax+REASON], r15d
         mov     rdi, [rax+ENGINE]
         call    [rax+STOP]
         mov     rdi, rbx
@@ -511,6 +638,7 @@ load_long:      .quad 0
 load_site:      .quad 0
 again:          .quad 0
 again_too:      .quad 0
+guest_hits:     .quad 0
 sites:          .fill 40, 8, 0
 noted:          .fill 264, 8, 0
 watches:        .fill 512, 8, 0
