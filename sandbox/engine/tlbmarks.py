@@ -28,10 +28,9 @@ def mark(handle: Handle, wanted: Wanted) -> None:
     """Set and clear the watch bits of all that a CPU's TLB holds, its victims too."""
     for words, count in _tables(handle.pad.env):
         reads, writes, frames = (words[at::_ENTRY_WORDS].tolist() for at in (0, 1, 3))
-        for number in range(count):
+        used = [number for number in range(count) if reads[number] != _NONE or writes[number] != _NONE]
+        for number in used:
             read, write = reads[number], writes[number]
-            if read == _NONE == write:
-                continue
             page = (write if read == _NONE else read) & _PAGE
             how = wanted(page, frames[number] & _PAGE)
             for place, word, bit in ((0, read, 1), (1, write, 2)):

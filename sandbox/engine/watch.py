@@ -72,7 +72,7 @@ class Watches:
     def __init__(self, cpus: Sequence[Cpu]) -> None:
         if not stubs.native_host():
             raise NoWatch("memory cannot be watched on this host", "It takes host code for x86-64 Linux.")
-        self._cpus = list(cpus)
+        self.cpus = list(cpus)
         self._ranges: dict[int, list[_Range]] = {}
         self._last = 0
         self._cr3 = False
@@ -80,7 +80,7 @@ class Watches:
         self._edge: dict[tuple[int, int], int | None] = {}
         self._eip = 0
         self._data = watchcode.install()
-        for cpu in self._cpus:
+        for cpu in self.cpus:
             watchcode.watch_misses(cpu.handle.pad.cpu)
             cpu.handle.before_close.append(partial(self._forget, cpu))
             cpu.passing = partial(self._passing, cpu)
@@ -96,7 +96,7 @@ class Watches:
             most = "A physical address" if physical else "An address below 4 GB"
             raise NoWatch(f"no range to watch: {first:#x} to {end:#x}", f"{most}, and at least a byte.")
         how = flags & (READ | WRITE) | (_PHYSICAL if physical else 0)
-        made = [_Range(each, first, end, how) for each in ([cpu] if cpu else self._cpus)]
+        made = [_Range(each, first, end, how) for each in ([cpu] if cpu else self.cpus)]
         if sum(len(ranges) for each in _active for ranges in each._ranges.values()) + len(made) > MOST:
             raise NoWatch(f"at most {MOST} ranges can be watched, counted on each CPU")
         self._last += 1
@@ -121,7 +121,7 @@ class Watches:
 
     def _forget(self, cpu: Cpu) -> None:
         """The CPU's engine is about to be closed."""
-        self._cpus.remove(cpu)
+        self.cpus.remove(cpu)
         for number, ranges in list(self._ranges.items()):
             self._ranges[number] = [each for each in ranges if each.cpu is not cpu]
         self._changed()
@@ -138,7 +138,7 @@ class Watches:
             data.watches[at] = Entry(each.cpu.handle.pad.cpu, each.first, each.end, each.flags)
         data.count, data.physical = len(found), sum(each.flags & _PHYSICAL > 0 for each in found)
         data.cr3_watched = any(each._cr3 for each in _active)
-        for cpu in self._cpus:
+        for cpu in self.cpus:
             tlbmarks.mark(cpu.handle, partial(_wanted, [each for each in found if each.cpu is cpu]))
 
     # -- what was hit

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.engine import feedtest, stubs, tlbfeed, watchcode
+from sandbox.engine import feedtest, stubs, tlbfeed, watchcode, watchtest
 from sandbox.engine.exits import Halt, Stepped, Trap, Watched
+from sandbox.engine.library import UnknownEngine
 from sandbox.engine.watch import ACCESS, CR3, READ, WALK, WRITE, NoWatch, Watches
 from sandbox.x86.paging import A, D
 from tests.engine.board import CODE, DATA, DIRECTORY, Board, assembled
@@ -359,3 +360,11 @@ def test_a_breakpoint_that_faults_first_is_no_trap(board: Board) -> None:
     board.cpu.context.set_debug_register(7, dr7(0, STORES, 4))
     exit_ = board.cpu.run(100)
     assert isinstance(exit_, Trap) and (exit_.vector, exit_.address) == (14, PAGE)
+
+
+def test_the_self_test_passes_and_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever knows the wrong caller takes a piece of an unaligned load for the load."""
+    watchtest.verify()
+    monkeypatch.setattr(watchcode.install(), "again", 0)
+    with pytest.raises(UnknownEngine, match="an access by"):
+        watchtest.verify()
