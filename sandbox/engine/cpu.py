@@ -251,7 +251,7 @@ class Cpu(Callbacks):
             return self._guests_breakpoint(state, data.guest_hits)
         if steps == 1 or type(exit_) is not Stepped:
             return exit_
-        return self.run(self._words[stubs.PAD_BLOCKS], None if steps is None else steps - 1)
+        return Cpu.run(self, self._words[stubs.PAD_BLOCKS], None if steps is None else steps - 1)
 
     def _guests_breakpoint(self, state: CpuContext, conditions: int) -> Exit:
         """What DR0 to DR3 watch was touched by the instruction that is over now (SDM 3B, 17.3.1.2)."""
@@ -413,7 +413,7 @@ class Cpu(Callbacks):
         for _ in range(steps - 1):
             if type(exit_) is not Stepped:
                 break
-            exit_ = self.run(self._words[stubs.PAD_BLOCKS], 1)
+            exit_ = Cpu.run(self, self._words[stubs.PAD_BLOCKS], 1)
         return exit_
 
     def _step(self, state: CpuContext, blocks: int) -> Exit:
@@ -435,7 +435,7 @@ class Cpu(Callbacks):
                     self._deadline, blocks, began = self._deadline + 1, blocks - 1, began + 1
                 entered = words[stubs.PAD_BEHIND] == at
                 state.longs[_HFLAGS] |= mine
-                exit_ = self.run(blocks)
+                exit_ = Cpu.run(self, blocks)
                 state.longs[_HFLAGS] &= ~mine
                 if words[stubs.PAD_FIRST] == -1:
                     self._deadline, began = self._deadline - fresh, began - fresh
@@ -463,7 +463,7 @@ class Cpu(Callbacks):
         state.resumes_at, words[stubs.PAD_BEHIND], words[stubs.PAD_SHARE] = -1, at, stubs.FUEL_OF_A_RUN
         self.count_instructions(True)
         try:
-            return self.run(words[stubs.PAD_BLOCKS] + counted, 1)
+            return Cpu.run(self, words[stubs.PAD_BLOCKS] + counted, 1)
         finally:
             self.count_instructions(False)
 

@@ -63,19 +63,12 @@ def ticking() -> Iterator[None]:
             _depth.timer = None
 
 
-def restart() -> None:
-    """In a forked child that goes on with its parent's work: timers are not inherited (fork(2))."""
-    _depth.process = os.getpid()
-    if _depth.count and stubs.native_host():
-        _depth.timer = _start()
-
-
 def start_again() -> None:
     """A fork goes on with what this process was doing: it has no timers of its own yet."""
     if _depth.count:
         _depth.process = os.getpid()
         if stubs.native_host():
-            _start()
+            _depth.timer = _start()
 
 
 def _start() -> ctypes.c_int | None:

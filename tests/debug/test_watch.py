@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.debug.monitor import Watcher
 from sandbox.engine import stubs
+from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Exit, Watched
 from sandbox.engine.watch import READ, WRITE, Hit, Watches
-from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import Event
 from sandbox.runner.run import Session
@@ -31,13 +30,14 @@ def observe(first: int | None, flags: int = READ | WRITE, physical: bool = False
         session.load()
         watches = Watches(session.machine.cpus)
 
-        class Stops(Watcher):
-            def stopped(self, cpu: KernelCpu, exit_: Exit) -> None:
-                nonlocal stops
-                assert isinstance(exit_, Watched)
-                stops += 1
+        def through(cpu: Cpu, blocks: int, steps: int | None) -> Exit:
+            nonlocal stops
+            while isinstance(exit_ := Cpu.run(cpu, blocks, steps), Watched):
+                stops, blocks = stops + 1, cpu.blocks_left
+            return exit_
 
-        session.system.traps.monitor = Stops()
+        for cpu in session.machine.cpus:
+            cpu.run_by(through)
         if first is not None:
             watches.add(first, first + 4, flags, physical=physical)
         session.finish()
