@@ -401,3 +401,9 @@ def test_the_entries_of_a_walk_are_watched(board: Board) -> None:
     entries.clear()
     board.start(ring=0)
     assert isinstance(board.cpu.run(100), Halt)
+
+
+def test_a_host_without_the_code_says_so(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stubs, "native_host", lambda: False)
+    with pytest.raises(NoWatch, match="cannot be watched on this host"):
+        Watches([board.cpu])
