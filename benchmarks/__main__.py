@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import faults, highmem, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
+from benchmarks import debug, faults, highmem, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
 from benchmarks.measure import Row, table
 
 SECTIONS = {
@@ -19,6 +19,7 @@ SECTIONS = {
     "highmem": highmem.rows,
     "linux": linux.rows,
     "shadowtlb": shadowtlb.rows,
+    "debug": debug.rows,
 }
 
 

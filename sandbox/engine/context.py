@@ -99,8 +99,10 @@ class _Word:
 class CpuContext:
     """One saved CPU state.  ``quads`` and ``longs`` are the raw words for hot paths; attributes are for the rest."""
 
-    __slots__ = ("_handle", "data", "handle", "longs", "passes", "quads", "resumes_at", "size")
+    __slots__ = ("_handle", "data", "handle", "longs", "passes", "quads", "resumes_at", "size", "watched")
 
+    watched: int
+    """Linear address of the instruction at which a watch has stopped, and which shall pass, or -1."""
     resumes_at: int
     """Linear address at which the next block goes on with one already counted, or -1."""
     passes: int
@@ -120,7 +122,7 @@ class CpuContext:
         check(engine.uc_context_alloc(uc, ctypes.byref(handle)), "a context")
         self._handle = handle
         self.handle = handle.value or 0
-        self.resumes_at = self.passes = -1
+        self.resumes_at = self.passes = self.watched = -1
         self.size = int(engine.uc_context_size(uc)) - BLOB_HEADER
         raw = (ctypes.c_uint8 * self.size).from_address((handle.value or 0) + BLOB_HEADER)
         self.data = memoryview(raw).cast("B")
@@ -343,7 +345,7 @@ class CpuContext:
         """Make this the same state as ``other``, of whatever CPU (the self-test proves the blob portable)."""
         self.data[:] = other.data
         self.longs[OLD_EXCEPTION32] = 0xFFFFFFFF
-        self.resumes_at, self.passes = other.resumes_at, other.passes
+        self.resumes_at, self.passes, self.watched = other.resumes_at, other.passes, other.watched
 
     def copy_system_from(self, other: CpuContext) -> None:
         """Take LDTR, TR, GDTR, IDTR and CR0 to CR4 from another state: what belongs to a CPU, not to a task."""

@@ -11,7 +11,6 @@ from typing import Protocol
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
 from sandbox.engine import predictor, selftest, stubs
-from sandbox.engine.callbacks import Callbacks
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import (
     BlocksSpent,
@@ -23,10 +22,12 @@ from sandbox.engine.exits import (
     Stepped,
     Stopped,
     Trap,
+    Watched,
 )
 from sandbox.engine.handle import Handle
 from sandbox.engine.library import NO_ADDRESS, EngineError, check, library
 from sandbox.engine.rmw import writes_what_it_reads
+from sandbox.engine.stepping import MOST_SINGLE_STEPS, Stepping
 from sandbox.x86.instruction import LEGACY_PREFIXES, LOCK, LONGEST_INSTRUCTION
 from sandbox.x86.masks import (
     CR0_PROTECTED,
@@ -78,7 +79,7 @@ class EngineAbortError(EngineError):
         self.code = code
 
 
-class Cpu(Callbacks):
+class Cpu(Stepping):
     """A 32-bit x86 CPU.
 
     Between runs ``context`` is the CPU: change it, or put another in its place, and the next ``run`` goes on from
@@ -92,9 +93,10 @@ class Cpu(Callbacks):
         self.handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
         self._words, self._longs = handle.words, handle.longs
         self._enter, self._pad = handle.enter, handle.pad_address
-        self._deadline = self._step_end = self._counted = 0
+        self._deadline = self._step_end = self._counted = self._cr2_before = 0
         self._forget_at = predictor.FIRST
         self._step_hook: int | None = None
+        self.passing = max
         self._breakpoints: dict[int, list[int]] = {}
         self._instrumented = False
         self._stopping = False
@@ -168,8 +170,10 @@ class Cpu(Callbacks):
         state = self.context
         words = self._words
         if state.resumes_at != -1 or state.passes != -1:
-            return self._run_on(state, blocks, steps)
+            return self._resume(state, blocks, steps)
         if steps is not None or self._step_hook is not None:
+            if steps is not None and 0 < steps <= MOST_SINGLE_STEPS and self._step_hook is None:
+                return self._single_steps(state, blocks, steps)
             self._prepare_steps(steps)
         self._deadline += blocks - words[0]
         words[0] = blocks
@@ -195,6 +199,9 @@ class Cpu(Callbacks):
         else:
             self.__dict__["run"] = partial(_by, runner, self)
 
+    def _go_on(self, blocks: int, steps: int | None = None) -> Exit:
+        return Cpu.run(self, blocks, steps)
+
     def stop(self) -> None:
         """From a device callback: come back with ``Stopped`` where ``clock`` would advance next.
 
@@ -205,8 +212,11 @@ class Cpu(Callbacks):
         words[stubs.PAD_BLOCKS] = 0
         words[stubs.PAD_STOPPING] = 1
 
-    def _run_on(self, state: CpuContext, blocks: int, steps: int | None) -> Exit:
+    def _resume(self, state: CpuContext, blocks: int, steps: int | None) -> Exit:
         """Go on after a stop that was not the guest's own: what was counted or reported before is not again."""
+        watched, state.watched = state.watched, -1
+        if watched == state.linear_eip:
+            return self._pass_watched(state, blocks, steps)
         words, passes = self._words, state.passes
         words[stubs.PAD_BEHIND] = state.resumes_at
         state.resumes_at = state.passes = -1
@@ -231,6 +241,9 @@ class Cpu(Callbacks):
         if reason == _NO_REASON and not error and quiet:  # the end of a routine: most exits that come here
             return Halt(state.longs[_EIP])
         if reason in _TRANSLATING or error in _FETCH_ERRORS:
+            stepping = self._words[stubs.PAD_SHARE] == 1 and self._words[stubs.PAD_FIRST] != -1
+            if stepping and not self._inside_block(state.linear_eip):
+                return self._stepped_to_a_fault(state)
             self._find_instruction(state)
         if self._instrumented:
             self._mend_flags(state)
@@ -283,6 +296,13 @@ class Cpu(Callbacks):
         if reason == stubs.REASON_BREAKPOINT:
             state.passes = state.linear_eip
             return BreakpointHit(at)
+        if reason in (stubs.REASON_WATCHED, stubs.REASON_LOADED):
+            state.watched = state.linear_eip if reason == stubs.REASON_WATCHED else -1
+            words[stubs.PAD_STEPS] += self._step_hook is not None and reason == stubs.REASON_WATCHED
+            return Watched(at)
+        if reason == stubs.REASON_GUESTS:
+            words[stubs.PAD_STEPS] += self._step_hook is not None
+            return self._touched(state)
         return Paused(at)
 
     def _find_instruction(self, state: CpuContext) -> None:
@@ -319,11 +339,6 @@ class Cpu(Callbacks):
             if self._longs[stubs.PAD_VECTOR32] == VECTOR_DB:
                 return
             state.eflags = state.longs[ctx.EFLAGS32] & ~STATUS_FLAGS | state.quads[ctx.CC_SRC] & STATUS_FLAGS
-
-    def _inside_block(self, at: int) -> bool:
-        """Whether a linear address lies in the block entered last: then it was running, not being translated."""
-        first, end = self._words[stubs.PAD_FIRST], self._words[stubs.PAD_END]
-        return first != -1 and first <= at < end
 
     def _failed(self, state: CpuContext, at: int, error: int) -> Exit:
         if error == lib.ERR_INSN_INVALID:

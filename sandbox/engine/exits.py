@@ -71,5 +71,10 @@ class BreakpointHit(Exit):
 
 
 @dataclass(slots=True)
+class Watched(Exit):
+    """Before an access of a watched range, or behind a load of CR3: ``Watches.stopped_by`` tells which."""
+
+
+@dataclass(slots=True)
 class Stopped(Exit):
     """``stop()`` was called while the CPU ran."""

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from sandbox.engine.context import BLOB_HEADER, CS_BASE, EIP, IS_SOFTWARE32, OLD_EXCEPTION32
 from sandbox.engine.library import library
 from sandbox.engine.stubs import (
-    FUEL_OF_A_RUN,
     REASON_BLOCKS,
     REASON_BREAKPOINT,
     REASON_FETCH,
@@ -48,13 +47,15 @@ class PythonHooks:
                 if before_end != address:
                     pad.steps += 1
                 pad.fuel -= 1
+                spent = pad.fuel < 0
             else:
                 pad.blocks -= 1
                 if pad.blocks < 0:
                     pad.reason = REASON_BLOCKS
                     engine.uc_emu_stop(uc)
                     return
-            if pad.fuel < 0 or time.monotonic() > self._look_at:
+                spent = pad.fuel <= 0
+            if spent or time.monotonic() > self._look_at:
                 pad.reason = REASON_PAUSED
                 engine.uc_emu_stop(uc)
 
@@ -95,7 +96,7 @@ class PythonHooks:
         engine.uc_context_restore(pad.engine, pad.context)
         pad.first, pad.end, pad.behind = NO_ADDRESS, pad.behind, NO_ADDRESS
         self._look_at = time.monotonic() + _LONGEST_RUN
-        pad.fuel, pad.reason, pad.refused, pad.stopping = FUEL_OF_A_RUN, REASON_NONE, 0, 0
+        pad.fuel, pad.reason, pad.refused, pad.stopping = pad.share, REASON_NONE, 0, 0
         pad.error = engine.uc_emu_start(pad.engine, self._word(8 * EIP), 0, 0, 0)
         if not pad.refused:
             engine.uc_context_save(pad.engine, pad.context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from sandbox.engine import crashdump, internals, stubs
+from sandbox.engine import crashdump, internals, stubs, watchcode
 from sandbox.engine import library as lib
 from sandbox.engine.fallback import PythonHooks
 from sandbox.engine.library import check, control, library
@@ -66,6 +66,7 @@ class Handle:
             self.pad.cpu, self.pad.env = internals.locate(self.uc.value or 0)
             internals.restrict_features(self.pad.env, state_size)
             self._read_debug = internals.memory_reader()
+            watchcode.install()
 
     def __del__(self) -> None:
         self.close()
@@ -192,4 +193,5 @@ def _new_pad(uc: ctypes.c_void_p) -> stubs.HookPad:
         skip=lib.NO_ADDRESS,
         behind=lib.NO_ADDRESS,
         number=stubs.NOBODYS,
+        share=stubs.FUEL_OF_A_RUN,
     )

@@ -40,6 +40,7 @@ class _Depth(threading.local):
 
     count = 0
     process = 0
+    timer: ctypes.c_int | None = None
 
 
 _depth = _Depth()
@@ -49,15 +50,17 @@ _depth = _Depth()
 def ticking() -> Iterator[None]:
     """Ticks for as long as this lasts; none where the host has no native hooks, which look at the time themselves."""
     if _depth.process != os.getpid():
-        _depth.process, _depth.count = os.getpid(), 0
+        _depth.process, _depth.count, _depth.timer = os.getpid(), 0, None
     _depth.count += 1
-    timer = _start() if _depth.count == 1 and stubs.native_host() else None
+    if _depth.count == 1:
+        _depth.timer = _start() if stubs.native_host() else None
     try:
         yield
     finally:
         _depth.count -= 1
-        if timer is not None:
-            stubs.libc().syscall(_TIMER_DELETE, timer)
+        if not _depth.count and _depth.timer is not None:
+            stubs.libc().syscall(_TIMER_DELETE, _depth.timer)
+            _depth.timer = None
 
 
 def start_again() -> None:
@@ -65,7 +68,7 @@ def start_again() -> None:
     if _depth.count:
         _depth.process = os.getpid()
         if stubs.native_host():
-            _start()
+            _depth.timer = _start()
 
 
 def _start() -> ctypes.c_int | None:

@@ -18,10 +18,11 @@ from functools import partial
 from typing import NamedTuple
 
 from sandbox.engine import context as ctx
-from sandbox.engine import internals, stubs, tlbcode
+from sandbox.engine import internals, stubs, tlbcode, watchcode
 from sandbox.engine.handle import Handle
 from sandbox.engine.library import UnknownEngine
 from sandbox.engine.tlbpeek import RECORD_WORDS, Unread
+from sandbox.engine.watchcode import ENV_IN_CPU, MISS_HANDLER
 from sandbox.x86.errors import SandboxError
 
 MISS, ENTRY, MARK, FILL, CR3, CR4, CR0, PAGE, PDPTE, STALE = range(1, 11)
@@ -56,8 +57,6 @@ SLACK = 64
 MOST_CPUS = 8
 RIGHT_READ, RIGHT_WRITE, RIGHT_EXECUTE = 1, 2, 4
 
-ENV_IN_CPU, MISS_HANDLER = 0x8A50, 0xA758
-"""Where 2.1.4 has CPUX86State and CPUClass.tlb_fill in a CPUState."""
 _SLOTS = {
     "fill": "tlb_set_page_with_attrs",
     "load_long": "x86_ldl_phys",
@@ -140,7 +139,6 @@ class Feed:
         _, self._base, self._data = tlbcode.pages()
         self.unread = Unread(self._data, self._words)
         self._read_so_far = 0
-        self._miss = internals.symbol("x86_cpu_tlb_fill_x86_64")
         self._raw_flush_page = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_uint64)(
             internals.symbol("tlb_flush_page_x86_64")
         )
@@ -156,7 +154,8 @@ class Feed:
         if len(self._handles) == MOST_CPUS:
             raise NoFeed(f"the TLBs of at most {MOST_CPUS} CPUs can be watched")
         cpu = handle.pad.cpu
-        if handle.pad.env != cpu + ENV_IN_CPU or internals.read_quad(cpu + MISS_HANDLER) != self._miss:
+        known = (internals.symbol("x86_cpu_tlb_fill_x86_64"), watchcode.miss_handler())
+        if handle.pad.env != cpu + ENV_IN_CPU or internals.read_quad(cpu + MISS_HANDLER) not in known:
             raise UnknownEngine("the engine's TLB miss handler is not where 2.1.4 keeps it")
         number = len(self._handles)
         self._handles.append(handle)
@@ -169,14 +168,14 @@ class Feed:
         """The CPU's engine is about to be closed."""
         handle = self._handles[number]
         if handle is not None:
-            ctypes.c_uint64.from_address(handle.pad.cpu + MISS_HANDLER).value = self._miss
+            ctypes.c_uint64.from_address(handle.pad.cpu + MISS_HANDLER).value = watchcode.miss_handler()
             handle.pad.number = stubs.NOBODYS
             self._handles[number] = None
         if not any(self._handles):
             self.switch(False)
 
     def _point(self, handle: Handle) -> None:
-        target = self._base + tlbcode.OFFSETS["miss"] if self.is_on else self._miss
+        target = self._base + tlbcode.OFFSETS["miss"] if self.is_on else watchcode.miss_handler()
         ctypes.c_uint64.from_address(handle.pad.cpu + MISS_HANDLER).value = target
 
     # -- on and off
@@ -214,7 +213,7 @@ class Feed:
         data.decide = ctypes.cast(self._decided, ctypes.c_void_p).value or 0
         data.cell = stubs.link_address("running")
         data.bitmap = ctypes.addressof(self._bitmap) if self._ask is not None else 0
-        data.old_miss = self._miss
+        data.old_miss = watchcode.miss_handler()
 
     # -- reading
 

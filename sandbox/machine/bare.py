@@ -29,6 +29,7 @@ from sandbox.engine.exits import (
     Stepped,
     Stopped,
     Trap,
+    Watched,
 )
 from sandbox.engine.ticks import ticking
 from sandbox.machine import breakage
@@ -40,7 +41,16 @@ from sandbox.machine.devices.serial import COM1, Serial
 from sandbox.machine.events import CpuSwitch, Delivery, TrapTaken
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
-from sandbox.machine.outcome import AtBreakpoint, Exited, Halted, LimitReached, NobodyAnswers, Outcome, TripleFault
+from sandbox.machine.outcome import (
+    AtBreakpoint,
+    AtWatch,
+    Exited,
+    Halted,
+    LimitReached,
+    NobodyAnswers,
+    Outcome,
+    TripleFault,
+)
 from sandbox.machine.switches import checked
 from sandbox.machine.system_access import ProcessorFault, SystemAccess
 from sandbox.machine.turns import TURN_BLOCKS, BareCpu, Run, Turns
@@ -172,6 +182,8 @@ class BareMachine:
             self._handle(each, exit_)
             if isinstance(exit_, BreakpointHit):
                 return AtBreakpoint(each.cpu.index, exit_.eip)
+            if isinstance(exit_, Watched):
+                return AtWatch(each.cpu.index, exit_.eip)
             if isinstance(exit_, Stopped) and len(self.cpus) > 1:
                 self._turns.end = each.cpu.clock
             if steps is not None or self._turns.end <= each.cpu.clock or self._is_late():
@@ -221,7 +233,7 @@ class BareMachine:
             )
         elif isinstance(exit_, BusError):
             self._ended = NobodyAnswers(cpu.index, exit_.eip, exit_.physical, exit_.write, exit_.size)
-        elif not isinstance(exit_, BlocksSpent | Paused | Stopped | Stepped | BreakpointHit):
+        elif not isinstance(exit_, BlocksSpent | Paused | Stopped | Stepped | BreakpointHit | Watched):
             raise AssertionError(exit_)
         if self._changed_code:
             self._changed_code = False

@@ -25,7 +25,7 @@ import ctypes
 import mmap
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Protocol, TypeAlias, overload
 
@@ -146,6 +146,8 @@ class PhysicalMemory:
         self._owners: dict[int, Reason] = {}
         self._closed: set[Reason] = set()
         self._cpus: weakref.WeakSet[Mapper] = weakref.WeakSet()
+        self.store_watch: Callable[[int, int, Reason], object] | None = None
+        """Told of (physical address, bytes, reason) before ``host_write`` and ``host_fill`` store: devices' DMA too."""
         self.table_observer: StoreObserver | None = None
         """Told of stores through views for ``Reason.TABLE`` that are handed out from here on."""
 
@@ -212,6 +214,8 @@ class PhysicalMemory:
         at = self._checked(physical, size, reason.value)
         if self.audit:
             self._inspect(physical, size, reason)
+        if self.store_watch is not None:
+            self.store_watch(physical, size, reason)
         self._mutable[at : at + size] = data
         self._written[reason] += size
 
@@ -220,6 +224,8 @@ class PhysicalMemory:
         at = self._checked(physical, size, reason.value)
         if self.audit:
             self._inspect(physical, size, reason)
+        if self.store_watch is not None:
+            self.store_watch(physical, size, reason)
         pattern = bytes((value,)) * min(size, _FILL_CHUNK)
         for done in range(0, size, _FILL_CHUNK):
             length = min(size - done, _FILL_CHUNK)

@@ -60,6 +60,17 @@ class AtBreakpoint(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
+class AtWatch(Outcome):
+    """A CPU is about to touch what is watched (``sandbox.engine.watch``); ``run`` may be called again."""
+
+    cpu: int
+    eip: int
+
+    def headline(self) -> str:
+        return f"watch at {self.eip:#010x} on CPU {self.cpu}"
+
+
+@dataclass(frozen=True, slots=True)
 class TripleFault(Outcome):
     """The processor shut down.  ``chain`` begins with the first exception and ends with the one too many."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from sandbox.engine import library, stubs
+from sandbox.engine import library, stubs, watchtest
 from sandbox.engine.context import SegmentState
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BusError, Exit, Halt, Trap
@@ -106,6 +106,13 @@ def _hooks() -> tuple[bool, str]:
     return True, "host code" if stubs.native_host() else "ctypes callbacks: slower, the same results"
 
 
+def _watches() -> tuple[bool, str]:
+    if not stubs.native_host():
+        return True, "memory cannot be watched on this host: it takes host code for x86-64 Linux"
+    watchtest.verify()
+    return True, "watches see loads, stores and walks exactly, by linear and by physical address"
+
+
 def _many_faults() -> tuple[bool, str]:
     bench = _Bench()
     bench.map(DATA, 0)
@@ -193,6 +200,7 @@ def _trap_cost() -> tuple[bool, str]:
 _ENGINE: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
     ("self-test", _self_test),
     ("native hooks", _hooks),
+    ("watches", _watches),
     ("faults in a row", _many_faults),
     ("stale translations", _stale),
     ("no-execute", _no_execute),

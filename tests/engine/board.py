@@ -62,17 +62,18 @@ class Memory:
         struct.pack_into("<6Q", put, GDT, *flat)
         struct.pack_into("<3I", put, TSS, 0, 0x9000, KERNEL_DATA)
 
+    def place(self, linear: int) -> int:
+        """Where the leaf entry of a page lies."""
+        table = TABLE if linear < CODE else HIGH_TABLE
+        page = (linear - (0 if linear < CODE else CODE)) >> 12
+        return table + page * (8 if self.pae else 4)
+
     def set_entry(self, linear: int, entry: int) -> None:
         """Store a leaf entry, without any flush."""
-        table = TABLE if linear < CODE else HIGH_TABLE
-        page = (linear - (0 if linear < CODE else CODE)) >> 12
-        struct.pack_into("<Q" if self.pae else "<I", self.memory, table + page * (8 if self.pae else 4), entry)
+        struct.pack_into("<Q" if self.pae else "<I", self.memory, self.place(linear), entry)
 
     def entry(self, linear: int) -> int:
-        table = TABLE if linear < CODE else HIGH_TABLE
-        page = (linear - (0 if linear < CODE else CODE)) >> 12
-        at = table + page * (8 if self.pae else 4)
-        return int(struct.unpack_from("<Q" if self.pae else "<I", self.memory, at)[0])
+        return int(struct.unpack_from("<Q" if self.pae else "<I", self.memory, self.place(linear))[0])
 
     def map(self, linear: int, flags: int = P | RW | US, frame: int | None = None) -> int:
         """Map a page, to a frame of its own unless one is given.  Returns the frame's physical address."""

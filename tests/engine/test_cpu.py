@@ -656,3 +656,39 @@ def test_long_lines_of_x87_code_are_translated(text: str) -> None:
         return type(board.run(f".rept 1500\n{text}\n.endr\nhlt", ring=0)).__name__
 
     assert run_contained(work, time_limit=60) == "Halt"
+
+
+# -- single steps without a hook -------------------------------------------------------------------------------------
+
+
+def test_steps_between_runs_drop_no_translation(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step costs must not grow with the code that was translated before it."""
+    board.load("mov ecx, 100\nagain: inc eax\nloop again\nint 0x80")
+    dropped = []
+    monkeypatch.setattr(board.cpu, "drop_all_code", lambda: dropped.append(1))
+    for _ in range(10):
+        assert isinstance(board.cpu.run(100, steps=2), Stepped)
+        assert isinstance(board.cpu.run(3), BlocksSpent)
+    assert not dropped
+
+
+@pytest.mark.parametrize("code", ["sti", "mov ax, ss\nmov ss, ax", "push ss\npop ss"])
+def test_a_step_leaves_the_interrupt_shadow(code: str) -> None:
+    """SDM 3A, 6.8.3: interrupts wait until the end of the instruction behind STI, MOV SS and POP SS."""
+    board = Board()
+    board.load(f"{code}\nnop\nnop\nhlt", ring=0)
+    cpu = board.cpu
+    for _ in code.splitlines():
+        assert isinstance(cpu.run(100, steps=1), Stepped)
+    assert cpu.context.interrupt_shadow
+    assert isinstance(cpu.run(100, steps=1), Stepped)
+    assert not cpu.context.interrupt_shadow
+
+
+def test_a_step_to_a_missing_page_leaves_cr2_alone(board: Board) -> None:
+    """Its successor's fault is the next run's."""
+    board.load(f"jmp {MISSING:#x}")
+    board.cpu.context.cr2 = 0x1234
+    assert board.cpu.run(10, steps=1) == Stepped(MISSING)
+    assert board.cpu.context.cr2 == 0x1234
+    assert trap(board.cpu.run(10, steps=1))[:3] == (14, 4, MISSING)

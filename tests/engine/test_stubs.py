@@ -74,7 +74,7 @@ def test_reasons_and_state_layout() -> None:
     reasons = {"TRAP": "TRAP", "SPENT": "BLOCKS", "STEPPED": "STEPS", "BREAKPOINT": "BREAKPOINT", "ABORTED": "ABORTED"}
     for name, ours in {**reasons, "FETCH": "FETCH", "PAUSED": "PAUSED"}.items():
         assert source[name] == getattr(stubs, f"REASON_{ours}")
-    assert source["FUEL_OF_A_RUN"] == stubs.FUEL_OF_A_RUN
+    assert source["SHARE"] == 8 * stubs.PAD_SHARE
     assert source["STATE"] == ctx.BLOB_HEADER
     assert source["PC"] == ctx.BLOB_HEADER + 8 * ctx.EIP
     assert source["CODE_BASE"] == ctx.BLOB_HEADER + 8 * ctx.CS_BASE

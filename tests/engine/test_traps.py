@@ -216,6 +216,8 @@ def test_4_blocks_steps_and_breakpoints_on_the_way(board: Board) -> None:
     cpu.set_breakpoint(start + 2)
     assert cpu.run(0) == BlocksSpent(start)
     assert cpu.run(100) == BreakpointHit(start + 2)
+    assert cpu.run(100, steps=1) == Stepped(at)
+    assert (cpu.context.ecx, cpu.instructions) == (3, 1)
     assert cpu.run(100, steps=1) == Trap(at, 14, 4, EDGE, 3, False)
     assert (cpu.context.ecx, cpu.instructions) == (3, 1)
     cpu.context.eip = start
@@ -359,12 +361,12 @@ def test_8_known_limits_are_not_checked(board: Board) -> None:
     assert board.cpu.run(10).vector == 0x80  # type: ignore[attr-defined]
 
 
-def test_8_known_watchpoints_do_not_fire_and_execution_breakpoints_do(board: Board) -> None:
+def test_8_watchpoints_and_execution_breakpoints_fire(board: Board) -> None:
     board.load(f"mov [{DATA:#x}], eax\nnop\nint 0x80")
     state = board.cpu.context
     state.set_debug_register(0, DATA)
     state.set_debug_register(7, 0xD0001)
-    assert board.cpu.run(10).vector == 0x80  # type: ignore[attr-defined]
+    assert board.cpu.run(10) == Trap(CODE + 5, 1, 0, 0, 3, False)
     state.eip = CODE
     state.set_debug_register(0, CODE + 5)
     state.set_debug_register(7, 1)

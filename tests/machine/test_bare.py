@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from sandbox.engine import stubs
+from sandbox.engine.watch import WRITE, Watches
 from sandbox.image.assemble import assemble_text
 from sandbox.machine.bare import BareMachine
 from sandbox.machine.delivery import NotModelled
 from sandbox.machine.events import CpuSwitch, Delivery, Event, TrapTaken
 from sandbox.machine.machine import Machine
-from sandbox.machine.outcome import AtBreakpoint, Exited, Halted, LimitReached, NobodyAnswers, TripleFault
+from sandbox.machine.outcome import AtBreakpoint, AtWatch, Exited, Halted, LimitReached, NobodyAnswers, TripleFault
 from sandbox.x86.errors import ConfigurationError
 
 LOAD = 0x100000
@@ -346,3 +348,16 @@ def test_a_sink_that_waits_for_the_host_can_end_with_the_run(make: Make) -> None
 
     bare = make("mov dx, 0x3F8\n1: out dx, al\n jmp 1b", sink=wait)
     assert bare.run(seconds=0.2) == LimitReached("0.2 seconds")
+
+
+@pytest.mark.skipif(not stubs.native_host(), reason="watchpoints are x86-64 Linux code")
+def test_watches(make: Make) -> None:
+    bare = make(f"nop\nmov ecx, 3\n1: mov [{LOAD + 0x800:#x}], ecx\nloop 1b\n" + exits("0"))
+    watches = Watches([bare.cpus[0].cpu])
+    watches.add(LOAD + 0x800, LOAD + 0x804, WRITE)
+    hits = []
+    while isinstance(outcome := bare.run(), AtWatch):
+        hits.append(outcome.eip - LOAD)
+    assert (hits, outcome) == ([6, 6, 6], Exited(0))
+    assert [(hit.old, hit.new) for hit in watches.hits()] == [(0, 3), (3, 2), (2, 1)]
+    assert "watch at" in AtWatch(0, LOAD).headline()

@@ -234,3 +234,14 @@ def test_nobody_goes_round_the_door() -> None:
     assert guilty == []
     maps = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.py")) if "host_base" in path.read_text()]
     assert set(maps) <= {"machine/memory.py", "machine/machine.py"}
+
+
+def test_what_the_host_stores_is_told_before() -> None:
+    memory = PhysicalMemory(64 * MB, audit=False)
+    told: list[tuple[int, int, Reason, int]] = []
+    memory.store_watch = lambda at, size, reason: told.append((at, size, reason, memory.read_word(at)))
+    memory.host_write(0x1000, b"abcd", Reason.DMA)
+    memory.host_fill(0x1000, 4, 0xAA, Reason.IMAGE)
+    memory.store_watch = None
+    memory.host_write(0x1000, b"efgh", Reason.DMA)
+    assert told == [(0x1000, 4, Reason.DMA, 0), (0x1000, 4, Reason.IMAGE, int.from_bytes(b"abcd", "little"))]

@@ -16,7 +16,7 @@
         .set    SKIP,           48      # a breakpoint's address to pass once
         .set    FIRST,          56      # the block entered last: its linear address
         .set    END,            64      # and the address behind it
-        .set    FUEL,           72      # uncounted blocks left in this run, signed; below 0 it ends at the next block
+        .set    FUEL,           72      # uncounted blocks left in this run, signed; at 0 it ends at the next block
         .set    ENGINE,         80      # the engine's handle
         .set    RESTORE,        88      # uc_context_restore
         .set    START,          96      # uc_emu_start
@@ -29,6 +29,7 @@
         .set    BEHIND,         152     # END for the first block of the next run
         .set    STOPPING,       160     # a device asked to come back at the next counted block
         .set    NUMBER,         168     # the CPU's, in the TLB feed (tlbfeed.S)
+        .set    SHARE,          176     # FUEL at the start of a run
 
         .set    TRAP,           1
         .set    SPENT,          2
@@ -38,7 +39,6 @@
         .set    FETCH,          6
         .set    PAUSED,         7
 
-        .set    FUEL_OF_A_RUN,  4096
         .set    LONGEST_BLOCK,  128     # instructions
 
         .set    AT_CR0,         424     # in CPUX86State
@@ -80,7 +80,7 @@ block:
 1:      sub     qword ptr [rcx+BLOCKS], 1
         js      4f
         cmp     qword ptr [rcx+FUEL], 0
-        jl      5f
+        jle     5f
         ret
 3:      add     qword ptr [rcx+STEPS], 1
         mov     [rcx+SKIP], rsi
@@ -141,7 +141,8 @@ enter:
         inc     rax
         mov     [rbx+REFUSED], rax
         mov     [rbx+STOPPING], rax
-        mov     qword ptr [rbx+FUEL], FUEL_OF_A_RUN
+        mov     rax, [rbx+SHARE]
+        mov     [rbx+FUEL], rax
         mov     dword ptr [rbx+REASON], 0
         mov     esi, [r12+DEBUG7]
         test    esi, 0xff
