@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from sandbox.kernel.abi.errno import (
     EINTR,
@@ -59,12 +59,32 @@ STOPPING = sum(bit_of(number) for number in (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
 _INT_80_BYTES = 2
 
 
+class Tracing(Protocol):
+    """What becomes of signals and stops of a task that is traced; ``task.ptrace`` has it."""
+
+    def signal(self, task: Task, info: SigInfo) -> SigInfo | None:
+        """The tracer sees a signal before it is carried out; what is left of it."""
+        ...
+
+    def trap(self, task: Task) -> bool:
+        """Stop for what is no signal: an interruption by the tracer, the stop of the process."""
+        ...
+
+    def continued(self, task: Task) -> None:
+        """SIGCONT or SIGKILL has reached the process."""
+        ...
+
+    def stepped_into(self, task: Task) -> None:
+        """A handler has its frame."""
+        ...
+
+
 class Signals:
     """Sends signals between tasks and carries them out."""
 
     __slots__ = (
         "_broken_group_exit", "_broken_mask", "_broken_queue", "_broken_restart", "_broken_stop", "_bus",
-        "_clock", "_sched", "_tasks", "deaths", "end_shell", "frames",
+        "_clock", "_sched", "_tasks", "deaths", "end_shell", "frames", "tracing",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +99,8 @@ class Signals:
         """(pid, command, signal, report) of every task that a signal ended."""
         self.end_shell: Callable[[Task], None] = lambda shell: None
         """Handed in: what happens when a signal ends the shell above the first program."""
+        self.tracing: Tracing
+        """Handed in: who stops tasks for their tracers."""
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -135,6 +157,8 @@ class Signals:
             if self._wants(each, bit):
                 recalculate(each)
                 self._sched.wake(each)
+                if bit == KILL and each.state is State.TRACED:
+                    self._sched.resume(each)
                 return
 
     def _wants(self, task: Task, bit: int) -> bool:
@@ -144,7 +168,7 @@ class Signals:
             return False
         if bit == KILL or len(task.group.threads) == 1:
             return True
-        return task.state is not State.STOPPED and (task.cpu.current is task or not task.pending)
+        return task.state not in (State.STOPPED, State.TRACED) and (task.cpu.current is task or not task.pending)
 
     def _has_room(self, task: Task, info: SigInfo) -> bool:
         """One more may be queued for the user's processes; the kernel's own standard signals always are."""
@@ -177,7 +201,7 @@ class Signals:
         if fatal or state.blocked & bit or action.handler == SIG_IGN:
             state.hand.actions[info.signo] = action = replace(action, handler=SIG_DFL)
             state.blocked &= ~bit
-        if action.handler == SIG_DFL and not task.report:
+        if action.handler == SIG_DFL and not task.report and (fatal or task.ptrace is None):
             task.report = report()
         self.send_signal(task, info.signo, info, thread=True)
 
@@ -191,6 +215,8 @@ class Signals:
             return
         was_stopped, group.stopping, group.stopped, group.stop_signal = group.stopped, 0, False, 0
         for task in group.threads:
+            if task.ptrace is not None:
+                self.tracing.continued(task)
             if task.state is State.STOPPED:
                 self._sched.resume(task)
         if number == SIGCONT and was_stopped:
@@ -199,9 +225,11 @@ class Signals:
 
     def _tell_parent(self, task: Task, code: int, status: int) -> None:
         """A parent learns that a child stopped or went on."""
-        parent = task.parent
-        if parent is None:
-            return
+        if task.parent is not None:
+            self.tell(task.parent, task, code, status)
+
+    def tell(self, parent: Task, task: Task, code: int, status: int) -> None:
+        """Whoever has the right learns that a task stopped or went on (``do_notify_parent_cldstop``)."""
         action = parent.signals.hand.actions[SIGCHLD]
         if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
             uid, group = task.cred.uid.real, task.group
@@ -226,10 +254,16 @@ class Signals:
         while True:
             if group.must_end(task):
                 raise TaskExit(group.exit_code or 0)
-            if group.stopping:
+            if task.ptrace is not None and self.tracing.trap(task):
+                continue
+            if group.stopping and task.ptrace is None:
                 self._stop(task)
                 continue
             info = state.dequeue(~state.blocked)
+            if info is not None and task.ptrace is not None and info.signo != SIGKILL:
+                info = self.tracing.signal(task, info)
+                if info is None:
+                    continue
             if info is not None:
                 action = state.hand.actions[info.signo]
                 if self._bus.active:
@@ -266,10 +300,11 @@ class Signals:
             self.force_info(task, segv, lambda: said, fatal=number == SIGSEGV)
             return
         state.saved_mask = None
-        if self._broken_mask:
-            return
-        added = action.mask | (0 if action.flags & SA_NODEFER else bit_of(number))
-        state.blocked = (state.blocked | added) & ~UNBLOCKABLE
+        if not self._broken_mask:
+            added = action.mask | (0 if action.flags & SA_NODEFER else bit_of(number))
+            state.blocked = (state.blocked | added) & ~UNBLOCKABLE
+        if task.ptrace is not None:
+            self.tracing.stepped_into(task)
 
     def _default(self, task: Task, info: SigInfo) -> None:
         number = info.signo
@@ -308,9 +343,11 @@ class Signals:
     def stop_if_last(self, group: ThreadGroup) -> None:
         """The parent learns of a stop when the last thread has stopped, or is gone (``do_signal_stop``)."""
         alive = [task for task in group.threads if not task.exiting]
-        if group.stopping and not group.stopped and alive and all(task.state is State.STOPPED for task in alive):
+        halted = (State.STOPPED, State.TRACED)
+        if group.stopping and not group.stopped and alive and all(task.state in halted for task in alive):
             group.stopped, group.stop_signal, group.continued = True, group.stopping, False
-            self._tell_parent(group.leader, CLD_STOPPED, group.stopping)
+            if not traced_by_parent(group.leader):
+                self._tell_parent(group.leader, CLD_STOPPED, group.stopping)
 
     def _restart(self, task: Task, action: SigAction | None = None) -> None:
         """An interrupted system call fails with EINTR or is made again: EIP goes back over INT 0x80."""
@@ -319,6 +356,8 @@ class Signals:
         if number < 0:
             return
         error = -context.eax & 0xFFFFFFFF
+        if not ERESTARTSYS <= error <= ERESTART_RESTARTBLOCK:  # a tracer has set another result
+            return
         if action is not None:
             flags = 0 if self._broken_restart else action.flags
             again = error == ERESTARTNOINTR or (error == ERESTARTSYS and bool(flags & SA_RESTART))
@@ -359,7 +398,7 @@ class Signals:
             if each is not task and not each.exiting:
                 each.signals.private.enqueue(SigInfo.sent(SIGKILL, SI_KERNEL, 0))
                 each.pending = 1
-                if each.state is State.STOPPED:
+                if each.state in (State.STOPPED, State.TRACED):
                     self._sched.resume(each)
                 else:
                     self._sched.wake(each)
@@ -401,7 +440,7 @@ class Signals:
 def is_ignored(task: Task, number: int) -> bool:
     """The signal would do nothing: it is not even kept, unless it is blocked and may yet get a handler."""
     state = task.signals
-    if bit_of(number) & (state.blocked | state.awaited):
+    if bit_of(number) & (state.blocked | state.awaited) or (task.ptrace is not None and number != SIGKILL):
         return False
     handler = state.hand.actions[number].handler
     return handler == SIG_IGN or (handler == SIG_DFL and default_action(number) in (Action.IGNORE, Action.CONTINUE))
@@ -429,7 +468,14 @@ def recalculate(task: Task) -> None:
     """Set ``pending`` to what the queues, the mask and the process say."""
     state, group = task.signals, task.group
     wanted = state.deliverable or state.interrupted >= 0 or group.stopping or group.must_end(task)
+    wanted = wanted or (task.ptrace is not None and task.ptrace.trap)
     task.pending = int(bool(wanted))
+
+
+def traced_by_parent(task: Task) -> bool:
+    """Who traces it is its parent's process too, so that nobody else waits for it (not ``ptrace_reparented``)."""
+    tracee = task.ptrace
+    return tracee is not None and task.parent is not None and tracee.tracer.group is task.parent.group
 
 
 def is_dying(task: Task) -> bool:

@@ -40,6 +40,7 @@ lseek               fd int whence
 getpid
 setuid              int
 getuid
+ptrace              int int ptr ptr
 alarm               uint
 oldfstat            fd out_ptr
 pause
@@ -286,6 +287,8 @@ preadv              fd out_iovec uint llong
 pwritev             fd iovec uint llong
 rt_tgsigqueueinfo   int int signal ptr
 prlimit64           int limit rlimit64 out_rlimit64
+process_vm_readv    int out_iovec uint ptr uint uint
+process_vm_writev   int iovec uint ptr uint uint
 renameat2           dirfd path dirfd path hex
 getrandom           out_random uint random
 socketpair          family socktype int out_fds
