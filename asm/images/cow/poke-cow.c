@@ -44,6 +44,7 @@ static int child(int traced)
                 CHECK(40, ptrace(0, 0, 0, 0) == 0);
                 kill(getpid(), SIGSTOP);
         } else {
+                close(gate[1]);
                 read(gate[0], &byte, 1);
         }
         CHECK(41, passed(6) == 7);

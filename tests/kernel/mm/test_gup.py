@@ -19,9 +19,7 @@ HIGH = {"ram": 32 << 20, "boot": "highmem=16m"}
 def poke(made: Space, mm: Mm, address: int, data: bytes, force: bool = True) -> int:
     made.cpu.store(made.task.scratch, data)
     size = len(data)
-    return made.kernel.remote.access_remote_vm(
-        made.task, mm, address, made.task.scratch, size, write=True, force=force
-    )
+    return made.kernel.remote.access_remote_vm(made.task, mm, address, made.task.scratch, size, write=True, force=force)
 
 
 def peek(made: Space, mm: Mm, address: int, size: int = 4, force: bool = True) -> bytes:
@@ -61,7 +59,7 @@ def test_each_page_is_mapped_once_by_kmap(space: MakeSpace, paging: str) -> None
 
 
 def test_what_the_program_may_not_do(space: MakeSpace, paging: str) -> None:
-    """FOLL_FORCE (mm/gup.c, check_vma_flags): private areas of any protection; the entry stays as closed as the area."""
+    """FOLL_FORCE (mm/gup.c): private areas of any protection; the entry stays as closed as the area."""
     made = space(paging=paging, **HIGH)
     made.map(prot=0)
     assert peek(made, made.mm, AREA, force=False) == b""
