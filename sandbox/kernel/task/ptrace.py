@@ -19,15 +19,21 @@ from sandbox.kernel.abi.signals import (
     CLD_TRAPPED,
     SI_KERNEL,
     SI_USER,
+    SIGBUS,
+    SIGFPE,
+    SIGILL,
+    SIGSEGV,
     SIGTRAP,
     TRAP_BRKPT,
 )
 from sandbox.kernel.task.sched import Scheduler
-from sandbox.kernel.task.signal import Signals, is_dying
+from sandbox.kernel.task.signal import Signals, is_caught, is_dying
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import State, Task, Tracee
 from sandbox.x86.masks import TF
 
+DEADLY = (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP)
+"""What instructions cause."""
 ENTERED_BIT = 0x80
 NO_CALL = 0xFFFFFFFF
 
@@ -119,6 +125,7 @@ class PtraceStops:
     def signal(self, task: Task, info: SigInfo) -> SigInfo | None:
         tracee = task.ptrace
         assert tracee is not None
+        report, tracee.report = tracee.report, None
         number = self.stop(task, info.signo, info)
         if not number:
             return None
@@ -128,6 +135,8 @@ class PtraceStops:
         if bit_of(number) & task.signals.blocked or is_dying(task):
             self._signals.send_signal(task, number, info, thread=True)
             return None
+        if report is not None and number in DEADLY and not task.report and not is_caught(task, number):
+            task.report = report()
         return info
 
     def trap(self, task: Task) -> bool:

@@ -201,7 +201,9 @@ class Signals:
         if fatal or state.blocked & bit or action.handler == SIG_IGN:
             state.hand.actions[info.signo] = action = replace(action, handler=SIG_DFL)
             state.blocked &= ~bit
-        if action.handler == SIG_DFL and not task.report and (fatal or task.ptrace is None):
+        if task.ptrace is not None and not fatal:
+            task.ptrace.report = report
+        elif action.handler == SIG_DFL and not task.report:
             task.report = report()
         self.send_signal(task, info.signo, info, thread=True)
 

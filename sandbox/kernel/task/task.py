@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
@@ -168,6 +169,8 @@ class Tracee:
     """What PTRACE_GETSIGINFO gives, and the tracer may change."""
     message: int = 0
     """PTRACE_GETEVENTMSG."""
+    report: Callable[[], str] | None = None
+    """What there is to say of its last fault, should it die of it."""
     signal: int = 0
     """What the tracer gave it when it let it go on."""
     calls: bool = False

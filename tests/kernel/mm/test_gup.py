@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 
 from sandbox.kernel.abi.errno import KernelError
+from sandbox.kernel.abi.flags import O_RDWR
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.fs.ramfs import RamFs
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_SHARED
 from sandbox.kernel.mm.pte import Kind, decode
 from sandbox.kernel.mm.vma import VM_IO
 from sandbox.kernel.process.fork import dup_mm
+from sandbox.kernel.vfs.file import File
 from sandbox.x86.paging import RW, D
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
 
@@ -132,3 +136,43 @@ def test_a_cow_copy_maps_one_page(space: MakeSpace, paging: str, pool: str) -> N
     made.write(AREA, 2)
     assert made.resolutions[-1] == "cow-copy"
     assert counters.hits + counters.misses == before + 1
+
+
+def test_a_process_that_ends_while_its_page_is_mapped(space: MakeSpace, paging: str) -> None:
+    """kmap may sleep, and the process end meanwhile: the address space and the page stay until the copy is done."""
+    made = space(paging=paging, **HIGH)
+    made.map()
+    made.write(AREA, 0x64616564)
+    child = dup_mm(made.kernel, made.cpu, made.mm)
+    kmap = made.kernel.kmap.map
+
+    def map_while_it_ends(cpu: KernelCpu, pfn: int) -> int:
+        made.kernel.mmu.mmput(cpu, child)
+        return kmap(cpu, pfn)
+
+    made.kernel.kmap.map = map_while_it_ends  # type: ignore[method-assign]
+    assert peek(made, child, AREA) == b"dead"
+    assert child.users == 0
+    assert child not in made.kernel.mmlist
+    assert made.count(AREA) == 1
+
+
+def test_reclaim_between_the_fault_and_the_store(space: MakeSpace, paging: str) -> None:
+    """A page of a shared file that lost its entry meanwhile is written to the file all the same."""
+    made = space(paging=paging, **HIGH)
+    inode = RamFs().file(bytes(PAGE), name="/f")
+    flags = MAP_SHARED | MAP_FIXED
+    made.kernel.mmap.do_mmap(made.task, AREA, PAGE, 3, flags, inode, 0, file=File(inode, O_RDWR))
+    made.read(AREA)
+    kmap = made.kernel.kmap.map
+
+    def map_while_it_is_unmapped(cpu: KernelCpu, pfn: int) -> int:
+        gather = made.kernel.entries.gather(cpu, made.mm)
+        for linear, ptep, _ in made.kernel.tables.user_places(made.mm.pgd, AREA, AREA + PAGE):
+            gather.remove(linear, ptep)
+        gather.finish()
+        return kmap(cpu, pfn)
+
+    made.kernel.kmap.map = map_while_it_is_unmapped  # type: ignore[method-assign]
+    assert poke(made, made.mm, AREA, b"kept") == 4
+    assert inode.read_block(0)[:4] == b"kept"
