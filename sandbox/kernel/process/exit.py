@@ -26,7 +26,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.process.ptrace import unlink
 from sandbox.kernel.task.pgrp import has_stopped, is_orphaned
 from sandbox.kernel.task.robust import exit_robust_list
-from sandbox.kernel.task.signal import traced_by_parent
+from sandbox.kernel.task.sigpending import traced_by_parent
 from sandbox.kernel.task.task import State, Task, TaskExit, ThreadGroup
 
 WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x1000000

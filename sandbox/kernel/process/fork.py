@@ -39,7 +39,7 @@ from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
 from sandbox.kernel.process.exit import set_parent, task_main
 from sandbox.kernel.process.ptrace import fork_event, trace_child
 from sandbox.kernel.task.itimer import arm_cpu_limit
-from sandbox.kernel.task.signal import is_dying, recalculate
+from sandbox.kernel.task.sigpending import is_dying, recalculate
 from sandbox.kernel.task.task import (
     GDT_ENTRY_TLS_ENTRIES,
     GDT_ENTRY_TLS_MIN,

@@ -15,7 +15,7 @@ from sandbox.kernel.process import ptregs
 from sandbox.kernel.process.exit import detach
 from sandbox.kernel.process.fork import set_tls
 from sandbox.kernel.process.ptrace import attach, check_seize, let_go_on, traced_task, traceme
-from sandbox.kernel.task.signal import recalculate
+from sandbox.kernel.task.sigpending import recalculate
 from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task
 
 WORD, SIGSET_BYTES, IOVEC_BYTES = 4, 8, 8

@@ -27,7 +27,8 @@ from sandbox.kernel.abi.signals import (
     TRAP_BRKPT,
 )
 from sandbox.kernel.task.sched import Scheduler
-from sandbox.kernel.task.signal import Signals, is_caught, is_dying
+from sandbox.kernel.task.signal import Signals
+from sandbox.kernel.task.sigpending import is_caught, is_dying
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import State, Task, Tracee
 from sandbox.x86.masks import TF
