@@ -201,6 +201,21 @@ static void a_thread_traces(void)
     next("end", traced);
 }
 
+/* State and TracerPid, as /proc/PID/status has them. */
+static void status_of(int pid)
+{
+    char name[64], line[256];
+    sprintf(name, "/proc/%d/status", pid);
+    FILE *file = fopen(name, "r");
+    while (fgets(line, sizeof line, file)) {
+        if (!strncmp(line, "State:", 6))
+            printf("%s", line);
+        if (!strncmp(line, "TracerPid:", 10))
+            printf("tracer %s\n", atoi(line + 10) == getpid() ? "I" : atoi(line + 10) ? "another" : "nobody");
+    }
+    fclose(file);
+}
+
 static int faults(void)
 {
     *(volatile int *)16 = 1;
@@ -211,6 +226,8 @@ static void fatal(void)
 {
     siginfo_t si;
     int pid = start(faults);
+    status_of(pid);
+    status_of(getpid());
     ptrace(PTRACE_CONT, pid, 0, 0);
     next("fault", pid);
     ptrace(PTRACE_GETSIGINFO, pid, 0, &si);
