@@ -27,7 +27,7 @@ from sandbox.kernel.abi.signals import (
     TRAP_BRKPT,
 )
 from sandbox.kernel.task.sched import Scheduler
-from sandbox.kernel.task.signal import Signals
+from sandbox.kernel.task.signal import STOPPING, Signals
 from sandbox.kernel.task.sigpending import is_caught, is_dying
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import State, Task, Tracee
@@ -126,7 +126,7 @@ class PtraceStops:
     def signal(self, task: Task, info: SigInfo) -> SigInfo | None:
         tracee = task.ptrace
         assert tracee is not None
-        report, tracee.report = tracee.report, None
+        report, tracee.report, tracee.may_stop = tracee.report, None, True
         number = self.stop(task, info.signo, info)
         if not number:
             return None
@@ -135,6 +135,8 @@ class PtraceStops:
             info = SigInfo.sent(number, SI_USER, tracee.tracer.tgid, tracee.tracer.cred.uid.real)
         if bit_of(number) & task.signals.blocked or is_dying(task):
             self._signals.send_signal(task, number, info, thread=True)
+            return None
+        if bit_of(number) & STOPPING and not tracee.may_stop and not is_caught(task, number):
             return None
         if report is not None and number in DEADLY and not task.report and not is_caught(task, number):
             task.report = report()
@@ -157,7 +159,7 @@ class PtraceStops:
     def continued(self, task: Task) -> None:
         tracee = task.ptrace
         assert tracee is not None
-        tracee.group_stop = False
+        tracee.group_stop = tracee.may_stop = False
         if not tracee.seized:
             return
         if task.state is State.TRACED and not tracee.listening:

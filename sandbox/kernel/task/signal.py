@@ -192,13 +192,14 @@ class Signals:
         self.send_signal(task, SIGXFSZ, SigInfo.sent(SIGXFSZ, SI_USER, task.tgid), thread=True)
 
     def _resume(self, group: ThreadGroup, number: int) -> None:
-        """SIGCONT or SIGKILL reaches a process that is stopped, or about to."""
+        """SIGCONT or SIGKILL reaches a process, which may be stopped, or about to."""
+        for task in group.threads:
+            if number == SIGCONT and task.ptrace is not None:
+                self.tracing.continued(task)
         if not group.stopping:
             return
         was_stopped, group.stopping, group.stopped, group.stop_signal = group.stopped, 0, False, 0
         for task in group.threads:
-            if task.ptrace is not None:
-                self.tracing.continued(task)
             if task.state is State.STOPPED:
                 self._sched.resume(task)
         if number == SIGCONT and was_stopped:

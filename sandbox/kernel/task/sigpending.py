@@ -24,7 +24,7 @@ class Tracing(Protocol):
         ...
 
     def continued(self, task: Task) -> None:
-        """SIGCONT or SIGKILL has reached the process."""
+        """SIGCONT has reached the process, stopped or not."""
         ...
 
     def stepped_into(self, task: Task) -> None:

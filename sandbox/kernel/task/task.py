@@ -185,6 +185,8 @@ class Tracee:
     """It is to stop at its next return to ring 3 (PTRACE_INTERRUPT)."""
     group_stop: bool = False
     """It has reported the stop of its process, and may go on all the same."""
+    may_stop: bool = False
+    """No SIGCONT came since it took the signal that its tracer looks at (JOBCTL_STOP_DEQUEUED)."""
     listening: bool = False
     """It stays stopped, but tells of what happens to the stop of its process (PTRACE_LISTEN)."""
 

@@ -236,6 +236,65 @@ static void fatal(void)
     printf("%x\n", next("end", pid) & 0x7f);
 }
 
+/* SIGCONT for a seized process that was not stopped, and SIGKILL for one that listens. */
+static void seized(void)
+{
+    int pid = fork();
+    if (!pid)
+        _exit(waits());
+    ptrace(PTRACE_SEIZE, pid, 0, 0);
+    kill(pid, SIGCONT);
+    next("continued", pid);
+    ptrace(PTRACE_CONT, pid, 0, 0);
+    next("sigcont", pid);
+    ptrace(PTRACE_CONT, pid, 0, 0);
+    kill(pid, SIGSTOP);
+    next("sigstop", pid);
+    kill(pid, SIGCONT);
+    ptrace(PTRACE_CONT, pid, 0, SIGSTOP);
+    next("after a SIGCONT that came before", pid);
+    ptrace(PTRACE_CONT, pid, 0, 0);
+    next("and then", pid);
+    ptrace(PTRACE_CONT, pid, 0, 0);
+    kill(pid, SIGSTOP);
+    next("sigstop", pid);
+    ptrace(PTRACE_CONT, pid, 0, SIGSTOP);
+    next("group stop", pid);
+    ptrace(PTRACE_LISTEN, pid, 0, 0);
+    kill(pid, SIGKILL);
+    next("killed", pid);
+}
+
+/* Stops of a process that somebody else traces, as its parent sees them. */
+static void stops_for_the_parent(void)
+{
+    int pid = fork(), tracer, status, gate[2];
+    char byte;
+    pipe(gate);
+    if (!pid)
+        _exit(waits());
+    tracer = fork();
+    if (!tracer) {
+        ptrace(PTRACE_SEIZE, pid, 0, 0);
+        kill(pid, SIGSTOP);
+        waitpid(pid, &status, 0);
+        ptrace(PTRACE_CONT, pid, 0, SIGSTOP);
+        waitpid(pid, &status, 0);
+        printf("tracer sees %x\n", status);
+        write(gate[1], "x", 1);
+        pause();
+    }
+    read(gate[0], &byte, 1);
+    say("stopped", (waitpid(pid, &status, WUNTRACED), status));
+    say("once", waitpid(pid, &status, WUNTRACED | WNOHANG));
+    kill(tracer, SIGKILL);
+    next("tracer", tracer);
+    kill(pid, SIGCONT);
+    say("continued", (waitpid(pid, &status, WCONTINUED), status));
+    kill(pid, SIGKILL);
+    next("end", pid);
+}
+
 /* A sleep that a stop interrupts goes on; one whose result the tracer has changed does not. */
 static int sleeps(void)
 {
@@ -274,6 +333,8 @@ int main(int argc, char **argv)
     exec_by_a_thread();
     a_thread_traces();
     fatal();
+    seized();
+    stops_for_the_parent();
     interrupted();
     return 0;
 }
