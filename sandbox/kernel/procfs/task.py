@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
+from sandbox.engine.context import EBP, EBX, ECX, EDI, EDX, ESI
 from sandbox.kernel.abi.errno import EACCES, EINVAL, KernelError
 from sandbox.kernel.abi.flags import POLLIN
 from sandbox.kernel.abi.poll import POLLRDNORM
@@ -383,7 +383,7 @@ def _syscall(kernel: Kernel, task: Task) -> bytes:
         return b"running\n"
     context = task.context
     quads, end = context.quads, f"{context.esp:#x} {context.eip:#x}\n"
-    if task is not current and task.state is not State.SLEEPING:
+    if task.orig_eax < 0:
         return f"-1 {end}".encode()
     arguments = " ".join(f"{quads[slot] & 0xFFFFFFFF:#x}" for slot in (EBX, ECX, EDX, ESI, EDI, EBP))
-    return f"{quads[EAX] & 0xFFFFFFFF} {arguments} {end}".encode()
+    return f"{task.orig_eax & 0xFFFFFFFF} {arguments} {end}".encode()

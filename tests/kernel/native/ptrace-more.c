@@ -214,6 +214,11 @@ static void status_of(int pid)
             printf("tracer %s\n", atoi(line + 10) == getpid() ? "I" : atoi(line + 10) ? "another" : "nobody");
     }
     fclose(file);
+    sprintf(name, "/proc/%d/syscall", pid);
+    file = fopen(name, "r");
+    fgets(line, sizeof line, file);
+    printf("in call %d\n", atoi(line));
+    fclose(file);
 }
 
 static int faults(void)
@@ -230,6 +235,7 @@ static void fatal(void)
     status_of(getpid());
     ptrace(PTRACE_CONT, pid, 0, 0);
     next("fault", pid);
+    status_of(pid);
     ptrace(PTRACE_GETSIGINFO, pid, 0, &si);
     printf("signo %d code %d at %d\n", si.si_signo, si.si_code, (int)si.si_addr);
     ptrace(PTRACE_CONT, pid, 0, SIGSEGV);
