@@ -37,6 +37,7 @@ from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.fault import PageFaults
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.generic_file import GenericFile
+from sandbox.kernel.mm.gup import RemoteAccess
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.hotplug import Hotplug
 from sandbox.kernel.mm.ioremap import IoRemap
@@ -65,6 +66,7 @@ from sandbox.kernel.task.futex_pi import PiFutexes
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.kstack import KernelStacks
 from sandbox.kernel.task.posixtimer import PosixTimers
+from sandbox.kernel.task.ptrace import PtraceStops
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import State, Task, TaskTable
@@ -128,6 +130,7 @@ class Kernel:
     mmap: Mmap
     mremap: Mremap
     uaccess: UserAccess
+    remote: RemoteAccess
     peek: Peek
     generic_file: GenericFile
     hotplug: Hotplug
@@ -140,6 +143,7 @@ class Kernel:
     stacks: KernelStacks
     desc: Descriptors
     signals: Signals
+    tracing: PtraceStops
     timers: Timers
     posix_timers: PosixTimers
     vdso: Vdso

@@ -33,6 +33,7 @@ from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.fault import PageFaults
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.generic_file import GenericFile
+from sandbox.kernel.mm.gup import RemoteAccess
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.hotplug import Hotplug
 from sandbox.kernel.mm.ioremap import IoRemap
@@ -71,6 +72,7 @@ from sandbox.kernel.task.futex_pi import PiFutexes
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.kstack import KernelStacks
 from sandbox.kernel.task.posixtimer import PosixTimers
+from sandbox.kernel.task.ptrace import PtraceStops
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.sigframe import SignalFrames
 from sandbox.kernel.task.signal import Signals
@@ -151,6 +153,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
 
     desc = Descriptors(memory, table_frames)
     signals = Signals(sched, tasks, SignalFrames(uaccess, desc, broken), trace, broken)
+    signals.tracing = tracing = PtraceStops(sched, signals)
     timers = Timers(sched, signals, clock, broken)
     stacks = KernelStacks(page_alloc, pgdat.memmap, kernel_entries, smp, vmalloc)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
@@ -178,6 +181,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         pagecache=pagecache, writeback=writeback, faults=faults,
         mmap=mmap, mremap=Mremap(entries, pgdat, mmap, broken),
         uaccess=uaccess, peek=Peek(memory, tables),
+        remote=RemoteAccess(entries, faults, pgdat.memmap, page_alloc, kmap, pagecache, mmu, uaccess, code, broken),
         generic_file=GenericFile(pagecache, pgdat, page_alloc, uaccess, zero_page),
         hotplug=Hotplug(
             memory, booted.ranges, kernel_entries, layout, booted.model, pgdat, page_alloc, highmem, vmalloc,
@@ -185,7 +189,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         ),
         isahole=IsaHole(machine, entries, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
-        signals=signals, timers=timers, posix_timers=PosixTimers(sched, signals, timers, clock), vdso=Vdso(),
+        signals=signals, tracing=tracing, timers=timers,
+        posix_timers=PosixTimers(sched, signals, timers, clock), vdso=Vdso(),
         futexes=futexes, pi_futexes=PiFutexes(futexes, uaccess, sched, clock, tasks),
         pipes=Pipes(page_alloc, pgdat.memmap, uaccess, sched, signals, broken),
         sockets=Sockets(files, page_alloc, uaccess, sched, signals, clock, broken),

@@ -97,6 +97,7 @@ class Traps:
                 check_windows(task.cpu, f"task {task.pid} goes to ring 3")
             vcpu = task.cpu.vcpu
             context = vcpu.context = task.context
+            task.orig_eax = -1
             blocks = sched.budget(task)
             before = vcpu.clock
             began = time.perf_counter()

@@ -17,6 +17,7 @@ from sandbox.kernel.syscalls.table import handlers
 from sandbox.report.strace import Strace
 from sandbox.report.strace.decode import IN, OUT
 from sandbox.report.strace.signatures import SIGNATURES
+from sandbox.report.strace.structures import wait_status
 from sandbox.runner.run import Session
 from tests.conftest import Program
 from tests.programs.native import native_root
@@ -120,6 +121,22 @@ LINES = [
         "mov eax, 162\nmov ebx, offset second\nmov ecx, 0\nint 0x80",
         "nanosleep({tv_sec=0, tv_nsec=500}, NULL) = 0",
     ),
+    (
+        "mov eax, 26\nmov ebx, 0\nint 0x80",
+        "ptrace(PTRACE_TRACEME)                  = 0",
+    ),
+    (
+        "mov eax, 26\nmov ebx, 16\nmov ecx, 9999\nint 0x80",
+        "ptrace(PTRACE_ATTACH, 9999)             = -1 ESRCH (No such process)",
+    ),
+    (
+        "mov eax, 26\nmov ebx, 7\nmov ecx, 9999\nmov edx, 0\nmov esi, 12\nint 0x80",
+        "ptrace(PTRACE_CONT, 9999, NULL, SIGUSR2) = -1 ESRCH (No such process)",
+    ),
+    (
+        "mov eax, 26\nmov ebx, 0x4200\nmov ecx, 9999\nmov edx, 0\nmov esi, 3\nint 0x80",
+        "ptrace(PTRACE_SETOPTIONS, 9999, NULL, PTRACE_O_TRACESYSGOOD|PTRACE_O_TRACEFORK) = -1 ESRCH",
+    ),
 ]
 DATA = (
     '\n.section .rodata\nname: .asciz "/tmp/a\\tb\\033"\nlong: .fill 64, 1, 97\nsecond: .long 0, 500\n'
@@ -154,6 +171,20 @@ def test_line(program: Program, body: str, line: str) -> None:
     seen = trace("t", program(f"_start: {body}\npass\n{DATA}"))
     assert line in seen[0]
     assert seen[1:] == ["exit(0)                                 = ?", "+++ exited with 0 +++"]
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        (0x137F, "SIGSTOP}]"),
+        (0x857F, "SIGTRAP | 0x80}]"),
+        (0x1057F, "SIGTRAP}|PTRACE_EVENT_FORK<<16]"),
+        (0x80137F, "SIGSTOP}|PTRACE_EVENT_STOP<<16]"),
+    ],
+)
+def test_stops_of_traced_tasks(status: int, shown: str) -> None:
+    """As strace 6.1 writes them of tests/kernel/native/ptrace-events.c."""
+    assert wait_status(status) == "[{WIFSTOPPED(s) && WSTOPSIG(s) == " + shown
 
 
 def test_signals_and_ends(program: Program) -> None:

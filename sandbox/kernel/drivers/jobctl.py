@@ -7,7 +7,8 @@ from typing import Protocol
 from sandbox.kernel.abi.errno import EIO, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.signals import SIGCONT, SIGHUP, SIGTTIN
 from sandbox.kernel.task.pgrp import is_orphaned
-from sandbox.kernel.task.signal import Signals, would_act
+from sandbox.kernel.task.signal import Signals
+from sandbox.kernel.task.sigpending import would_act
 from sandbox.kernel.task.task import Task, TaskTable
 from sandbox.kernel.vfs.inode import Inode
 

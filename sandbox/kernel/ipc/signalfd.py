@@ -13,7 +13,7 @@ from sandbox.kernel.base.wait import WaitQueue
 from sandbox.kernel.ipc.eventfd import AnonStream
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.sched import Scheduler
-from sandbox.kernel.task.signal import recalculate
+from sandbox.kernel.task.sigpending import recalculate
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File

@@ -68,6 +68,11 @@ class CodeCache:
         if pfn in self._code or pfn in self._retired:
             self.drop()
 
+    def stored(self, pfn: int) -> None:
+        """A CPU stored into the frame through an address of the kernel's: it has noticed, the others have not."""
+        if not self.alone:
+            self.host_wrote(pfn)
+
     def dma_done(self, physical: int, size: int) -> None:
         """A device has stored ``size`` bytes; what that means is seen to when no CPU runs."""
         self.dma_stored.append((physical, size))

@@ -20,7 +20,7 @@ from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
-from sandbox.kernel.mm.pte import is_present
+from sandbox.kernel.mm.pte import is_mapped, is_present, no_access
 from sandbox.kernel.mm.rlimit import RLIMIT_STACK, Limits, may_expand
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, PROT_WRITE, VM_GROWSDOWN, VM_SHARED, Vma
 from sandbox.kernel.vfs.inode import Inode
@@ -87,11 +87,16 @@ class PageFaults:
         self._broken_shared, self._broken_reuse = broken("no-shared"), broken("no-reuse")
 
     def mk_pte(self, vma: Vma, pfn: int, writable: bool) -> int:
-        """The entry for a frame in an area: present, user, NX where the area is not executable."""
-        executable = bool(vma.prot & PROT_EXEC)
+        """The entry for a frame in an area: present, user, NX where the area is not executable.
+
+        What the kernel forces in where the program may not write, or do anything, is no more open than the area
+        (``maybe_mkwrite``).
+        """
+        executable, writable = bool(vma.prot & PROT_EXEC), writable and bool(vma.prot & PROT_WRITE)
         if executable or not self._code.alone:
             self._code.mapped(pfn, executable, writable)
-        return pfn << PAGE_SHIFT | P | US | A | (RW if writable else 0) | (0 if executable else self._nx)
+        entry = pfn << PAGE_SHIFT | P | US | A | (RW if writable else 0) | (0 if executable else self._nx)
+        return entry if vma.prot else no_access(entry)
 
     def do_page_fault(
         self, cpu: KernelCpu, mm: Mm, address: int, error_code: int, esp: int, limits: Limits
@@ -112,7 +117,7 @@ class PageFaults:
             if address < vma.start:
                 if not vma.flags & VM_GROWSDOWN or (error_code & PF_USER and address + STACK_SLACK < esp):
                     return BAD_AREA
-                if not self._grows or not self._expand_stack(mm, vma, address, limits):
+                if not self._grows or not self.expand_stack(mm, vma, address, limits):
                     return BAD_AREA
                 grown = True
             write = bool(error_code & PF_WRITE)
@@ -128,7 +133,7 @@ class PageFaults:
             if lock.queue.tasks:
                 lock.wake()
 
-    def _expand_stack(self, mm: Mm, vma: Vma, address: int, limits: Limits) -> bool:
+    def expand_stack(self, mm: Mm, vma: Vma, address: int, limits: Limits) -> bool:
         """Grow an area down to an address if RLIMIT_STACK, RLIMIT_AS and its neighbours allow it."""
         if self._unlimited:
             return mm.vmas.expand(vma, address, TASK_SIZE)
@@ -161,7 +166,12 @@ class PageFaults:
         return SPURIOUS
 
     def _not_present(self, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> Resolution:
-        """A page that is somewhere, in an area that allows the access: one that is moved comes back by itself."""
+        """A page that is somewhere, in an area that allows the access: one that is moved comes back by itself.
+
+        One of PROT_NONE is written by who may force it (``gup``), and by nobody else.
+        """
+        if is_mapped(pte):
+            return self.do_wp_page(cpu, mm, vma, page, ptep, pte)
         if self._entries.unsettled(ptep, pte):
             self._entries.settled(ptep)
         else:
@@ -218,7 +228,8 @@ class PageFaults:
             changed = self._make_writable(cpu, mm, page, ptep, pte, pte | RW | A)
             return Resolution.SHARED_WRITE if changed else SPURIOUS
         if memmap.count(old) == 1 and not memmap.reserved(old) and not self._broken_reuse:
-            if not self._make_writable(cpu, mm, page, ptep, pte, pte | RW | D | A):
+            opened = RW if vma.prot & PROT_WRITE else 0
+            if not self._make_writable(cpu, mm, page, ptep, pte, pte | opened | D | A):
                 return SPURIOUS
             self._stats.cow_reuses += 1
             return Resolution.COW_REUSE
@@ -231,7 +242,7 @@ class PageFaults:
             self._highmem.clear_user_highpage(new)
             how = DEMAND_ZERO
         else:
-            self._copy_cow_page(cpu, mm, page, new, old)
+            self._copy_cow_page(cpu, mm, page, new, pte)
             how = COW_COPY
         if self._races.active:
             self._races.point("wp")
@@ -257,10 +268,10 @@ class PageFaults:
             self._page_alloc.put_page(pfn)
             raise
 
-    def _copy_cow_page(self, cpu: KernelCpu, mm: Mm, page: int, new: int, old: int) -> None:
-        """Post 001 (Tweedie): out of the faulting process's own mapping, where that is loaded."""
-        if cpu.active_mm is mm:
+    def _copy_cow_page(self, cpu: KernelCpu, mm: Mm, page: int, new: int, pte: int) -> None:
+        """Post 001 (Tweedie): out of the faulting process's own mapping, where that is loaded and can be read."""
+        if cpu.active_mm is mm and is_present(pte):
             self._highmem.copy_user_highpage(cpu, new, page)
         else:
-            self._highmem.copy_highpage(cpu, new, old)
+            self._highmem.copy_highpage(cpu, new, self._tables.pte_pfn(pte))
         self._stats.cow_copies += 1

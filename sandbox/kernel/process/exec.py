@@ -29,7 +29,7 @@ from sandbox.kernel.process.arguments import check_size
 from sandbox.kernel.process.binfmt import Binary, find_binary
 from sandbox.kernel.process.exit import mm_release, release_task
 from sandbox.kernel.process.segments import map_segments, note_places, place
-from sandbox.kernel.task.signal import is_dying
+from sandbox.kernel.task.sigpending import is_dying
 from sandbox.kernel.task.task import State, Task
 from sandbox.kernel.task.vdso import map_vdso, vdso_image
 from sandbox.kernel.vfs.inode import Inode

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import ECHILD, ERESTARTSYS, KernelError
+from sandbox.kernel.abi.ptrace import PTRACE_EVENT_EXIT, PTRACE_O_EXITKILL
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import (
     CLD_CONTINUED,
@@ -13,15 +14,19 @@ from sandbox.kernel.abi.signals import (
     CLD_EXITED,
     CLD_KILLED,
     CLD_STOPPED,
+    CLD_TRAPPED,
     SA_NOCLDWAIT,
     SIG_IGN,
     SIGCHLD,
     SIGCONT,
+    SIGKILL,
 )
 from sandbox.kernel.base.events import TaskChange
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.process.ptrace import unlink
 from sandbox.kernel.task.pgrp import has_stopped, is_orphaned
 from sandbox.kernel.task.robust import exit_robust_list
+from sandbox.kernel.task.sigpending import traced_by_parent
 from sandbox.kernel.task.task import State, Task, TaskExit, ThreadGroup
 
 WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x1000000
@@ -38,13 +43,15 @@ class Change:
     status: int
     utime: int
     stime: int
+    trapped: bool = False
+    """It stopped for its tracer."""
 
     def info(self) -> SigInfo:
         """As waitid(2) and SIGCHLD tell it."""
         if self.status == CONTINUED_STATUS:
             code, value = CLD_CONTINUED, SIGCONT
         elif self.status & 0xFF == STOPPED_STATUS:
-            code, value = CLD_STOPPED, self.status >> 8
+            code, value = CLD_TRAPPED if self.trapped else CLD_STOPPED, self.status >> 8
         elif self.status & 0x7F:
             code, value = CLD_DUMPED if self.status & 0x80 else CLD_KILLED, self.status & 0x7F
         else:
@@ -65,6 +72,7 @@ def task_main(kernel: Kernel, task: Task) -> None:
 
 def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     """Release what a thread holds, and give the CPU up; the last of a process leaves a zombie for its parent."""
+    kernel.tracing.event(task, PTRACE_EVENT_EXIT, status, dying=True)
     cpu, group = task.cpu, task.group
     task.status, task.exiting = status, True
     drop_held(task)
@@ -83,19 +91,23 @@ def do_exit(kernel: Kernel, task: Task, status: int) -> None:
     kernel.sem.exit_sem(task)
     kernel.shm.forget_unused()
     task.files.release()
+    exit_ptrace(kernel, task)
     forget_original_parent(kernel, task)
     if kernel.bus.active:
         kernel.bus.emit(TaskChange(kernel.clock.now, cpu.index, task.pid, "exit", f"status {status:#x}"))
     kernel.sched.leave_for_ever(task)
-    leader = group.leader
-    if task is leader:
-        task.state = State.ZOMBIE
-    else:
+    task.state = State.ZOMBIE
+    if task is not group.leader and not _tell_tracer(kernel, task):
         release_task(kernel, task)
+    thread_gone(kernel, group)
+
+
+def thread_gone(kernel: Kernel, group: ThreadGroup) -> None:
+    """A thread has ended, or a tracer has buried it: who waits for that goes on."""
     if group.exec_task is not None:
         kernel.sched.wake(group.exec_task)
     elif group.is_dead:
-        exit_notify(kernel, leader)
+        exit_notify(kernel, group.leader)
 
 
 def mm_release(kernel: Kernel, task: Task) -> None:
@@ -120,7 +132,13 @@ def exit_notify(kernel: Kernel, leader: Task) -> None:
         leader.status = group.exit_code
     _tell_pidfds(kernel, group)
     _leave_session(kernel, leader)
-    parent = leader.parent
+    if leader.ptrace is None or traced_by_parent(leader) or not _tell_tracer(kernel, leader):
+        tell_parent(kernel, leader)
+
+
+def tell_parent(kernel: Kernel, leader: Task) -> None:
+    """The parent of a process that has ended buries it, at once where it does not want to know."""
+    group, parent = leader.group, leader.parent
     if parent is None:
         release_task(kernel, leader)
         return
@@ -164,7 +182,7 @@ def forget_original_parent(kernel: Kernel, task: Task) -> None:
     for child in tuple(task.children):
         set_parent(child, init)
         child.exit_signal = SIGCHLD
-        if child.group.is_dead:
+        if child.group.is_dead and child.ptrace is None:
             if init is not None:
                 init.children.remove(child)
             release_task(kernel, child)
@@ -217,11 +235,14 @@ def do_wait(kernel: Kernel, task: Task, pid: int, options: int) -> Change | None
     """
     while True:
         threads = (task,) if options & WNOTHREAD else task.group.threads
-        wanted = [child for each in threads for child in each.children if _matches(task, child, pid, options)]
-        if not wanted:
+        children = [child for each in threads for child in each.children if _matches(task, child, pid, options)]
+        traced = [child for each in threads for child in each.ptraced if _matches(task, child, pid, WALL)]
+        if not children and not traced:
             raise KernelError(ECHILD)
-        for child in wanted:
-            found = _change(kernel, task, child, options)
+        changes = [(_traced_change, child) for child in traced]
+        changes += [(_change, child) for child in children if not traced_by_parent(child)]
+        for change, child in changes:
+            found = change(kernel, task, child, options)
             if found is not None:
                 return found
         if options & WNOHANG:
@@ -234,15 +255,8 @@ def do_wait(kernel: Kernel, task: Task, pid: int, options: int) -> Change | None
 def _change(kernel: Kernel, task: Task, child: Task, options: int) -> Change | None:
     keep = options & WNOWAIT
     group, uid = child.group, child.cred.uid.real
-    if group.is_dead and options & WEXITED:
-        used, system = group.utime + group.children_utime, group.stime + group.children_stime
-        if not keep:
-            if child.parent is not None:
-                child.parent.children.remove(child)
-            task.group.children_utime += used
-            task.group.children_stime += system
-            release_task(kernel, child)
-        return Change(child.pid, uid, child.status, used, system)
+    if group.is_dead and options & WEXITED and child.ptrace is None:
+        return _ended(kernel, task, child, keep)
     if group.stopped and group.stop_signal and options & WUNTRACED:
         status = group.stop_signal << 8 | STOPPED_STATUS
         if not keep:
@@ -253,6 +267,89 @@ def _change(kernel: Kernel, task: Task, child: Task, options: int) -> Change | N
             group.continued = False
         return Change(child.pid, uid, CONTINUED_STATUS, group.utime, group.stime)
     return None
+
+
+def _ended(kernel: Kernel, task: Task, child: Task, keep: int) -> Change:
+    """A process has ended: it is buried, unless the caller keeps it."""
+    group = child.group
+    used, system = group.utime + group.children_utime, group.stime + group.children_stime
+    if not keep:
+        if child.parent is not None:
+            child.parent.children.remove(child)
+        task.group.children_utime += used
+        task.group.children_stime += system
+        release_task(kernel, child)
+    return Change(child.pid, child.cred.uid.real, child.status, used, system)
+
+
+def _traced_change(kernel: Kernel, task: Task, child: Task, options: int) -> Change | None:
+    """The same of a task that the caller's process traces: its own stops and its own end, be it a thread or not."""
+    tracee, group, uid = child.ptrace, child.group, child.cred.uid.real
+    assert tracee is not None
+    delayed = child.is_leader and not group.is_dead
+    if child.state is State.ZOMBIE and options & WEXITED and not delayed:
+        if traced_by_parent(child) and child.is_leader:
+            return _ended(kernel, task, child, options & WNOWAIT)
+        status = child.status if group.exit_code is None else group.exit_code
+        if not options & WNOWAIT:
+            _bury(kernel, child)
+        return Change(child.pid, uid, status, child.utime, child.stime)
+    if child.state is State.TRACED and tracee.code and not tracee.listening:
+        code = tracee.code
+        if not options & WNOWAIT:
+            tracee.code = 0
+        return Change(child.pid, uid, code << 8 | STOPPED_STATUS, group.utime, group.stime, trapped=True)
+    if group.continued and options & WCONTINUED:
+        return _change(kernel, task, child, options & ~(WEXITED | WUNTRACED))
+    return None
+
+
+def _bury(kernel: Kernel, child: Task) -> None:
+    """A tracer has waited for the end of a task: a process is its parent's now, a thread is gone."""
+    unlink(kernel, child)
+    if child.is_leader:
+        tell_parent(kernel, child)
+    else:
+        release_task(kernel, child)
+        thread_gone(kernel, child.group)
+
+
+def _tell_tracer(kernel: Kernel, task: Task) -> bool:
+    """A traced task has ended: its tracer is to wait for it; False where nobody does."""
+    if task.ptrace is None:
+        return False
+    tracer = task.ptrace.tracer
+    actions = tracer.signals.hand.actions[SIGCHLD]
+    if actions.handler == SIG_IGN or actions.flags & SA_NOCLDWAIT:
+        unlink(kernel, task)
+    if actions.handler != SIG_IGN:
+        status = task.status if task.group.exit_code is None else task.group.exit_code
+        change = Change(task.pid, task.cred.uid.real, status, task.utime, task.stime)
+        kernel.signals.send_signal(tracer, SIGCHLD, change.info())
+    kernel.signals.wake_waiter(tracer)
+    return task.ptrace is not None
+
+
+def exit_ptrace(kernel: Kernel, tracer: Task) -> None:
+    """A tracer ends: whom it traces goes on without it, or ends too (PTRACE_O_EXITKILL)."""
+    for child in tuple(tracer.ptraced):
+        assert child.ptrace is not None
+        if child.ptrace.options & PTRACE_O_EXITKILL:
+            kernel.signals.send_signal(child, SIGKILL)
+        detach(kernel, child)
+
+
+def detach(kernel: Kernel, child: Task) -> None:
+    """A task is not traced any more; one that has ended is buried, or left to its parent."""
+    own = traced_by_parent(child)
+    unlink(kernel, child)
+    if child.state is not State.ZOMBIE:
+        return
+    if not child.is_leader:
+        release_task(kernel, child)
+        thread_gone(kernel, child.group)
+    elif child.group.is_dead and not own:
+        tell_parent(kernel, child)
 
 
 def _matches(task: Task, child: Task, pid: int, options: int) -> bool:
@@ -273,6 +370,7 @@ def _tell_pidfds(kernel: Kernel, group: ThreadGroup) -> None:
 
 def release_task(kernel: Kernel, task: Task) -> None:
     """Nothing is left of a thread but the time that it ran."""
+    unlink(kernel, task)
     task.state = State.DEAD
     group = task.group
     _tell_pidfds(kernel, group)

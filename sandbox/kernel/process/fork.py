@@ -21,6 +21,7 @@ from sandbox.kernel.abi.flags import (
     CLONE_VFORK,
     CLONE_VM,
 )
+from sandbox.kernel.abi.ptrace import PTRACE_EVENT_VFORK_DONE
 from sandbox.kernel.abi.signals import SIGCHLD
 from sandbox.kernel.abi.userdesc import UserDesc
 from sandbox.kernel.arch.cpu import KernelCpu
@@ -36,8 +37,9 @@ from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.mm.vma import VM_WIPEONFORK, Vma
 from sandbox.kernel.process.exit import set_parent, task_main
+from sandbox.kernel.process.ptrace import fork_event, trace_child
 from sandbox.kernel.task.itimer import arm_cpu_limit
-from sandbox.kernel.task.signal import is_dying, recalculate
+from sandbox.kernel.task.sigpending import is_dying, recalculate
 from sandbox.kernel.task.task import (
     GDT_ENTRY_TLS_ENTRIES,
     GDT_ENTRY_TLS_MIN,
@@ -49,6 +51,7 @@ from sandbox.kernel.task.task import (
     ThreadGroup,
 )
 from sandbox.kernel.vfs.file import FdTable
+from sandbox.x86.masks import TF
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D
 
 MAX_TASKS = 4096
@@ -130,7 +133,12 @@ def do_fork(kernel: Kernel, parent: Task, args: CloneArgs = FORK) -> Task:
     """
     if len(kernel.tasks) >= MAX_TASKS or parent.policy == SCHED_DEADLINE:
         raise KernelError(EAGAIN)
+    event = fork_event(kernel, parent, args.flags, args.exit_signal)
     child = _copy_process(kernel, parent, args)
+    if args.flags & CLONE_VFORK:
+        child.vfork_parent = parent
+    trace_child(parent, child, args.flags, event)
+    recalculate(child)
     if args.flags & CLONE_PARENT_SETTID:
         with suppress(KernelError):  # as Linux, which has no way back here
             kernel.uaccess.put_user(parent, args.parent_tid, child.pid.to_bytes(4, "little"))
@@ -138,6 +146,8 @@ def do_fork(kernel: Kernel, parent: Task, args: CloneArgs = FORK) -> Task:
         what = "clone" if args.flags & CLONE_THREAD else "fork"
         kernel.bus.emit(TaskChange(kernel.clock.now, parent.cpu.index, parent.pid, what, f"child {child.pid}"))
     kernel.sched.enqueue(child)
+    if event:
+        kernel.tracing.event(parent, event, child.pid)
     return child
 
 
@@ -159,11 +169,11 @@ def _copy_process(kernel: Kernel, parent: Task, args: CloneArgs) -> Task:
     keeps_stack = flags & (CLONE_VM | CLONE_VFORK) != CLONE_VM
     child.signals = parent.signals.fork(share_hand=bool(flags & CLONE_SIGHAND), keep_stack=keeps_stack)
     child.signals.shared = child.group.shared
+    child.orig_eax = parent.orig_eax
     child.sysvsem = parent.sysvsem.share() if flags & CLONE_SYSVSEM else SysvSem()
     child.clear_child_tid = args.child_tid if flags & CLONE_CHILD_CLEARTID else 0
     child.set_child_tid = args.child_tid if flags & CLONE_CHILD_SETTID else 0
     _copy_thread(kernel, parent, child, args)
-    recalculate(child)
     return child
 
 
@@ -173,6 +183,8 @@ def _copy_thread(kernel: Kernel, parent: Task, child: Task, args: CloneArgs) -> 
     context = child.context
     context.copy_from(parent.context)
     context.eax = 0
+    if parent.ptrace is not None and parent.ptrace.forced_flag:
+        context.eflags &= ~TF
     context.cr3 = child.mm.cr3
     if args.stack:
         context.esp = args.stack
@@ -202,11 +214,13 @@ def _shared(mm: Mm) -> Mm:
 def wait_for_vfork(kernel: Kernel, parent: Task, child: Task) -> None:
     """The parent goes on when the child has executed a program or ended."""
     if kernel.broken("no-vfork-wait"):
+        child.vfork_parent = None
         return
-    child.vfork_parent = parent
     while child.vfork_parent is parent and not is_dying(parent):
         kernel.sched.sleep(parent, "a vfork child")
     child.vfork_parent = None
+    if not is_dying(parent):
+        kernel.tracing.event(parent, PTRACE_EVENT_VFORK_DONE, child.pid)
 
 
 def _make_tables(tables: PageTables, parent: Mm, child: Mm, vma: Vma) -> None:

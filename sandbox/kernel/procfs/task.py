@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
+from sandbox.engine.context import EBP, EBX, ECX, EDI, EDX, ESI
 from sandbox.kernel.abi.errno import EACCES, EINVAL, KernelError
 from sandbox.kernel.abi.flags import POLLIN
 from sandbox.kernel.abi.poll import POLLRDNORM
@@ -16,6 +16,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_SIGPENDING, RLIMIT_STACK
 from sandbox.kernel.mm.vma import VM_GROWSDOWN, VM_SHARED, Vma
+from sandbox.kernel.procfs.mem import Mem
 from sandbox.kernel.procfs.memory import PageMap, clear_refs, smaps_of, smaps_rollup
 from sandbox.kernel.procfs.net import net_folder
 from sandbox.kernel.procfs.nodes import Folder, Link, Make, Text, TextFile
@@ -34,7 +35,7 @@ NAME_COLUMN = 49
 COMM_BYTES = 15
 STATES = {
     State.RUNNING: ("R", "running"), State.SLEEPING: ("S", "sleeping"), State.STOPPED: ("T", "stopped"),
-    State.ZOMBIE: ("Z", "zombie"), State.DEAD: ("X", "dead"),
+    State.TRACED: ("t", "tracing stop"), State.ZOMBIE: ("Z", "zombie"), State.DEAD: ("X", "dead"),
 }  # fmt: skip
 LIMITS = (
     ("Max cpu time", "seconds"), ("Max file size", "bytes"), ("Max data size", "bytes"), ("Max stack size", "bytes"),
@@ -92,7 +93,7 @@ def task_folder(kernel: Kernel, task: Task, thread: bool = False) -> Folder:
         b"cwd": lambda: task.cwd,
         b"root": lambda: kernel.files.root_of(task),
     }
-    others = (b"exe", b"fd", b"task", b"net", b"clear_refs", b"pagemap")
+    others = (b"exe", b"fd", b"task", b"net", b"clear_refs", b"pagemap", b"mem")
     numbers = {name: first + 1 + at for at, name in enumerate((*texts, *links, *others))}
     if thread:
         del numbers[b"task"]
@@ -101,6 +102,8 @@ def task_folder(kernel: Kernel, task: Task, thread: bool = False) -> Folder:
         ino = numbers.get(name, 0)
         if name == b"pagemap":
             return _pagemap(kernel, task, ino)
+        if name == b"mem":
+            return Mem(kernel, task, ino)
         if name in texts or name in takers:
             text = Text(TextFile(kernel.uaccess), ino, texts.get(name, _unreadable), MODES.get(name, 0o444))
             text.take = takers.get(name)
@@ -283,10 +286,11 @@ def _status(kernel: Kernel, task: Task) -> bytes:
     signals = task.signals
     ignored, caught = _masks(task)
     parent = task.parent.tgid if task.parent is not None else 0
+    tracer = task.ptrace.tracer.tgid if task.ptrace is not None else 0
     kilobytes = PAGE_SIZE // 1024
     rows = [
         ("Name", task.comm), ("Umask", f"{task.umask:04o}"), ("State", f"{letter} ({word})"), ("Tgid", task.tgid),
-        ("Ngid", 0), ("Pid", task.pid), ("PPid", parent), ("TracerPid", 0), ("Uid", _ids(task.cred.uid)),
+        ("Ngid", 0), ("Pid", task.pid), ("PPid", parent), ("TracerPid", tracer), ("Uid", _ids(task.cred.uid)),
         ("Gid", _ids(task.cred.gid)), ("FDSize", max(64, len(task.files))),
         ("Groups", "".join(f"{group} " for group in task.cred.groups) or " "),
     ]  # fmt: skip
@@ -379,7 +383,7 @@ def _syscall(kernel: Kernel, task: Task) -> bytes:
         return b"running\n"
     context = task.context
     quads, end = context.quads, f"{context.esp:#x} {context.eip:#x}\n"
-    if task is not current and task.state is not State.SLEEPING:
+    if task.orig_eax < 0:
         return f"-1 {end}".encode()
     arguments = " ".join(f"{quads[slot] & 0xFFFFFFFF:#x}" for slot in (EBX, ECX, EDX, ESI, EDI, EBP))
-    return f"{quads[EAX] & 0xFFFFFFFF} {arguments} {end}".encode()
+    return f"{task.orig_eax & 0xFFFFFFFF} {arguments} {end}".encode()

@@ -18,6 +18,7 @@ from sandbox.kernel.abi.flags import (
 from sandbox.kernel.abi.structs import unpack_timespec, unpack_timespec64
 from sandbox.kernel.base.time import BLOCK_NANOSECONDS
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.process.ptrace import may_access
 from sandbox.kernel.syscalls.misc import clock_nanoseconds
 from sandbox.kernel.syscalls.paths import signed
 from sandbox.kernel.syscalls.process import find_task
@@ -203,9 +204,9 @@ def sys_set_robust_list(kernel: Kernel, task: Task, head: int, size: int, *_: in
 
 
 def sys_get_robust_list(kernel: Kernel, task: Task, pid: int, head: int, size: int, *_: int) -> int:
-    """Of another task it takes what ptrace(2) would: the same user in all ids, or root."""
+    """Of another task it takes what ptrace(2) would."""
     found = find_task(kernel, task, pid)
-    if not task.cred.capable and (task.cred.uid != found.cred.uid or task.cred.gid != found.cred.gid):
+    if not may_access(task, found):
         raise KernelError(EPERM)
     kernel.uaccess.put_user(task, size, HEAD_BYTES.to_bytes(4, "little"))
     kernel.uaccess.put_user(task, head, found.robust_list.to_bytes(4, "little"))

@@ -10,6 +10,7 @@ from sandbox.kernel.abi.siginfo import SIGINFO_BYTES, SigInfo
 from sandbox.kernel.abi.signals import NSIG, SI_TKILL, SI_USER
 from sandbox.kernel.ipc.pidfd import PidFd
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.process.ptrace import may_access
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.syscalls.signals import may_signal
 from sandbox.kernel.task.task import State, Task
@@ -81,7 +82,7 @@ def sys_pidfd_getfd(kernel: Kernel, task: Task, fd: int, target: int, flags: int
     """The same open file that another process has."""
     refuse_other(flags, 0)
     process = _living(task, fd)
-    if not task.cred.may_signal(process.cred):
+    if not may_access(task, process):
         raise KernelError(EPERM)
     if process.state is State.ZOMBIE:
         raise KernelError(ESRCH)

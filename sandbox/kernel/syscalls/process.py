@@ -25,6 +25,7 @@ from sandbox.kernel.process.arguments import user_strings
 from sandbox.kernel.process.exec import do_execve
 from sandbox.kernel.process.exit import WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WUNTRACED, do_wait
 from sandbox.kernel.process.fork import CloneArgs, do_fork, set_tls, wait_for_vfork
+from sandbox.kernel.process.ptrace import report_exec
 from sandbox.kernel.syscalls.pidfd import install_pidfd, process_of
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import GDT_ENTRY_TLS_ENTRIES, GDT_ENTRY_TLS_MIN, Task, TaskExit
@@ -91,9 +92,11 @@ def sys_execve(kernel: Kernel, task: Task, path: int, argv: int, envp: int, *_: 
     name = kernel.uaccess.get_string(task, path)
     arguments, environment = user_strings(kernel, task, argv), user_strings(kernel, task, envp)
     inode, found = kernel.files.open_exec(task, name)
+    before = task.pid
     do_execve(kernel, task, inode, found, arguments, environment, name)
     task.files.close_on_exec()
     task.signals.hand, task.signals.altstack = task.signals.hand.exec(), AltStack()
+    report_exec(kernel, task, before)
     return 0
 
 

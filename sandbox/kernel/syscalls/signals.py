@@ -44,7 +44,7 @@ from sandbox.kernel.task.sigframe import (
     normalized,
     stack_is_valid,
 )
-from sandbox.kernel.task.signal import discard, is_ignored, recalculate
+from sandbox.kernel.task.sigpending import discard, is_ignored, recalculate
 from sandbox.kernel.task.sigqueue import AltStack, bit_of
 from sandbox.kernel.task.task import State, Task
 from sandbox.x86.vectors import Vector

@@ -34,6 +34,8 @@ from sandbox.kernel.syscalls import (
     poll,
     posixtimers,
     process,
+    processvm,
+    ptrace,
     schedattr,
     scheduling,
     signalfd,
@@ -54,8 +56,8 @@ from sandbox.kernel.task.task import Task
 
 MODULES = (
     capability, cred, dirs, epoll, fcntl, files, futex, inotify, io, ioctl, ioprio, ldt, madvise, memory, misc, pidfd,
-    poll, posixtimers, process, schedattr, scheduling, signalfd, signals, socket, socketcall, sockmsg, sockopt, splice,
-    stat, sysv, timerfd, timers, transfer,
+    poll, posixtimers, process, processvm, ptrace, schedattr, scheduling, signalfd, signals, socket, socketcall,
+    sockmsg, sockopt, splice, stat, sysv, timerfd, timers, transfer,
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 
@@ -86,11 +88,18 @@ class SystemCalls:
             self._handlers[NUMBERS[handler.__name__[4:]]] = handler
 
     def dispatch(self, task: Task) -> None:
-        """Carry out the call that a task made with INT 0x80."""
+        """Carry out the call that a task made with INT 0x80, before the eyes of its tracer if it has one."""
+        task.orig_eax = task.context.quads[EAX] & 0xFFFFFFFF
+        if task.ptrace is None or self._kernel.tracing.enter(task):
+            self._carry_out(task)
+        if task.ptrace is not None:
+            self._kernel.tracing.leave(task)
+
+    def _carry_out(self, task: Task) -> None:
         kernel, counters = self._kernel, self._stats
         counters.system_calls += 1
         quads = task.context.quads
-        number = quads[EAX] & 0xFFFFFFFF
+        number = task.orig_eax & 0xFFFFFFFF
         counters.calls[number] += 1
         arguments = (
             quads[EBX] & 0xFFFFFFFF,

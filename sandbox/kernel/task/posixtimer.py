@@ -14,7 +14,8 @@ from sandbox.kernel.abi.signals import SI_TIMER
 from sandbox.kernel.base.time import BLOCK_NANOSECONDS, Clock, Timer
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.sched import Scheduler
-from sandbox.kernel.task.signal import Signals, is_ignored
+from sandbox.kernel.task.signal import Signals
+from sandbox.kernel.task.sigpending import is_ignored
 from sandbox.kernel.task.task import Task, ThreadGroup
 
 SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, SIGEV_THREAD_ID = 0, 1, 2, 4

@@ -167,7 +167,7 @@ class Scheduler(RunLimits):
 
     def _wait_for_timer(self) -> None:
         if self._next_timer is None:
-            asleep = (State.SLEEPING, State.STOPPED)
+            asleep = (State.SLEEPING, State.STOPPED, State.TRACED)
             tasks = [task for task in self._tasks.values() if task.runs and not task.kthread and task.state in asleep]
             raise Deadlock(
                 "deadlock: every task sleeps and nothing can wake one",
@@ -291,9 +291,9 @@ class Scheduler(RunLimits):
             self._rearm()
         self._leave(task)
 
-    def stop(self, task: Task) -> None:
+    def stop(self, task: Task, state: State = State.STOPPED) -> None:
         """Give the CPU up until ``resume``."""
-        task.state = State.STOPPED
+        task.state = state
         self._leave(task)
 
     def resume(self, task: Task) -> None:
@@ -423,4 +423,6 @@ class Scheduler(RunLimits):
 def _waiting(task: Task) -> str:
     if task.state is State.STOPPED:
         return "is stopped"
+    if task.state is State.TRACED:
+        return "is stopped" + (f" by its tracer, task {task.ptrace.tracer.pid}" if task.ptrace is not None else "")
     return f"waits for {task.wchan}"

@@ -122,10 +122,12 @@ class SignalFrames:
         gs, fs, es, ds, cs, ss = (
             context.quads[SEGMENT_SLOTS[name]] & 0xFFFF for name in ("gs", "fs", "es", "ds", "cs", "ss")
         )
-        esp = context.esp
+        esp, flags = context.esp, context.eflags
+        if task.ptrace is not None and task.ptrace.forced_flag:
+            flags &= ~TF
         return SigContext(
             gs, fs, es, ds, context.edi, context.esi, context.ebp, esp, context.ebx, context.edx, context.ecx,
-            context.eax, state.trapno, state.err, context.eip, cs, context.eflags, esp, ss, fpstate, oldmask, state.cr2,
+            context.eax, state.trapno, state.err, context.eip, cs, flags, esp, ss, fpstate, oldmask, state.cr2,
         )  # fmt: skip
 
     def restore_old_frame(self, task: Task) -> int:
@@ -163,7 +165,7 @@ class SignalFrames:
         context = task.context
         context.ebx, context.ecx, context.edx = saved.ebx, saved.ecx, saved.edx
         context.esi, context.edi, context.ebp, context.esp = saved.esi, saved.edi, saved.ebp, saved.esp
-        context.eax, context.eip = saved.eax, saved.eip
+        context.eax, context.eip, task.orig_eax = saved.eax, saved.eip, -1
         context.resumes_at = context.passes = -1
         restored = RESTORED_FLAGS & ~TF if self._broken_flag else RESTORED_FLAGS
         context.eflags = context.eflags & ~RESTORED_FLAGS | saved.eflags & restored

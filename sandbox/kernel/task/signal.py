@@ -50,11 +50,11 @@ from sandbox.kernel.mm.rlimit import RLIMIT_CORE, RLIMIT_SIGPENDING
 from sandbox.kernel.task.pgrp import is_orphaned, members
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.sigframe import SignalFrames
+from sandbox.kernel.task.sigpending import KILL, Tracing, discard, is_caught, is_ignored, recalculate, traced_by_parent
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import State, Task, TaskExit, TaskTable, ThreadGroup
 
 CORE_FLAG = 0x80
-KILL = bit_of(SIGKILL)
 STOPPING = sum(bit_of(number) for number in (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU))
 _INT_80_BYTES = 2
 
@@ -64,7 +64,7 @@ class Signals:
 
     __slots__ = (
         "_broken_group_exit", "_broken_mask", "_broken_queue", "_broken_restart", "_broken_stop", "_bus",
-        "_clock", "_sched", "_tasks", "deaths", "end_shell", "frames",
+        "_clock", "_sched", "_tasks", "deaths", "end_shell", "frames", "tracing",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,8 @@ class Signals:
         """(pid, command, signal, report) of every task that a signal ended."""
         self.end_shell: Callable[[Task], None] = lambda shell: None
         """Handed in: what happens when a signal ends the shell above the first program."""
+        self.tracing: Tracing
+        """Handed in: who stops tasks for their tracers."""
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -135,6 +137,8 @@ class Signals:
             if self._wants(each, bit):
                 recalculate(each)
                 self._sched.wake(each)
+                if bit == KILL and each.state is State.TRACED:
+                    self._sched.resume(each)
                 return
 
     def _wants(self, task: Task, bit: int) -> bool:
@@ -144,7 +148,7 @@ class Signals:
             return False
         if bit == KILL or len(task.group.threads) == 1:
             return True
-        return task.state is not State.STOPPED and (task.cpu.current is task or not task.pending)
+        return task.state not in (State.STOPPED, State.TRACED) and (task.cpu.current is task or not task.pending)
 
     def _has_room(self, task: Task, info: SigInfo) -> bool:
         """One more may be queued for the user's processes; the kernel's own standard signals always are."""
@@ -177,7 +181,9 @@ class Signals:
         if fatal or state.blocked & bit or action.handler == SIG_IGN:
             state.hand.actions[info.signo] = action = replace(action, handler=SIG_DFL)
             state.blocked &= ~bit
-        if action.handler == SIG_DFL and not task.report:
+        if task.ptrace is not None and not fatal:
+            task.ptrace.report = report
+        elif action.handler == SIG_DFL and not task.report:
             task.report = report()
         self.send_signal(task, info.signo, info, thread=True)
 
@@ -186,7 +192,10 @@ class Signals:
         self.send_signal(task, SIGXFSZ, SigInfo.sent(SIGXFSZ, SI_USER, task.tgid), thread=True)
 
     def _resume(self, group: ThreadGroup, number: int) -> None:
-        """SIGCONT or SIGKILL reaches a process that is stopped, or about to."""
+        """SIGCONT or SIGKILL reaches a process, which may be stopped, or about to."""
+        for task in group.threads:
+            if number == SIGCONT and task.ptrace is not None:
+                self.tracing.continued(task)
         if not group.stopping:
             return
         was_stopped, group.stopping, group.stopped, group.stop_signal = group.stopped, 0, False, 0
@@ -199,9 +208,11 @@ class Signals:
 
     def _tell_parent(self, task: Task, code: int, status: int) -> None:
         """A parent learns that a child stopped or went on."""
-        parent = task.parent
-        if parent is None:
-            return
+        if task.parent is not None:
+            self.tell(task.parent, task, code, status)
+
+    def tell(self, parent: Task, task: Task, code: int, status: int) -> None:
+        """Whoever has the right learns that a task stopped or went on (``do_notify_parent_cldstop``)."""
         action = parent.signals.hand.actions[SIGCHLD]
         if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
             uid, group = task.cred.uid.real, task.group
@@ -226,10 +237,16 @@ class Signals:
         while True:
             if group.must_end(task):
                 raise TaskExit(group.exit_code or 0)
-            if group.stopping:
+            if task.ptrace is not None and self.tracing.trap(task):
+                continue
+            if group.stopping and task.ptrace is None:
                 self._stop(task)
                 continue
             info = state.dequeue(~state.blocked)
+            if info is not None and task.ptrace is not None and info.signo != SIGKILL:
+                info = self.tracing.signal(task, info)
+                if info is None:
+                    continue
             if info is not None:
                 action = state.hand.actions[info.signo]
                 if self._bus.active:
@@ -266,10 +283,11 @@ class Signals:
             self.force_info(task, segv, lambda: said, fatal=number == SIGSEGV)
             return
         state.saved_mask = None
-        if self._broken_mask:
-            return
-        added = action.mask | (0 if action.flags & SA_NODEFER else bit_of(number))
-        state.blocked = (state.blocked | added) & ~UNBLOCKABLE
+        if not self._broken_mask:
+            added = action.mask | (0 if action.flags & SA_NODEFER else bit_of(number))
+            state.blocked = (state.blocked | added) & ~UNBLOCKABLE
+        if task.ptrace is not None:
+            self.tracing.stepped_into(task)
 
     def _default(self, task: Task, info: SigInfo) -> None:
         number = info.signo
@@ -308,9 +326,11 @@ class Signals:
     def stop_if_last(self, group: ThreadGroup) -> None:
         """The parent learns of a stop when the last thread has stopped, or is gone (``do_signal_stop``)."""
         alive = [task for task in group.threads if not task.exiting]
-        if group.stopping and not group.stopped and alive and all(task.state is State.STOPPED for task in alive):
+        halted = (State.STOPPED, State.TRACED)
+        if group.stopping and not group.stopped and alive and all(task.state in halted for task in alive):
             group.stopped, group.stop_signal, group.continued = True, group.stopping, False
-            self._tell_parent(group.leader, CLD_STOPPED, group.stopping)
+            if not traced_by_parent(group.leader):
+                self._tell_parent(group.leader, CLD_STOPPED, group.stopping)
 
     def _restart(self, task: Task, action: SigAction | None = None) -> None:
         """An interrupted system call fails with EINTR or is made again: EIP goes back over INT 0x80."""
@@ -319,6 +339,8 @@ class Signals:
         if number < 0:
             return
         error = -context.eax & 0xFFFFFFFF
+        if not ERESTARTSYS <= error <= ERESTART_RESTARTBLOCK:  # a tracer has set another result
+            return
         if action is not None:
             flags = 0 if self._broken_restart else action.flags
             again = error == ERESTARTNOINTR or (error == ERESTARTSYS and bool(flags & SA_RESTART))
@@ -359,7 +381,7 @@ class Signals:
             if each is not task and not each.exiting:
                 each.signals.private.enqueue(SigInfo.sent(SIGKILL, SI_KERNEL, 0))
                 each.pending = 1
-                if each.state is State.STOPPED:
+                if each.state in (State.STOPPED, State.TRACED):
                     self._sched.resume(each)
                 else:
                     self._sched.wake(each)
@@ -396,42 +418,3 @@ class Signals:
         leader = self._tasks.get(session)
         if leader is not None and leader.sid == session:
             self.send_signal(leader, number)
-
-
-def is_ignored(task: Task, number: int) -> bool:
-    """The signal would do nothing: it is not even kept, unless it is blocked and may yet get a handler."""
-    state = task.signals
-    if bit_of(number) & (state.blocked | state.awaited):
-        return False
-    handler = state.hand.actions[number].handler
-    return handler == SIG_IGN or (handler == SIG_DFL and default_action(number) in (Action.IGNORE, Action.CONTINUE))
-
-
-def is_caught(task: Task, number: int) -> bool:
-    """The default action is not what the signal does."""
-    return task.signals.hand.actions[number].handler != SIG_DFL
-
-
-def would_act(task: Task, number: int) -> bool:
-    """The signal is neither blocked nor ignored."""
-    state = task.signals
-    return not bit_of(number) & state.blocked and state.hand.actions[number].handler != SIG_IGN
-
-
-def discard(group: ThreadGroup, mask: int) -> None:
-    """Forget signals that wait for a process or one of its threads."""
-    group.shared.discard(mask)
-    for task in group.threads:
-        task.signals.private.discard(mask)
-
-
-def recalculate(task: Task) -> None:
-    """Set ``pending`` to what the queues, the mask and the process say."""
-    state, group = task.signals, task.group
-    wanted = state.deliverable or state.interrupted >= 0 or group.stopping or group.must_end(task)
-    task.pending = int(bool(wanted))
-
-
-def is_dying(task: Task) -> bool:
-    """Whatever it waits for, it need not wait any longer (``fatal_signal_pending``)."""
-    return bool(task.signals.waiting & KILL) or task.group.must_end(task)

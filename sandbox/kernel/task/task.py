@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from greenlet import greenlet
 
 from sandbox.engine.context import CpuContext
+from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import SIGCHLD
 from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
 from sandbox.kernel.base.wait import WaitQueue
@@ -30,6 +32,8 @@ class State(Enum):
     RUNNING = "running"
     SLEEPING = "sleeping"
     STOPPED = "stopped"
+    TRACED = "traced"
+    """Until its tracer lets it go on."""
     ZOMBIE = "zombie"
     DEAD = "dead"
 
@@ -151,6 +155,43 @@ class ThreadGroup:
 
 
 @dataclass(slots=True, eq=False)
+class Tracee:
+    """What is known of a task that another one traces with ptrace(2).  ``tracer`` is the thread that may ask."""
+
+    tracer: Task
+    seized: bool = False
+    """By PTRACE_SEIZE: no SIGSTOP when it begins, none at exec, and stops of the group are told apart."""
+    options: int = 0
+    """PTRACE_O_* bits."""
+    code: int = 0
+    """Why it stopped, as wait(2) has it from bit 8 on; 0 once that was told."""
+    info: SigInfo | None = None
+    """What PTRACE_GETSIGINFO gives, and the tracer may change."""
+    message: int = 0
+    """PTRACE_GETEVENTMSG."""
+    report: Callable[[], str] | None = None
+    """What there is to say of its last fault, should it die of it."""
+    signal: int = 0
+    """What the tracer gave it when it let it go on."""
+    calls: bool = False
+    """It stops before and after each system call (PTRACE_SYSCALL)."""
+    emulated: bool = False
+    """It stops before each system call, which is not carried out (PTRACE_SYSEMU)."""
+    step: bool = False
+    """It stops after an instruction (PTRACE_SINGLESTEP)."""
+    forced_flag: bool = False
+    """EFLAGS.TF is the tracer's doing, and hidden from it."""
+    trap: bool = False
+    """It is to stop at its next return to ring 3 (PTRACE_INTERRUPT)."""
+    group_stop: bool = False
+    """It has reported the stop of its process, and may go on all the same."""
+    may_stop: bool = False
+    """No SIGCONT came since it took the signal that its tracer looks at (JOBCTL_STOP_DEQUEUED)."""
+    listening: bool = False
+    """It stays stopped, but tells of what happens to the stop of its process (PTRACE_LISTEN)."""
+
+
+@dataclass(slots=True, eq=False)
 class Task:
     """A thread.  ``status`` is a wait(2) status word; ``parent`` is who made its process."""
 
@@ -212,6 +253,12 @@ class Task:
     robust_list: int = 0
     """User address of its list of robust mutexes (get_robust_list(2)), 0 for none."""
     sysvsem: SysvSem = field(default_factory=SysvSem)
+    ptrace: Tracee | None = None
+    """Who traces it and how, None for nobody."""
+    ptraced: list[Task] = field(default_factory=list)
+    """Whom it traces itself."""
+    orig_eax: int = -1
+    """Number of the system call in which it entered the kernel; negative for anything else."""
     held: list[File] = field(default_factory=list)
     """Open files of a shared table that the present system call uses, whoever closes them meanwhile."""
     vfork_parent: Task | None = None

@@ -102,6 +102,10 @@ class File:
         """lseek(2): the new position.  Raises KernelError(ESPIPE, EINVAL, ENXIO, EOVERFLOW)."""
         if self.flags & O_PATH:
             raise KernelError(EBADF)
+        own = self.inode.llseek(self, offset, whence)
+        if own is not None:
+            self.position = own
+            return own
         if self.inode.kind not in (S_IFREG, S_IFDIR):
             if self.inode.seeks_nowhere:
                 return 0

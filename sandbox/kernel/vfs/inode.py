@@ -172,6 +172,10 @@ class Inode:
         if file.writable and self.kind == S_IFREG:
             self.write_count -= 1
 
+    def llseek(self, file: OpenFile, offset: int, whence: int) -> int | None:
+        """The new position, where lseek(2) is not as for other files; None for the usual.  Raises KernelError."""
+        return None
+
     def dropped(self, file: OpenFile) -> None:
         """One of several descriptors of an open file description is gone."""
 

@@ -9,7 +9,7 @@ from construct import Construct, GreedyRange
 
 from sandbox.kernel.abi import flags as abi
 from sandbox.kernel.abi import signals
-from sandbox.report.strace import layouts, sockets, structures, vectors, words
+from sandbox.report.strace import layouts, ptrace, sockets, structures, vectors, words
 from sandbox.report.strace.call import Call, Decoder
 from sandbox.report.strace.words import bits, choice, pointer, quoted, signed, table
 
@@ -279,6 +279,9 @@ IN: dict[str, Decoder] = {
     "itimer": _choice({0: "ITIMER_REAL", 1: "ITIMER_VIRTUAL", 2: "ITIMER_PROF"}),
     "limit": _choice(_LIMITS),
     "who": _choice({0: "RUSAGE_SELF", 0xFFFFFFFF: "RUSAGE_CHILDREN", 1: "RUSAGE_THREAD"}),
+    "ptrace": _choice(ptrace.REQUESTS),
+    "ptraceoptions": lambda call, index: bits(call.arguments[index], ptrace.OPTIONS),
+    "ptracesignal": lambda call, index: ptrace.signal(call.arguments[index]),
     "signal": lambda call, index: words.signal_name(call.arguments[index]),
     "how": _choice(_HOW),
     "wait": lambda call, index: bits(call.arguments[index], _WAIT),

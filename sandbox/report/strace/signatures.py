@@ -14,6 +14,7 @@ from sandbox.kernel.abi.flags import (
     O_DIRECTORY,
     O_TMPFILE,
 )
+from sandbox.report.strace import ptrace
 
 PR_SET_NAME, PR_GET_NAME = 15, 16
 
@@ -40,6 +41,7 @@ lseek               fd int whence
 getpid
 setuid              int
 getuid
+ptrace              ptrace int ptr ptr
 alarm               uint
 oldfstat            fd out_ptr
 pause
@@ -286,6 +288,8 @@ preadv              fd out_iovec uint llong
 pwritev             fd iovec uint llong
 rt_tgsigqueueinfo   int int signal ptr
 prlimit64           int limit rlimit64 out_rlimit64
+process_vm_readv    int out_iovec uint ptr uint uint
+process_vm_writev   int iovec uint ptr uint uint
 renameat2           dirfd path dirfd path hex
 getrandom           out_random uint random
 socketpair          family socktype int out_fds
@@ -383,6 +387,8 @@ def signature(name: str, arguments: tuple[int, ...]) -> tuple[str, ...]:
     if name in ("futex", "futex_time64"):
         rest = FUTEX.get(arguments[1] & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME), ("uint",))
         return "ptr", "futex", *(f"{each}64" if each == "timespec" and name != "futex" else each for each in rest)
+    if name == "ptrace":
+        return ptrace.kinds(arguments[0])
     if name == "ioctl":
         return "fd", "ioctl", *IOCTL.get(arguments[1], ("ptr",))
     if name == "prctl" and arguments[0] in (PR_SET_NAME, PR_GET_NAME):

@@ -6,7 +6,7 @@ from construct import Container
 
 from sandbox.kernel.abi import flags as abi
 from sandbox.kernel.abi import signals
-from sandbox.report.strace import words
+from sandbox.report.strace import ptrace, words
 from sandbox.report.strace.words import bits, pointer, quoted
 
 
@@ -83,7 +83,7 @@ def wait_status(status: int) -> str:
     if status == 0xFFFF:
         return "[{WIFCONTINUED(s)}]"
     if status & 0xFF == 0x7F:
-        return f"[{{WIFSTOPPED(s) && WSTOPSIG(s) == {words.signal_name(status >> 8 & 0xFF)}}}]"
+        return ptrace.stopped(status)
     if status & 0x7F:
         core = " && WCOREDUMP(s)" if status & 0x80 else ""
         return f"[{{WIFSIGNALED(s) && WTERMSIG(s) == {words.signal_name(status & 0x7F)}{core}}}]"
