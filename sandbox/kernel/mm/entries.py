@@ -138,16 +138,20 @@ class Entries:
         mm.flights -= 1
 
     def share(self, child: Mm, linear: int, entry: int) -> None:
-        """A new address space, which no CPU has loaded, gets an entry for a frame or a slot that another one has."""
+        """A new address space, which no CPU has loaded, gets an entry for a frame or a slot that another one has.
+
+        Counted first: while the entry is half stored nobody may take the frame for one that is held once less.
+        """
         tables = self.tables
-        tables.set_pte(tables.pte_alloc(child.pgd, linear), entry)
+        ptep = tables.pte_alloc(child.pgd, linear)
         if is_away(entry):
             self.swap.swap_duplicate(entry)
-            return
-        pfn = tables.pte_pfn(entry)
-        self._memmap.get_page(pfn)
-        if pfn != self._zero_page:
-            child.rss += 1
+        else:
+            pfn = tables.pte_pfn(entry)
+            self._memmap.get_page(pfn)
+            if pfn != self._zero_page:
+                child.rss += 1
+        tables.set_pte(ptep, entry)
 
     # -- many ----------------------------------------------------------------------------------------------------
 
