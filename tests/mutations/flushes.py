@@ -24,6 +24,9 @@ ELSEWHERE = {
     "gather = self._entries.gather(cpu, mm, Scope.NOTHING)": "behind that: no CPU has it loaded",
     "gather = entries.gather(cpu, parent, Scope.SPACE)": "fork: its row is in the door",
     "self._mmu.switch_mm(cpu, task.borrowed_mms[-1] if task.borrowed_mms else task.mm)": "its row is in switch_mm",
+    "gather, pfn = self._entries.gather(cpu, mm), self._tables.pte_pfn(pte)": (
+        "a page that was cut off while it came in: only a sibling can have used it, and no image is that lucky"
+    ),
     "tlb.reload_all(cpu)": "the broken kernel of 2.3.27: pkmap-global",
 }
 """Lines without a row, and why."""

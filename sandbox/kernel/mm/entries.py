@@ -46,6 +46,7 @@ class Entries:
         "_smp",
         "_zero_page",
         "early_free",
+        "in_hand",
         "races",
         "swap",
         "tables",
@@ -71,6 +72,14 @@ class Entries:
         self.swap: SwapSpace = NoSwap(smp)
         self._blind = broken("no-pte-same")
         self.early_free = broken("early-free")
+        self.in_hand = 0
+        """Entries that are taken from one place and not yet stored at another: no walk of the tables finds them."""
+
+    def nothing_in_hand(self) -> None:
+        """Until every entry is at a place: who must find all of a page's waits first.  Raises LostEntry."""
+        while self.in_hand:
+            if self._smp.patience is None or not self._smp.patience():
+                raise LostEntry("an entry is being moved, and nobody moves it", f"{self.in_hand} entries")
 
     def _store_alone(self, ptep: int, old: int, entry: int) -> bool:
         """Compare and store behind whoever is in the middle of it: one word may be 0, and the entry look empty."""
@@ -276,7 +285,11 @@ class Gather:
         entry = door.take(ptep)
         if is_mapped(entry):
             self.pages.append(linear)
+        door.in_hand += 1
+        if door.races.active:
+            door.races.point("moving")
         door.tables.set_pte(target, entry)
+        door.in_hand -= 1
         if door.races.active:
             door.races.point("move")
 
