@@ -51,6 +51,7 @@ from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page import MemMap
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.page_ext import PageExt
 from sandbox.kernel.mm.page_kva import PageKva
 from sandbox.kernel.mm.pagelock import PageLocks
 from sandbox.kernel.mm.pgalloc import TableFrames
@@ -108,6 +109,7 @@ class Kernel:
     """The frame of zeros that all read-only anonymous pages share."""
     model: MemoryModel
     memmap: MemMap
+    page_ext: PageExt
     pgdat: PgDat
     page_alloc: PageAllocator
     tables: PageTables

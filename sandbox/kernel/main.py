@@ -33,6 +33,7 @@ from sandbox.kernel.mm.entries import Entries
 from sandbox.kernel.mm.fault import PageFaults
 from sandbox.kernel.mm.filemap import PageCache
 from sandbox.kernel.mm.generic_file import GenericFile
+from sandbox.kernel.mm.gfp import GFP_ATOMIC
 from sandbox.kernel.mm.gup import RemoteAccess
 from sandbox.kernel.mm.highmem import Highmem
 from sandbox.kernel.mm.hotplug import Hotplug
@@ -47,6 +48,7 @@ from sandbox.kernel.mm.mmu_context import MmuContext
 from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page_alloc import PageAllocator
+from sandbox.kernel.mm.page_ext import PageExt
 from sandbox.kernel.mm.page_kva import PageKva
 from sandbox.kernel.mm.page_mapper import PageMapper
 from sandbox.kernel.mm.pagelock import PageLocks
@@ -141,6 +143,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
     kmap = Kmap(kernel_entries, layout, booted.pkmap, smp, sched, broken)
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
+    page_ext = PageExt(memory, pgdat.memmap, lambda: page_alloc.alloc_page(GFP_ATOMIC))
+    page_alloc.exts, page_alloc.check_ext = page_ext.pieces, page_ext.check_free
     pools: dict[str, PageMapper] = {"kva": kva, "kmap": kmap}
     if (pool := pools.get(config.policies["high_pages"])) is not None:
         highmem.copy_by(pool, pool)
@@ -172,7 +176,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
         stats=stats, log=log, random=random.Random(config.seed),
         image=image, routines=image.routines, smp=smp, irq=irq, races=races,
         layout=layout, reserved=booted.reserved, ram=booted.ranges, zero_page=zero_page,
-        model=booted.model, memmap=pgdat.memmap, pgdat=pgdat, page_alloc=page_alloc,
+        model=booted.model, memmap=pgdat.memmap, page_ext=page_ext, pgdat=pgdat, page_alloc=page_alloc,
         tables=tables, entries=entries, table_frames=table_frames, tlb=tlb, highmem=highmem, kva=kva, kmap=kmap,
         locks=locks, code=code,
         mmlist=mmlist, mmu=mmu,

@@ -1,4 +1,7 @@
-"""``python -m tests.mutations [IMAGE | IMAGE-N ...]``: which mutations are noticed, and by what."""
+"""``python -m tests.mutations [IMAGE | IMAGE-N ...]``: which mutations are noticed, and by what.
+
+``python -m tests.mutations --flushes`` prints the table of ``docs/flushes.md``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import sched_getaffinity
 
+from tests.mutations.flushes import flush_table
 from tests.mutations.table import ROOT, Mutation, mutations
 
 LIMIT = 120.0
@@ -58,6 +62,10 @@ def _image(mutation: Mutation) -> int:
         except Exception as error:  # a mutated sandbox may fail anyhow: that is noticed, too
             print(f"{paging}: {type(error).__name__}: {error}")
             return NOTICED
+        told = {each.kind for each in verdict.result.sanitizer} if verdict.result else set()
+        if silent := set(mutation.reports) - told:
+            print(f"{paging}: no report of the kind {', '.join(sorted(silent))}")
+            return SURVIVED
         if verdict.failures:
             print(f"{paging}: {verdict.failures[0]}")
             return NOTICED
@@ -72,6 +80,9 @@ def _chosen(names: Iterable[str]) -> list[Mutation]:
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--one"]:
         return one(arguments[1])
+    if arguments == ["--flushes"]:
+        print(flush_table(), end="")
+        return 0
     chosen = _chosen(arguments)
     bad = 0
     with ThreadPoolExecutor(len(sched_getaffinity(0))) as pool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -35,8 +36,12 @@ class Mutation:
     """A pytest id, where the image itself cannot tell."""
     sanitize: bool = False
     """The image runs with ``--sanitize tlb``: a report is a failure."""
-    machine: dict[str, int] = field(default_factory=dict)
-    """What of its manifest's machine is otherwise: ``cpus``, ``ram`` in bytes."""
+    flush: str = ""
+    """The flush that is left out, where it is one (``docs/flushes.md``)."""
+    reports: list[str] = field(default_factory=list)
+    """Kinds of reports of the sanitizer that must come in every paging mode; others may."""
+    machine: dict[str, Any] = field(default_factory=dict)
+    """What of its manifest's machine is otherwise: ``cpus``, ``ram`` in bytes, ``boot``, ``policies``."""
 
     @property
     def name(self) -> str:

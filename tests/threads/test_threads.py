@@ -24,7 +24,7 @@ SCHEDULES = [
         (4, 3, RACES),
     )
 ]
-MUSL = ("sync", "cancel", "forks", "futexes", "many", "memory", "proc")
+MUSL = ("sync", "cancel", "forks", "futexes", "futexpi", "many", "memory", "proc")
 
 
 def same(name: str, libc: str, cpus: int, seed: int, turns: dict[str, object]) -> None:

@@ -49,7 +49,7 @@ typedef unsigned char u8;
 
 /* mem_map's entries, in guest memory. */
 struct page {
-        u32 flags, count, mapping, index, next, prev, age, virtual;
+        u32 flags, count, mapping, index, next, prev, private, virtual;
 };
 #define PG_DMA (1u << 7)
 #define PG_HIGHMEM (1u << 11)

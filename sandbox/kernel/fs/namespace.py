@@ -21,7 +21,6 @@ from sandbox.kernel.abi.flags import (
     O_NOCTTY,
     O_PATH,
     O_TRUNC,
-    R_OK,
     S_IFREG,
     X_OK,
 )
@@ -38,6 +37,7 @@ from sandbox.kernel.vfs.file import LARGEST_SMALL, File
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Directory, Inode, as_directory
 from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.notify import fsnotify
+from sandbox.kernel.vfs.permission import Subject, permission
 from sandbox.x86.errors import ConfigurationError
 
 OPEN_ONLY = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC
@@ -71,6 +71,11 @@ class Walker(Protocol):
     @property
     def umask(self) -> int:
         """Mode bits that new files do not get."""
+        ...
+
+    @property
+    def cred(self) -> Subject:
+        """Whose rights count."""
         ...
 
 
@@ -231,7 +236,7 @@ class FileSystem:
 
     def find_open(self, task: Walker, at: Dentry, path: bytes, flags: int, mode: int = 0) -> Dentry:
         """The first half of ``open``: what there is to be opened, created if need be."""
-        return namei.open_namei(self.root_of(task), at, path, flags, mode & 0o7777 & ~task.umask)
+        return namei.open_namei(self.root_of(task), at, path, flags, mode & 0o7777 & ~task.umask, task.cred)
 
     def open_found(self, dentry: Dentry, flags: int) -> File:
         """The second half of ``open``.  Raises KernelError(EOVERFLOW) for 2 GB without O_LARGEFILE."""
@@ -245,11 +250,11 @@ class FileSystem:
 
     def open_exec(self, task: Walker, path: bytes) -> tuple[Inode, str]:
         """What execve(2) runs, a regular file with an x bit, and its path.  Raises KernelError(EACCES, …)."""
-        dentry = namei.lookup(self.root_of(task), task.cwd, path)
+        dentry = namei.lookup(self.root_of(task), task.cwd, path, who=task.cred)
         inode = dentry.inode
         if inode.kind != S_IFREG:
             raise KernelError(EACCES)
-        inode.check_access(R_OK | X_OK)
+        permission(inode, X_OK, task.cred)
         inode.check_open(False)
         fsnotify(dentry, IN_OPEN)
         fsnotify(dentry, IN_ACCESS)

@@ -13,6 +13,7 @@ from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.file import FdTable
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.kernel.vfs.permission import Subject, permission
 
 CWD = AT_FDCWD & 0xFFFFFFFF
 """AT_FDCWD as it is in a register."""
@@ -35,22 +36,28 @@ class UserPaths:
         name = self._uaccess.get_string(task, path)
         return self._files.root_of(task), start_at(task, fd, name), name
 
-    def user_dentry(self, task: Caller, fd: int, path: int, flags: int = 0) -> Dentry:
-        """What a path argument names; AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH count.  Raises KernelError."""
-        return self._walk(task, fd, self._uaccess.get_string(task, path), flags)
+    def user_dentry(self, task: Caller, fd: int, path: int, flags: int = 0, want: int = 0) -> Dentry:
+        """What a path argument names; AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH count.
 
-    def user_inode(self, task: Caller, fd: int, path: int, flags: int = 0) -> Inode:
-        """The inode of ``user_dentry``."""
+        The task must have the rights ``want`` to it (R_OK, W_OK, X_OK).  Raises KernelError.
+        """
+        found = self._walk(task, fd, self._uaccess.get_string(task, path), flags, task.cred)
+        if want:
+            permission(found.inode, want, task.cred)
+        return found
+
+    def user_inode(self, task: Caller, fd: int, path: int, flags: int = 0, who: Subject | None = None) -> Inode:
+        """The inode of ``user_dentry``; ``who`` is another subject than the task (access(2))."""
         name = self._uaccess.get_string(task, path)
         if not name and flags & AT_EMPTY_PATH and fd != CWD:
             return task.files.get(fd).inode
-        return self._walk(task, fd, name, flags).inode
+        return self._walk(task, fd, name, flags, who or task.cred).inode
 
-    def _walk(self, task: Caller, fd: int, name: bytes, flags: int) -> Dentry:
+    def _walk(self, task: Caller, fd: int, name: bytes, flags: int, who: Subject) -> Dentry:
         if not name and flags & AT_EMPTY_PATH:
             return task.cwd if fd == CWD else dentry_of(task, fd)
         start = start_at(task, fd, name)
-        return namei.lookup(self._files.root_of(task), start, name, not flags & AT_SYMLINK_NOFOLLOW)
+        return namei.lookup(self._files.root_of(task), start, name, not flags & AT_SYMLINK_NOFOLLOW, who)
 
 
 def start_at(task: Caller, fd: int, name: bytes) -> Dentry:

@@ -133,6 +133,8 @@ class UnixSocket(Stream):
         self.rcvtimeo: int | None = None
         """Nanoseconds that a call waits, None for ever."""
         self.rcvlowat = 1
+        self.peek_off = -1
+        """Bytes of the queue that MSG_PEEK leaves out (SO_PEEK_OFF); negative: none, and they are not counted."""
         self.linger = 0, 0
         self.options: dict[int, int] = {}
         """SO_* that are kept and shown only."""

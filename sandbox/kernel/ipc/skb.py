@@ -85,18 +85,18 @@ class Buffers:
             if move(frame, 0, min(PAGE_SIZE, skb.size - at), done + at):
                 raise KernelError(EFAULT)
 
-    def empty(self, skb: SkBuff, size: int, done: int, move: Move) -> bool:
-        """Hand on ``size`` of the bytes that are left; False where the program's memory ends."""
+    def empty(self, skb: SkBuff, size: int, done: int, move: Move, skip: int = 0) -> bool:
+        """Hand on ``size`` of the bytes that are left, behind ``skip``; False where the program's memory ends."""
         skb.readers += 1
         try:
-            return self._copy(skb, size, done, move)
+            return self._copy(skb, skb.consumed + skip, size, done, move)
         finally:
             skb.readers -= 1
             if skb.gone and not skb.readers:
                 self._release(skb)
 
-    def _copy(self, skb: SkBuff, size: int, done: int, move: Move) -> bool:
-        at, end = skb.consumed, skb.consumed + size
+    def _copy(self, skb: SkBuff, at: int, size: int, done: int, move: Move) -> bool:
+        end = at + size
         while at < end:
             offset = at % PAGE_SIZE
             length = min(PAGE_SIZE - offset, end - at)

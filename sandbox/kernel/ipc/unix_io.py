@@ -235,10 +235,9 @@ class UnixIo:
             while not ended and done < target:
                 with sock.lock(lambda queue: self.wait(queue, None)):
                     done, ended = self._take_parts(sock, wanted, done)
-                ended = ended or (wanted.peeks and bool(sock.queue))
                 if ended or done >= target:
                     break
-                if sock.queue:  # it came while the last bytes were copied
+                if sock.queue and not wanted.peeks:  # it came while the last bytes were copied
                     continue
                 sock.raise_error()
                 if sock.shutdown & RCV_SHUTDOWN:
@@ -254,15 +253,20 @@ class UnixIo:
 
         As in Linux, who only peeks goes on to the next files even when there is no room for more bytes.
         """
+        skip, looked = max(0, sock.peek_off) if wanted.peeks else 0, False
         for skb in list(sock.queue):
+            if skip >= skb.left:
+                skip -= skb.left
+                continue
             if not self._same_sender(sock, wanted, skb):
                 return done, True
-            size = min(skb.left, wanted.size - done)
-            if not self.buffers.empty(skb, size, done, wanted.move):
+            size = min(skb.left - skip, wanted.size - done)
+            if not self.buffers.empty(skb, size, done, wanted.move, skip):
                 if not done:
                     raise KernelError(EFAULT)
                 return done, True
-            done += size
+            done, skip, looked = done + size, 0, wanted.peeks
+            self._peeked_to(sock, size if wanted.peeks else -size)
             had_files = self._take_files(skb, wanted)
             if not wanted.peeks:
                 skb.consumed += size
@@ -272,7 +276,13 @@ class UnixIo:
             full = done >= wanted.size and not wanted.peeks
             if had_files or wanted.single or full:
                 return done, True
-        return done, False
+        return done, looked
+
+    @staticmethod
+    def _peeked_to(sock: UnixSocket, moved: int) -> None:
+        """The next look begins behind what was looked at; what is received is before it (sk_peek_offset_fwd, _bwd)."""
+        if sock.peek_off >= 0:
+            sock.peek_off = max(0, sock.peek_off + moved)
 
     def _same_sender(self, sock: UnixSocket, wanted: Incoming, skb: SkBuff) -> bool:
         """With SO_PASSCRED one call gets the bytes of one sender."""
@@ -290,7 +300,7 @@ class UnixIo:
 
     def _receive_message(self, sock: UnixSocket, wanted: Incoming, until: int | None) -> int:
         """As unix_dgram_recvmsg: one message, of which what does not fit is lost."""
-        skb = self._next_message(sock, wanted, until)
+        skb, skip = self._next_message(sock, wanted, until)
         if skb is None:
             return 0
         if not wanted.peeks:
@@ -299,26 +309,30 @@ class UnixIo:
         self._sched.wake_up(sock.peer_wait)
         try:
             wanted.named, wanted.name = True, _name_of(skb)
-            size = min(wanted.size, skb.size)
-            wanted.truncated = size < skb.size
-            if not self.buffers.empty(skb, size, 0, wanted.move):
+            size = min(wanted.size, skb.size - skip)
+            wanted.truncated = size < skb.size - skip
+            if not self.buffers.empty(skb, size, 0, wanted.move, skip):
                 raise KernelError(EFAULT)
+            self._peeked_to(sock, size if wanted.peeks else -skb.size)
             if sock.passcred:
                 wanted.creds = skb.creds or NOBODY
             self._take_files(skb, wanted)
-            return skb.size if wanted.flags & MSG_TRUNC else size
+            return skb.size - skip if wanted.flags & MSG_TRUNC else size
         finally:
             if not wanted.peeks:
                 self.discard(skb)
 
-    def _next_message(self, sock: UnixSocket, wanted: Incoming, until: int | None) -> SkBuff | None:
-        """None at the end."""
+    def _next_message(self, sock: UnixSocket, wanted: Incoming, until: int | None) -> tuple[SkBuff | None, int]:
+        """The message, None at the end, and how many of its bytes a look leaves out (__skb_try_recv_from_queue)."""
         while True:
             sock.raise_error()
-            if sock.queue:
-                return sock.queue[0]
+            skip = max(0, sock.peek_off) if wanted.peeks else 0
+            for skb in sock.queue:
+                if skip < skb.size or not skip:
+                    return skb, skip
+                skip -= skb.size
             if sock.shutdown & RCV_SHUTDOWN and (until != AT_ONCE or sock.type == SOCK_SEQPACKET):
-                return None
+                return None, 0
             if sock.connection_based and sock.state not in (ESTABLISHED, LISTEN):
                 raise KernelError(ENOTCONN)
             self.wait(sock.readable, until)

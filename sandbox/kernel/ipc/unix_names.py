@@ -6,12 +6,13 @@ import struct
 from typing import NamedTuple
 
 from sandbox.kernel.abi.errno import EADDRINUSE, ECONNREFUSED, EEXIST, EINVAL, ENOSPC, EPROTOTYPE, KernelError
-from sandbox.kernel.abi.flags import S_IFSOCK
+from sandbox.kernel.abi.flags import S_IFSOCK, W_OK
 from sandbox.kernel.abi.socket import AF_UNIX, FAMILY_BYTES, SUN_PATH_BYTES
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.ipc.af_unix import UnixSocket
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.permission import permission
 
 AUTOBIND_NAMES = 1 << 20
 
@@ -67,9 +68,9 @@ class Names:
         mode = S_IFSOCK | sock.stat().mode & 0o7777 & ~task.umask
         try:
             if sock.address is not None:
-                found = namei.walk(root, task.cwd, path, follow=False, slash_follows=False)
+                found = namei.walk(root, task.cwd, path, follow=False, slash_follows=False, who=task.cred)
                 raise KernelError(EINVAL if found.dentry is None else EADDRINUSE)
-            namei.mknod(root, task.cwd, path, mode)
+            namei.mknod(root, task.cwd, path, mode, task.cred)
         except KernelError as error:
             raise KernelError(EADDRINUSE) if error.errno == EEXIST else error from None
         sock.node = namei.lookup(root, task.cwd, path, follow=False).inode
@@ -93,7 +94,8 @@ class Names:
         if address.is_abstract:
             found = self._abstract.get((type_, address.path))
         else:
-            inode = namei.lookup(self._files.root_of(task), task.cwd, address.path).inode
+            inode = namei.lookup(self._files.root_of(task), task.cwd, address.path, who=task.cred).inode
+            permission(inode, W_OK, task.cred)
             found = inode.socket if inode.kind == S_IFSOCK else None
         if found is None:
             raise KernelError(ECONNREFUSED)

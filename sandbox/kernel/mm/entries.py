@@ -46,6 +46,7 @@ class Entries:
         "_smp",
         "_zero_page",
         "early_free",
+        "in_hand",
         "races",
         "swap",
         "tables",
@@ -71,6 +72,14 @@ class Entries:
         self.swap: SwapSpace = NoSwap(smp)
         self._blind = broken("no-pte-same")
         self.early_free = broken("early-free")
+        self.in_hand = 0
+        """Entries that are taken from one place and not yet stored at another: no walk of the tables finds them."""
+
+    def nothing_in_hand(self) -> None:
+        """Until every entry is at a place: who must find all of a page's waits first.  Raises LostEntry."""
+        while self.in_hand:
+            if self._smp.patience is None or not self._smp.patience():
+                raise LostEntry("an entry is being moved, and nobody moves it", f"{self.in_hand} entries")
 
     def _store_alone(self, ptep: int, old: int, entry: int) -> bool:
         """Compare and store behind whoever is in the middle of it: one word may be 0, and the entry look empty."""
@@ -138,16 +147,20 @@ class Entries:
         mm.flights -= 1
 
     def share(self, child: Mm, linear: int, entry: int) -> None:
-        """A new address space, which no CPU has loaded, gets an entry for a frame or a slot that another one has."""
+        """A new address space, which no CPU has loaded, gets an entry for a frame or a slot that another one has.
+
+        Counted first: while the entry is half stored nobody may take the frame for one that is held once less.
+        """
         tables = self.tables
-        tables.set_pte(tables.pte_alloc(child.pgd, linear), entry)
+        ptep = tables.pte_alloc(child.pgd, linear)
         if is_away(entry):
             self.swap.swap_duplicate(entry)
-            return
-        pfn = tables.pte_pfn(entry)
-        self._memmap.get_page(pfn)
-        if pfn != self._zero_page:
-            child.rss += 1
+        else:
+            pfn = tables.pte_pfn(entry)
+            self._memmap.get_page(pfn)
+            if pfn != self._zero_page:
+                child.rss += 1
+        tables.set_pte(ptep, entry)
 
     # -- many ----------------------------------------------------------------------------------------------------
 
@@ -272,7 +285,11 @@ class Gather:
         entry = door.take(ptep)
         if is_mapped(entry):
             self.pages.append(linear)
+        door.in_hand += 1
+        if door.races.active:
+            door.races.point("moving")
         door.tables.set_pte(target, entry)
+        door.in_hand -= 1
         if door.races.active:
             door.races.point("move")
 

@@ -195,11 +195,26 @@ class PageFaults:
             self._page_alloc.put_page(pfn)
             self._highmem.copy_highpage(cpu, mine, pfn)
             pte = self.mk_pte(vma, mine, True) | D
-            return Resolution.FILE_PRIVATE if self._install(mm, ptep, pte) else self._too_late(pte)
-        self._memmap.get_page(pfn)
-        writable = write or (shared and bool(vma.prot & PROT_WRITE))
-        pte = self.mk_pte(vma, pfn, writable)
-        return FILE_READ if self._install(mm, ptep, pte) else self._too_late(pte)
+            done = Resolution.FILE_PRIVATE
+        else:
+            self._memmap.get_page(pfn)
+            writable = write or (shared and bool(vma.prot & PROT_WRITE))
+            pte = self.mk_pte(vma, pfn, writable)
+            done = FILE_READ
+        if not self._install(mm, ptep, pte):
+            return self._too_late(pte)
+        if self._races.active and self._pagecache.cached(inode, index) != pfn:
+            return self._cut_off(cpu, mm, page, ptep, pte)
+        return done
+
+    def _cut_off(self, cpu: KernelCpu, mm: Mm, page: int, ptep: int, pte: int) -> Resolution:
+        """The file was cut between find_page and the entry, which goes again (2.6 asks for the page's mapping)."""
+        gather, pfn = self._entries.gather(cpu, mm), self._tables.pte_pfn(pte)
+        gone = gather.remove_page(page, ptep, pfn)
+        gather.finish()
+        if gone:
+            self._page_alloc.put_page(pfn)
+        return SPURIOUS
 
     def _too_late(self, pte: int) -> Resolution:
         """Somebody else has brought a page in meanwhile: this one is not needed."""

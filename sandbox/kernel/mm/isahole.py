@@ -136,6 +136,8 @@ class IsaHole:
             raise KernelError(EBUSY)
         new = self._frame_beside(pfn, window)
         suspended = [self._entries.suspend(cpu, *place) for place in places]
+        if memmap.count(pfn) != held:
+            self._stay(pfn, new, places, suspended)
         self._highmem.copy_highpage(cpu, new, pfn)
         for (_, _, ptep), entry in zip(places, suspended, strict=True):
             self._entries.resume(ptep, entry, new)
@@ -150,6 +152,13 @@ class IsaHole:
         for _ in range(held):
             self._page_alloc.put_page(pfn)
         self._pgdat.drain()
+
+    def _stay(self, pfn: int, new: int, places: list[Place], suspended: list[int]) -> None:
+        """Somebody took a reference meanwhile (migrate_page_move_mapping).  Raises KernelError(EBUSY)."""
+        for (_, _, ptep), entry in zip(places, suspended, strict=True):
+            self._entries.resume(ptep, entry, pfn)
+        self._page_alloc.put_page(new)
+        raise KernelError(EBUSY)
 
     def _frame_beside(self, pfn: int, window: range) -> int:
         """A frame outside of the window; meanwhile reclaim cannot take the page.  Raises KernelError(ENOMEM)."""

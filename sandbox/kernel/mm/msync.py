@@ -116,14 +116,21 @@ class Writeback:
     def truncated(self, inode: Inode) -> None:
         """A file has become shorter: nobody keeps a page behind its end."""
         size = inode.size
-        gathers = [] if self._broken_unmap else self._unmap_behind(inode, -(-size // PAGE_SIZE))
+        gathers: list[Gather] = []
+        # What mremap or fork brought to where the walk had been is found by the next one (Linux: i_mmap_lock).
+        while not self._broken_unmap and (found := self._unmap_behind(inode, -(-size // PAGE_SIZE))):
+            gathers += found
         self._pagecache.truncate_inode_pages(inode, size)
         for gather in gathers:
             gather.finish()
 
     def _unmap_behind(self, inode: Inode, first: int) -> list[Gather]:
-        """Clear every entry of a file's pages from ``first`` on, and flush; the frames are still held."""
+        """Clear every entry of a file's pages from ``first`` on, and flush; the frames are still held.
+
+        None where there was no entry.
+        """
         gathers = []
+        self._entries.nothing_in_hand()
         for mm, vma in list(mappings(inode)):
             start = max(vma.start, vma.start + (first - vma.pgoff) * PAGE_SIZE)
             if start >= vma.end:
@@ -132,5 +139,8 @@ class Writeback:
             for linear, ptep, _ in self._tables.user_places(mm.pgd, start, vma.end):
                 gather.remove(linear, ptep)
             gather.flush()
-            gathers.append(gather)
+            if gather.frames:
+                gathers.append(gather)
+            else:
+                gather.finish()
         return gathers

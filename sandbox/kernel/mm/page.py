@@ -6,9 +6,9 @@ Eight words of 32 bits each::
     +4  count      +12  index       +20  lru prev    +28  virtual (kva, 0 when not mapped)
 
 ``flags`` holds the zone (PG_DMA, PG_HIGHMEM, neither for NORMAL) and, from bit 16 on, the age (2.4's, up to 64).
-``private`` belongs to whoever has the page: the buffers of one in the page cache, the place on swap of one that is
-anonymous.  Hash chains of the page cache (2.4's ``next_hash``) are no word of it: the cache is found by ``mapping`` and
-``index``.  The size is one constant, here and in ``asm/kernel/kernel.inc``.
+``private`` belongs to whoever has the page: the place on swap of one that is anonymous.  Hash chains of the page cache,
+buffers and pte chains are in a side table (``page_ext.py``), and pages that have none do not pay for them.  The size is
+one constant, here and in ``asm/kernel/kernel.inc``.
 
 An all-zero ``struct page`` is a reserved frame (as 2.0's ``free_area_init`` leaves them all): a hole costs no store.
 Frames are opened, that is their flags set and their frame handed to the allocator, a block at a time when the
@@ -22,13 +22,13 @@ from __future__ import annotations
 
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE
 
 STRUCT_PAGE_SHIFT = 5
 STRUCT_PAGE_BYTES = 1 << STRUCT_PAGE_SHIFT
 STRUCT_PAGE_WORDS = STRUCT_PAGE_BYTES // 4
-FLAGS, COUNT, MAPPING, INDEX, LRU_NEXT, LRU_PREV, PRIVATE, VIRTUAL = range(STRUCT_PAGE_WORDS)
-PIECE_SHIFT = 7
+FLAGS, COUNT, MAPPING, INDEX, LRU_NEXT, LRU_PREV, PRIVATE, VIRTUAL, *_SPARE = range(STRUCT_PAGE_WORDS)
+PIECE_SHIFT = PAGE_SHIFT - STRUCT_PAGE_SHIFT
 PIECE = 1 << PIECE_SHIFT
 """Frames whose structures fill one page."""
 

@@ -78,8 +78,8 @@ class PageAllocator:
     __slots__ = (
         "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_complaints", "_cond_resched",
         "_direct_end", "_marks", "_nonatomic", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats",
-        "_zone_marks", "failing", "forget_kva", "holders", "kvas", "min_free", "pressure",
-        "watch",
+        "_zone_marks", "check_ext", "exts", "failing", "forget_kva", "holders", "kvas", "min_free",
+        "pressure", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +117,9 @@ class PageAllocator:
         self.kvas: Mapping[int, object] = {}
         """By frame number, the pages that have a kernel address of their own; ``forget_kva`` takes it from one."""
         self.forget_kva: Callable[[int], None] = lambda pfn: None
+        self.exts: Mapping[int, object] = {}
+        """Pieces of the side table (``page_ext``), once there are any; ``check_ext`` refuses frames that use them."""
+        self.check_ext: Callable[[int, int], None] = lambda pfn, order: None
 
     def _reserve(self, frames: int) -> int:
         if self._marks == "2.0":
@@ -230,6 +233,8 @@ class PageAllocator:
             self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "alloc", pfn, order, gfp))
 
     def _released(self, pfn: int, order: int) -> None:
+        if self.exts:
+            self.check_ext(pfn, order)
         if order:
             for each in range(pfn, pfn + (1 << order)):
                 self._code.freed(each)

@@ -265,7 +265,9 @@ def _dup_mm(kernel: Kernel, cpu: KernelCpu, parent: Mm) -> Mm:
             _make_tables(tables, parent, child, vma)
             kept = ~(A | D | RW) if protect and not vma.shared else ~(A | D)
             for linear, ptep, _ in tables.user_places(parent.pgd, vma.start, vma.end):
-                entry = gather.protect(linear, ptep, _read_only) if kept & RW == 0 else entries.settled(ptep)
+                if kept & RW == 0:
+                    gather.protect(linear, ptep, _read_only)
+                entry = entries.settled(ptep)  # as it is now: its page may have been moved meanwhile
                 if is_mapped(entry):
                     entries.share(child, linear, entry & kept)
                 elif entry:

@@ -20,14 +20,20 @@ LARGEST_WRITE = 4096
 Make = Callable[[], bytes]
 
 
-def proc_stat(inode: Inode, mode: int, nlink: int = 1) -> Stat:
+def proc_stat(inode: ProcInode, mode: int, nlink: int = 1) -> Stat:
     """What stat(2) tells of an inode of /proc: no size, and the time at which it was first looked up."""
-    return inode.aged(
-        Stat(dev=PROC_DEVICE, ino=inode.ino, mode=inode.kind | mode, nlink=nlink, uid=GUEST_UID, gid=GUEST_GID)
-    )
+    uid, gid = (GUEST_UID, GUEST_GID) if inode.owner is None else inode.owner()
+    return inode.aged(Stat(dev=PROC_DEVICE, ino=inode.ino, mode=inode.kind | mode, nlink=nlink, uid=uid, gid=gid))
 
 
-class Text(Inode):
+class ProcInode(Inode):
+    """What all kinds share: what is a task's belongs to its user."""
+
+    owner: Callable[[], tuple[int, int]] | None = None
+    """uid and gid, None for root's."""
+
+
+class Text(ProcInode):
     """A file whose bytes are made when it is read from its start."""
 
     mappable = False
@@ -107,7 +113,7 @@ class TextFile(FileOperations):
         return -min(file.position, 1 << 31)
 
 
-class Link(Symlink):
+class Link(ProcInode, Symlink):
     """A link of /proc: it names a path, and leads to the thing itself whatever became of the path."""
 
     def __init__(self, ino: int, target: Make, jump: Callable[[], Dentry | None] = lambda: None) -> None:
@@ -124,7 +130,7 @@ class Link(Symlink):
         return self._jump()
 
 
-class Folder(Directory):
+class Folder(ProcInode, Directory):
     """A directory of inodes that are made when they are asked for.
 
     ``names`` tells which there are, ``find`` makes one, or gives None.  ``now`` is the machine's time for what is
@@ -152,6 +158,8 @@ class Folder(Directory):
         found = self._find(name)
         if found is None:
             raise KernelError(ENOENT)
+        if self.owner is not None and isinstance(found, ProcInode):
+            found.owner = self.owner
         found.born = found.born or (self.born if self._now is None else self._now())
         return found
 

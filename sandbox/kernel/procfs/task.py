@@ -123,6 +123,7 @@ def task_folder(kernel: Kernel, task: Task, thread: bool = False) -> Folder:
 
     folder = Folder(first, lambda: list(numbers), find)
     folder.born = kernel.clock.epoch + task.started
+    folder.owner = lambda: (task.cred.uid.effective, task.cred.gid.effective)
     return folder
 
 

@@ -18,6 +18,8 @@ from sandbox.kernel.abi.flags import (
     S_IFMT,
     S_IFREG,
     S_IFSOCK,
+    W_OK,
+    X_OK,
 )
 from sandbox.kernel.abi.inotify import IN_ACCESS, IN_ATTRIB, IN_MODIFY
 from sandbox.kernel.abi.structs import (
@@ -35,6 +37,7 @@ from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.inode import as_directory
 from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.notify import fsnotify
+from sandbox.kernel.vfs.permission import chmod_bits, may_chown, may_set_times, permission
 from sandbox.kernel.vfs.rename import rename
 
 UTIME_NOW, UTIME_OMIT = 0x3FFFFFFF, 0x3FFFFFFE
@@ -52,7 +55,7 @@ def sys_linkat(kernel: Kernel, task: Task, old_fd: int, old: int, new_fd: int, n
     how = flags & AT_EMPTY_PATH | (0 if flags & AT_SYMLINK_FOLLOW else AT_SYMLINK_NOFOLLOW)
     source = kernel.paths.user_dentry(task, old_fd, old, how)
     root, at, name = kernel.paths.user_path(task, new_fd, new)
-    namei.link(root, source, at, name)
+    namei.link(root, source, at, name, task.cred)
     return 0
 
 
@@ -65,7 +68,7 @@ def sys_symlinkat(kernel: Kernel, task: Task, target: int, fd: int, path: int, *
     if not text:
         raise KernelError(ENOENT)
     root, at, name = kernel.paths.user_path(task, fd, path)
-    namei.symlink(root, at, text, name)
+    namei.symlink(root, at, text, name, task.cred)
     return 0
 
 
@@ -81,9 +84,9 @@ def sys_unlinkat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, *_:
     refuse_other(flags, AT_REMOVEDIR)
     where = kernel.paths.user_path(task, fd, path)
     if flags & AT_REMOVEDIR:
-        namei.rmdir(*where)
+        namei.rmdir(*where, task.cred)
     else:
-        namei.unlink(*where)
+        namei.unlink(*where, task.cred)
     return 0
 
 
@@ -92,7 +95,7 @@ def sys_mkdir(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
 
 
 def sys_mkdirat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: int) -> int:
-    namei.mkdir(*kernel.paths.user_path(task, fd, path), mode & 0o1777 & ~task.umask)
+    namei.mkdir(*kernel.paths.user_path(task, fd, path), mode & 0o1777 & ~task.umask, task.cred)
     return 0
 
 
@@ -106,7 +109,8 @@ def sys_mknodat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: i
         raise KernelError(EPERM)
     if kind not in (0, S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK):
         raise KernelError(EINVAL)
-    namei.mknod(*kernel.paths.user_path(task, fd, path), (kind or S_IFREG) | mode & 0o7777 & ~task.umask)
+    bits = (kind or S_IFREG) | mode & 0o7777 & ~task.umask
+    namei.mknod(*kernel.paths.user_path(task, fd, path), bits, task.cred)
     return 0
 
 
@@ -124,7 +128,7 @@ def sys_renameat2(kernel: Kernel, task: Task, old_fd: int, old: int, new_fd: int
         raise KernelError(EINVAL)
     root, at, name = kernel.paths.user_path(task, old_fd, old)
     _root, new_at, new_name = kernel.paths.user_path(task, new_fd, new)
-    rename(root, at, name, new_at, new_name, flags, kernel.files.rename_cookies)
+    rename(root, at, name, new_at, new_name, flags, kernel.files.rename_cookies, task.cred)
     return 0
 
 
@@ -136,17 +140,17 @@ def sys_chmod(kernel: Kernel, task: Task, path: int, mode: int, *_: int) -> int:
 
 
 def sys_fchmodat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_: int) -> int:
-    return _chmod(kernel.paths.user_dentry(task, fd, path), mode)
+    return _chmod(task, kernel.paths.user_dentry(task, fd, path), mode)
 
 
-def _chmod(dentry: Dentry, mode: int) -> int:
-    dentry.inode.chmod(mode & 0o7777)
+def _chmod(task: Task, dentry: Dentry, mode: int) -> int:
+    dentry.inode.chmod(chmod_bits(dentry.inode, mode & 0o7777, task.cred))
     fsnotify(dentry, IN_ATTRIB)
     return 0
 
 
 def sys_fchmod(kernel: Kernel, task: Task, fd: int, mode: int, *_: int) -> int:
-    return _chmod(_open_dentry(task, fd), mode)
+    return _chmod(task, _open_dentry(task, fd), mode)
 
 
 def _open_dentry(task: Task, fd: int) -> Dentry:
@@ -162,39 +166,41 @@ def _id(number: int, bits: int) -> int | None:
     return None if number & mask == mask else number & mask
 
 
-def _chown(dentry: Dentry, uid: int, gid: int, bits: int = 32) -> int:
-    dentry.inode.chown(_id(uid, bits), _id(gid, bits))
+def _chown(task: Task, dentry: Dentry, uid: int, gid: int, bits: int = 32) -> int:
+    new = _id(uid, bits), _id(gid, bits)
+    may_chown(dentry.inode, *new, task.cred)
+    dentry.inode.chown(*new)
     fsnotify(dentry, IN_ATTRIB)
     return 0
 
 
 def sys_chown(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(kernel.paths.user_dentry(task, CWD, path), uid, gid, 16)
+    return _chown(task, kernel.paths.user_dentry(task, CWD, path), uid, gid, 16)
 
 
 def sys_lchown(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(kernel.paths.user_dentry(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid, 16)
+    return _chown(task, kernel.paths.user_dentry(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid, 16)
 
 
 def sys_fchown(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(_open_dentry(task, fd), uid, gid, 16)
+    return _chown(task, _open_dentry(task, fd), uid, gid, 16)
 
 
 def sys_chown32(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(kernel.paths.user_dentry(task, CWD, path), uid, gid)
+    return _chown(task, kernel.paths.user_dentry(task, CWD, path), uid, gid)
 
 
 def sys_lchown32(kernel: Kernel, task: Task, path: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(kernel.paths.user_dentry(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid)
+    return _chown(task, kernel.paths.user_dentry(task, CWD, path, AT_SYMLINK_NOFOLLOW), uid, gid)
 
 
 def sys_fchown32(kernel: Kernel, task: Task, fd: int, uid: int, gid: int, *_: int) -> int:
-    return _chown(_open_dentry(task, fd), uid, gid)
+    return _chown(task, _open_dentry(task, fd), uid, gid)
 
 
 def sys_fchownat(kernel: Kernel, task: Task, fd: int, path: int, uid: int, gid: int, flags: int, *_: int) -> int:
     refuse_other(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
-    return _chown(kernel.paths.user_dentry(task, fd, path, flags), uid, gid)
+    return _chown(task, kernel.paths.user_dentry(task, fd, path, flags), uid, gid)
 
 
 # -- times -----------------------------------------------------------------------------------------------------------
@@ -203,7 +209,7 @@ Times = tuple[tuple[int, int], tuple[int, int]]
 """(seconds, nanoseconds) of access and of modification; nanoseconds may be UTIME_NOW or UTIME_OMIT."""
 
 
-def _set_times(kernel: Kernel, dentry: Dentry, times: Times | None) -> int:
+def _set_times(kernel: Kernel, task: Task, dentry: Dentry, times: Times | None) -> int:
     now = kernel.files.now()
     stamps: list[int | None] = []
     for seconds, part in times or ((0, UTIME_NOW), (0, UTIME_NOW)):
@@ -211,6 +217,8 @@ def _set_times(kernel: Kernel, dentry: Dentry, times: Times | None) -> int:
             raise KernelError(EINVAL)
         stamps.append(now if part == UTIME_NOW else None if part == UTIME_OMIT else seconds * NANOSECONDS + part)
     if stamps != [None, None]:
+        present = times is None or times[0][1] == times[1][1] == UTIME_NOW
+        may_set_times(dentry.inode, present, task.cred)
         dentry.inode.set_times(*stamps)
         fsnotify(dentry, IN_MODIFY if stamps[0] is None else IN_ACCESS if stamps[1] is None else IN_ATTRIB)
     return 0
@@ -224,7 +232,7 @@ def sys_utime(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> int
             (int.from_bytes(data[:4], "little", signed=True), 0),
             (int.from_bytes(data[4:], "little", signed=True), 0),
         )
-    return _set_times(kernel, kernel.paths.user_dentry(task, CWD, path), given)
+    return _set_times(kernel, task, kernel.paths.user_dentry(task, CWD, path), given)
 
 
 def sys_utimes(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> int:
@@ -233,7 +241,7 @@ def sys_utimes(kernel: Kernel, task: Task, path: int, times: int, *_: int) -> in
 
 def sys_futimesat(kernel: Kernel, task: Task, fd: int, path: int, times: int, *_: int) -> int:
     given = unpack_timeval_pair(kernel.uaccess.get_user(task, times, 16)) if times else None
-    return _set_times(kernel, _timed_dentry(kernel, task, fd, path, 0), given)
+    return _set_times(kernel, task, _timed_dentry(kernel, task, fd, path, 0), given)
 
 
 def sys_utimensat(kernel: Kernel, task: Task, fd: int, path: int, times: int, flags: int, *_: int) -> int:
@@ -253,7 +261,7 @@ def _utimensat(kernel: Kernel, task: Task, fd: int, path: int, times: Times | No
         refuse_other(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
     elif flags:
         raise KernelError(EINVAL)
-    return _set_times(kernel, _timed_dentry(kernel, task, fd, path, flags), times)
+    return _set_times(kernel, task, _timed_dentry(kernel, task, fd, path, flags), times)
 
 
 def _timed_dentry(kernel: Kernel, task: Task, fd: int, path: int, flags: int) -> Dentry:
@@ -281,6 +289,7 @@ def _truncate(kernel: Kernel, task: Task, path: int, size: int) -> int:
         raise KernelError(EINVAL)
     dentry = kernel.paths.user_dentry(task, CWD, path)
     if dentry.inode.kind == S_IFREG:
+        permission(dentry.inode, W_OK, task.cred)
         dentry.inode.check_open(True)
     return _resize(kernel, task, dentry, size)
 
@@ -323,7 +332,7 @@ def sys_ftruncate64(kernel: Kernel, task: Task, fd: int, low: int, high: int, *_
 
 def sys_chdir(kernel: Kernel, task: Task, path: int, *_: int) -> int:
     dentry = kernel.paths.user_dentry(task, CWD, path)
-    as_directory(dentry.inode)
+    permission(as_directory(dentry.inode), X_OK, task.cred)
     task.fs.cwd = dentry
     return 0
 
@@ -332,13 +341,16 @@ def sys_fchdir(kernel: Kernel, task: Task, fd: int, *_: int) -> int:
     dentry = dentry_of(task, fd)
     if dentry.inode.kind != S_IFDIR:
         raise KernelError(ENOTDIR)
+    permission(dentry.inode, X_OK, task.cred)
     task.fs.cwd = dentry
     return 0
 
 
 def sys_chroot(kernel: Kernel, task: Task, path: int, *_: int) -> int:
     dentry = kernel.paths.user_dentry(task, CWD, path)
-    as_directory(dentry.inode)
+    permission(as_directory(dentry.inode), X_OK, task.cred)
+    if not task.cred.capable:
+        raise KernelError(EPERM)
     task.fs.root = dentry
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EBADF, EINVAL, KernelError
-from sandbox.kernel.abi.flags import AT_SYMLINK_NOFOLLOW, O_CLOEXEC, O_NONBLOCK, O_RDONLY
+from sandbox.kernel.abi.flags import AT_SYMLINK_NOFOLLOW, O_CLOEXEC, O_NONBLOCK, O_RDONLY, R_OK
 from sandbox.kernel.abi.inotify import (
     ALL_INOTIFY_BITS,
     IN_DONT_FOLLOW,
@@ -46,7 +46,7 @@ def sys_inotify_add_watch(kernel: Kernel, task: Task, fd: int, path: int, mask: 
         raise KernelError(EINVAL)
     group = _inotify_of(task, fd)
     how = AT_SYMLINK_NOFOLLOW if mask & IN_DONT_FOLLOW else 0
-    inode = kernel.paths.user_dentry(task, CWD, path, how).inode
+    inode = kernel.paths.user_dentry(task, CWD, path, how, R_OK).inode
     if mask & IN_ONLYDIR:
         as_directory(inode)
     return group.add_watch(inode, mask)

@@ -29,6 +29,7 @@ from sandbox.kernel.abi.socket import (
     SO_OOBINLINE,
     SO_PASSCRED,
     SO_PASSSEC,
+    SO_PEEK_OFF,
     SO_PEERCRED,
     SO_PEERNAME,
     SO_PRIORITY,
@@ -84,6 +85,7 @@ def _word(sock: UnixSocket, option: int) -> int | None:
     return {
         SO_TYPE: sock.type, SO_DOMAIN: AF_UNIX, SO_PROTOCOL: 0, SO_ACCEPTCONN: int(sock.state == LISTEN),
         SO_SNDBUF: sock.sndbuf, SO_RCVBUF: sock.rcvbuf, SO_RCVLOWAT: sock.rcvlowat, SO_SNDLOWAT: 1,
+        SO_PEEK_OFF: sock.peek_off,
         SO_PASSCRED: int(sock.passcred), SO_BSDCOMPAT: 0, SO_REUSEPORT: 0,
     }.get(option)  # fmt: skip
 
@@ -164,6 +166,8 @@ def _set_word(task: Task, sock: UnixSocket, option: int, value: int) -> None:
         _set_buffer(task, sock, option, value)
     elif option == SO_RCVLOWAT:
         sock.rcvlowat = 0x7FFFFFFF if value < 0 else value or 1
+    elif option == SO_PEEK_OFF:
+        sock.peek_off = value
     elif option == SO_REUSEPORT and value:
         raise KernelError(EOPNOTSUPP)
     elif option not in (SO_BSDCOMPAT, SO_REUSEPORT):

@@ -33,6 +33,7 @@ from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import Entry, Inode, Symlink
 from sandbox.kernel.vfs.notify import fsnotify_file
+from sandbox.kernel.vfs.permission import permission
 from sandbox.x86.paging import PAGE_SIZE
 
 STATFS64_BYTES = 84
@@ -108,7 +109,8 @@ def sys_faccessat(kernel: Kernel, task: Task, fd: int, path: int, mode: int, *_:
 def sys_faccessat2(kernel: Kernel, task: Task, fd: int, path: int, mode: int, flags: int, *_: int) -> int:
     refuse_other(mode, 7)
     refuse_other(flags, AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
-    kernel.paths.user_inode(task, fd, path, flags).check_access(mode)
+    who = task.cred if flags & AT_EACCESS else task.cred.real
+    permission(kernel.paths.user_inode(task, fd, path, flags, who), mode, who)
     return 0
 
 

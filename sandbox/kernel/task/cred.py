@@ -80,6 +80,21 @@ class Cred:
     groups: tuple[int, ...] = ()
 
     @property
+    def fsuid(self) -> int:
+        """Whose files are its own."""
+        return self.uid.fs
+
+    @property
+    def fsgid(self) -> int:
+        """The group of what it makes."""
+        return self.gid.fs
+
+    @property
+    def real(self) -> Cred:
+        """For access(2), which asks for the user behind a set-user-ID program."""
+        return replace(self, uid=replace(self.uid, fs=self.uid.real), gid=replace(self.gid, fs=self.gid.real))
+
+    @property
     def capable(self) -> bool:
         """It has the capabilities of root."""
         return not self.uid.effective

@@ -1,7 +1,6 @@
 """Inodes: what a name leads to, wherever its bytes are kept.
 
-Files take every task for root (uid and gid 0), also one that became another user: mode bits never stop it from
-reading or writing; to execute, it needs an x bit, as every root does.  The limits are elsewhere: a read-only file
+Mode bits stop who is not root (``permission``); to execute, root needs an x bit, too.  Other limits: a read-only file
 system (EROFS), and on host files whatever the host refuses to the user who runs the sandbox.  That user is shown as
 uid 0, all others as 65534.
 """

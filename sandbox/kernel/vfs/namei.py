@@ -19,7 +19,6 @@ from sandbox.kernel.abi.errno import (
     ENOENT,
     ENOTDIR,
     ENOTEMPTY,
-    ENXIO,
     EPERM,
     KernelError,
 )
@@ -34,15 +33,15 @@ from sandbox.kernel.abi.flags import (
     O_PATH,
     O_RDONLY,
     O_TMPFILE,
-    O_TRUNC,
     PATH_MAX,
     S_IFDIR,
     S_IFREG,
-    S_IFSOCK,
+    X_OK,
 )
 from sandbox.kernel.abi.inotify import IN_ATTRIB
 from sandbox.kernel.vfs import notify
 from sandbox.kernel.vfs.inode import Directory, Inode, Symlink, as_directory
+from sandbox.kernel.vfs.permission import Who, limited, may_create, may_delete, may_open, own, permission
 
 DOTS = {b".": EINVAL, b"..": ENOTEMPTY, b"/": EBUSY}
 """Last components that name no entry, and how rmdir(2) refuses them."""
@@ -141,30 +140,33 @@ def walk(
     slash_follows: bool = True,
     creates: bool = False,
     long_last: bool = False,
+    who: Who = None,
 ) -> Found:
     """Walk a path from ``root`` if it is absolute, else from ``at``.
 
     A link at its very end is walked if ``follow``, or if a slash comes after it and ``slash_follows``; with
     ``creates`` a name with a slash after it is not even looked up (EISDIR).  With ``long_last`` the last name may be
-    too long: it is looked up by nobody yet.
-    Raises KernelError: ENOENT (empty, or a directory on the way is missing), ENOTDIR, ELOOP (more than 40
+    too long: it is looked up by nobody yet.  ``who`` must be allowed to search each directory.
+    Raises KernelError: EACCES, ENOENT (empty, or a directory on the way is missing), ENOTDIR, ELOOP (more than 40
     links), ENAMETOOLONG, and what a directory's lookup raises.
     """
     if not path:
         raise KernelError(ENOENT)
     if len(path) >= PATH_MAX:
         raise KernelError(ENAMETOOLONG)
-    return _Walk(root, at, path, follow, slash_follows, creates, long_last).to_the_end()
+    return _Walk(root, at, path, follow, slash_follows, creates, long_last, who).to_the_end()
 
 
 class _Walk:
     """One walk: what has been found so far, and the components that are left, the next one last."""
 
     def __init__(
-        self, root: Dentry, at: Dentry, path: bytes, follow: bool, slash_follows: bool, creates: bool, long_last: bool
-    ) -> None:
+        self, root: Dentry, at: Dentry, path: bytes, follow: bool, slash_follows: bool, creates: bool, long_last: bool,
+        who: Who,
+    ) -> None:  # fmt: skip
         self._root, self._follow, self._slash_follows = root, follow, slash_follows
         self._creates, self._long_last = creates, long_last
+        self._who = who if limited(who) else None
         self._found = _start(root if path.startswith(b"/") else at)
         self._slashed = path.endswith(b"/")
         self._todo = _components(path)
@@ -176,6 +178,8 @@ class _Walk:
             if here is None:
                 raise KernelError(ENOENT)
             directory = as_directory(here.inode)
+            if self._who is not None:
+                permission(directory, X_OK, self._who)
             if name == b".":
                 self._found = Found(here.parent, name, here)
             elif name == b"..":
@@ -232,9 +236,9 @@ def _components(path: bytes) -> list[bytes]:
     return [name for name in reversed(path.split(b"/")) if name]
 
 
-def lookup(root: Dentry, at: Dentry, path: bytes, follow: bool = True) -> Dentry:
+def lookup(root: Dentry, at: Dentry, path: bytes, follow: bool = True, who: Who = None) -> Dentry:
     """The dentry of what a path names.  Raises KernelError as ``walk``, and ENOENT if it does not exist."""
-    found = walk(root, at, path, follow)
+    found = walk(root, at, path, follow, who=who)
     if found.dentry is None:
         raise KernelError(ENOENT)
     if found.slashed:
@@ -242,7 +246,7 @@ def lookup(root: Dentry, at: Dentry, path: bytes, follow: bool = True) -> Dentry
     return found.dentry
 
 
-def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> Dentry:
+def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int, who: Who = None) -> Dentry:
     """open(2): find what a path names, create it with O_CREAT, check that it may be opened so.
 
     ``mode`` are the permission bits of a new file, the umask already applied.  The caller truncates
@@ -254,19 +258,24 @@ def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> 
     if flags & O_TMPFILE == O_TMPFILE:
         if flags & O_CREAT or flags & O_ACCMODE == O_RDONLY:
             raise KernelError(EINVAL)
-        where = lookup(root, at, path, not flags & O_NOFOLLOW)
-        inode = as_directory(where.inode).tmpfile(mode)
+        where = lookup(root, at, path, not flags & O_NOFOLLOW, who)
+        directory = as_directory(where.inode)
+        may_create(directory, who)
+        inode = directory.tmpfile(mode)
+        own(inode, directory, who)
         if flags & O_EXCL:
             inode.linkable = False
         return unnamed(inode, b"#%d" % inode.ino, where)
     if flags & O_CREAT and flags & O_DIRECTORY:
         raise KernelError(EINVAL)
     exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
-    found = walk(root, at, path, not (flags & O_NOFOLLOW or exclusive), creates=bool(flags & O_CREAT))
+    found = walk(root, at, path, not (flags & O_NOFOLLOW or exclusive), creates=bool(flags & O_CREAT), who=who)
     if found.dentry is None:
         if not flags & O_CREAT:
             raise KernelError(ENOENT)
+        may_create(found.parent.inode, who)
         inode = as_directory(found.parent.inode).create(found.name, mode)
+        own(inode, found.parent.inode, who)
         made = Dentry(inode, found.name, found.parent)
         made.fresh = True
         notify.created(found.parent.inode, found.name)
@@ -282,43 +291,47 @@ def open_namei(root: Dentry, at: Dentry, path: bytes, flags: int, mode: int) -> 
         return found.dentry
     if isinstance(inode, Symlink):
         raise KernelError(ELOOP)
-    if inode.kind == S_IFSOCK:
-        raise KernelError(ENXIO)
     if found.slashed:
         as_directory(inode)
-    inode.check_open(flags & O_ACCMODE != O_RDONLY or bool(flags & O_TRUNC))
+    may_open(inode, flags, who)
     return found.dentry
 
 
-def mkdir(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
+def mkdir(root: Dentry, at: Dentry, path: bytes, mode: int, who: Who = None) -> None:
     """mkdir(2), the umask already applied to ``mode``.  Raises KernelError(EEXIST, …)."""
-    found = _absent(root, at, path)
+    found = _absent(root, at, path, who)
     made = as_directory(found.parent.inode).mkdir(found.name, mode)
+    own(made, found.parent.inode, who)
     notify.created(found.parent.inode, found.name, made)
 
 
-def mknod(root: Dentry, at: Dentry, path: bytes, mode: int) -> None:
+def mknod(root: Dentry, at: Dentry, path: bytes, mode: int, who: Who = None) -> None:
     """mknod(2) of a regular file, FIFO or socket, the umask already applied.  Raises KernelError(EEXIST, EPERM, …)."""
-    found = _absent(root, at, path)
+    found = _absent(root, at, path, who)
     if found.slashed:
         raise KernelError(ENOENT)
-    as_directory(found.parent.inode).mknod(found.name, mode)
+    directory = as_directory(found.parent.inode)
+    directory.mknod(found.name, mode)
+    own(directory.lookup(found.name), directory, who)
     notify.created(found.parent.inode, found.name)
 
 
-def rmdir(root: Dentry, at: Dentry, path: bytes) -> None:
+def rmdir(root: Dentry, at: Dentry, path: bytes, who: Who = None) -> None:
     """rmdir(2).  Raises KernelError(ENOTDIR, ENOTEMPTY, EBUSY, EINVAL, …)."""
-    found, dentry = _existing(root, at, path)
+    found, dentry = _existing(root, at, path, who)
     if found.name in DOTS:
         raise KernelError(DOTS[found.name])
+    may_delete(found.parent.inode, dentry.inode, who)
     as_directory(found.parent.inode).rmdir(found.name)
     dentry.deleted = True
     notify.removed(found.parent.inode, dentry)
 
 
-def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
+def unlink(root: Dentry, at: Dentry, path: bytes, who: Who = None) -> Inode:
     """unlink(2); the inode that lost a name.  Raises KernelError(EISDIR, ENOENT, …)."""
-    found, dentry = _existing(root, at, path)
+    found, dentry = _existing(root, at, path, who)
+    if not found.slashed and found.name not in DOTS:
+        may_delete(found.parent.inode, dentry.inode, who)
     if dentry.inode.kind == S_IFDIR:
         raise KernelError(EISDIR)
     if found.slashed:
@@ -329,22 +342,24 @@ def unlink(root: Dentry, at: Dentry, path: bytes) -> Inode:
     return dentry.inode
 
 
-def symlink(root: Dentry, at: Dentry, target: bytes, path: bytes) -> None:
+def symlink(root: Dentry, at: Dentry, target: bytes, path: bytes, who: Who = None) -> None:
     """symlink(2).  Raises KernelError(EEXIST, ENOENT, ENAMETOOLONG, …)."""
     if not target:
         raise KernelError(ENOENT)
     if len(target) >= PATH_MAX:
         raise KernelError(ENAMETOOLONG)
-    found = _absent(root, at, path)
+    found = _absent(root, at, path, who)
     if found.slashed:
         raise KernelError(ENOENT)
-    as_directory(found.parent.inode).symlink(found.name, target)
+    directory = as_directory(found.parent.inode)
+    directory.symlink(found.name, target)
+    own(directory.lookup(found.name), directory, who)
     notify.created(found.parent.inode, found.name)
 
 
-def link(root: Dentry, source: Dentry, at: Dentry, path: bytes) -> None:
+def link(root: Dentry, source: Dentry, at: Dentry, path: bytes, who: Who = None) -> None:
     """link(2) to what was found already.  Raises KernelError(EEXIST, EPERM, EXDEV, …)."""
-    found = _absent(root, at, path)
+    found = _absent(root, at, path, who)
     if found.slashed:
         raise KernelError(ENOENT)
     if source.inode.kind == S_IFDIR:
@@ -356,9 +371,9 @@ def link(root: Dentry, source: Dentry, at: Dentry, path: bytes) -> None:
     notify.created(found.parent.inode, found.name)
 
 
-def readlink(root: Dentry, at: Dentry, path: bytes) -> bytes:
+def readlink(root: Dentry, at: Dentry, path: bytes, who: Who = None) -> bytes:
     """readlink(2).  Raises KernelError(EINVAL) for what is no link."""
-    inode = lookup(root, at, path, follow=False).inode
+    inode = lookup(root, at, path, False, who).inode
     if not isinstance(inode, Symlink):
         raise KernelError(EINVAL)
     return inode.target()
@@ -371,15 +386,17 @@ def unnamed(inode: Inode, name: bytes, where: Dentry | None = None) -> Dentry:
     return dentry
 
 
-def _existing(root: Dentry, at: Dentry, path: bytes) -> tuple[Found, Dentry]:
-    found = walk(root, at, path, follow=False, slash_follows=False)
+def _existing(root: Dentry, at: Dentry, path: bytes, who: Who) -> tuple[Found, Dentry]:
+    found = walk(root, at, path, follow=False, slash_follows=False, who=who)
     if found.dentry is None:
         raise KernelError(ENOENT)
     return found, found.dentry
 
 
-def _absent(root: Dentry, at: Dentry, path: bytes) -> Found:
-    found = walk(root, at, path, follow=False, slash_follows=False)
+def _absent(root: Dentry, at: Dentry, path: bytes, who: Who) -> Found:
+    """Where a new name goes.  Raises KernelError(EEXIST, EACCES, ENOENT)."""
+    found = walk(root, at, path, follow=False, slash_follows=False, who=who)
     if found.dentry is not None:
         raise KernelError(EEXIST)
+    may_create(found.parent.inode, who)
     return found

@@ -16,30 +16,34 @@ from sandbox.kernel.abi.errno import (
     ENOTEMPTY,
     KernelError,
 )
-from sandbox.kernel.abi.flags import NAME_MAX, RENAME_EXCHANGE, RENAME_NOREPLACE, S_IFDIR
+from sandbox.kernel.abi.flags import NAME_MAX, RENAME_EXCHANGE, RENAME_NOREPLACE, S_IFDIR, W_OK
 from sandbox.kernel.vfs import notify
 from sandbox.kernel.vfs.inode import Directory, Inode, as_directory
 from sandbox.kernel.vfs.namei import DOTS, Dentry, Found, walk
+from sandbox.kernel.vfs.permission import Who, limited, may_create, may_delete, permission
 
 UNTOLD: Iterator[int] = repeat(0)
 """Cookies where nobody watches."""
 
 
 def rename(
-    root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, flags: int = 0, cookies: Iterator[int] = UNTOLD
-) -> None:
+    root: Dentry, at: Dentry, old: bytes, new_at: Dentry, new: bytes, flags: int = 0, cookies: Iterator[int] = UNTOLD,
+    who: Who = None,
+) -> None:  # fmt: skip
     """renameat2(2); ``cookies`` are numbers that no move had yet, for its watchers.
 
     Raises KernelError(ENOENT, EEXIST, EBUSY, EINVAL, ENOTEMPTY, EISDIR, ENOTDIR, EXDEV, …).
     """
-    source = walk(root, at, old, follow=False, slash_follows=False, long_last=True)
-    target = walk(root, new_at, new, follow=False, slash_follows=False, long_last=True)
+    source = walk(root, at, old, follow=False, slash_follows=False, long_last=True, who=who)
+    target = walk(root, new_at, new, follow=False, slash_follows=False, long_last=True, who=who)
     exchange = bool(flags & RENAME_EXCHANGE)
     moved = _check_names(source, target, flags)
     _check_slashes(moved, source, target, exchange)
     _check_nesting(moved, source, target, exchange)
     directory, into = as_directory(source.parent.inode), as_directory(target.parent.inode)
     there = target.dentry
+    if limited(who):
+        _check_rights(directory, moved, into, there, exchange, who)
     if there is not None and exchange:
         directory.exchange(source.name, into, target.name)
         there.name, there.parent = source.name, source.parent
@@ -52,6 +56,23 @@ def rename(
             there.deleted = True
     moved.name, moved.parent = target.name, target.parent
     _tell_of_move(directory, source.name, into, target.name, moved.inode, there, exchange, cookies)
+
+
+def _check_rights(
+    directory: Directory, moved: Dentry, into: Directory, there: Dentry | None, exchange: bool, who: Who
+) -> None:
+    """vfs_rename: names go and come, and a directory that gets another ``..`` is written.  Raises KernelError."""
+    if there is not None and there.inode is moved.inode:
+        return
+    may_delete(directory, moved.inode, who)
+    if there is None:
+        may_create(into, who)
+    else:
+        may_delete(into, there.inode, who)
+    if into is not directory:
+        for each in (moved, there) if exchange else (moved,):
+            if each is not None and each.inode.kind == S_IFDIR:
+                permission(each.inode, W_OK, who)
 
 
 def _tell_of_move(

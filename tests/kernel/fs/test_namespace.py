@@ -14,6 +14,7 @@ from sandbox.kernel.abi.flags import O_CREAT, O_PATH, O_RDWR, O_TRUNC, O_WRONLY
 from sandbox.kernel.drivers.chrdev import memory_devices
 from sandbox.kernel.drivers.console import BytesSource, CaptureSink, standard_streams
 from sandbox.kernel.fs.namespace import FileSystem, read_all
+from sandbox.kernel.task.cred import ROOT, Cred
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.file import FdTable
 from sandbox.kernel.vfs.inode import Directory
@@ -28,6 +29,7 @@ class StandInTask:
     umask: int = 0o022
     root: Dentry | None = None
     files: FdTable = field(default_factory=FdTable)
+    cred: Cred = ROOT
 
 
 def task(files: FileSystem) -> Any:

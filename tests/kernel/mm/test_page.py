@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
 import pytest
 
+from sandbox.kernel.mm import page
 from sandbox.kernel.mm.page import (
     AGE_MAX,
     COUNT,
@@ -39,6 +41,17 @@ def test_the_routines_know_the_same_size() -> None:
     assert f".set    STRUCT_PAGE_SHIFT, {STRUCT_PAGE_SHIFT}\n" in text
     routines = (Path(__file__).resolve().parents[3] / "asm" / "kernel" / "memmodel.S").read_text()
     assert routines.count("STRUCT_PAGE_SHIFT") == 5, "pfn to page twice, and back in each model"
+
+
+def test_modules_know_the_same_words() -> None:
+    text = (Path(__file__).resolve().parents[3] / "asm" / "images" / "include" / "module.h").read_text()
+    found = re.search(r"struct page \{\s*u32 ([^;]*);\s*\};", text)
+    assert found is not None
+    names = found[1].split(", ")
+    assert len(names) * 4 == STRUCT_PAGE_BYTES
+    words = ("FLAGS", "COUNT", "MAPPING", "INDEX", "LRU_NEXT", "LRU_PREV", "PRIVATE", "VIRTUAL")
+    assert [getattr(page, each) for each in words] == list(range(len(names)))
+    assert [each.lower().removeprefix("lru_") for each in words] == names
 
 
 def test_age_and_private_leave_the_rest_alone(memmap: MemMap) -> None:
