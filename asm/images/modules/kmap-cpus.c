@@ -8,32 +8,31 @@
 #define SYS_sched_setaffinity 241
 #define SYS_sched_getaffinity 242
 
-static volatile int *turn;
-static int tasks;
+static int pipes[32][2], tasks;
 
-/* Ends the task when another one has failed. */
-static void wait_for(int wanted)
+/* The others sleep until it is their turn; when one has failed, nobody wakes them, and the kernel says so. */
+static int my_turn(int me)
 {
-        while (*turn != wanted) {
-                if (*turn < 0)
-                        exit(1);
-                sched_yield();
-        }
+        char byte;
+
+        return read(pipes[me][0], &byte, 1) == 1;
 }
 
-/* As CHECK, and the others do not wait for ever. */
-#define NEED(number, condition) do { if (!(condition)) { *turn = -1; exit(number); } } while (0)
+static int next_turn(int me)
+{
+        char byte = 0;
 
-/* Once each round, when it is its turn: the word is as the one before left it. */
+        return write(pipes[(me + 1) % tasks][1], &byte, 1) == 1;
+}
+
+/* The word is as the one before left it. */
 static int other(int fd, int me)
 {
         int n;
 
         for (n = 0; n < KMAP_PAGES; n++) {
-                wait_for(n * tasks + me);
-                NEED(20 + me, ioctl(fd, LOOK, n) == 100 + n + me - 1);
-                NEED(30 + me, ioctl(fd, STORE, (100 + n + me) << 16 | n) == 0);
-                (*turn)++;
+                CHECK(20 + me, my_turn(me) && ioctl(fd, LOOK, n) == 100 + n + me - 1);
+                CHECK(30 + me, ioctl(fd, STORE, (100 + n + me) << 16 | n) == 0 && next_turn(me));
         }
         return 0;
 }
@@ -45,24 +44,23 @@ static void first(int fd)
         for (n = 0; n < KMAP_PAGES; n++) {
                 slot = ioctl(fd, KMAP, n);
                 used |= 1 << slot;
-                NEED(2, slot >= 0 && ioctl(fd, LOOK, n) == 100 + n);
-                *turn = n * tasks + 1;
-                wait_for((n + 1) * tasks);
-                NEED(3, ioctl(fd, LOOK, n) == 100 + n + tasks - 1 && ioctl(fd, KUNMAP, n) == 0);
+                CHECK(2, slot >= 0 && ioctl(fd, LOOK, n) == 100 + n && next_turn(0) && my_turn(0));
+                CHECK(3, ioctl(fd, LOOK, n) == 100 + n + tasks - 1 && ioctl(fd, KUNMAP, n) == 0);
         }
-        NEED(5, used == 3);
+        CHECK(4, used == 3);
 }
 
 int main(void)
 {
         int fd = open("/dev/kmaps", O_RDWR), me, mask, n, status;
 
-        turn = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         CHECK(1, fd >= 0 && call(SYS_sched_getaffinity, 0, sizeof mask, &mask) > 0);
         while (mask >> tasks)
                 tasks++;
         if (tasks == 1)
                 tasks = 2;
+        for (n = 0; n < tasks; n++)
+                CHECK(5, pipe(pipes[n]) == 0);
         for (me = tasks - 1; me > 0 && fork(); me--)
                 ;
         mask = 1 << me;
@@ -71,7 +69,7 @@ int main(void)
                 return other(fd, me);
         first(fd);
         for (n = 1; n < tasks; n++)
-                CHECK(4, waitpid(-1, &status, 0) > 0 && status == 0);
+                CHECK(6, waitpid(-1, &status, 0) > 0 && status == 0);
         say("kmap-cpus: eight pages at two addresses, the same on every CPU\n");
         return 0;
 }
