@@ -1,7 +1,7 @@
 """kmap's images under the shadow TLB and a schedule that lets other CPUs come in between the stores of each protocol.
 
-Fifty seeds on one to four CPUs, silent as they are and loud under each switch; twenty of them in ``make test``.  Who may
-be stale is the shadow's to say (SDM 3A, 4.10): a slot at count 1 may, until the flush of the next lap (MM 13).
+Fifty seeds on one to four CPUs, silent as they are and loud under each switch; twenty in ``make test``.
+Who may be stale is the shadow's to say (SDM 3A, 4.10): a slot at count 1 may, until the flush of the next lap (MM 13).
 """
 
 from __future__ import annotations
