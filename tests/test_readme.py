@@ -20,8 +20,8 @@ PAGES = (
     "docs/areas.md",
     "docs/modules.md",
     "docs/answers.md",
-    "docs/races.md",
     "docs/kmap.md",
+    "docs/races.md",
 )
 PAGES_WITH_ONE = ("docs/debug.md", "docs/run.md", "docs/shadow-tlb.md", "docs/threads.md")
 HERE = re.compile(r"\$ cat > (\S+) <<'END'\n(.*?)\nEND\n", re.S)

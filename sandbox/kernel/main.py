@@ -140,8 +140,6 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
     kmap = Kmap(kernel_entries, layout, booted.pkmap, smp, sched, pgdat.memmap, broken)
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
-    page_alloc.kmaps, page_alloc.check_kmap = kmap.pages, kmap.check_free
-    kva.other_address = kmap.page_address
     pools: dict[str, PageMapper] = {"kva": kva, "kmap": kmap}
     if (pool := pools.get(config.policies["high_pages"])) is not None:
         highmem.copy_by(pool, pool)
@@ -166,6 +164,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     if broken("swap-kernel"):
         shrinkers.steal_first(vmalloc.lose_a_page)
 
+    page_alloc.kmaps, page_alloc.check_kmap = kmap.pages, kmap.check_free
+    kva.other_address = kmap.page_address
     futexes = Futexes(uaccess, sched, clock)
     return Kernel(
         machine=machine, config=config, broken=broken, memory=memory, bus=machine.bus, clock=clock,

@@ -16,7 +16,7 @@ from tests.campaign import seeds
 
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the feed is x86-64 Linux code")
 DEADLOCK = "kmap: all 2 slots are held by those who wait for one"
-IMAGES = {"kmap-laps": "", "kmap-sleep": "", "kmap-cpus": "", "kmap-nested": DEADLOCK}
+IMAGES = {"kmap-laps": "", "kmap-turns": "", "kmap-cpus": "", "kmap-nested": DEADLOCK}
 """Each with the error that it must end with."""
 STALE = [
     ("kmap-laps", "no-pkmap-flush"),
@@ -26,7 +26,7 @@ STALE = [
     ("kmap-cpus", "no-shootdown"),
 ]
 WRONG = [
-    ("kmap-sleep", "no-pkmap-wake", "every task sleeps"),
+    ("kmap-turns", "no-pkmap-wake", "every task sleeps"),
     ("kmap-nested", "no-pkmap-deadlock", "every task sleeps"),
 ]
 """What no TLB can tell: the error with which the image ends."""
@@ -75,7 +75,7 @@ def test_what_is_left_out_is_missed(image: str, switch: str, error: str, seed: i
 
 def recheck_missed(seed: int) -> bool:
     """A page got a second slot, which the image sees when both of its users are there."""
-    return run("kmap-sleep", seed, "no-pkmap-recheck").status != 0
+    return run("kmap-turns", seed, "no-pkmap-recheck").status != 0
 
 
 def test_a_page_with_two_slots_is_noticed() -> None:

@@ -10,7 +10,7 @@ from sandbox.x86.errors import SandboxError
 
 
 class WrongContext(SandboxError):
-    """Something that may sleep was asked for in an interrupt, where nothing may."""
+    """Something that may sleep was asked for where nothing may: in an interrupt."""
 
     exit_status = 1
 
@@ -81,13 +81,13 @@ class Waiting(Protocol):
         """Nobody may sleep here: an interrupt is being answered."""
         ...
 
-    def check_released(self, what: str) -> None:
-        """Raises WindowsHeld where this CPU has kmap_atomic windows open, which end with a sleep."""
+    def check_sleep(self, what: str) -> None:
+        """Raises WindowsHeld where this CPU has a kmap_atomic window open."""
         ...
 
 
 def might_sleep(sched: Waiting, what: str) -> None:
-    """Raises WrongContext in an interrupt, and WindowsHeld with a kmap_atomic window open: nobody may there."""
+    """Raises WrongContext or WindowsHeld where nobody may, whether or not it comes to a sleep this time."""
     if sched.in_atomic():
         raise WrongContext(f"{what} in an interrupt: nothing may sleep there")
-    sched.check_released(what)
+    sched.check_sleep(what)

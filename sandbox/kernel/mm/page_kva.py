@@ -87,11 +87,11 @@ class PageKva:
         """Without a page, those of freed pages."""
         self._freed = WaitQueue("a free slot of the kva pool")
         self._sequence.mapped = self.slots
-        self.other_address: Callable[[int], int] = lambda pfn: 0
-        """The address that a page has from somebody else (kmap), which its structure shows when it has none of here."""
         self._broken_users, self._broken_io = broken("kva-recycle-used"), broken("kva-recycle-io")
         self._broken_free = broken("kva-keep-freed")
         self.counters = flush.counters
+        self.other_address: Callable[[int], int] = lambda pfn: 0
+        """The address that a page has from somebody else (kmap), which its structure shows when it has none of here."""
 
     # -- mapping (highmem.PageMapper) ----------------------------------------------------------------------------
 

@@ -20,12 +20,12 @@ class GuestEntry:
     """Calls functions of modules; what they borrowed and did not give back is given back."""
 
     def __init__(self, kernel: Kernel, users: UserCalls) -> None:
-        self._kernel, self._users = kernel, users
         self.name_of: Callable[[int], str] = "{:#010x}".format
         """Function and module of a linear address."""
         self.opened: Callable[[], list[str]] = list
         """A line for each window that modules have open, with the place of the call."""
         kernel.irq.held, kernel.irq.left = kernel.highmem.depth, self._left
+        self._kernel, self._users = kernel, users
 
     def run_in_task(self, function: int, *arguments: int) -> int:
         """Call a function at a linear address for the current task; its EAX."""

@@ -60,7 +60,7 @@ class Tasks:
     def in_atomic(self) -> bool:
         return False
 
-    def check_released(self, what: str) -> None:
+    def check_sleep(self, what: str) -> None:
         """No window is open."""
 
     def by(self, pid: int, step: Callable[[], object]) -> object:

@@ -30,7 +30,7 @@ class Sleeping:
     def in_atomic(self) -> bool:
         return self.atomic
 
-    def check_released(self, what: str) -> None:
+    def check_sleep(self, what: str) -> None:
         """No window is open."""
 
 

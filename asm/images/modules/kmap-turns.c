@@ -44,6 +44,6 @@ int main(void)
         CHECK(6, ioctl(fd, KUNMAP, 0) == 0 && ioctl(fd, KUNMAP, 1) == 0);
         for (n = 0; n < CHILDREN; n++)
                 CHECK(5, waitpid(-1, &status, 0) > 0 && status == 0);
-        say("kmap-sleep: six slept for a slot, each had its turn\n");
+        say("kmap-turns: six slept for a slot, each had its turn\n");
         return 0;
 }
