@@ -25,6 +25,8 @@ from sandbox.kernel.mm.page import VIRTUAL, MemMap
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, RW, A, D, G, P
 
+FEW = 8
+"""Holders that a sleeper names."""
 NO_TASK = 0
 """Stands for who maps without being a task: boot, and the loading of a module."""
 
@@ -285,9 +287,14 @@ class Kmap:
         try:
             self._tell_deadlock()
             self.counters.sleeps += 1
-            self._sched.schedule((self._wait,), self._wait.what)
+            self._sched.schedule((self._wait,), f"{self._wait.what}, held by {self._holders()}")
         finally:
             del self._waiting[me]
+
+    def _holders(self) -> str:
+        """Numbers of the tasks that hold slots; some may have ended, and nobody gives back what they left."""
+        pids = sorted({pid for users in self._users for pid in users})
+        return f"task{'s' * (len(pids) > 1)} {', '.join(map(str, pids[:FEW]))}{', …' * (len(pids) > FEW)}"
 
     def _tell_deadlock(self) -> None:
         """A slot with one user that waits stays for ever: when each has one, nobody goes on."""

@@ -7,7 +7,7 @@ import pytest
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.target import ModuleFile
-from tests.kernel.module.conftest import Compile, RunModule
+from tests.kernel.module.conftest import Compile, RunBoth, RunModule
 
 SMALL = {"ram": 24 << 20, "boot": "highmem=12m pkmap=2"}
 HIGH = """
@@ -150,3 +150,32 @@ def test_a_flush_a_lap(compiled: Compile) -> None:
         session.load()
         counters = session.kernel.kmap.counters
     assert (counters.misses, counters.laps, counters.global_flushes, counters.recycles) == (12, 6, 6, 11)
+
+
+def test_slots_that_nobody_gives_back(run_both: RunBoth) -> None:
+    """A leak: the pool is used up, and sleepers hang (MM 13).  Who has the slots is said, also when he has ended."""
+    module = """
+    static struct page *page[3];
+    static int ioctl(int file, u32 request, u32 n) { return kmap(page[n]) == NULL; }
+    static const struct file_operations operations = { 0, 0, 0, 0, ioctl };
+    int init_module(void)
+    {
+            for (int n = 0; n < 3; n++)
+                    page[n] = alloc_pages(GFP_USER | GFP_HIGHMEM, 0);
+            return register_chrdev("leak", &operations) < 0;
+    }
+    """
+    program = """
+    int main(void)
+    {
+            int fd = open("/dev/leak", O_RDWR), status;
+            if (fork() == 0)
+                    return ioctl(fd, 0, 0) || ioctl(fd, 0, 1);
+            waitpid(-1, &status, 0);
+            say(status ? "" : "the child is gone\\n");
+            return ioctl(fd, 0, 2);
+    }
+    """
+    result = run_both(module, program, **SMALL)
+    assert result.stdout == b"the child is gone\n" and "every task sleeps" in result.error
+    assert "waits for a free slot of the kmap pool, held by task 5" in result.detail
