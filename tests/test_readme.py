@@ -20,6 +20,7 @@ PAGES = (
     "docs/areas.md",
     "docs/modules.md",
     "docs/answers.md",
+    "docs/kmap.md",
     "docs/races.md",
 )
 PAGES_WITH_ONE = ("docs/debug.md", "docs/run.md", "docs/shadow-tlb.md", "docs/threads.md", "docs/ptrace.md")
@@ -71,6 +72,11 @@ def test_there_is_something_to_see(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES_WITH_ONE)
 def test_there_is_one_thing_to_see(page: str) -> None:
     assert shown(page)
+
+
+def test_the_module_of_a_page_is_the_image() -> None:
+    (text,) = re.findall(r"```c\n(.*?)```", (ROOT / "docs/kmap.md").read_text(), re.S)
+    assert text in (ROOT / "asm/images/modules/kmap-laps.c").read_text()
 
 
 @pytest.mark.skipif(not shutil.which("nasm"), reason="nasm is not installed")

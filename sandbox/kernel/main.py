@@ -63,6 +63,7 @@ from sandbox.kernel.module.entry import GuestEntry
 from sandbox.kernel.module.hypercall import Gate
 from sandbox.kernel.module.ksyms import make_gate
 from sandbox.kernel.module.loader import Modules
+from sandbox.kernel.module.owners import WINDOWS
 from sandbox.kernel.module.useraccess import UserCalls
 from sandbox.kernel.process.exit import end_shell
 from sandbox.kernel.procfs import proc_root
@@ -141,7 +142,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     locks = PageLocks(pgdat.memmap, sched)
     kva_flush = KvaFlush(tlb, smp, config.policies["kva_flush"])
     kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
-    kmap = Kmap(kernel_entries, layout, booted.pkmap, smp, sched, broken)
+    kmap = Kmap(kernel_entries, layout, booted.pkmap, smp, sched, pgdat.memmap, broken)
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
     page_ext = PageExt(memory, pgdat.memmap, lambda: page_alloc.alloc_page(GFP_ATOMIC))
     page_alloc.exts, page_alloc.check_ext = page_ext.pieces, page_ext.check_free
@@ -170,6 +171,8 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     if broken("swap-kernel"):
         shrinkers.steal_first(vmalloc.lose_a_page)
 
+    page_alloc.kmaps, page_alloc.check_kmap = kmap.pages, kmap.check_free
+    kva.other_address = kmap.page_address
     futexes = Futexes(uaccess, sched, clock)
     return Kernel(
         machine=machine, config=config, broken=broken, memory=memory, bus=machine.bus, clock=clock,
@@ -220,6 +223,7 @@ def _wire(kernel: Kernel) -> System:
     modules, devices = Modules(kernel, entry), Devices(kernel, entry)
     symbols = Symbols(kernel, modules)
     gate = make_gate(kernel, modules, devices, users, symbols.kernel_symbol)
+    entry.name_of, entry.opened = symbols.kernel_symbol, lambda: [each.line() for each in gate.owners.held([WINDOWS])]
     traps = Traps(kernel, SystemCalls(kernel, modules), modules, gate, symbols)
     for cpu in kernel.cpus:
         cpu.traps = traps

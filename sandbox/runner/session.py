@@ -155,6 +155,7 @@ class MachineSession:
             "areas": sum(area.kind not in ("mem_map", "kernel stacks") for area in kernel.vmalloc.areas),
             "devices": self.system.devices.live,
             "interrupt handlers": len(kernel.irq.handlers),
+            **self.system.gate.owners.counted(),
         }
 
     def _nobodys(self) -> int:

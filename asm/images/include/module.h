@@ -95,6 +95,12 @@ extern struct page *kmap_atomic_to_page(void *);
 extern void copy_highpage(struct page *to, struct page *from);
 extern void clear_highpage(struct page *);
 
+/* An address that is good on every CPU and across sleeps until kunmap, which takes the page; kmap may sleep. */
+extern void *kmap(struct page *);
+extern void kunmap(struct page *);
+extern struct page *kmap_to_page(void *);
+extern void kmap_flush_unused(void);
+
 /* The kva pool (post 001): an address for a page of highmem, good on every CPU until kva_put; page_kva is what it has. */
 extern void *kva_get(struct page *);
 extern void kva_put(struct page *);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sandbox.engine.context import CpuContext
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
@@ -20,13 +20,17 @@ class Interrupts:
     ``check_limits`` raises when answering goes on for ever.
     """
 
-    __slots__ = ("_board", "_check_limits", "_log", "_smp", "handlers")
+    __slots__ = ("_board", "_check_limits", "_log", "_smp", "handlers", "held", "left")
 
     def __init__(self, smp: Smp, board: Board, log: Log, check_limits: Callable[[], None]) -> None:
         self._smp, self._board, self._log = smp, board, log
         self._check_limits = check_limits
         self.handlers: dict[int, Handler] = {}
         """By vector."""
+        self.held: Sequence[int] = [0] * len(smp.cpus)
+        """By CPU, how many of what a handler must give back before it returns (kmap_atomic windows) are held."""
+        self.left: Callable[[int], None] = lambda handler: None
+        """Told of a handler that came back with more of them than there were."""
 
     def do_irq(self, interrupted: CpuContext | None = None) -> None:
         """Answer what devices asked for, unless the interrupted code has interrupts off; None is code that never has.
@@ -52,8 +56,15 @@ class Interrupts:
                     if callable(handler):
                         handler(target)
                     else:
-                        target.call_c(handler, vector)
+                        self._call(target, handler, vector)
             finally:
                 target.in_interrupt = False
                 smp.this_cpu = this_cpu
             self._check_limits()
+
+    def _call(self, cpu: KernelCpu, handler: int, vector: int) -> None:
+        """A handler of guest kernel code.  Raises what ``left`` raises."""
+        before = self.held[cpu.index]
+        cpu.call_c(handler, vector)
+        if self.held[cpu.index] > before:
+            self.left(handler)

@@ -93,6 +93,7 @@ SWITCHES = {
     "pkmap-global": "entries of kmap are global, and a lap only loads CR3 (2.3.27)",
     "no-pkmap-wake": "nobody who waits for a slot of kmap is woken",
     "no-pkmap-recheck": "who has a slot for a page does not look whether the page has got one meanwhile",
+    "no-pkmap-deadlock": "nobody notices that all slots of kmap are held by those who wait for one",
     "poke-shared": "ptrace writes to the page that is mapped, whoever else has it",
     "swap-kernel": "reclaim picks frames that belong to the kernel",
 }

@@ -6,7 +6,8 @@ n - 1 users.  Slots are taken in the order of their numbers, and each time that 
 ``flush_all_zero_pkmaps`` unmaps all at 1 and flushes once for all of them, or not at all when there were none (2.6).
 Who finds no slot sleeps until a count falls to 1.
 
-page -> slot is a table of our own, as 2.6's hash is: the word ``virtual`` of struct page belongs to the kva pool.
+page -> slot is a table of our own, as 2.6's hash is: a page can be in the kva pool at the same time, and the word
+``virtual`` of struct page is one.  The pool comes first there; a page that it has no address for shows the one of here.
 Addresses are linear, pages are named by frame number.
 """
 
@@ -18,17 +19,20 @@ from dataclasses import dataclass
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET, PKMAP_BASE, Layout
-from sandbox.kernel.base.wait import Waiting, WaitQueue, might_sleep
+from sandbox.kernel.base.wait import Waiting, WaitQueue, WrongContext, might_sleep
 from sandbox.kernel.mm.kernel_entries import KernelEntries
+from sandbox.kernel.mm.page import VIRTUAL, MemMap
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, RW, A, D, G, P
 
+FEW = 8
+"""Holders that a sleeper names."""
 NO_TASK = 0
 """Stands for who maps without being a task: boot, and the loading of a module."""
 
 
 class BadKunmap(SandboxError):
-    """A page is given back that is not mapped, has no user, or has another address."""
+    """A page is given back that is not mapped, has no user, or has another address; or is freed with users."""
 
     exit_status = 1
 
@@ -70,9 +74,10 @@ class Kmap:
         slots: int | None,
         smp: Smp,
         sched: Waiting,
+        memmap: MemMap,
         broken: Breakage,
     ) -> None:
-        self._entries, self._smp, self._sched = entries, smp, sched
+        self._entries, self._smp, self._sched, self._memmap = entries, smp, sched, memmap
         self._low = layout.direct_frames
         size = entries.tables.large_page // PAGE_SIZE
         self.capacity = size if slots is None else min(slots, size)
@@ -81,6 +86,7 @@ class Kmap:
         self._place_size = entries.place(PKMAP_BASE + PAGE_SIZE) - self._first_place
         self._broken_flush, self._broken_global = broken("no-pkmap-flush"), broken("pkmap-global")
         self._broken_wake, self._broken_check = broken("no-pkmap-wake"), broken("no-pkmap-recheck")
+        self._broken_deadlock = broken("no-pkmap-deadlock")
         self._flags = P | RW | A | D | entries.tables.nx | (G if self._broken_global else 0)
         self.counts = [0] * self.capacity
         """pkmap_count."""
@@ -102,7 +108,8 @@ class Kmap:
     def map(self, cpu: KernelCpu, pfn: int) -> int:
         """The address of a page, which must be given back (``unmap``).  Sleeps when all slots have users.
 
-        Raises WrongContext in an interrupt, also for lowmem and with slots free, KmapDeadlock, and NoPkmap.
+        Raises WrongContext in an interrupt and WindowsHeld with a window open, also for lowmem and with slots free,
+        KmapDeadlock, and NoPkmap.
         """
         might_sleep(self._sched, f"kmap of frame {pfn:#x}")
         if pfn < self._low:
@@ -118,7 +125,13 @@ class Kmap:
         return self.address(slot)
 
     def unmap(self, cpu: KernelCpu, pfn: int, linear: int) -> None:
-        """Give an address back; its entry stays until the next lap.  May be done anywhere.  Raises BadKunmap."""
+        """Give an address back; its entry stays until the next lap.
+
+        Raises BadKunmap, and WrongContext in an interrupt (BUG_ON of arch/i386/mm/highmem.c): it never sleeps, but
+        who holds kmap's lock does not turn interrupts off.
+        """
+        if self._sched.in_atomic():
+            raise WrongContext(f"kunmap of frame {pfn:#x} in an interrupt: one may come while kmap's lock is held")
         if pfn < self._low:
             return
         slot = self.pages.get(pfn)
@@ -151,6 +164,13 @@ class Kmap:
         mapped = 0 <= slot < self.capacity and self.pages.get(self._frames[slot]) == slot
         return self._frames[slot] if mapped else None
 
+    def check_free(self, pfn: int) -> None:
+        """A page is about to be freed; without users its entry stays until the next lap (2.4).  Raises BadKunmap."""
+        slot = self.pages[pfn]
+        if self.counts[slot] > 1:
+            where = f"its kmap address {self.address(slot):#010x}"
+            raise BadKunmap(f"frame {pfn:#x} is freed while {where} is in use", f"users: {self.counts[slot] - 1}")
+
     def may_be_stale(self, linear: int) -> bool:
         """The address is of a slot at count 1: nobody uses it, and a flush comes before somebody does."""
         slot = linear - PKMAP_BASE >> PAGE_SHIFT
@@ -180,6 +200,7 @@ class Kmap:
             self._clear(slot)
         else:
             self._frames[slot], self.pages[pfn] = pfn, slot
+            self._show(pfn, 0, self.address(slot))
         self._busy.discard(slot)
         self._wake()
 
@@ -209,6 +230,7 @@ class Kmap:
         for slot in freed:
             if self.pages.get(self._frames[slot]) == slot:
                 del self.pages[self._frames[slot]]
+                self._show(self._frames[slot], self.address(slot), 0)
         for slot in freed:
             self._clear(slot)
         if freed and not self._broken_flush:
@@ -232,6 +254,12 @@ class Kmap:
     def _clear(self, slot: int) -> None:
         self._entries.clear_pkmap(self._place(slot))
         self.counters.pte_stores += 1
+
+    def _show(self, pfn: int, before: int, linear: int) -> None:
+        """The word ``virtual``, unless it is the kva pool's."""
+        at = self._memmap.at(pfn) + VIRTUAL
+        if self._memmap.words[at] == before:
+            self._memmap.words[at] = linear
 
     def _place(self, slot: int) -> int:
         return self._first_place + slot * self._place_size
@@ -259,13 +287,18 @@ class Kmap:
         try:
             self._tell_deadlock()
             self.counters.sleeps += 1
-            self._sched.schedule((self._wait,), self._wait.what)
+            self._sched.schedule((self._wait,), f"{self._wait.what}, held by {self._holders()}")
         finally:
             del self._waiting[me]
 
+    def _holders(self) -> str:
+        """Numbers of the tasks that hold slots; some may have ended, and nobody gives back what they left."""
+        pids = sorted({pid for users in self._users for pid in users})
+        return f"task{'s' * (len(pids) > 1)} {', '.join(map(str, pids[:FEW]))}{', …' * (len(pids) > FEW)}"
+
     def _tell_deadlock(self) -> None:
         """A slot with one user that waits stays for ever: when each has one, nobody goes on."""
-        if all(any(pid in self._waiting for pid in users) for users in self._users):
+        if not self._broken_deadlock and all(any(pid in self._waiting for pid in users) for users in self._users):
             waits = "\n".join(f"task {pid} waits for a slot for frame {pfn:#x}" for pid, pfn in self._waiting.items())
             raise KmapDeadlock(
                 f"kmap: all {self.capacity} slots are held by those who wait for one",

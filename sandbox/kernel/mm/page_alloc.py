@@ -78,8 +78,8 @@ class PageAllocator:
     __slots__ = (
         "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_complaints", "_cond_resched",
         "_direct_end", "_marks", "_nonatomic", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats",
-        "_zone_marks", "check_ext", "exts", "failing", "forget_kva", "holders", "kvas", "min_free",
-        "pressure", "watch",
+        "_zone_marks", "check_ext", "check_kmap", "exts", "failing", "forget_kva", "holders", "kmaps", "kvas",
+        "min_free", "pressure", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +120,9 @@ class PageAllocator:
         self.exts: Mapping[int, object] = {}
         """Pieces of the side table (``page_ext``), once there are any; ``check_ext`` refuses frames that use them."""
         self.check_ext: Callable[[int, int], None] = lambda pfn, order: None
+        self.kmaps: Mapping[int, object] = {}
+        """By frame number, the pages that kmap has an address for; ``check_kmap`` raises where somebody uses it."""
+        self.check_kmap: Callable[[int], None] = lambda pfn: None
 
     def _reserve(self, frames: int) -> int:
         if self._marks == "2.0":
@@ -188,8 +191,8 @@ class PageAllocator:
 
     def put_page(self, pfn: int) -> None:
         """Drop a reference on a frame; the last one frees it."""
-        if pfn in self.kvas and self._pgdat.memmap.count(pfn) == 1:
-            self.forget_kva(pfn)
+        if (pfn in self.kvas or pfn in self.kmaps) and self._pgdat.memmap.count(pfn) == 1:
+            self._forget_address(pfn)
         if self._pgdat.put_page(pfn, self._smp.this_cpu.index):
             self._released(pfn, 0)
 
@@ -201,15 +204,18 @@ class PageAllocator:
         if pgdat.memmap.has_page(pfn) and pgdat.memmap.flags(pfn) & PG_SLAB:
             raise BadPage(f"frame {pfn:#x} is freed as pages; it is a kmalloc area")
         self._check_lent(pfn)
-        if self.kvas and pgdat.memmap.has_page(pfn) and pgdat.memmap.count(pfn) == 1:
-            self._forget_kvas(pfn, order)
+        if (self.kvas or self.kmaps) and pgdat.memmap.has_page(pfn) and pgdat.memmap.count(pfn) == 1:
+            for each in range(pfn, pfn + (1 << order)):
+                self._forget_address(each)
         if pgdat.free_block(pfn, order, self._smp.this_cpu.index):
             self._released(pfn, order)
 
-    def _forget_kvas(self, pfn: int, order: int) -> None:
-        for each in range(pfn, pfn + (1 << order)):
-            if each in self.kvas:
-                self.forget_kva(each)
+    def _forget_address(self, pfn: int) -> None:
+        """A page is freed that may have an address of its own.  Raises BadKva and BadKunmap where that is in use."""
+        if pfn in self.kmaps:
+            self.check_kmap(pfn)
+        if pfn in self.kvas:
+            self.forget_kva(pfn)
 
     def _check_lent(self, pfn: int) -> None:
         """Refuse frames that the kernel uses, unless who frees has taken a reference of its own.  Raises BadPage."""

@@ -12,6 +12,7 @@ can read both.  Addresses are linear, pages are named by frame number.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
@@ -89,6 +90,8 @@ class PageKva:
         self._broken_users, self._broken_io = broken("kva-recycle-used"), broken("kva-recycle-io")
         self._broken_free = broken("kva-keep-freed")
         self.counters = flush.counters
+        self.other_address: Callable[[int], int] = lambda pfn: 0
+        """The address that a page has from somebody else (kmap), which its structure shows when it has none of here."""
 
     # -- mapping (highmem.PageMapper) ----------------------------------------------------------------------------
 
@@ -252,7 +255,7 @@ class PageKva:
     def _take_away(self, slot: Slot) -> None:
         """Nothing is behind the address from now on."""
         del self.mapped[slot.pfn]
-        self._memmap.words[self._memmap.at(slot.pfn) + VIRTUAL] = 0
+        self._memmap.words[self._memmap.at(slot.pfn) + VIRTUAL] = self.other_address(slot.pfn)
         slot.pfn = NO_PAGE
         self._clear(slot)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.kmap_atomic import KmapError
 from sandbox.kernel.module.useraccess import UserCalls
@@ -9,7 +11,7 @@ from sandbox.x86.errors import SandboxError
 
 
 class LeftWindow(SandboxError):
-    """A module's function came back with a kmap_atomic window open."""
+    """A module's function or handler came back with a kmap_atomic window open."""
 
     exit_status = 1
 
@@ -18,6 +20,11 @@ class GuestEntry:
     """Calls functions of modules; what they borrowed and did not give back is given back."""
 
     def __init__(self, kernel: Kernel, users: UserCalls) -> None:
+        self.name_of: Callable[[int], str] = "{:#010x}".format
+        """Function and module of a linear address."""
+        self.opened: Callable[[], list[str]] = list
+        """A line for each window that modules have open, with the place of the call."""
+        kernel.irq.held, kernel.irq.left = kernel.highmem.depth, self._left
         self._kernel, self._users = kernel, users
 
     def run_in_task(self, function: int, *arguments: int) -> int:
@@ -39,6 +46,10 @@ class GuestEntry:
         """Raises LeftWindow when a module leaves a kmap_atomic window open."""
         kernel = self._kernel
         try:
-            kernel.sched.check_windows(kernel.this_cpu, f"the module's function at {function:#010x} returns")
+            kernel.sched.check_windows(kernel.this_cpu, f"{self.name_of(function)} returns")
         except KmapError as error:
-            raise LeftWindow(error.summary, error.detail) from error
+            raise LeftWindow(error.summary, "\n".join([error.detail, *self.opened()])) from error
+
+    def _left(self, handler: int) -> None:
+        """A handler is back, and its CPU has more windows open than before.  Raises LeftWindow."""
+        self._check_windows(handler)

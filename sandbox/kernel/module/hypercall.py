@@ -14,6 +14,7 @@ from sandbox.kernel.base.wait import WrongContext
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.access import BadPointer
 from sandbox.kernel.mm.kmalloc import BadKfree
+from sandbox.kernel.mm.kmap import BadKunmap, KmapDeadlock, NoPkmap
 from sandbox.kernel.mm.kmap_atomic import KmapError
 from sandbox.kernel.mm.page import BadPage
 from sandbox.kernel.mm.page_kva import BadKva, NoKva
@@ -41,7 +42,10 @@ class NoSuchExport(SandboxError):
     exit_status = 1
 
 
-_BUGS = (BadPage, BadKva, NoKva, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner, KmapError)
+_BUGS = (
+    BadPage, BadKva, NoKva, BadKunmap, NoPkmap, KmapDeadlock, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner,
+    KmapError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from sandbox.kernel.module.chrdev import Devices
 from sandbox.kernel.module.hypercall import Export, Gate, GuestKernelBug
 from sandbox.kernel.module.irq import IrqCalls
 from sandbox.kernel.module.kmap import AtomicCalls
+from sandbox.kernel.module.kmap_high import KmapCalls
 from sandbox.kernel.module.loader import Modules
 from sandbox.kernel.module.owners import Owners
 from sandbox.kernel.module.printk import LONGEST_STRING, format_text
@@ -60,18 +61,12 @@ class MemoryCalls:
     def free_pages_of(self, page: int, order: int) -> None:
         self._kernel.page_alloc.free_pages(self.page_to_pfn(page), order)
 
-    def page_address(self, page: int) -> int:
-        kernel, pfn = self._kernel, self.page_to_pfn(page)
-        if pfn < kernel.layout.direct_frames:
-            return PAGE_OFFSET + pfn * PAGE_SIZE
-        return kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL]
-
     def kva_get(self, page: int) -> int:
         return self._kernel.kva.kva_get(self._smp.this_cpu, self.page_to_pfn(page))
 
     def kva_put(self, page: int) -> None:
-        pfn = self.page_to_pfn(page)
-        self._kernel.kva.unmap(self._smp.this_cpu, pfn, self.page_address(page))
+        kernel, pfn = self._kernel, self.page_to_pfn(page)
+        kernel.kva.unmap(self._smp.this_cpu, pfn, kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL])
 
     def page_kva(self, page: int) -> int:
         return self._kernel.kva.page_kva(self._smp.this_cpu, self.page_to_pfn(page))
@@ -159,7 +154,6 @@ class OtherCalls:
 
     def schedule(self) -> None:
         might_sleep(self._kernel.sched, "schedule")
-        self._kernel.sched.check_windows(self._kernel.this_cpu, "schedule")
         self._kernel.sched.cond_resched()
 
     def current_pid(self) -> int:
@@ -175,7 +169,7 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
     """The symbols that Python answers; a symbol's place is its number, and the first three are in ``kernel.inc``."""
     pages, pgdat, vmalloc, ioremap = kernel.page_alloc, kernel.pgdat, kernel.vmalloc, kernel.ioremap
     memory, other = MemoryCalls(kernel), OtherCalls(kernel, modules)
-    atomic = AtomicCalls(kernel, memory.page_to_pfn)
+    atomic, high = AtomicCalls(kernel, memory.page_to_pfn), KmapCalls(kernel, memory.page_to_pfn)
     irqs, queues = IrqCalls(kernel.irq), WaitQueues(kernel.sched)
     unclear, dma = pages.get_free_pages_unclear, pages.get_dma_pages
     area = kernel.layout.vmalloc
@@ -195,12 +189,16 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
         Export("__free_pages", 2, memory.free_pages_of, "struct page, order"),
         Export("nr_free_pages", 0, lambda: pgdat.free_frames, "free frames"),
         Export("drain_free_lists", 0, pgdat.drain, "every CPU's single frames back to the zones"),
-        Export("page_address", 1, memory.page_address, "struct page: linear address, 0 for highmem without a mapping"),
+        Export("page_address", 1, high.page_address, "struct page: linear address, 0 for highmem without a mapping"),
         Export("kva_get", 1, memory.kva_get, "struct page: an address of the kva pool, kept until kva_put; may sleep"),
         Export("kva_put", 1, memory.kva_put, "struct page: one user less, the address stays the page's"),
         Export("page_kva", 1, memory.page_kva, "struct page: the address that it has now, 0 for none"),
         Export("virt_to_page", 1, memory.virt_to_page, "kernel address: struct page, 0 for none"),
         Export("__pa", 1, memory.physical_address, "kernel address: physical address, -1 for none"),
+        Export("kmap", 1, high.kmap, "struct page: an address that is the page's until kunmap; may sleep"),
+        Export("kunmap", 1, high.kunmap, "struct page: a user less; the page is unmapped with the next lap"),
+        Export("kmap_to_page", 1, high.kmap_to_page, "address of kmap or the direct map: its struct page, 0 for none"),
+        Export("kmap_flush_unused", 0, high.kmap_flush_unused, "unmap and flush what kmap has without users, now"),
         Export("kmap_atomic", 2, atomic.kmap_atomic, "struct page, KM_*: an address for this CPU and this moment"),
         Export("kmap_atomic_pages", 3, atomic.kmap_atomic_pages, "the same for pages in a row (kmap_atomic=heap)"),
         Export("kunmap_atomic", 2, atomic.kunmap_atomic, "address, KM_*"),

@@ -17,7 +17,12 @@ from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 
 FRAMES, PIECES, AREAS, DEVICES, HANDLERS = "frames", "pieces of kmalloc", "areas", "devices", "interrupt handlers"
+KMAPS, KVAS, WINDOWS = "kmaps", "users of the kva pool", "kmap_atomic windows"
+COUNTED = (KMAPS, KVAS, WINDOWS)
+"""Kinds of which a module may have several under one key: each is given back by itself."""
 _WORDS = {
+    KMAPS: "a kmap of the page at physical", KVAS: "a user of the kva of the page at physical",
+    WINDOWS: "a kmap_atomic window at",
     FRAMES: "frames from physical", PIECES: "a piece of kmalloc at", AREAS: "an area at", DEVICES: "device",
     HANDLERS: "a handler of vector",
 }  # fmt: skip
@@ -46,7 +51,8 @@ class Holding:
         """For a person."""
         key = self.key
         if isinstance(key, int):
-            key = f"{key:#x}" if self.kind == HANDLERS else f"{key << 12 if self.kind == FRAMES else key:#010x}"
+            by_frame = self.kind in (FRAMES, KMAPS, KVAS)
+            key = f"{key:#x}" if self.kind == HANDLERS else f"{key << 12 if by_frame else key:#010x}"
         return f"{_WORDS[self.kind]} {key}, asked for in {self.place()}"
 
     def place(self) -> str:
@@ -66,6 +72,8 @@ class Owners:
         self._kernel, self._modules, self._words = kernel, modules, kernel.memory.words
         self._held: dict[tuple[str, int | str], tuple[Module, int]] = {}
         """Module and place of the call, by kind and key: an object is made of it when somebody asks."""
+        self._users: dict[tuple[str, int | str], list[tuple[Module, int]]] = {}
+        """The same for what is counted, one for each time."""
         pages, direct = self._page, self._direct
         self.takes: dict[str, tuple[str, KeyOf]] = {
             "kmalloc": (PIECES, self._piece), "alloc_pages": (FRAMES, pages),
@@ -85,6 +93,16 @@ class Owners:
             "register_chrdev": (DEVICES, self._name), "request_irq": (HANDLERS, lambda vector: vector),
         }  # fmt: skip
         """The same for what the first argument names; a negative result is an errno."""
+        self.counts: dict[str, tuple[str, KeyOf]] = {"kmap": (KMAPS, pages), "kva_get": (KVAS, pages)}
+        """The same for what is counted, and how the first argument tells which; the result is not 0."""
+        self.counts_by_result: dict[str, tuple[str, KeyOf]] = {
+            "kmap_atomic": (WINDOWS, _area), "kmap_atomic_pages": (WINDOWS, _area),
+        }  # fmt: skip
+        """How the result tells which."""
+        self.uncounts: dict[str, tuple[str, KeyOf]] = {
+            "kunmap": (KMAPS, pages), "kva_put": (KVAS, pages), "kunmap_atomic": (WINDOWS, _area),
+        }  # fmt: skip
+        """What is given back of these."""
 
     # -- the books -----------------------------------------------------------------------------------------------
 
@@ -97,6 +115,12 @@ class Owners:
             return self._taking(function, *self.takes[name])
         if name in self.gives:
             return self._giving(name, function, *self.gives[name])
+        if name in self.counts:
+            return self._counting(function, *self.counts[name], by_result=False)
+        if name in self.counts_by_result:
+            return self._counting(function, *self.counts_by_result[name], by_result=True)
+        if name in self.uncounts:
+            return self._uncounting(name, function, *self.uncounts[name])
         return self._registering(function, *self.registers[name]) if name in self.registers else None
 
     def _taking(self, function: Function, kind: str, key_of: KeyOf) -> Function:
@@ -136,6 +160,34 @@ class Owners:
 
         return give
 
+    def _counting(self, function: Function, kind: str, key_of: KeyOf, by_result: bool) -> Function:
+        def take(eip: int, *given: int) -> int | None:
+            result = function(*given)
+            caller = self._modules.at(eip)
+            if result and caller is not None:
+                self._users.setdefault((kind, key_of(result if by_result else given[0])), []).append((caller, eip))
+            return result
+
+        return take
+
+    def _uncounting(self, name: str, function: Function, kind: str, key_of: KeyOf) -> Function:
+        """The caller's own is given back first; what is left may be another's."""
+
+        def give(eip: int, *given: int) -> int | None:
+            place = kind, key_of(given[0])
+            users, caller = self._users.get(place, []), self._modules.at(eip)
+            user = next((each for each in reversed(users) if each[0] is caller), users[-1] if users else None)
+            if user is not None and user[0] is not caller:
+                self._check(name, Holding(*place, *user), eip)
+            result = function(*given)
+            if user is not None:
+                users.remove(user)
+                if not users:
+                    del self._users[place]
+            return result
+
+        return give
+
     def _note(self, kind: str, key: int | str, eip: int) -> None:
         """Whoever the call is from has it; the kernel's own are not in the books."""
         for module in self._modules.loaded:
@@ -152,7 +204,14 @@ class Owners:
 
     def held(self, kinds: list[str]) -> list[Holding]:
         """What of certain kinds modules have not given back, in the order of asking."""
-        return [Holding(kind, key, *found) for (kind, key), found in self._held.items() if kind in kinds]
+        alone = [Holding(kind, key, *found) for (kind, key), found in self._held.items() if kind in kinds]
+        return alone + [
+            Holding(kind, key, *user) for (kind, key), users in self._users.items() for user in users if kind in kinds
+        ]
+
+    def counted(self) -> dict[str, int]:
+        """How many of each kind that is counted."""
+        return {kind: len(self.held([kind])) for kind in COUNTED}
 
     # -- keys ----------------------------------------------------------------------------------------------------
 
