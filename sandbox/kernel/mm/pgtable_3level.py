@@ -231,10 +231,11 @@ class LowFirstTables(PaeTables):
     """The switch ``pae-low-first``: each update is two stores, in the order that lets a torn entry be present."""
 
     def set_pte(self, ptep: int, entry: int) -> None:
+        first = 2 * ptep if entry & P else 2 * ptep + 1
         if self._loads[ptep] & P:
-            self._tear(ptep, 2 * ptep, entry, "change_pte")
+            self._tear(ptep, first, entry, "change_pte")
         else:
-            self._tear(ptep, 2 * ptep, entry, "set_pte")
+            self._tear(ptep, first, entry, "set_pte")
 
     def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
         now = self._loads[ptep]
