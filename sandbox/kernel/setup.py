@@ -129,7 +129,7 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
 
     tables = _tables(memory, start, config)
     tables.kernel_pgd = tables.new_pgd(None)
-    entries = KernelEntries(tables)
+    entries = KernelEntries(tables, broken)
     _direct_map(entries, lowmem, config, image, options.large_pages)
     entries.place(PKMAP_BASE)
     fixed = (*range(KSTACK_BASE, KSTACK_END, tables.large_page), *range(FIXADDR_START, FIXADDR_END, tables.large_page))
