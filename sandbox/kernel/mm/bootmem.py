@@ -262,8 +262,8 @@ class BootMemory:
                 break
         else:
             raise ConfigurationError(
-                f"lowmem is too small: {name} needs {size} bytes in one piece between {self.memory_start:#x} and the end "
-                f"of lowmem at {self.limit:#x}",
+                f"lowmem is too small: {name} needs {size} bytes in one piece between {self.memory_start:#x} and "
+                f"the end of lowmem at {self.limit:#x}",
                 "take more RAM, a larger --direct-map, or --highmem 4G or off, which have fewer frames to describe",
             )
         self.memory_start = end
