@@ -118,15 +118,22 @@ class Highmem:
         """Let a CPU copy one frame into another; ``strict`` as ``clear_highpage`` has it."""
         reader, writer = self._mappers if strict else self.mappers(cpu)
         linear = reader.map(cpu, source)
-        self._copy_page(cpu, writer, target, linear)
+        try:
+            window = writer.map(cpu, target)
+        except BaseException:
+            reader.unmap(cpu, source, linear)
+            raise
+        self._copy_page(cpu, linear, window)
+        writer.unmap(cpu, target, window)
         reader.unmap(cpu, source, linear)
 
     def copy_user_highpage(self, cpu: KernelCpu, target: int, linear: int) -> None:
         """Let a CPU copy what it sees at a linear address: only the target needs a kernel address (post 001)."""
-        self._copy_page(cpu, self.mappers(cpu)[1], target, linear)
-
-    def _copy_page(self, cpu: KernelCpu, writer: PageMapper, target: int, linear: int) -> None:
+        writer = self.mappers(cpu)[1]
         window = writer.map(cpu, target)
-        cpu.call(cpu.routines.copy_page, esi=linear, edi=window)
+        self._copy_page(cpu, linear, window)
         writer.unmap(cpu, target, window)
+
+    def _copy_page(self, cpu: KernelCpu, source: int, target: int) -> None:
+        cpu.call(cpu.routines.copy_page, esi=source, edi=target)
         self._stats.bytes_by_guest += PAGE_SIZE

@@ -68,7 +68,11 @@ class MemoryCalls:
         return kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL]
 
     def kva_get(self, page: int) -> int:
-        return self._kernel.kva.kva_get(self._smp.this_cpu, self.page_to_pfn(page))
+        """0 where no frame is left for a page table of the pool."""
+        try:
+            return self._kernel.kva.kva_get(self._smp.this_cpu, self.page_to_pfn(page))
+        except OutOfMemory:
+            return 0
 
     def kva_put(self, page: int) -> None:
         pfn = self.page_to_pfn(page)
