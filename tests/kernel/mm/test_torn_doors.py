@@ -11,11 +11,12 @@ from collections.abc import Callable
 import pytest
 
 from sandbox.kernel.arch.cpu import KernelCpu
-from sandbox.kernel.mm.gfp import GFP_HIGHUSER, GFP_KERNEL
+from sandbox.kernel.mm.gfp import DMA, GFP_HIGHUSER, GFP_KERNEL
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.x86.paging import NX, RW, US, A, D, P
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
+from tests.kernel.mm.machines import store
 from tests.kernel.mm.test_torn_entries import Watcher, torn
 
 USER, KERNEL = P | US | A | D, P | RW | A | D
@@ -194,3 +195,51 @@ CHANGES: dict[str, Callable[[Looked], list[int]]] = {
 def test_no_change_is_seen_torn_and_each_is_under_the_switch(space: MakeSpace, name: str) -> None:
     for switches, found in ((frozenset[str](), 0), (frozenset({"pae-low-first"}), 1)):
         assert len(CHANGES[name](Looked(space, switches))) == found, switches
+
+
+class Walked(Looked):
+    """The look is a load of another CPU's: its MMU walks between the two stores, with an empty TLB.
+
+    ``third`` is the frame 4 GB below ``high``, and has a word of its own, as each of the others.
+    """
+
+    HIGH, LOW, THIRD = 0x600D0001, 0x600D0002, 0xBAD00003
+
+    def __init__(self, space: MakeSpace, switches: frozenset[str]) -> None:
+        super().__init__(space, switches)
+        pages, pgdat = self.kernel.page_alloc, self.kernel.pgdat
+        self.third = pages.alloc_pages(GFP_KERNEL | DMA)
+        while not pgdat.isolate(self.third + FOUR_GB_FRAME):
+            self.third = pages.alloc_pages(GFP_KERNEL | DMA)
+        self.high = self.third + FOUR_GB_FRAME
+        for pfn, word in ((self.high, self.HIGH), (self.low, self.LOW), (self.third, self.THIRD)):
+            linear = self.kernel.highmem.kmap_atomic(self.cpu, pfn)
+            store(self.kernel, linear, word)
+            self.kernel.highmem.kunmap_atomic(self.cpu, linear)
+
+    def around(self, change: Callable[[], object], ptep: int) -> list[int]:
+        """Words that the other CPU loaded and that are in neither of the two pages; 0 is a fault."""
+        words: list[int] = []
+        beside, linear = self.kernel.cpus[1], kernel_place(self)[0]
+
+        def look() -> int:
+            beside.call(beside.routines.flush_tlb_all)
+            words.append(beside.call(self.kernel.routines.get_user_4, edi=linear))
+            return 0
+
+        watcher, tables = Watcher(look), self.kernel.tables
+        races, tables.races = tables.races, watcher  # type: ignore[assignment]
+        change()
+        tables.races = races
+        return [word for word in words if word not in (0, self.HIGH, self.LOW)]
+
+
+KERNELS = (
+    "map_page", "map_at", "clear_at", "clear_pkmap", "unmap", "clear_window", "set_window", "set_window: another page",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_other_cpus_mmu_finds_no_third_page(space: MakeSpace, name: str) -> None:
+    assert CHANGES[name](Walked(space, frozenset())) == []
+    assert CHANGES[name](Walked(space, frozenset({"pae-low-first"}))) == [Walked.THIRD]
