@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
-from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.kernel_entries import KernelEntries
@@ -119,21 +119,18 @@ class Highmem:
         reader, writer = self._mappers if strict else self.mappers(cpu)
         linear = reader.map(cpu, source)
         try:
-            window = writer.map(cpu, target)
-        except BaseException:
+            self._copy_page(cpu, writer, target, linear)
+        except OutOfMemory:  # the target's address needs a table
             reader.unmap(cpu, source, linear)
             raise
-        self._copy_page(cpu, linear, window)
-        writer.unmap(cpu, target, window)
         reader.unmap(cpu, source, linear)
 
     def copy_user_highpage(self, cpu: KernelCpu, target: int, linear: int) -> None:
         """Let a CPU copy what it sees at a linear address: only the target needs a kernel address (post 001)."""
-        writer = self.mappers(cpu)[1]
-        window = writer.map(cpu, target)
-        self._copy_page(cpu, linear, window)
-        writer.unmap(cpu, target, window)
+        self._copy_page(cpu, self.mappers(cpu)[1], target, linear)
 
-    def _copy_page(self, cpu: KernelCpu, source: int, target: int) -> None:
-        cpu.call(cpu.routines.copy_page, esi=source, edi=target)
+    def _copy_page(self, cpu: KernelCpu, writer: PageMapper, target: int, linear: int) -> None:
+        window = writer.map(cpu, target)
+        cpu.call(cpu.routines.copy_page, esi=linear, edi=window)
+        writer.unmap(cpu, target, window)
         self._stats.bytes_by_guest += PAGE_SIZE

@@ -7,7 +7,7 @@ one, the exception table ends the copy and the residue (bytes not copied) is exa
 from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EFAULT, ENAMETOOLONG, KernelError
-from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.highmem import Highmem
@@ -240,7 +240,7 @@ class UserAccess:
         target = self._highmem.mapper.map(task.cpu, pfn)
         try:
             window = self._highmem.source_mapper.map(task.cpu, source)
-        except BaseException:
+        except OutOfMemory:
             self._highmem.mapper.unmap(task.cpu, pfn, target)
             raise
         left = self.copy_user(task, target + offset, window + start, size)
