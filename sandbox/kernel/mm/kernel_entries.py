@@ -13,6 +13,7 @@ from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.races import Races
 from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.tlb import Tlb
+from sandbox.x86.paging import PAGE_SHIFT
 
 NOTHING_BROKEN = Breakage()
 NARROW_FRAMES = (1 << 20) - 1
@@ -35,7 +36,7 @@ class KernelEntries:
 
     def mk_pte(self, pfn: int, flags: int) -> int:
         """The entry that gives a page an address for a while: windows, kva, kmap."""
-        return self.tables.pfn_pte(pfn & NARROW_FRAMES if self._narrow else pfn, flags)
+        return (pfn & NARROW_FRAMES if self._narrow else pfn) << PAGE_SHIFT | flags
 
     # -- pages ---------------------------------------------------------------------------------------------------
 
