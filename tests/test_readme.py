@@ -22,6 +22,7 @@ PAGES = (
     "docs/answers.md",
     "docs/kmap.md",
     "docs/races.md",
+    "docs/highmem.md",
 )
 PAGES_WITH_ONE = ("docs/debug.md", "docs/run.md", "docs/shadow-tlb.md", "docs/threads.md", "docs/ptrace.md")
 HERE = re.compile(r"\$ cat > (\S+) <<'END'\n(.*?)\nEND\n", re.S)

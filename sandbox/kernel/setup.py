@@ -40,7 +40,7 @@ from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.pgtable_2level import LegacyTables
-from sandbox.kernel.mm.pgtable_3level import PaeTables
+from sandbox.kernel.mm.pgtable_3level import LowFirstTables, PaeTables
 from sandbox.kernel.mm.sparse import SECTION_BITS, FlatMem, MemoryModel, SparseMem, VirtualMemMap, vmemmap_bytes
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.descriptors import FLAG_PRESENT, TYPE_TSS32, SegmentDescriptor
@@ -129,7 +129,7 @@ def boot(memory: PhysicalMemory, cpus: Sequence[KernelCpu], config: KernelConfig
 
     tables = _tables(memory, start, config)
     tables.kernel_pgd = tables.new_pgd(None)
-    entries = KernelEntries(tables)
+    entries = KernelEntries(tables, broken)
     _direct_map(entries, lowmem, config, image, options.large_pages)
     entries.place(PKMAP_BASE)
     fixed = (*range(KSTACK_BASE, KSTACK_END, tables.large_page), *range(FIXADDR_START, FIXADDR_END, tables.large_page))
@@ -226,7 +226,7 @@ def _tables(memory: PhysicalMemory, start: BootMemory, config: KernelConfig) -> 
 
     if config.paging == "legacy":
         return LegacyTables(memory, alloc, free)
-    made = PaeTables(memory, alloc, free)
+    made = (LowFirstTables if config.broken("pae-low-first") else PaeTables)(memory, alloc, free)
     made.nx = 0 if config.broken("no-nx") else NX
     made.own_kernel_pmd = config.policies["kernel_pmd"] == "process"
     return made

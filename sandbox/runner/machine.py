@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.machine.devices.card import CARD_ADDRESS, Card
+from sandbox.machine.devices.card import CARD_ADDRESS, PCI_CARD_ADDRESS, PCI_REACH, Card
 from sandbox.machine.devices.device import WindowDevice
 from sandbox.machine.devices.framebuffer import FRAME_BUFFER_ADDRESS, FrameBuffer
 from sandbox.machine.devices.isacard import HOLE_ADDRESS, HOLE_BYTES, ISA_ADDRESS, IsaMemory
@@ -17,6 +17,7 @@ from sandbox.x86.errors import ConfigurationError
 
 DEVICES: dict[str, tuple[int, str]] = {
     "card": (CARD_ADDRESS, "registers, 1 MB of memory, ISA DMA, interrupts"),
+    "pcicard": (PCI_CARD_ADDRESS, "the same on a bus with 32 address lines, and no boundary"),
     "framebuffer": (FRAME_BUFFER_ADDRESS, "320 by 200 pixels of one byte"),
     "isa": (ISA_ADDRESS, "an ISA card's 16 KB of shared memory"),
     "holecard": (HOLE_ADDRESS, "2 MB of a card's memory, seen when the hole from 14 to 16 MB is opened"),
@@ -76,6 +77,7 @@ def _plug(machine: Machine, text: str) -> None:
         raise ConfigurationError(f"device {text!r}: give NAME@ADDRESS, a physical address in hexadecimal")
     makers: dict[str, Callable[[], WindowDevice]] = {
         "card": lambda: Card(machine.board),
+        "pcicard": lambda: Card(machine.board, PCI_REACH, PCI_REACH),
         "framebuffer": FrameBuffer,
         "isa": IsaMemory,
     }

@@ -229,3 +229,11 @@ def test_a_window_of_another_cpu_is_not_deferred(session: MachineSession) -> Non
     mine = [at for at in range(0xFFF00000, 1 << 32, 4096) if AtomicSlots().covers(0, at)]
     others = [at for at in range(0xFFF00000, 1 << 32, 4096) if AtomicSlots().covers(1, at)]
     assert len(mine) == len(others) == 13 and not set(mine) & set(others)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_torn_entries_are_seen_and_only_under_the_switch(seed: int) -> None:
+    """A present entry that changes with no flush behind it, which the wrong order of words makes (MM 17)."""
+    assert run("torn-entry", seed=seed, races=()).sanitizer == []
+    loud = run("torn-entry", seed=seed, races=(), switches=frozenset({"pae-low-first"}))
+    assert loud.sanitizer or loud.error

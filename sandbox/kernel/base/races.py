@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 POINTS = (
-    "set_pte", "install", "wp", "replace", "replace-flushed", "change", "remove", "protect", "moving", "move", "flush",
-    "release", "suspend", "resume", "unmap", "unmap-flush", "read-in", "kva", "pkmap",
+    "set_pte", "clear_pte", "change_pte", "install", "wp", "replace", "replace-flushed", "change", "remove", "protect",
+    "moving", "move", "flush", "release", "suspend", "resume", "unmap", "unmap-flush", "read-in", "kva", "pkmap",
 )  # fmt: skip
 """All names that are passed to ``point``; what is half done at each is in ``docs/races.md``."""
 _PLACE = re.compile(r"([^:]+)(?::([1-9][0-9]{0,17}))?")

@@ -254,7 +254,7 @@ class BootMemory:
         return self.memory_start, self.memory_start
 
     def take(self, name: str, size: int, align: int = PAGE_SIZE) -> int:
-        """Physical address of ``size`` bytes.  Raises ConfigurationError when RAM is too small."""
+        """Physical address of ``size`` bytes.  Raises ConfigurationError when lowmem is too small."""
         for first, length in self.ranges:
             start = -(-max(first, self.memory_start) // align) * align
             end = start + -(-size // PAGE_SIZE) * PAGE_SIZE
@@ -262,8 +262,9 @@ class BootMemory:
                 break
         else:
             raise ConfigurationError(
-                f"RAM is too small: {name} needs {size} bytes in one piece between {self.memory_start:#x} and the end "
-                f"of lowmem at {self.limit:#x}"
+                f"lowmem is too small: {name} needs {size} bytes in one piece between {self.memory_start:#x} and "
+                f"the end of lowmem at {self.limit:#x}",
+                "take more RAM, a larger --direct-map, or --highmem 4G or off, which have fewer frames to describe",
             )
         self.memory_start = end
         self.taken.append((name, start, end))

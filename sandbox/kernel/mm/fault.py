@@ -192,8 +192,13 @@ class PageFaults:
         shared = vma.shared and not self._broken_shared
         if write and not shared and not self._broken_private:
             mine = self._frame_beside(pfn)
-            self._page_alloc.put_page(pfn)
-            self._highmem.copy_highpage(cpu, mine, pfn)
+            try:
+                self._highmem.copy_highpage(cpu, mine, pfn)
+            except BaseException:
+                self._page_alloc.put_page(mine)
+                raise
+            finally:
+                self._page_alloc.put_page(pfn)
             pte = self.mk_pte(vma, mine, True) | D
             done = Resolution.FILE_PRIVATE
         else:
@@ -227,7 +232,11 @@ class PageFaults:
             pte = self.mk_pte(vma, self._zero_page, False)
             return Resolution.ZERO_PAGE if self._install(mm, ptep, pte) else self._too_late(pte)
         pfn = self._page_alloc.alloc_page(GFP_HIGHUSER)
-        self._highmem.clear_user_highpage(pfn)
+        try:
+            self._highmem.clear_user_highpage(pfn)
+        except BaseException:  # its kernel address may need a table
+            self._page_alloc.put_page(pfn)
+            raise
         pte = self.mk_pte(vma, pfn, True) | D
         return DEMAND_ZERO if self._install(mm, ptep, pte) else self._too_late(pte)
 
@@ -253,15 +262,13 @@ class PageFaults:
             self._page_alloc.put_page(old)
             self._page_alloc.put_page(new)
             return SPURIOUS
-        if old == self._zero_page:
-            self._highmem.clear_user_highpage(new)
-            how = DEMAND_ZERO
-        else:
-            self._copy_cow_page(cpu, mm, page, new, pte)
-            how = COW_COPY
-        if self._races.active:
-            self._races.point("wp")
-        self._page_alloc.put_page(old)
+        try:
+            how = self._fill_cow_page(cpu, mm, page, new, pte)
+        except BaseException:
+            self._page_alloc.put_page(new)
+            raise
+        finally:
+            self._page_alloc.put_page(old)
         if self._entries.replace(cpu, mm, page, ptep, pte, self.mk_pte(vma, new, True) | D):
             return how
         self._page_alloc.put_page(new)
@@ -283,8 +290,19 @@ class PageFaults:
             self._page_alloc.put_page(pfn)
             raise
 
+    def _fill_cow_page(self, cpu: KernelCpu, mm: Mm, page: int, new: int, pte: int) -> Resolution:
+        """Post 001 (Tweedie): out of the faulting process's own mapping, where that is loaded and can be read; zeros
+        are made anew."""
+        zeros = self._tables.pte_pfn(pte) == self._zero_page
+        if zeros:
+            self._highmem.clear_user_highpage(new)
+        else:
+            self._copy_cow_page(cpu, mm, page, new, pte)
+        if self._races.active:
+            self._races.point("wp")
+        return DEMAND_ZERO if zeros else COW_COPY
+
     def _copy_cow_page(self, cpu: KernelCpu, mm: Mm, page: int, new: int, pte: int) -> None:
-        """Post 001 (Tweedie): out of the faulting process's own mapping, where that is loaded and can be read."""
         if cpu.active_mm is mm and is_present(pte):
             self._highmem.copy_user_highpage(cpu, new, page)
         else:

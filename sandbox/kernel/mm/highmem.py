@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
-from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.kernel_entries import KernelEntries
@@ -118,7 +118,11 @@ class Highmem:
         """Let a CPU copy one frame into another; ``strict`` as ``clear_highpage`` has it."""
         reader, writer = self._mappers if strict else self.mappers(cpu)
         linear = reader.map(cpu, source)
-        self._copy_page(cpu, writer, target, linear)
+        try:
+            self._copy_page(cpu, writer, target, linear)
+        except OutOfMemory:  # the target's address needs a table
+            reader.unmap(cpu, source, linear)
+            raise
         reader.unmap(cpu, source, linear)
 
     def copy_user_highpage(self, cpu: KernelCpu, target: int, linear: int) -> None:

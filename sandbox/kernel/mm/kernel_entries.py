@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.races import Races
 from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.tlb import Tlb
+from sandbox.x86.paging import PAGE_SHIFT
+
+NOTHING_BROKEN = Breakage()
+NARROW_FRAMES = (1 << 20) - 1
+"""What is left of a frame number whose address was computed in an unsigned long of 32 bits."""
 
 
 class KernelEntries:
@@ -20,12 +26,17 @@ class KernelEntries:
     Boot has no ``tlb`` yet: what it takes away it has flushed itself.
     """
 
-    __slots__ = ("races", "tables", "tlb")
+    __slots__ = ("_narrow", "races", "tables", "tlb")
 
-    def __init__(self, tables: PageTables) -> None:
+    def __init__(self, tables: PageTables, broken: Breakage = NOTHING_BROKEN) -> None:
         self.tables = tables
+        self._narrow = broken("narrow-pfn")
         self.races = Races(None)
         self.tlb: Tlb | None = None
+
+    def mk_pte(self, pfn: int, flags: int) -> int:
+        """The entry that gives a page an address for a while: windows, kva, kmap."""
+        return (pfn & NARROW_FRAMES if self._narrow else pfn) << PAGE_SHIFT | flags
 
     # -- pages ---------------------------------------------------------------------------------------------------
 

@@ -194,7 +194,7 @@ class Kmap:
             return
         self.counts[slot] = 1
         self._busy.add(slot)
-        self._entries.map_at(self._place(slot), self._entries.tables.pfn_pte(pfn, self._flags))
+        self._entries.map_at(self._place(slot), self._entries.mk_pte(pfn, self._flags))
         self.counters.pte_stores += 1
         if pfn in self.pages and not self._broken_check:
             self._clear(slot)

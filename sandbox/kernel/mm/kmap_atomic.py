@@ -19,7 +19,7 @@ from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import FIXADDR_END
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, RW, A, D, P
+from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
 
 KM_SLOTS = 16
 """Windows of one CPU."""
@@ -148,7 +148,7 @@ class AtomicWindows:
         index, pages = cpu.index, len(frames)
         linear = self._address(index, self._take(cpu, pages, km_type) + pages - 1)
         for number, pfn in enumerate(frames):
-            self._map(cpu, linear + number * PAGE_SIZE, pfn << PAGE_SHIFT | self._flags)
+            self._map(cpu, linear + number * PAGE_SIZE, self._entries.mk_pte(pfn, self._flags))
         self.live[index][linear] = Window(linear, tuple(frames), km_type, who(cpu))
         self.depth[index] += 1
         counters = self.counters

@@ -191,7 +191,7 @@ class PageKva:
             slot = self._take()
             self._flush.taken(cpu, slot)
             if pfn not in self.mapped:
-                self._entries.map_at(slot.place, self._entries.tables.pfn_pte(pfn, self._flags))
+                self._entries.map_at(slot.place, self._entries.mk_pte(pfn, self._flags))
                 self.counters.pte_stores += 1
                 if pfn not in self.mapped:
                     break

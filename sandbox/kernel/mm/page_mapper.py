@@ -18,7 +18,7 @@ from sandbox.kernel.base.layout import FIXADDR_END, PAGE_OFFSET
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.kmap_atomic import KM_SLOTS, PAGE_KERNEL, AtomicWindows, KmapError, KmType, SlotClash, who
 from sandbox.kernel.mm.vma import MMAP_MIN_ADDR
-from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE
+from sandbox.x86.paging import PAGE_SIZE
 
 
 class NoTaskContext(KmapError):
@@ -84,7 +84,7 @@ class LocalAddress:
                 f"by {self._busy[cpu.index]}; the policy high_pages=atomic gives interrupts windows of their own",
             )
         linear = self.address(cpu.index)
-        self._store(cpu, linear, pfn << PAGE_SHIFT | self._flags)
+        self._store(cpu, linear, self._entries.mk_pte(pfn, self._flags))
         self._busy[cpu.index] = who(cpu)
         self.counters.maps += 1
         return linear

@@ -31,8 +31,9 @@ _WORD, _OTHER = 0xFFFFFFFF, ~(A | D)
 class PaeTables(PageTables):
     """PAE: three levels, 64-bit entries, NX when EFER.NXE is on.
 
-    Hardware reads the two words of an entry one after the other when software stores them one after the other, so
-    a 64-bit entry is stored high word first over a non-present one, and low word first when it is cleared (MM 17).
+    A CPU that walks between two stores of one entry sees one new word and one old one.  Such an entry must not be
+    present, or it names a frame that nobody meant: over a non-present entry the high word is stored first; one that
+    is taken out loses its low word first; over a present one both go in a single store (MM 17).
     """
 
     fmt = PAE
@@ -129,10 +130,14 @@ class PaeTables(PageTables):
             words = self._words
             words[2 * ptep + 1] = entry >> 32
             if self.races.active:
-                self.half_stored.add(ptep)
-                self.races.point("set_pte")
-                self.half_stored.discard(ptep)
+                self._stand_between(ptep, "set_pte")
             words[2 * ptep] = entry & _WORD
+
+    def _stand_between(self, ptep: int, name: str) -> None:
+        """One word of two is stored: others may come by now."""
+        self.half_stored.add(ptep)
+        self.races.point(name)
+        self.half_stored.discard(ptep)
 
     def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
         now = self._loads[ptep]
@@ -146,7 +151,12 @@ class PaeTables(PageTables):
 
     def get_and_clear(self, ptep: int) -> int:
         entry = self._loads[ptep]
-        self._quads[ptep] = 0
+        if self.races.active:
+            self._words[2 * ptep] = 0
+            self._stand_between(ptep, "clear_pte")
+            self._words[2 * ptep + 1] = 0
+        else:
+            self._quads[ptep] = 0
         return entry
 
     def set_ptes(self, ptep: int, entries: Sequence[int]) -> None:
@@ -215,3 +225,34 @@ class PaeTables(PageTables):
             freed += 1
         self.free_table(pgd)
         return freed
+
+
+class LowFirstTables(PaeTables):
+    """The switch ``pae-low-first``: each update is two stores, in the order that lets a torn entry be present."""
+
+    def set_pte(self, ptep: int, entry: int) -> None:
+        first = 2 * ptep if entry & P else 2 * ptep + 1
+        if self._loads[ptep] & P:
+            self._tear(ptep, first, entry, "change_pte")
+        else:
+            self._tear(ptep, first, entry, "set_pte")
+
+    def set_pte_if(self, ptep: int, old: int, entry: int) -> bool:
+        now = self._loads[ptep]
+        if now != old and (now ^ old) & _OTHER:
+            return False
+        self.set_pte(ptep, entry)
+        return True
+
+    def get_and_clear(self, ptep: int) -> int:
+        entry = self._loads[ptep]
+        self._tear(ptep, 2 * ptep + 1, 0, "clear_pte")
+        return entry
+
+    def _tear(self, ptep: int, first: int, entry: int, name: str) -> None:
+        """Store the word at ``first``, let others come by, store the other one."""
+        halves = {2 * ptep: entry & _WORD, 2 * ptep + 1: entry >> 32}
+        self._words[first] = halves[first]
+        if self.races.active:
+            self._stand_between(ptep, name)
+        self._words[first ^ 1] = halves[first ^ 1]

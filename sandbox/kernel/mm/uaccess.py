@@ -7,7 +7,7 @@ one, the exception table ends the copy and the residue (bytes not copied) is exa
 from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EFAULT, ENAMETOOLONG, KernelError
-from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.highmem import Highmem
@@ -238,7 +238,11 @@ class UserAccess:
     def copy_frame(self, task: Process, pfn: int, offset: int, source: int, start: int, size: int) -> int:
         """Part of frame ``source`` into part of frame ``pfn``; bytes that were not copied."""
         target = self._highmem.mapper.map(task.cpu, pfn)
-        window = self._highmem.source_mapper.map(task.cpu, source)
+        try:
+            window = self._highmem.source_mapper.map(task.cpu, source)
+        except OutOfMemory:
+            self._highmem.mapper.unmap(task.cpu, pfn, target)
+            raise
         left = self.copy_user(task, target + offset, window + start, size)
         self._highmem.source_mapper.unmap(task.cpu, source, window)
         self._highmem.mapper.unmap(task.cpu, pfn, target)

@@ -15,6 +15,7 @@ from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.wait import might_sleep
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm.bootmem import FOUR_GIGABYTES
 from sandbox.kernel.mm.page import VIRTUAL, BadPage
 from sandbox.kernel.mm.page_alloc import dma_crosses
 from sandbox.kernel.mm.pte import is_present
@@ -62,7 +63,11 @@ class MemoryCalls:
         self._kernel.page_alloc.free_pages(self.page_to_pfn(page), order)
 
     def kva_get(self, page: int) -> int:
-        return self._kernel.kva.kva_get(self._smp.this_cpu, self.page_to_pfn(page))
+        """0 where no frame is left for a page table of the pool."""
+        try:
+            return self._kernel.kva.kva_get(self._smp.this_cpu, self.page_to_pfn(page))
+        except OutOfMemory:
+            return 0
 
     def kva_put(self, page: int) -> None:
         kernel, pfn = self._kernel, self.page_to_pfn(page)
@@ -77,9 +82,9 @@ class MemoryCalls:
         return kernel.model.struct_page(pfn) if kernel.memmap.has_page(pfn) else 0
 
     def physical_address(self, address: int) -> int:
-        """``__pa``: its low word; frames above 4 GB are told by ``vmalloc_to_pfn``."""
-        pfn = self.vmalloc_to_pfn(address)
-        return -1 if pfn < 0 else pfn * PAGE_SIZE + address % PAGE_SIZE
+        """``__pa``; -1 also above 4 GB, where a word does not hold it and ``vmalloc_to_pfn`` tells the frame."""
+        physical = self.vmalloc_to_pfn(address) * PAGE_SIZE + address % PAGE_SIZE
+        return physical if 0 <= physical < FOUR_GIGABYTES else -1
 
     def page_to_pfn(self, page: int) -> int:
         """The frame whose structure guest code names.  Raises BadPage for an address of none."""
@@ -194,7 +199,7 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
         Export("kva_put", 1, memory.kva_put, "struct page: one user less, the address stays the page's"),
         Export("page_kva", 1, memory.page_kva, "struct page: the address that it has now, 0 for none"),
         Export("virt_to_page", 1, memory.virt_to_page, "kernel address: struct page, 0 for none"),
-        Export("__pa", 1, memory.physical_address, "kernel address: physical address, -1 for none"),
+        Export("__pa", 1, memory.physical_address, "kernel address: physical address, -1 for none below 4 GB"),
         Export("kmap", 1, high.kmap, "struct page: an address that is the page's until kunmap; may sleep"),
         Export("kunmap", 1, high.kunmap, "struct page: a user less; the page is unmapped with the next lap"),
         Export("kmap_to_page", 1, high.kmap_to_page, "address of kmap or the direct map: its struct page, 0 for none"),

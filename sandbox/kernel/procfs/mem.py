@@ -12,10 +12,9 @@ from sandbox.kernel.abi.structs import Stat
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.process.ptrace import may_access
-from sandbox.kernel.procfs.nodes import proc_stat
+from sandbox.kernel.procfs.nodes import ProcInode, proc_stat
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
-from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.operations import FileOperations
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -66,7 +65,7 @@ class MemFile(FileOperations):
         return moved
 
 
-class Mem(Inode):
+class Mem(ProcInode):
     """The file of one task."""
 
     mappable = False

@@ -21,14 +21,15 @@ Card memory is at +0x100000 and takes accesses of every size.  Registers take al
 any size inside one register.  All else is unanswered: it reads as ones, loses stores, and is recorded.
 
 DMA is an ISA card's: ``reach`` bounds the physical address (24 address lines), and a transfer may not cross a
-64 KB boundary.  One that breaks either rule, or meets something that is not RAM, is refused and moves nothing.
+64 KB boundary.  On PCI a bus master has 32 lines, and no boundary.  A transfer that breaks either rule, or meets
+something that is not RAM, is refused and moves nothing.
 """
 
 from __future__ import annotations
 
 from sandbox.machine.devices.device import Host, all_ones
 
-CARD_ADDRESS = 0x80000000
+CARD_ADDRESS, PCI_CARD_ADDRESS = 0x80000000, 0xA0000000
 WINDOW_BYTES, MEMORY_START, MEMORY_BYTES = 0x200000, 0x100000, 0x100000
 ID, VERSION = 0x44524143, 1
 (
@@ -37,7 +38,7 @@ ID, VERSION = 0x44524143, 1
 ) = range(0, 0x38, 4)  # fmt: skip
 STATUS_DONE, STATUS_REFUSED = 1, 2
 COMMAND_FILL, COMMAND_STORE, COMMAND_LOAD, COMMAND_INTERRUPT = 1, 2, 3, 0x100
-ISA_REACH, ISA_BOUNDARY = 1 << 24, 1 << 16
+ISA_REACH, ISA_BOUNDARY, PCI_REACH = 1 << 24, 1 << 16, 1 << 32
 _KEPT = frozenset((REG_VECTOR, REG_ADDRESS, REG_ADDRESS_HI, REG_LENGTH, REG_PATTERN, REG_OFFSET))
 _REMEMBERED = 64
 

@@ -46,7 +46,11 @@ def test_interrupts_are_late_for_so_many_blocks_only() -> None:
 
 def test_points_are_those_of_the_kernel_and_of_the_page() -> None:
     text = "".join(path.read_text() for path in (ROOT / "sandbox" / "kernel").rglob("*.py"))
-    assert set(re.findall(r"\.(?:point\(|_before_flush\(mm, )\"([a-z_-]+)\"\)", text)) == set(POINTS)
+    assert set(
+        re.findall(
+            r"\.(?:point\(|_before_flush\(mm, |_stand_between\(ptep, |_tear\(ptep, [^\"\n]*)\"([a-z_-]+)\"\)", text
+        )
+    ) == set(POINTS)
     rows = re.findall(r"^\| (`.*?) \| ", (ROOT / "docs" / "races.md").read_text(), re.MULTILINE)
     assert set(re.findall(r"`([a-z_-]+)`", " ".join(rows))) == set(POINTS)
 

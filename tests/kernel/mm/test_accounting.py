@@ -55,10 +55,11 @@ class History(RuleBasedStateMachine):
     elf: bytes
     paging: str
     switches: frozenset[str] = frozenset()
+    ram = 32 << 20
 
     def __init__(self) -> None:
         super().__init__()
-        config = KernelConfig(ram=32 << 20, cpus=2, paging=self.paging, switches=self.switches)
+        config = KernelConfig(ram=self.ram, cpus=2, paging=self.paging, switches=self.switches)
         self.session = Session("t", self.elf, (), config)
         self.kernel = self.session.kernel
         self.task = self.session.load()

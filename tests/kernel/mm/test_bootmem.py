@@ -161,10 +161,10 @@ def test_no_highmem_at_all() -> None:
 def test_what_boot_refuses() -> None:
     for line, why in (
         ("mem=4m@1g", "no RAM there"),
-        ("bootmem=a:30m", "RAM is too small: a needs"),
+        ("bootmem=a:30m", "lowmem is too small: a needs"),
         ("highmem=22m", "of lowmem would be left"),
         ("memexclude=1m-2m", "this machine has a hole"),
-        ("mem=4m@16m", "RAM is too small|hole"),
+        ("mem=4m@16m", "lowmem is too small|hole"),
     ):
         with pytest.raises(ConfigurationError, match=why):
             boot(ram=24 << 20, boot=line)
