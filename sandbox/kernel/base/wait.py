@@ -81,8 +81,13 @@ class Waiting(Protocol):
         """Nobody may sleep here: an interrupt is being answered."""
         ...
 
+    def check_sleep(self, what: str) -> None:
+        """Raises WindowsHeld where this CPU has a kmap_atomic window open."""
+        ...
+
 
 def might_sleep(sched: Waiting, what: str) -> None:
-    """Raises WrongContext where nobody may."""
+    """Raises WrongContext or WindowsHeld where nobody may, whether or not it comes to a sleep this time."""
     if sched.in_atomic():
         raise WrongContext(f"{what} in an interrupt: nothing may sleep there")
+    sched.check_sleep(what)

@@ -183,7 +183,11 @@ class PageFaults:
         if write and not shared and not self._broken_private:
             mine = self._frame_beside(pfn)
             self._page_alloc.put_page(pfn)
-            self._highmem.copy_highpage(cpu, mine, pfn)
+            try:
+                self._highmem.copy_highpage(cpu, mine, pfn)
+            except BaseException:  # no address for it (policies of high_pages): OutOfMemory, KmapError
+                self._page_alloc.put_page(mine)
+                raise
             pte = self.mk_pte(vma, mine, True) | D
             return Resolution.FILE_PRIVATE if self._install(mm, ptep, pte) else self._too_late(pte)
         self._memmap.get_page(pfn)
@@ -202,7 +206,11 @@ class PageFaults:
             pte = self.mk_pte(vma, self._zero_page, False)
             return Resolution.ZERO_PAGE if self._install(mm, ptep, pte) else self._too_late(pte)
         pfn = self._page_alloc.alloc_page(GFP_HIGHUSER)
-        self._highmem.clear_user_highpage(pfn)
+        try:
+            self._highmem.clear_user_highpage(pfn)
+        except BaseException:
+            self._page_alloc.put_page(pfn)
+            raise
         pte = self.mk_pte(vma, pfn, True) | D
         return DEMAND_ZERO if self._install(mm, ptep, pte) else self._too_late(pte)
 
@@ -227,12 +235,12 @@ class PageFaults:
             self._page_alloc.put_page(old)
             self._page_alloc.put_page(new)
             return SPURIOUS
-        if old == self._zero_page:
-            self._highmem.clear_user_highpage(new)
-            how = DEMAND_ZERO
-        else:
-            self._copy_cow_page(cpu, mm, page, new, old)
-            how = COW_COPY
+        try:
+            how = self._fill_beside(cpu, mm, page, new, old)
+        except BaseException:
+            self._page_alloc.put_page(old)
+            self._page_alloc.put_page(new)
+            raise
         if self._races.active:
             self._races.point("wp")
         self._page_alloc.put_page(old)
@@ -257,10 +265,14 @@ class PageFaults:
             self._page_alloc.put_page(pfn)
             raise
 
-    def _copy_cow_page(self, cpu: KernelCpu, mm: Mm, page: int, new: int, old: int) -> None:
+    def _fill_beside(self, cpu: KernelCpu, mm: Mm, page: int, new: int, old: int) -> Resolution:
         """Post 001 (Tweedie): out of the faulting process's own mapping, where that is loaded."""
+        if old == self._zero_page:
+            self._highmem.clear_user_highpage(new)
+            return DEMAND_ZERO
         if cpu.active_mm is mm:
             self._highmem.copy_user_highpage(cpu, new, page)
         else:
             self._highmem.copy_highpage(cpu, new, old)
         self._stats.cow_copies += 1
+        return COW_COPY

@@ -136,7 +136,13 @@ class IsaHole:
             raise KernelError(EBUSY)
         new = self._frame_beside(pfn, window)
         suspended = [self._entries.suspend(cpu, *place) for place in places]
-        self._highmem.copy_highpage(cpu, new, pfn)
+        try:
+            self._highmem.copy_highpage(cpu, new, pfn)
+        except OutOfMemory as error:  # no address for it (policies of high_pages): nothing is moved
+            for (_, _, ptep), entry in zip(places, suspended, strict=True):
+                self._entries.resume(ptep, entry, pfn)
+            self._page_alloc.put_page(new)
+            raise KernelError(ENOMEM) from error
         for (_, _, ptep), entry in zip(places, suspended, strict=True):
             self._entries.resume(ptep, entry, new)
             memmap.get_page(new)

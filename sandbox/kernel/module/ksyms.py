@@ -159,7 +159,6 @@ class OtherCalls:
 
     def schedule(self) -> None:
         might_sleep(self._kernel.sched, "schedule")
-        self._kernel.sched.check_windows(self._kernel.this_cpu, "schedule")
         self._kernel.sched.cond_resched()
 
     def current_pid(self) -> int:

@@ -264,6 +264,9 @@ class Scheduler(RunLimits):
     def in_atomic(self) -> bool:
         return self._smp.in_interrupt
 
+    def check_sleep(self, what: str) -> None:
+        self.check_windows(self._smp.this_cpu, what)
+
     # -- called by tasks -----------------------------------------------------------------------------------------
 
     def enqueue(self, task: Task) -> None:

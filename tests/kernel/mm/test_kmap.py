@@ -60,6 +60,9 @@ class Tasks:
     def in_atomic(self) -> bool:
         return False
 
+    def check_sleep(self, what: str) -> None:
+        """No window is open."""
+
     def by(self, pid: int, step: Callable[[], object]) -> object:
         before, self.current = self.current, Task(pid)
         try:

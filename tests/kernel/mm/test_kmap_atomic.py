@@ -112,7 +112,7 @@ def test_the_stack_is_last_in_first_out() -> None:
     kernel = made("stack")
     cpu, (first, second) = kernel.this_cpu, frames(kernel, 2)
     lower, upper = kernel.highmem.kmap_atomic(cpu, first), kernel.highmem.kmap_atomic(cpu, second)
-    with pytest.raises(LifoBreach, match=f"closes kmap_atomic window {lower:#010x}, which is not its last") as caught:
+    with pytest.raises(LifoBreach, match=f"{lower:#010x} on frame {first:#x}, which is not its last") as caught:
         kernel.highmem.kunmap_atomic(cpu, lower)
     assert f"{upper:#010x} on frame {second:#x}" in caught.value.detail
     kernel.highmem.kunmap_atomic(cpu, upper)
@@ -152,7 +152,7 @@ def test_who_closes_what_is_not_his(policy: str) -> None:
     cpu, other = kernel.cpus
     (pfn,) = frames(kernel, 1)
     linear = kernel.highmem.kmap_atomic(other, pfn)
-    with pytest.raises(WrongCpu, match="a kmap_atomic window of CPU 1"):
+    with pytest.raises(WrongCpu, match=f"closes {linear:#010x} on frame {pfn:#x}, a kmap_atomic window of CPU 1"):
         kernel.highmem.kunmap_atomic(cpu, linear)
     kernel.highmem.kunmap_atomic(other, linear)
     for address in (linear, 0xFF800000):
@@ -226,14 +226,16 @@ def test_runs_of_the_heap_and_its_fragmentation() -> None:
     mark(kernel, pfns)
     run = heap.open(cpu, pfns, KmType.USER0)
     assert [load(kernel, run + number * PAGE_SIZE, cpu.index) for number in range(4)] == pfns
-    assert heap.largest_run(0) == KM_SLOTS - 4
+    assert heap.runs(0) == [KM_SLOTS - 4]
     heap.close(cpu, run)
     singles = [heap.open(cpu, pfns[:1], KmType.USER0) for _ in range(KM_SLOTS)]
     for linear in singles[::2]:
         heap.close(cpu, linear)
-    with pytest.raises(WindowsUsedUp, match="2 in a row asked for, 8 free, 1 in a row at most"):
+    with pytest.raises(WindowsUsedUp, match="2 in a row asked for, 8 free in 8 runs, 1 in a row at most"):
         heap.open(cpu, pfns[:2], KmType.USER0)
-    assert heap.counters.refused_by_fragmentation == 1
+    counters = heap.counters
+    assert counters.refused_by_fragmentation == counters.longest_when_refused == 1
+    assert counters.free_when_refused == counters.runs_when_refused == 8 and heap.runs(0) == [1] * 8
     for policy in ("stack", "slots"):
         with pytest.raises(WindowsUsedUp, match="need the policy kmap_atomic=heap"):
             made(policy).highmem.windows.open(cpu, pfns[:2], KmType.USER0)

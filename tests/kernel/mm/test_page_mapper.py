@@ -99,7 +99,7 @@ def test_the_tasks_pair_is_in_its_own_table_and_nowhere_else(session: MakeSessio
     kernel, (pfn, _) = booted(session, "task")
     cpu, mm, mapper = kernel.this_cpu, kernel.mmu.mm_alloc(), kernel.highmem._mappers[1]
     assert isinstance(mapper, TaskAddress)
-    with pytest.raises(NoTaskContext, match="by the task's own addresses, and there is no task"):
+    with pytest.raises(NoTaskContext, match="by the task's own addresses, and no task's page table"):
         kernel.highmem.clear_highpage(pfn, strict=True)
     kernel.highmem.clear_highpage(pfn)
     assert kernel.highmem.counters.strays == 1, "the kernel clears pages outside of tasks, other than the post thinks"

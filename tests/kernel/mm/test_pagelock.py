@@ -30,6 +30,9 @@ class Sleeping:
     def in_atomic(self) -> bool:
         return self.atomic
 
+    def check_sleep(self, what: str) -> None:
+        """No window is open."""
+
 
 def made(space: MakeSpace) -> tuple[Space, Sleeping, PageLocks, int]:
     bench, sched = space(), Sleeping()
