@@ -23,6 +23,7 @@ PAGES = (
     "docs/kmap.md",
     "docs/races.md",
     "docs/highmem.md",
+    "docs/kmap-atomic.md",
 )
 PAGES_WITH_ONE = ("docs/debug.md", "docs/run.md", "docs/shadow-tlb.md", "docs/threads.md", "docs/ptrace.md")
 HERE = re.compile(r"\$ cat > (\S+) <<'END'\n(.*?)\nEND\n", re.S)

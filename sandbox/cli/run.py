@@ -263,13 +263,21 @@ def _window_rows(summary: Summary) -> list[tuple[str, str]]:
         text = (
             f"{windows['windows']:,} windows, {windows['pte_stores']:,} entries stored, {windows['invlpg']:,} INVLPG, "
             f"{windows['deepest']} open at most, {windows['refused']:,} refused "
-            f"({windows['refused_by_fragmentation']:,} by fragmentation)"
+            f"({windows['refused_by_fragmentation']:,} by fragmentation{_last_refusal(windows)})"
         )
         rows.append(("kmap_atomic", text))
     if pages.get("maps"):
         text = f"{pages['maps']:,} addresses, {pages['invlpg']:,} INVLPG, {pages['strays']:,} outside a task"
         rows.append(("high pages", text))
     return rows
+
+
+def _last_refusal(windows: dict[str, int]) -> str:
+    """How the windows lay when a run of them was refused that would have fitted, had they been in a row."""
+    if not windows.get("refused_by_fragmentation"):
+        return ""
+    free, runs, longest = (windows[f"{what}_when_refused"] for what in ("free", "runs", "longest"))
+    return f": {free} free in {runs} runs, the longest of {longest}"
 
 
 def tell_reports(reports: list[StaleReport]) -> None:

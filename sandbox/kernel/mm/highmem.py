@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
-from sandbox.kernel.base.inject import Breakage, OutOfMemory
+from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.kernel_entries import KernelEntries
@@ -55,8 +55,8 @@ class Highmem:
         kind = {"local": LocalAddress, "task": TaskAddress}.get(policies["high_pages"])
         if kind is not None:
             self._mappers = (
-                kind(entries, self._low, cpus, 0, self.counters),
-                kind(entries, self._low, cpus, 1, self.counters),
+                kind(entries, self._low, cpus, 0, self.counters, broken),
+                kind(entries, self._low, cpus, 1, self.counters, broken),
             )
 
     def copy_by(self, source: PageMapper, target: PageMapper) -> None:
@@ -98,8 +98,10 @@ class Highmem:
             return
         mapper = (self._mappers if strict else self.mappers(cpu))[1]
         linear = mapper.map(cpu, pfn)
-        cpu.call(cpu.routines.clear_page, edi=linear)
-        mapper.unmap(cpu, pfn, linear)
+        try:
+            cpu.call(cpu.routines.clear_page, edi=linear)
+        finally:
+            mapper.unmap(cpu, pfn, linear)
 
     def clear_user_highpage(self, pfn: int) -> None:
         """The same for a frame that a program will see."""
@@ -118,12 +120,10 @@ class Highmem:
         """Let a CPU copy one frame into another; ``strict`` as ``clear_highpage`` has it."""
         reader, writer = self._mappers if strict else self.mappers(cpu)
         linear = reader.map(cpu, source)
-        try:
+        try:  # the second address may be refused, or no frame be left for its table
             self._copy_page(cpu, writer, target, linear)
-        except OutOfMemory:  # the target's address needs a table
+        finally:
             reader.unmap(cpu, source, linear)
-            raise
-        reader.unmap(cpu, source, linear)
 
     def copy_user_highpage(self, cpu: KernelCpu, target: int, linear: int) -> None:
         """Let a CPU copy what it sees at a linear address: only the target needs a kernel address (post 001)."""
@@ -131,6 +131,8 @@ class Highmem:
 
     def _copy_page(self, cpu: KernelCpu, writer: PageMapper, target: int, linear: int) -> None:
         window = writer.map(cpu, target)
-        cpu.call(cpu.routines.copy_page, esi=linear, edi=window)
-        writer.unmap(cpu, target, window)
+        try:
+            cpu.call(cpu.routines.copy_page, esi=linear, edi=window)
+        finally:
+            writer.unmap(cpu, target, window)
         self._stats.bytes_by_guest += PAGE_SIZE

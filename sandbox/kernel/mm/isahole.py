@@ -138,7 +138,12 @@ class IsaHole:
         suspended = [self._entries.suspend(cpu, *place) for place in places]
         if memmap.count(pfn) != held:
             self._stay(pfn, new, places, suspended)
-        self._highmem.copy_highpage(cpu, new, pfn)
+            raise KernelError(EBUSY)
+        try:
+            self._highmem.copy_highpage(cpu, new, pfn)
+        except OutOfMemory as error:  # no address for it (policies of high_pages): nothing is moved
+            self._stay(pfn, new, places, suspended)
+            raise KernelError(ENOMEM) from error
         for (_, _, ptep), entry in zip(places, suspended, strict=True):
             self._entries.resume(ptep, entry, new)
             memmap.get_page(new)
@@ -154,11 +159,10 @@ class IsaHole:
         self._pgdat.drain()
 
     def _stay(self, pfn: int, new: int, places: list[Place], suspended: list[int]) -> None:
-        """Somebody took a reference meanwhile (migrate_page_move_mapping).  Raises KernelError(EBUSY)."""
+        """Nothing is moved: somebody took a reference meanwhile (migrate_page_move_mapping), or no address was left."""
         for (_, _, ptep), entry in zip(places, suspended, strict=True):
             self._entries.resume(ptep, entry, pfn)
         self._page_alloc.put_page(new)
-        raise KernelError(EBUSY)
 
     def _frame_beside(self, pfn: int, window: range) -> int:
         """A frame outside of the window; meanwhile reclaim cannot take the page.  Raises KernelError(ENOMEM)."""

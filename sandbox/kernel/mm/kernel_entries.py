@@ -111,11 +111,12 @@ class KernelEntries:
         """A page where none is and no program can have one.  Raises OutOfMemory."""
         self.tables.map_page(pgd, linear, entry)
 
-    def clear_task_window(self, cpu: KernelCpu, pgd: int, linear: int) -> None:
-        """Nothing behind it, and this CPU forgets what was."""
-        assert self.tlb is not None
+    def clear_task_window(self, pgd: int, linear: int, cpu: KernelCpu | None = None) -> None:
+        """Nothing behind it, and this CPU forgets what was; without ``cpu`` it does not."""
         self.tables.map_page(pgd, linear, 0)
-        self.tlb.flush_tlb_one(cpu, linear)
+        if cpu is not None:
+            assert self.tlb is not None
+            self.tlb.flush_tlb_one(cpu, linear)
 
     # -- directories ---------------------------------------------------------------------------------------------
 

@@ -95,14 +95,21 @@ class Window:
     km_type: int
     owner: str
 
+    @property
+    def place(self) -> str:
+        """Address and frames."""
+        return f"{self.linear:#010x} on {frames_text(self.frames)}"
+
     def __str__(self) -> str:
-        frames = ", ".join(f"{pfn:#x}" for pfn in self.frames)
-        return f"{self.linear:#010x} on frame {frames}, {type_name(self.km_type)}, opened by {self.owner}"
+        return f"{self.place}, {type_name(self.km_type)}, opened by {self.owner}"
 
 
 @dataclass(slots=True)
 class KmapAtomicCounters:
-    """What windows came to since boot.  ``invlpg`` are local; no window ever costs an interrupt to another CPU."""
+    """What windows came to since boot.  ``invlpg`` are local; no window ever costs an interrupt to another CPU.
+
+    The last three tell of the last refusal: windows that were free on its CPU, runs in which they lay, and the longest.
+    """
 
     windows: int = 0
     pages: int = 0
@@ -111,11 +118,27 @@ class KmapAtomicCounters:
     deepest: int = 0
     refused: int = 0
     refused_by_fragmentation: int = 0
+    free_when_refused: int = 0
+    runs_when_refused: int = 0
+    longest_when_refused: int = 0
 
 
 def type_name(km_type: int) -> str:
     """KM_USER0 for 3."""
     return f"KM_{KmType(km_type).name}" if 0 <= km_type < KM_TYPE_NR else f"type {km_type}"
+
+
+def runs_of(free: int) -> list[int]:
+    """Lengths of the runs of ones in a bitmap, from the last window to the first."""
+    return [len(run) for run in f"{free:b}".split("0") if run]
+
+
+def frames_text(frames: Sequence[int]) -> str:
+    """What a message calls the pages of a window."""
+    if not frames:
+        return "no page"
+    first, last = frames[0], frames[-1]
+    return f"frame {first:#x}" if len(frames) == 1 else f"{len(frames)} frames from {first:#x} to {last:#x}"
 
 
 def who(cpu: KernelCpu) -> str:
@@ -138,6 +161,7 @@ class AtomicWindows:
         self._flags = PAGE_KERNEL | entries.tables.nx
         self._pops_first = broken("no-clear-before-pop")
         self._keeps = broken("no-window-flush")
+        self._any_cpu = broken("no-window-owner")
         self.depth = [0] * cpus
         self.live: list[dict[int, Window]] = [{} for _ in range(cpus)]
         """By CPU, in the order of opening: open windows by address."""
@@ -146,9 +170,16 @@ class AtomicWindows:
     def open(self, cpu: KernelCpu, frames: Sequence[int], km_type: int) -> int:
         """A window on frames, in a row upwards; the first address.  Raises KmapError."""
         index, pages = cpu.index, len(frames)
-        linear = self._address(index, self._take(cpu, pages, km_type) + pages - 1)
-        for number, pfn in enumerate(frames):
-            self._map(cpu, linear + number * PAGE_SIZE, self._entries.mk_pte(pfn, self._flags))
+        first = self._take(cpu, frames, km_type)
+        linear = self._address(index, first + pages - 1)
+        try:
+            for number, pfn in enumerate(frames):
+                self._map(cpu, linear + number * PAGE_SIZE, self._entries.mk_pte(pfn, self._flags))
+        except SandboxError:  # no frame for a table, or somebody else's entry: nothing of it stays
+            for page in range(number):
+                self._unmap(cpu, linear + page * PAGE_SIZE)
+            self._give(index, first, pages)
+            raise
         self.live[index][linear] = Window(linear, tuple(frames), km_type, who(cpu))
         self.depth[index] += 1
         counters = self.counters
@@ -159,14 +190,14 @@ class AtomicWindows:
 
     def close(self, cpu: KernelCpu, linear: int, km_type: int = KM_USER0) -> None:
         """Give a window back, by its address.  Raises KmapError."""
-        window = self._opened(cpu, linear)
-        self._check_close(cpu, window, km_type)
+        holder, window = self._opened(cpu, linear)
+        self._check_close(holder, window, km_type)
         if self._pops_first:
-            self._pop(cpu, window)
+            self._pop(holder, window)
             self._unmap_all(cpu, window)
         else:
             self._unmap_all(cpu, window)
-            self._pop(cpu, window)
+            self._pop(holder, window)
 
     def frame_at(self, cpu: int, linear: int) -> int | None:
         """The frame that an address of an open window shows (kmap_atomic_to_page); None for other addresses."""
@@ -186,20 +217,21 @@ class AtomicWindows:
         held = self.live[cpu.index]
         if held:
             raise WindowsHeld(
-                f"{what} with {len(held)} kmap_atomic window{'s' * (len(held) > 1)} of CPU {cpu.index} open",
+                f"{what} with {len(held)} kmap_atomic window{'s' * (len(held) > 1)} of CPU {cpu.index} open, "
+                f"{next(reversed(held.values())).place}",
                 "\n".join(map(str, held.values())),
             )
 
     # -- what the policies differ in -----------------------------------------------------------------------------
 
-    def _take(self, cpu: KernelCpu, pages: int, km_type: int) -> int:
+    def _take(self, cpu: KernelCpu, frames: Sequence[int], km_type: int) -> int:
         """The first of so many free windows of a CPU, by number.  Raises KmapError."""
         raise NotImplementedError
 
-    def _give(self, cpu: KernelCpu, window: Window) -> None:
-        """They are free again."""
+    def _give(self, cpu: int, first: int, pages: int) -> None:
+        """They are free again, from a number on."""
 
-    def _check_close(self, cpu: KernelCpu, window: Window, km_type: int) -> None:
+    def _check_close(self, cpu: int, window: Window, km_type: int) -> None:
         """Raises KmapError where the policy forbids it."""
 
     def _map(self, cpu: KernelCpu, linear: int, entry: int) -> None:
@@ -230,20 +262,25 @@ class AtomicWindows:
         for number in range(len(window.frames)):
             self._unmap(cpu, window.linear + number * PAGE_SIZE)
 
-    def _pop(self, cpu: KernelCpu, window: Window) -> None:
-        del self.live[cpu.index][window.linear]
-        self.depth[cpu.index] -= 1
-        self._give(cpu, window)
+    def _pop(self, cpu: int, window: Window) -> None:
+        del self.live[cpu][window.linear]
+        self.depth[cpu] -= 1
+        self._give(cpu, self._number(cpu, window), len(window.frames))
 
-    def _opened(self, cpu: KernelCpu, linear: int) -> Window:
+    def _opened(self, cpu: KernelCpu, linear: int) -> tuple[int, Window]:
+        """Whose window it is, by index, and the window.  Raises KmapError unless it is this CPU's."""
         window = self.live[cpu.index].get(linear)
         if window is not None:
-            return window
+            return cpu.index, window
         for other in range(len(self.live)):
             if other != cpu.index and self.covers(other, linear):
+                held = self.live[other].get(linear)
+                if held is not None and self._any_cpu:
+                    return other, held
+                place = f"{linear:#010x}" if held is None else held.place
                 raise WrongCpu(
-                    f"CPU {cpu.index} closes {linear:#010x}, a kmap_atomic window of CPU {other}",
-                    str(self.live[other].get(linear, "that is not open there either")),
+                    f"CPU {cpu.index} closes {place}, a kmap_atomic window of CPU {other}",
+                    "that is not open there either" if held is None else str(held),
                 )
         raise NotOpen(
             f"{linear:#010x} is no open kmap_atomic window of CPU {cpu.index}", self._list(cpu.index) or "none is open"
@@ -252,13 +289,19 @@ class AtomicWindows:
     def _list(self, cpu: int) -> str:
         return "\n".join(map(str, self.live[cpu].values()))
 
-    def _refuse(self, cpu: KernelCpu, why: str) -> WindowsUsedUp:
-        self.counters.refused += 1
-        return WindowsUsedUp(f"CPU {cpu.index} has no free kmap_atomic window: {why}", self._list(cpu.index))
+    def _refuse(self, cpu: KernelCpu, frames: Sequence[int], why: str, free: int = 0) -> WindowsUsedUp:
+        """``free`` is the bitmap of free windows."""
+        counters, runs = self.counters, runs_of(free)
+        counters.refused += 1
+        counters.free_when_refused = sum(runs)
+        counters.runs_when_refused, counters.longest_when_refused = len(runs), max(runs, default=0)
+        return WindowsUsedUp(
+            f"CPU {cpu.index} has no free kmap_atomic window for {frames_text(frames)}: {why}", self._list(cpu.index)
+        )
 
-    def _only_one(self, cpu: KernelCpu, pages: int) -> None:
-        if pages != 1:
-            raise self._refuse(cpu, f"{pages} pages in a row need the policy kmap_atomic=heap")
+    def _only_one(self, cpu: KernelCpu, frames: Sequence[int]) -> None:
+        if len(frames) != 1:
+            raise self._refuse(cpu, frames, f"{len(frames)} pages in a row need the policy kmap_atomic=heap")
 
 
 class SlotWindows(AtomicWindows):
@@ -266,18 +309,25 @@ class SlotWindows(AtomicWindows):
 
     per_cpu = KM_TYPE_NR
 
-    def _take(self, cpu: KernelCpu, pages: int, km_type: int) -> int:
-        self._only_one(cpu, pages)
+    def __init__(self, entries: KernelEntries, cpus: int, broken: Breakage) -> None:
+        super().__init__(entries, cpus, broken)
+        self._unchecked = broken("no-slot-check")
+
+    def _take(self, cpu: KernelCpu, frames: Sequence[int], km_type: int) -> int:
+        self._only_one(cpu, frames)
         if not 0 <= km_type < KM_TYPE_NR:
-            raise self._refuse(cpu, f"type {km_type} is none of the {KM_TYPE_NR}")
+            raise self._refuse(cpu, frames, f"type {km_type} is none of the {KM_TYPE_NR}")
         held = self.live[cpu.index].get(self._address(cpu.index, km_type))
-        if held is not None:
-            raise SlotClash(f"{who(cpu)} opens {type_name(km_type)} of CPU {cpu.index}, which is open", str(held))
+        if held is not None and not self._unchecked:
+            raise SlotClash(
+                f"{who(cpu)} opens {type_name(km_type)} of CPU {cpu.index}, which is open, for {frames_text(frames)}",
+                str(held),
+            )
         return km_type
 
-    def _check_close(self, cpu: KernelCpu, window: Window, km_type: int) -> None:
+    def _check_close(self, cpu: int, window: Window, km_type: int) -> None:
         if km_type != window.km_type:
-            raise NotOpen(f"{window.linear:#010x} is closed as {type_name(km_type)}", str(window))
+            raise NotOpen(f"{window.place} is closed as {type_name(km_type)}", str(window))
 
     def _map(self, cpu: KernelCpu, linear: int, entry: int) -> None:
         self.counters.pte_stores += 1
@@ -294,18 +344,22 @@ class SlotWindows(AtomicWindows):
 class StackWindows(AtomicWindows):
     """A stack a CPU (2.6.37, "mm: stack based kmap_atomic()")."""
 
-    def _take(self, cpu: KernelCpu, pages: int, km_type: int) -> int:
-        self._only_one(cpu, pages)
+    def __init__(self, entries: KernelEntries, cpus: int, broken: Breakage) -> None:
+        super().__init__(entries, cpus, broken)
+        self._any_order = broken("no-window-order")
+        self._room = KM_SLOTS + broken("no-window-limit")
+
+    def _take(self, cpu: KernelCpu, frames: Sequence[int], km_type: int) -> int:
+        self._only_one(cpu, frames)
         depth = self.depth[cpu.index]
-        if depth == KM_SLOTS:
-            raise self._refuse(cpu, f"all {KM_SLOTS} are open")
+        if depth == self._room:
+            raise self._refuse(cpu, frames, f"all {KM_SLOTS} are open")
         return depth
 
-    def _check_close(self, cpu: KernelCpu, window: Window, km_type: int) -> None:
-        if self._number(cpu.index, window) != self.depth[cpu.index] - 1:
+    def _check_close(self, cpu: int, window: Window, km_type: int) -> None:
+        if self._number(cpu, window) != self.depth[cpu] - 1 and not self._any_order:
             raise LifoBreach(
-                f"CPU {cpu.index} closes kmap_atomic window {window.linear:#010x}, which is not its last",
-                self._list(cpu.index),
+                f"CPU {cpu} closes kmap_atomic window {window.place}, which is not its last", self._list(cpu)
             )
 
 
@@ -314,25 +368,30 @@ class HeapWindows(AtomicWindows):
 
     def __init__(self, entries: KernelEntries, cpus: int, broken: Breakage) -> None:
         super().__init__(entries, cpus, broken)
+        self._anywhere = broken("heap-any-windows")
         self.free = [(1 << KM_SLOTS) - 1] * cpus
         """By CPU, bit n: window n is free."""
 
-    def largest_run(self, cpu: int) -> int:
-        """Free windows in a row."""
-        return max(map(len, f"{self.free[cpu]:b}".split("0")))
+    def runs(self, cpu: int) -> list[int]:
+        """How long the runs of free windows are: more than one is fragmentation."""
+        return runs_of(self.free[cpu])
 
-    def _take(self, cpu: KernelCpu, pages: int, km_type: int) -> int:
-        free, wanted = self.free[cpu.index], (1 << pages) - 1
+    def _take(self, cpu: KernelCpu, frames: Sequence[int], km_type: int) -> int:
+        pages, free = len(frames), self.free[cpu.index]
+        wanted = 1 if self._anywhere else (1 << pages) - 1
         for first in range(KM_SLOTS - pages + 1 if pages else 0):
             if free >> first & wanted == wanted:
-                self.free[cpu.index] = free & ~(wanted << first)
+                self.free[cpu.index] = free & ~((1 << pages) - 1 << first)
                 return first
-        left, run = free.bit_count(), self.largest_run(cpu.index)
-        self.counters.refused_by_fragmentation += pages <= left
-        raise self._refuse(cpu, f"{pages} in a row asked for, {left} free, {run} in a row at most")
+        runs = self.runs(cpu.index)
+        left = sum(runs)
+        self.counters.refused_by_fragmentation += 0 < pages <= left
+        several = f" in {len(runs)} runs" if len(runs) > 1 else ""
+        why = f"{pages} in a row asked for, {left} free{several}, {max(runs, default=0)} in a row at most"
+        raise self._refuse(cpu, frames, why, free)
 
-    def _give(self, cpu: KernelCpu, window: Window) -> None:
-        self.free[cpu.index] |= (1 << len(window.frames)) - 1 << self._number(cpu.index, window)
+    def _give(self, cpu: int, first: int, pages: int) -> None:
+        self.free[cpu] |= (1 << pages) - 1 << first
 
 
 KMAP_ATOMIC: dict[str, type[AtomicWindows]] = {"stack": StackWindows, "slots": SlotWindows, "heap": HeapWindows}

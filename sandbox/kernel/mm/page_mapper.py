@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import FIXADDR_END, PAGE_OFFSET
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.kmap_atomic import KM_SLOTS, PAGE_KERNEL, AtomicWindows, KmapError, KmType, SlotClash, who
@@ -69,8 +70,11 @@ class AtomicMapper:
 class LocalAddress:
     """One of the two addresses of each CPU in the kernel's directory, below all windows."""
 
-    def __init__(self, entries: KernelEntries, low: int, cpus: int, slot: int, counters: HighPageCounters) -> None:
+    def __init__(
+        self, entries: KernelEntries, low: int, cpus: int, slot: int, counters: HighPageCounters, broken: Breakage
+    ) -> None:
         self._entries, self._low, self._slot, self.counters = entries, low, slot, counters
+        self._keeps = broken("no-window-flush")
         self._end = FIXADDR_END - (cpus * KM_SLOTS + slot) * PAGE_SIZE
         self._flags = PAGE_KERNEL | entries.tables.nx
         self._busy = [""] * cpus
@@ -103,13 +107,19 @@ class LocalAddress:
         self.counters.pte_stores += 1
 
     def _clear(self, cpu: KernelCpu, linear: int) -> None:
-        self._entries.clear_window(linear, cpu)
+        self._entries.clear_window(linear, None if self._keeps else cpu)
         self.counters.pte_stores += 1
-        self.counters.invlpg += 1
+        self.counters.invlpg += not self._keeps
 
 
 class TaskAddress(LocalAddress):
     """The same in the page table of the task that a CPU runs; no other directory has it.  May raise OutOfMemory."""
+
+    def __init__(
+        self, entries: KernelEntries, low: int, cpus: int, slot: int, counters: HighPageCounters, broken: Breakage
+    ) -> None:
+        super().__init__(entries, low, cpus, slot, counters, broken)
+        self._anywhere = broken("no-task-check")
 
     def address(self, cpu: int) -> int:
         return MMAP_MIN_ADDR - (2 * cpu + self._slot + 1) * PAGE_SIZE
@@ -119,10 +129,10 @@ class TaskAddress(LocalAddress):
         return cpu.active_mm is not None and cpu.current is not None and not cpu.in_interrupt and self._loaded(cpu)
 
     def map(self, cpu: KernelCpu, pfn: int) -> int:
-        if pfn >= self._low and not self.available(cpu):
+        if pfn >= self._low and not self._anywhere and not self.available(cpu):
             raise NoTaskContext(
-                f"{who(cpu)} copies or clears a highmem page on CPU {cpu.index} by the task's own addresses, "
-                "and there is no task",
+                f"{who(cpu)} copies or clears frame {pfn:#x} of highmem on CPU {cpu.index} by the task's own "
+                "addresses, and no task's page table is loaded",
                 "post 001: it works if all copies happen in a task's page faults; take high_pages=local",
             )
         return super().map(cpu, pfn)
@@ -131,13 +141,14 @@ class TaskAddress(LocalAddress):
         assert cpu.active_mm is not None
         return cpu.cr3 == cpu.active_mm.cr3
 
+    def _pgd(self, cpu: KernelCpu) -> int:
+        return self._entries.tables.kernel_pgd if cpu.active_mm is None else cpu.active_mm.pgd
+
     def _store(self, cpu: KernelCpu, linear: int, entry: int) -> None:
-        assert cpu.active_mm is not None
-        self._entries.set_task_window(cpu.active_mm.pgd, linear, entry)
+        self._entries.set_task_window(self._pgd(cpu), linear, entry)
         self.counters.pte_stores += 1
 
     def _clear(self, cpu: KernelCpu, linear: int) -> None:
-        assert cpu.active_mm is not None
-        self._entries.clear_task_window(cpu, cpu.active_mm.pgd, linear)
+        self._entries.clear_task_window(self._pgd(cpu), linear, None if self._keeps else cpu)
         self.counters.pte_stores += 1
-        self.counters.invlpg += 1
+        self.counters.invlpg += not self._keeps

@@ -104,6 +104,7 @@ class Vmalloc:
         """
         if self._sched.in_atomic():
             raise WrongContext(f"vmalloc({size}) in an interrupt: it may sleep for frames and page tables")
+        self._sched.check_sleep(f"vmalloc({size})")
         pages = -(-size // PAGE_SIZE)
         if not 0 < pages <= self._pgdat.total_frames:
             return 0
@@ -135,6 +136,7 @@ class Vmalloc:
         """
         if self._sched.in_atomic():
             raise WrongContext(f"{kind}({physical:#x}) in an interrupt: page tables may have to be allocated")
+        self._sched.check_sleep(f"{kind}({physical:#x})")
         at, start = self.get_vm_area(size + GUARD)
         if not start:
             return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.kmap_atomic import KmapError
+from sandbox.kernel.mm.mm import active_mm
 from sandbox.kernel.module.useraccess import UserCalls
 from sandbox.x86.errors import SandboxError
 
@@ -26,11 +27,15 @@ class GuestEntry:
         """A line for each window that modules have open, with the place of the call."""
         kernel.irq.held, kernel.irq.left = kernel.highmem.depth, self._left
         self._kernel, self._users = kernel, users
+        self._leaves_mm = kernel.broken("kernel-directory")
 
     def run_in_task(self, function: int, *arguments: int) -> int:
         """Call a function at a linear address for the current task; its EAX."""
         kernel = self._kernel
-        task = kernel.sched.current
+        task, cpu = kernel.sched.current, kernel.this_cpu
+        mm = active_mm(cpu)
+        if self._leaves_mm:
+            kernel.mmu.switch_mm(cpu, None)
         try:
             result = kernel.this_cpu.call_c(function, *arguments)
             self._check_windows(function)
@@ -41,6 +46,8 @@ class GuestEntry:
             while task is not None and task.borrowed_mms and kernel.this_cpu.current is task:
                 kernel.log.printk("a module left without unuse_mm\n")
                 self._users.unuse_mm()
+            if self._leaves_mm:
+                kernel.mmu.switch_mm(cpu, mm)
 
     def _check_windows(self, function: int) -> None:
         """Raises LeftWindow when a module leaves a kmap_atomic window open."""

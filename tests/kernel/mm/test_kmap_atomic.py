@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.layout import FIXADDR_END
+from sandbox.kernel.base.wait import might_sleep
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.kmap_atomic import (
@@ -112,7 +114,7 @@ def test_the_stack_is_last_in_first_out() -> None:
     kernel = made("stack")
     cpu, (first, second) = kernel.this_cpu, frames(kernel, 2)
     lower, upper = kernel.highmem.kmap_atomic(cpu, first), kernel.highmem.kmap_atomic(cpu, second)
-    with pytest.raises(LifoBreach, match=f"closes kmap_atomic window {lower:#010x}, which is not its last") as caught:
+    with pytest.raises(LifoBreach, match=f"{lower:#010x} on frame {first:#x}, which is not its last") as caught:
         kernel.highmem.kunmap_atomic(cpu, lower)
     assert f"{upper:#010x} on frame {second:#x}" in caught.value.detail
     kernel.highmem.kunmap_atomic(cpu, upper)
@@ -152,7 +154,7 @@ def test_who_closes_what_is_not_his(policy: str) -> None:
     cpu, other = kernel.cpus
     (pfn,) = frames(kernel, 1)
     linear = kernel.highmem.kmap_atomic(other, pfn)
-    with pytest.raises(WrongCpu, match="a kmap_atomic window of CPU 1"):
+    with pytest.raises(WrongCpu, match=f"closes {linear:#010x} on frame {pfn:#x}, a kmap_atomic window of CPU 1"):
         kernel.highmem.kunmap_atomic(cpu, linear)
     kernel.highmem.kunmap_atomic(other, linear)
     for address in (linear, 0xFF800000):
@@ -192,6 +194,42 @@ def test_copies_with_one_cpus_windows_full_are_refused(policy: str) -> None:
     assert kernel.highmem.depth[0] == before
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_copy_whose_second_address_is_refused_gives_the_first_back(policy: str) -> None:
+    kernel = made(policy)
+    cpu, (first, second) = kernel.this_cpu, frames(kernel, 2)
+    for each in [KmType.USER1] if policy == "slots" else [KmType.IRQ0] * (KM_SLOTS - 1):
+        kernel.highmem.kmap_atomic(cpu, first, each)
+    before = dict(kernel.highmem.windows.live[0])
+    with pytest.raises(SlotClash if policy == "slots" else WindowsUsedUp):
+        kernel.highmem.copy_highpage(cpu, second, first)
+    assert kernel.highmem.windows.live[0] == before and kernel.highmem.depth == [len(before), 0]
+
+
+@pytest.mark.parametrize("what", ["vmalloc", "vremap"])
+def test_what_may_sleep_is_refused_though_it_would_not(what: str) -> None:
+    """might_sleep() of 2.6 complains in any atomic section, and kmap_atomic begins one."""
+    kernel = made("stack")
+    ask = (
+        partial(kernel.vmalloc.vmalloc, 4096) if what == "vmalloc" else partial(kernel.ioremap.vremap, 0x80000000, 4096)
+    )
+    linear = kernel.highmem.kmap_atomic(kernel.this_cpu, frames(kernel, 1)[0])
+    areas = len(kernel.vmalloc.areas)
+    with pytest.raises(WindowsHeld, match=f"{what}.* with 1 kmap_atomic window of CPU 0 open"):
+        ask()
+    assert len(kernel.vmalloc.areas) == areas
+    kernel.highmem.kunmap_atomic(kernel.this_cpu, linear)
+    assert ask()
+
+
+@pytest.mark.parametrize("wait", ["kmap", "sleep_on", "use_mm"])
+def test_the_door_of_every_sleep_asks(wait: str) -> None:
+    kernel = made("stack")
+    kernel.highmem.kmap_atomic(kernel.this_cpu, frames(kernel, 1)[0])
+    with pytest.raises(WindowsHeld, match=f"{wait} with 1 kmap_atomic window of CPU 0 open"):
+        might_sleep(kernel.sched, wait)
+
+
 def test_a_window_given_up_before_it_is_cleared_is_an_interrupts_trap() -> None:
     """The race that 2.6.37 fixed (MM 14): an interrupt between pop and clear meets the dirty slot."""
     for switches, meets in (((), False), (("no-clear-before-pop",), True)):
@@ -226,14 +264,16 @@ def test_runs_of_the_heap_and_its_fragmentation() -> None:
     mark(kernel, pfns)
     run = heap.open(cpu, pfns, KmType.USER0)
     assert [load(kernel, run + number * PAGE_SIZE, cpu.index) for number in range(4)] == pfns
-    assert heap.largest_run(0) == KM_SLOTS - 4
+    assert heap.runs(0) == [KM_SLOTS - 4]
     heap.close(cpu, run)
     singles = [heap.open(cpu, pfns[:1], KmType.USER0) for _ in range(KM_SLOTS)]
     for linear in singles[::2]:
         heap.close(cpu, linear)
-    with pytest.raises(WindowsUsedUp, match="2 in a row asked for, 8 free, 1 in a row at most"):
+    with pytest.raises(WindowsUsedUp, match="2 in a row asked for, 8 free in 8 runs, 1 in a row at most"):
         heap.open(cpu, pfns[:2], KmType.USER0)
-    assert heap.counters.refused_by_fragmentation == 1
+    counters = heap.counters
+    assert counters.refused_by_fragmentation == counters.longest_when_refused == 1
+    assert counters.free_when_refused == counters.runs_when_refused == 8 and heap.runs(0) == [1] * 8
     for policy in ("stack", "slots"):
         with pytest.raises(WindowsUsedUp, match="need the policy kmap_atomic=heap"):
             made(policy).highmem.windows.open(cpu, pfns[:2], KmType.USER0)
@@ -301,6 +341,91 @@ class Windows(RuleBasedStateMachine):
             else:
                 self.kernel.highmem.kunmap_atomic(cpu, linear, km_type)
                 del mine[at]
+
+    @rule(number=st.integers(0, 3), nested=st.integers(1, 2))
+    def interrupt(self, number: int, nested: int) -> None:
+        """A handler opens windows over whatever is open, and another one comes while it has them."""
+        cpu = self.cpu(number)
+        before, its = cpu.in_interrupt, [(KmType.IRQ0, 6), (KmType.IRQ1, 7)][:nested]
+        cpu.in_interrupt = True
+        opened = []
+        try:
+            for each, frame in its:
+                opened.append((self.kernel.highmem.kmap_atomic(cpu, self.frames[frame], each), frame, each))
+            assert [load(self.kernel, linear, cpu.index) for linear, _, _ in opened] == [
+                self.frames[frame] for _, frame, _ in opened
+            ]
+        except KmapError:
+            mine = self.open[cpu.index]
+            types = {each[2] for each in mine}
+            full = sum(len(each[1]) for each in mine) + nested > KM_SLOTS
+            assert types & {KmType.IRQ0, KmType.IRQ1} if self.policy == "slots" else full
+        finally:
+            for linear, _, each in reversed(opened):
+                self.kernel.highmem.kunmap_atomic(cpu, linear, each)
+            cpu.in_interrupt = before
+
+    @rule(number=st.integers(0, 3))
+    def fill(self, number: int) -> None:
+        """One CPU's windows full: what is refused then changes nothing, and the others go on."""
+        cpu = self.cpu(number)
+        windows, mine = self.kernel.highmem.windows, self.open[cpu.index]
+        for km_type in range(KM_TYPE_NR) if self.policy == "slots" else [KmType.USER0] * KM_SLOTS:
+            try:
+                mine.append((windows.open(cpu, self.frames[:1], km_type), self.frames[:1], km_type))
+            except KmapError:
+                continue
+        before = dict(windows.live[cpu.index])
+        for refused in (
+            lambda: windows.open(cpu, self.frames[:1], KmType.USER0),
+            lambda: self.kernel.highmem.copy_highpage(cpu, self.frames[1], self.frames[0]),
+            lambda: (
+                self.kernel.highmem.clear_highpage(self.frames[0]) if cpu is self.kernel.this_cpu else self.full(cpu)
+            ),
+        ):
+            with pytest.raises(KmapError):
+                refused()
+        assert windows.live[cpu.index] == before
+
+    def full(self, cpu: KernelCpu) -> None:
+        self.kernel.highmem.windows.open(cpu, self.frames[:1], KmType.USER0)
+
+    @rule(number=st.integers(0, 3), keep=st.integers(0, 3))
+    def drain(self, number: int, keep: int) -> None:
+        """Close the latest, down to a few."""
+        cpu = self.cpu(number)
+        mine = self.open[cpu.index]
+        while len(mine) > keep:
+            linear, _, km_type = mine.pop()
+            self.kernel.highmem.kunmap_atomic(cpu, linear, km_type)
+
+    @invariant()
+    def the_heaps_bitmap_is_what_is_not_open(self) -> None:
+        if not hasattr(self, "kernel") or self.policy != "heap":
+            return
+        heap = self.kernel.highmem.windows
+        assert isinstance(heap, HeapWindows)
+        for cpu, mine in enumerate(self.open):
+            end = FIXADDR_END - cpu * KM_SLOTS * PAGE_SIZE
+            taken = {(end - linear) // PAGE_SIZE - 1 - page for linear, run, _ in mine for page in range(len(run))}
+            assert heap.free[cpu] == sum(1 << n for n in range(KM_SLOTS) if n not in taken)
+            gaps = "".join(" " if n in taken else "#" for n in range(KM_SLOTS)).split()
+            assert sorted(heap.runs(cpu)) == sorted(map(len, gaps))
+
+    @invariant()
+    def nothing_is_mapped_that_is_not_open(self) -> None:
+        """The slots leave their entries (2.4); the others clear before they give a window up."""
+        if not hasattr(self, "kernel") or self.policy == "slots":
+            return
+        tables, windows = self.kernel.tables, self.kernel.highmem.windows
+        counters = windows.counters
+        for cpu, mine in enumerate(self.open):
+            end = FIXADDR_END - cpu * KM_SLOTS * PAGE_SIZE
+            places = {end - (n + 1) * PAGE_SIZE for n in range(KM_SLOTS)}
+            mapped = {at for at in places if tables.lookup_pte(tables.kernel_pgd, at)}
+            assert mapped == {linear + page * PAGE_SIZE for linear, run, _ in mine for page in range(len(run))}
+        assert counters.pte_stores == counters.pages + counters.invlpg
+        assert counters.pages - counters.invlpg == sum(len(run) for mine in self.open for _, run, _ in mine)
 
     @invariant()
     def the_mmu_shows_the_frames(self) -> None:
