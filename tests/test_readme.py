@@ -21,6 +21,7 @@ PAGES = (
     "docs/modules.md",
     "docs/answers.md",
     "docs/races.md",
+    "docs/page-kva.md",
 )
 PAGES_WITH_ONE = ("docs/debug.md", "docs/run.md", "docs/shadow-tlb.md", "docs/threads.md")
 HERE = re.compile(r"\$ cat > (\S+) <<'END'\n(.*?)\nEND\n", re.S)

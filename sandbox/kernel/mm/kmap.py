@@ -55,6 +55,7 @@ class KmapCounters:
     laps: int = 0
     """Searches that began at slot 0."""
     global_flushes: int = 0
+    ipis: int = 0
     recycles: int = 0
     """Slots that a flush made usable again."""
     sleeps: int = 0
@@ -224,10 +225,12 @@ class Kmap:
         self.counters.global_flushes += 1
         tlb = self._entries.tlb
         assert tlb is not None
+        before = tlb.counters.interrupts
         if self._broken_global:
             tlb.reload_all(cpu)
         else:
             tlb.flush_tlb_all(cpu)
+        self.counters.ipis += tlb.counters.interrupts - before
 
     def _clear(self, slot: int) -> None:
         self._entries.clear_pkmap(self._place(slot))
