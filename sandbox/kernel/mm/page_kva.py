@@ -31,7 +31,7 @@ NO_PAGE = -1
 
 
 class BadKva(SandboxError):
-    """An address is given back that nobody uses, or a page is freed while somebody does."""
+    """An address is given back that nobody uses, or a page is freed in use or under IO."""
 
     exit_status = 1
 
@@ -159,10 +159,12 @@ class PageKva:
     # -- the life of a slot --------------------------------------------------------------------------------------
 
     def forget(self, pfn: int) -> None:
-        """A page is about to be freed: its slot is empty.  Raises BadKva where somebody uses it."""
+        """A page is about to be freed: its slot is empty.  Raises BadKva where somebody uses it or does IO."""
         slot = self.mapped[pfn]
         if slot.users:
             raise BadKva(f"frame {pfn:#x} is freed while its kva {slot.linear:#010x} is in use", f"users: {slot.users}")
+        if self._locks.locked(pfn):
+            raise BadKva(f"frame {pfn:#x}, whose kva is {slot.linear:#010x}, is freed while it is locked for IO")
         if self._broken_free:
             return
         del self._idle[slot]
