@@ -47,7 +47,7 @@ from sandbox.kernel.mm.mremap import Mremap
 from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.page_kva import PageKva
-from sandbox.kernel.mm.page_mapper import PageMapper
+from sandbox.kernel.mm.page_mapper import Pool
 from sandbox.kernel.mm.pagelock import PageLocks
 from sandbox.kernel.mm.pageout import PageOut
 from sandbox.kernel.mm.pgalloc import TableFrames
@@ -139,9 +139,9 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     kva = PageKva(kernel_entries, layout, booted.kva_size, smp, sched, pgdat.memmap, locks, mmlist, kva_flush, broken)
     kmap = Kmap(kernel_entries, layout, booted.pkmap, smp, sched, broken)
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
-    pools: dict[str, PageMapper] = {"kva": kva, "kmap": kmap}
+    pools: dict[str, Pool] = {"kva": kva, "kmap": kmap}
     if (pool := pools.get(config.policies["high_pages"])) is not None:
-        highmem.copy_by(pool, pool)
+        highmem.copy_by(pool, broken("pool-nested-wait"))
     pagecache = PageCache(memory, pgdat, page_alloc, highmem, locks, races)
     writeback = Writeback(entries, smp, pagecache, broken)
     mmu = MmuContext(entries, table_frames, smp, sched, mmlist, pagecache, writeback, broken)

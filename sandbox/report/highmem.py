@@ -22,10 +22,10 @@ def highmem_rows(summary: Summary) -> list[tuple[str, str]]:
     windows, pages = summary.kmap_atomic, summary.high_pages
     if windows.get("windows") or windows.get("refused"):
         rows.append(("kmap_atomic", _windows_text(windows)))
-    if pages.get("maps"):
+    if pages.get("maps") or pages.get("strays"):
         text = (
             f"{pages['maps']:,} addresses, {pages['pte_stores']:,} entries stored, {pages['invlpg']:,} INVLPG, "
-            f"{pages['strays']:,} outside a task"
+            f"{pages['strays']:,} by windows after all"
         )
         rows.append(("high pages", text))
     return rows

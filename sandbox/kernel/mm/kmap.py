@@ -166,6 +166,20 @@ class Kmap:
             if pid in tasks
         ]
 
+    # -- what a Pool tells (page_mapper) -------------------------------------------------------------------------
+
+    def would_wait(self, pfn: int) -> bool:
+        """All slots have users, and none is this frame's."""
+        return pfn >= self._low and pfn not in self.pages and all(count > 1 for count in self.counts)
+
+    def holding(self) -> bool:
+        """The present task has an address of the pool."""
+        return any(self._me() in users for users in self._users)
+
+    def covers(self, linear: int) -> bool:
+        """The address is one of the pool's."""
+        return 0 <= linear - PKMAP_BASE < self.capacity * PAGE_SIZE
+
     # -- the life of a slot --------------------------------------------------------------------------------------
 
     def _map_new(self, cpu: KernelCpu, pfn: int) -> None:

@@ -16,7 +16,7 @@ from sandbox.kernel.mm.access import BadPointer
 from sandbox.kernel.mm.kmalloc import BadKfree
 from sandbox.kernel.mm.kmap_atomic import KmapError
 from sandbox.kernel.mm.page import BadPage
-from sandbox.kernel.mm.page_kva import BadKva, NoKva
+from sandbox.kernel.mm.page_kva import BadKva, KvaDeadlock, NoKva
 from sandbox.kernel.mm.vmalloc import BadVfree
 from sandbox.kernel.module.owners import Owners, WrongOwner
 from sandbox.x86.errors import SandboxError
@@ -41,7 +41,7 @@ class NoSuchExport(SandboxError):
     exit_status = 1
 
 
-_BUGS = (BadPage, BadKva, NoKva, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner, KmapError)
+_BUGS = (BadPage, BadKva, NoKva, KvaDeadlock, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner, KmapError)
 
 
 @dataclass(frozen=True, slots=True)
