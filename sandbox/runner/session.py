@@ -228,7 +228,7 @@ class MachineSession:
         kernel = self.kernel
         if self.modules.tainted or any(task.runs for task in kernel.tasks.values()):
             return 0
-        return self.held()["frames"] + kernel.table_frames.held
+        return self.held()["frames"] + kernel.table_frames.held - kernel.kva.counters.tables
 
     def reports(self) -> list[StaleReport]:
         """What ``--sanitize`` has found so far."""

@@ -159,9 +159,12 @@ class PageKva:
         return 0 <= linear - self._start < self.capacity * PAGE_SIZE
 
     def may_be_stale(self, cpu: int, linear: int) -> bool:
-        """The address is one of the pool's for which a CPU is not current: it invalidates before it goes there."""
+        """The address is one of the pool's for which a CPU is not current: it invalidates before it goes there.
+
+        Or one without a page, as it is also while its entry is gone and the change is not counted yet: nobody has it.
+        """
         slot = self._slot_at(linear)
-        return slot is not None and not self._sequence.current(cpu, slot)
+        return slot is not None and (slot.pfn == NO_PAGE or not self._sequence.current(cpu, slot))
 
     def _slot_at(self, linear: int) -> Slot | None:
         number = linear - self._start >> PAGE_SHIFT

@@ -20,6 +20,13 @@ static int ioctl(int file, u32 request, u32 n) {
                 kunmap_atomic(at, KM_USER0);
                 return 0;
         }
+        if (request == 6) {
+                struct page *brief = alloc_pages(GFP_USER | GFP_HIGHMEM, 0);
+                kva_get(brief);
+                kva_put(brief);
+                __free_pages(brief, 0);
+                return 0;
+        }
         at = kva_get(page[n]);
         return *at == 100 + n ? 0 : -EIO;
 }
@@ -159,3 +166,30 @@ def test_a_page_fault_that_waits_for_an_address_waits_for_ever(run_both: RunBoth
     """The switch pool-nested-wait: the parent's own page fault wants a third, and nobody is there to give one back."""
     with pytest.raises(KvaDeadlock, match="all 2 slots are held by those who wait for one"):
         run_both(DEVICE, READS, **SMALL, policies={"high_pages": "kva"}, switches=frozenset({"pool-nested-wait"}))
+
+
+def ipis_and_avoided(run_both: RunBoth, others: int) -> tuple[int, int]:
+    """A page is freed, and its address goes to another one after a while; two CPUs: interrupts, and those saved."""
+    program = f"""int main(void) {{ {NAP} int n, pids[4];
+        for (n = 0; n < {others}; n++)
+                if (!(pids[n] = fork()))
+                        for (;;) sched_yield();
+        nap[1] = 10000;
+        for (n = 0; n < 60; n++)
+                CHECK(1, ioctl(kva, 6, 0) == 0 && call(162, nap, 0, 0) == 0 && ioctl(kva, 1, n % 5) == 0
+                         && ioctl(kva, 2, n % 5) == 0);
+        for (n = 0; n < {others}; n++)
+                CHECK(2, kill(pids[n], SIGKILL) == 0 && waitpid(pids[n], &status, 0) == pids[n]);
+        return 0; }}"""
+    result = run_both(DEVICE, program, **SMALL, cpus=2, turn=500)
+    assert result.passed, (result.error, result.status)
+    kva = result.summary.kva
+    assert kva["ipis"] == kva["conflicts"], "one other CPU"
+    return kva["ipis"], kva["avoided"]
+
+
+def test_several_cpus_without_a_context_switch_in_between(run_both: RunBoth) -> None:
+    """Post 001: invalidate everywhere only then.  Several processes on the other CPU switch, one cannot."""
+    alone, saved = ipis_and_avoided(run_both, 1)
+    switching, more = ipis_and_avoided(run_both, 3)
+    assert alone > switching and more > saved
