@@ -38,6 +38,7 @@ int init_module(void)
                 page[n] = alloc_pages(GFP_USER | GFP_HIGHMEM, 0);
                 CHECK(1, page[n] != NULL);
                 at = kva_get(page[n]);
+                CHECK(2, at != NULL);
                 at[0] = at[1023] = MARK + n;
                 kva_put(page[n]);
         }

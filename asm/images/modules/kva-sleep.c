@@ -12,7 +12,7 @@
 int main(void)
 {
         int kva = open("/dev/kva", O_RDWR), child, status, n, address[2];
-        u32 moment[2] = { 0, 10000000 };
+        u32 moment[2] = { 0, 1000000 };
 
         CHECK(1, kva >= 0 && ioctl(kva, GET, 0) == 0 && ioctl(kva, GET, 1) == 0);
         for (n = 0; n < 2; n++)

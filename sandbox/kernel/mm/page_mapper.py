@@ -10,10 +10,12 @@ Threads share a page table and may copy at once on two CPUs: that is why the tas
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import FIXADDR_END, PAGE_OFFSET
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.kmap_atomic import KM_SLOTS, PAGE_KERNEL, AtomicWindows, KmapError, KmType, SlotClash, who
@@ -70,7 +72,8 @@ class Pool(PageMapper, Protocol):
 class Unwaiting:
     """A pool for copies and clears of pages, which are made with locks held, as in a page fault with the mmap_lock.
 
-    Whoever has an address may need such a lock before he gives it back: where the pool is full a window serves.
+    Whoever has an address may need such a lock before he gives it back: where the pool is full a window serves, and
+    where there is no frame for one of its tables.
     """
 
     def __init__(self, pool: Pool, stray: PageMapper, counters: HighPageCounters) -> None:
@@ -78,7 +81,8 @@ class Unwaiting:
 
     def map(self, cpu: KernelCpu, pfn: int) -> int:
         if not self._pool.would_wait(pfn) or self._waits():
-            return self._pool.map(cpu, pfn)
+            with suppress(OutOfMemory):
+                return self._pool.map(cpu, pfn)
         self._counters.strays += 1
         return self._stray.map(cpu, pfn)
 

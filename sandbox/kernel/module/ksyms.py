@@ -67,7 +67,10 @@ class MemoryCalls:
         return kernel.memmap.words[kernel.memmap.at(pfn) + VIRTUAL]
 
     def kva_get(self, page: int) -> int:
-        return self._kernel.kva.kva_get(self._smp.this_cpu, self.page_to_pfn(page))
+        try:
+            return self._kernel.kva.kva_get(self._smp.this_cpu, self.page_to_pfn(page))
+        except OutOfMemory:
+            return 0
 
     def kva_put(self, page: int) -> None:
         pfn = self.page_to_pfn(page)
@@ -205,7 +208,12 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
         Export("nr_free_pages", 0, lambda: pgdat.free_frames, "free frames"),
         Export("drain_free_lists", 0, pgdat.drain, "every CPU's single frames back to the zones"),
         Export("page_address", 1, memory.page_address, "struct page: linear address, 0 for highmem without a mapping"),
-        Export("kva_get", 1, memory.kva_get, "struct page: an address of the kva pool, kept until kva_put; may sleep"),
+        Export(
+            "kva_get",
+            1,
+            memory.kva_get,
+            "struct page: an address, kept until kva_put, 0 for no memory; may sleep",
+        ),
         Export("kva_put", 1, memory.kva_put, "struct page: one user less, the address stays the page's"),
         Export("page_kva", 1, memory.page_kva, "struct page: the address that it has now, 0 for none"),
         Export("virt_to_page", 1, memory.virt_to_page, "kernel address: struct page, 0 for none"),
