@@ -97,3 +97,12 @@ def test_every_failure_with_two_slots(name: str, pool: str) -> None:
     ):
         number += max(1, number // 6)
     assert number > 4
+
+
+@pytest.mark.parametrize("name", ["cow-fork", "fork-tree"])
+def test_every_failure_with_the_tasks_own_addresses(name: str) -> None:
+    """The pair's table is a frame that may be missing in the middle of a page fault."""
+    number = 1
+    while number < MOST and run_with_failure(name, number, boot="highmem=8m", policies={"high_pages": "task"}):
+        number += max(1, number // 12)
+    assert number > 4

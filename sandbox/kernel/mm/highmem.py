@@ -99,7 +99,7 @@ class Highmem:
     def mappers(self, cpu: KernelCpu) -> tuple[PageMapper, PageMapper]:
         """What gives source and target of a copy their addresses; windows where the task's pair cannot."""
         first = self._mappers[0]
-        if isinstance(first, TaskAddress) and not first.available(cpu):
+        if isinstance(first, TaskAddress) and not (first.available(cpu) and first.has_table(cpu)):
             self.counters.strays += 1
             return self._strays
         return self._mappers

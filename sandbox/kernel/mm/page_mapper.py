@@ -168,6 +168,10 @@ class TaskAddress(LocalAddress):
     def address(self, cpu: int) -> int:
         return MMAP_MIN_ADDR - (2 * cpu + self._slot + 1) * PAGE_SIZE
 
+    def has_table(self, cpu: KernelCpu) -> bool:
+        """``map`` will not raise OutOfMemory, which in a page fault would lose the page that is to be filled."""
+        return cpu.active_mm is not None and self._entries.has_task_window(cpu.active_mm.pgd, self.address(cpu.index))
+
     def available(self, cpu: KernelCpu) -> bool:
         """A task runs, in its own address space."""
         return cpu.active_mm is not None and cpu.current is not None and not cpu.in_interrupt and self._loaded(cpu)
