@@ -24,6 +24,7 @@ PAGES = (
     "docs/races.md",
     "docs/highmem.md",
     "docs/kmap-atomic.md",
+    "docs/page-kva.md",
 )
 PAGES_WITH_ONE = ("docs/debug.md", "docs/run.md", "docs/shadow-tlb.md", "docs/threads.md", "docs/ptrace.md")
 HERE = re.compile(r"\$ cat > (\S+) <<'END'\n(.*?)\nEND\n", re.S)

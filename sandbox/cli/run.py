@@ -232,6 +232,8 @@ def print_stats(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def _stat_rows(summary: Summary) -> list[tuple[str, str]]:
+    from sandbox.report.highmem import highmem_rows
+
     frames = f"{summary.frames_allocated:,} allocated, {summary.frames_free:,} of {summary.frames_total:,} free"
     allocator = (
         f"{summary.single_share} % of requests for one frame ({summary.single_share_outside} % outside of "
@@ -248,36 +250,11 @@ def _stat_rows(summary: Summary) -> list[tuple[str, str]]:
         ("frames", frames),
         ("allocator", allocator),
         ("TLB", f"{summary.tlb_flushes:,} invalidations, {summary.shootdowns:,} interrupts to other CPUs"),
-        *_window_rows(summary),
+        *highmem_rows(summary),
         *(("", tlb_text(number, counts)) for number, counts in enumerate(summary.tlb)),
         ("bytes moved", f"{summary.bytes_by_guest:,} by guest code"),
         ("bytes stored", stored),
     ]
-
-
-def _window_rows(summary: Summary) -> list[tuple[str, str]]:
-    """Nothing for a run that opened none."""
-    windows, pages = summary.kmap_atomic, summary.high_pages
-    rows = []
-    if windows.get("windows") or windows.get("refused"):
-        text = (
-            f"{windows['windows']:,} windows, {windows['pte_stores']:,} entries stored, {windows['invlpg']:,} INVLPG, "
-            f"{windows['deepest']} open at most, {windows['refused']:,} refused "
-            f"({windows['refused_by_fragmentation']:,} by fragmentation{_last_refusal(windows)})"
-        )
-        rows.append(("kmap_atomic", text))
-    if pages.get("maps"):
-        text = f"{pages['maps']:,} addresses, {pages['invlpg']:,} INVLPG, {pages['strays']:,} outside a task"
-        rows.append(("high pages", text))
-    return rows
-
-
-def _last_refusal(windows: dict[str, int]) -> str:
-    """How the windows lay when a run of them was refused that would have fitted, had they been in a row."""
-    if not windows.get("refused_by_fragmentation"):
-        return ""
-    free, runs, longest = (windows[f"{what}_when_refused"] for what in ("free", "runs", "longest"))
-    return f": {free} free in {runs} runs, the longest of {longest}"
 
 
 def tell_reports(reports: list[StaleReport]) -> None:

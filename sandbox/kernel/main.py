@@ -50,7 +50,7 @@ from sandbox.kernel.mm.msync import Writeback
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.page_ext import PageExt
 from sandbox.kernel.mm.page_kva import PageKva
-from sandbox.kernel.mm.page_mapper import PageMapper
+from sandbox.kernel.mm.page_mapper import Pool
 from sandbox.kernel.mm.pagelock import PageLocks
 from sandbox.kernel.mm.pageout import PageOut
 from sandbox.kernel.mm.pgalloc import TableFrames
@@ -146,9 +146,9 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     page_alloc.kvas, page_alloc.forget_kva = kva.mapped, kva.forget
     page_ext = PageExt(memory, pgdat.memmap, lambda: page_alloc.alloc_page(GFP_ATOMIC))
     page_alloc.exts, page_alloc.check_ext = page_ext.pieces, page_ext.check_free
-    pools: dict[str, PageMapper] = {"kva": kva, "kmap": kmap}
+    pools: dict[str, Pool] = {"kva": kva, "kmap": kmap}
     if (pool := pools.get(config.policies["high_pages"])) is not None:
-        highmem.copy_by(pool, pool)
+        highmem.copy_by(pool, broken("pool-nested-wait"))
     pagecache = PageCache(memory, pgdat, page_alloc, highmem, locks, races)
     writeback = Writeback(entries, smp, pagecache, broken)
     mmu = MmuContext(entries, table_frames, smp, sched, mmlist, pagecache, writeback, broken)

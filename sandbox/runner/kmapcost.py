@@ -161,7 +161,7 @@ def own_books(kernel: Kernel) -> dict[str, int]:
     """What only the mechanism knows; windows have no hits."""
     if isinstance(kernel.highmem.mapper, AtomicMapper):
         return {"page_maps": kernel.highmem.windows.counters.windows}
-    counters = getattr(kernel.highmem.mapper, "counters")  # noqa: B009 - the Protocol has none
+    counters = kernel.kva.counters if kernel.config.policies["high_pages"] == "kva" else kernel.kmap.counters
     hits = counters.hits
     return {
         "page_maps": hits + counters.misses, "hits": hits, "sleeps": counters.sleeps,

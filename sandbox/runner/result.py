@@ -41,6 +41,10 @@ class Summary:
     shootdowns: int = 0
     kmap_atomic: dict[str, int] = field(default_factory=dict)
     """What ``kmap_atomic`` windows came to (``KmapAtomicCounters``)."""
+    kva: dict[str, int] = field(default_factory=dict)
+    """What the kva pool came to (``KvaCounters``), its slots, and the hit rate in percent."""
+    kmap: dict[str, int] = field(default_factory=dict)
+    """The same of the kmap pool (``KmapCounters``)."""
     high_pages: dict[str, int] = field(default_factory=dict)
     """Copies and clears by the policies ``local`` and ``task`` (``HighPageCounters``)."""
     bytes_by_guest: int = 0

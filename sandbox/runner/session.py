@@ -18,6 +18,8 @@ from sandbox.kernel.drivers.hostterm import HostTerminal
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.main import start_kernel
 from sandbox.kernel.mm.isahole import HOLE
+from sandbox.kernel.mm.kmap import Kmap
+from sandbox.kernel.mm.page_kva import PageKva
 from sandbox.kernel.module.entry import LeftWindow
 from sandbox.kernel.module.hypercall import GuestKernelBug, NoSuchExport
 from sandbox.kernel.module.loader import InitFailed, ModuleError
@@ -212,6 +214,8 @@ class MachineSession:
             tlb_flushes=kernel.tlb.counters.pages + kernel.tlb.counters.spaces + kernel.tlb.counters.everything,
             shootdowns=kernel.tlb.counters.interrupts,
             kmap_atomic=asdict(kernel.highmem.windows.counters),
+            kva=_pool_counts(kernel.kva),
+            kmap=_pool_counts(kernel.kmap),
             high_pages=asdict(kernel.highmem.counters),
             bytes_by_guest=kernel.stats.bytes_by_guest,
             bytes_by_host=kernel.memory.host_bytes(),
@@ -225,7 +229,7 @@ class MachineSession:
         kernel = self.kernel
         if self.modules.tainted or any(task.runs for task in kernel.tasks.values()):
             return 0
-        return self.held()["frames"] + kernel.table_frames.held
+        return self.held()["frames"] + kernel.table_frames.held - kernel.kva.counters.tables
 
     def reports(self) -> list[StaleReport]:
         """What ``--sanitize`` has found so far."""
@@ -270,3 +274,11 @@ def _sanitizer(machine: Machine, config: KernelConfig) -> KernelSanitizer:
 
 def _falling(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
+
+
+def _pool_counts(pool: PageKva | Kmap) -> dict[str, int]:
+    """A pool's counters, how many pages it can hold, and how often a page had an address already, in percent."""
+    counters = pool.counters
+    asked = counters.hits + counters.misses
+    rate = round(100 * counters.hits / asked) if asked else 0
+    return {**asdict(counters), "hit_rate": rate, "capacity": pool.capacity}

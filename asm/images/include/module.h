@@ -51,6 +51,7 @@ typedef unsigned char u8;
 struct page {
         u32 flags, count, mapping, index, next, prev, private, virtual;
 };
+#define PG_LOCKED 1u
 #define PG_DMA (1u << 7)
 #define PG_HIGHMEM (1u << 11)
 #define PG_BUDDY (1u << 12)
@@ -105,6 +106,9 @@ extern void kmap_flush_unused(void);
 extern void *kva_get(struct page *);
 extern void kva_put(struct page *);
 extern void *page_kva(struct page *);
+
+/* A page under IO: its kva is not recycled, also without users. */
+extern void lock_page(struct page *), unlock_page(struct page *), wait_on_page(struct page *);
 extern void vmalloc_sync_all(void);
 
 extern void *vremap(u32 physical, u32 size);

@@ -86,6 +86,8 @@ SWITCHES = {
     "kva-recycle-used": "with no slot free, the kva pool takes the first one, also when it has users",
     "kva-recycle-io": "the kva pool takes the slot of a page that is locked for IO",
     "kva-keep-freed": "a page that is freed keeps its kva",
+    "no-kva-wake": "nobody who waits for a slot of the kva pool is woken",
+    "pool-nested-wait": "a copy waits for an address of the kva pool or kmap also while its task holds one, or a lock",
     "kva-lazy-switch": "a context switch that loads no CR3 counts as a flush",
     "kva-no-wrap": "when the numbers of the kva pool begin again, what the CPUs have seen still counts",
     "no-clear-before-pop": "a kmap_atomic window is given up before its entry is cleared",

@@ -15,7 +15,16 @@ from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.kmap_atomic import KM_USER0, KM_USER1, KMAP_ATOMIC
-from sandbox.kernel.mm.page_mapper import AtomicMapper, HighPageCounters, LocalAddress, PageMapper, TaskAddress
+from sandbox.kernel.mm.page_mapper import (
+    AtomicMapper,
+    HighPageCounters,
+    LocalAddress,
+    PageMapper,
+    Pool,
+    TaskAddress,
+    Unwaiting,
+    WaitingOnce,
+)
 from sandbox.x86.paging import PAGE_SIZE
 
 
@@ -59,10 +68,15 @@ class Highmem:
                 kind(entries, self._low, cpus, 1, self.counters, broken),
             )
 
-    def copy_by(self, source: PageMapper, target: PageMapper) -> None:
-        """From now on pages that are copied or cleared get their addresses there."""
-        self._mappers = source, target
-        self.mapper, self.source_mapper = target, source
+    def copy_by(self, pool: Pool, broken: bool) -> None:
+        """From now on pages that are copied or cleared get their addresses there; ``broken``: whatever it takes."""
+        source, target = self._strays
+        self._mappers = pool, pool
+        self.mapper, self.source_mapper = pool, pool
+        if not broken:
+            self._mappers = Unwaiting(pool, source, self.counters), Unwaiting(pool, target, self.counters)
+            self.mapper = WaitingOnce(pool, target, self.counters)
+            self.source_mapper = WaitingOnce(pool, source, self.counters)
 
     def is_low(self, pfn: int) -> bool:
         """The direct map covers the frame: no window is needed."""
@@ -85,7 +99,7 @@ class Highmem:
     def mappers(self, cpu: KernelCpu) -> tuple[PageMapper, PageMapper]:
         """What gives source and target of a copy their addresses; windows where the task's pair cannot."""
         first = self._mappers[0]
-        if isinstance(first, TaskAddress) and not first.available(cpu):
+        if isinstance(first, TaskAddress) and not (first.available(cpu) and first.has_table(cpu)):
             self.counters.strays += 1
             return self._strays
         return self._mappers

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sandbox.kernel.arch.cpu import KernelCpu
-from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.races import Races
 from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.tlb import Tlb
@@ -110,6 +110,14 @@ class KernelEntries:
     def set_task_window(self, pgd: int, linear: int, entry: int) -> None:
         """A page where none is and no program can have one.  Raises OutOfMemory."""
         self.tables.map_page(pgd, linear, entry)
+
+    def has_task_window(self, pgd: int, linear: int) -> bool:
+        """The table for such a page is there, or could be made."""
+        try:
+            self.tables.pte_alloc(pgd, linear)
+        except OutOfMemory:
+            return False
+        return True
 
     def clear_task_window(self, pgd: int, linear: int, cpu: KernelCpu | None = None) -> None:
         """Nothing behind it, and this CPU forgets what was; without ``cpu`` it does not."""

@@ -59,6 +59,7 @@ class KmapCounters:
     laps: int = 0
     """Searches that began at slot 0."""
     global_flushes: int = 0
+    ipis: int = 0
     recycles: int = 0
     """Slots that a flush made usable again."""
     sleeps: int = 0
@@ -185,6 +186,20 @@ class Kmap:
             if pid in tasks
         ]
 
+    # -- what a Pool tells (page_mapper) -------------------------------------------------------------------------
+
+    def would_wait(self, pfn: int) -> bool:
+        """All slots have users, and none is this frame's."""
+        return pfn >= self._low and pfn not in self.pages and all(count > 1 for count in self.counts)
+
+    def holding(self) -> bool:
+        """The present task has an address of the pool."""
+        return any(self._me() in users for users in self._users)
+
+    def covers(self, linear: int) -> bool:
+        """The address is one of the pool's."""
+        return 0 <= linear - PKMAP_BASE < self.capacity * PAGE_SIZE
+
     # -- the life of a slot --------------------------------------------------------------------------------------
 
     def _map_new(self, cpu: KernelCpu, pfn: int) -> None:
@@ -246,10 +261,12 @@ class Kmap:
         self.counters.global_flushes += 1
         tlb = self._entries.tlb
         assert tlb is not None
+        before = tlb.counters.interrupts
         if self._broken_global:
             tlb.reload_all(cpu)
         else:
             tlb.flush_tlb_all(cpu)
+        self.counters.ipis += tlb.counters.interrupts - before
 
     def _clear(self, slot: int) -> None:
         self._entries.clear_pkmap(self._place(slot))

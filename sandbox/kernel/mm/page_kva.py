@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
@@ -29,16 +29,24 @@ from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, RW, A, D, P
 
 NO_PAGE = -1
+NO_TASK = 0
+"""Stands for who maps without being a task: boot."""
 
 
 class BadKva(SandboxError):
-    """An address is given back that nobody uses, or a page is freed while somebody does."""
+    """An address is given back that nobody uses, or a page is freed in use or under IO."""
 
     exit_status = 1
 
 
 class NoKva(SandboxError):
     """All slots have users, and the one who asks is no task, which could sleep until one has none."""
+
+    exit_status = 1
+
+
+class KvaDeadlock(SandboxError):
+    """Each slot is held by a task that waits for a slot itself, so that none will ever be free."""
 
     exit_status = 1
 
@@ -50,7 +58,8 @@ class Slot(Mapped):
     linear: int = 0
     place: int = 0
     pfn: int = NO_PAGE
-    users: int = 0
+    users: list[int] = field(default_factory=list)
+    """Numbers of the tasks that asked for it, one for each time."""
 
 
 class PageKva:
@@ -86,9 +95,11 @@ class PageKva:
         self._empty: deque[Slot] = deque()
         """Without a page, those of freed pages."""
         self._freed = WaitQueue("a free slot of the kva pool")
+        self._waiting: dict[int, int] = {}
+        """Frame that a task, by number, waits for a slot for."""
         self._sequence.mapped = self.slots
         self._broken_users, self._broken_io = broken("kva-recycle-used"), broken("kva-recycle-io")
-        self._broken_free = broken("kva-keep-freed")
+        self._broken_free, self._broken_wake = broken("kva-keep-freed"), broken("no-kva-wake")
         self.counters = flush.counters
         self.other_address: Callable[[int], int] = lambda pfn: 0
         """The address that a page has from somebody else (kmap), which its structure shows when it has none of here."""
@@ -98,7 +109,7 @@ class PageKva:
     def map(self, cpu: KernelCpu, pfn: int) -> int:
         """The address of a page for one CPU, which must be given back (``unmap``).  Sleeps when all slots have users.
 
-        Raises NoKva, and WrongContext, where nobody may sleep, and OutOfMemory for a table.
+        Raises NoKva, and WrongContext, where nobody may sleep, KvaDeadlock, and OutOfMemory for a table.
         """
         if pfn < self._low:
             return PAGE_OFFSET + (pfn << PAGE_SHIFT)
@@ -123,11 +134,11 @@ class PageKva:
             raise BadKva(f"{linear:#010x} is given back as the kva of frame {pfn:#x}, which it is not")
         if not slot.users:
             raise BadKva(f"kva {linear:#010x} is given back and has no user")
-        slot.users -= 1
+        me = self._me()
+        slot.users.remove(me if me in slot.users else slot.users[0])
         if not slot.users:
             self._idle[slot] = None
-            if self._freed.tasks:
-                self._sched.wake_up(self._freed)
+            self._wake()
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -151,21 +162,39 @@ class PageKva:
         return 0 <= linear - self._start < self.capacity * PAGE_SIZE
 
     def may_be_stale(self, cpu: int, linear: int) -> bool:
-        """The address is one of the pool's for which a CPU is not current: it invalidates before it goes there."""
+        """The address is one of the pool's for which a CPU is not current: it invalidates before it goes there.
+
+        Or one without a page, as it is also while its entry is gone and the change is not counted yet: nobody has it.
+        """
         slot = self._slot_at(linear)
-        return slot is not None and not self._sequence.current(cpu, slot)
+        return slot is not None and (slot.pfn == NO_PAGE or not self._sequence.current(cpu, slot))
 
     def _slot_at(self, linear: int) -> Slot | None:
         number = linear - self._start >> PAGE_SHIFT
         return self.slots[number] if 0 <= number < len(self.slots) else None
 
+    def would_wait(self, pfn: int) -> bool:
+        """All slots are in use or under IO, and none of them has the page."""
+        return not (pfn < self._low or pfn in self.mapped or self._empty or len(self.slots) < self.capacity) and all(
+            self._locks.locked(slot.pfn) for slot in self._idle
+        )
+
+    def holding(self) -> bool:
+        """The present task has an address of the pool."""
+        me = self._me()
+        return any(me in slot.users for slot in self.slots if slot.users)
+
     # -- the life of a slot --------------------------------------------------------------------------------------
 
     def forget(self, pfn: int) -> None:
-        """A page is about to be freed: its slot is empty.  Raises BadKva where somebody uses it."""
+        """A page is about to be freed: its slot is empty.  Raises BadKva where somebody uses it or does IO."""
         slot = self.mapped[pfn]
         if slot.users:
-            raise BadKva(f"frame {pfn:#x} is freed while its kva {slot.linear:#010x} is in use", f"users: {slot.users}")
+            raise BadKva(
+                f"frame {pfn:#x} is freed while its kva {slot.linear:#010x} is in use", f"users: {len(slot.users)}"
+            )
+        if self._locks.locked(pfn):
+            raise BadKva(f"frame {pfn:#x}, whose kva is {slot.linear:#010x}, is freed while it is locked for IO")
         if self._broken_free:
             return
         del self._idle[slot]
@@ -181,44 +210,51 @@ class PageKva:
         else:
             self.counters.hits += 1
             self._idle.pop(slot, None)
-        slot.users += 1
+        slot.users.append(self._me())
         return slot
 
     def _map(self, cpu: KernelCpu, pfn: int) -> Slot:
-        """A slot for a page that had none, unless it got one while this flow was waiting."""
+        """A slot for a page that had none, or that which it got while this flow was waiting."""
         self.counters.misses += 1
-        while True:
-            slot = self._take()
-            self._flush.taken(cpu, slot)
-            if pfn not in self.mapped:
-                self._entries.map_at(slot.place, self._entries.mk_pte(pfn, self._flags))
-                self.counters.pte_stores += 1
-                if pfn not in self.mapped:
-                    break
-                self._clear(slot)
-            self._give(slot)
-            slot = self.mapped[pfn]
-            self._idle.pop(slot, None)
-            return slot
-        slot.pfn = pfn
-        self.mapped[pfn] = slot
-        self._memmap.words[self._memmap.at(pfn) + VIRTUAL] = slot.linear
+        while pfn not in self.mapped:
+            slot = self._take(pfn)
+            if slot is not None:
+                self._enter(cpu, slot, pfn)
+        slot = self.mapped[pfn]
+        self._idle.pop(slot, None)
         return slot
 
-    def _take(self) -> Slot:
-        """A slot with nothing behind it, nobody else's.  Sleeps."""
-        while True:
+    def _enter(self, cpu: KernelCpu, slot: Slot, pfn: int) -> None:
+        """A page behind an address that had none; the slot is empty again where the page got another meanwhile."""
+        self._flush.taken(cpu, slot)
+        if pfn in self.mapped:
+            self._give(slot)
+            return
+        self._entries.map_at(slot.place, self._entries.mk_pte(pfn, self._flags))
+        self.counters.pte_stores += 1
+        if pfn in self.mapped:
+            self._clear(slot)
+            self._give(slot)
+            return
+        slot.pfn, self.mapped[pfn] = pfn, slot
+        self._memmap.words[self._memmap.at(pfn) + VIRTUAL] = slot.linear
+        self._wake()
+
+    def _take(self, pfn: int) -> Slot | None:
+        """A slot with nothing behind it, nobody else's.  Sleeps; None when the page has one by then."""
+        while pfn not in self.mapped:
             if self._empty:
                 return self._empty.popleft()
-            slot = self._open() if len(self.slots) < self.capacity else self._recycle()
+            slot = self._open() if len(self.slots) < self.capacity else self._recycle(pfn)
             if slot is not None:
                 return slot
+        return None
 
-    def _recycle(self) -> Slot | None:
+    def _recycle(self, pfn: int) -> Slot | None:
         """The slot of another page; None after a sleep, when everything may have changed."""
         slot = self._oldest()
         if slot is None:
-            self._wait()
+            self._wait(pfn)
             return None
         self.counters.recycles += 1
         self._idle.pop(slot, None)
@@ -267,15 +303,40 @@ class PageKva:
 
     def _give(self, slot: Slot) -> None:
         self._empty.append(slot)
-        if self._freed.tasks:
+        self._wake()
+
+    # -- sleeping ------------------------------------------------------------------------------------------------
+
+    def _me(self) -> int:
+        task = self._sched.current
+        return NO_TASK if task is None else task.pid
+
+    def _wake(self) -> None:
+        if self._freed.tasks and not self._broken_wake:
             self._sched.wake_up(self._freed)
 
-    def _wait(self) -> None:
-        """Sleep until a slot has no users, or a page is unlocked."""
+    def _wait(self, pfn: int) -> None:
+        """Sleep until a slot has no users, or a page is unlocked.  Raises KvaDeadlock where neither ever will be."""
         what = f"all {self.capacity} slots of the kva pool are in use"
         might_sleep(self._sched, f"page_kva, while {what},")
-        if self._sched.current is None:
+        me = self._me()
+        if me == NO_TASK:
             raise NoKva(f"{what}, and no task is there that could sleep")
-        self.counters.sleeps += 1
-        locked = [self._locks.queue(slot.pfn) for slot in self._idle]
-        self._sched.schedule((self._freed, *dict.fromkeys(locked)), self._freed.what)
+        self._waiting[me] = pfn
+        try:
+            self._tell_deadlock()
+            self.counters.sleeps += 1
+            locked = [self._locks.queue(slot.pfn) for slot in self._idle]
+            self._sched.schedule((self._freed, *dict.fromkeys(locked)), self._freed.what)
+        finally:
+            del self._waiting[me]
+
+    def _tell_deadlock(self) -> None:
+        """A slot with a user that waits stays: when each has one, nobody goes on."""
+        if self._idle or not all(any(pid in self._waiting for pid in slot.users) for slot in self.slots):
+            return
+        waits = [f"task {pid} waits for a slot for frame {pfn:#x}" for pid, pfn in self._waiting.items()]
+        holds = [f"{s.linear:#010x} frame {s.pfn:#x} is held by task {pid}" for s in self.slots for pid in s.users]
+        raise KvaDeadlock(
+            f"page_kva: all {self.capacity} slots are held by those who wait for one", "\n".join(waits + holds)
+        )

@@ -10,11 +10,12 @@ Threads share a page table and may copy at once on two CPUs: that is why the tas
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.kernel.arch.cpu import KernelCpu
-from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import FIXADDR_END, PAGE_OFFSET
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.kmap_atomic import KM_SLOTS, PAGE_KERNEL, AtomicWindows, KmapError, KmType, SlotClash, who
@@ -42,13 +43,65 @@ class PageMapper(Protocol):
 class HighPageCounters:
     """Copies and clears of highmem pages that did not go through ``kmap_atomic``.
 
-    ``strays`` were made outside a task's context, where ``task`` cannot serve them.
+    ``strays`` went through one after all: outside a task's context, where ``task`` cannot serve them; with a pool, when
+    it was full and nobody might sleep for an address.
     """
 
     maps: int = 0
     pte_stores: int = 0
     invlpg: int = 0
     strays: int = 0
+
+
+class Pool(PageMapper, Protocol):
+    """A PageMapper that keeps addresses, and lets tasks sleep when it has none left."""
+
+    def would_wait(self, pfn: int) -> bool:
+        """All of its addresses are in use, and none is this frame's."""
+        ...
+
+    def holding(self) -> bool:
+        """The present task has one of them."""
+        ...
+
+    def covers(self, linear: int) -> bool:
+        """The address is one of them."""
+        ...
+
+
+class Unwaiting:
+    """A pool for copies and clears of pages, which are made with locks held, as in a page fault with the mmap_lock.
+
+    Whoever has an address may need such a lock before he gives it back: where the pool is full a window serves, and
+    where there is no frame for one of its tables.
+    """
+
+    def __init__(self, pool: Pool, stray: PageMapper, counters: HighPageCounters) -> None:
+        self._pool, self._stray, self._counters = pool, stray, counters
+
+    def map(self, cpu: KernelCpu, pfn: int) -> int:
+        if not self._pool.would_wait(pfn) or self._waits():
+            with suppress(OutOfMemory):
+                return self._pool.map(cpu, pfn)
+        self._counters.strays += 1
+        return self._stray.map(cpu, pfn)
+
+    def unmap(self, cpu: KernelCpu, pfn: int, linear: int) -> None:
+        direct = PAGE_OFFSET + pfn * PAGE_SIZE == linear
+        (self._pool if direct or self._pool.covers(linear) else self._stray).unmap(cpu, pfn, linear)
+
+    def _waits(self) -> bool:
+        return False
+
+
+class WaitingOnce(Unwaiting):
+    """The same for data of read(2) and write(2), before which no lock is held: tasks sleep for an address.
+
+    Not for a second one: two tasks with one each would wait for each other.
+    """
+
+    def _waits(self) -> bool:
+        return not self._pool.holding()
 
 
 class AtomicMapper:
@@ -123,6 +176,10 @@ class TaskAddress(LocalAddress):
 
     def address(self, cpu: int) -> int:
         return MMAP_MIN_ADDR - (2 * cpu + self._slot + 1) * PAGE_SIZE
+
+    def has_table(self, cpu: KernelCpu) -> bool:
+        """``map`` will not raise OutOfMemory, which in a page fault would lose the page that is to be filled."""
+        return cpu.active_mm is not None and self._entries.has_task_window(cpu.active_mm.pgd, self.address(cpu.index))
 
     def available(self, cpu: KernelCpu) -> bool:
         """A task runs, in its own address space."""

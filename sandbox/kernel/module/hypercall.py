@@ -17,7 +17,7 @@ from sandbox.kernel.mm.kmalloc import BadKfree
 from sandbox.kernel.mm.kmap import BadKunmap, KmapDeadlock, NoPkmap
 from sandbox.kernel.mm.kmap_atomic import KmapError
 from sandbox.kernel.mm.page import BadPage
-from sandbox.kernel.mm.page_kva import BadKva, NoKva
+from sandbox.kernel.mm.page_kva import BadKva, KvaDeadlock, NoKva
 from sandbox.kernel.mm.vmalloc import BadVfree
 from sandbox.kernel.module.owners import Owners, WrongOwner
 from sandbox.x86.errors import SandboxError
@@ -43,8 +43,8 @@ class NoSuchExport(SandboxError):
 
 
 _BUGS = (
-    BadPage, BadKva, NoKva, BadKunmap, NoPkmap, KmapDeadlock, BadVfree, BadKfree, WrongContext, BadPointer, WrongOwner,
-    KmapError,
+    BadPage, BadKva, NoKva, KvaDeadlock, BadKunmap, NoPkmap, KmapDeadlock, BadVfree, BadKfree, WrongContext, BadPointer,
+    WrongOwner, KmapError,
 )  # fmt: skip
 
 

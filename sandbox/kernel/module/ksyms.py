@@ -76,6 +76,15 @@ class MemoryCalls:
     def page_kva(self, page: int) -> int:
         return self._kernel.kva.page_kva(self._smp.this_cpu, self.page_to_pfn(page))
 
+    def lock_page(self, page: int) -> None:
+        self._kernel.locks.lock_page(self.page_to_pfn(page))
+
+    def unlock_page(self, page: int) -> None:
+        self._kernel.locks.unlock_page(self.page_to_pfn(page))
+
+    def wait_on_page(self, page: int) -> None:
+        self._kernel.locks.wait_on_page(self.page_to_pfn(page))
+
     def virt_to_page(self, address: int) -> int:
         """The structure of the page behind an address of the direct map, the kva pool or vmalloc; 0 for none."""
         pfn, kernel = self.vmalloc_to_pfn(address), self._kernel
@@ -195,7 +204,7 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
         Export("nr_free_pages", 0, lambda: pgdat.free_frames, "free frames"),
         Export("drain_free_lists", 0, pgdat.drain, "every CPU's single frames back to the zones"),
         Export("page_address", 1, high.page_address, "struct page: linear address, 0 for highmem without a mapping"),
-        Export("kva_get", 1, memory.kva_get, "struct page: an address of the kva pool, kept until kva_put; may sleep"),
+        Export("kva_get", 1, memory.kva_get, "struct page: an address, kept until kva_put, 0 for no memory; may sleep"),
         Export("kva_put", 1, memory.kva_put, "struct page: one user less, the address stays the page's"),
         Export("page_kva", 1, memory.page_kva, "struct page: the address that it has now, 0 for none"),
         Export("virt_to_page", 1, memory.virt_to_page, "kernel address: struct page, 0 for none"),
@@ -241,6 +250,9 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
         Export("mod_inc_use_count", 0, other.use(1), "the caller's module is in use"),
         Export("mod_dec_use_count", 0, other.use(-1), "once less"),
         Export("jiffies_now", 0, lambda: kernel.clock.now & 0xFFFFFFFF, "the machine's time in blocks"),
+        Export("lock_page", 1, memory.lock_page, "struct page: mine for IO; its kva stays; sleeps while it is locked"),
+        Export("unlock_page", 1, memory.unlock_page, "struct page: who waits goes on; also in an interrupt"),
+        Export("wait_on_page", 1, memory.wait_on_page, "struct page: sleep while it is locked"),
     ]
 
 

@@ -123,6 +123,18 @@ def test_a_page_with_users_is_not_freed() -> None:
         kernel.page_alloc.put_page(pfn)
 
 
+def test_a_page_under_io_is_not_freed() -> None:
+    """__free_pages_ok of 2.4 says BUG() of a locked page."""
+    kernel = machine()
+    (pfn,) = high(kernel)
+    used(kernel, kernel.kva, pfn)
+    kernel.locks.lock_page(pfn)
+    with pytest.raises(BadKva, match="locked for IO"):
+        kernel.page_alloc.put_page(pfn)
+    kernel.locks.unlock_page(pfn)
+    kernel.page_alloc.put_page(pfn)
+
+
 def test_what_was_not_taken_is_not_given_back() -> None:
     kernel = machine()
     first, second = high(kernel, 2)

@@ -49,12 +49,12 @@ def test_memory_takes_every_size(card: Card) -> None:
 
 
 def test_what_nobody_answers(card: Card) -> None:
-    assert card.read_window(0x38, 4) == 0xFFFFFFFF
+    assert card.read_window(0x3C, 4) == 0xFFFFFFFF
     assert card.read_window(0x80000, 2) == 0xFFFF
     assert card.read_window(0x06, 4) == 0xFFFFFFFF
     card.write_window(0x10, 1, 0x50)
     card.write_window(0, 4, 7)
-    assert card.unanswered == [(0x38, 4, False), (0x80000, 2, False), (6, 4, False), (0x10, 1, True), (0, 4, True)]
+    assert card.unanswered == [(0x3C, 4, False), (0x80000, 2, False), (6, 4, False), (0x10, 1, True), (0, 4, True)]
     assert card.read_window(0x10, 4) == 0
     assert card.read_window(0, 1) == ord("C")
 
@@ -124,3 +124,35 @@ def test_a_card_without_isa_s_limits(host: FakeHost) -> None:
     free = Card(host, reach=1 << 36, boundary=1 << 36)
     assert command(free, 1, 0x100000, 0x10000, pattern=0x01010101) == 1
     assert bytes(host.ram) == b"\x01" * 0x10000
+
+
+# -- transfers that take time ----------------------------------------------------------------------------------------
+
+
+def test_a_transfer_in_bursts(card: Card, host: FakeHost) -> None:
+    """Six bytes, four at once: the first load of STATUS sees four, the second all, and then the interrupt."""
+    for register, value in ((0x10, 0x52), (0x20, 0x100000), (0x28, 6), (0x2C, 0x04030201), (0x38, 4), (0x34, 0x101)):
+        card.write_window(register, 4, value)
+    assert not any(host.ram) and host.interrupts == []
+    assert card.read_window(0x0C, 4) == 4 and bytes(host.ram[:8]) == bytes((1, 2, 3, 4, 0, 0, 0, 0))
+    card.write_window(0x20, 4, 0)
+    card.write_window(0x0C, 4, 4)
+    assert card.read_window(0x0C, 4) == 1 and bytes(host.ram[:8]) == bytes((1, 2, 3, 4, 1, 2, 0, 0))
+    assert host.interrupts == [0x52]
+
+
+def test_a_second_command_is_refused_while_one_is_under_way(card: Card, host: FakeHost) -> None:
+    card.memory[:8] = b"in parts"
+    for register, value in ((0x20, 0x100000), (0x28, 8), (0x38, 5), (0x34, 2), (0x34, 1)):
+        card.write_window(register, 4, value)
+    assert card.read_window(0x0C, 4) == 7
+    assert card.read_window(0x0C, 4) == 3
+    assert bytes(host.ram[:8]) == b"in parts"
+
+
+def test_a_burst_that_meets_no_ram_ends_the_transfer(host: FakeHost) -> None:
+    free = Card(host, reach=1 << 36, boundary=1 << 36)
+    for register, value in ((0x20, 0x10FFFC), (0x28, 8), (0x2C, 0x01010101), (0x38, 4), (0x34, 1)):
+        free.write_window(register, 4, value)
+    assert [free.read_window(0x0C, 4) for _ in range(3)] == [4, 3, 3]
+    assert bytes(host.ram[-4:]) == b"\x01" * 4
