@@ -16,7 +16,7 @@ from sandbox.kernel.abi.errno import KernelError
 from sandbox.runner.run import Session
 
 CPU_THREADS = 1 << 20
-"""Thread ids from here on are CPUs that run no task, or all of them where threads are CPUs."""
+"""Under a kernel, where threads are tasks by their pids, ids from here on are CPUs that run none."""
 FILE_CHUNK = 1 << 20
 
 
@@ -41,7 +41,11 @@ def halted(debugger: Debugger, stop: Stop | None = None, replay_end: str = "") -
 
 
 def _thread_of(debugger: Debugger, stop: Stop) -> int:
-    return stop.pid or CPU_THREADS + stop.moment.cpu
+    return stop.pid or _first_cpu(debugger) + stop.moment.cpu
+
+
+def _first_cpu(debugger: Debugger) -> int:
+    return CPU_THREADS if isinstance(debugger.target, KernelTarget) else 1
 
 
 def threads(debugger: Debugger) -> list[tuple[int, str]]:
@@ -58,15 +62,15 @@ def threads(debugger: Debugger) -> list[tuple[int, str]]:
     else:
         busy = set()
     idle = [cpu.index for cpu in target.machine.cpus if cpu.index not in busy]
-    return found + [(CPU_THREADS + index, f"CPU {index}") for index in idle]
+    return found + [(_first_cpu(debugger) + index, f"CPU {index}") for index in idle]
 
 
 def select(debugger: Debugger, thread: int) -> bool:
     """Look at a thread; False when there is none of this number."""
-    target = debugger.target
+    target, cpu = debugger.target, thread - _first_cpu(debugger)
     try:
-        if thread >= CPU_THREADS:
-            target.view_cpu(min(thread - CPU_THREADS, len(target.machine.cpus) - 1))
+        if 0 <= cpu < len(target.machine.cpus):
+            target.view_cpu(cpu)
         elif isinstance(target, KernelTarget):
             target.view_task(thread)
         else:

@@ -84,6 +84,7 @@ REGISTERS: tuple[Register, ...] = (
     *(_xmm(number) for number in range(8)),
     Register("mxcsr", 32, "i386_mxcsr", "sse", lambda context: context.mxcsr.to_bytes(4, "little")),
     *(_control(name) for name in CONTROL),
+    Register("orig_eax", 32, "int", "linux", lambda context: b"\xff" * 4, lambda context, data: None),
 )  # fmt: skip
 
 _FLAGS = {
@@ -113,7 +114,7 @@ def _types(feature: str) -> str:
         fields = "".join(f'<field name="{name}_" type="{name}"/>'.replace("_", "") for name, _, _ in _VECTORS)
         text += f'<union id="vec128">{fields}<field name="uint128" type="uint128"/></union>'
     for name, bits in _FLAGS.items():
-        if (name == "i386_mxcsr") == (feature == "sse") and feature != "system":
+        if (name == "i386_mxcsr") == (feature == "sse") and feature in ("core", "sse"):
             flags = "".join(f'<field name="{flag}" start="{bit}" end="{bit}"/>' for flag, bit in bits)
             text += f'<flags id="{name}" size="4">{flags}</flags>'
     return text
@@ -123,11 +124,10 @@ def target_xml(osabi: str) -> str:
     """The target description.  ``osabi`` is ``GNU/Linux`` for programs, else ``none``."""
     text = '<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target version="1.0">'
     text += f"<architecture>i386</architecture><osabi>{osabi}</osabi>"
-    for feature, name in (
-        ("core", "org.gnu.gdb.i386.core"),
-        ("sse", "org.gnu.gdb.i386.sse"),
-        ("system", "sandbox.system"),
-    ):
+    names = {"core": "org.gnu.gdb.i386.core", "sse": "org.gnu.gdb.i386.sse", "system": "sandbox.system"}
+    if osabi != "none":
+        names["linux"] = "org.gnu.gdb.i386.linux"
+    for feature, name in names.items():
         text += f'<feature name="{name}">{_types(feature)}'
         for number, each in enumerate(REGISTERS):
             if each.feature == feature:

@@ -18,7 +18,7 @@ from sandbox.debug.stops import StopKind
 from sandbox.debug.worker import Remote
 
 FEATURES = (
-    b"PacketSize=%x;QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;qXfer:exec-file:read+;qXfer:auxv:read+;"
+    b"PacketSize=%x;QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;qXfer:auxv:read+;"
     b"swbreak+;hwbreak+;vContSupported+;ReverseStep+;ReverseContinue+;QCatchSyscalls+;QPassSignals+" % PACKET_SIZE
 )
 GDB_SIGNALS = {
@@ -220,7 +220,7 @@ class Stub:
     def _query(self, rest: bytes) -> bytes:
         name, _, argument = rest.partition(b":")
         if name == b"Supported":
-            return FEATURES
+            return FEATURES + (b";qXfer:exec-file:read+" if self._object(b"exec-file", b"") else b"")
         if rest == b"C":
             return b"QC%x" % self._thread
         if rest == b"fThreadInfo":
@@ -234,7 +234,7 @@ class Stub:
         if rest.startswith(b"Rcmd,"):
             return self._monitor(_unhex(rest[5:]).decode())
         if name == b"Attached":
-            return b"1"
+            return b"1" if self._object(b"exec-file", b"") else b"0"  # attached, gdb insists on a program's file
         if name == b"Symbol":
             return OK
         if rest.startswith(b"Xfer:"):
@@ -270,7 +270,7 @@ class Stub:
         if what == b"features" and annex == b"target.xml":
             return str(self._remote.call(access.description)).encode()
         if what == b"exec-file":
-            return str(self._remote.call(access.program_path)).encode()
+            return str(self._remote.call(access.program_path)).encode() or None
         if what == b"auxv":
             return bytes(self._remote.call(access.auxv))
         if what == b"threads":
