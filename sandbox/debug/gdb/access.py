@@ -82,7 +82,7 @@ def select(debugger: Debugger, thread: int) -> bool:
 
 def registers(debugger: Debugger) -> bytes:
     """All registers of the thread that is looked at."""
-    return read_all(debugger.target.context)
+    return read_all(debugger.target.context, debugger.target.kind == "program")
 
 
 def set_registers(debugger: Debugger, data: bytes) -> Answer:
@@ -187,7 +187,7 @@ def restart(debugger: Debugger) -> Any:
 
 def description(debugger: Debugger) -> str:
     """The target description."""
-    return target_xml("GNU/Linux" if debugger.target.kind == "program" else "none")
+    return target_xml(debugger.target.kind == "program")
 
 
 def program_path(debugger: Debugger) -> str:

@@ -120,12 +120,12 @@ def _types(feature: str) -> str:
     return text
 
 
-def target_xml(osabi: str) -> str:
-    """The target description.  ``osabi`` is ``GNU/Linux`` for programs, else ``none``."""
+def target_xml(linux: bool) -> str:
+    """The target description: of a Linux program, or of a machine."""
     text = '<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target version="1.0">'
-    text += f"<architecture>i386</architecture><osabi>{osabi}</osabi>"
+    text += f"<architecture>i386</architecture><osabi>{'GNU/Linux' if linux else 'none'}</osabi>"
     names = {"core": "org.gnu.gdb.i386.core", "sse": "org.gnu.gdb.i386.sse", "system": "sandbox.system"}
-    if osabi != "none":
+    if linux:
         names["linux"] = "org.gnu.gdb.i386.linux"
     for feature, name in names.items():
         text += f'<feature name="{name}">{_types(feature)}'
@@ -136,9 +136,14 @@ def target_xml(osabi: str) -> str:
     return text + "</target>"
 
 
-def read_all(context: CpuContext) -> bytes:
+def described(linux: bool) -> tuple[Register, ...]:
+    """The registers of the target description."""
+    return REGISTERS if linux else REGISTERS[:-1]
+
+
+def read_all(context: CpuContext, linux: bool) -> bytes:
     """The bytes of ``g``."""
-    return b"".join(each.read(context) for each in REGISTERS)
+    return b"".join(each.read(context) for each in described(linux))
 
 
 def write_all(context: CpuContext, data: bytes) -> None:
