@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,24 +24,30 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Any, title: str) -> None:
     parser = commands.add_parser("debug", help=title, description=f"{title.capitalize()}.")
-    parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
-    add_guest_arguments(parser)
+    add_image_and_machine(parser)
     parser.add_argument(
         "-x", "--script", dest="commands", action="append", type=Path, metavar="FILE",
         help="commands from a file; several -x and -e are obeyed in their order",
     )  # fmt: skip
     parser.add_argument("-e", dest="commands", action="append", metavar="COMMAND", help="a command")
     parser.add_argument("--json", action="store_true", help="one JSON object a command")
-    add_machine_options(parser)
     parser.set_defaults(run=run)
+
+
+def add_image_and_machine(parser: argparse.ArgumentParser) -> None:
+    """What is debugged, and on what."""
+    parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
+    add_guest_arguments(parser)
+    add_machine_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from sandbox.debug.worker import Remote
 
     script = None if options.commands is None else _script(options.commands)
-    with Remote(_builder(options)) as remote:
-        face = _Face(remote, options.json, script is None and sys.stdin.isatty())
+    person = script is None and sys.stdin.isatty()
+    with Remote(builder(options, person)) as remote:
+        face = _Face(remote, options.json, person)
         face.show(remote.first)
         with _completion(remote) if script is None else contextlib.nullcontext():
             for line in _ask() if script is None else script:
@@ -88,8 +94,11 @@ class _Face:
         return 1 if reports else 0
 
 
-def _builder(options: argparse.Namespace) -> Any:
-    """Checked here, built in the worker."""
+def builder(options: argparse.Namespace, person: bool) -> Callable[[], Target]:
+    """What the worker builds; the image and the machine are checked here.
+
+    Stops are no time of the run where a person looks at them.
+    """
     from sandbox.cli.rom import config_of
     from sandbox.runner.target import resolve
 
@@ -97,8 +106,6 @@ def _builder(options: argparse.Namespace) -> Any:
     refuse_unused(options, target.kind, options.image)
     config = config_of(target, options) if target.kind == "rom" else machine_config(options, target)
     config.time_limit = options.time_limit or 0
-
-    person = options.commands is None and sys.stdin.isatty()
 
     def build() -> Target:
         from sandbox.debug.open import open_target

@@ -6,9 +6,9 @@ A journey is a request that one process hands to the copy of a checkpoint (``tim
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.points import Point
@@ -52,6 +52,8 @@ class Journey:
     """Index of the checkpoint where it begins."""
     arrival: Stop | None = None
     note: str = ""
+    face: Callable[[Debugger], Any] | None = None
+    """What the face wants to hear at the end, in the place of an answer."""
     back: Moment | None = None
     """Where to be when there is no such moment."""
 

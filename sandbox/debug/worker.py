@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import socket
 import struct
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from sandbox.debug.commands.running import told
 from sandbox.debug.debugger import Answer, Debugger
@@ -27,6 +28,12 @@ from sandbox.x86.errors import SandboxError
 _LENGTH = struct.Struct("<I")
 _FAILED = "failed"
 EXECUTE, COMPLETE, CALL = "execute", "complete", "call"
+
+
+class SupportsFileno(Protocol):
+    """What can be waited for."""
+
+    def fileno(self) -> int: ...
 
 
 class WorkerError(SandboxError):
@@ -86,7 +93,7 @@ class Server:
             except SandboxError as error:
                 reply = _FAILED, error.summary, error.detail, error.exit_status
             try:
-                send(self._timeline.channel, reply)
+                send(self._timeline.channel, (os.getpid(), reply))
                 work = self._obeying(receive(self._timeline.channel))
             except (EOFError, OSError):
                 return
@@ -101,13 +108,15 @@ class Server:
             self._timeline.take(stop.moment, target.fault_count)
         return told(debugger, stop)
 
-    def _arrive(self, journey: Journey) -> Answer:
+    def _arrive(self, journey: Journey) -> Any:
         debugger = self._debugger
         assert debugger is not None and debugger.traveller is not None
         try:
             answer = told(debugger, debugger.traveller.arrive(journey))
         except Refused as error:
             return Answer(error=error.summary)
+        if journey.face is not None:
+            return journey.face(debugger)
         answer.error = journey.note
         return answer
 
@@ -116,14 +125,14 @@ class Server:
         debugger = self._debugger
         assert debugger is not None
         if what == EXECUTE:
-            return lambda: self._execute(debugger, *rest)
+            return lambda: self._kept(debugger, debugger.execute(*rest))
         if what == COMPLETE:
             return lambda: list(debugger.complete(*rest))
-        return lambda: rest[0](debugger, *rest[1:])
+        return lambda: self._kept(debugger, rest[0](debugger, *rest[1:]))
 
-    def _execute(self, debugger: Debugger, line: str) -> Answer:
-        answer = debugger.execute(line)
-        if answer.changed and debugger.stop is not None and not debugger.stop.ended:
+    def _kept(self, debugger: Debugger, answer: Any) -> Any:
+        """What a person has set is behind a checkpoint of its own."""
+        if isinstance(answer, Answer) and answer.changed and debugger.stop is not None and not debugger.stop.ended:
             target = debugger.target
             here = target.moment(target.cpu)
             self._timeline.forget_after(here)
@@ -160,17 +169,32 @@ class Remote:
         """The answer of ``function(debugger, *arguments)`` in the worker: a function of a module, and plain data."""
         return self._ask(CALL, function, *arguments)
 
+    def begin(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """The same as ``call``, for who has something else to wait for too: ``answer`` is to be called afterwards."""
+        self._send(CALL, function, *arguments)
+
+    def answered(self, other: SupportsFileno) -> bool:
+        """Wait until an answer is there: True; or until ``other`` has something to read: False."""
+        return self._channel in select.select([self._channel, other], [], [])[0]
+
+    def answer(self) -> Any:
+        """What ``begin`` has come to."""
+        return self._reply()
+
     def _ask(self, *request: Any) -> Any:
+        self._send(*request)
+        return self._reply()
+
+    def _send(self, *request: Any) -> None:
         try:
             send(self._channel, request)
         except OSError as error:
             raise WorkerGone("the process that ran the machine is gone") from error
-        return self._reply()
 
     def _reply(self) -> Any:
         with _ctrl_c_is_the_workers():
             try:
-                reply = receive(self._channel)
+                self.pid, reply = receive(self._channel)
             except (EOFError, OSError) as error:
                 raise WorkerGone("the process that ran the machine is gone") from error
         if isinstance(reply, tuple) and reply[:1] == (_FAILED,):

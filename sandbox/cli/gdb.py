@@ -1,0 +1,52 @@
+"""``sandbox gdb``: gdb attaches by its remote protocol."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from typing import Any
+
+from sandbox.cli.colour import print_lines
+from sandbox.cli.debug import add_image_and_machine, builder
+from sandbox.x86.errors import ConfigurationError
+
+PORT = 1234
+
+
+def add_parser(commands: Any, title: str) -> None:
+    parser = commands.add_parser("gdb", help=title, description=f"{title.capitalize()}.")
+    add_image_and_machine(parser)
+    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"TCP port (default: {PORT}; 0 for any)")
+    parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="address (default: this host only)")
+    parser.add_argument("--once", action="store_true", help="end when the first gdb leaves")
+    parser.set_defaults(run=run, commands=None)
+
+
+def run(options: argparse.Namespace) -> int:
+    from sandbox.debug.gdb import access
+    from sandbox.debug.gdb.stub import Stub
+    from sandbox.debug.worker import Remote
+
+    with _listener(options) as listener, Remote(builder(options, person=True)) as remote:
+        remote.call(access.catch_signals)
+        host, port = listener.getsockname()[:2]
+        print_lines([*remote.first.lines, f"gdb: target remote {host}:{port}"])
+        sys.stdout.flush()
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                ended = Stub(remote, connection).serve()
+            if ended or options.once:
+                return 0
+
+
+def _listener(options: argparse.Namespace) -> socket.socket:
+    """Raises ConfigurationError."""
+    if not 0 <= options.port < 1 << 16:
+        raise ConfigurationError(f"--port {options.port}: 0 to 65535")
+    try:
+        return socket.create_server((options.listen, options.port), reuse_port=False)
+    except OSError as error:
+        raise ConfigurationError(f"{options.listen}:{options.port}: {error.strerror or error}") from error

@@ -1,0 +1,217 @@
+"""gdb's remote protocol: real gdb on programs, modules and ROMs, and packets that nobody would send."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from sandbox.debug.gdb.packets import PacketStream, checksum, escape, unescape
+from sandbox.debug.gdb.stub import Stub
+from tests.debug.test_travel import remote
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_gdb = pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not installed")
+
+
+@contextmanager
+def serving(*words: str) -> Iterator[str]:
+    """``sandbox gdb`` on a port of its own; its address."""
+    command = [sys.executable, "-m", "sandbox", "gdb", *words, "--port", "0", "--once"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("gdb: target remote "):
+                yield line.split()[-1]
+                break
+        process.stdout.read()
+        process.wait(60)
+
+
+def gdb(where: str, *commands: str) -> str:
+    """What gdb prints for these commands."""
+    words = ["set architecture i386", "set pagination off", "set confirm off", f"target remote {where}", *commands]
+    done = subprocess.run(
+        ["gdb", "-nx", "-batch", *(word for each in words for word in ("-ex", each))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@needs_gdb
+def test_a_program() -> None:
+    with serving("images/cow-fork") as where:
+        told = gdb(
+            where, "stepi", "info registers eip", "break child", "continue", "info threads", "x/1xw 0x804a000",
+            "reverse-stepi", "info registers eip", "reverse-continue", "monitor when", "continue", "continue",
+        )  # fmt: skip
+    assert re.findall(r"eip +0x(\w+)", told)[0] == "80480be"
+    assert "Breakpoint 1, 0x08048137 in child ()" in told
+    assert "0x804a000:\t0x00000007" in told
+    assert "No more reverse-execution history" in told
+    assert re.search(r"21217:080480b4", told), "monitor says the moment of the beginning"
+    assert "exited normally" in told
+
+
+@needs_gdb
+def test_registers_and_memory_are_set() -> None:
+    with serving("images/cow-fork") as where:
+        told = gdb(
+            where, "set $ebx = 0x1234", "print/x $ebx", "stepi", "set {int}0x804a000 = 0x55aa", "x/1xw 0x804a000",
+            "print $st0", "print $mxcsr", "print $xmm0.v4_int32", "info registers cr0 cr3", "kill",
+        )  # fmt: skip
+    assert "= 0x1234" in told
+    assert "0x804a000:\t0x000055aa" in told
+    assert "[ IM DM ZM OM UM PM ]" in told or "= [" in told
+    assert re.search(r"cr0 +0x80010033", told)
+
+
+@needs_gdb
+def test_system_calls_and_exit_status() -> None:
+    with serving("images/cow-fork") as where:
+        told = gdb(where, "catch syscall write", "continue", "continue", "continue")
+    assert "call to syscall write" in told
+    assert "returned from syscall write" in told
+    assert "exited normally" in told
+
+
+@needs_gdb
+def test_a_rom() -> None:
+    with serving("images/rom-double-fault") as where:
+        told = gdb(
+            where, "break *0x1001fa", "continue", "x/1i $eip", "reverse-stepi", "x/1i $eip", "info threads",
+            "info registers cr0", "kill",
+        )  # fmt: skip
+    assert "div    %ecx" in told
+    assert "mov    $0x0,%cl" in told or "0x1001f8" in told
+    assert "CPU 0" in told
+
+
+@needs_gdb
+def test_a_module() -> None:
+    with serving("images/uaccess") as where:
+        told = gdb(where, "x/1i $eip", "stepi", "monitor maps", "monitor step", "continue")
+    assert "module uaccess" in told
+    assert "use gdb's own command" in told
+    assert "exited normally" in told
+
+
+@needs_gdb
+def test_detach_and_back_again() -> None:
+    command = [sys.executable, "-m", "sandbox", "gdb", "images/cow-fork", "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        where = next(line for line in process.stdout if line.startswith("gdb: ")).split()[-1]
+        assert "080480be" in gdb(where, "stepi", "detach")
+        assert re.search(r"eip +0x80480be", gdb(where, "info registers eip", "kill"))
+        assert process.wait(30) == 0
+
+
+@needs_gdb
+def test_gdbs_interrupt_stops_a_running_guest(tmp_path: Path) -> None:
+    (tmp_path / "loop.S").write_text(".globl _start\n_start: jmp _start\n")
+    with serving(str(tmp_path / "loop.S")) as where:
+        told = gdb(
+            where, "python import threading, os, signal",
+            "python threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()",
+            "continue", "info registers eip", "kill",
+        )  # fmt: skip
+    assert "SIGINT" in told
+    assert "0x8048" in told
+
+
+def test_packets_are_framed(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    stream = PacketStream(ours)
+    for data in (b"", b"g", bytes(range(256)).replace(b"#", b"").replace(b"$", b"")):
+        body = data if data != bytes(range(256)) else escape(data)
+        theirs.sendall(b"noise$" + body + b"#" + checksum(body))
+    assert stream.receive() == b""
+    assert stream.receive() == b"g"
+    assert theirs.recv(100) == b"++"
+    theirs.sendall(b"$bad#00$k#6b")
+    stream.receive()
+    assert stream.receive() == b"k"
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_binary_data_survives(seed: int) -> None:
+    data = random.Random(seed).randbytes(1000) + b"$#}*" * 3
+    assert unescape(escape(data)) == data
+    assert b"$" not in escape(data)
+    assert b"#" not in escape(data)
+
+
+def test_random_packets_end_nothing() -> None:
+    """2,500 of them here, and 10,000 in the campaign of the slow tests: an answer to each, and the guest still runs."""
+    _throw(2500, 1)
+
+
+@pytest.mark.campaign
+def test_many_random_packets_end_nothing() -> None:
+    _throw(10_000, 2)
+
+
+def _throw(count: int, seed: int) -> None:
+    chosen = random.Random(seed)
+    heads = [
+        b"g",
+        b"G",
+        b"p",
+        b"P",
+        b"m",
+        b"M",
+        b"X",
+        b"Z",
+        b"z",
+        b"H",
+        b"T",
+        b"q",
+        b"Q",
+        b"v",
+        b"b",
+        b"!",
+        b"?",
+        b"i",
+        b"",
+    ]
+    words = [
+        b"0", b"1", b"-1", b"ffffffff", b",", b":", b";", b"4", b"804a000", b"=",
+        b"Xfer:features:read:target.xml:0,ffff",
+        b"Xfer:auxv:read::", b"Xfer:", b"Rcmd,", b"File:open:", b"File:pread:3,", b"File:fstat:3", b"Cont?",
+        b"ThreadExtraInfo,",
+        b"CatchSyscalls:1;", b"PassSignals:", b"c000000", b"zz", b"\x00\xff", b"fThreadInfo", b"Supported:x",
+        b"0" * 300,
+    ]  # fmt: skip
+    ours, theirs = socket.socketpair()
+    with remote("cow-fork") as made, ours, theirs:
+        stub = Stub(made, ours)
+        for _ in range(count):
+            packet = chosen.choice(heads) + b"".join(chosen.choices(words, k=chosen.randrange(5)))
+            if chosen.random() < 0.2:
+                packet = chosen.randbytes(chosen.randrange(40))
+            if packet[:1] in b"kDcCsSbR" and packet[:1]:
+                continue
+            if packet.startswith((b"vCont;", b"vKill")):
+                continue
+            reply = stub.answer(packet)
+            assert reply is None or isinstance(reply, bytes)
+            theirs.setblocking(False)
+            with suppress(BlockingIOError):
+                theirs.recv(1 << 20)
+        made.execute("delete")
+        stop = made.execute("continue").stop
+        assert stop is not None
