@@ -6,7 +6,7 @@ Faces (a terminal, gdb, a test) call ``execute`` with a line, and print or send 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -232,6 +232,14 @@ class Debugger(Scope):
                 end()
 
         end = self.target.machine.bus.subscribe(seen, PageFault)
+
+    @property
+    def flow(self) -> Hashable:
+        """What a step belongs to: the task or routine that is looked at."""
+        target = self.target
+        if isinstance(target, KernelTarget) and target.task is not None and target.context is target.task.context:
+            return "task", target.task.pid
+        return target.flow(target.cpu)
 
     # -- names (expression.Scope) --------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import re
 from typing import NoReturn
 
 from sandbox.debug.commands import command
-from sandbox.debug.commands.running import _flow
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.stops import Moment
 from sandbox.debug.target import WRAP, Refused
@@ -29,7 +28,7 @@ def _ready(debugger: Debugger) -> tuple[Traveller, Moment]:
 def _steps(debugger: Debugger, text: str, esp: int) -> NoReturn:
     traveller, here = _ready(debugger)
     count = debugger.number(text, 1, MOST_BACK) if text else 1
-    traveller.leave(Journey(here, debugger.snapshot(), "step", count, _flow(debugger), esp))
+    traveller.leave(Journey(here, debugger.snapshot(), "step", count, debugger.flow, esp))
 
 
 @command("reverse-step [N]", "back by N instructions of this flow of control (1)", _PAST)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Hashable
 
-from sandbox.debug.commands import COMMANDS, command
+from sandbox.debug.commands import COMMANDS, Command, command
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.run_control import Steps
@@ -16,6 +17,8 @@ from sandbox.engine.cpu import Cpu
 MOST_STEPS = 1_000_000_000
 STEPS_OUT = 5_000_000
 """Instructions after which ``finish`` gives up looking for the return."""
+HELP_WIDTH, HELP_COLUMN = 80, 24
+GROUPS = ("running", "points", "going back", "looking")
 _RUN = "running"
 
 
@@ -32,7 +35,7 @@ def _count(debugger: Debugger, text: str) -> int:
 @command("step [N]", "run N instructions of this flow of control (1)", _RUN)
 def step(debugger: Debugger, text: str) -> Answer:
     count = _count(debugger, text)
-    return told(debugger, debugger.go(Steps(count, _flow(debugger))))
+    return told(debugger, debugger.go(Steps(count, debugger.flow)))
 
 
 @command("into [N]", "run N instructions of whatever comes on this CPU, kernel routines too", _RUN)
@@ -55,8 +58,8 @@ def _next(debugger: Debugger) -> Stop:
     context = debugger.target.context
     code = debugger.target.code(context.linear_eip & WRAP, 1)
     if not code or not code[0].text.startswith(("call", "rep")):
-        return debugger.go(Steps(1, _flow(debugger)))
-    return _go_to(debugger, code[0].address + code[0].size & WRAP, _flow(debugger), context.esp)
+        return debugger.go(Steps(1, debugger.flow))
+    return _go_to(debugger, code[0].address + code[0].size & WRAP, debugger.flow, context.esp)
 
 
 def _go_to(debugger: Debugger, place: int, flow: Hashable, esp: int) -> Stop:
@@ -93,7 +96,7 @@ def _in_handling(debugger: Debugger, target: KernelTarget) -> bool:
 
 def _out(debugger: Debugger) -> Stop:
     """Instruction by instruction over calls, to the first return from here."""
-    flow, target = _flow(debugger), debugger.target
+    flow, target = debugger.flow, debugger.target
     for _ in range(STEPS_OUT):
         code = target.code(target.context.linear_eip & WRAP, 1)
         returns = bool(code) and code[0].text.split()[0] in ("ret", "retf", "iretd", "iret")
@@ -107,7 +110,7 @@ def _out(debugger: Debugger) -> Stop:
 def until(debugger: Debugger, text: str) -> Answer:
     if not text:
         raise Refused("until: a place is missing")
-    return told(debugger, _go_to(debugger, debugger.address(text), _flow(debugger), 0))
+    return told(debugger, _go_to(debugger, debugger.address(text), debugger.flow, 0))
 
 
 @command("continue [N]", "run to the next stop, or to the N-th", _RUN)
@@ -140,20 +143,20 @@ def quit_(debugger: Debugger, text: str) -> Answer:
 def help_(debugger: Debugger, text: str) -> Answer:
     if text and text not in COMMANDS:
         raise Refused(f"no command {text!r}")
-    shown = [COMMANDS[text]] if text else list(COMMANDS.values())
-    width = max(len(each.usage) for each in shown)
+    shown = [COMMANDS[text]] if text else sorted(COMMANDS.values(), key=lambda each: GROUPS.index(each.group))
     lines, group = [], ""
     for each in shown:
         if each.group != group and not text:
             lines.append(f"{each.group}:")
         group = each.group
-        lines.append(f"  {each.usage:{width}}  {each.about}")
+        lines += _help_lines(each)
     return Answer(lines, {"commands": {name: each.about for name, each in COMMANDS.items()}})
 
 
-def _flow(debugger: Debugger) -> Hashable:
-    """What a step belongs to: the task or routine that is looked at."""
-    target = debugger.target
-    if isinstance(target, KernelTarget) and target.task is not None and target.context is target.task.context:
-        return "task", target.task.pid
-    return target.flow(target.cpu)
+def _help_lines(each: Command) -> list[str]:
+    """As many lines of 80 columns as it takes."""
+    about = textwrap.wrap(each.about, HELP_WIDTH - HELP_COLUMN - 4)
+    usage = [each.usage] if len(each.usage) <= HELP_COLUMN else [each.usage, ""]
+    left = usage + [""] * (len(about) - 1)
+    right = [""] * (len(usage) - 1) + about
+    return [f"  {head:{HELP_COLUMN}}  {tail}".rstrip() for head, tail in zip(left, right, strict=True)]
