@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from sandbox.image.elf import symbols
 from sandbox.image.manifest import Manifest
 from sandbox.kernel.drivers.console import BytesSource
+from sandbox.records import dataclass, field
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.rom import rom_config, run_rom
 from sandbox.runner.run import run_target

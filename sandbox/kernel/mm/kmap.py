@@ -14,7 +14,6 @@ Addresses are linear, pages are named by frame number.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
@@ -22,6 +21,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET, PKMAP_BASE, Layout
 from sandbox.kernel.base.wait import Waiting, WaitQueue, WrongContext, might_sleep
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.page import VIRTUAL, MemMap
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, RW, A, D, G, P
 

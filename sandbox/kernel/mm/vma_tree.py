@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import replace
 
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.mm.vma import (
@@ -32,6 +31,7 @@ from sandbox.kernel.mm.vma import (
     Vma,
     page_align,
 )
+from sandbox.records import replace
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
 TASK_UNMAPPED_BASE = TASK_SIZE // 3
