@@ -15,6 +15,8 @@ from sandbox.records import write
 
 MISSING = write.MISSING
 FIELDS = "_record_fields"
+WITHOUT_CODE = 3
+"""Records of a class before its ``__init__`` is compiled: that takes as long as filling 30 of them without."""
 
 
 class Field:
@@ -132,7 +134,7 @@ def _add_methods(cls: Any, frozen: bool, eq: bool, repr: bool) -> None:
     cls._record_options = (frozen, eq, repr)
     cls.__dataclass_fields__, cls.__dataclass_params__ = _TWIN_FIELDS, _TWIN_PARAMS
     if "__init__" not in has:
-        cls.__init__ = _at_first_use(cls, "__init__", lambda: write.init(cls, getattr(cls, FIELDS), frozen))
+        cls.__init__ = _first_inits(cls, frozen)
     if eq:
         hashed = has.get("__hash__")
         if "__eq__" not in has:
@@ -157,6 +159,22 @@ def _at_first_use(cls: type, name: str, written: Callable[[], Any]) -> Any:
         setattr(cls, name, real)
         return real(*arguments, **named)
 
+    return method
+
+
+def _first_inits(cls: Any, frozen: bool) -> Any:
+    """``__init__`` that sets the fields of the first records one by one: most classes of a short run have no more."""
+    left = WITHOUT_CODE
+
+    def method(self: Any, *arguments: Any, **named: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0 or not write.fill(self, getattr(cls, FIELDS), arguments, named):
+            cls.__init__ = real = write.init(cls, getattr(cls, FIELDS), frozen)
+            real.__qualname__ = f"{cls.__qualname__}.__init__"
+            real(self, *arguments, **named)
+
+    method.__name__ = "__init__"
     return method
 
 

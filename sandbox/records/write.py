@@ -1,4 +1,4 @@
-"""The source of a record's methods, compiled."""
+"""A record's methods: their source, compiled, and what sets the fields without code of its own."""
 
 from __future__ import annotations
 
@@ -21,6 +21,27 @@ def init(cls: type, fields: Iterable[Any], frozen: bool) -> Any:
     if hasattr(cls, "__post_init__"):
         body.append("self.__post_init__()")
     return _compiled(f"def __init__({', '.join(parameters)}):", body or ["pass"], names)
+
+
+def fill(record: Any, fields: Iterable[Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Do what ``init``'s code would do.  False, with nothing done, if the arguments do not fit."""
+    taken = [each for each in fields if each.init]
+    given = dict(zip((each.name for each in taken), arguments, strict=False))
+    if len(given) < len(arguments) or given.keys() & named or not named.keys() <= {each.name for each in taken}:
+        return False
+    given.update(named)
+    if any(each.name not in given and each.default is MISSING is each.default_factory for each in taken):
+        return False
+    for each in fields:
+        if each.name in given:
+            object.__setattr__(record, each.name, given[each.name])
+        elif each.default_factory is not MISSING:
+            object.__setattr__(record, each.name, each.default_factory())
+        elif each.default is not MISSING:
+            object.__setattr__(record, each.name, each.default)
+    if hasattr(record, "__post_init__"):
+        record.__post_init__()
+    return True
 
 
 def eq(names: list[str]) -> Any:
