@@ -110,11 +110,13 @@ class _Help(argparse.HelpFormatter):
 
 def _columns() -> int:
     """As ``shutil.get_terminal_size``, which argparse asks once an option: its module takes 2 ms to import."""
-    with contextlib.suppress(KeyError, ValueError, OSError, AttributeError):
-        return int(os.environ["COLUMNS"]) or os.get_terminal_size(sys.__stdout__.fileno()).columns
-    with contextlib.suppress(ValueError, OSError, AttributeError):
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
-    return 80
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return (os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else 0) or 80
+    except (ValueError, OSError):
+        return 80
 
 
 class _Parser(argparse.ArgumentParser):
