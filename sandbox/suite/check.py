@@ -14,8 +14,8 @@ from sandbox.runner.target import Target
 from sandbox.suite.compare import compare, mistakes
 from sandbox.x86.errors import ConfigurationError, SandboxError
 
-BLOCKS_FACTOR, LEAST_BLOCKS = 10, 200_000
-SECONDS_FACTOR, LEAST_SECONDS = 20, 2.0
+BLOCKS_FACTOR, LEAST_BLOCKS = 4, 200_000
+SECONDS_FACTOR, LEAST_SECONDS = 10, 2.0
 
 
 @dataclass(frozen=True, slots=True)
