@@ -1,6 +1,6 @@
 """``dataclass`` and what goes with it, after ``dataclasses`` of Python 3.11 (its manual page says what each does).
 
-What is left out: classes without ``__slots__``, keyword-only fields, order, InitVar.
+What is left out: classes without ``__slots__``, keyword-only fields, InitVar.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from reprlib import recursive_repr
 from typing import Any
 
@@ -38,7 +39,9 @@ def field(
     return Field(default, default_factory, init, repr, compare)
 
 
-def dataclass(*, slots: bool, frozen: bool = False, eq: bool = True, repr: bool = True) -> Callable[[type], type]:
+def dataclass(
+    *, slots: bool, frozen: bool = False, eq: bool = True, order: bool = False, repr: bool = True
+) -> Callable[[type], type]:
     """As ``dataclasses.dataclass``, of classes with slots."""
     if not slots:
         raise TypeError("a record has slots")
@@ -50,6 +53,8 @@ def dataclass(*, slots: bool, frozen: bool = False, eq: bool = True, repr: bool 
         made = _with_slots(cls, own, known)
         setattr(made, FIELDS, tuple({**known, **own}.values()))
         _add_methods(made, frozen, eq, repr)
+        if order:
+            _add_order(made)
         return made
 
     return decorate
@@ -138,7 +143,7 @@ def _add_methods(cls: Any, frozen: bool, eq: bool, repr: bool) -> None:
     if eq:
         hashed = has.get("__hash__")
         if "__eq__" not in has:
-            cls.__eq__ = _at_first_use(cls, "__eq__", lambda: write.eq(_compared(cls)))
+            cls.__eq__ = _at_first_use(cls, "__eq__", lambda: write.compare("__eq__", "==", _compared(cls)))
         if hashed is None:  # as the interpreter leaves it, or sets it beside an __eq__
             cls.__hash__ = _at_first_use(cls, "__hash__", lambda: write.hash_of(_compared(cls))) if frozen else None
     if repr and "__repr__" not in has:
@@ -148,6 +153,12 @@ def _add_methods(cls: Any, frozen: bool, eq: bool, repr: bool) -> None:
     if frozen:
         cls.__setattr__, cls.__delattr__ = _refuse_to_set, _refuse_to_delete
         cls.__getstate__, cls.__setstate__ = _state, _set_state
+
+
+def _add_order(cls: Any) -> None:
+    for name, sign in (("__lt__", "<"), ("__le__", "<="), ("__gt__", ">"), ("__ge__", ">=")):
+        written = partial(write.compare, name, sign, _compared(cls))
+        setattr(cls, name, _at_first_use(cls, name, written))
 
 
 def _at_first_use(cls: type, name: str, written: Callable[[], Any]) -> Any:

@@ -44,11 +44,11 @@ def fill(record: Any, fields: Iterable[Any], arguments: tuple[Any, ...], named: 
     return True
 
 
-def eq(names: list[str]) -> Any:
-    """``__eq__``: the same class, and these attributes equal."""
+def compare(method: str, sign: str, names: list[str]) -> Any:
+    """``__eq__`` and its like: the same class, and these attributes compared in their order."""
     both = (f"({''.join(f'{who}.{name}, ' for name in names)})" for who in ("self", "other"))
-    body = ["if other.__class__ is self.__class__:", f" return {' == '.join(both)}", "return NotImplemented"]
-    return _compiled("def __eq__(self, other):", body, {})
+    body = ["if other.__class__ is self.__class__:", f" return {f' {sign} '.join(both)}", "return NotImplemented"]
+    return _compiled(f"def {method}(self, other):", body, {})
 
 
 def hash_of(names: list[str]) -> Any:

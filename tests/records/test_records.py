@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import operator
 import pickle
 import pkgutil
 import subprocess
@@ -82,6 +83,12 @@ def bodies(dataclass: Any, field: Any) -> dict[str, Any]:
         def __hash__(self) -> int:
             return 5
 
+    @dataclass(frozen=True, slots=True, order=True)
+    class Ordered:
+        a: int
+        b: str = "x"
+        unseen: int = field(default=0, compare=False)
+
     @dataclass(slots=True)
     class Empty:
         pass
@@ -89,7 +96,7 @@ def bodies(dataclass: Any, field: Any) -> dict[str, Any]:
     class Plain(Derived):
         """No data class itself."""
 
-    found = (Base, Derived, Frozen, ByIdentity, Silent, Own, Hashed, Empty, Plain)
+    found = (Base, Derived, Frozen, ByIdentity, Silent, Own, Hashed, Ordered, Empty, Plain)
     return {each.__name__: each for each in found}
 
 
@@ -138,6 +145,16 @@ def test_an_object_is_as_the_standard_librarys(name: str, arguments: tuple[Any, 
     ours, wanted = bodies(dataclass, field)[name], facts(THEIRS[name], arguments, named)
     for _ in range(WITHOUT_CODE):
         assert facts(ours, arguments, named) == wanted
+
+
+@pytest.mark.parametrize("sign", [operator.lt, operator.le, operator.gt, operator.ge])
+def test_order(sign: Any) -> None:
+    said = []
+    for classes in (OURS, THEIRS):
+        made = [classes["Ordered"](*each) for each in ((1,), (1, "y"), (1, "x", 9), (2, "a"), (0, "z"))]
+        said.append([outcome(lambda one=one, two=two: sign(one, two)) for one in (*made, 5) for two in (*made, 5)])
+        assert outcome(lambda c=classes: sign(c["Frozen"](1), c["Frozen"](2))) is TypeError
+    assert said[0] == said[1]
 
 
 def test_a_repr_names_itself_but_once() -> None:
