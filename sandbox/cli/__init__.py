@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from sandbox.cli import streams
 from sandbox.cli.streams import BAD_INPUT
@@ -98,28 +99,47 @@ def _guarded(arguments: list[str]) -> int:
 class _Help(argparse.HelpFormatter):
     """Names with hyphens, as switches have them, stay whole at the end of a line."""
 
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
     def _split_lines(self, text: str, width: int) -> list[str]:
         import textwrap
 
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
+def _columns() -> int:
+    """As ``shutil.get_terminal_size``, which argparse asks once an option: its module takes 2 ms to import."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return (os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else 0) or 80
+    except (ValueError, OSError):
+        return 80
+
+
+class _Parser(argparse.ArgumentParser):
+    """Of a verb."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": _Help, **options})
+
+
 def _parse(words: list[str]) -> argparse.Namespace:
-    """The options of one command, from its own module; the others' are not imported."""
+    """The options of one command, from its own module; the others' are not imported, and only told of where a list
+    of verbs may be asked for."""
     verb = next((word for word in words if not word.startswith("-")), None)
-    parser = argparse.ArgumentParser(
-        prog="sandbox", description="Run real 32-bit x86 code with paging on, and see every fault."
-    )
+    parser = _Parser(prog="sandbox", description="Run real 32-bit x86 code with paging on, and see every fault.")
     parser.add_argument("--version", action="version", version=f"sandbox {_version()}" if "--version" in words else "")
     guest: list[str] = []
-    commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for name, title in VERBS.items():
         if name == verb:
             importlib.import_module(f"sandbox.cli.{name}").add_parser(commands, title)
             commands.choices[name].allow_abbrev = False
-            commands.choices[name].formatter_class = _Help
             words, guest = _split(commands.choices[name], words, name)
-        else:
+        elif verb not in VERBS or words[0] != verb:
             commands.add_parser(name, help=title)
     options = parser.parse_args(words)
     if guest:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sandbox.records import asdict
 
 if TYPE_CHECKING:
     from sandbox.runner.kmapcost import Measured

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from typing import Any
+
+from sandbox.records import asdict
 
 
 def add_parser(commands: Any, title: str) -> None:

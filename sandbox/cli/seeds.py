@@ -32,7 +32,7 @@ def parse_seeds(text: str) -> range:
 
 def run_seeds(target: Target, options: argparse.Namespace) -> int:
     """0 when all seeds end alike, 1 at the first that does not, which is told with the command that replays it."""
-    from dataclasses import replace
+    from sandbox.records import replace
 
     seeds = parse_seeds(options.seeds)
     config = machine_config(options, target)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from sandbox.image.disassemble import disassemble
 from sandbox.machine.bare import BareMachine
 from sandbox.machine.events import Delivery, TrapTaken
 from sandbox.machine.outcome import AtBreakpoint
+from sandbox.records import dataclass
 from sandbox.runner.rom import RomSession
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.errors import SandboxError

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from sandbox.debug.target import Refused
 from sandbox.kernel.base import events as kernel
 from sandbox.kernel.mm.fault import Resolution
 from sandbox.machine import events as machine
+from sandbox.records import dataclass
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.vectors import describe
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sandbox.debug.catches import FAULT, catch_named
@@ -23,6 +22,7 @@ from sandbox.engine.exits import Trap
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.task.task import Task
 from sandbox.machine.events import Event, TrapTaken
+from sandbox.records import dataclass, field, replace
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.numbers import printed
 

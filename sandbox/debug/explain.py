@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.debug.monitor import Watcher
@@ -13,6 +12,7 @@ from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.inspect.ptdump import walk_address
 from sandbox.kernel.mm.mm import active_mm
 from sandbox.kernel.task.task import Task
+from sandbox.records import dataclass, field
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.run import Session
 from sandbox.runner.session import MachineSession

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.debug.expression import Scope, evaluate
 from sandbox.debug.target import Refused
+from sandbox.records import dataclass, field
 
 
 @dataclass(slots=True)

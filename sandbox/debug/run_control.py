@@ -7,11 +7,11 @@ asked for before and after it lets the engine go on, and tells its owner of each
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
 
 from sandbox.debug.stops import StopKind
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, Halt, Stepped, Trap
+from sandbox.records import dataclass, field
 
 
 @dataclass(slots=True)

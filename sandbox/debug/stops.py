@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from sandbox.records import asdict, dataclass, field
 
 
 class StopKind(StrEnum):

@@ -15,11 +15,11 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from sandbox.debug.stops import Moment
 from sandbox.engine import ticks
+from sandbox.records import dataclass, field
 
 FIRST_SPACING = 0.1
 """Seconds of the host's time between two checkpoints, at first."""

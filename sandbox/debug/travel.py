@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from sandbox.debug.debugger import Debugger
@@ -16,6 +15,7 @@ from sandbox.debug.run_control import Steps, Until
 from sandbox.debug.stops import Moment, Stop, StopKind
 from sandbox.debug.target import WRAP, Refused
 from sandbox.debug.timeline import Timeline
+from sandbox.records import dataclass, replace
 from sandbox.x86.errors import SandboxError
 
 NOTHING_BEFORE = "nothing ran before this"

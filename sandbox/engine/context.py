@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import overload
 
 from sandbox.engine.library import (
@@ -21,6 +20,7 @@ from sandbox.engine.library import (
     check,
     library,
 )
+from sandbox.records import dataclass
 from sandbox.x86.masks import (
     CR0_EM,
     CR0_ET,

@@ -439,12 +439,20 @@ class Cpu(Stepping):
         """
         enter = self._enter
 
-        def entering(pad: int) -> int:
-            if when is None or when.alert:
+        def always(pad: int) -> int:
+            look()
+            return enter(pad)
+
+        if when is None:
+            self._enter = always
+            return
+
+        def at_alert(pad: int) -> int:
+            if when.alert:
                 look()
             return enter(pad)
 
-        self._enter = entering
+        self._enter = at_alert
 
     # -- translations --------------------------------------------------------------------------------------------
 

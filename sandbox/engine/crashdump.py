@@ -12,12 +12,12 @@ import mmap
 import os
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sandbox.engine import context as ctx
 from sandbox.engine import stubs
 from sandbox.engine.library import NO_ADDRESS
+from sandbox.records import dataclass
 from sandbox.x86.instruction import LONGEST_INSTRUCTION
 
 _DUMP_SIZE = 1 << 16

@@ -11,9 +11,9 @@ import functools
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandbox.engine.library import UnknownEngine, library
+from sandbox.records import dataclass
 
 CPU_OF_ENGINE, ENV_OF_CPU = 0x1B8, 0x128
 ENGINE_OF_CPU, ENGINE_OF_ENV = 0x81A8, 0x1B58

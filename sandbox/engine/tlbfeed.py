@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from sandbox.engine.handle import Handle
 from sandbox.engine.library import UnknownEngine
 from sandbox.engine.tlbpeek import RECORD_WORDS, Unread
 from sandbox.engine.watchcode import ENV_IN_CPU, MISS_HANDLER
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 
 MISS, ENTRY, MARK, FILL, CR3, CR4, CR0, PAGE, PDPTE, STALE = range(1, 11)

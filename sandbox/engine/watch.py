@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from sandbox.engine import internals, stubs, tlbmarks, watchcode
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.watchcode import MOST, NOWHERE, Entry, Noted
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 
 READ, WRITE = 1, 2

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.image.assemble import SOURCES, assemble_source, run_tool, tool_for
 from sandbox.image.elf import symbols
 from sandbox.image.libc import LibcMissing, link_with_libc
 from sandbox.image.manifest import IMAGES, Manifest, load, set_values
+from sandbox.records import dataclass
 
 ROOT = SOURCES.parent
 KERNEL_ELF, KERNEL_MAP = IMAGES / "kernel" / "kernel.elf", IMAGES / "kernel" / "System.map"

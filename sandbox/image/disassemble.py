@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 from sandbox.image.operands import MemoryOperand, memory_operands
+from sandbox.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

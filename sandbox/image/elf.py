@@ -6,9 +6,9 @@ No pyelftools here: this is on the path of every run.  Objects (``.o``) are :mod
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from sandbox.image.symbols import SymbolTable
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 

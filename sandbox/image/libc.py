@@ -7,10 +7,10 @@ are linked with them are, and run without.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.image.assemble import SOURCES, run_tool
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 
 LIBRARIES = SOURCES.parent / "build" / "libc"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from sandbox.image.disassemble import engine
 from sandbox.image.elf import code_ranges, is_elf, is_relocatable, symbols
 from sandbox.image.symbols import SymbolTable
+from sandbox.records import dataclass
 
 WINDOW = 4096
 LONGEST = 15

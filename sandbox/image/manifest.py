@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sandbox.image.files import UnusableFile, read_text
+from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
 
 IMAGES = Path(__file__).resolve().parents[2] / "images"

@@ -6,8 +6,9 @@ capstone decodes; what it leaves out or gets wrong of an access is set right her
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from sandbox.records import dataclass, replace
 
 _MASKS = {2: 0xFFFF, 4: 0xFFFFFFFF}
 _BIT_TESTS = ("bt", "btc", "btr", "bts")

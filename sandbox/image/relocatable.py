@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 from sandbox.image.elf import EM_386, SHF_EXECINSTR, SHN_LORESERVE, ImageError, is_elf, is_relocatable
+from sandbox.records import dataclass
 
 SHF_WRITE, SHF_ALLOC, SHF_TLS, SHF_COMPRESSED = 1, 2, 0x400, 0x800
 SHN_UNDEF, SHN_ABS, SHN_COMMON = 0, 0xFFF1, 0xFFF2

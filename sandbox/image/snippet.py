@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.instruction import ADDRESS_SIZE, LOCK, OPERAND_SIZE, REP, REPNE, SEGMENT_PREFIXES
 

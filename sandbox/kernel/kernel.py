@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from greenlet import GreenletExit, getcurrent
 
@@ -76,6 +75,7 @@ from sandbox.kernel.vfs.file import File
 from sandbox.machine.events import EventBus
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import PhysicalMemory
+from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
 
 

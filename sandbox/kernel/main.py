@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from functools import partial
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
@@ -84,6 +83,7 @@ from sandbox.kernel.task.task import TaskTable
 from sandbox.kernel.task.vdso import Vdso
 from sandbox.kernel.traps import Traps
 from sandbox.machine.machine import Machine
+from sandbox.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sandbox.engine.exits import Halt
 from sandbox.kernel.arch.bootdriver import call_boot_init
@@ -43,6 +42,7 @@ from sandbox.kernel.mm.pgtable_2level import LegacyTables
 from sandbox.kernel.mm.pgtable_3level import LowFirstTables, PaeTables
 from sandbox.kernel.mm.sparse import SECTION_BITS, FlatMem, MemoryModel, SparseMem, VirtualMemMap, vmemmap_bytes
 from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.records import dataclass
 from sandbox.x86.descriptors import FLAG_PRESENT, TYPE_TSS32, SegmentDescriptor
 from sandbox.x86.errors import ConfigurationError, SandboxError
 from sandbox.x86.masks import CR0_PAGED, CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SSE, CR4_TSD, EFER_NXE

@@ -8,12 +8,12 @@ reached with plain page walks (``sandbox.machine.system_access``); task gates ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from sandbox.engine.context import CpuContext
 from sandbox.machine.memory import PhysicalMemory
 from sandbox.machine.system_access import ProcessorFault, SystemAccess
+from sandbox.records import dataclass
 from sandbox.x86.descriptors import (
     DESCRIPTOR_BYTES,
     FLAG_ACCESSED,

@@ -11,8 +11,9 @@ so that with no reader an event costs one attribute test and is never built.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from typing import Any, TypeVar
+
+from sandbox.records import dataclass, fields
 
 
 @dataclass(slots=True)

@@ -384,12 +384,12 @@ class _ObservedView:
 
     def __setitem__(self, index: int | slice, value: int | memoryview, /) -> None:
         view, observer = self._view, self._observer
-        if isinstance(index, int):
-            told = observer.alert or view[index] & 1
-            view[index] = value  # type: ignore[assignment]
-            if told:
+        if type(index) is int:  # by far the most, and this is the quickest question
+            if observer.alert or view[index] & 1:
                 observer.stored(index * self._width, self._width)
+            view[index] = value  # type: ignore[assignment]
             return
+        assert isinstance(index, slice)
         first = index.indices(len(view))[0]
         for at, old in enumerate(view[index].tolist(), first):
             if old & 1 or observer.alert:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sandbox.machine.delivery import Interruption
+from sandbox.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

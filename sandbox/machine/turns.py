@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
 from sandbox.engine.cpu import Cpu
+from sandbox.records import dataclass
 from sandbox.x86.masks import CR0_ET
 
 TURN_BLOCKS = 200_000

@@ -6,8 +6,8 @@ A claim is judged from the counts; where the mechanism that it is about was not 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 
+from sandbox.records import asdict, dataclass
 from sandbox.runner.kmapcost import Cost, Measured
 
 TWEEDIE, PFLUGSTAD = "001 (Tweedie, January 1999)", "004 (pflugstad, October 2009)"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
 
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import CallEntered
@@ -19,6 +18,7 @@ from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.page_mapper import AtomicMapper
 from sandbox.kernel.task.limits import RunLimits
 from sandbox.machine.machine import Machine
+from sandbox.records import asdict, dataclass, fields
 from sandbox.runner.run import Session
 from sandbox.runner.target import resolve
 from sandbox.sanitize.watch import TlbWatch

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sandbox.kernel.abi.signals import name_of as signal_name
 from sandbox.kernel.base.events import PageFault
+from sandbox.records import asdict, dataclass, field
 from sandbox.sanitize.report import StaleReport
 
 

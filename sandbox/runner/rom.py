@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from sandbox.kernel.drivers.console import HostSink
@@ -12,6 +11,7 @@ from sandbox.machine.bare import BareMachine
 from sandbox.machine.events import Event
 from sandbox.machine.machine import Machine
 from sandbox.machine.outcome import Exited, Outcome
+from sandbox.records import dataclass
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.target import Target
 from sandbox.sanitize.report import StaleReport

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -26,6 +25,7 @@ from sandbox.kernel.module.loader import InitFailed, ModuleError
 from sandbox.kernel.process.kthread import run_kthread
 from sandbox.kernel.task.limits import Deadlock, Interrupted, LimitReached
 from sandbox.machine.machine import Machine
+from sandbox.records import asdict, dataclass, field, replace
 from sandbox.runner.machine import build_machine
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.shares import Shares, measure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.image.elf import is_elf, is_relocatable
@@ -11,6 +10,7 @@ from sandbox.image.files import TEXT_LIMIT, read_file
 from sandbox.image.manifest import Manifest, ManifestError, load
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.races import parse_point
+from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
 
 SOURCE_SUFFIXES = (".S", ".s", ".asm", ".c")

@@ -5,13 +5,13 @@ A deferral excuses the chance, never a use.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.kernel.base.layout import FIXADDR_END
 from sandbox.kernel.mm.kmap import Kmap
 from sandbox.kernel.mm.kmap_atomic import KM_TYPE_NR
 from sandbox.kernel.mm.page_kva import PageKva
+from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
 

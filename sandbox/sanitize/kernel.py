@@ -60,8 +60,11 @@ class KernelSanitizer:
         What was stored may be done with already, which a look at a few records tells; with many entries, reading the
         feed is less work.
         """
-        if cpu.context.cpl != 3 and (self.in_flight(cpu.index, PAGE_OFFSET) or self.in_flight(cpu.index, 0)):
-            return
+        if self._system is not None and cpu.context.cpl != 3:
+            kernel = self._system.kernel
+            mm = active_mm(kernel.cpus[cpu.index])
+            if kernel.tlb.flights or (mm is not None and mm.flights):
+                return
         stores = self.stores
         if len(stores.places) <= FEW and self.tlb.forgotten(map(self._physical, stores.places)):
             stores.places.clear()

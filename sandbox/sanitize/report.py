@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from sandbox.records import asdict, dataclass
 
 HEADLINES = {
     "use": "a stale translation was used",

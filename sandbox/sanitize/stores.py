@@ -15,7 +15,7 @@ class TableStores:
     """
 
     def __init__(self, memory: PhysicalMemory, entry_size: int) -> None:
-        self._memory, self._entry_size = memory, entry_size
+        self._memory, self._entry = memory, -entry_size
         self.alert = False
         """Something was stored since the last ``take``, or is stale: the moment to tell of every store."""
         self.places: set[int] = set()
@@ -24,7 +24,7 @@ class TableStores:
 
     def stored(self, offset: int, width: int) -> None:
         """A word of an entry was stored."""
-        self.places.add(offset & -self._entry_size)
+        self.places.add(offset & self._entry)
         self.alert = True
 
     def take(self) -> list[int]:

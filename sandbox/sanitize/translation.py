@@ -7,9 +7,9 @@ when the walk was over, its accessed and dirty bits set.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from sandbox.records import dataclass
 from sandbox.x86.masks import CR4_PAE, CR4_PSE
 from sandbox.x86.paging import LEGACY, NX, PAE, PAGE_SIZE, RW, US, D, G, P, is_leaf, target
 from sandbox.x86.walk import Read

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from sandbox.image.elf import symbols
 from sandbox.image.manifest import Manifest
 from sandbox.kernel.drivers.console import BytesSource
+from sandbox.records import dataclass, field
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.rom import rom_config, run_rom
 from sandbox.runner.run import run_target
@@ -15,8 +14,8 @@ from sandbox.runner.target import Target
 from sandbox.suite.compare import compare, mistakes
 from sandbox.x86.errors import ConfigurationError, SandboxError
 
-BLOCKS_FACTOR, LEAST_BLOCKS = 10, 200_000
-SECONDS_FACTOR, LEAST_SECONDS = 20, 2.0
+BLOCKS_FACTOR, LEAST_BLOCKS = 4, 200_000
+SECONDS_FACTOR, LEAST_SECONDS = 10, 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import fields
 
 from sandbox.image.manifest import ExpectedFault, Manifest
 from sandbox.image.symbols import SymbolTable
 from sandbox.kernel.abi.signals import name_of as signal_name
 from sandbox.kernel.base.events import PageFault
+from sandbox.records import fields
 from sandbox.runner.result import Result, Summary
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.numbers import parse_address

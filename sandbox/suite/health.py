@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from sandbox.engine.context import SegmentState
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BusError, Exit, Halt, Trap
 from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.masks import (
     CR0_PAGED,

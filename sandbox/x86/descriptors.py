@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from sandbox.records import dataclass
 
 DESCRIPTOR_BYTES = 8
 FLAG_ACCESSED, FLAG_WRITABLE, FLAG_READABLE = 1 << 8, 1 << 9, 1 << 9

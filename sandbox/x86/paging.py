@@ -16,8 +16,7 @@ Physical addresses have 40 bits, as on the engine's CPU model: PAE frames, and 4
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from sandbox.records import dataclass, field
 from sandbox.x86.bits import Bits
 from sandbox.x86.masks import CR3_FRAME, CR3_PAE_TABLE
 

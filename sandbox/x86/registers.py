@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
+from sandbox.records import dataclass
 from sandbox.x86 import masks
 from sandbox.x86.bits import Bits
 

@@ -8,10 +8,10 @@ Not modelled: SMEP, SMAP and protection keys, which the engine's CPU model lacks
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from sandbox.records import dataclass, field
 from sandbox.x86.masks import (
     CR0_PG,
     CR0_WP,

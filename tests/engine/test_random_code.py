@@ -15,6 +15,7 @@ from sandbox.engine.worker import run_contained
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import NX, RW, US, P
+from tests.campaign import part
 
 CHUNKS, STRINGS = 8, 125_000
 PGD, PMD, TABLE, CODE, DATA = 0x1000, 0x2000, 0x3000, 0x100000, 0x200000
@@ -104,9 +105,12 @@ def campaign(seed: int, count: int) -> Counter[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize("chunk", part(range(CHUNKS), 2))
 def test_random_code_is_contained(chunk: int) -> None:
-    """A million strings in all: none kills its worker, none hangs, and all common ends are reached."""
+    """A million strings, a quarter of them outside the campaigns.
+
+    None kills its worker, none hangs, and all common ends are reached.
+    """
     seen = run_contained(lambda: campaign(chunk, STRINGS), time_limit=300)
     assert seen.total() == STRINGS
     assert {"vector 6", "vector 13", "vector 14", "vector 0", "BlocksSpent", "Halt"} <= seen.keys(), seen

@@ -11,6 +11,7 @@ from sandbox.runner.run import Session, open_session
 from sandbox.runner.session import TAINTED
 from sandbox.runner.target import resolve
 from sandbox.x86.errors import SandboxError
+from tests.campaign import part
 
 MODULES = ("boot-mem", "buddy", "kmalloc", "vmalloc", "card", "page-clear", "module-asm", "module-nasm", "module-user")
 PROGRAMS = (
@@ -75,12 +76,13 @@ def run_with_failure(name: str, number: int, **more: object) -> bool:
         return failed
 
 
+@pytest.mark.parametrize("dense", part((5, 12), 1))
 @pytest.mark.parametrize("name", MODULES + PROGRAMS)
-def test_every_failure(name: str) -> None:
-    number = step = 1
+def test_every_failure(name: str, dense: int) -> None:
+    """The first ``dense`` one by one, then as many in each multiple of e: the campaign goes in smaller steps."""
+    number = 1
     while number < MOST and run_with_failure(name, number):
-        step = max(1, number // 12)
-        number += step
+        number += max(1, number // dense)
     assert number > 4, "the first few requests are the loader's own"
 
 

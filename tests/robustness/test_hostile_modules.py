@@ -17,6 +17,7 @@ from sandbox.runner.run import Session
 from sandbox.runner.session import MachineSession
 from sandbox.runner.target import ModuleFile
 from sandbox.x86.errors import SandboxError
+from tests.campaign import part
 
 NASTY = (
     0, 1, 2, 3, 7, 8, 0x10, 0x7F, 0x80, 0xFFF, 0x1000, 0x1001, 0xA0000, 0xD0000, 0x100000, 0x1000000, 0x7FFFFFFF,
@@ -61,7 +62,7 @@ int main(void)
 """
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", part(range(24), 12))
 def test_nonsense(seed: int) -> None:
     chance = random.Random(seed)
     policies = {
@@ -102,7 +103,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     return made[0], made[1]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", part(range(40), 16))
 def test_scribbling(built: tuple[bytes, bytes], seed: int) -> None:
     chance = random.Random(seed)
     where = chance.choice(

@@ -11,6 +11,7 @@ from sandbox.image.assemble import assemble_source
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.drivers.console import BytesSource
 from sandbox.runner.run import Streams, run_program
+from tests import campaign
 from tests.robustness.storm import make_table
 
 SOURCE = Path(__file__).with_name("storm.S")
@@ -50,7 +51,7 @@ def _world(folder: Path) -> tuple[Path, Path]:
     return root, outside
 
 
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", campaign.part(range(8), 3))
 def test_storm(part: int, program: bytes, tmp_path: Path) -> None:
     root, outside = _world(tmp_path / "kept")
     written, beyond = _world(tmp_path / "written")

@@ -30,7 +30,7 @@ CODE = {
 }
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=60)
 @given(pae=st.booleans(), cpus=st.integers(1, 2), seed=st.integers(0, 2**32 - 1))
 def test_a_look_never_hides_what_is_stale(pae: bool, cpus: int, seed: int) -> None:
     """When nothing is said to be left, nothing is: what the shadows have, all records read, is compared."""

@@ -47,7 +47,7 @@ class Model:
         self.tlb = {page: entry for page, entry in self.tlb.items() if entry & G}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=60)
 @given(pae=st.booleans(), seed=st.integers(0, 2**32 - 1))
 def test_every_access_reaches_the_models_frame(pae: bool, seed: int) -> None:
     random, bench, model = Random(seed), Bench(pae), Model()

@@ -7,22 +7,29 @@ import pytest
 from sandbox.image.build import manifests
 from sandbox.image.manifest import Manifest
 from sandbox.runner.target import resolve
-from sandbox.suite.check import check_image
+from sandbox.suite.check import Limits, Verdict, check_image
 
 RUNS = [(each, paging) for each in manifests() if not each.helper for paging in each.paging]
 IDS = [f"{each.name}-{paging}" for each, paging in RUNS]
 
 
-@pytest.mark.parametrize(("manifest", "paging"), RUNS, ids=IDS)
-def test_whole(manifest: Manifest, paging: str) -> None:
-    verdict = check_image(resolve(manifest.path), paging)
-    assert not verdict.failures
+@pytest.fixture(scope="module", params=RUNS, ids=IDS)
+def image(request: pytest.FixtureRequest) -> tuple[Manifest, str, Verdict]:
+    """An image, its paging mode and its whole run, which says how long a broken one may take: made once for both."""
+    manifest, paging = request.param
+    return manifest, paging, check_image(resolve(manifest.path), paging)
 
 
-@pytest.mark.parametrize(("manifest", "paging"), RUNS, ids=IDS)
-def test_broken(manifest: Manifest, paging: str) -> None:
+def test_whole(image: tuple[Manifest, str, Verdict]) -> None:
+    assert not image[2].failures
+
+
+def test_broken(image: tuple[Manifest, str, Verdict]) -> None:
+    manifest, paging, whole = image
     assert manifest.switch, f"{manifest.name} names no switch under which it must fail"
-    verdict = check_image(resolve(manifest.path), paging, manifest.switch)
+    assert whole.result is not None, whole.failures
+    limits = Limits.after(whole.result.summary, manifest.time_limit)
+    verdict = check_image(resolve(manifest.path), paging, manifest.switch, limits)
     assert verdict.passed, f"{manifest.name} passes with --break {manifest.switch}"
 
 

@@ -21,6 +21,7 @@ from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.drivers.console import BytesSource
 from sandbox.runner.run import Streams, run_program
 from sandbox.x86.errors import SandboxError
+from tests.campaign import part
 
 SOURCE = Path(__file__).with_name("mm_script.S")
 PAGE = 4096
@@ -144,7 +145,7 @@ def test_scripts(pair: Pair, first: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(1000, 1200, 25))
+@pytest.mark.parametrize("first", part(range(1000, 1200, 25), 2))
 def test_many_scripts(pair: Pair, first: int) -> None:
     for number in range(first, first + 25):
         assert pair.difference(number, 140) == ""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.target import Refused
+from sandbox.records import dataclass
 
 Run = Callable[[Debugger, str], Answer]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from sandbox.debug.debugger import Answer, Debugger
@@ -13,6 +12,7 @@ from sandbox.debug.stops import Moment, Stop, StopKind
 from sandbox.debug.target import Refused
 from sandbox.debug.travel import Journey
 from sandbox.kernel.abi.errno import KernelError
+from sandbox.records import dataclass
 from sandbox.runner.run import Session
 
 CPU_THREADS = 1 << 20

@@ -6,9 +6,9 @@ The features ``org.gnu.gdb.i386.core`` and ``.sse`` are gdb's own (its manual, G
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandbox.engine.context import CpuContext
+from sandbox.records import dataclass
 
 GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")

@@ -8,8 +8,9 @@ The state of the FPU lies in a signal frame twice: as FSAVE has it, and as FXSAV
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
+
+from sandbox.records import dataclass
 
 _SIGCONTEXT = Struct("<" + 4 * "H2x" + "8I" + "3I" + "H2x" + "2I" + "H2x" + "3I")
 SIGCONTEXT_BYTES = _SIGCONTEXT.size

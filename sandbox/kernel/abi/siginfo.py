@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from struct import pack, unpack_from
+
+from sandbox.records import dataclass, field
 
 SIGINFO_BYTES = 128
 _HEAD_BYTES = 12

@@ -7,10 +7,10 @@ bytes only, as the i386 ABI has it: hence ``<`` formats and no padding but what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct, pack, pack_into, unpack
 
 from sandbox.kernel.abi.errno import EINVAL, EOVERFLOW, KernelError
+from sandbox.records import dataclass
 
 NANOSECONDS = 1_000_000_000
 OVERFLOW_ID = 65534

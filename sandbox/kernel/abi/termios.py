@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from struct import Struct
+
+from sandbox.records import dataclass, field
 
 # c_iflag
 IGNBRK, BRKINT, IGNPAR, PARMRK, INPCK, ISTRIP = 1, 2, 4, 8, 0x10, 0x20

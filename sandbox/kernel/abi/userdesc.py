@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import pack, unpack_from
+
+from sandbox.records import dataclass
 
 
 @dataclass(slots=True)

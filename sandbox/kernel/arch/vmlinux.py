@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import struct
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sandbox.kernel.base.layout import KERNEL_LOAD
+from sandbox.records import dataclass, fields
 from sandbox.x86.errors import SandboxError
 
 IMAGES = Path(__file__).resolve().parents[3] / "images" / "kernel"

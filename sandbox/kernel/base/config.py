@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.kernel.base.inject import SWITCHES, Breakage
@@ -18,6 +17,7 @@ from sandbox.kernel.base.layout import (
 from sandbox.kernel.base.policies import complete
 from sandbox.kernel.base.races import POINTS, ListSchedule, Schedule, SeedSchedule
 from sandbox.kernel.base.time import EPOCH, SECOND
+from sandbox.records import dataclass, field
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sandbox.machine.events import Event
+from sandbox.records import dataclass
 
 
 @dataclass(slots=True)

@@ -19,8 +19,7 @@ on machines of any size: ``scaled_direct_map`` keeps the drawing's proportion of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from sandbox.records import dataclass
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+
+from sandbox.records import dataclass, field
 
 
 @dataclass(slots=True)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from sandbox.records import dataclass
 
 BLOCK_NANOSECONDS = 1
 TRAP_BLOCKS = 10_000

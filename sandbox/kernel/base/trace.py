@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sandbox.kernel.base.printk import Log
 from sandbox.kernel.base.stats import Stats
 from sandbox.kernel.base.time import Clock
 from sandbox.machine.events import EventBus
+from sandbox.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import EAGAIN, EBUSY, EFAULT, EINVAL, EPERM, EPIPE, KernelError
 from sandbox.kernel.abi.flags import (
@@ -35,6 +34,7 @@ from sandbox.kernel.base.wait import Sleep, WaitQueue
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Inode
 from sandbox.kernel.vfs.operations import FileOperations
+from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
 SLOTS = 16

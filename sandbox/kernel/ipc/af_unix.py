@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from sandbox.kernel.abi.errno import EINVAL, ENOTTY, KernelError
@@ -31,6 +30,7 @@ from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.operations import Pieces, Ready
+from sandbox.records import dataclass, field
 
 ESTABLISHED, CLOSE, LISTEN = 1, 7, 10
 """States, with TCP's numbers."""

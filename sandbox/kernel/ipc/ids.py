@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sandbox.kernel.abi.errno import EEXIST, EINVAL, ENOENT, KernelError
+from sandbox.records import dataclass
 
 IPC_CREAT, IPC_EXCL, IPC_NOWAIT = 0o1000, 0o2000, 0o4000
 IPC_PRIVATE = 0

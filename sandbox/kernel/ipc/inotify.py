@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sandbox.kernel.abi.errno import EAGAIN, EEXIST, EINVAL, KernelError
 from sandbox.kernel.abi.flags import O_NONBLOCK, POLLIN
 from sandbox.kernel.abi.inotify import (
@@ -25,6 +23,7 @@ from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.operations import Ready
+from sandbox.records import dataclass
 
 MAX_QUEUED_EVENTS = 16384
 """As /proc/sys/fs/inotify has it."""

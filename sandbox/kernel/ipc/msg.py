@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import E2BIG, EAGAIN, EFAULT, EIDRM, EINTR, EINVAL, ENOMSG, KernelError
 from sandbox.kernel.base.time import SECOND, Clock
@@ -15,6 +14,7 @@ from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.task import Task
+from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
 MSG_NOERROR, MSG_EXCEPT = 0o10000, 0o20000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import E2BIG, EAGAIN, EFBIG, EIDRM, EINTR, EINVAL, ERANGE, KernelError
 from sandbox.kernel.base.time import SECOND, Clock
@@ -12,6 +11,7 @@ from sandbox.kernel.base.wait import WaitQueue
 from sandbox.kernel.ipc.ids import IPC_NOWAIT, IpcIds, Object, Perm
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.task import SysvSem, Task
+from sandbox.records import dataclass
 
 SEM_UNDO = 0x1000
 SEMVMX, SEMMSL, SEMOPM = 32767, 32000, 500

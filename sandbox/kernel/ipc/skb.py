@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from sandbox.kernel.abi.errno import EFAULT, ENOBUFS, KernelError
@@ -13,6 +12,7 @@ from sandbox.kernel.mm.gfp import GFP_HIGHUSER
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.vma import page_align
 from sandbox.kernel.vfs.file import File
+from sandbox.records import dataclass, field
 from sandbox.x86.paging import PAGE_SIZE
 
 LINE, SHARED_INFO, HEAD = 64, 320, 256

@@ -21,10 +21,10 @@ they did not know, to init; here nobody reads them, and they are warned about (a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from sandbox.kernel.base.cmdline import memparse
 from sandbox.kernel.base.layout import KERNEL_LOAD, MEGABYTE, REGION
+from sandbox.records import dataclass, field
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE
 

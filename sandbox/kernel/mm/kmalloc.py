@@ -8,7 +8,6 @@ Under the policy ``kmalloc=2.1`` (slab) pieces have powers of two and nothing in
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
 
 from sandbox.engine.context import EDX, CpuContext
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
@@ -21,6 +20,7 @@ from sandbox.kernel.mm.page import INDEX, PG_HEAD, PG_SLAB
 from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.machine.memory import PhysicalMemory
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 

@@ -13,8 +13,8 @@ Addresses are linear, pages are named by frame number.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
@@ -22,6 +22,7 @@ from sandbox.kernel.base.layout import PAGE_OFFSET, PKMAP_BASE, Layout
 from sandbox.kernel.base.wait import Waiting, WaitQueue, WrongContext, might_sleep
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.page import VIRTUAL, MemMap
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, RW, A, D, G, P
 
@@ -94,8 +95,8 @@ class Kmap:
         self.pages: dict[int, int] = {}
         """Slot by frame number: page_address."""
         self._frames = [0] * self.capacity
-        self._users: list[list[int]] = [[] for _ in range(self.capacity)]
-        """Numbers of the tasks that hold a slot, one for each time."""
+        self._users: defaultdict[int, list[int]] = defaultdict(list)
+        """By slot: numbers of the tasks that hold it, one for each time."""
         self._busy: set[int] = set()
         """At count 1, and between two steps of somebody: neither flushed nor taken."""
         self._last = 0
@@ -181,7 +182,7 @@ class Kmap:
         """A line for each slot that tasks, by number, hold: a leak when they have ended."""
         return [
             f"{self.address(slot):#010x} frame {self._frames[slot]:#x} is held by task {pid}"
-            for slot, users in enumerate(self._users)
+            for slot, users in sorted(self._users.items())
             for pid in users
             if pid in tasks
         ]
@@ -194,7 +195,7 @@ class Kmap:
 
     def holding(self) -> bool:
         """The present task has an address of the pool."""
-        return any(self._me() in users for users in self._users)
+        return any(self._me() in users for users in self._users.values())
 
     def covers(self, linear: int) -> bool:
         """The address is one of the pool's."""
@@ -310,12 +311,13 @@ class Kmap:
 
     def _holders(self) -> str:
         """Numbers of the tasks that hold slots; some may have ended, and nobody gives back what they left."""
-        pids = sorted({pid for users in self._users for pid in users})
+        pids = sorted({pid for users in self._users.values() for pid in users})
         return f"task{'s' * (len(pids) > 1)} {', '.join(map(str, pids[:FEW]))}{', …' * (len(pids) > FEW)}"
 
     def _tell_deadlock(self) -> None:
         """A slot with one user that waits stays for ever: when each has one, nobody goes on."""
-        if not self._broken_deadlock and all(any(pid in self._waiting for pid in users) for users in self._users):
+        users = [self._users[slot] for slot in range(self.capacity)]
+        if not self._broken_deadlock and all(any(pid in self._waiting for pid in each) for each in users):
             waits = "\n".join(f"task {pid} waits for a slot for frame {pfn:#x}" for pid, pfn in self._waiting.items())
             raise KmapDeadlock(
                 f"kmap: all {self.capacity} slots are held by those who wait for one",

@@ -11,13 +11,13 @@ uses them, so that every invalidation is local (MM 14).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import FIXADDR_END
 from sandbox.kernel.mm.kernel_entries import KernelEntries
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
 

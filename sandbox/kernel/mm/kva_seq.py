@@ -12,7 +12,8 @@ switch that loads no CR3 (same mm, a kernel thread after a kernel thread) emptie
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from sandbox.records import dataclass
 
 SEQUENCE_BITS = 32
 """Width of the number: an unsigned long of i386."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from sandbox.kernel.arch.cpu import KernelCpu
@@ -12,6 +11,7 @@ from sandbox.kernel.mm.rlimit import Limits
 from sandbox.kernel.mm.vma import Vma
 from sandbox.kernel.mm.vma_tree import VmaTree
 from sandbox.kernel.vfs.inode import Inode
+from sandbox.records import dataclass, field
 
 
 @dataclass(slots=True, eq=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sandbox.kernel.abi.errno import EFAULT, EINVAL, ENOMEM, KernelError
 from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import TASK_SIZE
@@ -13,6 +11,7 @@ from sandbox.kernel.mm.mmap import MAX_MAP_COUNT, Mmap
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.rlimit import may_expand
 from sandbox.kernel.mm.vma import MMAP_MIN_ADDR, VM_LOCKED, Vma, page_align
+from sandbox.records import replace
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4

@@ -7,7 +7,6 @@ linear, of the direct map; the ``__`` forms leave in a block what was in it, the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.kernel.arch.cpu import Smp
@@ -35,6 +34,7 @@ from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_BUDDY, PG_LENT, PG_SLAB, BadPage
 from sandbox.kernel.mm.pgdat import DMA_END, PgDat
 from sandbox.kernel.mm.vmscan import SHRINK_BATCH, SHRINK_SHARE, Need, Shrinkers
+from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
 NFS_RESERVE = 5

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
@@ -25,6 +24,7 @@ from sandbox.kernel.mm.kva_seq import Mapped
 from sandbox.kernel.mm.mm import MmList
 from sandbox.kernel.mm.page import VIRTUAL, MemMap
 from sandbox.kernel.mm.pagelock import PageLocks
+from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, RW, A, D, P
 

@@ -11,7 +11,6 @@ Threads share a page table and may copy at once on two CPUs: that is why the tas
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.kernel.arch.cpu import KernelCpu
@@ -20,6 +19,7 @@ from sandbox.kernel.base.layout import FIXADDR_END, PAGE_OFFSET
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.kmap_atomic import KM_SLOTS, PAGE_KERNEL, AtomicWindows, KmapError, KmType, SlotClash, who
 from sandbox.kernel.mm.vma import MMAP_MIN_ADDR
+from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
 

@@ -8,7 +8,6 @@ from the zone that they prefer: HIGHMEM, NORMAL (16 MB and up), DMA.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.mm.mmzone import Zone
@@ -24,6 +23,7 @@ from sandbox.kernel.mm.page import (
     BadPage,
     MemMap,
 )
+from sandbox.records import dataclass
 
 DMA_END = 16 << 20 >> 12
 """Frames below this number are within reach of an ISA card."""

@@ -15,7 +15,6 @@ kernel addresses is the array itself there, and the reserved range for the virtu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.kernel.base.layout import PAGE_OFFSET, REGION, Region
@@ -23,6 +22,7 @@ from sandbox.kernel.mm.bootmem import BootMemory
 from sandbox.kernel.mm.kernel_entries import KernelEntries
 from sandbox.kernel.mm.page import PIECE, PIECE_SHIFT, STRUCT_PAGE_BYTES, MemMap
 from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P
 

@@ -7,7 +7,6 @@ Not present to present needs none.  A CPU holds user translations of an mm only 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.arch.vmlinux import Routines
@@ -16,6 +15,7 @@ from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.mm.kva_seq import FlushSequence
 from sandbox.kernel.mm.mm import Mm
 from sandbox.machine.events import EventBus
+from sandbox.records import dataclass
 
 RANGE_CEILING = 32
 """Above so many pages the whole (non-global) TLB goes instead of one page at a time."""

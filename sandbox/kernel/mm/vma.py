@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
+from sandbox.records import dataclass, replace
 from sandbox.x86.paging import PAGE_SIZE
 
 MMAP_MIN_ADDR = 0x10000

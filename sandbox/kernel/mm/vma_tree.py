@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import replace
 
 from sandbox.kernel.base.layout import TASK_SIZE
+from sandbox.kernel.mm.free_area import FreeAreas
 from sandbox.kernel.mm.vma import (
     MMAP_MIN_ADDR,
     PROT_READ,
@@ -32,6 +32,7 @@ from sandbox.kernel.mm.vma import (
     Vma,
     page_align,
 )
+from sandbox.records import replace
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
 TASK_UNMAPPED_BASE = TASK_SIZE // 3
@@ -64,6 +65,7 @@ class VmaTree:
         self._vmas: list[Vma] = []
         self._ends: list[int] = []
         self._last: Vma | None = None
+        self._free = FreeAreas()
 
     def __iter__(self) -> Iterator[Vma]:
         return iter(self._vmas)
@@ -89,6 +91,7 @@ class VmaTree:
         for vma in self._vmas:
             self._unlink(vma)
         self._vmas, self._ends, self._last, self.pages = [], [], None, 0
+        self._free.forget()
 
     def find(self, linear: int) -> Vma | None:
         """The first VMA that ends above ``linear``; it need not contain it (Linux find_vma)."""
@@ -152,6 +155,8 @@ class VmaTree:
         removed = self._vmas[first:last]
         del self._vmas[first:last], self._ends[first:last]
         self._last = None
+        if removed:
+            self._free.freed(self._vmas, self._ends, removed[0].start)
         for vma in removed:
             self._unlink(vma)
         self.pages -= sum(vma.size for vma in removed) // PAGE_SIZE
@@ -184,6 +189,8 @@ class VmaTree:
         first, last = self._carve(start, end)
         for vma in self._vmas[first:last]:
             vma.flags = vma.flags & ~drop | add
+        if drop & VM_GROWSDOWN:
+            self._free.forget()
         self._merge(first, last)
 
     def get_unmapped_area(self, length: int, hint: int = 0, *, bottom_up: bool | None = None) -> int | None:
@@ -199,10 +206,10 @@ class VmaTree:
             if hint + length <= TASK_SIZE and self._is_free(hint, length):
                 return hint
         if self.top_down if bottom_up is None else not bottom_up:
-            found = self._highest_gap(length)
+            found = self._free.highest(self._vmas, self._ends, length, self.lowest, self.mmap_base)
             if found is not None:
                 return found
-        return self._lowest_gap(length)
+        return self._free.lowest(self._vmas, self._ends, length, TASK_UNMAPPED_BASE)
 
     def anon_vma_prepare(self, vma: Vma) -> None:
         """An area is about to get its first page of its own: it takes a neighbour's anon_vma, or a new one."""
@@ -274,28 +281,6 @@ class VmaTree:
     def _is_free(self, start: int, length: int) -> bool:
         index = bisect_right(self._ends, start)
         return index == len(self._vmas) or start + length <= self._vmas[index].floor
-
-    def _highest_gap(self, length: int) -> int | None:
-        ceiling = self.mmap_base
-        index = bisect_right(self._ends, ceiling)
-        if index < len(self._vmas):
-            ceiling = min(ceiling, self._vmas[index].floor)
-        while True:
-            bottom = max(self.lowest, self._vmas[index - 1].end) if index else self.lowest
-            if ceiling - bottom >= length:
-                return ceiling - length
-            if not index:
-                return None
-            index -= 1
-            ceiling = min(ceiling, self._vmas[index].floor)
-
-    def _lowest_gap(self, length: int) -> int | None:
-        start = TASK_UNMAPPED_BASE
-        for vma in self._vmas[bisect_right(self._ends, start) :]:
-            if vma.floor - start >= length:
-                return start
-            start = max(start, vma.end)
-        return start if TASK_SIZE - start >= length else None
 
     def _carve(self, start: int, end: int) -> tuple[int, int]:
         """Split at both ends; indexes [first, last) of the VMAs that then fill the mapped part of it."""

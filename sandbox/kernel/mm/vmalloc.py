@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sandbox.kernel.arch.cpu import Smp
 from sandbox.kernel.base.config import KernelConfig
@@ -30,6 +29,7 @@ from sandbox.kernel.mm.page_alloc import PageAllocator
 from sandbox.kernel.mm.pgdat import PgDat
 from sandbox.kernel.mm.pte import is_present
 from sandbox.kernel.mm.vmscan import Need
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.masks import PF_PROT, PF_USER
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D, P

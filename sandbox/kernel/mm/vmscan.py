@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_DMA, PG_HIGHMEM
+from sandbox.records import dataclass, replace
 
 SHRINK_BATCH = 64
 """Frames asked for at a time, at least."""

@@ -7,7 +7,6 @@ sleep: the call's context belongs to its task.  From ring 3 the gate is a genera
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandbox.engine.context import EAX, ESP, CpuContext
 from sandbox.kernel.base.wait import WrongContext
@@ -20,6 +19,7 @@ from sandbox.kernel.mm.page import BadPage
 from sandbox.kernel.mm.page_kva import BadKva, KvaDeadlock, NoKva
 from sandbox.kernel.mm.vmalloc import BadVfree
 from sandbox.kernel.module.owners import Owners, WrongOwner
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 

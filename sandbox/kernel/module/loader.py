@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi.errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOEXEC, ENOMEM, ERESTARTSYS
@@ -18,6 +17,7 @@ from sandbox.kernel.base.cmdline import parameter
 from sandbox.kernel.base.events import ModuleChange
 from sandbox.kernel.module.entry import GuestEntry
 from sandbox.machine.memory import Reason
+from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 

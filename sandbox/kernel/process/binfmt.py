@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sandbox.image.elf import Executable, ImageError, parse_executable, program_headers
 from sandbox.kernel.abi.errno import EIO, ELIBBAD, ELOOP, ENOEXEC, ETXTBSY, KernelError
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Inode
+from sandbox.records import dataclass
 
 HEAD_BYTES = 256
 """Of a file, in which a script's first line must show its interpreter."""

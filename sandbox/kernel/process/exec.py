@@ -6,7 +6,6 @@ import os
 import random
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sandbox.image.elf import Executable, ImageError
 from sandbox.kernel.abi.errno import EAGAIN, EFAULT, EINVAL, ENOMEM, KernelError
@@ -33,6 +32,7 @@ from sandbox.kernel.task.sigpending import is_dying
 from sandbox.kernel.task.task import State, Task
 from sandbox.kernel.task.vdso import map_vdso, vdso_image
 from sandbox.kernel.vfs.inode import Inode
+from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 
 STACK_TOP = TASK_SIZE

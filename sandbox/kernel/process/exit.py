@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import ECHILD, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.ptrace import PTRACE_EVENT_EXIT, PTRACE_O_EXITKILL
@@ -28,6 +27,7 @@ from sandbox.kernel.task.pgrp import has_stopped, is_orphaned
 from sandbox.kernel.task.robust import exit_robust_list
 from sandbox.kernel.task.sigpending import traced_by_parent
 from sandbox.kernel.task.task import State, Task, TaskExit, ThreadGroup
+from sandbox.records import dataclass
 
 WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x1000000
 WNOTHREAD, WALL, WCLONE = 0x20000000, 0x40000000, 0x80000000

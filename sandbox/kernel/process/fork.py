@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 from greenlet import greenlet
 
@@ -51,6 +50,7 @@ from sandbox.kernel.task.task import (
     ThreadGroup,
 )
 from sandbox.kernel.vfs.file import FdTable
+from sandbox.records import dataclass
 from sandbox.x86.masks import TF
 from sandbox.x86.paging import PAGE_SIZE, RW, A, D
 

@@ -7,13 +7,13 @@ an id that does not fit is shown as 65534.
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 from sandbox.kernel.abi.errno import EINVAL, EPERM, KernelError
 from sandbox.kernel.abi.structs import OVERFLOW_ID
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.task.cred import NO_ID, Ids
 from sandbox.kernel.task.task import Task
+from sandbox.records import replace
 
 NGROUPS_MAX = 65536
 SHORT = 0xFFFF

@@ -6,8 +6,6 @@ EPOLLET, told by the count of wakes of the file's queues.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sandbox.kernel.abi.errno import EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENOENT, EPERM, KernelError
 from sandbox.kernel.abi.flags import (
     O_CLOEXEC,
@@ -41,6 +39,7 @@ from sandbox.kernel.syscalls.poll import MILLISECOND, deadline, masked, poll_fil
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.operations import NO_OPERATIONS, Ready
+from sandbox.records import dataclass
 
 MAXIMUM_EVENTS = 0x7FFFFFFF // EPOLL_EVENT_BYTES
 MAXIMUM_NESTING = 5

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sandbox.kernel.abi.errno import EBADF, EINVAL, ENOENT, EPERM, ESRCH, KernelError
 from sandbox.kernel.abi.flags import O_NONBLOCK, O_RDWR
 from sandbox.kernel.abi.siginfo import SIGINFO_BYTES, SigInfo
@@ -15,6 +13,7 @@ from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.syscalls.signals import may_signal
 from sandbox.kernel.task.task import State, Task
 from sandbox.kernel.vfs.file import File
+from sandbox.records import replace
 
 THREAD, THREAD_GROUP, PROCESS_GROUP = 1, 2, 4
 """Flags of pidfd_send_signal since Linux 6.9."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from struct import pack, unpack
 
 from sandbox.kernel.abi.errno import (
@@ -47,6 +46,7 @@ from sandbox.kernel.task.sigframe import (
 from sandbox.kernel.task.sigpending import discard, is_ignored, recalculate
 from sandbox.kernel.task.sigqueue import AltStack, bit_of
 from sandbox.kernel.task.task import State, Task
+from sandbox.records import replace
 from sandbox.x86.vectors import Vector
 
 SIGSET_BYTES = 8

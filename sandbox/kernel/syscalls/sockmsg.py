@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import (
     EAGAIN,
@@ -52,6 +51,7 @@ from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import OTHER_ID
 from sandbox.kernel.vfs.operations import Pieces
+from sandbox.records import dataclass
 
 OPTMEM_MAX = 128 << 10
 """Bytes of ancillary data that go with one message (net.core.optmem_max)."""

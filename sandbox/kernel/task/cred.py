@@ -6,9 +6,8 @@ that keeps it in another can (capabilities(7), "Effect of user ID changes on cap
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from sandbox.kernel.abi.errno import EINVAL, EPERM, KernelError
+from sandbox.records import dataclass, replace
 
 NO_ID = 0xFFFFFFFF
 """-1: in the calls that set several ids it leaves one alone; nobody has it."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import EAGAIN, EFAULT, EINVAL, ERESTART_RESTARTBLOCK, ERESTARTSYS, ETIMEDOUT, KernelError
 from sandbox.kernel.base.time import Clock
@@ -18,6 +17,7 @@ from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.mm.vma import PROT_WRITE
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.task import SCHED_DEADLINE, SCHED_RESET_ON_FORK, Task
+from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
 Key = tuple[object, int]

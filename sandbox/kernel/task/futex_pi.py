@@ -7,7 +7,6 @@ is the waiter of the highest real-time priority, what it inherits from its own w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sandbox.kernel.abi.errno import (
@@ -34,6 +33,7 @@ from sandbox.kernel.task.futex import (
 )
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.task import State, Task, TaskTable
+from sandbox.records import dataclass, field
 
 
 @dataclass(slots=True, eq=False)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from sandbox.kernel.base.time import Timer
+from sandbox.records import dataclass, field
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ meanwhile are its overrun.  Times are nanoseconds since the machine started, or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from struct import pack
 
 from sandbox.kernel.abi.siginfo import SigInfo
@@ -17,6 +16,7 @@ from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.sigpending import is_ignored
 from sandbox.kernel.task.task import Task, ThreadGroup
+from sandbox.records import dataclass, replace
 
 SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, SIGEV_THREAD_ID = 0, 1, 2, 4
 MOST_OVERRUNS = 0x7FFFFFFF

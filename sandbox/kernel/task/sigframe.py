@@ -10,7 +10,6 @@ The trampolines on the stack are for debuggers, which know a frame by them; hand
 
 from __future__ import annotations
 
-from dataclasses import replace
 from struct import pack, unpack_from
 
 from sandbox.engine.context import EAX, ECX, EDX, EIP, ESP, SEGMENT_SLOTS
@@ -40,6 +39,7 @@ from sandbox.kernel.task.desc import TABLE_LDT, USER_CS, USER_DS, Descriptors
 from sandbox.kernel.task.sigqueue import AltStack
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.task.vdso import RT_SIGRETURN, SIGRETURN, vdso_image
+from sandbox.records import replace
 from sandbox.x86.masks import AC, DF, RF, STATUS_FLAGS, TF
 from sandbox.x86.vectors import Vector
 

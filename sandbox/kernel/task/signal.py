@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NoReturn
 
 from sandbox.kernel.abi.errno import (
@@ -53,6 +52,7 @@ from sandbox.kernel.task.sigframe import SignalFrames
 from sandbox.kernel.task.sigpending import KILL, Tracing, discard, is_caught, is_ignored, recalculate, traced_by_parent
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import State, Task, TaskExit, TaskTable, ThreadGroup
+from sandbox.records import replace
 
 CORE_FLAG = 0x80
 STOPPING = sum(bit_of(number) for number in (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG, SI_USER, SIG_DFL, SIG_IGN, SIGKILL, SIGRTMIN, SS_DISABLE, SYNCHRONOUS
 from sandbox.kernel.abi.structs import SigAction
+from sandbox.records import dataclass, field
 
 Restart = Callable[[Any], int]
 """How restart_syscall(0) goes on with a call of a task that a stop has interrupted."""

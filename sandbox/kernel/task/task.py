@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from sandbox.kernel.task.sigqueue import Pending, SigState
 from sandbox.kernel.vfs.file import FdTable, File
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.kernel.vfs.namei import Dentry
+from sandbox.records import dataclass, field, replace
 
 GDT_ENTRY_TLS_MIN, GDT_ENTRY_TLS_ENTRIES = 6, 3
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from sandbox.kernel.abi.structs import Stat
 from sandbox.kernel.arch.vmlinux import IMAGES, KernelImageError
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.vma import PROT_EXEC, PROT_READ, VM_MAYWRITE, Vma
 from sandbox.kernel.vfs.inode import Inode
+from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
 IMAGE = IMAGES / "vdso.so"

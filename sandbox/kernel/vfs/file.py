@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from sandbox.kernel.abi.errno import (
     EBADF,
@@ -32,6 +31,7 @@ from sandbox.kernel.abi.flags import (
 from sandbox.kernel.vfs.inode import Entry, Inode, as_directory
 from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.notify import closed, inode_gone
+from sandbox.records import dataclass
 
 DEFAULT_LIMIT = 1024
 """Descriptors of a process (RLIMIT_NOFILE)."""

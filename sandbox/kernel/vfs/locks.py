@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from sandbox.kernel.base.wait import WaitQueue
+from sandbox.records import dataclass, replace
 
 F_RDLCK, F_WRLCK, F_UNLCK = range(3)
 LAST_BYTE = (1 << 63) - 1

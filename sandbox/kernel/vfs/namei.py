@@ -6,7 +6,6 @@ the way that the walk came, and at the root stays there, as in a chroot.  Paths 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from weakref import ref
 
 from sandbox.kernel.abi.errno import (
@@ -42,6 +41,7 @@ from sandbox.kernel.abi.inotify import IN_ATTRIB
 from sandbox.kernel.vfs import notify
 from sandbox.kernel.vfs.inode import Directory, Inode, Symlink, as_directory
 from sandbox.kernel.vfs.permission import Who, limited, may_create, may_delete, may_open, own, permission
+from sandbox.records import dataclass
 
 DOTS = {b".": EINVAL, b"..": ENOTEMPTY, b"/": EBUSY}
 """Last components that name no entry, and how rmdir(2) refuses them."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sandbox.kernel.abi.errno import EINVAL, ENOTTY, KernelError
 from sandbox.kernel.abi.flags import POLLIN, POLLOUT
 from sandbox.kernel.abi.poll import POLLRDNORM, POLLWRNORM
 from sandbox.kernel.base.wait import WaitQueue
+from sandbox.records import dataclass
 
 OpenFile: TypeAlias = Any
 """``vfs.file.File``, which knows inodes, which know operations."""

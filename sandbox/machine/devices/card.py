@@ -32,9 +32,8 @@ Until it is done the registers may be changed, but every other command is refuse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sandbox.machine.devices.device import Host, all_ones
+from sandbox.records import dataclass
 
 CARD_ADDRESS, PCI_CARD_ADDRESS = 0x80000000, 0xA0000000
 WINDOW_BYTES, MEMORY_START, MEMORY_BYTES = 0x200000, 0x100000, 0x100000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.abi import signals
@@ -12,6 +11,7 @@ from sandbox.kernel.abi.errno import NAMES
 from sandbox.kernel.abi.socket import SOCKETCALLS
 from sandbox.kernel.base import events
 from sandbox.machine.events import Event
+from sandbox.records import dataclass
 from sandbox.report.strace import layouts, words
 from sandbox.report.strace.call import Call
 from sandbox.report.strace.decode import IN, OUT, WIDE, poll_events
