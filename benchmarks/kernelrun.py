@@ -59,13 +59,16 @@ def kernel_and_bare_seconds(program: bytes) -> tuple[float, float]:
     return taken[0], taken[1]
 
 
-def marked_seconds(program: bytes, paging: str = "pae", sanitize: frozenset[str] = frozenset()) -> list[float]:
+def marked_seconds(
+    program: bytes, paging: str = "pae", sanitize: frozenset[str] = frozenset(), boot: str = ""
+) -> list[float]:
     """Processor seconds between each first and second getpid of a program; the system calls are not in it.
 
     What a sanitizer has put off is done at each of them, and is in it.
     """
     times: list[float] = []
-    with Session("benchmark", program, (), KernelConfig(paging=paging, time_limit=0, sanitize=sanitize)) as session:
+    config = KernelConfig(paging=paging, time_limit=0, sanitize=sanitize, boot=boot)
+    with Session("benchmark", program, (), config) as session:
         session.load()
         traps = session.system.traps
         dispatch, watched = traps._dispatch, session.sanitizer

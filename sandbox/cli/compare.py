@@ -13,6 +13,8 @@ from sandbox.records import asdict
 if TYPE_CHECKING:
     from sandbox.runner.kmapcost import Measured
 
+WORK_NAMES = ("copy", "storm", "read", "threads", "processes")
+"""A copy, so that parsing options imports no kernel."""
 PLOTTED = {"pte_stores": "entries stored", "invlpg": "INVLPG", "ipis": "interrupts to other CPUs"}
 
 
@@ -34,7 +36,7 @@ def add_parser(commands: Any, title: str) -> None:
         metavar="N",
         help="pages that the kva pool holds (default: as the layout has it)",
     )
-    parser.add_argument("--work", action="append", default=[], choices=("copy", "storm", "read"), help="only this one")
+    parser.add_argument("--work", action="append", default=[], choices=WORK_NAMES, help="only this one")
     parser.add_argument("--json", action="store_true", help="counts and claims as JSON on standard output")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="a picture of the counts")
     parser.add_argument(

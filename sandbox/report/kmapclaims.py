@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sandbox.records import asdict, dataclass
-from sandbox.runner.kmapcost import Cost, Measured
+from sandbox.runner.kmapcost import SHARED, Cost, Measured
 
 TWEEDIE, PFLUGSTAD = "001 (Tweedie, January 1999)", "004 (pflugstad, October 2009)"
 Costs = dict[tuple[str, str], Cost]
@@ -67,6 +67,36 @@ def _deferred(costs: Costs) -> Claim:
     return Claim(TWEEDIE, sentence, text, one < other if other else None)
 
 
+def _conflict(costs: Costs) -> Claim:
+    """Addresses that are good everywhere, unchecked: a conflict is one that other CPUs had to be told of."""
+    sentence = (
+        "only if several CPUs need to access the same kva without an intervening context switch do we invalidate "
+        "everywhere"
+    )
+    found = [(work, cost) for (mechanism, work), cost in costs.items() if mechanism == "sequence"]
+    if not any(cost.recycles for _, cost in found):
+        return _unmeasured(TWEEDIE, sentence)
+    text = ", ".join(f"{cost.conflicts:,} of {cost.recycles:,} ({work})" for work, cost in found)
+    interrupts = sum(cost.ipis for _, cost in found)
+    return Claim(
+        TWEEDIE, sentence, f"recycled addresses that were in conflict: {text}; {interrupts:,} interrupts, none without",
+        all(bool(cost.ipis) == bool(cost.conflicts) for _, cost in found),
+    )  # fmt: skip
+
+
+def _lap(costs: Costs) -> Claim:
+    """What the merged kernels did instead of the pool: is it worse where CPUs share addresses?"""
+    sentence = "Much better to use the page_kva() style, and make the temporary mapping persistent"
+    pairs = [(work, costs.get(("sequence", work)), costs.get(("kmap", work))) for work in SHARED]
+    both = [(work, pool, kmap) for work, pool, kmap in pairs if pool is not None and kmap is not None]
+    if not both:
+        return _unmeasured(TWEEDIE, sentence)
+    text = "interrupts by the pool and by kmap, which flushes once for many: " + ", ".join(
+        f"{pool.ipis:,} and {kmap.ipis:,} ({work})" for work, pool, kmap in both
+    )
+    return Claim(TWEEDIE, sentence, text, all(pool.ipis <= kmap.ipis for _, pool, kmap in both))
+
+
 def _own_mapping(costs: Costs) -> Claim:
     sentence = "we just copy it out of the existing mm context and into the newly allocate page"
     cost = costs.get(("stack", "storm"))
@@ -97,7 +127,7 @@ def _user_pointers(costs: Costs) -> Claim:
 
 
 _JUDGES: tuple[Callable[[Costs], Claim], ...] = (
-    _persistent, _better, _deferred, _own_mapping, _flush, _user_pointers,
+    _persistent, _better, _deferred, _conflict, _lap, _own_mapping, _flush, _user_pointers,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What it costs to reach pages of highmem: one work on fresh machines that differ in how the kernel maps.
 
-The work is ``images/kmap-work``, between its two calls of ``times``.  Counted from outside of the mechanisms: entries
+The work is ``images/kmap-work`` or, where addresses go from CPU to CPU, ``images/kmap-share``, between its two calls of
+``times``.  Counted from outside of the mechanisms: entries
 stored in the tables over windows and pool (``PhysicalMemory.table_observer``), and what the CPUs' MMUs did (the TLB
 feed).  Only hits, misses, recycles and sleeps are the mechanism's own books.
 """
@@ -26,12 +27,17 @@ from sandbox.x86.errors import ConfigurationError, SandboxError
 from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, PAGE_SIZE, PS, P
 
 TIMES = 43
-IMAGE = "images/kmap-work"
 WORKS = {
     "copy": "copies between pages of highmem",
     "storm": "a storm of copy-on-write faults",
     "read": "reads of a file in highmem",
+    "threads": "addresses handed from CPU to CPU, by threads",
+    "processes": "addresses handed from CPU to CPU, by processes",
 }
+SHARED = ("threads", "processes")
+"""Those of ``images/kmap-share``: who gets an address (``kva_get``, ``kmap``) and who uses it are on two CPUs."""
+SHARED_PAGES = 1024
+"""At most; both pools have slots for half of them, so that some are found and some must be recycled."""
 MECHANISMS: dict[str, tuple[str, dict[str, str]]] = {
     "sequence": ("kva pool, sequence numbers", {"high_pages": "kva", "kva_flush": "sequence"}),
     "everywhere": ("kva pool, flush everywhere", {"high_pages": "kva", "kva_flush": "everywhere"}),
@@ -74,6 +80,10 @@ class Cost:
     hits: int = 0
     recycles: int = 0
     sleeps: int = 0
+    conflicts: int = 0
+    """Addresses of the kva pool that were good everywhere only once other CPUs had been interrupted."""
+    avoided: int = 0
+    """First uses of a changed address on a CPU that had loaded CR3 since."""
     copies: int = 0
     """Copy-on-write faults that copied a page."""
     calls: int = 0
@@ -165,7 +175,7 @@ def own_books(kernel: Kernel) -> dict[str, int]:
     hits = counters.hits
     return {
         "page_maps": hits + counters.misses, "hits": hits, "sleeps": counters.sleeps,
-        "recycles": getattr(counters, "recycles", 0),
+        **{name: getattr(counters, name, 0) for name in ("recycles", "conflicts", "avoided")},
     }  # fmt: skip
 
 
@@ -207,24 +217,42 @@ def compare_config(paging: str, ram: int, cpus: int, pages: int, time_limit: flo
     return KernelConfig(ram=ram, cpus=cpus, paging=paging, boot=boot, time_limit=time_limit)
 
 
+def work_line(mechanism: str, work: str, config: KernelConfig, pages: int) -> tuple[str, list[str], str]:
+    """The image, its arguments, and the boot options.
+
+    Work that hands addresses on has two workers a CPU, so that a CPU switches between two, and two small pools.
+    """
+    if work not in SHARED:
+        return "images/kmap-work", [work, str(pages), str(max(2, config.cpus))], config.boot
+    pages, workers = min(pages, SHARED_PAGES), 2 * max(2, config.cpus)
+    slots = max(pages // 2, workers)
+    boot = f"{config.boot} pkmap={slots}" + ("" if "kva=" in config.boot else f" kva={slots * PAGE_SIZE >> 10}k")
+    way = {"kva": "kva", "kmap": "kmap"}.get(MECHANISMS[mechanism][1]["high_pages"], "windows")
+    return "images/kmap-share", [work, str(pages), str(workers), way], boot
+
+
 def measure(
     mechanism: str, work: str, config: KernelConfig, pages: int, watch: Callable[[RunLimits], None] | None = None
 ) -> Measured:
     """One work on a fresh machine.  ``watch`` gets its scheduler.  Raises WrongData, Stopped and ConfigurationError."""
+    image, words, boot = work_line(mechanism, work, config, pages)
+    target = resolve(image)
     chosen = {name: value for name, value in MECHANISMS[mechanism][1].items() if name in POLICIES}
-    target = resolve(IMAGE)
-    words = [work, str(pages), str(max(2, config.cpus))]
     changed = KernelConfig(
-        ram=config.ram, cpus=config.cpus, paging=config.paging, boot=config.boot, time_limit=config.time_limit,
+        ram=config.ram, cpus=config.cpus, paging=config.paging, boot=boot, time_limit=config.time_limit,
         policies=chosen, switches=config.switches, seed=config.seed,
     )  # fmt: skip
-    with CostSession(target.name, target.data, words, changed) as session:
+    with CostSession(target.name, target.data, words, changed, modules=target.modules) as session:
         session.watch()
         if watch is not None:
             watch(session.kernel.sched)
-        result = session.finish()
-        if result.interrupted:
-            raise Stopped("interrupted")
-        if not result.passed or len(session.marks) != 2:
-            raise WrongData(f"{work} with {MECHANISMS[mechanism][0]}: {result.headline()}", result.detail)
-        return Measured(mechanism, work, session.marks[1].since(session.marks[0]))
+        return Measured(mechanism, work, _cost(session, f"{work} with {MECHANISMS[mechanism][0]}"))
+
+
+def _cost(session: CostSession, what: str) -> Cost:
+    result = session.finish()
+    if result.interrupted:
+        raise Stopped("interrupted")
+    if not result.passed or len(session.marks) != 2:
+        raise WrongData(f"{what}: {result.headline()}", result.detail)
+    return session.marks[1].since(session.marks[0])

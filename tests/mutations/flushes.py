@@ -27,6 +27,7 @@ ELSEWHERE = {
     "gather, pfn = self._entries.gather(cpu, mm), self._tables.pte_pfn(pte)": (
         "a page that was cut off while it came in: only a sibling can have used it, and no image is that lucky"
     ),
+    "kernel.mmu.switch_mm(cpu, mm)": "the broken kernel that calls modules in its own directory: kernel-directory",
     "tlb.reload_all(cpu)": "the broken kernel of 2.3.27: pkmap-global",
 }
 """Lines without a row, and why."""

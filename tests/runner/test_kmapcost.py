@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandbox.runner.kmapcost import Cost, WrongData, available, compare_config, measure
+from sandbox.runner.kmapcost import SHARED, Cost, WrongData, available, compare_config, measure
 from sandbox.x86.errors import ConfigurationError
 
 PAGES, CPUS, RAM = 128, 2, 64 << 20
@@ -83,6 +83,54 @@ def test_invlpg_on_use_is_one_a_use(cost: Callable[..., Cost]) -> None:
     found, lazy = cost("use", "read"), cost("sequence", "read")
     assert 0 <= found.invlpg - found.page_maps <= SLACK
     assert lazy.invlpg < found.invlpg
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def handed(request: pytest.FixtureRequest) -> tuple[int, dict[tuple[str, str], Cost]]:
+    """The number of CPUs, and the costs of addresses handed from CPU to CPU by mechanism and work."""
+    config = compare_config("pae", RAM, request.param, PAGES, 60)
+    return request.param, {
+        (name, work): measure(name, work, config, PAGES).cost for name in available() for work in SHARED
+    }
+
+
+Handed = tuple[int, dict[tuple[str, str], Cost]]
+
+
+def test_each_page_is_handed_on_as_often_as_the_work_says(handed: Handed) -> None:
+    """A window cannot be handed on: each side has its own (MM 14: on another CPU it is an error)."""
+    for (mechanism, _), cost in handed[1].items():
+        sides = 2 if mechanism in ("slots", "stack", "heap") else 1
+        assert 0 <= cost.page_maps - sides * PASSES * PAGES <= SLACK
+
+
+def test_interrupts_of_addresses_that_are_good_everywhere(handed: Handed) -> None:
+    """MM 12: at most one a remap and CPU, and an INVLPG instead of a whole flush; MM 18: a window's none."""
+    cpus, costs = handed
+    for work in SHARED:
+        lazy, eager, use = (costs[each, work] for each in POOLS)
+        assert 0 < lazy.conflicts <= lazy.recycles == eager.recycles
+        assert 0 < lazy.ipis <= lazy.recycles * (cpus - 1) and lazy.global_flushes == 0
+        assert eager.ipis == eager.recycles * (cpus - 1) and eager.global_flushes == eager.recycles * cpus
+        assert lazy.ipis < use.ipis and lazy.tlb_misses < eager.tlb_misses
+        assert all(costs[each, work].ipis == 0 for each in ("slots", "stack", "heap"))
+
+
+def test_kmap_interrupts_once_a_lap(handed: Handed) -> None:
+    """MM 13: one flush of all CPUs a lap, whose slots all come free: here half as many as pages."""
+    cpus, costs = handed
+    for work in SHARED:
+        cost = costs["kmap", work]
+        laps = cost.ipis // (cpus - 1)
+        assert 0 < laps <= -(-(cost.page_maps - cost.hits) // (PAGES // 2)) + 1
+        assert cost.ipis == laps * (cpus - 1) and cost.global_flushes == laps * cpus
+        assert cost.ipis < costs["sequence", work].ipis
+
+
+def test_an_address_that_other_cpus_are_not_told_of_is_another_page() -> None:
+    config = compare_config("pae", RAM, CPUS, PAGES, 20)
+    with pytest.raises(WrongData, match=r"^threads with kva pool, sequence numbers: exit status 22"):
+        measure("sequence", "threads", replace(config, switches=frozenset({"no-shootdown"})), PAGES)
 
 
 def test_work_that_does_not_end_well_is_told_in_a_line() -> None:

@@ -159,8 +159,8 @@ class History(RuleBasedStateMachine):
     def exit(self, which: int) -> None:
         number = self.use(which)
         assume(number)
-        self.kernel.mmu.mmput(self.task.cpu, self.spaces.pop(number))
-        self.models.pop(number)
+        mm, _ = self.spaces.pop(number), self.models.pop(number)
+        self.kernel.mmu.mmput(self.task.cpu, mm)
         self.use(0)
 
     @rule()

@@ -14,10 +14,10 @@ from typing import ClassVar
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from sandbox.kernel.base.races import SeedSchedule
-from sandbox.kernel.mm.vma import PROT_WRITE
+from sandbox.kernel.mm.vma import PROT_READ, PROT_WRITE
 from tests.kernel.mm.test_accounting import AREA, PAGE, PAGES, History, elf
 
 __all__ = ["elf"]
@@ -44,6 +44,21 @@ class Interrupted(History):
         races._schedule, races.active = SeedSchedule(seed), True
         races.stand = lambda name, times: self.come_in(name)
         kernel.smp.patience = self.wait
+        kernel.sched.schedule = self.sleep  # type: ignore[method-assign]
+
+    @rule(which=st.integers(0, 9), page=st.integers(0, PAGES - 1), value=st.integers(1, 1 << 30))
+    def break_sharing(self, which: int, page: int, value: int) -> None:
+        """A write to a page that a child has too: by chance alone too few are copied."""
+        number = which % len(self.spaces)
+        self.map(number, page, 1, PROT_READ | PROT_WRITE, False)
+        self.write(number, page, value, 0)
+        if len(self.spaces) < 4:
+            self.fork(number)
+        self.write(number, page, value + 1, 0)
+
+    def sleep(self, *_: object) -> None:
+        """Nobody is a task here: who comes in upon a page that is being read in gives up."""
+        raise Blocked
 
     def wait(self) -> bool:
         """The sender waits: CPU 1 goes on a little before it answers, or not.
@@ -113,10 +128,12 @@ class Interrupted(History):
         self.kernel.pagecache.shrink_mmap(2)
 
     def come_end(self) -> None:
-        number = self.other()
-        if number is not None and number and not self.random.randrange(4):
-            self.kernel.mmu.mmput(self.kernel.cpus[1], self.spaces.pop(number))
-            self.models.pop(number)
+        """The last space, so that the numbers of the others stay, which the present step has looked up."""
+        mm = self.spaces[-1]
+        if len(self.spaces) > 1 and mm is not self.task.mm and not self.random.randrange(4):
+            self.spaces.pop()
+            self.models.pop()
+            self.kernel.mmu.mmput(self.kernel.cpus[1], mm)
 
 
 @pytest.mark.parametrize("paging", ["pae", "legacy"])

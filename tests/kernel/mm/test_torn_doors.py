@@ -159,7 +159,7 @@ def task_window(at: Looked) -> list[int]:
 
 def task_window_cleared(at: Looked) -> list[int]:
     at.starts_with(at.entry(at.high, KERNEL))
-    return at.around(lambda: at.door.clear_task_window(at.cpu, at.mm.pgd, AREA), at.ptep)
+    return at.around(lambda: at.door.clear_task_window(at.mm.pgd, AREA, at.cpu), at.ptep)
 
 
 def _clear_window(at: Looked, linear: int, ptep: int) -> None:
