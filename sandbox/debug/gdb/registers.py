@@ -175,16 +175,17 @@ _FLAGS = {
     ),
 }  # fmt: skip
 _VECTORS = (
-    ("v4f", "ieee_single", 4), ("v2d", "ieee_double", 2), ("v16i8", "int8", 16), ("v8i16", "int16", 8),
-    ("v4i32", "int32", 4), ("v2i64", "int64", 2),
+    ("v4f", "ieee_single", 4, "v4_float"), ("v2d", "ieee_double", 2, "v2_double"), ("v16i8", "int8", 16, "v16_int8"),
+    ("v8i16", "int16", 8, "v8_int16"), ("v4i32", "int32", 4, "v4_int32"), ("v2i64", "int64", 2, "v2_int64"),
 )  # fmt: skip
+"""gdb's own names (its features/i386/32bit-sse.xml)."""
 
 
 def _types(feature: str) -> str:
     text = ""
     if feature == "sse":
-        text += "".join(f'<vector id="{name}" type="{kind}" count="{count}"/>' for name, kind, count in _VECTORS)
-        fields = "".join(f'<field name="{name}_" type="{name}"/>'.replace("_", "") for name, _, _ in _VECTORS)
+        text += "".join(f'<vector id="{name}" type="{kind}" count="{count}"/>' for name, kind, count, _ in _VECTORS)
+        fields = "".join(f'<field name="{field}" type="{name}"/>' for name, _, _, field in _VECTORS)
         text += f'<union id="vec128">{fields}<field name="uint128" type="uint128"/></union>'
     for name, bits in _FLAGS.items():
         if (name == "i386_mxcsr") == (feature == "sse") and feature in ("core", "sse"):
