@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from xml.sax.saxutils import quoteattr
+
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
 
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.target import Target
-from sandbox.kernel.arch.vmlinux import IMAGE
+from sandbox.kernel.arch.vmlinux import IMAGE, kernel_image
 from sandbox.records import dataclass
 
 OURS = "/sandbox/"
@@ -58,10 +62,18 @@ def our_file(target: Target, path: str) -> bytes | None:
 
 
 def library_list(debugger: Debugger) -> str:
-    """``qXfer:libraries:read`` (gdb's manual, "Library List Format"): the loaded modules."""
-    rows = ""
+    """``qXfer:libraries:read`` (gdb's manual, "Library List Format"): the kernel, by its first segment, and modules."""
+    target, rows = debugger.target, ""
     for each in objects(debugger):
-        sections = "".join(f'<section address="{at:#x}"/>' for at in each.sections.values())
-        if sections:
-            rows += f"<library name={quoteattr(each.path)}>{sections}</library>"
+        places = [("segment", kernel_image().start)]
+        if each.path != KERNEL:
+            places = [("section", at) for at in _allocated(our_file(target, each.path) or b"", each.sections)]
+        told = "".join(f'<{kind} address="{at:#x}"/>' for kind, at in places)
+        rows += f"<library name={quoteattr(each.path)}>{told}</library>"
     return f"<library-list>{rows}</library-list>"
+
+
+def _allocated(data: bytes, sections: dict[str, int]) -> list[int]:
+    """Where the sections of an object are, in its own order; gdb wants one that is empty, too."""
+    wanted = [each.name for each in ELFFile(BytesIO(data)).iter_sections() if each["sh_flags"] & SH_FLAGS.SHF_ALLOC]
+    return [sections.get(name, min(sections.values(), default=0)) for name in wanted]
