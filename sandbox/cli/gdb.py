@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import select
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sandbox.cli.colour import print_lines
@@ -19,27 +23,51 @@ def add_parser(commands: Any, title: str) -> None:
     add_image_and_machine(parser)
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"TCP port (default: {PORT}; 0 for any)")
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="address (default: this host only)")
+    parser.add_argument(
+        "--threads", choices=("tasks", "cpus"), default="tasks", help="what gdb's threads are (default: tasks)"
+    )
     parser.add_argument("--once", action="store_true", help="end when the first gdb leaves")
     parser.set_defaults(run=run, commands=None)
 
 
 def run(options: argparse.Namespace) -> int:
-    from sandbox.debug.gdb import access
+    from sandbox.debug.gdb import access, threads
     from sandbox.debug.gdb.stub import Stub
     from sandbox.debug.worker import Remote
 
     with _listener(options) as listener, Remote(builder(options, person=True)) as remote:
         remote.call(access.catch_signals)
+        if options.threads == "cpus":
+            remote.call(threads.number_by_cpus)
         host, port = listener.getsockname()[:2]
         print_lines([*remote.first.lines, f"gdb: target remote {host}:{port}"])
         sys.stdout.flush()
         while True:
             connection, _ = listener.accept()
-            with connection:
+            with connection, _no_other(listener):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 ended = Stub(remote, connection).serve()
             if ended or options.once:
                 return 0
+
+
+@contextmanager
+def _no_other(listener: socket.socket) -> Iterator[None]:
+    """While one gdb is served, others are told so: their connection is closed."""
+    ours, theirs = socket.socketpair()
+
+    def turn_away() -> None:
+        while theirs not in select.select([listener, theirs], [], [])[0]:
+            listener.accept()[0].close()
+
+    thread = threading.Thread(target=turn_away, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ours.close()
+        thread.join()
+        theirs.close()
 
 
 def _listener(options: argparse.Namespace) -> socket.socket:

@@ -11,10 +11,10 @@ _NO_FILES = ("root", "files", "write")
 _UNUSED: dict[str, tuple[str, ...]] = {
     "rom": (
         *_NO_FILES, "paging", "highmem", "direct_map", "boot", "policies", "devices", "modules", "fail_allocation",
-        "strace", "screen", "clock", "epoch", "arguments", "races", "seeds",
+        "strace", "screen", "core", "clock", "epoch", "arguments", "races", "seeds",
     ),
-    "module": (*_NO_FILES, "strace"),
-    "seeds": ("trace", "strace", "screen", "stats", "status", "seed", "races"),
+    "module": (*_NO_FILES, "strace", "core"),
+    "seeds": ("trace", "strace", "screen", "core", "stats", "status", "seed", "races"),
     "view": ("sanitize",),
     "none": (*_NO_FILES, "modules", "limit", "time_limit", "at", "end"),
 }  # fmt: skip

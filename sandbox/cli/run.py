@@ -17,8 +17,10 @@ from sandbox.cli.machine_options import add_machine_options, machine_config
 from sandbox.cli.streams import BAD_INPUT, say, tell_lost
 
 if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
     from sandbox.machine.devices.framebuffer import FrameBuffer
     from sandbox.machine.machine import Machine
+    from sandbox.runner.corefile import CoreFiles
     from sandbox.runner.result import Result, Summary
     from sandbox.sanitize.report import StaleReport
 
@@ -35,6 +37,9 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("--strace", action="store_true", help="system calls and signals, as strace shows them")
     parser.add_argument(
         "--screen", metavar="FILE", help="the picture in the frame buffer at the end, as PGM; - for letters"
+    )
+    parser.add_argument(
+        "--core", metavar="FILE", help="a core file of a process that a signal ends, for gdb (%%p in it: the pid)"
     )
     parser.add_argument("--stats", action="store_true", help="counts and times at the end")
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
@@ -80,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
         _subscribe(session, kinds, options.strace, recorded if options.json else None)
         if "walk" in kinds:
             session.trace_walks()
+        cores = None if options.core is None else _cores_of(session.kernel, options.core)
         screen = None if options.screen is None else _screen_of(session.machine, options.screen)
         if options.stats:
             session.measure()
@@ -103,6 +109,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         with contextlib.suppress(BrokenPipeError):  # nobody reads it; the status tells
             _narrate(result, options.stats)
+    if cores is not None:
+        _tell_cores(cores)
     if result.interrupted:
         return interrupts.status
     lost = tell_lost((streams.stdout, streams.stderr))
@@ -111,6 +119,29 @@ def run(options: argparse.Namespace) -> int:
     if not result.passed:
         return 1
     return BAD_INPUT if lost else 0
+
+
+def _cores_of(kernel: Kernel, place: str) -> CoreFiles:
+    """Who writes them.  Raises ConfigurationError, before anything runs."""
+    from sandbox.runner.corefile import CoreFiles
+    from sandbox.x86.errors import ConfigurationError
+
+    path = Path(place)
+    if not place or path.is_dir() or (path.exists() and not path.is_file()):
+        raise ConfigurationError(f"--core {place}: not a regular file")
+    if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigurationError(f"--core {place}: cannot be written")
+    return CoreFiles(kernel, place)
+
+
+def _tell_cores(cores: CoreFiles) -> None:
+    """Where they are.  Raises ConfigurationError when one could not be written."""
+    from sandbox.x86.errors import ConfigurationError
+
+    for pid, comm, path in cores.written:
+        say(f"sandbox: core of task {pid} ({comm}) in {path}")
+    if cores.error:
+        raise ConfigurationError(f"--core {cores.error}")
 
 
 def _screen_of(machine: Machine, place: str) -> FrameBuffer:

@@ -75,6 +75,8 @@ class Debugger(Scope):
         """Who goes back; None where there are no checkpoints."""
         self.answered = ""
         """What became of the page fault at which the guest stood."""
+        self.threads_are_cpus = False
+        """gdb sees CPUs in the place of tasks."""
         self.on_fault_number: int | None = None
         """Stop at this page fault, before it is answered."""
         target.admits = self._admits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+from sandbox.debug.signals import SignalJudge
 from sandbox.debug.stops import StopKind
 from sandbox.debug.target import Refused, Target
 from sandbox.engine.context import CpuContext
@@ -14,6 +15,7 @@ from sandbox.kernel.base.events import Killed, ModuleChange
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.task.task import Task
+from sandbox.records import replace
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session
@@ -35,6 +37,7 @@ class KernelTarget(Target):
         self._context: CpuContext | None = None
         self._first: int | None = None
         self.system.traps.monitor = self
+        self.judge = self.kernel.signals.judge = SignalJudge(self.kernel.signals, self.control)
         self.kernel.bus.subscribe(self._killed, Killed)
 
     # -- running -------------------------------------------------------------------------------------------------
@@ -99,7 +102,8 @@ class KernelTarget(Target):
     def _killed(self, event: Killed) -> None:
         """The task is still whole: the last place at which it can be looked at."""
         cpu = self.machine.cpus[event.cpu]
-        self.hold(self.stop_at(cpu, StopKind.CATCH, f"task {event.pid} is about to die of signal {event.signal}"))
+        stop = self.stop_at(cpu, StopKind.CATCH, f"task {event.pid} is about to die of signal {event.signal}")
+        self.hold(replace(stop, details={"event": "killed", "pid": event.pid, "signal": event.signal}))
 
     # -- the kernel's monitor ------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from sandbox.debug.stops import StopKind
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, Halt, Stepped, Trap
+from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, Halt, Paused, Stepped, Trap
 from sandbox.records import dataclass, field
 
 
@@ -61,6 +61,8 @@ class RunControl:
     """Called between two runs of the engine."""
     interrupted: bool = False
     """Somebody wants a stop soon."""
+    yields: bool = False
+    """Who runs the next CPU shall look at his tasks first: something came for one of them while all stood still."""
     breakpoints: set[int] = field(default_factory=set)
     _stood: tuple[int, int, int] | None = None
     """Where the last stop was: a breakpoint there has been seen."""
@@ -92,6 +94,9 @@ class RunControl:
             self._arrive(cpu)
             if self.look is not None:
                 self.look(cpu)
+            if self.yields:
+                self.yields = False
+                return Paused(cpu.context.eip)
             goal, left = self.goal, max(0, end - cpu.clock)
             if isinstance(goal, Steps) and self._concerns(goal, cpu):
                 exit_ = self._step(cpu, goal, left, steps)

@@ -168,7 +168,8 @@ class Traveller:
         seen: deque[Moment] = deque(maxlen=journey.count)
         stop = debugger.go(Until(first)) if first > began.time else self._here()
         target = debugger.target
-        at_first = journey.at == 0 and stop.moment == began
+        first_or_set = journey.at == 0 or self._timeline.marks[journey.at].pinned
+        at_first = first_or_set and stop.moment == began
         if target.flow(target.cpu) != journey.flow:
             stop = debugger.go(Steps(0, journey.flow))
         if not at_first and self._is_before(stop, where):

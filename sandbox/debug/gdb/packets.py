@@ -49,21 +49,28 @@ class PacketStream:
         """For select."""
         return self._connection.fileno()
 
-    @property
-    def waiting(self) -> bool:
-        """Something has been read that nobody has asked for."""
-        return bool(self._data)
-
     def receive(self) -> bytes:
         """The next packet with a right checksum; what is none is skipped."""
         while True:
             packet = self._cut()
             if packet is not None:
                 return packet
-            piece = self._connection.recv(1 << 16)
-            if not piece:
-                raise EOFError
-            self._data += piece
+            self._receive_more()
+
+    def _receive_more(self) -> None:
+        piece = self._connection.recv(1 << 16)
+        if not piece:
+            raise EOFError
+        self._data += piece
+
+    def interrupts(self, more: bool) -> bool:
+        """While the guest runs gdb sends one thing only: whether it has come; with ``more`` something can be read."""
+        if more:
+            self._receive_more()
+        found = self._data.find(INTERRUPT)
+        if found >= 0:
+            del self._data[: found + 1]
+        return found >= 0
 
     def _cut(self) -> bytes | None:
         """One packet off what has come, None when it is not there as a whole."""

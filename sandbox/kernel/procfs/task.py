@@ -194,7 +194,8 @@ def _strings(kernel: Kernel, task: Task, which: int) -> bytes:
     return kernel.peek.read_user(mm, start, end - start)
 
 
-def _name(kernel: Kernel, task: Task, vma: Vma) -> str:
+def area_name(kernel: Kernel, task: Task, vma: Vma) -> str:
+    """What maps calls an area: its file, what it is for, or nothing."""
     mm = task.mm
     assert mm is not None
     if isinstance(vma.file, File) and vma.file.dentry is not None:
@@ -222,7 +223,7 @@ def _maps(kernel: Kernel, task: Task, with_pages: bool = False) -> bytes:
             f"{vma.start:08x}-{vma.end:08x} {letters}{'s' if vma.shared else 'p'} {vma.pgoff * PAGE_SIZE:08x} "
             f"{major(device):02x}:{minor(device):02x} {ino} "
         )
-        name = _name(kernel, task, vma)
+        name = area_name(kernel, task, vma)
         lines.append((head.ljust(NAME_COLUMN) + name if name else head) + "\n")
         if with_pages and task.mm is not None:
             lines.append(smaps_of(kernel, task.mm.pgd, vma))

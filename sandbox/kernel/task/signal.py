@@ -64,7 +64,7 @@ class Signals:
 
     __slots__ = (
         "_broken_group_exit", "_broken_mask", "_broken_queue", "_broken_restart", "_broken_stop", "_bus",
-        "_clock", "_sched", "_tasks", "deaths", "end_shell", "frames", "tracing",
+        "_clock", "_sched", "_tasks", "deaths", "end_shell", "frames", "judge", "tracing",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,8 @@ class Signals:
         """Handed in: what happens when a signal ends the shell above the first program."""
         self.tracing: Tracing
         """Handed in: who stops tasks for their tracers."""
+        self.judge: Callable[[Task, SigInfo], SigInfo | None] | None = None
+        """A debugger outside of the machine says what is left of a signal that was reported and is to be delivered."""
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -248,11 +250,15 @@ class Signals:
                 if info is None:
                     continue
             if info is not None:
-                action = state.hand.actions[info.signo]
                 if self._bus.active:
                     self._bus.emit(
                         SignalDelivered(self._clock.now, task.cpu.index, task.pid, info.signo, info.code, info.union)
                     )
+                if self.judge is not None and info.signo != SIGKILL:
+                    info = self.judge(task, info)
+                    if info is None:
+                        continue
+                action = state.hand.actions[info.signo]
                 if action.handler == SIG_IGN and not bit_of(info.signo) & UNBLOCKABLE:
                     continue
                 if action.handler != SIG_DFL:

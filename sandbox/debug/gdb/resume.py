@@ -1,0 +1,113 @@
+"""In the worker: the guest runs on, back, or from its beginning, and signals become what gdb says."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.gdb.threads import Halt, halted, select, task_of
+from sandbox.debug.kernel_target import KernelTarget
+from sandbox.debug.run_control import Steps
+from sandbox.debug.stops import Moment, StopKind
+from sandbox.debug.target import WRAP, Refused
+from sandbox.debug.travel import Journey
+from sandbox.kernel.abi.siginfo import SigInfo
+
+SI_KERNEL, TRAP_BRKPT, TRAP_TRACE = 0x80, 1, 2
+SIGINT, SIGTRAP = 2, 5
+
+
+def go_on(debugger: Debugger, step_of: int | None, span: tuple[int, int] | None = None) -> Halt:
+    """Run on; ``step_of`` is the thread that shall run one instruction, None for all to the next stop.
+
+    With ``span`` it steps for as long as EIP is in there: from the first address up to the second.
+    """
+    if step_of is None:
+        return halted(debugger, debugger.go())
+    select(debugger, step_of)
+    while True:
+        stop = debugger.go(_one_step(debugger))
+        if span is None or stop.kind is not StopKind.STEP or not span[0] <= debugger.target.context.eip < span[1]:
+            return halted(debugger, stop)
+
+
+def _one_step(debugger: Debugger) -> Steps:
+    target = debugger.target
+    if debugger.threads_are_cpus:
+        return Steps(1, None, target.viewed_cpu)
+    return Steps(1, _flow(debugger))
+
+
+def _flow(debugger: Debugger) -> Hashable:
+    target = debugger.target
+    if isinstance(target, KernelTarget) and target.task is not None and target.context is target.task.context:
+        return "task", target.task.pid
+    return target.flow(target.cpu)
+
+
+def go_back(debugger: Debugger, step: bool) -> Any:
+    """Back by an instruction, or to the last stop before this one; the copy of a checkpoint answers."""
+    traveller, stop = debugger.traveller, debugger.stop
+    if traveller is None or stop is None:
+        return halted(debugger, replay_end="begin")
+    flow = _flow(debugger)
+    journey = Journey(stop.moment, debugger.snapshot(), "step" if step else "hit", flow=flow, face=halted)
+    try:
+        traveller.leave(journey)
+    except Refused:
+        return halted(debugger, replay_end="begin")
+
+
+def restart(debugger: Debugger) -> Any:
+    """To the first instruction."""
+    assert debugger.traveller is not None
+    debugger.traveller.leave(Journey(Moment(0, 0, 0), debugger.snapshot(), face=halted))
+
+
+# -- signals -----------------------------------------------------------------------------------------------------
+
+
+def decide(debugger: Debugger, thread: int, number: int) -> Answer:
+    """A thread goes on with a signal, or without one (0).
+
+    Where it stands before the delivery of one, that becomes this; anywhere else it is sent.
+    """
+    target, stop = debugger.target, debugger.stop
+    if not isinstance(target, KernelTarget) or stop is None or stop.ended:
+        return Answer()
+    if stop.details.get("event") == "signal" and (debugger.threads_are_cpus or stop.pid == thread):
+        target.judge.verdict = number
+        return Answer(changed=number != stop.details["signal"])
+    task = task_of(debugger, thread) if number else None
+    if task is not None:
+        target.judge.inject(task, number)
+    return Answer(changed=task is not None)
+
+
+def siginfo(debugger: Debugger) -> bytes | None:
+    """``siginfo_t`` of the present stop as ptrace(2) has it; None where nothing has one."""
+    target, stop = debugger.target, debugger.stop
+    if not isinstance(target, KernelTarget) or stop is None or stop.ended:
+        return None
+    if target.judge.info is not None:
+        return target.judge.info.pack()
+    details = stop.details
+    if details.get("event") == "signal":
+        return SigInfo(details["signal"], details["code"], bytes.fromhex(details["union"])).pack()
+    if stop.kind is StopKind.INTERRUPT:
+        return SigInfo.sent(SIGINT, SI_KERNEL, 0).pack()
+    if stop.kind is StopKind.BREAKPOINT:
+        return SigInfo.sent(SIGTRAP, SI_KERNEL, 0).pack()
+    return SigInfo.fault(SIGTRAP, TRAP_TRACE, target.context.linear_eip & WRAP).pack()
+
+
+def set_siginfo(debugger: Debugger, data: bytes, offset: int) -> Answer:
+    """Change what is known of the signal that is about to be delivered."""
+    target, stop, now = debugger.target, debugger.stop, siginfo(debugger)
+    if not isinstance(target, KernelTarget) or stop is None or stop.details.get("event") != "signal" or now is None:
+        return Answer(error="no signal is about to be delivered")
+    if offset + len(data) > len(now):
+        return Answer(error="siginfo_t has 128 bytes")
+    target.judge.info = SigInfo.unpack(now[:offset] + data + now[offset + len(data) :])
+    return Answer(changed=True)

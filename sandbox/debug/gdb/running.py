@@ -1,0 +1,193 @@
+"""The packets that let the guest run, and the stop replies that come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from sandbox.debug.gdb import resume
+from sandbox.debug.gdb.link import EMPTY, OK, Detached, Link, signed
+from sandbox.debug.gdb.signals import SIGINT, SIGTRAP, to_gdb, to_linux
+from sandbox.debug.gdb.threads import Halt
+from sandbox.debug.stops import StopKind
+from sandbox.records import dataclass
+
+_LETTERS = (b"c", b"C", b"s", b"S", b"r")
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action of ``vCont``: ``s`` or ``c``, with a signal of Linux's, of one thread (all: -1).
+
+    ``span`` are the addresses in which a range step goes on.
+    """
+
+    steps: bool
+    signal: int = 0
+    thread: int = -1
+    span: tuple[int, int] | None = None
+
+    def concerns(self, thread: int) -> bool:
+        return self.thread in (-1, 0, thread)
+
+
+def action_of(text: bytes) -> Action:
+    """Raises ValueError for what is none."""
+    what, _, thread = text.partition(b":")
+    letter, rest = what[:1], what[1:]
+    if letter not in _LETTERS or (letter in (b"c", b"s") and rest):
+        raise ValueError(f"no action {text!r}")
+    number = to_linux(int(rest, 16)) if letter in (b"C", b"S") else 0
+    span = None
+    if letter == b"r":
+        first, end = rest.split(b",")
+        span = int(first, 16), int(end, 16)
+    return Action(letter in (b"s", b"S", b"r"), number, signed(thread) if thread else -1, span)
+
+
+class Running:
+    """Runs the guest for one gdb."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._sent: int | None = None
+        """A signal that gdb has sent by itself: its delivery is no news."""
+
+    # -- packets -------------------------------------------------------------------------------------------------
+
+    def why(self, _: bytes = b"") -> bytes:
+        """``?``."""
+        return stop_reply(self._link.halt)
+
+    def single(self, letter: bytes) -> Callable[[bytes], bytes]:
+        """The handler of ``c``, ``C``, ``s`` or ``S``, of the chosen thread where it steps."""
+        return lambda rest: self._go([action_of(letter + rest)])
+
+    def cont(self, rest: bytes) -> bytes:
+        """``vCont;…``: for each thread the first action that concerns it."""
+        return self._go([action_of(each) for each in rest.split(b";")])
+
+    def back(self, rest: bytes) -> bytes:
+        """``bs``, ``bc``."""
+        return self._run(resume.go_back, rest == b"s") if rest in (b"s", b"c") else EMPTY
+
+    def restart(self, _: bytes = b"") -> None:
+        """``R``: no reply."""
+        self._link.at(self._link.remote.call(resume.restart))
+
+    def started(self, rest: bytes) -> bytes:
+        """``vRun``: the same guest from its beginning; there is no other program here."""
+        self.restart()
+        return self.why()
+
+    def kill(self, reply: bytes | None) -> bytes | None:
+        """``k``, ``vKill``: the guest ends; whoever may start it again finds it at its beginning."""
+        if not self._link.extended:
+            if reply is not None:
+                self._link.stream.send(reply)
+            raise Detached(True)
+        self.restart()
+        return reply
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def _go(self, actions: list[Action]) -> bytes:
+        link = self._link
+        if link.halt.ended:
+            return self.why()
+        self._decide(actions)
+        for each in actions:
+            if each.steps:
+                return self._run(resume.go_on, each.thread if each.thread > 0 else link.thread, each.span)
+        return self._run(resume.go_on, None)
+
+    def _decide(self, actions: list[Action]) -> None:
+        """What the threads go on with."""
+        link = self._link
+        here = next((each for each in actions if each.concerns(link.halt.thread)), None)
+        if here is not None and (link.halt.event == "signal" or here.signal):
+            self._give(link.halt.thread, here.signal)
+        for each in actions:
+            if each.signal and each.thread > 0 and each.thread != link.halt.thread:
+                self._give(each.thread, each.signal)
+
+    def _give(self, thread: int, number: int) -> None:
+        self._link.remote.call(resume.decide, thread, number)
+        if self._link.halt.event != "signal" or thread != self._link.halt.thread:
+            self._sent = number
+
+    def _run(self, function: Callable[..., Halt], *arguments: Any) -> bytes:
+        """Let the guest run until there is something to tell."""
+        while True:
+            self._await(function, *arguments)
+            if not self._passes(self._link.halt):
+                self._sent = None
+                return self.why()
+
+    def _await(self, function: Callable[..., Halt], *arguments: Any) -> None:
+        """Until it stops, or gdb interrupts it, or is gone: then it is stopped too."""
+        remote, stream = self._link.remote, self._link.stream
+        remote.begin(function, *arguments)
+        try:
+            more = False
+            while not more or not remote.answered(stream):
+                if stream.interrupts(more):
+                    os.kill(remote.pid, signal.SIGINT)
+                more = True
+        except (EOFError, OSError):
+            os.kill(remote.pid, signal.SIGINT)
+            remote.answer()
+            raise
+        self._link.at(remote.answer())
+
+    def _passes(self, halt: Halt) -> bool:
+        """A stop that gdb does not want to hear of: a signal that it passes, the death that one leads to."""
+        if halt.event == "killed":
+            return True
+        if halt.event != "signal":
+            return False
+        number = int(halt.stop.details["signal"])
+        if number == self._sent:
+            self._sent = None
+            return True
+        link = self._link
+        if to_gdb(number) not in link.passed:
+            return False
+        if link.programs is not None and to_gdb(number) not in link.programs:
+            link.remote.call(resume.decide, halt.thread, 0)
+        return True
+
+    def pass_signals(self, argument: bytes) -> bytes:
+        """``QPassSignals``."""
+        self._link.passed = _set_of(argument)
+        return OK
+
+    def program_signals(self, argument: bytes) -> bytes:
+        """``QProgramSignals``."""
+        self._link.programs = _set_of(argument)
+        return OK
+
+
+def _set_of(argument: bytes) -> set[int]:
+    return {int(each, 16) for each in argument.split(b";") if each}
+
+
+def stop_reply(halt: Halt) -> bytes:
+    """``T``, ``W`` or ``X``."""
+    stop = halt.stop
+    if stop.kind is StopKind.END:
+        return b"X%02x" % to_gdb(halt.signal) if halt.signal else b"W%02x" % (halt.status & 0xFF)
+    number, more = SIGTRAP, b""
+    if halt.event == "signal":
+        number = to_gdb(stop.details["signal"])
+    elif halt.event in ("syscall", "sysret"):
+        more = b"syscall_%s:%x;" % (b"entry" if halt.event == "syscall" else b"return", stop.details["number"])
+    elif stop.kind is StopKind.INTERRUPT:
+        number = SIGINT
+    elif stop.kind is StopKind.BREAKPOINT:
+        more = b"swbreak:;"
+    if halt.replay_end or stop.headline == "the beginning":
+        more = b"replaylog:begin;"
+    return b"T%02x%sthread:%x;" % (number, more, halt.thread)

@@ -1,0 +1,105 @@
+"""In the worker: what gdb's threads are, tasks by their pids or the CPUs, and where the guest stands among them."""
+
+from __future__ import annotations
+
+from sandbox.debug.debugger import Debugger
+from sandbox.debug.kernel_target import KernelTarget
+from sandbox.debug.stops import Stop, StopKind
+from sandbox.debug.target import Refused
+from sandbox.kernel.task.task import Task
+from sandbox.records import dataclass
+
+CPU_THREADS = 1 << 20
+"""Under a kernel, where threads are tasks by their pids, ids from here on are CPUs that run none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Where the guest stands, as gdb wants to know it."""
+
+    stop: Stop
+    thread: int
+    status: int = 0
+    signal: int = 0
+    replay_end: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """The guest is no more."""
+        return self.stop.kind is StopKind.END
+
+    @property
+    def event(self) -> str:
+        """What was caught."""
+        return str(self.stop.details.get("event", ""))
+
+
+def number_by_cpus(debugger: Debugger) -> None:
+    """Threads are CPUs, from 1 on, under a kernel too."""
+    debugger.threads_are_cpus = True
+
+
+def halted(debugger: Debugger, stop: Stop | None = None, replay_end: str = "") -> Halt:
+    """The present stop."""
+    stop = debugger.stop if stop is None else stop
+    assert stop is not None
+    result = debugger.target.result
+    status, signal = (0, 0) if result is None else (result.status, result.signal)
+    return Halt(stop, _thread_of(debugger, stop), status, signal, replay_end)
+
+
+def _thread_of(debugger: Debugger, stop: Stop) -> int:
+    by_task = _tasks_of(debugger) is not None
+    return stop.pid if by_task and stop.pid else _first_cpu(debugger) + stop.moment.cpu
+
+
+def _tasks_of(debugger: Debugger) -> KernelTarget | None:
+    """The target whose tasks are the threads."""
+    target = debugger.target
+    return target if isinstance(target, KernelTarget) and not debugger.threads_are_cpus else None
+
+
+def _first_cpu(debugger: Debugger) -> int:
+    return 1 if _tasks_of(debugger) is None else CPU_THREADS
+
+
+def threads(debugger: Debugger) -> list[tuple[int, str]]:
+    """(id, description): tasks of programs by pid, and CPUs that run none."""
+    found, busy = [], set()
+    target = _tasks_of(debugger)
+    if target is not None:
+        for task in target.kernel.tasks.values():
+            if task.runs:
+                found.append((task.pid, f"{task.comm}, {task.state.value}, CPU {task.cpu.index}"))
+            if target.kernel.sched.task_of(task.cpu) is task:
+                busy.add(task.cpu.index)
+    first = _first_cpu(debugger)
+    idle = [cpu.index for cpu in debugger.target.machine.cpus if cpu.index not in busy]
+    return found + [(first + index, _cpu_line(debugger, index)) for index in idle]
+
+
+def _cpu_line(debugger: Debugger, index: int) -> str:
+    target = debugger.target
+    pid = target.pid_on(target.machine.cpus[index])
+    return f"CPU {index}" + (f", task {pid}" if pid else "")
+
+
+def select(debugger: Debugger, thread: int) -> bool:
+    """Look at a thread; False when there is none of this number."""
+    target, cpu = debugger.target, thread - _first_cpu(debugger)
+    try:
+        if 0 <= cpu < len(target.machine.cpus):
+            target.view_cpu(cpu)
+        elif _tasks_of(debugger) is not None and isinstance(target, KernelTarget):
+            target.view_task(thread)
+        else:
+            return False
+    except Refused:
+        return False
+    return True
+
+
+def task_of(debugger: Debugger, thread: int) -> Task | None:
+    """The task that a thread is, or that a CPU runs."""
+    target = debugger.target
+    return target.task if select(debugger, thread) and isinstance(target, KernelTarget) else None
