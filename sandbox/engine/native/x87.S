@@ -508,7 +508,7 @@ form:   movzx   eax, byte ptr [rdi+SOURCE]
         .text   0
         compares ucom
 
-# FCOMI sets ZF, PF and CF and clears OF, SF and AF (SDM 2A); with an unmasked exception EFLAGS stay
+# FCOMI sets ZF, PF and CF, clears OF, SF and AF (SDM 2A), and leaves C1
         .macro  compares_flags op
         .text   1
         .p2align 2
@@ -523,23 +523,20 @@ form:   movzx   eax, byte ptr [rdi+SOURCE]
         compute .Lslow\@, compared_flags \op
         and     r9d, 0x45
         mov     [rdi+AT_CC_SRC], r9
-        status
+        status  0
         ret
         .text   1
 .Lslow\@:
         lea     r10, [rip+.Lforms_\op]
         call    form
-        call    real_status
-        jmp     compared
+        jmp     with_flags
         .text   0
         .endm
         .text   1
-compared:
-        cmp     byte ptr [rdi+SW], 0
-        jns     1f
-        cmp     byte ptr [rdi+KEPT], 0
-        je      1f
+# The form in r10 under the guest's EFLAGS: with an unmasked exception some processors leave them (SDM 2A, FCOMI).
+with_flags:
         push    rdi
+        mov     [rdi+FT0], r10
         mov     rax, rdi
         mov     rdi, [rax+AT_CC_DST]
         mov     rsi, [rax+AT_CC_SRC]
@@ -547,12 +544,17 @@ compared:
         mov     ecx, [rax+AT_CC_OP]
         call    [rip+e_helper_cc_compute_all]
         pop     rdi
-        mov     eax, eax
-        mov     [rdi+AT_CC_SRC], rax
-        ret
-1:      and     r9d, 0x45
+        and     eax, 0x8d5
+        or      eax, 2
+        mov     r11d, eax
+        lea     r10, [rip+1f]
+        call    real_status
+        and     r9d, 0x8d5
         mov     [rdi+AT_CC_SRC], r9
         ret
+1:      push    r11
+        popfq
+        jmp     [rdi+FT0]
         .text   0
         compares_flags comi
         compares_flags ucomi
@@ -620,9 +622,18 @@ compared:
         test    ecx, ecx
         jnz     .Lslow\@
         compute .Lslow\@, two_keeping \op
+        .if     \take == 0x4700         # C0 and C3 are bits of the quotient, and stay where there is none
+        movzx   ecx, word ptr [r8+8]
+        not     ecx
+        test    ecx, 0x7fff
+        jz      .Lnan\@
+        .endif
         status  \take
         ret
         .text   1
+.Lnan\@:
+        status  0x600
+        ret
 .Lslow\@:
         by_hardware \op
         .text   0
@@ -752,6 +763,7 @@ compared:
         add     esi, [rdi+TOP]
         and     esi, 7
         mov     byte ptr [rdi+rsi+TAG], 1
+        and     word ptr [rdi+SW], ~C1
         ret
 
 # The constants come behind fpush, under the rounding control; their inexactness is not flagged (SDM 1, 8.3.4)
@@ -808,7 +820,6 @@ compared:
         mov     dl, [rdi+rcx+TAG]
         or      dl, [rdi+rax+TAG]
         jnz     5f
-        and     word ptr [rdi+SW], ~C1
         jmp     1b
         .text   1
 3:      mov     eax, [rdi+TOP]          # the register is empty: as before the push
