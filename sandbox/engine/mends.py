@@ -95,11 +95,21 @@ def code() -> bytes:
     return (Path(__file__).parent / "native" / "mends.bin").read_bytes()
 
 
+def hints() -> bytes:
+    """Two words for each stub in the list's order: where the measured wheel has what ``search`` finds."""
+    return (Path(__file__).parent / "native" / "places.bin").read_bytes()
+
+
+@functools.cache
+def _entries() -> tuple[_Listed, ...]:
+    return tuple(listed(code()))
+
+
 def listed(blob: bytes) -> Iterator[_Listed]:
     """The entries of the list behind the code."""
     (at,) = struct.unpack_from("<Q", blob)
     while offset := struct.unpack_from("<I", blob, at)[0]:
-        end = blob.index(0, at + 5)
+        end = blob.index(b"\0", at + 5)
         yield _Listed(offset, blob[at + 4], blob[at + 5 : end].decode())
         at = end + 1
 
@@ -125,29 +135,30 @@ def _page() -> tuple[mmap.mmap, int]:
 
 @functools.cache
 def _clear() -> Callable[[], None]:
-    entry = next(each for each in listed(code()) if each.name == "clear")
+    entry = next(each for each in _entries() if each.name == "clear")
     return ctypes.PYFUNCTYPE(None)(_page()[1] + entry.offset)
 
 
 def _put_in_place() -> list[str]:
     made, base = _page()
-    entries = list(listed(code()))
-    _fill(entries, base)
+    _fill(base)
     _protect(base, len(made), _PR | mmap.PROT_EXEC)
-    wanted = {each.name: base + each.offset for each in entries if each.kind == _STUB}
-    places = _places({name: internals.symbol(name + _SUFFIX) for name in _possible(wanted, entries, base)})
+    wanted = {each.name: base + each.offset for each in _entries() if each.kind == _STUB}
+    functions = {name: internals.symbol(name + _SUFFIX) for name in wanted}
+    places = _hinted(functions) or search(functions)
     first, end = internals.image().relro
     _protect(first, end - first, _PR | mmap.PROT_WRITE)
-    for name, words in places.items():
-        for word in words:
+    lacking = _lacking(base)
+    for name in wanted if not lacking else [each for each in wanted if not each.startswith(lacking)]:
+        for word in places[name]:
             ctypes.c_uint64.from_address(word).value = wanted[name]
     _protect(first, end - first, _PR)
-    return [name.removeprefix("helper_") for name in places]
+    return [name.removeprefix("helper_") for name in wanted if not (lacking and name.startswith(lacking))]
 
 
-def _fill(entries: list[_Listed], base: int) -> None:
+def _fill(base: int) -> None:
     """The addresses that the stubs need."""
-    for each in entries:
+    for each in _entries():
         word = ctypes.c_uint64.from_address(base + each.offset)
         if each.kind == _FUNCTION:
             word.value = internals.symbol(each.name + _SUFFIX)
@@ -155,30 +166,41 @@ def _fill(entries: list[_Listed], base: int) -> None:
             word.value = stubs.link_address("running")
 
 
-def _possible(wanted: dict[str, int], entries: list[_Listed], base: int) -> list[str]:
-    """The helpers whose instructions this host has: a CPU of the first years lacks SSE3 or SSE4.1."""
-    (features,) = (each.offset for each in entries if each.name == "features")
+def _lacking(base: int) -> tuple[str, ...]:
+    """How helpers begin whose instructions this host has not: a CPU of the first years lacks SSE3 or SSE4.1."""
+    (features,) = (each.offset for each in _entries() if each.name == "features")
     has = ctypes.PYFUNCTYPE(ctypes.c_uint32)(base + features)()
-    lacking = (() if has & 1 else _NEEDS_SSE3) + (() if has & _SSE41 else _NEEDS_SSE41)
-    return [name for name in wanted if not name.startswith(lacking)] if lacking else list(wanted)
+    return (() if has & 1 else _NEEDS_SSE3) + (() if has & _SSE41 else _NEEDS_SSE41)
 
 
-def _places(helpers: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """Where the engine names each helper: (the translator's word, the table's).  Raises UnknownEngine."""
+def _hinted(functions: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """What ``search`` would find, in the measured wheel; nothing where a word is not what it should be."""
+    base, (first, end) = internals.image().base, internals.image().relro
+    found = {}
+    for (name, function), pair in zip(functions.items(), struct.iter_unpack("<II", hints()), strict=True):
+        places = base + pair[0], base + pair[1]
+        if not all(first <= at < end and ctypes.c_uint64.from_address(at).value == function for at in places):
+            return {}
+        found[name] = places
+    return found
+
+
+def search(helpers: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Where the engine names each function: (the translator's word, the table's).  Raises UnknownEngine."""
     first, end = internals.image().names
     words = array("Q", ctypes.string_at(first, (end - first) & ~7))
     named = dict(zip(words, range(first, end, 8), strict=False))
     table = _table(helpers)
     found = {}
     for name, function in helpers.items():
-        if function not in named or table.get(name.removeprefix("helper_")) is None:
+        if function not in named or name not in table:
             raise UnknownEngine(f"the engine does not reach {name} as 2.1.4 does")
-        found[name] = named[function], table[name.removeprefix("helper_")]
+        found[name] = named[function], table[name]
     return found
 
 
 def _table(helpers: dict[str, int]) -> dict[str, int]:
-    """Each helper's name in the engine's table, and where its function's address is.  Raises UnknownEngine."""
+    """Where the engine's table has the address of each helper's function.  Raises UnknownEngine."""
     (first, _), (end, _), (text, text_end) = internals.image().relro, internals.image().names, internals.image().text
     raw = ctypes.string_at(first, end - first)
     at = raw.find(struct.pack("<Q", helpers["helper_fpop"]))
@@ -186,12 +208,12 @@ def _table(helpers: dict[str, int]) -> dict[str, int]:
         raise UnknownEngine("the engine has no table of helpers")
     while at >= _ENTRY.size and text <= _ENTRY.unpack_from(raw, at - _ENTRY.size)[0] < text_end:
         at -= _ENTRY.size
-    functions = {function: name.removeprefix("helper_") for name, function in helpers.items()}
+    functions = {function: name for name, function in helpers.items()}
     found = {}
-    for function, name, _, _ in _ENTRY.iter_unpack(raw[at : at + (len(raw) - at) // _ENTRY.size * _ENTRY.size]):
+    for function, _, _, _ in _ENTRY.iter_unpack(raw[at : at + (len(raw) - at) // _ENTRY.size * _ENTRY.size]):
         if not text <= function < text_end:
             break
-        if (wanted := functions.get(function)) and ctypes.string_at(name, len(wanted) + 1) == wanted.encode() + b"\0":
+        if wanted := functions.get(function):
             found[wanted] = first + at
         at += _ENTRY.size
     return found
