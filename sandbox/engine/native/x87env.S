@@ -24,8 +24,9 @@
         helper  enter_mmx
         waits
         jmp     [rip+e_helper_enter_mmx]
-        helper  emms
+        helper  emms                    # TOP is 0 behind every MMX instruction (SDM 3A, table 12-1)
         waits
+        mov     dword ptr [rdi+TOP], 0
         jmp     [rip+e_helper_emms]
 
         helper  fldcw
