@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from sandbox.kernel.base.config import HIGHMEM, KernelConfig
 from sandbox.kernel.base.inject import SWITCHES
@@ -15,6 +16,25 @@ from sandbox.runner.target import Target, module_file
 from sandbox.x86.errors import ConfigurationError
 
 SANITIZERS = ("tlb",)
+
+
+class _ChooseEngine(argparse.Action):
+    """Tells the engine at once: it is one for the whole process."""
+
+    def __call__(self, parser: object, options: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        from sandbox.engine import mends
+
+        mends.choose(value)
+        setattr(options, self.dest, value)
+
+
+def add_engine_option(parser: argparse._ActionsContainer) -> None:
+    """``--engine``."""
+    parser.add_argument(
+        "--engine", choices=("mended", "stock"), action=_ChooseEngine,
+        help="x87 and SSE by this host's own instructions where that can be done, or as Unicorn computes them "
+        "(default: mended)",
+    )  # fmt: skip
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +51,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="RAM that has kernel addresses for good, 8M to 896M; 'scaled': a share of RAM as 800 MB are of 1 GB "
         "(default: 800M)",
     )  # fmt: skip
+    add_engine_option(group)
     group.add_argument("--cpus", type=int, metavar="N", help="1 to 8 (default: 1)")
     group.add_argument("--boot", metavar="LINE", help='kernel command line, for example "mem=16m"')
     group.add_argument(

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sandbox.cli.machine_options import add_engine_option
+
 if TYPE_CHECKING:
     from sandbox.image.manifest import Manifest
     from sandbox.runner.target import Target
@@ -37,6 +39,7 @@ def add_parser(commands: Any, title: str) -> None:
         "--sanitize", action="append", default=[], metavar="WHAT", choices=("tlb",),
         help="in whole runs, watch for stale translations (tlb); a report is a failure",
     )  # fmt: skip
+    add_engine_option(parser)
     parser.set_defaults(run=run)
 
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
-from sandbox.engine import stubs
+from sandbox.engine import mends, stubs
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import PortDenied
 from sandbox.engine.handle import Handle
@@ -112,6 +112,8 @@ class Callbacks:
             self._callback_error = error
             library().uc_emu_stop(self.handle.uc)
             return default
+        finally:
+            mends.clear()
 
     def _connect_time_stamp(self) -> None:
         engine, uc = library(), self.handle.uc

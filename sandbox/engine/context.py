@@ -294,7 +294,11 @@ class CpuContext:
         return control, status, tags, stack
 
     def set_x87(self, control: int, status: int, tags: int, stack: Sequence[bytes]) -> None:
-        """Set what ``x87`` gives, in the same forms; precision and rounding follow the control word."""
+        """Set what ``x87`` gives, in the same forms; precision and rounding follow the control word.
+
+        ES and B of the status follow its exceptions and the masks, as behind FRSTOR and FXRSTOR (SDM 1, 8.1.3.3).
+        """
+        status = status & ~0x8080 | (0x8080 if status & ~control & 0x3F else 0)
         self._write(REG_FPCW, control)
         self._write(REG_FPSW, status)
         top = status >> 11 & 7

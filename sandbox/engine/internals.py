@@ -24,6 +24,7 @@ MEASURED_1_ECX, MEASURED_EXTENDED_EDX = 0xC6D82203, 0x28100800
 RDRAND, LONG_MODE = 1 << 30, 1 << 29
 
 _DT_PLTRELSZ, _DT_PLTGOT = 2, 3
+_PT_GNU_RELRO = 0x6474E552
 _RESERVED_SLOTS, _RELOCATION_SIZE = 3, 24
 
 
@@ -40,11 +41,14 @@ class _SharedObject(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The library in this process: load address, first and end address of its code, its dynamic section."""
+    """The library in this process: load address, first and end address of its code, its dynamic section, and what the
+    loader made read-only: tables of pointers, then the addresses through which code names functions (``names``)."""
 
     base: int
     text: tuple[int, int]
     dynamic: dict[int, int]
+    relro: tuple[int, int]
+    names: tuple[int, int]
 
 
 def read_quad(address: int) -> int:
@@ -84,7 +88,7 @@ def image() -> Image:
     if head[:5] != b"\x7fELF\x02":
         raise UnknownEngine("the engine's library does not begin with a 64-bit ELF header")
     (table,), (size, count) = struct.unpack_from("<Q", head, 32), struct.unpack_from("<HH", head, 54)
-    text = (0, 0)
+    text = relro = names = (0, 0)
     dynamic: dict[int, int] = {}
     for index in range(count):
         kind, flags, _, at, _, _, memory, _ = struct.unpack(
@@ -96,7 +100,10 @@ def image() -> Image:
             words = struct.unpack(f"<{memory // 8}Q", ctypes.string_at(base + at, memory & ~15))
             for tag, value in zip(words[::2], words[1::2], strict=True):
                 dynamic.setdefault(tag, value)
-    return Image(base, text, dynamic)
+            names = (base + at + memory, 0)
+        elif kind == _PT_GNU_RELRO:
+            relro = (base + at, base + at + memory)
+    return Image(base, text, dynamic, relro, (names[0], relro[1]))
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from sandbox.engine import library, stubs, watchtest
+from sandbox.engine import library, mends, stubs, watchtest
 from sandbox.engine.context import SegmentState
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BusError, Exit, Halt, Trap
@@ -81,8 +81,18 @@ def checks() -> Iterator[Check]:
         except SandboxError as error:
             passed, seen = False, error.summary
         yield Check("engine", name, passed, seen)
+    yield _mends()
     yield from _tools()
     yield _native()
+
+
+def _mends() -> Check:
+    done = mends.install()
+    x87 = sum(name.startswith("f") for name in done.helpers)
+    seen = f"by the host's own instructions: {x87} helpers of x87, {len(done.helpers) - x87} of MMX and SSE"
+    if not done.helpers:
+        seen = f"as the engine computes them: {done.reason}"
+    return Check("engine", "x87 and SSE", bool(done.helpers), seen, needed=False)
 
 
 def _versions() -> Iterator[Check]:

@@ -151,6 +151,8 @@ enter:
         mov     qword ptr [rdi+DEBUG7-STATE], 0x400
         call    [rip+set_debug7]
 1:      mov     [rip+running], rbx
+        fnclex                          # what x87.S finds is the guest's
+        ldmxcsr [rip+clean]
         mov     rdi, [rbx+ENGINE]
         mov     rsi, [r12+PC]
         xor     edx, edx
@@ -212,6 +214,8 @@ read_port:
         push    rbx
         mov     rbx, rcx
         call    [rbx+READ_PORT]
+        fnclex
+        ldmxcsr [rip+clean]
         cmp     dword ptr [rbx+REFUSED], 0
         jne     refuse
         pop     rbx
@@ -223,6 +227,8 @@ write_port:
         push    rbx
         mov     rbx, r8
         call    [rbx+WRITE_PORT]
+        fnclex
+        ldmxcsr [rip+clean]
         cmp     dword ptr [rbx+REFUSED], 0
         jne     refuse
         pop     rbx
@@ -483,6 +489,7 @@ fatal:
         mov     eax, 62                 # kill
         syscall
         jmp     1b
+clean:  .long   0x1f80                  # MXCSR: exceptions masked, no flags
 
 end_of_code:
         .balign 4096

@@ -76,6 +76,8 @@ full:   push    rdi
         mov     rbp, rsp
         and     rsp, -16
         call    [rip+drain]
+        fnclex                          # Python may have computed (x87.S)
+        ldmxcsr [rip+clean]
         mov     rsp, rbp
         pop     rbp
         pop     r10
@@ -268,6 +270,8 @@ miss:   running_or 1f
         push    r9
         push    [rsp+56]                # the return address, as the seventh argument
         call    [rip+decide]
+        fnclex                          # Python may have computed (x87.S)
+        ldmxcsr [rip+clean]
         add     rsp, 8
         pop     r9
         pop     r8
@@ -289,6 +293,8 @@ miss:   running_or 1f
         add     rsp, 8
         mov     eax, 1
         ret
+clean:  .long   0x1f80
+
 end_of_code:
 
         .balign 4096

@@ -1,0 +1,389 @@
+# Control, environments and exceptions of the x87: the second part of x87.S.
+
+        .set    ENV_IN_CPU, 0x8a50      # CPUX86State in CPUState (sandbox/engine/watchcode.py)
+        .set    AT_EIP, 128
+        .set    AT_FLAGS, 176
+        .set    CS32, 0x10
+        .set    AT_CS_BASE, 216
+        .set    PAD_END, 64             # HookPad of stubs.S: what the next block falls through from
+        .set    GP, 13
+
+        helper  fwait
+        waits
+        ret
+
+        helper  fclex
+        fnclex
+        and     word ptr [rdi+SW], 0x7f00
+        ret
+
+        helper  fninit
+        fnclex
+        jmp     [rip+e_helper_fninit]
+
+        helper  enter_mmx
+        waits
+        jmp     [rip+e_helper_enter_mmx]
+        helper  emms                    # TOP is 0 behind every MMX instruction (SDM 3A, table 12-1)
+        waits
+        mov     dword ptr [rdi+TOP], 0
+        jmp     [rip+e_helper_emms]
+
+        helper  fldcw
+        waits
+        movzx   edx, word ptr [rdi+SW]
+        mov     ecx, esi
+        call    control
+        ret
+
+        .text   1
+# ecx: the new control word, edx: the status word, whose ES follows the masks.
+control:
+        and     ecx, 0x1f7f
+        or      ecx, 0x40
+        mov     [rdi+CW], cx
+        mov     eax, ecx
+        not     eax
+        and     edx, 0x477f
+        and     eax, edx
+        test    eax, 0x3f
+        jz      1f
+        or      edx, 0x8080
+1:      mov     [rdi+SW], dx
+        ret
+        .text   0
+
+# FLDENV and FRSTOR (env, linear, 1 for the 32-bit form): everything is read before anything is changed
+        helper  fldenv
+        waits
+        xor     r8d, r8d
+        jmp     environment
+        helper  frstor
+        waits
+        mov     r8d, 8
+environment:
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    r14
+        push    r15
+        sub     rsp, 136
+        mov     rbx, rdi
+        mov     rbp, rsi
+        lea     r12d, [rdx*2+2]
+        mov     r13, [rsp+136+48]
+        mov     r15d, r8d
+        xor     r14d, r14d
+1:      mov     eax, r14d
+        imul    eax, r12d
+        lea     rsi, [rbp+rax]
+        mov     rdi, rbx
+        mov     rdx, r13
+        call    [rip+e_cpu_lduw_data_ra]
+        mov     [rsp+128+r14*2], ax
+        inc     r14d
+        cmp     r14d, 3
+        jne     1b
+        imul    eax, r12d, 7
+        add     rbp, rax
+        xor     r14d, r14d
+2:      cmp     r14d, r15d
+        je      3f
+        mov     rdi, rbx
+        mov     rsi, rbp
+        mov     rdx, r13
+        call    [rip+e_cpu_ldq_data_ra]
+        mov     ecx, r14d
+        shl     ecx, 4
+        mov     [rsp+rcx], rax
+        mov     rdi, rbx
+        lea     rsi, [rbp+8]
+        mov     rdx, r13
+        call    [rip+e_cpu_lduw_data_ra]
+        mov     ecx, r14d
+        shl     ecx, 4
+        mov     [rsp+rcx+8], ax
+        add     rbp, 10
+        inc     r14d
+        jmp     2b
+3:      fnclex
+        mov     rdi, rbx
+        movzx   ecx, word ptr [rsp+128]
+        movzx   edx, word ptr [rsp+130]
+        mov     r8d, edx
+        shr     r8d, 11
+        and     r8d, 7
+        mov     [rdi+TOP], r8d
+        call    control
+        movzx   edx, word ptr [rsp+132]
+        xor     ecx, ecx
+4:      mov     eax, edx
+        not     eax
+        test    al, 3
+        setz    byte ptr [rdi+rcx+TAG]
+        shr     edx, 2
+        inc     ecx
+        cmp     ecx, 8
+        jne     4b
+        xor     ecx, ecx
+5:      cmp     ecx, r15d
+        je      6f
+        mov     eax, ecx
+        shl     eax, 4
+        mov     edx, r8d
+        shl     edx, 4
+        mov     r9, [rsp+rax]
+        mov     [rdi+rdx+REGS], r9
+        movzx   r9d, word ptr [rsp+rax+8]
+        mov     [rdi+rdx+REGS+8], r9w
+        inc     r8d
+        and     r8d, 7
+        inc     ecx
+        jmp     5b
+6:      add     rsp, 136
+        pop     r15
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+# FNSTENV and FNSAVE (env, linear, 1 for the 32-bit form): not waiting
+        helper  fstenv
+        xor     r8d, r8d
+        call    store_environment
+        movzx   edx, word ptr [rdi+SW]  # all exceptions are masked behind it
+        movzx   ecx, word ptr [rdi+CW]
+        or      ecx, 0x3f
+        jmp     control
+        helper  fsave
+        mov     r8d, 8
+        call    store_environment
+        fnclex
+        jmp     [rip+e_helper_fninit]
+
+        .text   1
+# r8d: how many registers.  Called by a helper, first of all.
+store_environment:
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    r14
+        push    r15
+        sub     rsp, 40
+        mov     rbx, rdi
+        mov     rbp, rsi
+        mov     r12d, edx
+        mov     r13, [rsp+40+48+8]
+        mov     r15d, r8d
+        mov     ecx, [rdi+TOP]
+        shl     ecx, 11
+        movzx   eax, word ptr [rdi+SW]
+        and     eax, 0xc7ff
+        or      eax, ecx
+        or      eax, 0xffff0000
+        movzx   ecx, word ptr [rdi+CW]
+        or      ecx, 0xffff0000
+        mov     [rsp], ecx
+        mov     [rsp+4], eax
+        xor     edx, edx
+        mov     r8d, 7
+1:      shl     edx, 2
+        cmp     byte ptr [rdi+r8+TAG], 0
+        jne     3f
+        mov     ecx, r8d
+        shl     ecx, 4
+        mov     rax, [rdi+rcx+REGS]
+        movzx   ecx, word ptr [rdi+rcx+REGS+8]
+        and     ecx, 0x7fff
+        jnz     2f
+        test    rax, rax
+        jnz     4f
+        or      edx, 1                  # zero
+        jmp     5f
+2:      cmp     ecx, 0x7fff
+        je      4f
+        test    rax, rax
+        js      5f
+4:      or      edx, 2                  # special
+        jmp     5f
+3:      or      edx, 3
+5:      dec     r8d
+        jns     1b
+        or      edx, 0xffff0000
+        mov     [rsp+8], edx
+        xor     eax, eax                # where the last instruction and its operand were is not kept
+        mov     [rsp+12], rax
+        mov     [rsp+20], eax
+        mov     dword ptr [rsp+24], 0xffff0000
+        xor     r14d, r14d
+6:      mov     rdi, rbx
+        mov     edx, [rsp+r14*4]
+        mov     rcx, r13
+        mov     rsi, rbp
+        test    r12d, r12d
+        jz      7f
+        add     rbp, 4
+        call    [rip+e_cpu_stl_data_ra]
+        jmp     8f
+7:      add     rbp, 2
+        movzx   edx, dx
+        call    [rip+e_cpu_stw_data_ra]
+8:      inc     r14d
+        cmp     r14d, 7
+        jne     6b
+        mov     r14d, [rbx+TOP]
+9:      dec     r15d
+        js      10f
+        mov     r12d, r14d
+        shl     r12d, 4
+        mov     rdi, rbx
+        mov     rsi, rbp
+        mov     rdx, [rbx+r12+REGS]
+        mov     rcx, r13
+        call    [rip+e_cpu_stq_data_ra]
+        mov     rdi, rbx
+        lea     rsi, [rbp+8]
+        movzx   edx, word ptr [rbx+r12+REGS+8]
+        mov     rcx, r13
+        call    [rip+e_cpu_stw_data_ra]
+        add     rbp, 10
+        inc     r14d
+        and     r14d, 7
+        jmp     9b
+10:     mov     rdi, rbx
+        add     rsp, 40
+        pop     r15
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+        .text   0
+
+# -- MXCSR: bits 16 to 31 are reserved, a one there is #GP (SDM 1, 10.2.3) -----------------------------------------
+
+        helper  ldmxcsr
+        test    esi, 0xffff0000
+        jnz     reserved
+        ldmxcsr [rip+clean]
+        jmp     [rip+e_helper_ldmxcsr]
+        .text   1
+reserved:
+        mov     rcx, [rsp]
+        mov     esi, GP
+        xor     edx, edx
+        jmp     [rip+e_raise_exception_err_ra]
+        .text   0
+
+        .macro  restores name, when
+        helper  \name
+        \when
+        jz      1f
+        call    fetch_mxcsr
+        test    eax, 0xffff0000
+        jnz     reserved
+1:      fnclex
+        ldmxcsr [rip+clean]
+        jmp     [rip+e_helper_\name]
+        .endm
+        restores fxrstor, "test byte ptr [rdi+AT_CR4+1], 2"     # CR4.OSFXSR
+        restores xrstor, "test dl, 2"                           # asks for SSE's
+        .text   1
+fetch_mxcsr:
+        push    rdi
+        push    rsi
+        push    rdx
+        sub     rsp, 8
+        add     rsi, 24
+        mov     rdx, [rsp+40]
+        call    [rip+e_cpu_ldl_data_ra]
+        add     rsp, 8
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        ret
+
+# -- a store with an unmasked response: the instruction ends without it ----------------------------------------------
+
+# Jumped to by a helper.  Translated code would store what comes back: leave it, behind the instruction.
+leave_out:
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    r14
+        sub     rsp, 16
+        mov     rbx, rdi
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, [rsp+16+40]
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        mov     r12, [rbx+AT_EIP]
+        mov     ebp, [rbx+AT_CS_BASE]
+        mov     r13d, [rbx+AT_FLAGS]
+        and     r13d, CS32
+1:      call    next_byte
+        cmp     al, 0x67
+        jne     2f
+        xor     r13d, CS32
+        jmp     1b
+2:      mov     ecx, eax
+        and     ecx, 0xf8
+        cmp     ecx, 0xd8
+        jne     1b
+        call    next_byte
+        mov     ecx, eax
+        shr     ecx, 6                  # mod
+        and     eax, 7
+        test    r13d, r13d
+        jz      5f
+        cmp     al, 4
+        jne     3f
+        mov     r14d, ecx
+        call    next_byte
+        mov     ecx, r14d
+        and     eax, 7
+3:      cmp     ecx, 1
+        je      7f
+        ja      4f
+        cmp     al, 5
+        jne     8f
+4:      add     r12, 4
+        jmp     8f
+5:      cmp     ecx, 1
+        je      7f
+        ja      6f
+        cmp     al, 6
+        jne     8f
+6:      inc     r12
+7:      inc     r12
+8:      mov     r12d, r12d
+        mov     [rbx+AT_EIP], r12
+        lea     eax, [r12+rbp]
+        mov     rcx, [rip+running]
+        mov     rcx, [rcx]
+        test    rcx, rcx
+        jz      9f
+        mov     [rcx+PAD_END], rax      # control falls through
+9:      lea     rdi, [rbx-ENV_IN_CPU]
+        call    [rip+e_cpu_loop_exit_noexc]
+
+# r12: the offset of a byte of code; on to the next.
+next_byte:
+        sub     rsp, 24
+        lea     rdi, [rbx-ENV_IN_CPU]
+        lea     esi, [r12+rbp]
+        inc     r12
+        lea     rdx, [rsp+8]
+        mov     ecx, 1
+        xor     r8d, r8d
+        call    [rip+e_cpu_memory_rw_debug]
+        movzx   eax, byte ptr [rsp+8]
+        add     rsp, 24
+        ret
+        .text   0
