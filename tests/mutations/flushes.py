@@ -27,6 +27,7 @@ ELSEWHERE = {
     "gather, pfn = self._entries.gather(cpu, mm), self._tables.pte_pfn(pte)": (
         "a page that was cut off while it came in: only a sibling can have used it, and no image is that lucky"
     ),
+    "kernel.tlb.flush_tlb_page(kernel.this_cpu, mm, address)": "a module asks for it: rows of the image flip",
     "tlb.reload_all(cpu)": "the broken kernel of 2.3.27: pkmap-global",
 }
 """Lines without a row, and why."""
