@@ -25,7 +25,7 @@ static void forget(u32 address)
         asm volatile("invlpg (%0)" : : "r"(address) : "memory");
 }
 
-static void exchange(u32 front, u32 back)
+static __attribute__((noinline)) void exchange(u32 front, u32 back)
 {
         u32 *one = entry_of(front), *other = entry_of(back), entry = *one;
 

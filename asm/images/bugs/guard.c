@@ -10,7 +10,7 @@
 static char *text;
 static u32 used, *begins;
 
-static void append(const char *line, u32 length)
+static __attribute__((noipa)) void append(const char *line, u32 length)
 {
         if (used > LOG_SIZE)
                 used = 0;                       /* begin again */

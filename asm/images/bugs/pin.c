@@ -23,7 +23,7 @@ static struct page *user_page(u32 address)
         return pfn_to_page(entry >> 12);
 }
 
-static int unpin(void)
+static __attribute__((noinline)) int unpin(void)
 {
         if (!pinned)
                 return -EINVAL;
@@ -33,7 +33,7 @@ static int unpin(void)
 }
 
 /* The device was busy: nothing was transferred. */
-static int cancel(void)
+static __attribute__((noinline)) int cancel(void)
 {
         pinned->count--;
         return unpin();
