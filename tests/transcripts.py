@@ -1,6 +1,6 @@
 """Sessions with the debugger, and with gdb, as the pages show them: prompts, commands, and what comes back.
 
-``python -m tests.transcripts PAGE ...`` writes what comes back now into the sessions of the pages, to be read in the diff.
+``python -m tests.transcripts PAGE ...`` writes what comes back now into the sessions of the pages: read the diff.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,9 +82,7 @@ def _sandbox(session: Session, folder: str) -> Iterator[str]:
         yield from answer["lines"]
         if "error" in answer:
             yield f"error: {answer['error']}"
-        command = next(waiting, None)
-        if command is not None:
-            yield SANDBOX + command
+        yield from (SANDBOX + command for command in islice(waiting, 1))
 
 
 def _gdb(session: Session, folder: str) -> Iterator[str]:
@@ -97,10 +96,10 @@ def _gdb(session: Session, folder: str) -> Iterator[str]:
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True, env=_ENVIRONMENT) as process:
         assert process.stdout is not None
         port = ""
-        for line in process.stdout:
-            port = line.rstrip().rpartition(":")[2]
-            yield line.replace(f":{port}", ":1234") if line.startswith("gdb: ") else line
-            if line.startswith("gdb: "):
+        for told in process.stdout:
+            port = told.rstrip().rpartition(":")[2]
+            yield told.replace(f":{port}", ":1234") if told.startswith("gdb: ") else told
+            if told.startswith("gdb: "):
                 break
         yield f"$ {start}"
         said = _run([*shlex.split(start), "-batch", *_commands(session, port)], folder)
