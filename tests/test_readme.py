@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
+    "docs/tutorial-debug.md",
     "README.md",
     "docs/index.md",
     "docs/pages.md",
@@ -36,6 +37,8 @@ def shown(page: str) -> list[tuple[str, str, list[tuple[str, str]]]]:
     for block in re.findall(r"```console\n(.*?)```", (ROOT / page).read_text(), re.S):
         files = HERE.findall(block)
         lines = HERE.sub("", block).strip("\n").split("\n")
+        if "\n(" in block:
+            continue  # a session: test_transcripts.py
         if lines[0].startswith("$ sandbox ") and len(lines) > 1 and not lines[1].startswith("$"):
             found.append((lines[0].removeprefix("$ sandbox "), "\n".join(lines[1:]), files))
     return found
@@ -83,7 +86,7 @@ def test_the_module_of_a_page_is_the_image() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("nasm"), reason="nasm is not installed")
-@pytest.mark.parametrize("page", ["docs/machine.md", "docs/answers.md"])
+@pytest.mark.parametrize("page", ["docs/machine.md", "docs/roms.md", "docs/answers.md"])
 def test_the_rom_of_a_page_runs(tmp_path: Path, page: str) -> None:
     """The whole block, by a shell, in a folder with the repository's own."""
     (tmp_path / "asm").symlink_to(ROOT / "asm")

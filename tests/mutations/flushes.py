@@ -28,6 +28,7 @@ ELSEWHERE = {
         "a page that was cut off while it came in: only a sibling can have used it, and no image is that lucky"
     ),
     "kernel.mmu.switch_mm(cpu, mm)": "the broken kernel that calls modules in its own directory: kernel-directory",
+    "kernel.tlb.flush_tlb_page(kernel.this_cpu, mm, address)": "a module asks for it: rows of the image flip",
     "tlb.reload_all(cpu)": "the broken kernel of 2.3.27: pkmap-global",
 }
 """Lines without a row, and why."""

@@ -110,6 +110,8 @@ extern void *page_kva(struct page *);
 /* A page under IO: its kva is not recycled, also without users. */
 extern void lock_page(struct page *), unlock_page(struct page *), wait_on_page(struct page *);
 extern void vmalloc_sync_all(void);
+/* A page of the current program, whose entry was changed: no CPU keeps a translation. */
+extern void flush_tlb_page(void *user);
 
 extern void *vremap(u32 physical, u32 size);
 extern void *ioremap(u32 physical, u32 size);

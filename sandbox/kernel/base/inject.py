@@ -17,6 +17,7 @@ SWITCHES = {
     "no-pte-same": "a copied page is entered whatever came there while it was copied",
     "pae-low-first": "PAE: an entry's words are stored one after the other, in the order that makes a torn one present",
     "narrow-pfn": "a page gets a window by a physical address of 32 bits: above 4 GB that is another page",
+    "no-tlb": "a CPU begins each of its turns with an empty TLB: what another one changed it sees, told or not",
     "early-free": "frames are released before the flush",
     "no-wp": "CR0.WP stays clear: the kernel writes through read-only user pages",
     "no-nx": "EFER.NXE stays clear and no entry carries NX",

@@ -253,6 +253,7 @@ def answered(kernel: Kernel, modules: Modules, devices: Devices, users: UserCall
         Export("lock_page", 1, memory.lock_page, "struct page: mine for IO; its kva stays; sleeps while it is locked"),
         Export("unlock_page", 1, memory.unlock_page, "struct page: who waits goes on; also in an interrupt"),
         Export("wait_on_page", 1, memory.wait_on_page, "struct page: sleep while it is locked"),
+        Export("flush_tlb_page", 1, users.flush_tlb_page, "user address, its entry has changed: every CPU forgets it"),
     ]
 
 

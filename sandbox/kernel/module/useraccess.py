@@ -101,6 +101,14 @@ class UserCalls:
         self._load(task.borrowed_mms[-1] if task.borrowed_mms else task.mm)
         kernel.mmu.mmput(kernel.this_cpu, mm)
 
+    def flush_tlb_page(self, address: int) -> None:
+        """A module has changed a user page's entry: no CPU keeps a translation (exported by 2.4's i386_ksyms.c)."""
+        kernel = self._kernel
+        task = kernel.sched.current
+        mm = None if task is None else task.borrowed_mms[-1] if task.borrowed_mms else task.mm
+        if mm is not None:
+            kernel.tlb.flush_tlb_page(kernel.this_cpu, mm, address)
+
     def _load(self, mm: Mm | None) -> None:
         cpu = self._kernel.this_cpu
         self._kernel.mmu.switch_mm(cpu, mm)

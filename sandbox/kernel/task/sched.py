@@ -56,7 +56,7 @@ class Scheduler(RunLimits):
         self._next_timer: int | None = None
         self._contended = False
         """Another task waited for the CPU when the present run began."""
-        self._preempts = not config.broken("no-preempt")
+        self._preempts, self._forgets = not config.broken("no-preempt"), config.broken("no-tlb")
         self._races = races
         self.check_windows: Callable[[KernelCpu, str], None] = lambda cpu, what: None
         """Raises KmapError where a CPU has kmap_atomic windows open."""
@@ -101,6 +101,8 @@ class Scheduler(RunLimits):
                 self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
                 if self._races.active:
                     cpu = self._racing_turn(ready, cpu)
+                if self._forgets:
+                    cpu.vcpu.flush_tlb()
             if cpu.current is None:
                 self._switch_to(cpu, queues[cpu.index].tasks.popleft())
             smp.this_cpu = cpu

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sandbox.image.assemble import SOURCES
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.module.hypercall import GuestKernelBug
 from sandbox.kernel.module.useraccess import KERNEL_DS, VERIFY_READ, VERIFY_WRITE
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
 from tests.kernel.mm.conftest import space as space
-from tests.kernel.module.conftest import RunBoth
+from tests.kernel.module.conftest import RunBoth, RunModule
 
 EFAULT = (1 << 32) - 14
 LAYOUT = st.lists(st.sampled_from("rw-"), min_size=4, max_size=4)
@@ -211,3 +212,30 @@ def test_after_a_loan_copies_reach_ones_own_memory(run_both: RunBoth) -> None:
         CHECK(1, waitpid(child, &status, 0) == child && status == 0);
         return 0; }"""
     assert run_both(module, program).status == 0
+
+
+FLIPS = """
+static u32 pages[2][1024] __attribute__((aligned(PAGE)));
+int main(void)
+{
+        u32 both[2] = { (u32)pages[0], (u32)pages[1] };
+        int fd = open("/dev/flip", O_RDWR);
+        CHECK(1, fd >= 0);
+        pages[0][0] = 1, pages[1][0] = 2;
+        CHECK(2, ioctl(fd, 0, (u32)both) == 0);
+        return 10 * *(volatile u32 *)pages[0] + *(volatile u32 *)pages[1];
+}
+"""
+
+
+@pytest.mark.parametrize(("flush", "seen"), [("", 12), ("flush_tlb_page((void *)address);", 21)])
+def test_flush_tlb_page_ends_a_translation(run_both: RunBoth, paging: str, flush: str, seen: int) -> None:
+    """SDM 3A, 4.10.2.3: the entry alone does not; two entries change places, and what is read follows the flush."""
+    text = (SOURCES / "images/bugs/flip.c").read_text().replace('#include "module.h"', "")
+    local = 'asm volatile("invlpg (%0)" : : "r"(address) : "memory");'
+    assert local in text
+    assert run_both(text.replace(local, flush), FLIPS, paging=paging).status == seen
+
+
+def test_flush_tlb_page_without_a_program_is_nothing(run_module: RunModule) -> None:
+    assert run_module("flush_tlb_page((void *)0x8048000);").status == 0
