@@ -43,12 +43,11 @@ def run(options: argparse.Namespace) -> int:
     if target.kind == "rom":
         from sandbox.cli.rom import config_of
         from sandbox.debug.bare_view import explain_rom, placed
-        from sandbox.image.symbols import SymbolTable
         from sandbox.runner.rom import RomSession
 
         with RomSession(target, config_of(target, options)) as rom:
-            names = SymbolTable(known(target, options.symbols).names)
-            found = placed(rom_story := explain_rom(rom, options.fault), names.find(rom_story.linear))
+            names = known(target, options.symbols)
+            found = placed(rom_story := explain_rom(rom, options.fault), names.name(rom_story.linear))
             reports += rom.reports()
     else:
         known(target, options.symbols)

@@ -16,6 +16,7 @@ from pathlib import Path
 from sandbox.image.assemble import SOURCES, AssemblyError, ToolMissing, assemble_for_debugging
 from sandbox.image.elf import PHDR, PT_LOAD, is_elf, symbols
 from sandbox.image.files import read_file
+from sandbox.image.symbols import SymbolTable
 from sandbox.records import dataclass, field
 from sandbox.runner.target import Target
 from sandbox.x86.errors import ConfigurationError
@@ -23,16 +24,30 @@ from sandbox.x86.errors import ConfigurationError
 CACHE = SOURCES.parent / "build" / "symbols"
 _NM = re.compile(r"\s*([0-9a-fA-F]{1,16})\s+([A-Za-z?])\s+(\S+)\s*", re.ASCII)
 """A line of ``nm``, and of a System.map."""
+REACH = 1 << 16
+"""How far behind a symbol it names an address, where nobody knows the image's end."""
 _NO_PLACES = "aAuUwvN?"
 """Types of nm that are no addresses of this file."""
 
 
 @dataclass(frozen=True, slots=True)
 class RomSymbols:
-    """Linear addresses by name, and the ELF file with line numbers, empty where there is none."""
+    """Linear addresses by name, and the ELF file with line numbers, empty where there is none.
+
+    Addresses from ``end`` on have no name: whatever lies there is not of the image.
+    """
 
     names: Mapping[str, int] = field(default_factory=dict)
     elf: bytes = b""
+    end: int = 1 << 32
+
+    def table(self) -> SymbolTable:
+        """By name, and by address."""
+        return SymbolTable(self.names, REACH)
+
+    def name(self, linear: int, table: SymbolTable | None = None) -> str:
+        """``name+0x10`` of an address of the image, or nothing."""
+        return (table or self.table()).find(linear) or "" if linear < self.end else ""
 
 
 def known(target: Target, path: Path | None) -> RomSymbols:
@@ -64,11 +79,13 @@ def found(target: Target) -> RomSymbols:
     manifest = target.manifest
     if manifest is None or not manifest.source:
         return RomSymbols()
+    here, beside = SOURCES.parent / manifest.source, manifest.path.parent / manifest.source
     try:
-        elf = _built(SOURCES.parent / manifest.source, target.data, manifest.load)
+        elf = _built(here if here.is_file() else beside, target.data, manifest.load)
     except (AssemblyError, ToolMissing, OSError):
         return RomSymbols()
-    return RomSymbols(dict(symbols(elf).items()), elf) if _holds(elf, target.data, manifest.load) else RomSymbols()
+    end = manifest.load + len(target.data)
+    return RomSymbols(dict(symbols(elf).items()), elf, end) if _holds(elf, target.data, manifest.load) else RomSymbols()
 
 
 def _built(source: Path, data: bytes, load: int) -> bytes:

@@ -9,7 +9,6 @@ from sandbox.debug.rom_symbols import RomSymbols
 from sandbox.debug.run_control import Steps
 from sandbox.debug.target import Target
 from sandbox.engine.cpu import Cpu
-from sandbox.image.symbols import SymbolTable
 from sandbox.runner.result import Result
 from sandbox.runner.rom import RomSession
 from sandbox.sanitize.report import StaleReport
@@ -28,7 +27,7 @@ class RomTarget(Target):
         super().__init__(name, session.machine)
         self.session, self.bare = session, session.bare
         self._symbols = symbols or RomSymbols()
-        self._table = SymbolTable(self._symbols.names)
+        self._table = self._symbols.table()
         self._lines: LineTable | None = None
 
     @property
@@ -66,7 +65,7 @@ class RomTarget(Target):
         return self._table.address(name)
 
     def name_of(self, linear: int) -> str:
-        return self._table.find(linear) or ""
+        return self._symbols.name(linear, self._table)
 
     def symbol_names(self) -> list[str]:
         return list(self._symbols.names)

@@ -169,6 +169,8 @@ def test_symbols_of_a_rom_come_from_its_source() -> None:
     image = resolve("images/rom-stale-tlb")
     known = found(image)
     assert known.names["rom_entry"] == 0x100000, "the manifest's load address"
+    assert known.name(0x100001) == "rom_entry+0x1"
+    assert not known.name(0x100000 + len(image.data)), "behind the image nothing has a name"
     image.data = bytes(len(image.data))
     assert not found(image).names, "a source that makes other bytes tells nothing of these"
     assert CACHE.name == "symbols"
