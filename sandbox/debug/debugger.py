@@ -309,7 +309,8 @@ class Debugger(Scope):
         """A number in a range.  Raises Refused."""
         found = evaluate(text, self)
         if not least <= found <= most:
-            raise Refused(f"{text}: a number from {least} to {most} is wanted")
+            wanted = f"a number from {least} to {most} is wanted" if least < most else f"only {least} is there"
+            raise Refused(f"{text}: {wanted}")
         return found
 
     # -- commands ------------------------------------------------------------------------------------------------
