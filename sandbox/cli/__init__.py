@@ -21,6 +21,7 @@ VERBS = {
     "walk": "the page walk of an address",
     "maps": "areas and regions of a stopped machine",
     "frames": "physical memory of a stopped machine",
+    "tlb": "what a CPU's TLB may hold, beside what the tables say",
     "debug": "step, break, catch faults, go back",
     "gdb": "let gdb attach by its remote protocol",
     "test": "images against their manifests, whole and broken",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.colour import print_lines
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
-from sandbox.cli.machine_options import add_machine_options, machine_config
+from sandbox.cli.machine_options import add_machine_options, add_symbols_option, machine_config
 from sandbox.debug.stops import StopKind
 from sandbox.x86.errors import ConfigurationError
 
@@ -38,6 +38,7 @@ def add_image_and_machine(parser: argparse.ArgumentParser) -> None:
     """What is debugged, and on what."""
     parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
     add_guest_arguments(parser)
+    add_symbols_option(parser)
     add_machine_options(parser)
 
 
@@ -114,7 +115,7 @@ def builder(options: argparse.Namespace, person: bool) -> Callable[[], Target]:
         from sandbox.runner.session import Streams
 
         streams = Streams(stdout=OnceSink(HostSink(1)), stderr=OnceSink(HostSink(2)))
-        made = open_target(target, config, streams)
+        made = open_target(target, config, streams, options.symbols)
         made.person = person
         return made
 

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
-from sandbox.cli.machine_options import add_machine_options, machine_config
+from sandbox.cli.machine_options import add_machine_options, add_symbols_option, machine_config
 
 if TYPE_CHECKING:
     from sandbox.debug.bare_view import RomExplanation
@@ -22,6 +22,7 @@ def add_parser(commands: Any, title: str) -> None:
     add_guest_arguments(parser)
     parser.add_argument("--fault", type=int, default=1, metavar="N", help="which one, as `run --trace faults` counts")
     parser.add_argument("--json", action="store_true")
+    add_symbols_option(parser)
     add_machine_options(parser)
     parser.set_defaults(run=run)
 
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from sandbox.cli.colour import Colour, columns_of
     from sandbox.cli.run import tell_reports
     from sandbox.debug.explain import explain
+    from sandbox.debug.rom_symbols import known
     from sandbox.report.width import wrapped
     from sandbox.runner.run import open_session
     from sandbox.runner.target import resolve
@@ -40,13 +42,15 @@ def run(options: argparse.Namespace) -> int:
     reports: list[StaleReport] = []
     if target.kind == "rom":
         from sandbox.cli.rom import config_of
-        from sandbox.debug.bare_view import explain_rom
+        from sandbox.debug.bare_view import explain_rom, placed
         from sandbox.runner.rom import RomSession
 
         with RomSession(target, config_of(target, options)) as rom:
-            found = explain_rom(rom, options.fault)
+            names = known(target, options.symbols)
+            found = placed(rom_story := explain_rom(rom, options.fault), names.name(rom_story.linear))
             reports += rom.reports()
     else:
+        known(target, options.symbols)
         with open_session(target, machine_config(options, target)) as session:
             found = explain(session, options.fault)
             reports += session.reports()

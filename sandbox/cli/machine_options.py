@@ -103,6 +103,14 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_symbols_option(parser: argparse.ArgumentParser) -> None:
+    """``--symbols``, for the verbs that look at a ROM."""
+    parser.add_argument(
+        "--symbols", type=Path, metavar="FILE",
+        help="names for a ROM's addresses: an ELF file, or what nm prints (default: from its source, where that is)",
+    )  # fmt: skip
+
+
 def machine_config(options: argparse.Namespace, target: Target) -> KernelConfig:
     """The KernelConfig for an image and these options; the modules that these name join the image's.
 

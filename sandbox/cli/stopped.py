@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.colour import print_lines
 from sandbox.cli.guest_words import refuse_unused
-from sandbox.cli.machine_options import add_machine_options, machine_config
+from sandbox.cli.machine_options import add_machine_options, add_symbols_option, machine_config
 from sandbox.x86.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,11 +25,15 @@ def add_stop_options(parser: argparse.ArgumentParser) -> None:
     """The image, where to stop, and the machine."""
     parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
     parser.add_argument("--at", metavar="WHERE", help="symbol or address to stop at (default: the first instruction)")
+    add_symbols_option(parser)
     add_machine_options(parser)
 
 
-def look(options: argparse.Namespace, command: str) -> int:
-    """Stop the guest at the place asked for and print one debugger command's answer."""
+def look(options: argparse.Namespace, command: str, *, watched: bool = False) -> int:
+    """Stop the guest at the place asked for and print one debugger command's answer.
+
+    ``watched``: its TLBs are followed from the beginning.
+    """
     from sandbox.debug.debugger import Debugger
     from sandbox.debug.open import open_target
     from sandbox.runner.target import resolve
@@ -37,7 +41,10 @@ def look(options: argparse.Namespace, command: str) -> int:
     target = resolve(options.image)
     refuse_unused(options, "view", "")
     refuse_unused(options, target.kind, options.image)
-    with closing(open_target(target, config_for(options, target))) as opened:
+    symbols = getattr(options, "symbols", None)
+    with closing(open_target(target, config_for(options, target), symbols=symbols)) as opened:
+        if watched:
+            opened.watch_tlbs()
         answer = _stop(Debugger(opened), options).execute(command)
     if answer.error:
         raise ConfigurationError(answer.error)

@@ -13,9 +13,14 @@ def add_parser(commands: Any, title: str) -> None:
     add_stop_options(parser)
     parser.add_argument("address", help="number, register such as $esp, or symbol, with +offset")
     parser.add_argument("access", nargs="?", choices=("r", "w", "x"), default="r", help="read, write or fetch")
+    parser.add_argument("--as", dest="who", choices=("user", "supervisor"), help="whose access (default: the guest's)")
+    parser.add_argument("--cr3", metavar="VALUE", help="by other tables than the present ones")
+    parser.add_argument("--mm", metavar="PID", help="by those of a task")
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    return look(options, f"walk {options.address} {options.access}")
+    clauses = (("as", options.who), ("cr3", options.cr3), ("mm", options.mm))
+    asked = "".join(f" {word} {value}" for word, value in clauses if value is not None)
+    return look(options, f"walk {options.address} {options.access}{asked}")

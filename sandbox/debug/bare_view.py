@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.image.disassemble import disassemble
+from sandbox.debug.operands import located
+from sandbox.image.disassemble import Instruction, disassemble
 from sandbox.machine.bare import BareMachine
 from sandbox.machine.events import Delivery, TrapTaken
 from sandbox.machine.outcome import AtBreakpoint
-from sandbox.records import dataclass
+from sandbox.records import dataclass, field
 from sandbox.runner.rom import RomSession
+from sandbox.x86.descriptors import FLAG_BIG
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.vectors import describe
 from sandbox.x86.walk import Access, Walk, walk
 
 _INSTRUCTION = 15
+NOT_YET = "not yet: the guest stands before it"
 
 
 class NoSuchRomFault(SandboxError):
@@ -42,16 +45,20 @@ def walk_bare(bare: BareMachine, cpu: int, linear: int, access: Access) -> Walk 
 
 def instruction_at(bare: BareMachine, cpu: int, eip: int) -> str:
     """The instruction at an offset of CS, as far as it is mapped."""
-    base, memory = bare.cpus[cpu].cpu.context.segment("cs").base, bare.memory
-    code = b""
+    decoded = _decoded(bare, cpu, eip)
+    return decoded[0].text if decoded else "(not mapped)"
+
+
+def _decoded(bare: BareMachine, cpu: int, eip: int) -> list[Instruction]:
+    segment, memory = bare.cpus[cpu].cpu.context.segment("cs"), bare.memory
+    base, code = segment.base, b""
     for at in range(base + eip, base + eip + _INSTRUCTION):
         found = walk_bare(bare, cpu, at & 0xFFFFFFFF, Access(fetch=True))
         if found is None or found.physical is None or not memory.is_ram(found.physical, 1):
             break
         index = memory.host_index(found.physical)
         code += bytes(memory.bytes[index : index + 1])
-    decoded = disassemble(code, eip, 1)
-    return decoded[0].text if decoded else "(not mapped)"
+    return disassemble(code, eip, 1, 32 if segment.flags & FLAG_BIG else 16)
 
 
 def trap_line(bare: BareMachine, trap: TrapTaken) -> str:
@@ -85,7 +92,11 @@ class RomExplanation:
     cpu: int = 0
     cpl: int = 0
     eip: int = 0
+    linear: int = 0
+    """EIP with the base of CS."""
+    place: str = ""
     instruction: str = ""
+    operands: list[str] = field(default_factory=list)
     address: int = 0
     error_code: int = 0
     handler: str = ""
@@ -96,13 +107,15 @@ class RomExplanation:
     def lines(self) -> list[str]:
         """The whole story, for a terminal."""
         told = [
-            f"fault {self.number}: CPU {self.cpu}, ring {self.cpl}, code at {self.eip:08x}", "",
-            f"    {self.instruction}", "",
+            f"fault {self.number}: CPU {self.cpu}, ring {self.cpl}, code at {self.eip:08x}{self.place}", "",
+            f"    {self.instruction}", *(f"        {each}" for each in self.operands), "",
             f"error     {self.error_code:#06x}  {PageFaultCode(self.error_code).describe()}",
             f"address   {self.address:08x}  in CR2", "", "the walk that failed",
             *(f"    {line}" for line in (self.before.lines() if self.before else ["a table is not in RAM"])), "",
             f"answer    {self.handler or 'none: the processor could not deliver it'}",
         ]  # fmt: skip
+        if self.handler == NOT_YET:
+            return told
         again = self.after.lines() if self.after else ["the guest did not come back to the instruction"]
         return [*told, "", "the walk afterwards", *(f"    {line}" for line in again)]
 
@@ -124,12 +137,12 @@ def explain_rom(session: RomSession, number: int) -> RomExplanation:
     def taken(trap: TrapTaken) -> None:
         nonlocal place
         if trap.number == number:
-            place = bare.cpus[trap.cpu].cpu.context.segment("cs").base + trap.eip & 0xFFFFFFFF
-            _capture(bare, found, trap)
+            place = place_of(bare, trap)
+            capture(bare, found, trap)
 
     def delivered(event: Delivery) -> None:
         if place >= 0 and not found.handler:
-            found.handler = f"the guest's handler at {event.to_cs:04x}:{event.to_eip:08x}, ring {event.to_cpl}"
+            found.handler = handler_of(event)
             bare.cpus[event.cpu].cpu.set_breakpoint(place)
 
     session.machine.bus.subscribe(taken, TrapTaken)
@@ -138,15 +151,36 @@ def explain_rom(session: RomSession, number: int) -> RomExplanation:
     if place < 0:
         raise NoSuchRomFault(f"there is no fault {number}: the run had {bare.page_faults}")
     if isinstance(outcome, AtBreakpoint):
-        found.after = _walk_of(bare, outcome.cpu, found)
+        found.after = walk_of(bare, outcome.cpu, found)
     return found
 
 
-def _capture(bare: BareMachine, found: RomExplanation, trap: TrapTaken) -> None:
+def placed(found: RomExplanation, name: str | None) -> RomExplanation:
+    """With the symbol where the instruction is, as far as one is known."""
+    found.place = f" <{name}>" if name else ""
+    return found
+
+
+def place_of(bare: BareMachine, trap: TrapTaken) -> int:
+    """Linear address of the instruction that faulted."""
+    return bare.cpus[trap.cpu].cpu.context.segment("cs").base + trap.eip & 0xFFFFFFFF
+
+
+def handler_of(event: Delivery) -> str:
+    """Who answers, in words."""
+    return f"the guest's handler at {event.to_cs:04x}:{event.to_eip:08x}, ring {event.to_cpl}"
+
+
+def capture(bare: BareMachine, found: RomExplanation, trap: TrapTaken) -> None:
+    """A page fault before it is delivered."""
     found.cpu, found.cpl, found.eip, found.address = trap.cpu, trap.cpl, trap.eip, trap.address
     found.error_code, found.instruction = trap.error_code, instruction_at(bare, trap.cpu, trap.eip)
-    found.before = _walk_of(bare, trap.cpu, found)
+    decoded, found.linear = _decoded(bare, trap.cpu, trap.eip), place_of(bare, trap)
+    for each in located(bare.cpus[trap.cpu].cpu.context, decoded[0]) if decoded else ():
+        found.operands.append(each.text() + ("  <- faults" if each.holds(trap.address) else ""))
+    found.before = walk_of(bare, trap.cpu, found)
 
 
-def _walk_of(bare: BareMachine, cpu: int, found: RomExplanation) -> Walk | None:
+def walk_of(bare: BareMachine, cpu: int, found: RomExplanation) -> Walk | None:
+    """The walk of the address that faulted, as it is now."""
     return walk_bare(bare, cpu, found.address, Access.of_error_code(found.error_code))

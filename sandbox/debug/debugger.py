@@ -6,6 +6,7 @@ Faces (a terminal, gdb, a test) call ``execute`` with a line, and print or send 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,20 @@ from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.numbers import printed
 
 if TYPE_CHECKING:
+    from sandbox.debug.bare_view import RomExplanation
+    from sandbox.debug.explain import Explanation
     from sandbox.debug.travel import Traveller
 
 _BESIDE = re.compile(r"\b([0-9a-fA-F]{8})\s+<[^<>]*>", re.ASCII)
 """A name that is printed beside an address."""
+_FILE = re.compile(r"(?=.*[A-Za-z])[^\s:<>$]+", re.ASCII)
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 CONTROL = ("cr0", "cr2", "cr3", "cr4")
+
+
+FAULTS_KEPT = 1000
+FaultSeen = tuple[int, int, int, int, int]
+"""Number, pid, EIP, address, error code."""
 
 
 @dataclass(slots=True)
@@ -58,6 +67,16 @@ class Answer:
         return told
 
 
+LONGEST_ERROR = 200
+
+
+def one_line(text: str) -> str:
+    """What was typed comes back in an error: without what would not print, and not longer than a line or two."""
+    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    half = LONGEST_ERROR // 2
+    return shown if len(shown) <= LONGEST_ERROR else f"{shown[:half]}…{shown[-half:]}"
+
+
 class Debugger(Scope):
     """Points and commands on one target."""
 
@@ -79,6 +98,12 @@ class Debugger(Scope):
         """gdb sees CPUs in the place of tasks."""
         self.on_fault_number: int | None = None
         """Stop at this page fault, before it is answered."""
+        self.last_fault: tuple[Task | None, CpuContext, Trap] | TrapTaken | None = None
+        """What the kernel, or the bare machine, told of the page fault that came last."""
+        self.early: dict[int, Explanation | RomExplanation] = {}
+        """The stories of page faults before the first stop."""
+        self.faults: deque[FaultSeen] = deque(maxlen=FAULTS_KEPT)
+        """The page faults that came last."""
         target.admits = self._admits
         if isinstance(target, KernelTarget):
             target.on_fault = self._fault
@@ -200,14 +225,23 @@ class Debugger(Scope):
         target = self.target
         assert isinstance(target, KernelTarget)
         cpu = target.kernel.this_cpu.vcpu
+        self.last_fault = task, context, trap
+        seen = target.kernel.stats.page_faults, 0 if task is None else task.pid, trap.eip, trap.address
+        self.faults.append((*seen, trap.error_code))
         self._look_at_fault(cpu, target.kernel.stats.page_faults, trap.eip, trap.address, trap.error_code)
 
     def _rom_fault(self, event: TrapTaken) -> None:
         if event.number:
             cpu = self.target.machine.cpus[event.cpu]
+            self.last_fault = event
+            self.faults.append((event.number, 0, event.eip, event.address, event.error_code))
             self._look_at_fault(cpu, event.number, event.eip, event.address, event.error_code)
 
     def _look_at_fault(self, cpu: Cpu, number: int, eip: int, at: int, code: int) -> None:
+        if self.stop is None:
+            from sandbox.debug.commands.faults import note_early
+
+            note_early(self, number)
         wanted = self.on_fault_number == number
         points = [each for each in self.points.of("catch") if each.text.split()[0] == FAULT]
         if not wanted and not points:
@@ -265,14 +299,18 @@ class Debugger(Scope):
         return self.target.read(linear, size)
 
     def address(self, text: str) -> int:
-        """A linear address: an expression, or what is printed around one.  Raises Refused."""
+        """A linear address: an expression, what is printed around one, or FILE:LINE.  Raises Refused."""
+        file, _, line = text.strip().rpartition(":")
+        if line.isascii() and line.isdecimal() and len(line) < 10 and _FILE.fullmatch(file):
+            return self.target.line_address(file, int(line))
         return address(printed(text) if text.strip() else text, self)
 
     def number(self, text: str, least: int = 0, most: int = 1 << 32) -> int:
         """A number in a range.  Raises Refused."""
         found = evaluate(text, self)
         if not least <= found <= most:
-            raise Refused(f"{text}: a number from {least} to {most} is wanted")
+            wanted = f"a number from {least} to {most} is wanted" if least < most else f"only {least} is there"
+            raise Refused(f"{text}: {wanted}")
         return found
 
     # -- commands ------------------------------------------------------------------------------------------------
@@ -292,7 +330,7 @@ class Debugger(Scope):
         try:
             return find(name)(self, rest.strip())
         except Refused as error:
-            return Answer(error=error.summary)
+            return Answer(error=one_line(error.summary))
 
     def complete(self, text: str) -> Iterator[str]:
         """What a line's last word may become: a command, or a symbol."""

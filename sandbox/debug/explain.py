@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sandbox.debug.monitor import Watcher
+from sandbox.debug.operands import located
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import Trap
 from sandbox.image.disassemble import disassemble
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.inspect.ptdump import walk_address
+from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.mm import active_mm
 from sandbox.kernel.task.task import Task
 from sandbox.records import dataclass, field
@@ -91,12 +93,17 @@ class Explanation:
             "the walk that failed",
             *(f"    {line}" for line in (self.before.lines() if self.before else ())),
             "",
-            f"answer    {self.resolution}, {self.blocks} blocks",
-            f"          {RESOLUTIONS.get(self.resolution, '')}",
+            *self._answer(),
         ]
         if self.after:
             told += ["", "the walk afterwards", *(f"    {line}" for line in self.after.lines())]
         return told
+
+    def _answer(self) -> list[str]:
+        if not self.resolution:
+            return ["answer    not yet: the guest stands before it"]
+        about = RESOLUTIONS.get(self.resolution, "")
+        return [f"answer    {self.resolution}, {self.blocks} blocks", f"          {about}"]
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``; the walks as ``Walk.to_dict`` has them."""
@@ -118,20 +125,11 @@ def explain(session: Session | ModuleSession, number: int) -> Explanation:
 
         def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
             if kernel.stats.page_faults == number:
-                _capture(session, found, task, context, trap)
+                capture(session, found, task, context, trap)
 
     def after(event: PageFault) -> None:
         if event.number == number:
-            found.resolution, found.blocks = event.resolution, event.blocks
-            if event.pte & 1 or event.resolution == "vmalloc-sync":
-                task = kernel.tasks.get(event.pid)
-                mm = active_mm(kernel.cpus[event.cpu]) if task is None else task.mm
-                access = Access.of_error_code(event.error_code)
-                cr3 = kernel.tables.cr3(kernel.tables.kernel_pgd) if mm is None else mm.cr3
-                found.after = walk_address(kernel, cr3, event.address, access)
-                if found.instruction == NOT_MAPPED:
-                    decoded = disassemble(kernel.peek.peek(mm, event.eip, 15), event.eip, 1)
-                    found.instruction = decoded[0].text if decoded else NOT_MAPPED
+            complete(kernel, found, event)
             raise _Enough
 
     session.system.traps.monitor = Before()
@@ -146,7 +144,22 @@ def explain(session: Session | ModuleSession, number: int) -> Explanation:
     raise NoSuchFault(f"there is no fault {number}: the run had {kernel.stats.page_faults}")
 
 
-def _capture(session: MachineSession, found: Explanation, task: Task | None, context: CpuContext, trap: Trap) -> None:
+def complete(kernel: Kernel, found: Explanation, event: PageFault) -> None:
+    """The fault has been answered: how, and the walk as it is now."""
+    found.resolution, found.blocks = event.resolution, event.blocks
+    if event.pte & 1 or event.resolution == "vmalloc-sync":
+        task = kernel.tasks.get(event.pid)
+        mm = active_mm(kernel.cpus[event.cpu]) if task is None else task.mm
+        access = Access.of_error_code(event.error_code)
+        cr3 = kernel.tables.cr3(kernel.tables.kernel_pgd) if mm is None else mm.cr3
+        found.after = walk_address(kernel, cr3, event.address, access)
+        if found.instruction == NOT_MAPPED:
+            decoded = disassemble(kernel.peek.peek(mm, event.eip, 15), event.eip, 1)
+            found.instruction = decoded[0].text if decoded else NOT_MAPPED
+
+
+def capture(session: MachineSession, found: Explanation, task: Task | None, context: CpuContext, trap: Trap) -> None:
+    """A page fault before it is answered: the instruction, its operands, the area, the walk that failed."""
     kernel = session.kernel
     found.eip, found.address, found.error_code = trap.eip, trap.address, trap.error_code
     found.pid, mm = (task.pid, task.mm) if task is not None else (0, None)
@@ -160,13 +173,8 @@ def _capture(session: MachineSession, found: Explanation, task: Task | None, con
     found.instruction = decoded[0].text if decoded else NOT_MAPPED
     if " fetch " in PageFaultCode(trap.error_code).describe_at(trap.eip, trap.address):
         found.operands.append("the fetch of the instruction  <- faults")
-    registers = {name: value & 0xFFFFFFFF for name, value in context.general().items()}
-    for operand in decoded[0].memory if decoded else ():
-        base = context.segment(operand.segment).base if operand.segment in ("fs", "gs") else 0
-        linear = operand.address(registers, base)
-        verb = " and ".join(word for word, on in (("read", operand.read), ("written", operand.write)) if on)
-        mark = "  <- faults" if linear <= trap.address < linear + max(operand.size, 1) else ""
-        found.operands.append(f"{operand.text()} = {linear:08x}, {operand.size} bytes {verb}{mark}")
+    for each in located(context, decoded[0]) if decoded else ():
+        found.operands.append(each.text() + ("  <- faults" if each.holds(trap.address) else ""))
     vma = mm.vmas.find(trap.address) if mm is not None else None
     region = kernel.layout.region_of(trap.address)
     if region is not None:

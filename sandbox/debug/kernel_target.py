@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from sandbox.debug.signals import SignalJudge
 from sandbox.debug.stops import StopKind
@@ -13,6 +14,7 @@ from sandbox.engine.exits import Exit, Trap
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import Killed, ModuleChange
 from sandbox.kernel.base.layout import PAGE_OFFSET
+from sandbox.kernel.fs.namespace import read_all
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.task.task import Task
 from sandbox.records import replace
@@ -20,6 +22,11 @@ from sandbox.runner.modules import ModuleSession
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session
 from sandbox.sanitize.report import StaleReport
+
+if TYPE_CHECKING:
+    from sandbox.debug.lines import LineTable
+    from sandbox.debug.unwind import FrameInfo
+    from sandbox.sanitize.watch import TlbWatch
 
 
 class KernelTarget(Target):
@@ -36,6 +43,8 @@ class KernelTarget(Target):
         """The task that is looked at, None where none runs."""
         self._context: CpuContext | None = None
         self._first: int | None = None
+        self._tables: dict[object, LineTable] = {}
+        self._frames: dict[object, FrameInfo] = {}
         self.system.traps.monitor = self
         self.judge = self.kernel.signals.judge = SignalJudge(self.kernel.signals, self.control)
         self.kernel.bus.subscribe(self._killed, Killed)
@@ -66,6 +75,13 @@ class KernelTarget(Target):
 
     def reports(self) -> list[StaleReport]:
         return self.session.reports()
+
+    @property
+    def tlb_watch(self) -> TlbWatch | None:
+        return self.session.tlb_watch
+
+    def follow_tlbs(self) -> None:
+        self.session.trace_walks()
 
     def excuse(self, seconds: float) -> None:
         self.kernel.sched.excuse(seconds)
@@ -143,6 +159,36 @@ class KernelTarget(Target):
         if self.mm is not None:
             return self.mm.cr3
         return self.kernel.tables.cr3(self.kernel.tables.kernel_pgd)
+
+    def line_tables(self) -> Iterator[LineTable]:
+        """The program's, and those of modules that came with the session."""
+        if self.task is not None and self.task.exe_inode is not None:
+            inode = self.task.exe_inode
+            yield self._lines_of(inode, lambda: read_all(inode), None)
+        for file in self.session.to_load:
+            module = self.system.modules.find(file.name)
+            if module is not None:
+                sections = {name: start for name, (start, _) in module.sections.items()}
+                yield self._lines_of((module.name, module.base), lambda data=file.data: data, sections)  # type: ignore[misc]
+
+    def _lines_of(self, whose: object, data: Callable[[], bytes], sections: Mapping[str, int] | None) -> LineTable:
+        """Read once; a file without line numbers costs one search."""
+        from sandbox.debug.lines import LineTable, has_lines
+
+        if whose not in self._tables:
+            found = data()
+            self._tables[whose] = LineTable(found if has_lines(found) else b"", sections if has_lines(found) else None)
+        return self._tables[whose]
+
+    def frame_info(self) -> FrameInfo | None:
+        from sandbox.debug.unwind import FrameInfo
+
+        inode = None if self.task is None else self.task.exe_inode
+        if inode is None:
+            return None
+        if inode not in self._frames:
+            self._frames[inode] = FrameInfo(read_all(inode))
+        return self._frames[inode] or None
 
     def address_of(self, name: str) -> int | None:
         if self.task is not None:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING
 
+from sandbox.debug.rom_symbols import RomSymbols
 from sandbox.debug.run_control import Steps
 from sandbox.debug.target import Target
 from sandbox.engine.cpu import Cpu
-from sandbox.image.symbols import SymbolTable
 from sandbox.runner.result import Result
 from sandbox.runner.rom import RomSession
 from sandbox.sanitize.report import StaleReport
 
+if TYPE_CHECKING:
+    from sandbox.debug.lines import LineTable
+    from sandbox.sanitize.watch import TlbWatch
+
 
 class RomTarget(Target):
-    """One ROM session.  ``symbols`` are linear addresses by name, where somebody knows them."""
+    """One ROM session.  ``symbols`` are what is known of its addresses."""
 
     kind = "rom"
 
-    def __init__(self, name: str, session: RomSession, symbols: Mapping[str, int] | None = None) -> None:
+    def __init__(self, name: str, session: RomSession, symbols: RomSymbols | None = None) -> None:
         super().__init__(name, session.machine)
         self.session, self.bare = session, session.bare
-        self._symbols = symbols or {}
-        self._table = SymbolTable(self._symbols)
+        self._symbols = symbols or RomSymbols()
+        self._table = self._symbols.table()
+        self._lines: LineTable | None = None
 
     @property
     def now(self) -> int:
@@ -42,6 +48,13 @@ class RomTarget(Target):
     def reports(self) -> list[StaleReport]:
         return self.session.reports()
 
+    @property
+    def tlb_watch(self) -> TlbWatch | None:
+        return self.session.tlb_watch
+
+    def follow_tlbs(self) -> None:
+        self.session.trace_walks()
+
     def excuse(self, seconds: float) -> None:
         self.bare.excuse(seconds)
 
@@ -52,7 +65,14 @@ class RomTarget(Target):
         return self._table.address(name)
 
     def name_of(self, linear: int) -> str:
-        return self._table.find(linear) or ""
+        return self._symbols.name(linear, self._table)
 
     def symbol_names(self) -> list[str]:
-        return list(self._symbols)
+        return list(self._symbols.names)
+
+    def line_tables(self) -> Iterator[LineTable]:
+        if self._symbols.elf:
+            from sandbox.debug.lines import LineTable
+
+            self._lines = self._lines or LineTable(self._symbols.elf)
+            yield self._lines

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from greenlet import getcurrent, greenlet
 
@@ -23,9 +23,15 @@ from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.runner.result import Result
 from sandbox.sanitize.report import StaleReport
+from sandbox.x86.descriptors import FLAG_BIG
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 from sandbox.x86.walk import Access, Walk, walk
+
+if TYPE_CHECKING:
+    from sandbox.debug.lines import Line, LineTable
+    from sandbox.debug.unwind import FrameInfo
+    from sandbox.sanitize.watch import TlbWatch
 
 LONGEST = 15
 WRAP = 0xFFFFFFFF
@@ -60,6 +66,8 @@ class Target(ABC):
         self.result: Result | None = None
         """What the run came to, at its end."""
         self.viewed_cpu = 0
+        self.watched_since = ""
+        """Moment from which on the TLBs were followed, where that was not the beginning."""
         self._caller: greenlet | None = None
         self._standing: greenlet | None = None
         self._life: greenlet | None = None
@@ -192,6 +200,22 @@ class Target(ABC):
     # -- looking -------------------------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
+    def tlb_watch(self) -> TlbWatch | None:
+        """Who follows the TLBs; None where nobody does."""
+
+    def watch_tlbs(self) -> None:
+        """Follow the TLBs from now on.  Raises NoFeed."""
+        if self.tlb_watch is None:
+            self.follow_tlbs()
+            here = self.moment(self.cpu)
+            self.watched_since = "" if self._life is None or here.time <= 1 else here.text()
+
+    @abstractmethod
+    def follow_tlbs(self) -> None:
+        """Have a ``tlb_watch``."""
+
+    @property
     def cpu(self) -> Cpu:
         """The CPU that is looked at."""
         return self.machine.cpus[self.viewed_cpu]
@@ -269,8 +293,35 @@ class Target(ABC):
             cpu.drop_all_code()
 
     def code(self, linear: int, count: int) -> list[Instruction]:
-        """Up to ``count`` instructions from a linear address on."""
-        return disassemble(self.read(linear, LONGEST * count), linear, count)
+        """Up to ``count`` instructions from a linear address on, as wide as CS makes them."""
+        wide = self.context.segment("cs").flags & FLAG_BIG
+        return disassemble(self.read(linear, LONGEST * count), linear, count, 32 if wide else 16)
+
+    def line_tables(self) -> Iterator[LineTable]:
+        """Of what runs here and was compiled with line numbers."""
+        return iter(())
+
+    def source_at(self, linear: int) -> Line | None:
+        """The source line of an address."""
+        return next((line for table in self.line_tables() if (line := table.at(linear)) is not None), None)
+
+    def line_begins(self, linear: int) -> bool:
+        """The code of a source line begins at this very address."""
+        return any(table.begins(linear) for table in self.line_tables())
+
+    def line_address(self, name: str, number: int) -> int:
+        """Where the code of a line begins.  Raises Refused."""
+        tables = list(self.line_tables())
+        found = next((at for table in tables if (at := table.address(name, number)) is not None), None)
+        if found is None:
+            known = any(table.knows(name) for table in tables)
+            why = "no code from this line on" if known else "no line numbers of this file: compile with -g"
+            raise Refused(f"{name}:{number}: {why}")
+        return found
+
+    def frame_info(self) -> FrameInfo | None:
+        """The call frame information of the program that is looked at."""
+        return None
 
     @abstractmethod
     def address_of(self, name: str) -> int | None:

@@ -121,14 +121,27 @@ class Timeline:
 
     def wake(self, index: int, request: Any) -> NoReturn:
         """Let the copy of a checkpoint go on in this process's place."""
-        mark = self.marks[index]
+        self._hand(self.marks[index], request, self.channel)
+        os._exit(0)
+
+    def ask(self, index: int, request: Any) -> socket.socket:
+        """Let the copy of a checkpoint answer a request and end; this process stays where it is.
+
+        The answer comes over the socket, as those of a worker do.
+        """
+        ours, theirs = socket.socketpair()
+        self._hand(self.marks[index], request, theirs)
+        theirs.close()
+        return ours
+
+    def _hand(self, mark: Mark, request: Any, channel: socket.socket) -> None:
+        """Wake a checkpoint's copy, which answers over ``channel``."""
         payload = pickle.dumps(
             (request, [(each.moment, each.faults, each.pinned) for each in self.marks], self.spacing)
         )
-        files = [self.channel.fileno(), *(each.wake.fileno() for each in self.marks)]
+        files = [channel.fileno(), *(each.wake.fileno() for each in self.marks)]
         socket.send_fds(mark.wake, [_HEADER.pack(len(payload))], files)
         mark.wake.sendall(payload)
-        os._exit(0)
 
     def _wait(self, wake: socket.socket) -> None:
         """The life of a checkpoint; returns never, raises Woken in its copies."""

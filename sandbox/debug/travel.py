@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NoReturn
 
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.pipe import FAILED, receive
 from sandbox.debug.points import Point
 from sandbox.debug.run_control import Steps, Until
 from sandbox.debug.stops import Moment, Stop, StopKind
@@ -56,6 +57,8 @@ class Journey:
     """What the face wants to hear at the end, in the place of an answer."""
     back: Moment | None = None
     """Where to be when there is no such moment."""
+    prepare: Callable[[Debugger], Any] | None = None
+    """Called where it begins, before anything runs."""
 
 
 class Traveller:
@@ -75,14 +78,45 @@ class Traveller:
         raise Refused(NOTHING_BEFORE)
 
     def leave_for_fault(self, journey: Journey) -> NoReturn:
-        """To a page fault that has been."""
+        """To a page fault that has been.  Raises Refused for one before the first stop."""
+        self._check_fault(journey.count)
         index = self._timeline.before_fault(journey.count)
         self._timeline.wake(index, replace(journey, search="fault", at=index))
+
+    def tell_of_fault(self, number: int, face: Callable[[Debugger], Any]) -> Any:
+        """What ``face`` has to say where the guest stands at a page fault that has been; this process stays here."""
+        self._check_fault(number)
+        journey = Journey(Moment(0, 0, 0), [], "fault", number, face=face)
+        return self._ask(journey, self._timeline.before_fault(number))
+
+    def ask_watched(self, face: Callable[[Debugger], Any], here: Moment) -> Any:
+        """What ``face`` has to say here, in a run from the beginning (or the last ``set``) with its TLBs watched."""
+        pinned = [index for index, mark in enumerate(self._timeline.marks) if mark.pinned]
+        journey = Journey(here, [], face=face, prepare=watch_tlbs)
+        return self._ask(journey, pinned[-1] if pinned else 0)
+
+    def _check_fault(self, number: int) -> None:
+        if number <= self._timeline.marks[0].faults:
+            raise Refused(f"page fault {number} came before the first stop: nobody can go back there")
+
+    def _ask(self, journey: Journey, index: int) -> Any:
+        """Let the copy of a checkpoint make a journey, answer, and end.  Raises Refused with what it failed at."""
+        channel = self._timeline.ask(index, replace(journey, at=index))
+        with channel:
+            try:
+                _, reply = receive(channel)
+            except (EOFError, OSError):
+                raise Refused("the process that looked at the past is gone") from None
+        if isinstance(reply, tuple) and reply[:1] == (FAILED,):
+            raise Refused(reply[1])
+        return reply
 
     def arrive(self, journey: Journey) -> Stop:
         """In the copy of a checkpoint: go on from there.  May leave again for an earlier one."""
         debugger = self._debugger
         debugger.restore(journey.points)
+        if journey.prepare is not None:
+            journey.prepare(debugger)
         self._timeline.paused = True
         try:
             if journey.search == "hit":
@@ -107,7 +141,10 @@ class Traveller:
             return self._here()
         if where.event:
             debugger.catch_again(where.event)
-        stop = debugger.go(None if where.event else Until(where.time, where.eip, where.cpu))
+        goal = None if where.event else Until(where.time, where.eip, where.cpu)
+        stop = debugger.go(goal)
+        while not where.event and stop.kind is StopKind.CATCH and stop.moment.time < where.time:
+            stop = debugger.go(Until(where.time, where.eip, where.cpu))  # a task that died on the way
         while where.event and stop.moment != where and stop.moment.time <= where.time and not stop.ended:
             stop = debugger.go()
         if stop.moment != where:
@@ -125,6 +162,8 @@ class Traveller:
         self._debugger.disarm()
         self._debugger.on_fault_number = journey.count
         stop = self._debugger.go()
+        while not stop.ended and self._debugger.on_fault_number is not None:
+            stop = self._debugger.go()  # a task that died before is no fault
         if stop.ended:
             count = self._debugger.target.fault_count
             self.leave(replace(journey, search="", note=f"there is no fault {journey.count}: the run has {count}"))
@@ -192,3 +231,8 @@ class Traveller:
     def _is_before(stop: Stop, where: Moment) -> bool:
         here = stop.moment
         return not stop.ended and (here.time, here.eip) < (where.time, where.eip)
+
+
+def watch_tlbs(debugger: Debugger) -> None:
+    """From here on the TLBs are followed."""
+    debugger.target.watch_tlbs()

@@ -13,8 +13,7 @@ from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pte import is_mapped
 from sandbox.kernel.mm.vma import Vma
 from sandbox.kernel.mm.vmalloc import Area
-
-_FLAGS = ((0, "CF"), (2, "PF"), (4, "AF"), (6, "ZF"), (7, "SF"), (8, "TF"), (9, "IF"), (10, "DF"), (11, "OF"))
+from sandbox.x86.registers import Eflags
 
 
 def registers(context: CpuContext) -> list[str]:
@@ -25,9 +24,7 @@ def registers(context: CpuContext) -> list[str]:
     return [
         "  ".join(f"{name} {general[name]:08x}" for name in names[:4]),
         "  ".join(f"{name} {general[name]:08x}" for name in names[4:]),
-        f"eip {context.eip:08x}  eflags {flags:08x}  "
-        + " ".join(name for bit, name in _FLAGS if flags >> bit & 1)
-        + f"  cpl {context.cpl}",
+        f"eip {context.eip:08x}  eflags {flags:08x}  " + " ".join(Eflags(flags).names()) + f"  cpl {context.cpl}",
         "  ".join(f"{name} {context.segment(name).selector:04x}" for name in ("cs", "ss", "ds", "es", "fs", "gs")),
         f"cr0 {context.cr0:08x}  cr2 {context.cr2:08x}  cr3 {context.cr3:08x}  cr4 {context.cr4:08x}",
     ]
@@ -40,7 +37,9 @@ def stop_lines(target: Target, stop: Stop) -> list[str]:
     why = f"{stop.headline}, " if stop.headline else ""
     who = f"task {stop.pid}" if stop.pid else f"CPU {stop.moment.cpu}"
     where = f", CPU {stop.moment.cpu}" if stop.pid and len(target.machine.cpus) > 1 else ""
-    return [f"{why}{who}{where}, moment {stop.moment.text()}", *code_lines(target, stop.moment.eip)]
+    line = target.source_at(stop.moment.eip)
+    text = [] if line is None else [f"{line.place()}  {(line.text() or '').strip()}".rstrip()]
+    return [f"{why}{who}{where}, moment {stop.moment.text()}", *text, *code_lines(target, stop.moment.eip)]
 
 
 def code_lines(target: Target, address: int, count: int = 1) -> list[str]:

@@ -6,11 +6,9 @@ A face stays one process; the worker is another each time one goes back (``timel
 from __future__ import annotations
 
 import os
-import pickle
 import select
 import signal
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,14 +17,13 @@ from typing import Any, Protocol
 
 from sandbox.debug.commands.running import told
 from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.pipe import FAILED, receive, send
 from sandbox.debug.target import Refused, Target
 from sandbox.debug.timeline import Timeline, Woken
 from sandbox.debug.travel import Journey, Traveller
 from sandbox.sanitize.report import StaleReport
 from sandbox.x86.errors import SandboxError
 
-_LENGTH = struct.Struct("<I")
-_FAILED = "failed"
 EXECUTE, COMPLETE, CALL = "execute", "complete", "call"
 
 
@@ -50,28 +47,6 @@ class WorkerGone(SandboxError):
     exit_status = 3
 
 
-def send(channel: socket.socket, value: Any) -> None:
-    """One piece of plain data."""
-    data = pickle.dumps(value)
-    channel.sendall(_LENGTH.pack(len(data)) + data)
-
-
-def receive(channel: socket.socket) -> Any:
-    """The next piece.  Raises EOFError when the other side is gone."""
-    size = _LENGTH.unpack(_bytes(channel, _LENGTH.size))[0]
-    return pickle.loads(_bytes(channel, size))
-
-
-def _bytes(channel: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = channel.recv(min(size - len(data), 1 << 20))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data
-
-
 class Server:
     """The worker's life: build the target, begin, then obey until the face is gone."""
 
@@ -91,7 +66,7 @@ class Server:
                 work = partial(self._arrive, woken.request)
                 continue
             except SandboxError as error:
-                reply = _FAILED, error.summary, error.detail, error.exit_status
+                reply = FAILED, error.summary, error.detail, error.exit_status
             try:
                 send(self._timeline.channel, (os.getpid(), reply))
                 work = self._obeying(receive(self._timeline.channel))
@@ -197,7 +172,7 @@ class Remote:
                 self.pid, reply = receive(self._channel)
             except (EOFError, OSError) as error:
                 raise WorkerGone("the process that ran the machine is gone") from error
-        if isinstance(reply, tuple) and reply[:1] == (_FAILED,):
+        if isinstance(reply, tuple) and reply[:1] == (FAILED,):
             raise WorkerError(*reply[1:])
         return reply
 

@@ -85,25 +85,54 @@ def assemble_source(source: Path, out: Path, kind: str = "program", load: int = 
             out.chmod(0o755)
 
 
+def assemble_for_debugging(source: Path, out: Path, load: int) -> None:
+    """A ROM's source as an ELF file with symbols and line numbers, linked to where the ROM is loaded.
+
+    Raises AssemblyError and ToolMissing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "image.o"
+        _to_object(source.resolve(), target, lines=True)
+        flags = ["ld", "-m", "elf_i386", "--build-id=none", "-nostdlib", "-z", "noexecstack", "--no-warn-rwx-segments"]
+        place = ["-T", str(LINK_ROM), f"--defsym=LOAD={load:#x}"]
+        run_tool([*flags, *place, "-o", str(out.resolve()), str(target)])
+
+
 def tool_argument(source: Path) -> str:
     """A file's name for a tool that runs in its folder; one that looks like an option is kept from being one."""
     return f"./{source.name}" if source.name.startswith(("-", "@")) else source.name
 
 
-def _to_object(source: Path, target: Path) -> None:
+def _to_object(source: Path, target: Path, *, lines: bool = False) -> None:
+    """``lines``: with line numbers, which change no byte of what is loaded."""
     place, name = source.parent, tool_argument(source)
+    more = ["-g"] if lines else []
     if source.suffix == ".asm":
-        run_tool(["nasm", "-f", "elf32", "-I", f"{INCLUDES}/", "-o", str(target), name], place)
+        run_tool(
+            [
+                "nasm",
+                *more,
+                *(["-F", "dwarf"] if lines else []),
+                "-f",
+                "elf32",
+                "-I",
+                f"{INCLUDES}/",
+                "-o",
+                str(target),
+                name,
+            ],
+            place,
+        )
     elif source.suffix == ".c":
         # Stack clash protection: a frame larger than a guard page touches every page on its way down.
         run_tool(
-            ["gcc", "-m32", "-march=i686", "-O2", "-ffreestanding", "-fno-pic", "-fno-stack-protector", "-nostdlib",
-             "-fstack-clash-protection", "-fno-asynchronous-unwind-tables", "-fcf-protection=none",
+            ["gcc", *more, "-m32", "-march=i686", "-O2", "-ffreestanding", "-fno-pic", "-fno-stack-protector",
+             "-nostdlib", "-fstack-clash-protection", "-fno-asynchronous-unwind-tables", "-fcf-protection=none",
              "-I", str(INCLUDES), "-c", "-o", str(target), name],
             place,
         )  # fmt: skip
     elif source.suffix in (".S", ".s"):
-        run_tool(["as", "--32", "-I", str(INCLUDES), "-o", str(target), name], place)
+        run_tool(["as", *more, "--32", "-I", str(INCLUDES), "-o", str(target), name], place)
     else:
         raise AssemblyError(f"{source}: not a source (known are {', '.join(SUFFIXES)})")
 

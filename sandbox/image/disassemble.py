@@ -24,20 +24,25 @@ class Instruction:
 
 
 @functools.cache
-def engine(detail: bool) -> Any:
+def engine(detail: bool, bits: int = 32) -> Any:
     """The decoder, made once; ``detail`` for operands, without it three times as fast."""
     import capstone
 
-    made = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
+    made = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_16 if bits == 16 else capstone.CS_MODE_32)
     made.detail = detail
     return made
 
 
-def disassemble(code: bytes, address: int, count: int = 0) -> list[Instruction]:
-    """Instructions from the start of ``code``, at most ``count`` (0: all), until bytes that are none."""
+def disassemble(code: bytes, address: int, count: int = 0, bits: int = 32) -> list[Instruction]:
+    """Instructions from the start of ``code``, at most ``count`` (0: all), until bytes that are none.
+
+    ``bits`` is what CS says that operands and addresses are without a prefix: 32, or 16.
+    """
     return [
-        Instruction(each.address, bytes(each.bytes), f"{each.mnemonic} {each.op_str}".strip(), memory_operands(each))
-        for each in engine(True).disasm(code, address, count)
+        Instruction(
+            each.address, bytes(each.bytes), f"{each.mnemonic} {each.op_str}".strip(), memory_operands(each, bits)
+        )
+        for each in engine(True, bits).disasm(code, address, count)
     ]
 
 

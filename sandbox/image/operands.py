@@ -94,12 +94,15 @@ def _value(registers: Mapping[str, int], name: str) -> int:
     return registers[f"e{name[0]}x"] >> (8 if name[1] == "h" else 0) & 0xFF
 
 
-def memory_operands(instruction: Any) -> tuple[MemoryOperand, ...]:
-    """The operands of a capstone instruction with details: the named ones in their order, then the silent ones."""
+def memory_operands(instruction: Any, bits: int = 32) -> tuple[MemoryOperand, ...]:
+    """The operands of a capstone instruction with details: the named ones in their order, then the silent ones.
+
+    ``bits`` is the mode that it was decoded in, which the operand-size prefix turns round.
+    """
     from capstone.x86_const import X86_OP_IMM, X86_OP_MEM
 
     name = instruction.mnemonic.rpartition(" ")[2]
-    narrow = bool(instruction.prefix[2])
+    narrow = bool(instruction.prefix[2]) == (bits == 32)
     wide = instruction.addr_size == 4
     if name in ("call", "jmp") and instruction.opcode[0] == 0xFF and instruction.modrm >> 3 & 7 in (3, 5):
         name = f"l{name}"

@@ -134,6 +134,15 @@ def test_maps(printed) -> None:
     assert set(fields(printed("maps"))) <= documented("maps")
 
 
+def test_tlb(printed) -> None:
+    assert set(fields(printed("tlb", COW, "--at", "child"))) == documented("tlb")
+
+
+def test_maps_and_frames_of_a_rom(printed) -> None:
+    assert set(fields(printed("maps", ROM))) <= documented("maps")
+    assert set(fields(printed("frames", ROM))) == {"map", "map[].start", "map[].end", "map[].kind"}
+
+
 def test_frames(printed) -> None:
     told = printed("frames", COW, "--device", "card")
     assert set(fields(told)) == documented("frames")

@@ -15,6 +15,7 @@ from sandbox.machine.events import Event
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session
 from tests.conftest import MakeSession
+from tests.debug.machines import LOOKS as MORE
 
 TEXT = """
 _start: mov eax, 1
@@ -62,6 +63,7 @@ LOOKS = (
     "walk value r as supervisor", "walk value", "walk _start x", "walk 0xC0100000", "walk 0xFFFFFFFF", "maps",
     "tasks", "help", "x 0", "code 0",
     "nonsense", "walk", "x", "break", "code page",
+    *MORE,
 )  # fmt: skip
 
 

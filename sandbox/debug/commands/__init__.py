@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import wraps
 
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.target import Refused
@@ -37,10 +38,24 @@ def command(usage: str, about: str, group: str) -> Callable[[Run], Run]:
     """Register a function as the command that its usage begins with."""
 
     def register(function: Run) -> Run:
+        if usage.replace("-", "").isalpha():
+            function = _alone(usage, function)
         COMMANDS[re.split(r"[ \[]", usage)[0]] = Command(usage, about, function, group)
         return function
 
     return register
+
+
+def _alone(name: str, function: Run) -> Run:
+    """A command that takes no words refuses those that come with it."""
+
+    @wraps(function)
+    def run(debugger: Debugger, text: str) -> Answer:
+        if text:
+            raise Refused(f"{name}: takes no {text!r}")
+        return function(debugger, text)
+
+    return run
 
 
 def find(name: str) -> Run:
@@ -64,4 +79,16 @@ def split_condition(text: str) -> tuple[str, str]:
     return head.strip(), condition.strip()
 
 
-from sandbox.debug.commands import look, past, points, running  # noqa: E402, F401
+from sandbox.debug.commands import (  # noqa: E402
+    backtrace,  # noqa: F401
+    faults,  # noqa: F401
+    frames,  # noqa: F401
+    info,  # noqa: F401
+    look,  # noqa: F401
+    past,  # noqa: F401
+    points,  # noqa: F401
+    running,  # noqa: F401
+    source,  # noqa: F401
+    system,  # noqa: F401
+    tables,  # noqa: F401
+)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sandbox.debug import view
+from sandbox.debug import bare_maps, view
 from sandbox.debug.commands import command
+from sandbox.debug.commands.info import topic
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.expression import evaluate
 from sandbox.debug.kernel_target import KernelTarget
+from sandbox.debug.operands import located
+from sandbox.debug.physical import frame_dict, frame_lines
 from sandbox.debug.target import WRAP, Refused
-from sandbox.x86.walk import Access
 
 MOST_BYTES = 1 << 16
 MOST_INSTRUCTIONS = 4096
 _LOOK = "looking"
 _FORM = re.compile(r"/(\d*)([xduotcsi]?)([bhwg]?)", re.ASCII)
 _SIZES = {"b": 1, "h": 2, "w": 4, "g": 8}
-_ACCESSES = {"r": Access(), "w": Access(write=True), "x": Access(fetch=True)}
 
 
 def kernel_of(debugger: Debugger, what: str) -> KernelTarget:
@@ -29,21 +30,17 @@ def kernel_of(debugger: Debugger, what: str) -> KernelTarget:
     return target
 
 
-@command("regs", "registers, flags, segments, control registers", _LOOK)
-def regs(debugger: Debugger, text: str) -> Answer:
-    context = debugger.target.context
-    names = ("eip", "eflags", "cpl", "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr2", "cr3", "cr4")
-    data = {name: value & WRAP for name, value in context.general().items()}
-    return Answer(view.registers(context), {"registers": {**data, **{each: debugger.register(each) for each in names}}})
-
-
 @command("code [WHERE] [N]", "disassemble N instructions (8)", _LOOK)
 def code(debugger: Debugger, text: str) -> Answer:
     where, count = _last_number(debugger, text, 8, MOST_INSTRUCTIONS)
     at = debugger.address(where) if where else debugger.target.context.linear_eip & WRAP
     found = debugger.target.code(at, count)
     data = [{"address": each.address, "bytes": each.raw.hex(), "text": each.text} for each in found]
-    return Answer(view.code_lines(debugger.target, at, count), {"code": data})
+    next_one = found[0] if found and at == debugger.target.context.linear_eip & WRAP else None
+    operands = [] if next_one is None else [each.text() for each in located(debugger.target.context, next_one)]
+    lines = view.code_lines(debugger.target, at, count)
+    lines[1:1] = [f"{'':13}{each}" for each in operands]
+    return Answer(lines, {"code": data, "operands": operands})
 
 
 def _last_number(debugger: Debugger, text: str, default: int, most: int) -> tuple[str, int]:
@@ -131,29 +128,23 @@ def print_(debugger: Debugger, text: str) -> Answer:
     return Answer([shown], {"value": value})
 
 
-@command("walk WHERE [r|w|x] [as user|supervisor]", "the page walk, for a read, a write or a fetch", _LOOK)
-def walk(debugger: Debugger, text: str) -> Answer:
-    text, _, who = (each.strip() for each in text.partition(" as "))
-    if who not in ("", "user", "supervisor"):
-        raise Refused(f"walk as {who}: user or supervisor")
-    where, _, kind = text.strip().rpartition(" ")
-    if not where or kind not in _ACCESSES:
-        where, kind = text.strip(), "r"
-        last = where.rpartition(" ")[2]
-        if " " in where and len(last) == 1 and last.isalpha():
-            raise Refused(f"walk {last}: r for a read, w for a write, x for a fetch")
-    access = _ACCESSES[kind]
-    user = who == "user" if who else debugger.target.kind != "rom" or debugger.target.context.cpl == 3
-    found = debugger.target.walk(debugger.address(where), Access(access.write, user, access.fetch))
-    return Answer(found.lines(), {"walk": found.to_dict()})
-
-
-@command("maps", "areas of the task and regions of the kernel", _LOOK)
+@command("maps", "areas of the task and regions of the kernel; of a ROM, what its tables map", _LOOK)
 def maps(debugger: Debugger, text: str) -> Answer:
-    target = kernel_of(debugger, "maps")
-    return Answer(view.map_lines(target.system, target.mm), {"maps": view.map_dict(target.system, target.mm)})
+    target = debugger.target
+    if isinstance(target, KernelTarget):
+        return Answer(view.map_lines(target.system, target.mm), {"maps": view.map_dict(target.system, target.mm)})
+    return Answer(*bare_maps.linear(target))
 
 
+@topic("frames", "physical memory: whose each part is")
+def frames(debugger: Debugger, text: str) -> Answer:
+    target = debugger.target
+    if isinstance(target, KernelTarget):
+        return Answer(frame_lines(target.kernel, 80), {"frames": frame_dict(target.kernel)})
+    return Answer(*bare_maps.physical(target))
+
+
+@topic("tasks", "all tasks")
 @command("tasks", "all tasks", _LOOK)
 def tasks(debugger: Debugger, text: str) -> Answer:
     lines, data = [], []
@@ -191,43 +182,6 @@ def when(debugger: Debugger, text: str) -> Answer:
     if debugger.stop is None:
         raise Refused("nothing has run yet")
     return Answer([debugger.stop.moment.text()], {"moment": debugger.stop.moment.text()})
-
-
-@command("backtrace", "who called: by EBP, or what of the stack looks like a return", _LOOK)
-def backtrace(debugger: Debugger, text: str) -> Answer:
-    target, context = debugger.target, debugger.target.context
-    places = [context.linear_eip & WRAP]
-    frame = context.ebp & WRAP
-    while len(places) < 64:
-        words = target.read(frame, 8)
-        above, back = int.from_bytes(words[:4], "little"), int.from_bytes(words[4:], "little")
-        if len(words) < 8 or above <= frame or not target.read(back, 1):
-            break
-        places.append(back)
-        frame = above
-    lines = [f"#{n:<3} {at:08x} {target.name_of(at)}".rstrip() for n, at in enumerate(places)]
-    return Answer(lines, {"frames": places})
-
-
-@command("info points|registers|tasks|cpus", "what there is", _LOOK)
-def info(debugger: Debugger, text: str) -> Answer:
-    if text in ("points", "breakpoints", "b"):
-        found = list(debugger.points)
-        return Answer([each.line() for each in found] or ["no points"], {"points": [each.to_dict() for each in found]})
-    if text in ("registers", "r"):
-        return regs(debugger, "")
-    if text == "tasks":
-        return tasks(debugger, "")
-    if text == "cpus":
-        machine = debugger.target.machine
-        lines = [
-            f"CPU {each.index}  eip {each.context.linear_eip & WRAP:08x}  cpl {each.context.cpl}"
-            for each in machine.cpus
-        ]
-        return Answer(
-            lines, {"cpus": [{"cpu": each.index, "eip": each.context.linear_eip & WRAP} for each in machine.cpus]}
-        )
-    raise Refused(f"info {text}: points, registers, tasks or cpus".replace("info :", "info:"))
 
 
 @command("set WHAT = VALUE", "a register ($eax), or memory: a byte, word, dword or qword at WHERE", _LOOK)

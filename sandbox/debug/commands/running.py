@@ -43,18 +43,23 @@ def into(debugger: Debugger, text: str) -> Answer:
     return told(debugger, debugger.go(Steps(_count(debugger, text), None, debugger.target.viewed_cpu)))
 
 
-@command("next [N]", "the same as step, but over calls", _RUN)
+@command("next [N]|line [N]", "the same as step, or as line, but over calls", _RUN)
 def next_(debugger: Debugger, text: str) -> Answer:
+    if text.split()[:1] == ["line"]:
+        from sandbox.debug.commands.source import by_lines
+
+        return by_lines(debugger, text[4:].strip(), over=True)
     stop = debugger.stop
     for _ in range(_count(debugger, text)):
-        stop = _next(debugger)
+        stop = next_instruction(debugger)
         if stop.kind is not StopKind.STEP:
             break
     assert stop is not None
     return told(debugger, stop)
 
 
-def _next(debugger: Debugger) -> Stop:
+def next_instruction(debugger: Debugger) -> Stop:
+    """One instruction, or a whole call or REP."""
     context = debugger.target.context
     code = debugger.target.code(context.linear_eip & WRAP, 1)
     if not code or not code[0].text.startswith(("call", "rep")):
@@ -83,7 +88,7 @@ def finish(debugger: Debugger, text: str) -> Answer:
     target = debugger.target
     if isinstance(target, KernelTarget) and target.task is not None and _in_handling(debugger, target):
         return told(debugger, debugger.go(Steps(0, ("task", target.task.pid))))
-    stop = _out(debugger)
+    stop = go_out(debugger)
     return told(debugger, stop)
 
 
@@ -94,13 +99,13 @@ def _in_handling(debugger: Debugger, target: KernelTarget) -> bool:
     return bool(event) or routine
 
 
-def _out(debugger: Debugger) -> Stop:
+def go_out(debugger: Debugger) -> Stop:
     """Instruction by instruction over calls, to the first return from here."""
     flow, target = debugger.flow, debugger.target
     for _ in range(STEPS_OUT):
         code = target.code(target.context.linear_eip & WRAP, 1)
         returns = bool(code) and code[0].text.split()[0] in ("ret", "retf", "iretd", "iret")
-        stop = debugger.go(Steps(1, flow)) if returns else _next(debugger)
+        stop = debugger.go(Steps(1, flow)) if returns else next_instruction(debugger)
         if returns or stop.kind is not StopKind.STEP:
             return stop
     raise Refused(f"no return in {STEPS_OUT} instructions")
