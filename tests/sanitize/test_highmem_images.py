@@ -1,4 +1,4 @@
-"""The other images of high memory under the shadow TLB: silent on one to four CPUs and fifty seeds, loud under each switch.
+"""The other images of high memory under the shadow TLB: silent on one to four CPUs and fifty seeds, loud when broken.
 
 kmap's are in ``test_kmap``, windows and ``kmap-work`` in ``test_windows``, ``kva-threads`` in ``test_kva_tasks``.  Who
 may be stale is the shadow's to say (SDM 3A, 4.10); a switch that makes nothing stale is what the image itself must see.
