@@ -30,7 +30,6 @@ STALE = [
     ("poke-cow", "no-flush"),
     ("kmap-share", "no-flush"),
     ("kmap-share", "no-shootdown"),
-    ("torn-entry", "no-shootdown"),
 ]
 WRONG = [
     ("kva-recycle", "kva-recycle-used"),
