@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sandbox.kernel.base.inject import SWITCHES
 from sandbox.kernel.base.layout import DIRECT_MAP, LARGEST_DIRECT_MAP, Layout, plan, scaled_direct_map
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGE = (DOCS / "highmem.md").read_text()
 MB, GB = 1 << 20, 1 << 30
 POST_001 = {"direct map": 800, "kva pool": 100}
 """Megabytes; vmalloc has the rest."""
@@ -19,7 +23,7 @@ POST_001 = {"direct map": 800, "kva pool": 100}
 
 def told() -> list[dict[str, tuple[int, int]]]:
     """Start and megabytes of each region, by column of the table."""
-    rows = re.findall(r"^\| ([a-z ]+) \| (.*) \|$", (DOCS / "highmem.md").read_text(), re.M)
+    rows = re.findall(r"^\| ([a-z ]+) \| (.*) \|$", PAGE.split("## Options")[0], re.M)
     found: list[dict[str, tuple[int, int]]] = [{}, {}, {}]
     for name, cells in rows:
         for column, cell in zip(found, cells.split(" | "), strict=False):
@@ -52,3 +56,37 @@ def test_the_picture_shows_the_table(column: int) -> None:
     text = (DOCS / "highmem.svg").read_text()
     for name, (start, size) in told()[column].items():
         assert f">{name} {size} MB<" in text and f">{start:08X}<" in text
+
+
+MISTAKES = re.findall(
+    r"^\| (?!\*\*|mistake|---)([^|]+) \| ([^|]+) \| ([^|]+) \|$",
+    PAGE.split("## The mistakes that kernels made")[1],
+    re.M,
+)
+
+
+def test_all_bug_classes_have_a_row() -> None:
+    assert len(MISTAKES) > 30
+
+
+@pytest.mark.parametrize(("what", "shown", "left_out"), MISTAKES, ids=[each[0][:40] for each in MISTAKES])
+def test_a_mistake_names_what_there_is(what: str, shown: str, left_out: str) -> None:
+    """Images with their manifests, tests, and switches that the images' manifests or the tests use."""
+    names = re.findall(r"`([^`]+)`", shown)
+    for name in names:
+        path, _, function = name.partition("::")
+        if function:
+            assert f"def {function}(" in (ROOT / path).read_text()
+        else:
+            assert (ROOT / "images" / name / "manifest.toml").exists()
+    assert names or "(flushes.md)" in shown
+    for switch in re.findall(r"`([^`]+)`", left_out):
+        assert switch in SWITCHES
+        assert any(switch in text for text in texts(names)), f"{switch}: not used there"
+
+
+def texts(names: list[str]) -> Iterator[str]:
+    for name in names:
+        path = ROOT / name.partition("::")[0]
+        yield (path if path.exists() else ROOT / "images" / name / "manifest.toml").read_text()
+    yield from ((ROOT / "tests/sanitize" / file).read_text() for file in ("test_kmap.py", "test_kernel.py"))

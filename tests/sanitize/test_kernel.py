@@ -102,6 +102,19 @@ def test_it_is_loud_without_flushes(paging: str, image: str, switch: str, kind: 
     assert not result.passed
 
 
+@pytest.mark.parametrize(
+    ("switches", "told"), [((), set()), (("early-free",), {"released"})], ids=["whole", "early-free"]
+)
+@pytest.mark.parametrize("image", ["cow-mprotect", "cow-chain"])
+def test_a_page_that_was_copied_is_released_behind_the_flush(
+    image: str, switches: tuple[str, ...], told: set[str]
+) -> None:
+    """1.2 and 2.0 released it before (MM 11): that shows where its other owner lets go of it while it is copied."""
+    seeds_ = (1, 4, 5, 21)
+    found = [run(image, cpus=2, seed=seed, races=(), switches=frozenset(switches)).sanitizer for seed in seeds_]
+    assert {each.kind for reports in found for each in reports} == told
+
+
 def test_a_report_names_everything() -> None:
     """The truncated page of smp-truncate, which a process on CPU 1 reads in a loop."""
     result = run("smp-truncate", switches=frozenset({"no-shootdown"}))

@@ -11,10 +11,12 @@ import pytest
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.mm.gfp import GFP_HIGHUSER
+from sandbox.kernel.mm.kmap_atomic import KM_SLOTS, WindowsUsedUp
 from sandbox.kernel.mm.mmap import MAP_FIXED, MAP_PRIVATE
 from sandbox.kernel.mm.page_mapper import PageMapper
 from sandbox.kernel.process.fork import dup_mm
 from tests.kernel.mm.conftest import AREA, PAGE, MakeSpace, Space
+from tests.kernel.mm.machines import high
 from tests.kernel.mm.test_msync import Disk
 
 
@@ -119,3 +121,38 @@ def test_a_copy_gives_the_sources_address_back(made: Space) -> None:
     with pytest.raises(OutOfMemory):
         kernel.uaccess.copy_frame(made.task, first, 0, second, 0, 64)
     assert seen[2:] == [(first, 1), (first, -1)]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["demand-zero", "cow"])
+@pytest.mark.parametrize("pool", ["kva", "kmap"])
+def test_a_pool_of_two_slots_and_one_cpus_windows_full(space: MakeSpace, paging: str, pool: str, shared: bool) -> None:
+    """Both slots are held and every window of CPU 0 is open: a fault there is refused, on CPU 1 it is answered."""
+    made = space(paging=paging, ram=24 << 20, boot="highmem=12m kva=8k pkmap=2", cpus=2, policies={"high_pages": pool})
+    kernel, (first, second) = made.kernel, (made.cpu, made.kernel.cpus[1])
+    made.map(1)
+    if shared:
+        assert made.write(AREA, 5)
+        dup_mm(kernel, first, made.mm)
+    kernel.tables.pte_alloc(made.mm.pgd, AREA)
+    held = high(kernel, 2)
+    mapper: PageMapper = getattr(kernel, pool)
+    linear = [mapper.map(first, pfn) for pfn in held]
+    windows = [kernel.highmem.kmap_atomic(first, held[0]) for _ in range(KM_SLOTS)]
+    free, entry, vma = kernel.pgdat.free_frames, made.entry(AREA), made.mm.vmas.find_exact(AREA)
+    assert vma is not None
+    for failing, error in ((0, WindowsUsedUp), (1, OutOfMemory)):
+        kernel.page_alloc.failing.arm(failing)
+        with pytest.raises(error):
+            kernel.faults.handle_mm_fault(first, made.mm, vma, AREA, write=True)
+        kernel.page_alloc.failing.arm(0)
+        assert (kernel.pgdat.free_frames, made.entry(AREA), kernel.highmem.depth) == (free, entry, [KM_SLOTS, 0])
+    kernel.smp.this_cpu = second
+    kernel.mmu.switch_mm(second, made.mm)
+    kernel.faults.handle_mm_fault(second, made.mm, vma, AREA, write=True)
+    kernel.smp.this_cpu = first
+    assert made.entry(AREA) != entry and kernel.pgdat.free_frames == free - 1
+    for window in reversed(windows):
+        kernel.highmem.kunmap_atomic(first, window)
+    for pfn, at in zip(held, linear, strict=True):
+        mapper.unmap(first, pfn, at)
+    assert made.read(AREA) == (5 if shared else 0)
