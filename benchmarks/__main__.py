@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 
-from benchmarks import debug, faults, highmem, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
+from benchmarks import debug, faults, fpu, highmem, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
 from benchmarks.measure import Row, table
 
 SECTIONS = {
     "loops": loops.rows,
     "faults": faults.rows,
+    "fpu": fpu.rows,
     "startup": startup.rows,
     "memory": memory.rows,
     "kernelmemory": kernelmemory.rows,
