@@ -203,7 +203,7 @@ static void sse(int op, int count, int masked, int spoken)
         s.flags = s.eax = 0;
     asm volatile("ldmxcsr %0; emms; fninit" ::"m"(clean));
     s.flags &= 0x8d5;
-    if (~mxcsr & trap.mxcsr & 0x10 && ~mxcsr & 0x800)           /* PE beside an unmasked UE: see docs/fidelity.md */
+    if (trap.mxcsr & ~(mxcsr >> 7) & 0x18)                      /* PE beside an unmasked OE or UE: docs/fidelity.md */
         trap.mxcsr &= ~0x20;
     memset(s.after + 28, 0, 4);                                 /* MXCSR_MASK is the processor's */
     for (int at = 0; at < 8; at++)
