@@ -169,6 +169,8 @@ static void x87(int op, int count, int masked, int spoken)
         s.flags = s.eax = 0;
     asm volatile("fninit");
     memset(s.after + 12, 0, 16);                                /* last instruction and operand */
+    for (int at = 2; at < 12; at += 4)
+        memset(s.after + at, 0, 2);                             /* reserved */
     memset(stored + 12, 0, 16);
     s.flags &= 0x8d5;
     tell(x87_names[op], count, spoken, 0, 108);
