@@ -1,4 +1,4 @@
-"""Whose floating-point state is whose: CPUs in turns, contexts, callbacks of Python's; and the faults, by the manual."""
+"""Whose floating-point state is whose: CPUs in turns, contexts, Python's callbacks; and the faults, by the manual."""
 
 from __future__ import annotations
 
