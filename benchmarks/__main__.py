@@ -11,8 +11,8 @@ from benchmarks.measure import Row, table
 
 SECTIONS = {
     "loops": loops.rows,
-    "faults": faults.rows,
     "fpu": fpu.rows,
+    "faults": faults.rows,
     "startup": startup.rows,
     "memory": memory.rows,
     "kernelmemory": kernelmemory.rows,
