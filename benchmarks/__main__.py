@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 
-from benchmarks import debug, faults, highmem, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
+from benchmarks import debug, faults, fpu, highmem, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
 from benchmarks.measure import Row, table
 
 SECTIONS = {
     "loops": loops.rows,
+    "fpu": fpu.rows,
     "faults": faults.rows,
     "startup": startup.rows,
     "memory": memory.rows,

@@ -99,3 +99,19 @@ def test_a_wheel_that_differs_goes_on_without(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(mends.internals, "symbol", lacking)
     found = mends._install()
     assert found.helpers == () and found.reason is not None and "does not export" in found.reason
+
+
+def test_libm_as_natively(tmp_path: Path) -> None:
+    """Results and exception flags of glibc's functions; natively without FMA too, by which it chooses another fmaf."""
+    program = tmp_path / "libm"
+    source = fpvectors.FOLDER / "libm.c"
+    command = ["gcc", "-m32", "-static", "-O1", "-w", "-fno-builtin", "-o", program, source, "-lm"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("gcc -m32 -static is not there")
+    tunables = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2"}
+    native = subprocess.run([program], env=tunables, capture_output=True, text=True, check=True).stdout
+    found = run_program("/tmp/libm", program.read_bytes(), (), KernelConfig(time_limit=0))
+    assert found.stdout.decode().splitlines() == native.splitlines()
+    assert "1 123.12056519446547" in native  # fmod(2^54, 3)

@@ -907,24 +907,44 @@ with_flags:
         waits
         room
         je      .Lslow\@
-        .ifc    \op, fld                # an SNaN, a denormal
+        .ifc    \op, fld                # an SNaN or a denormal raises something, others do not
+        .ifc    \size, dword
+        mov     eax, \register
+        add     eax, eax
+        jz      .Lsilent\@
+        shr     eax, 24
+        dec     eax
+        cmp     eax, 0xfe
+        .else
+        mov     rax, \register
+        add     rax, rax
+        jz      .Lsilent\@
+        shr     rax, 53
+        dec     eax
+        cmp     eax, 0x7fe
+        .endif
+        jae     .Lspecial\@
+        .endif
+.Lsilent\@:
+        mov     [rsp-16], \register
+        \op     \size ptr [rsp-16]
+        pushed
+        and     word ptr [rdi+SW], ~C1
+        ret
+        .text   1
+        .ifc    \op, fld
+.Lspecial\@:
         movzx   ecx, word ptr [rdi+CW]
         not     ecx
         test    ecx, 0x3f
         jnz     .Lslow\@
-        .endif
         mov     [rsp-16], \register
         \op     \size ptr [rsp-16]
-        .ifc    \op, fld
         fnstsw  ax
         pushed
         status
-        .else
-        pushed
-        and     word ptr [rdi+SW], ~C1
-        .endif
         ret
-        .text   1
+        .endif
 .Lslow\@:
         lea     r11, [rdi+FT0]
         mov     [r11], \register

@@ -169,6 +169,8 @@ static void x87(int op, int count, int masked, int spoken)
         s.flags = s.eax = 0;
     asm volatile("fninit");
     memset(s.after + 12, 0, 16);                                /* last instruction and operand */
+    for (int at = 2; at < 12; at += 4)
+        memset(s.after + at, 0, 2);                             /* reserved */
     memset(stored + 12, 0, 16);
     s.flags &= 0x8d5;
     tell(x87_names[op], count, spoken, 0, 108);
@@ -203,7 +205,7 @@ static void sse(int op, int count, int masked, int spoken)
         s.flags = s.eax = 0;
     asm volatile("ldmxcsr %0; emms; fninit" ::"m"(clean));
     s.flags &= 0x8d5;
-    if (~mxcsr & trap.mxcsr & 0x10 && ~mxcsr & 0x800)           /* PE beside an unmasked UE: see docs/fidelity.md */
+    if (trap.mxcsr & ~(mxcsr >> 7) & 0x18)                      /* PE beside an unmasked OE or UE: docs/fidelity.md */
         trap.mxcsr &= ~0x20;
     memset(s.after + 28, 0, 4);                                 /* MXCSR_MASK is the processor's */
     for (int at = 0; at < 8; at++)

@@ -1,0 +1,56 @@
+"""``--engine``: the host's own floating point or Unicorn's; a process has one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox.engine import stubs
+
+INEXACT = """.intel_syntax noprefix
+.globl _start
+_start: fninit
+ fld1
+ fldpi
+ fdivp st(1), st
+ fnstsw ax
+ movzx ebx, al
+ mov eax, 1
+ int 0x80
+"""
+"""Ends with the exception flags of 1/pi: PE, 32 (SDM 1, 8.1.3), which the engine's own helper never sets."""
+
+
+def sandbox(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "sandbox", *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not stubs.native_host(), reason="the mends are x86-64 Linux code")
+@pytest.mark.parametrize(("words", "status"), [([], 32), (["--engine", "mended"], 32), (["--engine", "stock"], 0)])
+def test_the_engine_of_a_run(tmp_path: Path, words: list[str], status: int) -> None:
+    source = tmp_path / "inexact.S"
+    source.write_text(INEXACT)
+    done = sandbox("run", "--status", *words, str(source))
+    assert (done.returncode, done.stdout) == (status, ""), done.stderr
+
+
+def test_a_rom_and_the_suite_take_it_too() -> None:
+    assert sandbox("run", "--engine", "stock", "images/rom-large-pages").returncode == 0
+    assert "0 failed" in sandbox("test", "--engine", "stock", "--whole", "images/demand-zero").stdout
+
+
+def test_another_word_is_a_usage_error() -> None:
+    done = sandbox("run", "--engine", "own", "images/rom-large-pages")
+    assert done.returncode == 2 and "mended" in done.stderr
+
+
+@pytest.mark.skipif(not stubs.native_host(), reason="the mends are x86-64 Linux code")
+def test_the_doctor_says_what_is_mended() -> None:
+    checks = json.loads(sandbox("doctor", "--json").stdout)
+    (found,) = [check for check in checks if check["name"] == "x87 and SSE"]
+    assert found["passed"] and not found["needed"]
+    assert "by the host's own instructions: 78 helpers of x87, 106 of MMX and SSE" in found["seen"]
