@@ -36,9 +36,9 @@ def serving(*words: str) -> Iterator[str]:
         process.wait(60)
 
 
-def gdb(where: str, *commands: str) -> str:
+def gdb(where: str, *commands: str, mode: str = "remote") -> str:
     """What gdb prints for these commands."""
-    words = ["set architecture i386", "set pagination off", "set confirm off", f"target remote {where}", *commands]
+    words = ["set architecture i386", "set pagination off", "set confirm off", f"target {mode} {where}", *commands]
     done = subprocess.run(
         ["gdb", "-nx", "-batch", *(word for each in words for word in ("-ex", each))],
         capture_output=True,

@@ -12,7 +12,7 @@ from sandbox.debug.gdb.link import EMPTY, OK, Detached, Link, signed
 from sandbox.debug.gdb.signals import SIGINT, SIGTRAP, to_gdb, to_linux
 from sandbox.debug.gdb.threads import Halt
 from sandbox.debug.stops import StopKind
-from sandbox.records import dataclass
+from sandbox.records import dataclass, replace
 
 _LETTERS = (b"c", b"C", b"s", b"S", b"r")
 
@@ -59,7 +59,7 @@ class Running:
 
     def why(self, _: bytes = b"") -> bytes:
         """``?``."""
-        return stop_reply(self._link.halt)
+        return stop_reply(replace(self._link.halt, replay_end=""))
 
     def single(self, letter: bytes) -> Callable[[bytes], bytes]:
         """The handler of ``c``, ``C``, ``s`` or ``S``, of the chosen thread where it steps."""
@@ -124,10 +124,10 @@ class Running:
             self._await(function, *arguments)
             if not self._passes(self._link.halt):
                 self._sent = None
-                return self.why()
+                return stop_reply(self._link.halt)
 
     def _await(self, function: Callable[..., Halt], *arguments: Any) -> None:
-        """Until it stops, or gdb interrupts it, or is gone: then it is stopped too."""
+        """Until it stops, or gdb interrupts it, or somebody is gone, gdb or we: then it is stopped too."""
         remote, stream = self._link.remote, self._link.stream
         remote.begin(function, *arguments)
         try:
@@ -136,9 +136,10 @@ class Running:
                 if stream.interrupts(more):
                     os.kill(remote.pid, signal.SIGINT)
                 more = True
-        except (EOFError, OSError):
+        except BaseException as error:
             os.kill(remote.pid, signal.SIGINT)
-            remote.answer()
+            if isinstance(error, EOFError | OSError):
+                remote.answer()
             raise
         self._link.at(remote.answer())
 
@@ -188,6 +189,6 @@ def stop_reply(halt: Halt) -> bytes:
         number = SIGINT
     elif stop.kind is StopKind.BREAKPOINT:
         more = b"swbreak:;"
-    if halt.replay_end or stop.headline == "the beginning":
+    if halt.replay_end:
         more = b"replaylog:begin;"
     return b"T%02x%sthread:%x;" % (number, more, halt.thread)
