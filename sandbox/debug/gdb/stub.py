@@ -178,7 +178,8 @@ class Stub:
             text = "".join(f"{each.command()}\n" for each in self._remote.call(modules.objects))
         else:
             self._link.look()
-            answer = self._remote.execute(line)
+            own = line.split() == ["delete"]
+            answer = self._remote.call(access.delete_all) if own else self._remote.execute(line)
             text = "".join(f"{each}\n" for each in answer.lines) + (f"error: {answer.error}\n" if answer.error else "")
         data = (text or "\n").encode()
         for at in range(0, len(data), PACKET_SIZE // 4):
