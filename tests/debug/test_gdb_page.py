@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,5 +55,20 @@ def test_a_session(session: tuple[str, list[str], str]) -> None:
         assert clean(play(commands, where)) == clean(transcript)
 
 
+@needs_gdb
+def test_the_core_file(tmp_path: Path) -> None:
+    block = next(each for each in re.findall(r"```console\n(.*?)```", PAGE, re.S) if "--core" in each)
+    line, _, rest = block.partition("\n")
+    told, _, transcript = rest.partition("$ gdb\n")
+    (tmp_path / "images").symlink_to(ROOT / "images")
+    done = subprocess.run(
+        [sys.executable, "-m", "sandbox", *line.removeprefix("$ sandbox ").split()], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == told
+    commands = re.findall(r"^\(gdb\) (.*)$", transcript, re.M)
+    assert clean(play(commands, "", tmp_path)) == clean(transcript)
+
+
 def test_there_are_some() -> None:
-    assert len(sessions()) >= 2
+    assert len(sessions()) >= 3
