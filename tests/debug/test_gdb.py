@@ -193,7 +193,8 @@ def _throw(count: int, seed: int) -> None:
         b"Xfer:features:read:target.xml:0,ffff",
         b"Xfer:auxv:read::", b"Xfer:", b"Rcmd,", b"File:open:", b"File:pread:3,", b"File:fstat:3", b"Cont?",
         b"ThreadExtraInfo,",
-        b"CatchSyscalls:1;", b"PassSignals:", b"c000000", b"zz", b"\x00\xff", b"fThreadInfo", b"Supported:x",
+        b"Xfer:siginfo:write::0:", b"Xfer:siginfo:read::0,80", b"Xfer:libraries:read::0,100", b"ProgramSignals:", b"Run;",
+        b"File:readlink:2f", b"CatchSyscalls:1;", b"PassSignals:", b"c000000", b"zz", b"\x00\xff", b"fThreadInfo", b"Supported:x",
         b"0" * 300,
     ]  # fmt: skip
     ours, theirs = socket.socketpair()
