@@ -81,7 +81,8 @@ def catch_calls(debugger: Debugger, names: list[int] | None) -> None:
 def delete_all(debugger: Debugger) -> Answer:
     """``monitor delete``: all points but those that gdb itself has asked for, of which it would hear nothing."""
     for each in debugger.points:
-        if not (each.text.startswith("(gdb") or each.condition.startswith(ONLY) or (each.what, each.text) == ("catch", "signal")):
+        gdbs = each.text.startswith("(gdb") or each.condition.startswith(ONLY)
+        if not gdbs and (each.what, each.text) != ("catch", "signal"):
             debugger.remove(each)
     return Answer(["no points but gdb's own"])
 

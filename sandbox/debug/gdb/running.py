@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox.debug.gdb import resume
-from sandbox.debug.gdb.link import EMPTY, OK, Detached, Link, signed
+from sandbox.debug.gdb.link import EMPTY, OK, Detached, Link, hexadecimal, signed
 from sandbox.debug.gdb.signals import SIGINT, SIGTRAP, to_gdb, to_linux
 from sandbox.debug.gdb.threads import Halt
 from sandbox.debug.stops import StopKind
@@ -39,11 +39,11 @@ def action_of(text: bytes) -> Action:
     letter, rest = what[:1], what[1:]
     if letter not in _LETTERS or (letter in (b"c", b"s") and rest):
         raise ValueError(f"no action {text!r}")
-    number = to_linux(int(rest, 16)) if letter in (b"C", b"S") else 0
+    number = to_linux(hexadecimal(rest)) if letter in (b"C", b"S") else 0
     span = None
     if letter == b"r":
         first, end = rest.split(b",")
-        span = int(first, 16), int(end, 16)
+        span = hexadecimal(first), hexadecimal(end)
     return Action(letter in (b"s", b"S", b"r"), number, signed(thread) if thread else -1, span)
 
 
@@ -172,7 +172,7 @@ class Running:
 
 
 def _set_of(argument: bytes) -> set[int]:
-    return {int(each, 16) for each in argument.split(b";") if each}
+    return {hexadecimal(each) for each in argument.split(b";") if each}
 
 
 def stop_reply(halt: Halt) -> bytes:
