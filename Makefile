@@ -47,6 +47,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml
 	@command -v nasm >/dev/null || { echo "nasm is needed to rebuild the NASM images: apt-get install nasm"; exit 1; }
 	@command -v as >/dev/null && command -v ld >/dev/null || { echo "GNU as and ld are needed: apt-get install binutils"; exit 1; }
+	@command -v gdb >/dev/null || echo "the tests with gdb are skipped: apt-get install gdb"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@

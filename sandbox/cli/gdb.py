@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import select
+import signal
 import socket
 import sys
 import threading
@@ -16,6 +17,8 @@ from sandbox.cli.debug import add_image_and_machine, builder
 from sandbox.x86.errors import ConfigurationError
 
 PORT = 1234
+LEAVES = 1.0
+"""Seconds that a gdb which is about to leave has before the next one is turned away."""
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -35,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from sandbox.debug.gdb.stub import Stub
     from sandbox.debug.worker import Remote
 
+    signal.signal(signal.SIGTERM, _end)
     with _listener(options) as listener, Remote(builder(options, person=True)) as remote:
         remote.call(access.catch_signals)
         if options.threads == "cpus":
@@ -51,6 +55,11 @@ def run(options: argparse.Namespace) -> int:
                 return 0
 
 
+def _end(number: int, _: object) -> None:
+    """Leave in order, so that the process that runs the machine ends too."""
+    raise SystemExit(128 + number)
+
+
 @contextmanager
 def _no_other(listener: socket.socket) -> Iterator[None]:
     """While one gdb is served, others are told so: their connection is closed."""
@@ -58,6 +67,8 @@ def _no_other(listener: socket.socket) -> Iterator[None]:
 
     def turn_away() -> None:
         while theirs not in select.select([listener, theirs], [], [])[0]:
+            if select.select([theirs], [], [], LEAVES)[0]:
+                return
             listener.accept()[0].close()
 
     thread = threading.Thread(target=turn_away, daemon=True)
@@ -77,4 +88,5 @@ def _listener(options: argparse.Namespace) -> socket.socket:
     try:
         return socket.create_server((options.listen, options.port), reuse_port=False)
     except OSError as error:
-        raise ConfigurationError(f"{options.listen}:{options.port}: {error.strerror or error}") from error
+        why = (error.strerror or str(error)).partition(" (while")[0]
+        raise ConfigurationError(f"{options.listen}:{options.port}: {why}") from error

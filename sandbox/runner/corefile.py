@@ -35,11 +35,15 @@ _PHDR = Struct("<8I")
 _IDENT = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
 _PSARGS, _FNAME = 80, 16
 _WORD = 0xFFFFFFFF
+NOT_IN = -1
 
 
 @dataclass(slots=True)
 class Segment:
-    """A piece of an area: [start, end), ``size`` bytes of it in the file, at ``pages`` (linear address, frame)."""
+    """A piece of an area: [start, end), ``size`` bytes of it in the file, at ``pages`` (linear address, frame).
+
+    Frame ``NOT_IN`` is a page that only its file has.
+    """
 
     vma: Vma
     start: int
@@ -111,7 +115,7 @@ def write_core(kernel: Kernel, task: Task, info: SigInfo, file: BinaryIO) -> Non
     for each in segments:
         for linear, frame in each.pages:
             file.seek(each.offset + linear - each.start)
-            file.write(_frame(kernel, frame))
+            file.write(_page(kernel, each.vma, linear, frame))
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------
@@ -134,11 +138,16 @@ def segments_of(kernel: Kernel, mm: Mm, vma: Vma) -> Iterator[Segment]:
 
 
 def _pages(kernel: Kernel, mm: Mm, vma: Vma) -> Iterator[tuple[int, int]]:
-    for linear, entry in kernel.tables.user_ptes(mm.pgd, vma.start, vma.end):
-        if is_mapped(entry):
-            frame = kernel.tables.pte_pfn(entry)
-            if kernel.memory.is_ram(frame * PAGE_SIZE, PAGE_SIZE):
-                yield linear, frame
+    found = {
+        linear: kernel.tables.pte_pfn(entry)
+        for linear, entry in kernel.tables.user_ptes(mm.pgd, vma.start, vma.end)
+        if is_mapped(entry)
+    }
+    if vma.start == mm.vdso:  # no file of the host has it, so that all of it is in the core (always_dump_vma)
+        found = {linear: found.get(linear, NOT_IN) for linear in range(vma.start, vma.end, PAGE_SIZE)}
+    for linear, frame in found.items():
+        if frame == NOT_IN or kernel.memory.is_ram(frame * PAGE_SIZE, PAGE_SIZE):
+            yield linear, frame
 
 
 def _runs(pages: list[tuple[int, int]]) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
@@ -152,7 +161,10 @@ def _runs(pages: list[tuple[int, int]]) -> Iterator[tuple[int, int, list[tuple[i
     yield run[0][0], run[-1][0] + PAGE_SIZE, run
 
 
-def _frame(kernel: Kernel, frame: int) -> bytes:
+def _page(kernel: Kernel, vma: Vma, linear: int, frame: int) -> bytes:
+    if frame == NOT_IN:
+        assert vma.inode is not None
+        return vma.inode.read_block(vma.pgoff + (linear - vma.start) // PAGE_SIZE)
     at = kernel.memory.host_index(frame * PAGE_SIZE)
     return bytes(kernel.memory.bytes[at : at + PAGE_SIZE])
 

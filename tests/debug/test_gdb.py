@@ -36,9 +36,9 @@ def serving(*words: str) -> Iterator[str]:
         process.wait(60)
 
 
-def gdb(where: str, *commands: str) -> str:
+def gdb(where: str, *commands: str, mode: str = "remote") -> str:
     """What gdb prints for these commands."""
-    words = ["set architecture i386", "set pagination off", "set confirm off", f"target remote {where}", *commands]
+    words = ["set architecture i386", "set pagination off", "set confirm off", f"target {mode} {where}", *commands]
     done = subprocess.run(
         ["gdb", "-nx", "-batch", *(word for each in words for word in ("-ex", each))],
         capture_output=True,
@@ -155,6 +155,14 @@ def test_binary_data_survives(seed: int) -> None:
     assert b"#" not in escape(data)
 
 
+@pytest.mark.parametrize("packet", ["p-fff", "P-fff=0", "m-4,4", "m4,-4", "Z0,-4,1", "T-1_0", "vFile:close:-3", "p 1"])
+def test_a_sign_is_no_number(packet: str) -> None:
+    """The protocol's numbers are hexadecimal digits and nothing else."""
+    ours, theirs = socket.socketpair()
+    with remote("cow-fork") as made, ours, theirs:
+        assert Stub(made, ours).answer(packet.encode()) == b"E01"
+
+
 def test_random_packets_end_nothing() -> None:
     """2,500 of them here, and 10,000 in the campaign of the slow tests: an answer to each, and the guest still runs."""
     _throw(2500, 1)
@@ -193,7 +201,9 @@ def _throw(count: int, seed: int) -> None:
         b"Xfer:features:read:target.xml:0,ffff",
         b"Xfer:auxv:read::", b"Xfer:", b"Rcmd,", b"File:open:", b"File:pread:3,", b"File:fstat:3", b"Cont?",
         b"ThreadExtraInfo,",
-        b"CatchSyscalls:1;", b"PassSignals:", b"c000000", b"zz", b"\x00\xff", b"fThreadInfo", b"Supported:x",
+        b"Xfer:siginfo:write::0:", b"Xfer:siginfo:read::0,80", b"Xfer:libraries:read::0,100", b"ProgramSignals:",
+        b"Run;", b"File:readlink:2f", b"CatchSyscalls:1;", b"PassSignals:",
+        b"c000000", b"zz", b"\x00\xff", b"fThreadInfo", b"Supported:x",
         b"0" * 300,
     ]  # fmt: skip
     ours, theirs = socket.socketpair()

@@ -78,6 +78,15 @@ def catch_calls(debugger: Debugger, names: list[int] | None) -> None:
             debugger.catch(word, "", condition=f"{ONLY}{wanted}")
 
 
+def delete_all(debugger: Debugger) -> Answer:
+    """``monitor delete``: all points but those that gdb itself has asked for, of which it would hear nothing."""
+    for each in debugger.points:
+        gdbs = each.text.startswith("(gdb") or each.condition.startswith(ONLY)
+        if not gdbs and (each.what, each.text) != ("catch", "signal"):
+            debugger.remove(each)
+    return Answer(["no points but gdb's own"])
+
+
 def catch_signals(debugger: Debugger) -> None:
     """Stop before each signal's delivery."""
     if debugger.target.kind != "rom":

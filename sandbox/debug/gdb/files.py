@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 from sandbox.debug.debugger import Debugger
-from sandbox.debug.gdb.link import EMPTY, numbers, unhex
+from sandbox.debug.gdb.link import EMPTY, hexadecimal, numbers, unhex
 from sandbox.debug.gdb.modules import OURS, our_file
 from sandbox.debug.gdb.packets import PACKET_SIZE, escape
 from sandbox.debug.kernel_target import KernelTarget
@@ -73,7 +73,7 @@ class HostFiles:
         return EMPTY if verb is None else verb(argument.split(b","))
 
     def _open(self, words: list[bytes]) -> bytes:
-        if int(words[1], 16) & _ACCESS_MODES:
+        if hexadecimal(words[1]) & _ACCESS_MODES:
             return _failed(EROFS)
         if len(self._files) >= MOST_FILES:
             return _failed(EMFILE)
@@ -85,7 +85,7 @@ class HostFiles:
         return b"F%x" % number
 
     def _read(self, words: list[bytes]) -> bytes:
-        data = self._files.get(int(words[0], 16))
+        data = self._files.get(hexadecimal(words[0]))
         if data is None:
             return _failed(EBADF)
         size, offset = numbers(b",".join(words[1:3]))
@@ -97,11 +97,11 @@ class HostFiles:
         return b"F%x;" % min(len(piece), PACKET_SIZE - 16) + told
 
     def _stat(self, words: list[bytes]) -> bytes:
-        data = self._files.get(int(words[0], 16))
+        data = self._files.get(hexadecimal(words[0]))
         return _failed(EBADF) if data is None else b"F40;" + escape(_stat(len(data)))
 
     def _close(self, words: list[bytes]) -> bytes:
-        return _failed(EBADF) if self._files.pop(int(words[0], 16), None) is None else b"F0"
+        return _failed(EBADF) if self._files.pop(hexadecimal(words[0]), None) is None else b"F0"
 
     def _link(self, words: list[bytes]) -> bytes:
         found = self._remote.call(link_target, unhex(words[0]).decode())

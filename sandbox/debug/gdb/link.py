@@ -57,12 +57,19 @@ def unhex(text: bytes) -> bytes:
     return bytes.fromhex(text.decode("ascii"))
 
 
+def hexadecimal(text: bytes) -> int:
+    """A number as the protocol writes it: digits only, where int() would take a sign, too.  Raises ValueError."""
+    if not text or text.strip(b"0123456789abcdefABCDEF"):
+        raise ValueError(f"{text!r}: no number")
+    return int(text, 16)
+
+
 def numbers(text: bytes) -> tuple[int, int]:
     """Two hexadecimal numbers with a comma between them."""
     first, second = text.split(b",")
-    return int(first, 16), int(second, 16)
+    return hexadecimal(first), hexadecimal(second)
 
 
 def signed(text: bytes) -> int:
     """A thread's id; -1 is all of them, 0 any."""
-    return -1 if text == b"-1" else int(text, 16)
+    return -1 if text == b"-1" else hexadecimal(text)

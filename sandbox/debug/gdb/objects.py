@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sandbox.debug.gdb import access, modules, resume, threads
-from sandbox.debug.gdb.link import EMPTY, NONE, Link, numbers
+from sandbox.debug.gdb.link import EMPTY, NONE, Link, hexadecimal, numbers
 from sandbox.debug.gdb.packets import PACKET_SIZE, escape, unescape
 
 FEATURES = b"".join(
@@ -47,7 +47,7 @@ class Objects:
     def _set_siginfo(self, span: bytes) -> bytes:
         offset, _, data = span.partition(b":")
         data = unescape(data)
-        answer = self._link.remote.call(resume.set_siginfo, data, int(offset, 16))
+        answer = self._link.remote.call(resume.set_siginfo, data, hexadecimal(offset))
         return NONE if answer.error else b"%x" % len(data)
 
     def _siginfo(self) -> bytes | None:

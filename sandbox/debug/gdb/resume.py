@@ -52,11 +52,16 @@ def go_back(debugger: Debugger, step: bool) -> Any:
     if traveller is None or stop is None:
         return halted(debugger, replay_end="begin")
     flow = _flow(debugger)
-    journey = Journey(stop.moment, debugger.snapshot(), "step" if step else "hit", flow=flow, face=halted)
+    journey = Journey(stop.moment, debugger.snapshot(), "step" if step else "hit", flow=flow, face=_went_back)
     try:
         traveller.leave(journey)
     except Refused:
         return halted(debugger, replay_end="begin")
+
+
+def _went_back(debugger: Debugger) -> Halt:
+    at_first = debugger.stop is not None and debugger.stop.headline == "the beginning"
+    return halted(debugger, replay_end="begin" if at_first else "")
 
 
 def restart(debugger: Debugger) -> Any:

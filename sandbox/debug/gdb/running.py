@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox.debug.gdb import resume
-from sandbox.debug.gdb.link import EMPTY, OK, Detached, Link, signed
+from sandbox.debug.gdb.link import EMPTY, OK, Detached, Link, hexadecimal, signed
 from sandbox.debug.gdb.signals import SIGINT, SIGTRAP, to_gdb, to_linux
 from sandbox.debug.gdb.threads import Halt
 from sandbox.debug.stops import StopKind
-from sandbox.records import dataclass
+from sandbox.records import dataclass, replace
 
 _LETTERS = (b"c", b"C", b"s", b"S", b"r")
 
@@ -39,11 +39,11 @@ def action_of(text: bytes) -> Action:
     letter, rest = what[:1], what[1:]
     if letter not in _LETTERS or (letter in (b"c", b"s") and rest):
         raise ValueError(f"no action {text!r}")
-    number = to_linux(int(rest, 16)) if letter in (b"C", b"S") else 0
+    number = to_linux(hexadecimal(rest)) if letter in (b"C", b"S") else 0
     span = None
     if letter == b"r":
         first, end = rest.split(b",")
-        span = int(first, 16), int(end, 16)
+        span = hexadecimal(first), hexadecimal(end)
     return Action(letter in (b"s", b"S", b"r"), number, signed(thread) if thread else -1, span)
 
 
@@ -59,7 +59,7 @@ class Running:
 
     def why(self, _: bytes = b"") -> bytes:
         """``?``."""
-        return stop_reply(self._link.halt)
+        return stop_reply(replace(self._link.halt, replay_end=""))
 
     def single(self, letter: bytes) -> Callable[[bytes], bytes]:
         """The handler of ``c``, ``C``, ``s`` or ``S``, of the chosen thread where it steps."""
@@ -124,10 +124,10 @@ class Running:
             self._await(function, *arguments)
             if not self._passes(self._link.halt):
                 self._sent = None
-                return self.why()
+                return stop_reply(self._link.halt)
 
     def _await(self, function: Callable[..., Halt], *arguments: Any) -> None:
-        """Until it stops, or gdb interrupts it, or is gone: then it is stopped too."""
+        """Until it stops, or gdb interrupts it, or somebody is gone, gdb or we: then it is stopped too."""
         remote, stream = self._link.remote, self._link.stream
         remote.begin(function, *arguments)
         try:
@@ -136,9 +136,10 @@ class Running:
                 if stream.interrupts(more):
                     os.kill(remote.pid, signal.SIGINT)
                 more = True
-        except (EOFError, OSError):
+        except BaseException as error:
             os.kill(remote.pid, signal.SIGINT)
-            remote.answer()
+            if isinstance(error, EOFError | OSError):
+                remote.answer()
             raise
         self._link.at(remote.answer())
 
@@ -171,7 +172,7 @@ class Running:
 
 
 def _set_of(argument: bytes) -> set[int]:
-    return {int(each, 16) for each in argument.split(b";") if each}
+    return {hexadecimal(each) for each in argument.split(b";") if each}
 
 
 def stop_reply(halt: Halt) -> bytes:
@@ -188,6 +189,6 @@ def stop_reply(halt: Halt) -> bytes:
         number = SIGINT
     elif stop.kind is StopKind.BREAKPOINT:
         more = b"swbreak:;"
-    if halt.replay_end or stop.headline == "the beginning":
+    if halt.replay_end:
         more = b"replaylog:begin;"
     return b"T%02x%sthread:%x;" % (number, more, halt.thread)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from sandbox.debug.gdb import access, modules, threads
 from sandbox.debug.gdb.files import HostFiles
-from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, numbers, signed, unhex
+from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, hexadecimal, numbers, signed, unhex
 from sandbox.debug.gdb.objects import FEATURES, Objects
 from sandbox.debug.gdb.packets import INTERRUPT, PACKET_SIZE, PacketStream, unescape
 from sandbox.debug.gdb.running import Running
@@ -83,13 +83,13 @@ class Stub:
 
     def _read_register(self, rest: bytes) -> bytes:
         self._link.look()
-        found = self._remote.call(access.register, int(rest, 16))
+        found = self._remote.call(access.register, hexadecimal(rest))
         return NONE if found is None else bytes(found.hex(), "ascii")
 
     def _write_register(self, rest: bytes) -> bytes:
         number, _, value = rest.partition(b"=")
         self._link.look()
-        return done(self._remote.call(access.set_register, int(number, 16), unhex(value)))
+        return done(self._remote.call(access.set_register, hexadecimal(number), unhex(value)))
 
     def _read_memory(self, rest: bytes) -> bytes:
         address, size = numbers(rest)
@@ -118,7 +118,7 @@ class Stub:
         kind, address, *_ = rest.split(b";")[0].split(b",")
         if kind not in (b"0", b"1"):
             return EMPTY
-        self._remote.call(access.set_breakpoint, int(address, 16) & 0xFFFFFFFF, on)
+        self._remote.call(access.set_breakpoint, hexadecimal(address) & 0xFFFFFFFF, on)
         return OK
 
     # -- threads and the connection ------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class Stub:
         return OK
 
     def _alive(self, rest: bytes) -> bytes:
-        wanted = int(rest, 16)
+        wanted = hexadecimal(rest)
         return OK if any(each == wanted for each, _ in self._remote.call(threads.threads)) else NONE
 
     def _extend(self, _: bytes) -> bytes:
@@ -156,7 +156,7 @@ class Stub:
         if rest == b"sThreadInfo":
             return b"l"
         if rest.startswith(b"ThreadExtraInfo,"):
-            wanted = int(rest.split(b",")[1], 16)
+            wanted = hexadecimal(rest.split(b",")[1])
             told = dict(self._remote.call(threads.threads)).get(wanted, "")
             return bytes(told.encode().hex(), "ascii")
         if rest.startswith(b"Rcmd,"):
@@ -178,7 +178,8 @@ class Stub:
             text = "".join(f"{each.command()}\n" for each in self._remote.call(modules.objects))
         else:
             self._link.look()
-            answer = self._remote.execute(line)
+            own = line.split() == ["delete"]
+            answer = self._remote.call(access.delete_all) if own else self._remote.execute(line)
             text = "".join(f"{each}\n" for each in answer.lines) + (f"error: {answer.error}\n" if answer.error else "")
         data = (text or "\n").encode()
         for at in range(0, len(data), PACKET_SIZE // 4):
@@ -191,7 +192,7 @@ class Stub:
             self._stream.acknowledged = False
             return OK
         if name == b"CatchSyscalls":
-            wanted = [int(each, 16) for each in argument.split(b";")[1:]] if argument[:1] == b"1" else None
+            wanted = [hexadecimal(each) for each in argument.split(b";")[1:]] if argument[:1] == b"1" else None
             self._remote.call(access.catch_calls, wanted)
             return OK
         if name == b"PassSignals":
