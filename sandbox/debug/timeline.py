@@ -85,6 +85,8 @@ class Timeline:
         """A checkpoint of this very state, unless there is one.  Raises Woken in its copies."""
         if self.marks and not self.marks[-1].before(moment) and not pinned:
             return
+        if pinned:  # what is set at one moment is one change: gdb writes registers one by one
+            self._forget([mark for mark in self.marks[1:] if mark.pinned and mark.moment == moment])
         began = time.monotonic()
         ours, theirs = socket.socketpair()
         if os.fork() == 0:

@@ -163,6 +163,19 @@ def test_a_sign_is_no_number(packet: str) -> None:
         assert Stub(made, ours).answer(packet.encode()) == b"E01"
 
 
+@pytest.mark.parametrize("line", ["step", "cont", "si", "reverse-st", "line", "until 0", "goto start", "fini", "q"])
+def test_monitor_lets_nothing_run(line: str) -> None:
+    """However it is abbreviated: gdb would not know."""
+    ours, theirs = socket.socketpair()
+    with remote("cow-fork") as made, ours, theirs:
+        where = made.execute("when").lines
+        stub = Stub(made, ours)
+        assert stub.answer(b"qRcmd," + line.encode().hex().encode()) == b"OK"
+        told = theirs.recv(1000)
+        assert f"{line.split()[0]}: use gdb's own command".encode().hex().encode() in told
+        assert made.execute("when").lines == where
+
+
 def test_random_packets_end_nothing() -> None:
     """2,500 of them here, and 10,000 in the campaign of the slow tests: an answer to each, and the guest still runs."""
     _throw(2500, 1)

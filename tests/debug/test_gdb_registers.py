@@ -11,6 +11,7 @@ import pytest
 
 from sandbox.image.assemble import assemble_source
 from tests.debug.test_gdb import gdb, needs_gdb, serving
+from tests.debug.test_gdb_files import stub
 
 PROGRAM = """
         .globl _start, there, after, patched
@@ -116,6 +117,20 @@ def test_code_that_gdb_changes_is_what_runs(program: Path) -> None:
             "set {int}(patched + 1) = 42", "continue",
         )  # fmt: skip
     assert "exited with code 052" in told
+
+
+def test_so_many_changes_at_one_moment_are_one() -> None:
+    """gdb writes register by register: none of them is forgotten, and going back still works."""
+    with stub() as made:
+        first = made.answer(b"p6")
+        for number in range(200):
+            assert made.answer(b"P3=%s" % number.to_bytes(4, "little").hex().encode()) == b"OK"
+        assert made.answer(b"P6=78563412") == b"OK"
+        assert made.answer(b"s") == b"T05thread:3;"
+        assert (made.answer(b"p3"), made.answer(b"p6")) == (b"c7000000", b"78563412")
+        assert made.answer(b"bs") is not None
+        made.answer(b"R")
+        assert made.answer(b"p6") == first
 
 
 @needs_gdb

@@ -170,6 +170,14 @@ def test_its_notes(core: Path) -> None:
 
 
 @needs_gdb
+@pytest.mark.parametrize("machine", [("--paging", "legacy"), ("--ram", "3g", "--cpus", "2", "--highmem", "64G")])
+def test_whatever_the_machine(core: Path, program: Path, tmp_path: Path, machine: tuple[str, ...]) -> None:
+    """Two levels or three, frames in highmem, a thread that another CPU runs: the file says the same."""
+    sandbox_run(*machine, "--core", str(tmp_path / "core"), str(program))
+    assert facts(opened(tmp_path / "core", program)) == facts(opened(core, program))
+
+
+@needs_gdb
 def test_gdb_finds_the_vdso(tmp_path: Path) -> None:
     """Though no page of it was touched: Linux dumps it whole, for no file has it."""
     (tmp_path / "dies.S").write_text(".globl _start\n_start: mov 0, %eax\n")

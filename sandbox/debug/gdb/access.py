@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandbox.debug.commands import COMMANDS, find
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.gdb.registers import REGISTERS, read_all, target_xml, write_all
 from sandbox.debug.kernel_target import KernelTarget
@@ -11,6 +12,8 @@ from sandbox.runner.run import Session
 GDBS = "(gdb)"
 """What the debugger's list of points calls those of gdb's."""
 ONLY = "1 && "
+MOVES, HARMLESS = ("running", "going back"), ("help", "bookmark")
+"""Groups of commands that let the guest run, and those in them that do not."""
 
 
 def registers(debugger: Debugger) -> bytes:
@@ -76,6 +79,21 @@ def catch_calls(debugger: Debugger, names: list[int] | None) -> None:
         wanted = " || ".join(f"$number == {number}" for number in names) or "1"
         for word in ("syscall", "sysret"):
             debugger.catch(word, "", condition=f"{ONLY}{wanted}")
+
+
+def monitor(debugger: Debugger, line: str) -> Answer:
+    """``monitor COMMAND``: any command, but none that lets the guest run: gdb would not know where it stands then."""
+    word = line.split()[0].partition("/")[0]
+    if line.split() == ["delete"]:
+        return delete_all(debugger)
+    try:
+        run = find(word)
+    except Refused as error:
+        return Answer(error=error.summary)
+    name, found = next((name, each) for name, each in COMMANDS.items() if each.run is run)
+    if found.group in MOVES and name not in HARMLESS:
+        return Answer([f"{word}: use gdb's own command"])
+    return debugger.execute(line)
 
 
 def delete_all(debugger: Debugger) -> Answer:
