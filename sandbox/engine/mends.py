@@ -14,11 +14,11 @@ import mmap
 import struct
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.engine import internals, stubs
 from sandbox.engine.library import EngineError, UnknownEngine
+from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 
 STOCK, MENDED = "stock", "mended"
