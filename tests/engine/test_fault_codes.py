@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sandbox.engine import stubs
 from sandbox.engine.exits import Exit, Trap
 from sandbox.x86.paging import PAGE_SIZE, RW, US, A, D, P
 from sandbox.x86.walk import Reason
@@ -100,13 +101,14 @@ def test_an_access_across_a_page_border(bench: Bench, text: str, code: str, widt
         assert exit_.vector == DONE
 
 
-@pytest.mark.parametrize(("text", "code", "hardware"), [("fnstenv", "d9 37", 28), ("fnsave", "dd 37", 108)])
-def test_fnstenv_and_fnsave_store_piece_by_piece(bench: Bench, text: str, code: str, hardware: int) -> None:
+@pytest.mark.skipif(not stubs.native_host(), reason="the engine's own helpers store piece by piece")
+@pytest.mark.parametrize(("text", "code", "size"), [("fnstenv", "d9 37", 28), ("fnsave", "dd 37", 108)])
+def test_fnstenv_and_fnsave_across_a_page_border(bench: Bench, text: str, code: str, size: int) -> None:
     """The AMD host probes the last word first: CR2 is in the structure's end, and nothing is stored."""
     at = bench.slot(PAGES[0]) * 4 + 0xFF8
     bench.bytes[at : at + 8] = bytes(8)
     mapped = PAGES[0] | P | RW | US | A | D
     exit_ = run(bench, bytes.fromhex(PREPARE + code), BASE + PAGE_SIZE + 0xFF9, (0, mapped, 0))
     assert type(exit_) is Trap and (exit_.vector, exit_.error_code) == (PF, 6)
-    assert exit_.address == BASE + 2 * PAGE_SIZE != BASE + PAGE_SIZE + 0xFF9 + hardware - 1 & ~3
-    assert bytes(bench.bytes[at + 1 : at + 3]) == b"\x7f\x03", "the control word is there already"
+    assert exit_.address == BASE + PAGE_SIZE + 0xFF9 + size - 1 & ~3
+    assert bytes(bench.bytes[at : at + 8]) == bytes(8)

@@ -79,6 +79,7 @@ list:
         engines helper_emms
         engines helper_xrstor
         engines helper_ldmxcsr
+        engines probe_access
         .p2align 3
 running: .quad  0
         listed  running, 3, running
@@ -983,6 +984,11 @@ put:    push    rbx
         sub     rsp, 8
         mov     rbx, rdi
         mov     rbp, rsi
+        mov     edx, 10
+        mov     rcx, [rsp+24]
+        call    writable
+        mov     rdi, rbx
+        mov     rsi, rbp
         mov     rdx, [rdi+FT0]
         mov     rcx, [rsp+24]
         call    [rip+e_cpu_stq_data_ra]

@@ -173,12 +173,19 @@ store_environment:
         push    r13
         push    r14
         push    r15
-        sub     rsp, 40
+        sub     rsp, 48
         mov     rbx, rdi
         mov     rbp, rsi
         mov     r12d, edx
-        mov     r13, [rsp+40+48+8]
+        mov     r13, [rsp+48+48+8]
         mov     r15d, r8d
+        imul    eax, r12d, 14           # 14 or 28 bytes, and 10 a register
+        lea     eax, [rax+14]
+        imul    edx, r15d, 10
+        add     edx, eax
+        mov     rcx, r13
+        call    writable_from_end
+        mov     rdi, rbx
         mov     ecx, [rdi+TOP]
         shl     ecx, 11
         movzx   eax, word ptr [rdi+SW]
@@ -255,13 +262,59 @@ store_environment:
         and     r14d, 7
         jmp     9b
 10:     mov     rdi, rbx
-        add     rsp, 40
+        add     rsp, 48
         pop     r15
         pop     r14
         pop     r13
         pop     r12
         pop     rbp
         pop     rbx
+        ret
+        .text   0
+
+        .text   1
+# Of a store of edx bytes at rsi that crosses a page: both pages' faults before anything is stored.  rcx: into translated
+# code.  FNSTENV and FNSAVE ask for their last word first, as seen on an AMD host.
+writable_from_end:
+        lea     eax, [rsi+rdx-1]
+        and     eax, -4
+        jmp     1f
+writable:
+        lea     eax, [rsi+rdx-1]
+        and     eax, -4096
+        xor     edx, edx
+1:      push    rbx
+        push    r12
+        push    r13
+        mov     rbx, rdi
+        mov     r12, rcx
+        mov     r13d, eax
+        mov     ecx, esi
+        xor     ecx, eax
+        and     ecx, -4096
+        jz      3f
+        test    edx, edx
+        jnz     2f
+        call    touch
+2:      mov     esi, r13d
+        call    touch
+3:      pop     r13
+        pop     r12
+        pop     rbx
+        ret
+touch:  sub     rsp, 8
+        mov     eax, [rbx+AT_FLAGS]
+        and     eax, 3                  # CPL
+        xor     r8d, r8d
+        cmp     eax, 3
+        setne   r8b
+        inc     r8d                     # the engine's TLB of user accesses, or of the kernel's without SMAP
+        mov     rdi, rbx
+        mov     edx, 1
+        mov     ecx, 1                  # a store
+        mov     r9, r12
+        call    [rip+e_probe_access]
+        add     rsp, 8
         ret
         .text   0
 
