@@ -17,7 +17,8 @@ from sandbox.debug.points import Point, Points, WithFields
 from sandbox.debug.run_control import Goal
 from sandbox.debug.stops import Stop, StopKind
 from sandbox.debug.target import WRAP, Refused, Target
-from sandbox.debug.watching import PHYSICAL, Touch, Wanted, Watching, tell
+from sandbox.debug.touches import Touch, tell
+from sandbox.debug.watching import PHYSICAL, Wanted, Watching
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
@@ -226,7 +227,7 @@ class Debugger(Scope):
         ]
         if hit:
             points = [point for number, (point, _) in enumerate(hit) if point not in [each for each, _ in hit[:number]]]
-            headline, details = tell(self.target, hit)
+            headline, details = tell(self.target, [(point.number, touch) for point, touch in hit])
             self._hold(cpu, StopKind.WATCHPOINT, headline, points, details)
 
     # -- events --------------------------------------------------------------------------------------------------

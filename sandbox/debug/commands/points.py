@@ -10,7 +10,8 @@ from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.expression import evaluate
 from sandbox.debug.points import Point, WithFields
 from sandbox.debug.target import Refused
-from sandbox.debug.watching import FIELDS, PHYSICAL, Wanted
+from sandbox.debug.touches import FIELDS
+from sandbox.debug.watching import PHYSICAL, Wanted
 from sandbox.engine.watchcode import MOST_BREAKS
 from sandbox.machine.memory import PHYSICAL_LIMIT
 

@@ -10,7 +10,9 @@ from sandbox.debug.commands.points import checked, told
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.target import WRAP, Refused
-from sandbox.debug.watching import CR3, ENTRIES, FIELDS, LINEAR, MOST_BYTES, PHYSICAL, READ, WRITE, Wanted
+from sandbox.debug.touches import FIELDS
+from sandbox.debug.watching import ENTRIES, LINEAR, MOST_BYTES, PHYSICAL, Wanted
+from sandbox.engine.watch import CR3, READ, WRITE
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.machine.memory import PHYSICAL_LIMIT
 
