@@ -55,8 +55,10 @@ _WRITE_OR_FETCH = PF_WRITE | PF_INSTR
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
 
 
-def _by(runner: Callable[[Cpu, int, int | None], Exit], cpu: Cpu, blocks: int, steps: int | None = None) -> Exit:
-    return runner(cpu, blocks, steps)
+class Runner(Protocol):
+    """Who stands in the place of ``Cpu.run``."""
+
+    def __call__(self, cpu: Cpu, blocks: int, steps: int | None = None) -> Exit: ...
 
 
 class Alert(Protocol):
@@ -192,13 +194,13 @@ class Cpu(Stepping):
             error |= self._rmw_bit(state)
         return Trap(longs[_EIP], vector, error, longs[_CR2], longs[_HFLAGS] & 3, False)
 
-    def run_by(self, runner: Callable[[Cpu, int, int | None], Exit] | None) -> None:
+    def run_by(self, runner: Runner | None) -> None:
         """From now on ``runner(cpu, blocks, steps)`` is called in the place of ``run``, and may call ``Cpu.run`` as it
         likes; with None as before.  Who runs this CPU does not notice, and without a runner nothing is asked."""
         if runner is None:
             self.__dict__.pop("run", None)
         else:
-            self.__dict__["run"] = partial(_by, runner, self)
+            self.__dict__["run"] = partial(runner, self)
 
     def _go_on(self, blocks: int, steps: int | None = None) -> Exit:
         return Cpu.run(self, blocks, steps)
