@@ -147,9 +147,6 @@ class Debugger(Scope):
             return
         self._armed, self._kept = None, points
         self._set_watches()
-        if isinstance(self.target, KernelTarget):
-            wanted = self.on_fault_number is not None or bool(self._catches(FAULT))
-            self.target.on_fault = self._fault if wanted else None
         control, physical = self.target.control, [each for each in self.points.of("break") if each.argument is not None]
         control.set_breakpoints(self.points.addresses() | set(self.breaks))
         control.set_fetches({each.argument.first for each in physical})
@@ -326,6 +323,8 @@ class Debugger(Scope):
             from sandbox.debug.commands.faults import note_early
 
             note_early(self, number)
+        if not self.points.all and self.on_fault_number is None:
+            return
         wanted = self.on_fault_number == number
         points = self._catches(FAULT)
         if not wanted and not points:
