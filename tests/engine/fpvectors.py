@@ -34,7 +34,10 @@ def _x87() -> Iterator[str]:
     yield from (f"{op} {size} ptr [edi]" for op, size in product(("fst", "fstp"), ("dword", "qword")))
     yield from (f"{op} {size} ptr [edi]" for op, size in product(("fist", "fistp", "fisttp"), ("word", "dword")))
     yield from ("fistp qword ptr [edi]", "fisttp qword ptr [edi]", "fst dword ptr [edi+4]; mov eax, 7")
-    yield from ("xor ecx, ecx; fst dword ptr es:[edi+ecx*4+8]; mov eax, 7", "mov ecx, edi; fistp word ptr [ecx*1]; inc eax")
+    yield from (
+        "xor ecx, ecx; fst dword ptr es:[edi+ecx*4+8]; mov eax, 7",
+        "mov ecx, edi; fistp word ptr [ecx*1]; inc eax",
+    )
     yield from ("fnstsw ax", "fnstcw [edi]", "fnstenv [edi]", "fnclex", "fninit", "fldcw [esi]")
     yield from ("fstsw ax", "fstcw [edi]", "emms", "movd eax, mm1", "fnstenv [edi]; fldenv [edi]; fwait")
 
@@ -65,7 +68,12 @@ def build(folder: Path) -> Path:
     names, lines = "", [".intel_syntax noprefix", '.section .note.GNU-stack, "", @progbits', ".text"]
     for kind, codes in (("x87", X87), ("sse", SSE)):
         lines += [f"{kind}_{at}: {code}\n ret" for at, code in enumerate(codes)]
-        lines += [".data", f".globl {kind}_codes", f"{kind}_codes:", *(f".long {kind}_{at}" for at in range(len(codes)))]
+        lines += [
+            ".data",
+            f".globl {kind}_codes",
+            f"{kind}_codes:",
+            *(f".long {kind}_{at}" for at in range(len(codes))),
+        ]
         lines += [".text"]
         names += f"enum {{ {kind.upper()}_COUNT = {len(codes)} }};\n"
         names += f"static const char *const {kind}_names[] = {{" + ",".join(f'"{code}"' for code in codes) + "};\n"
