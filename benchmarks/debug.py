@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+from benchmarks import debugger
 from benchmarks.measure import Row, interleaved
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Halt
@@ -76,6 +77,7 @@ def rows() -> Iterator[Row]:
             took = interleaved({"step": bench.step_seconds})["step"] / STEPS
             yield Row("a single step", 1e6 * took, "µs", 10)
         bench.cpu.close()
+    yield from debugger.rows()
 
 
 def _watches(bench: Bench, name: str) -> Iterator[Row]:

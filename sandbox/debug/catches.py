@@ -9,12 +9,29 @@ from sandbox.debug.target import Refused
 from sandbox.kernel.base import events as kernel
 from sandbox.kernel.mm.fault import Resolution
 from sandbox.machine import events as machine
-from sandbox.records import dataclass
+from sandbox.records import dataclass, fields
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.vectors import describe
 
 FAULT = "fault"
 """A page fault, before it is answered."""
+CR3 = "cr3"
+"""A load of CR3 by an instruction, behind it."""
+MODE = "mode"
+"""A CPU's first instruction in another mode."""
+BESIDE = (FAULT, CR3, MODE)
+"""Words that are no events of the machine."""
+MODES = {"ring": 3, "protected": 1 << 7, "vm86": 1 << 17, "paging": 1 << 31}
+"""What changes of a mode (``Cpu.mode``) by the words that a person uses."""
+
+
+def mode_line(before: int, now: int) -> str:
+    """What has changed between two modes."""
+    changed = [word for word, mask in MODES.items() if (before ^ now) & mask and word != "ring"]
+    words = [f"{word} {'on' if now & MODES[word] else 'off'}" for word in changed]
+    if (before ^ now) & 3:
+        words.append(f"ring {before & 3} to {now & 3}")
+    return f"mode: {', '.join(words)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +126,12 @@ _TABLE = (
         "dma", "a device stored into RAM", (machine.DmaTransfer,),
         lambda e: f"{e.size} bytes at {e.physical:#x} by {e.device}", _ALL,
     ),
+    Catch(
+        "ipi", "a CPU sends an interrupt to another", (machine.InterProcessorInterrupt,),
+        lambda e: f"{e.what} interrupt of CPU {e.cpu} to CPU {e.target}" + (f", {e.vector:#x}" if e.vector else ""),
+        _ALL, "[WHAT|VECTOR]",
+        lambda e, wanted: _named_or_numbered(e.what, e.vector, wanted),
+    ),
     Catch("irq", "a device asks for an interrupt", (machine.DeviceInterrupt,), lambda e: f"vector {e.vector:#x}", _ALL),
     *(
         Catch(
@@ -125,10 +148,24 @@ def _flushed(event: kernel.TlbFlush) -> str:
     return f"page {event.address:08x}" if event.scope == "page" else event.scope
 
 
+FIELDS = {
+    FAULT: ("number", "address", "error_code", "write", "user", "protection", "fetch"),
+    CR3: ("old", "new", "eip", "cpu"),
+    MODE: ("before", "mode", "ring"),
+}
+
+
+def fields_of(word: str, kind: str) -> tuple[str, ...]:
+    """What a condition of a catch may ask for besides registers.  Raises Refused, as ``catch_named``."""
+    if word in FIELDS:
+        return FIELDS[word]
+    return tuple({each.name for event in catch_named(word, kind).events for each in fields(event)})
+
+
 def catch_named(word: str, kind: str) -> Catch:
     """The catch of a word on a kind of target.  Raises Refused, with the words there are."""
     found = CATCHES.get(word)
     if found is None or kind not in found.where:
         words = sorted(each.word for each in _TABLE if kind in each.where)
-        raise Refused(f"catch {word}: there is fault, {', '.join(words)}")
+        raise Refused(f"catch {word}: there is {', '.join([*BESIDE, *words])}")
     return found

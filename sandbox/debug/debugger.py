@@ -10,16 +10,19 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sandbox.debug.catches import FAULT, catch_named
+from sandbox.debug.catches import BESIDE, CR3, FAULT, MODE, MODES, catch_named, mode_line
 from sandbox.debug.expression import Scope, address, evaluate
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.points import Point, Points, WithFields
 from sandbox.debug.run_control import Goal
 from sandbox.debug.stops import Stop, StopKind
 from sandbox.debug.target import WRAP, Refused, Target
+from sandbox.debug.touches import Touch, tell
+from sandbox.debug.watching import PHYSICAL, Wanted, Watching
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
+from sandbox.engine.watch import fetched
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.task.task import Task
 from sandbox.machine.events import Event, TrapTaken
@@ -88,6 +91,9 @@ class Debugger(Scope):
         self._ends: dict[int, Callable[[], None]] = {}
         self.note: Callable[[Stop], bool] | None = None
         """Takes stops in the place of the guest's standing still, where it says so."""
+        self._armed: tuple[list[tuple[int, bool]], set[int], int | None] | None = None
+        """The points that the CPUs know of, by their ids: ``_kept`` keeps these theirs."""
+        self._kept: list[Point] = []
         self.bookmarks: dict[str, str] = {}
         """Moments as text, by name."""
         self.traveller: Traveller | None = None
@@ -104,7 +110,8 @@ class Debugger(Scope):
         """The stories of page faults before the first stop."""
         self.faults: deque[FaultSeen] = deque(maxlen=FAULTS_KEPT)
         """The page faults that came last."""
-        target.admits = self._admits
+        self.watching = Watching(target, self._touched)
+        target.admits, target.control.changed = self._admits, self._mode_changed
         if isinstance(target, KernelTarget):
             target.on_fault = self._fault
         else:
@@ -133,19 +140,63 @@ class Debugger(Scope):
             each.ignore = 0
 
     def arm(self) -> None:
-        """Tell the CPUs of all breakpoints."""
-        self.target.control.set_breakpoints(self.points.addresses() | set(self.breaks))
+        """Tell the CPUs of all breakpoints and watches."""
+        points = list(self.points)
+        key = [(id(each), each.enabled) for each in points], {*self.breaks}, self.on_fault_number
+        if key == self._armed:
+            return
+        self._armed, self._kept = None, points
+        self._set_watches()
+        control, physical = self.target.control, [each for each in self.points.of("break") if each.argument is not None]
+        control.set_breakpoints(self.points.addresses() | set(self.breaks))
+        control.set_fetches({each.argument.first for each in physical})
+        control.watch_modes(self.watching.follows_modes or bool(self._catches(MODE)))
+        self._armed = key
+
+    def _set_watches(self) -> None:
+        self.watching.set([each for each in self.points if each.enabled and each.watches])
+
+    def check_watch(self, wanted: Wanted) -> None:
+        """Raises Refused for what cannot be watched besides all that is."""
+        self._set_watches()
+        self.watching.check(wanted)
+
+    def _catches(self, word: str) -> list[Point]:
+        return [each for each in self.points.of("catch") if each.text.split()[0] == word]
 
     def _admits(self, cpu: Cpu, at: int) -> bool:
         """A breakpoint's instruction comes next: whether somebody wants the stop."""
         self.target.look_again(self.target.stop_at(cpu, StopKind.BREAKPOINT, ""))
         own = self.breaks.get(at)
         wanted = own is not None and own(cpu)
-        hit = [each for each in self.points.at(at) if each.admits(self)]
+        hit = [each for each in self.points.at(at) + self._physical_at(cpu, at) if each.admits(self)]
         if hit or wanted:
             headline = f"breakpoint {', '.join(str(each.number) for each in hit)}" if hit else ""
             self._hold(cpu, StopKind.BREAKPOINT, headline, hit)
         return False
+
+    def _physical_at(self, cpu: Cpu, at: int) -> list[Point]:
+        """The breakpoints at the physical address of the instruction that comes next."""
+        points = [each for each in self.points.of("break") if each.argument is not None]
+        if not points:
+            return []
+        physical = fetched(cpu)
+        if physical is None:
+            physical = self.target.translate(at, cpu.context.cr3)
+        return [each for each in points if each.argument.first == physical]
+
+    def _mode_changed(self, cpu: Cpu, before: int) -> None:
+        self.watching.mode_changed()
+        self.target.look_again(self.target.stop_at(cpu, StopKind.CATCH, ""))
+        changed, about = before ^ cpu.mode, {"before": before, "mode": cpu.mode, "ring": cpu.mode & 3}
+        hit = [
+            each
+            for each in self._catches(MODE)
+            if changed & MODES.get(each.argument, -1)
+            if each.admits(WithFields(self, about))
+        ]
+        if hit:
+            self._hold(cpu, StopKind.CATCH, mode_line(before, cpu.mode), hit, about)
 
     def _hold(
         self, cpu: Cpu, kind: StopKind, headline: str, hit: list[Point], details: dict[str, Any] | None = None
@@ -153,7 +204,7 @@ class Debugger(Scope):
         """Stop in the middle of the guest's life, and come back when it is to go on."""
         for each in hit:
             if each.temporary:
-                self.points.remove(each)
+                self.remove(each)
         target, details = self.target, details or {}
         numbers = tuple(each.number for each in hit)
         moment = target.moment(cpu, details.get("event", ""))
@@ -162,18 +213,45 @@ class Debugger(Scope):
             target.control.goal = None
             target.hold(stop)
 
+    def _touched(self, cpu: Cpu, found: list[tuple[Point, Touch]]) -> None:
+        """Memory that somebody watches was touched, by one instruction or store."""
+        self.target.look_again(self.target.stop_at(cpu, StopKind.WATCHPOINT, ""))
+        known = self.points.all
+        hit = [
+            (point, touch)
+            for point, touch in found
+            if known.get(point.number) is point and point.admits(WithFields(self, touch.fields()))
+        ]
+        if hit:
+            points = [point for number, (point, _) in enumerate(hit) if point not in [each for each, _ in hit[:number]]]
+            headline, details = tell(self.target, [(point.number, touch) for point, touch in hit])
+            self._hold(cpu, StopKind.WATCHPOINT, headline, points, details)
+
     # -- events --------------------------------------------------------------------------------------------------
 
     def catch(self, word: str, argument: str, **rest: Any) -> Point:
         """From now on stop at these events.  Raises Refused."""
-        if word == FAULT:
-            return self.points.add("catch", word, argument=argument, **rest)
+        if word in BESIDE:
+            text, chosen = self._beside(word, argument)
+            return self.points.add("catch", text, argument=chosen, **rest)
         found = catch_named(word, self.target.kind)
         if argument and not found.argument:
             raise Refused(f"catch {word}: takes no {argument!r}")
         point = self.points.add("catch", f"{word} {argument}".rstrip(), argument=argument, **rest)
         self._subscribe(point)
         return point
+
+    def _beside(self, word: str, argument: str) -> tuple[str, Any]:
+        """Text and argument of what is no event.  Raises Refused."""
+        allowed = tuple(MODES) if word == MODE else ()
+        if argument and argument not in allowed:
+            words = f"{', '.join(allowed)}, and " if allowed else ""
+            raise Refused(f"catch {word}: takes {words}no {argument!r}")
+        if word == CR3:
+            wanted = Wanted(CR3)
+            self.check_watch(wanted)
+            return word, wanted
+        return f"{word} {argument}".rstrip(), argument
 
     def _subscribe(self, point: Point) -> None:
         word, argument = point.text.split()[0], point.argument
@@ -205,7 +283,7 @@ class Debugger(Scope):
         self.disarm()
         for each in points:
             self.points.put(replace(each))
-            if each.what == "catch" and each.text != FAULT:
+            if each.what == "catch" and each.text.split()[0] not in BESIDE:
                 self._subscribe(self.points.all[each.number])
 
     def disarm(self) -> None:
@@ -217,6 +295,9 @@ class Debugger(Scope):
         """Have a point for what a moment calls its event."""
         if event.startswith("fault "):
             self.on_fault_number = int(event.split()[1])
+        elif event.startswith("store "):
+            _, first, size, *_ = event.split()
+            self.points.add("watch", event, argument=Wanted(PHYSICAL, int(first, 16), int(size), whole=True))
         else:
             self.catch(event, "")
 
@@ -242,8 +323,10 @@ class Debugger(Scope):
             from sandbox.debug.commands.faults import note_early
 
             note_early(self, number)
+        if not self.points.all and self.on_fault_number is None:
+            return
         wanted = self.on_fault_number == number
-        points = [each for each in self.points.of("catch") if each.text.split()[0] == FAULT]
+        points = self._catches(FAULT)
         if not wanted and not points:
             return
         self.target.look_again(self.target.stop_at(cpu, StopKind.CATCH, ""))

@@ -29,6 +29,8 @@ _LEVELS = (
 )  # fmt: skip
 _WIDTHS = {"byte": 1, "word": 2, "dword": 4, "qword": 8}
 _DIGITS = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
+_LONG = re.compile(r"0[xX][0-9a-fA-F]{9,16}", re.ASCII)
+"""Physical addresses have 36 bits."""
 _ALL = (1 << 64) - 1
 DEEPEST = 64
 """Nested parentheses and signs."""
@@ -152,6 +154,8 @@ class _Parser:
         if kind == "printed" and re.search("[+-]", text):
             return evaluate(text, self._scope)
         if kind == "number" or _DIGITS.fullmatch(text):
+            if _LONG.fullmatch(text):
+                return int(text, 16)
             try:
                 return parse_address(text)
             except ValueError as error:

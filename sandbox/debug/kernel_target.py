@@ -37,7 +37,7 @@ class KernelTarget(Target):
         self.session = session
         self.kind = "module" if isinstance(session, ModuleSession) else "program"
         self.system, self.kernel = session.system, session.kernel
-        self.on_fault: Callable[[Task | None, CpuContext, Trap], None] = lambda task, context, trap: None
+        self.on_fault: Callable[[Task | None, CpuContext, Trap], None] | None = None
         """A page fault, before it is answered; set by who catches them."""
         self.task: Task | None = None
         """The task that is looked at, None where none runs."""
@@ -111,6 +111,21 @@ class KernelTarget(Target):
             return "task", task.pid
         return "cpu", cpu.index, kcpu.kstack.stack_top, kcpu.kstack.depth
 
+    @property
+    def running_cpu(self) -> Cpu:
+        return self.kernel.this_cpu.vcpu
+
+    def root_of(self, pid: int, cpu: int) -> int | None:
+        if not pid:
+            return self.kernel.tables.cr3(self.kernel.tables.kernel_pgd)
+        task = self.kernel.tasks.get(pid)
+        return None if task is None or task.mm is None else task.mm.cr3
+
+    def renew_views(self) -> None:
+        kernel = self.kernel
+        for each in (kernel.tables, kernel.memmap, kernel.page_ext, kernel.desc):
+            each.renew_views()
+
     def pid_on(self, cpu: Cpu) -> int:
         task = self.kernel.sched.task_of(self.kernel.cpus[cpu.index])
         return 0 if task is None else task.pid
@@ -124,7 +139,8 @@ class KernelTarget(Target):
     # -- the kernel's monitor ------------------------------------------------------------------------------------
 
     def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
-        self.on_fault(task, context, trap)
+        if self.on_fault is not None:
+            self.on_fault(task, context, trap)
 
     def dying(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         where = self.system.symbols.kernel_symbol(exit_.eip)

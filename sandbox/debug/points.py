@@ -28,6 +28,11 @@ class Point:
     argument: Any = None
     """What its kind needs besides."""
 
+    @property
+    def watches(self) -> bool:
+        """It is one for ``watching``: a watch, or the catch of CR3 loads."""
+        return self.what != "break" and self.argument is not None and not isinstance(self.argument, str)
+
     def admits(self, scope: Scope) -> bool:
         """Count a hit: the guest stops for it, or not.  A condition that cannot be evaluated stops, as gdb's do."""
         if not self.enabled or not self._holds(scope):
@@ -104,7 +109,11 @@ class Points:
 
     def addresses(self) -> set[int]:
         """Where breakpoints are, linear."""
-        return {each.address for each in self.all.values() if each.address is not None and each.enabled}
+        return {
+            each.address
+            for each in self.all.values()
+            if each.address is not None and each.enabled and each.what == "break"
+        }
 
 
 class WithFields:

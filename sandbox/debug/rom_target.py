@@ -58,6 +58,13 @@ class RomTarget(Target):
     def excuse(self, seconds: float) -> None:
         self.bare.excuse(seconds)
 
+    @property
+    def running_cpu(self) -> Cpu:
+        return self.machine.cpus[self.bare.accessing_cpu]
+
+    def root_of(self, pid: int, cpu: int) -> int | None:
+        return self.machine.cpus[cpu].context.cr3
+
     def flow(self, cpu: Cpu) -> Hashable:
         return cpu.index
 

@@ -176,6 +176,18 @@ class Target(ABC):
     def flow(self, cpu: Cpu) -> Hashable:
         """The flow of control that a CPU runs, or is about to run."""
 
+    @property
+    @abstractmethod
+    def running_cpu(self) -> Cpu:
+        """The CPU that is at work, or for which Python is."""
+
+    @abstractmethod
+    def root_of(self, pid: int, cpu: int) -> int | None:
+        """CR3 of a task's tables, with 0 of the kernel's own, or where there are no tasks of a CPU's; None: no more."""
+
+    def renew_views(self) -> None:  # noqa: B027
+        """Who watches what Python stores has come or gone (``PhysicalMemory.store_watch``)."""
+
     def look_again(self, stop: Stop) -> None:
         """The target stands at a stop: what is shown follows."""
         self.view_cpu(stop.moment.cpu)

@@ -18,6 +18,7 @@ from sandbox.engine.exits import (
     BusError,
     Exit,
     Halt,
+    ModeChanged,
     Paused,
     Stepped,
     Stopped,
@@ -54,8 +55,10 @@ _WRITE_OR_FETCH = PF_WRITE | PF_INSTR
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
 
 
-def _by(runner: Callable[[Cpu, int, int | None], Exit], cpu: Cpu, blocks: int, steps: int | None = None) -> Exit:
-    return runner(cpu, blocks, steps)
+class Runner(Protocol):
+    """Who stands in the place of ``Cpu.run``."""
+
+    def __call__(self, cpu: Cpu, blocks: int, steps: int | None = None) -> Exit: ...
 
 
 class Alert(Protocol):
@@ -191,13 +194,13 @@ class Cpu(Stepping):
             error |= self._rmw_bit(state)
         return Trap(longs[_EIP], vector, error, longs[_CR2], longs[_HFLAGS] & 3, False)
 
-    def run_by(self, runner: Callable[[Cpu, int, int | None], Exit] | None) -> None:
+    def run_by(self, runner: Runner | None) -> None:
         """From now on ``runner(cpu, blocks, steps)`` is called in the place of ``run``, and may call ``Cpu.run`` as it
         likes; with None as before.  Who runs this CPU does not notice, and without a runner nothing is asked."""
         if runner is None:
             self.__dict__.pop("run", None)
         else:
-            self.__dict__["run"] = partial(_by, runner, self)
+            self.__dict__["run"] = partial(runner, self)
 
     def _go_on(self, blocks: int, steps: int | None = None) -> Exit:
         return Cpu.run(self, blocks, steps)
@@ -297,9 +300,12 @@ class Cpu(Stepping):
             state.passes = state.linear_eip
             return BreakpointHit(at)
         if reason in (stubs.REASON_WATCHED, stubs.REASON_LOADED):
-            state.watched = state.linear_eip if reason == stubs.REASON_WATCHED else -1
+            if reason == stubs.REASON_WATCHED:  # who came to its access has passed its breakpoint
+                state.watched = state.passes = words[stubs.PAD_PASSED] = state.linear_eip
             words[stubs.PAD_STEPS] += self._step_hook is not None and reason == stubs.REASON_WATCHED
             return Watched(at)
+        if reason == stubs.REASON_MODE:
+            return ModeChanged(at)
         if reason == stubs.REASON_GUESTS:
             words[stubs.PAD_STEPS] += self._step_hook is not None
             return self._touched(state)
@@ -333,7 +339,7 @@ class Cpu(Stepping):
         fault is the form that they had before: the engine's answer is made of both.
         """
         at = state.linear_eip
-        hooked = self._step_hook is not None or at & _NONE32 in self._breakpoints
+        hooked = self._step_hook is not None or self._fetch_hook is not None or at & _NONE32 in self._breakpoints
         faulted = self._longs[stubs.PAD_REASON32] == stubs.REASON_TRAP or self._words[stubs.PAD_ERROR] != 0
         if hooked and faulted and self._inside_block(at) and not state.software:
             if self._longs[stubs.PAD_VECTOR32] == VECTOR_DB:
@@ -412,7 +418,7 @@ class Cpu(Stepping):
             self._code_hooks_changed()
 
     def _code_hooks_changed(self) -> None:
-        self._instrumented = self._step_hook is not None or bool(self._breakpoints)
+        self._instrumented = self._step_hook is not None or self._fetch_hook is not None or bool(self._breakpoints)
         self.drop_all_code()
 
     # -- measuring -----------------------------------------------------------------------------------------------

@@ -76,5 +76,10 @@ class Watched(Exit):
 
 
 @dataclass(slots=True)
+class ModeChanged(Exit):
+    """Before a block in another mode than the last one: ring, VM86, protection, paging (``Cpu.watch_mode``)."""
+
+
+@dataclass(slots=True)
 class Stopped(Exit):
     """``stop()`` was called while the CPU ran."""

@@ -112,6 +112,10 @@ class Handle:
             address = self._python_hooks.address(name)
         return self._add_hook(kind, ctypes.c_void_p(address), first, last)
 
+    def add_hook_at(self, kind: int, address: int) -> int:
+        """Install host code everywhere.  Returns the hook's handle."""
+        return self._add_hook(kind, ctypes.c_void_p(address), *EVERY_ADDRESS)
+
     def add_callback(self, kind: int, callback: object, *extra: int) -> None:
         """Install a ctypes callback everywhere."""
         self._keep.append(callback)

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sandbox.engine import context as ctx
+from sandbox.engine import library as lib
 from sandbox.engine import stubs, watchcode
 from sandbox.engine.callbacks import Callbacks
 from sandbox.engine.context import CpuContext
-from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, Paused, Stepped, Stopped, Trap, Watched
+from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, ModeChanged, Paused, Stepped, Stopped, Trap, Watched
 from sandbox.engine.library import library
 from sandbox.x86.instruction import LONGEST_INSTRUCTION, casts_shadow, repeats, transfers
-from sandbox.x86.masks import TF
+from sandbox.x86.masks import CR0_PG, TF, VM
 
 MOST_SINGLE_STEPS = 32
 """Steps asked for at once beyond which a hook that counts is cheaper than single runs."""
-_BEFORE = (BlocksSpent, BreakpointHit, Stopped, Watched)
+_BEFORE = (BlocksSpent, BreakpointHit, ModeChanged, Stopped, Watched)
 """Ends of a run that come before an instruction."""
 _VECTOR_DB = 1
+_NOWHERE = 2**64 - 1
+_MODES = 0x83
 _HFLAGS, _EIP = ctx.HFLAGS32, 2 * ctx.EIP
 _NONE32 = 0xFFFFFFFF
 
@@ -44,6 +47,46 @@ class Stepping(Callbacks):
     def count_instructions(self, on: bool) -> None:
         """Install or remove the hook that counts."""
         raise NotImplementedError
+
+    _fetch_hook: int | None = None
+    _mode_hook: int | None = None
+    _step_hook: int | None
+
+    def _code_hooks_changed(self) -> None:
+        """Drop what is translated without the present hooks."""
+        raise NotImplementedError
+
+    def watch_fetches(self, on: bool) -> None:
+        """Stop before the instructions at the physical addresses of ``fetches``, by whatever mapping."""
+        if on == (self._fetch_hook is not None):
+            return
+        counting = self._step_hook is not None
+        self.count_instructions(False)  # an instruction that is not run must not be counted
+        if self._fetch_hook is None:
+            self.handle.pad.passed = _NOWHERE
+            self._fetch_hook = self.handle.add_hook_at(lib.HOOK_CODE, watchcode.stub("fetch"))
+        else:
+            self.handle.remove_hook(self._fetch_hook)
+            self._fetch_hook = None
+        self.count_instructions(counting)
+        self._code_hooks_changed()
+
+    def watch_mode(self, on: bool) -> None:
+        """Come back with ``ModeChanged`` before the first block in another mode than the present one."""
+        if on == (self._mode_hook is not None):
+            return
+        if self._mode_hook is None:
+            self._words[stubs.PAD_MODE] = self.mode
+            self._mode_hook = self.handle.add_hook_at(lib.HOOK_BLOCK, watchcode.stub("mode"))
+        else:
+            self.handle.remove_hook(self._mode_hook)
+            self._mode_hook = None
+
+    @property
+    def mode(self) -> int:
+        """CR0.PG, EFLAGS.VM, and of the hidden flags PE and CPL, at their places."""
+        longs = self.context.longs
+        return self.context.cr0 & CR0_PG | longs[ctx.EFLAGS32] & VM | longs[_HFLAGS] & _MODES
 
     def _single_steps(self, state: CpuContext, blocks: int, steps: int) -> Exit:
         """A few instructions, one run each: no hook, and no translation is dropped, however much code there is."""

@@ -27,11 +27,12 @@ from sandbox.engine import internals
     REASON_WATCHED,
     REASON_LOADED,
     REASON_GUESTS,
-) = range(11)
+    REASON_MODE,
+) = range(12)
 """``HookPad.reason``: FETCH is a page fault raised while a block was translated, PAUSED the fuel or a tick.
 
 WATCHED is before an access, LOADED behind a load of CR3, GUESTS before what DR0 to DR3
-watch (``native/watch.S``).
+watch, MODE before a block in another mode (``native/watch.S``).
 """
 
 NOBODYS = 15
@@ -126,11 +127,13 @@ class HookPad(ctypes.Structure):
         ("stopping", ctypes.c_uint64),
         ("number", ctypes.c_uint64),
         ("share", ctypes.c_int64),
+        ("mode", ctypes.c_uint64),
+        ("passed", ctypes.c_uint64),
     )
 
 
 PAD_BLOCKS, PAD_CONTEXT, PAD_STEPS, PAD_SKIP, PAD_FIRST, PAD_END = 0, 3, 5, 6, 7, 8
-PAD_REFUSED, PAD_ERROR, PAD_BEHIND, PAD_STOPPING, PAD_SHARE = 17, 18, 19, 20, 22
+PAD_REFUSED, PAD_ERROR, PAD_BEHIND, PAD_STOPPING, PAD_SHARE, PAD_MODE, PAD_PASSED = 17, 18, 19, 20, 22, 23, 24
 """Indices of 64-bit words in a HookPad, for hot paths."""
 PAD_VECTOR32, PAD_REASON32 = 8, 9
 

@@ -13,12 +13,13 @@ A physical one sees every alias, and the accessed and dirty bits that walks set.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from sandbox.engine import internals, stubs, tlbmarks, watchcode
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.watchcode import MOST, NOWHERE, Entry, Noted
+from sandbox.engine.watchcode import MOST, MOST_BREAKS, NOWHERE, Entry, Noted
 from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 
@@ -52,6 +53,8 @@ class Hit:
     write: bool
     old: int | None
     new: int | None
+    last: int | None = None
+    """Physical address of the last byte: of an access to two pages, it lies on the second one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,10 @@ class Watches:
             raise NoWatch("memory cannot be watched on this host", "It takes host code for x86-64 Linux.")
         self.cpus = list(cpus)
         self._ranges: dict[int, list[_Range]] = {}
-        self._last = 0
+        self._last = self._held = 0
         self._cr3 = False
-        self._hits: list[Hit] = []
+        self.unread: list[Hit] = []
+        """What ``hits`` will give."""
         self._edge: dict[tuple[int, int], int | None] = {}
         self._eip = 0
         self._data = watchcode.install()
@@ -97,12 +101,23 @@ class Watches:
             raise NoWatch(f"no range to watch: {first:#x} to {end:#x}", f"{most}, and at least a byte.")
         how = flags & (READ | WRITE) | (_PHYSICAL if physical else 0)
         made = [_Range(each, first, end, how) for each in ([cpu] if cpu else self.cpus)]
-        if sum(len(ranges) for each in _active for ranges in each._ranges.values()) + len(made) > MOST:
+        others = [each for each in _active if each is not self]
+        if sum(len(ranges) for each in [*others, self] for ranges in each._ranges.values()) + len(made) > MOST:
             raise NoWatch(f"at most {MOST} ranges can be watched, counted on each CPU")
         self._last += 1
         self._ranges[self._last] = made
         self._changed()
         return self._last
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is added and removed inside takes effect at the end, at once: each change looks through the TLBs."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._changed()
 
     def remove(self, number: int) -> None:
         """Watch a range no more."""
@@ -122,12 +137,17 @@ class Watches:
     def _forget(self, cpu: Cpu) -> None:
         """The CPU's engine is about to be closed."""
         self.cpus.remove(cpu)
+        self._cr3 &= bool(self.cpus)
         for number, ranges in list(self._ranges.items()):
             self._ranges[number] = [each for each in ranges if each.cpu is not cpu]
+            if not self.cpus:
+                del self._ranges[number]
         self._changed()
 
     def _changed(self) -> None:
         """Fill the stubs' table, and mark what the TLBs hold."""
+        if self._held:
+            return
         if self in _active:
             _active.remove(self)
         if self._cr3 or self._ranges:
@@ -151,7 +171,7 @@ class Watches:
 
     def hits(self) -> list[Hit]:
         """What has been done since the last time, in its order."""
-        found, self._hits = self._hits, []
+        found, self.unread = self.unread, []
         return found
 
     def _passing(self, cpu: Cpu, on: bool, done: bool) -> None:
@@ -162,17 +182,43 @@ class Watches:
             self._edge = _over_an_edge(cpu, data.noted[0])
             return
         if done:
-            self._hits += [self._hit(cpu, data.noted[at], self._eip, True) for at in range(data.hits)]
+            self.unread += [self._hit(cpu, data.noted[at], self._eip, True) for at in range(data.hits)]
 
     def _hit(self, cpu: Cpu, noted: Noted, eip: int, done: bool) -> Hit:
         kind, size, write = _KINDS[noted.kind], int(noted.size), bool(noted.how & WRITE)
         mask = (1 << 8 * size) - 1
-        physical = None if noted.physical == NOWHERE else int(noted.physical)
+        physical, last = (None if each == NOWHERE else int(each) for each in (noted.physical, noted.last))
         if kind != ACCESS:
             return Hit(kind, cpu.index, eip, noted.linear & 0xFFFFFFFF, physical, size, True, noted.old, noted.new)
         old = noted.old & mask if noted.known else self._edge.get((noted.linear, size))
         new = (_value(cpu, noted) if write else old) if done else None
-        return Hit(kind, cpu.index, eip, noted.linear & 0xFFFFFFFF, physical, size, write, old, new)
+        return Hit(kind, cpu.index, eip, noted.linear & 0xFFFFFFFF, physical, size, write, old, new, last)
+
+
+def set_fetches(cpus: Sequence[Cpu], physical: Collection[int]) -> None:
+    """Stop the CPUs before instructions at these physical addresses, by whatever mapping: ``BreakpointHit``.
+
+    It is asked before each instruction whose offset in its page is one of these: all run slower (docs/performance.md).
+    Raises NoWatch on hosts that are not x86-64 Linux, and for more than MOST_BREAKS addresses.
+    """
+    if physical and not stubs.native_host():
+        raise NoWatch("no breakpoints at physical addresses on this host", "It takes host code for x86-64 Linux.")
+    if len(physical) > MOST_BREAKS:
+        raise NoWatch(f"at most {MOST_BREAKS} breakpoints can be at physical addresses")
+    if stubs.native_host():
+        data = watchcode.pages()[2]
+        data.break_count = len(physical)
+        data.breaks[: len(physical)] = sorted(physical)
+        for cpu in cpus:
+            cpu.watch_fetches(bool(physical))
+
+
+def fetched(cpu: Cpu) -> int | None:
+    """Physical address of the instruction before which a CPU stopped for ``set_fetches``; None: look at the tables."""
+    if not stubs.native_host() or cpu.handle.pad.passed != cpu.context.linear_eip & 0xFFFFFFFF:
+        return None
+    found = int(watchcode.pages()[2].fetched)
+    return None if found == NOWHERE else found
 
 
 def _wanted(ranges: Sequence[_Range], linear: int, physical: int) -> int:

@@ -55,7 +55,14 @@ CODE = bytes.fromhex(
     "488b05a9080000488338000f84a500000048833db7080000000f84970000005341544155488d9fb075ffff4c8ba7c001"
     "00004189f5ff15ed080000e835feffff736e4c6bd0584c8d1d4b0a00004d01da49c7020200000049895a08488b8bd08a"
     "000049894a1049c74218ffffffff49c742200400000049c74228020000004d8962384d896a4049c74250ffffffff48ff"
-    "c048890548080000488b0511080000488b00c7402409000000488b7850ff5008415d415c5bc3ff256c080000"
+    "c048890548080000488b0511080000488b00c7402409000000488b7850ff5008415d415c5bc3ff256c0800000f1f4000"
+    "488b41708b90b000000081e283000000448b80880000004181e0000002004409c2448b80a80100004181e00000008044"
+    "09c23b91b80000007501c38991b8000000c741240b000000ff61080f1f440000483bb1c000000048c781c0000000ffff"
+    "ffff0f84bc000000448b05a92100004c8d0db22100004183e8010f88a40000004d8b114983c1084489d031f0a9ff0f00"
+    "0075e3535731db4c8b5970bf030000004889f048c1e80c498b53c048c1ea064821d048c1e006490343c8e86600000074"
+    "424983c310ffcf75d7488b41704805c0f7ffffbf0300000041bb08000000e842000000741e4883c04041ffcb75f04805"
+    "b8000000ffcf75e085db752149c7c2ffffffff4c8915162100005f5b4889b1c0000000c7412404000000ff61085f5be9"
+    "52ffffffc3488b5010f7c200080000751c4831f248f7c200f0ffff7510ffc3488b50184c31d248f7c200f0ffffc3"
 )
 OFFSETS: dict[str, int] = {
     "matches": 0x000,
@@ -65,10 +72,12 @@ OFFSETS: dict[str, int] = {
     "check": 0x200,
     "mark": 0x650,
     "load_cr3": 0x750,
+    "mode": 0x810,
+    "fetch": 0x860,
 }
 """Where each stub begins."""
-MOST, MOST_HITS = 128, 24
-"""Watches, one a CPU and range; and hits of one instruction."""
+MOST, MOST_HITS, MOST_BREAKS = 128, 24, 16
+"""Watches, one a CPU and range; hits of one instruction; breakpoints at physical addresses."""
 _DATA_BYTES = 2 * mmap.PAGESIZE
 
 ENV_IN_CPU, MISS_HANDLER = 0x8A50, 0xA758
@@ -114,6 +123,9 @@ class Data(ctypes.Structure):
         ("sites", ctypes.c_uint64 * 40),
         ("noted", Noted * MOST_HITS),
         ("watches", Entry * MOST),
+        ("break_count", ctypes.c_uint64),
+        ("fetched", ctypes.c_uint64),
+        ("breaks", ctypes.c_uint64 * MOST_BREAKS),
     )
 
 
@@ -126,6 +138,11 @@ def pages() -> tuple[mmap.mmap, int, Data]:
     if stubs.libc().mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
         raise OSError(ctypes.get_errno(), "the host refuses executable memory for watchpoints")
     return made, base, Data.from_address(base + mmap.PAGESIZE)
+
+
+def stub(name: str) -> int:
+    """Host address of a stub.  Raises UnknownEngine where the pages cannot be had."""
+    return pages()[1] + OFFSETS[name]
 
 
 @functools.cache

@@ -38,12 +38,18 @@ def disassemble(code: bytes, address: int, count: int = 0, bits: int = 32) -> li
 
     ``bits`` is what CS says that operands and addresses are without a prefix: 32, or 16.
     """
-    return [
+    return list(_decoded(bytes(code), address, count, bits))
+
+
+@functools.lru_cache(maxsize=4096)
+def _decoded(code: bytes, address: int, count: int, bits: int) -> tuple[Instruction, ...]:
+    """Who steps through a loop sees the same instructions again."""
+    return tuple(
         Instruction(
             each.address, bytes(each.bytes), f"{each.mnemonic} {each.op_str}".strip(), memory_operands(each, bits)
         )
         for each in engine(True, bits).disasm(code, address, count)
-    ]
+    )
 
 
 def text_of(code: bytes, address: int) -> str:

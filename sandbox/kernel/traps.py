@@ -150,7 +150,7 @@ class Traps:
             else:
                 self._kernel.signals.force_fault(task, fault_info(task, trap, how), lambda: self._report(task, trap))
         self._stats.faults[how] += 1
-        if self._bus.active:
+        if self._bus.active and self._bus.wants(PageFault):
             self._report_fault(cpu, task, context.code_address(trap.eip), trap, how, started, number)
 
     def _oops(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
@@ -169,7 +169,7 @@ class Traps:
         self, cpu: KernelCpu, task: Task | None, code: int, trap: Trap, how: Resolution, started: int, number: int
     ) -> None:
         """``code`` is the linear address of the instruction."""
-        if not self._bus.active:
+        if not self._bus.wants(PageFault):
             return
         kernel, mm = self._kernel, active_mm(cpu) if task is None else task.mm
         pgd = kernel.tables.kernel_pgd if mm is None else mm.pgd

@@ -38,7 +38,7 @@ from sandbox.machine.devices.apic import APIC_ADDRESS, LocalApics
 from sandbox.machine.devices.card import CARD_ADDRESS, Card
 from sandbox.machine.devices.exit_port import EXIT_PORT, ExitPort
 from sandbox.machine.devices.serial import COM1, Serial
-from sandbox.machine.events import CpuSwitch, Delivery, TrapTaken
+from sandbox.machine.events import CpuSwitch, Delivery, InterProcessorInterrupt, TrapTaken
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.machine.outcome import (
@@ -349,7 +349,12 @@ class BareMachine:
 
     def post(self, cpu: int, vector: int) -> None:
         """Make a vector pending for a CPU."""
+        self._tell_sent(cpu, "fixed", vector)
         self.board.post(cpu, vector)
+
+    def _tell_sent(self, target: int, what: str, vector: int) -> None:
+        if self.bus.active:
+            self.bus.emit(InterProcessorInterrupt(self.clock, self._turns.current, target, what, vector))
 
     def waiting(self, cpu: int) -> set[int]:
         """The vectors pending for a CPU."""
@@ -361,9 +366,11 @@ class BareMachine:
 
     def initialise(self, cpu: int) -> None:
         """INIT: a CPU other than the sender waits for its start-up interrupt."""
+        self._tell_sent(cpu, "init", 0)
         if cpu != self._turns.current:
             self.cpus[cpu].state = Run.WAITING
 
     def start_up(self, cpu: int, page: int) -> None:
         """A waiting CPU begins in real mode at CS = page << 8, IP = 0 (SDM 3A, 8.4.3)."""
+        self._tell_sent(cpu, "start-up", page)
         self.cpus[cpu].start_up(page)

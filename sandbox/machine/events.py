@@ -11,14 +11,19 @@ so that with no reader an event costs one attribute test and is never built.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from sandbox.records import dataclass, fields
 
 
 @dataclass(slots=True)
 class Event:
-    """``time`` in blocks of the machine's clock, ``cpu`` by index."""
+    """``time`` in blocks of the machine's clock, ``cpu`` by index.
+
+    The emitters of a ``rare`` one ask ``EventBus.wants`` alone, so that who reads only those does not wake the others.
+    """
+
+    rare: ClassVar[bool] = False
 
     time: int
     cpu: int
@@ -113,6 +118,19 @@ class DeviceInterrupt(Event):
 
 
 @dataclass(slots=True)
+class InterProcessorInterrupt(Event):
+    """A CPU has sent one to CPU ``target``.
+
+    ``what`` is ``fixed`` with its vector, ``init``, or ``start-up`` with the page in the vector's place, of a local
+    APIC; ``call`` is one of the mini-kernel's, which has no vector.
+    """
+
+    target: int
+    what: str
+    vector: int
+
+
+@dataclass(slots=True)
 class CpuSwitch(Event):
     """Another CPU's turn: ``cpu`` goes on, ``previous`` waits."""
 
@@ -150,7 +168,7 @@ class EventBus:
     __slots__ = ("_readers", "_routes", "active")
 
     active: bool
-    """Somebody reads."""
+    """Somebody reads, and not only what is rare."""
 
     def __init__(self) -> None:
         self.active = False
@@ -174,8 +192,9 @@ class EventBus:
         return end
 
     def wants(self, kind: type[Event]) -> bool:
-        """Somebody reads events of this type: for emitters to whom building one is dear."""
-        return self.active and bool(self._route(kind))
+        """Somebody reads events of this type: for emitters that come often, or to whom building one is dear."""
+        readers = self._routes.get(kind)
+        return bool(self._route(kind) if readers is None else readers)
 
     def emit(self, event: Event) -> None:
         """Hand the event to its readers."""
@@ -193,4 +212,4 @@ class EventBus:
 
     def _changed(self) -> None:
         self._routes.clear()
-        self.active = bool(self._readers)
+        self.active = any(not types or not all(each.rare for each in types) for _, types in self._readers)

@@ -27,6 +27,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import partial
 from typing import Protocol, TypeAlias, overload
 
 from sandbox.x86.errors import ConfigurationError, SandboxError
@@ -85,6 +86,9 @@ class MemoryInUse(SandboxError):
     """The memory cannot be released: a CPU has it mapped."""
 
     exit_status = 3
+
+
+StoreWatch: TypeAlias = "Callable[[int, int, Reason], Callable[[], object] | None]"
 
 
 class StoreObserver(Protocol):
@@ -146,8 +150,11 @@ class PhysicalMemory:
         self._owners: dict[int, Reason] = {}
         self._closed: set[Reason] = set()
         self._cpus: weakref.WeakSet[Mapper] = weakref.WeakSet()
-        self.store_watch: Callable[[int, int, Reason], object] | None = None
-        """Told of (physical address, bytes, reason) before ``host_write`` and ``host_fill`` store: devices' DMA too."""
+        self.store_watch: StoreWatch | None = None
+        """Asked with (physical address, bytes, reason) before Python stores: devices' DMA, and what goes through views
+        that are handed out from here on.  What it answers is called behind the store."""
+        self.watched_pages: set[int] = set()
+        """Offsets in the buffer, in pages: of stores of single words elsewhere, ``store_watch`` is not asked."""
         self.table_observer: StoreObserver | None = None
         """Told of stores through views for ``Reason.TABLE`` that are handed out from here on."""
 
@@ -214,23 +221,25 @@ class PhysicalMemory:
         at = self._checked(physical, size, reason.value)
         if self.audit:
             self._inspect(physical, size, reason)
-        if self.store_watch is not None:
-            self.store_watch(physical, size, reason)
+        behind = None if self.store_watch is None else self.store_watch(physical, size, reason)
         self._mutable[at : at + size] = data
         self._written[reason] += size
+        if behind is not None:
+            behind()
 
     def host_fill(self, physical: int, size: int, value: int, reason: Reason) -> None:
         """Store one byte value ``size`` times.  Raises as ``host_write`` does."""
         at = self._checked(physical, size, reason.value)
         if self.audit:
             self._inspect(physical, size, reason)
-        if self.store_watch is not None:
-            self.store_watch(physical, size, reason)
+        behind = None if self.store_watch is None else self.store_watch(physical, size, reason)
         pattern = bytes((value,)) * min(size, _FILL_CHUNK)
         for done in range(0, size, _FILL_CHUNK):
             length = min(size - done, _FILL_CHUNK)
             self._mutable[at + done : at + done + length] = pattern[:length]
         self._written[reason] += size
+        if behind is not None:
+            behind()
 
     def mutable_words(self, reason: Reason) -> WordView:
         """A writable view of 32-bit words, for who stores single ones for a reason; keep it to yourself."""
@@ -241,10 +250,15 @@ class PhysicalMemory:
         return self._view(self._mutable.cast("Q"), 8, reason)
 
     def _view(self, view: memoryview[int], width: int, reason: Reason) -> WordView:
-        made = _AuditedView(self, view, width, reason) if self.audit else view
-        if reason is Reason.TABLE and self.table_observer is not None:
-            return _ObservedView(made, width, self.table_observer)
+        plain = _AuditedView(self, view, width, reason) if self.audit else view
+        observer = self.table_observer if reason is Reason.TABLE else None
+        made: WordView = plain if observer is None else _ObservedView(plain, width, observer)
+        if self.store_watch is not None:
+            made = _WatchedView(made, width, partial(self._store_watched, reason), self.watched_pages)
         return made
+
+    def _store_watched(self, reason: Reason, offset: int, size: int) -> Callable[[], object] | None:
+        return None if self.store_watch is None else self.store_watch(self.physical_of(offset), size, reason)
 
     def physical_of(self, offset: int) -> int:
         """The physical address of a byte of the buffer."""
@@ -397,7 +411,49 @@ class _ObservedView:
         view[index] = value  # type: ignore[assignment]
 
 
-WordView: TypeAlias = "memoryview[int] | _AuditedView | _ObservedView"
+class _WatchedView:
+    """A word view that asks before each store, and calls what was answered behind it (``store_watch``)."""
+
+    __slots__ = ("_ask", "_pages", "_view", "_width")
+
+    def __init__(
+        self, view: WordView, width: int, ask: Callable[[int, int], Callable[[], object] | None], pages: set[int]
+    ) -> None:
+        self._view, self._width, self._ask, self._pages = view, width, ask, pages
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    @overload
+    def __getitem__(self, index: int, /) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> memoryview: ...
+
+    def __getitem__(self, index: int | slice, /) -> int | memoryview:
+        return self._view[index]
+
+    @overload
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+    @overload
+    def __setitem__(self, index: slice, value: memoryview, /) -> None: ...
+
+    def __setitem__(self, index: int | slice, value: int | memoryview, /) -> None:
+        if isinstance(index, int):
+            if index * self._width // PAGE_SIZE not in self._pages:
+                self._view[index] = value  # type: ignore[assignment]
+                return
+            first, end = index, index + 1
+        else:
+            first, end, _ = index.indices(len(self._view))
+        behind = self._ask(first * self._width, (end - first) * self._width)
+        self._view[index] = value  # type: ignore[index, assignment]
+        if behind is not None:
+            behind()
+
+
+WordView: TypeAlias = "memoryview[int] | _AuditedView | _ObservedView | _WatchedView"
 """Words to load and store."""
 
 

@@ -238,3 +238,18 @@ def _throw(count: int, seed: int) -> None:
         made.execute("delete")
         stop = made.execute("continue").stop
         assert stop is not None
+
+
+@needs_gdb
+def test_watchpoints_of_gdb() -> None:
+    """What the image's two processes store and load at 0x804a000 (its source), and back to each."""
+    with serving("images/cow-fork") as where:
+        told = gdb(
+            where, "watch *(int*)0x804a000", "continue", "continue", "reverse-continue", "x/1xw 0x804a000",
+            "continue", "delete", "rwatch *(int*)0x804a000", "continue", "kill",
+        )  # fmt: skip
+    assert "Hardware watchpoint 1: *(int*)0x804a000" in told
+    news = re.findall(r"New value = (\d+)", told)
+    assert news == ["7", "8", "7", "8"], "to the child's store, back to the parent's, and forward again"
+    assert "Hardware read watchpoint 2: *(int*)0x804a000" in told
+    assert "Value = " in told

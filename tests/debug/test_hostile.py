@@ -71,7 +71,7 @@ RUNS_ALONE = (
 )  # fmt: skip
 """Commands to which nothing is missing where nothing follows: that is the first of what is tried."""
 CHANGES_POINTS = (
-    "break", "tbreak", "catch", "watch", "rwatch", "awatch", "delete", "enable", "disable", "ignore", "condition",
-    "cpu", "task",
+    "break", "tbreak", "catch", "tcatch", "watch", "rwatch", "awatch", "twatch", "delete", "enable", "disable",
+    "ignore", "condition", "cpu", "task",
 )  # fmt: skip
 """Commands whose right arguments change what is kept beside the guest."""

@@ -30,7 +30,7 @@ def observe(first: int | None, flags: int = READ | WRITE, physical: bool = False
         session.load()
         watches = Watches(session.machine.cpus)
 
-        def through(cpu: Cpu, blocks: int, steps: int | None) -> Exit:
+        def through(cpu: Cpu, blocks: int, steps: int | None = None) -> Exit:
             nonlocal stops
             while isinstance(exit_ := Cpu.run(cpu, blocks, steps), Watched):
                 stops, blocks = stops + 1, cpu.blocks_left

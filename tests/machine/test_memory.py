@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -245,3 +246,25 @@ def test_what_the_host_stores_is_told_before() -> None:
     memory.store_watch = None
     memory.host_write(0x1000, b"efgh", Reason.DMA)
     assert told == [(0x1000, 4, Reason.DMA, 0), (0x1000, 4, Reason.IMAGE, int.from_bytes(b"abcd", "little"))]
+
+
+def test_stores_through_views_are_told_before_and_behind() -> None:
+    """Of single words on watched pages only, of slices always; below an observer of tables, which is told as ever."""
+    memory = PhysicalMemory(64 * MB, audit=False)
+    told: list[tuple[str, int, int, int]] = []
+
+    def watch(at: int, size: int, reason: Reason) -> Callable[[], object]:
+        told.append(("before", at, size, memory.read_word(at)))
+        return lambda: told.append(("behind", at, size, memory.read_word(at)))
+
+    early = memory.mutable_words(Reason.TABLE)
+    memory.store_watch = watch
+    memory.watched_pages.add(1)
+    words = memory.mutable_words(Reason.TABLE)
+    early[0x400] = 7
+    words[0x400] = 8
+    words[0x800] = 9
+    assert told == [("before", 0x1000, 4, 7), ("behind", 0x1000, 4, 8)]
+    words[0x401:0x403] = memoryview(bytes(8)).cast("I")
+    assert told[2:] == [("before", 0x1004, 8, 0), ("behind", 0x1004, 8, 0)]
+    assert (words[0x400], len(words)) == (8, len(early))

@@ -91,4 +91,5 @@ from sandbox.debug.commands import (  # noqa: E402
     source,  # noqa: F401
     system,  # noqa: F401
     tables,  # noqa: F401
+    watch,  # noqa: F401
 )

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.debug.gdb import resume
+from sandbox.debug.gdb import resume, watchpoints
 from sandbox.debug.gdb.link import EMPTY, OK, Detached, Link, hexadecimal, signed
 from sandbox.debug.gdb.signals import SIGINT, SIGTRAP, to_gdb, to_linux
 from sandbox.debug.gdb.threads import Halt
@@ -189,6 +189,8 @@ def stop_reply(halt: Halt) -> bytes:
         number = SIGINT
     elif stop.kind is StopKind.BREAKPOINT:
         more = b"swbreak:;"
+    elif halt.watch is not None:
+        more = watchpoints.told(halt.watch)
     if halt.replay_end:
         more = b"replaylog:begin;"
     return b"T%02x%sthread:%x;" % (number, more, halt.thread)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from sandbox.debug.gdb import access, modules, threads
+from sandbox.debug.gdb import access, modules, threads, watchpoints
 from sandbox.debug.gdb.files import HostFiles
 from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, hexadecimal, numbers, signed, unhex
 from sandbox.debug.gdb.objects import FEATURES, Objects
@@ -110,7 +110,11 @@ class Stub:
     # -- points --------------------------------------------------------------------------------------------------
 
     def _point(self, rest: bytes, on: bool) -> bytes:
-        kind, address, *_ = rest.split(b";")[0].split(b",")
+        kind, address, *width = rest.split(b";")[0].split(b",")
+        if kind in watchpoints.WORDS:
+            place, size = watchpoints.range_of(address, width[0])
+            self._link.look()
+            return done(self._remote.call(watchpoints.set_watchpoint, watchpoints.WORDS[kind], place, size, on))
         if kind not in (b"0", b"1"):
             return EMPTY
         self._remote.call(access.set_breakpoint, hexadecimal(address) & 0xFFFFFFFF, on)

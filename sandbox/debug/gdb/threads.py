@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.gdb.watchpoints import watch_of
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.stops import Stop, StopKind
 from sandbox.debug.target import Refused
@@ -22,6 +23,8 @@ class Halt:
     status: int = 0
     signal: int = 0
     replay_end: str = ""
+    watch: tuple[str, int] | None = None
+    """Which of gdb's watchpoints has stopped it, and the address that it watches."""
 
     @property
     def ended(self) -> bool:
@@ -45,7 +48,7 @@ def halted(debugger: Debugger, stop: Stop | None = None, replay_end: str = "") -
     assert stop is not None
     result = debugger.target.result
     status, signal = (0, 0) if result is None else (result.status, result.signal)
-    return Halt(stop, _thread_of(debugger, stop), status, signal, replay_end)
+    return Halt(stop, _thread_of(debugger, stop), status, signal, replay_end, watch_of(debugger, stop))
 
 
 def _thread_of(debugger: Debugger, stop: Stop) -> int:

@@ -13,6 +13,14 @@
         .set    WATCHED, 8
         .set    LOADED, 9
         .set    GUESTS, 10
+        .set    AT_BREAKPOINT, 4
+        .set    ANOTHER_MODE, 11
+        .set    PAD_ENV, 112
+        .set    PAD_MODE, 184           # what the last block was run in
+        .set    PAD_PASSED, 192         # the instruction at which `fetch` stopped last, until it is run
+        .set    MODES, 0x83             # in the hidden flags: protection, ring
+        .set    VM, 0x20000
+        .set    PG, 0x80000000
 
         .set    READ, 1
         .set    WRITE, 2
@@ -42,7 +50,9 @@
 
         .set    ENV, 0x8a50             # CPUX86State in CPUState
         .set    ENV_EIP, 128
+        .set    ENV_EFLAGS, 136
         .set    ENV_FLAGS, 176
+        .set    ENV_CR0, 424
         .set    ENV_CR3, 448
         .set    ENV_DR0, 5400
         .set    ENV_DR7, 5456
@@ -51,6 +61,7 @@
         .set    TLB_TABLE, -0x38
         .set    E_READ, 0               # a TLB entry, of 64 bytes
         .set    E_WRITE, 8
+        .set    E_CODE, 16
         .set    E_PHYSICAL, 24
         .set    E_ADDEND, 32
         .set    E_PAGE, -0x800          # the page's bits and "invalid" in the first two words
@@ -615,6 +626,96 @@ load_cr3:
         pop     rbx
         ret
 9:      jmp     [rip+old_cr3]
+
+# void mode(uc, address, size, pad): a hook before blocks: the CPU's mode is another than before the last one
+        .balign 16
+mode:   mov     rax, [rcx+PAD_ENV]
+        mov     edx, [rax+ENV_FLAGS]
+        and     edx, MODES
+        mov     r8d, [rax+ENV_EFLAGS]
+        and     r8d, VM
+        or      edx, r8d
+        mov     r8d, [rax+ENV_CR0]
+        and     r8d, PG
+        or      edx, r8d
+        cmp     edx, [rcx+PAD_MODE]
+        jne     1f
+        ret
+1:      mov     [rcx+PAD_MODE], edx
+        mov     dword ptr [rcx+REASON], ANOTHER_MODE
+        jmp     [rcx+STOP]
+
+# void fetch(uc, address, size, pad): a hook before instructions: is this one at a physical address?  By the TLB; where
+# that does not hold the page any more, Python is asked.
+        .balign 16
+fetch:  cmp     rsi, [rcx+PAD_PASSED]
+        mov     qword ptr [rcx+PAD_PASSED], -1
+        je      9f
+        mov     r8d, [rip+break_count]
+        lea     r9, [rip+breaks]
+1:      sub     r8d, 1
+        js      9f
+        mov     r10, [r9]
+        add     r9, 8
+        mov     eax, r10d
+        xor     eax, esi
+        test    eax, 4095
+        jnz     1b
+        push    rbx
+        push    rdi
+        xor     ebx, ebx                # entries of the page
+        mov     r11, [rcx+PAD_ENV]
+        mov     edi, 3
+2:      mov     rax, rsi
+        shr     rax, 12
+        mov     rdx, [r11+TLB_MASK]
+        shr     rdx, 6
+        and     rax, rdx
+        shl     rax, 6
+        add     rax, [r11+TLB_TABLE]
+        call    maps
+        je      5f
+        add     r11, 16
+        dec     edi
+        jnz     2b
+        mov     rax, [rcx+PAD_ENV]
+        add     rax, VICTIMS
+        mov     edi, 3
+3:      mov     r11d, 8
+4:      call    maps
+        je      5f
+        add     rax, 64
+        dec     r11d
+        jnz     4b
+        add     rax, VICTIM_STRIDE - 512
+        dec     edi
+        jnz     3b
+        test    ebx, ebx
+        jnz     6f
+        mov     r10, -1
+5:      mov     [rip+fetched], r10
+        pop     rdi
+        pop     rbx
+        mov     [rcx+PAD_PASSED], rsi
+        mov     dword ptr [rcx+REASON], AT_BREAKPOINT
+        jmp     [rcx+STOP]
+6:      pop     rdi
+        pop     rbx
+        jmp     1b
+9:      ret
+
+# rax: an entry, rsi: linear, r10: physical.  ZF: it maps the one to the other for fetches.  Changes rdx, counts in ebx.
+maps:   mov     rdx, [rax+E_CODE]
+        test    edx, 0x800
+        jnz     1f
+        xor     rdx, rsi
+        test    rdx, -4096
+        jnz     1f
+        inc     ebx
+        mov     rdx, [rax+E_PHYSICAL]
+        xor     rdx, r10
+        test    rdx, -4096
+1:      ret
 end_of_code:
 
         .balign 4096
@@ -642,3 +743,6 @@ guest_hits:     .quad 0
 sites:          .fill 40, 8, 0
 noted:          .fill 264, 8, 0
 watches:        .fill 512, 8, 0
+break_count:    .quad 0
+fetched:        .quad 0
+breaks:         .fill 16, 8, 0

@@ -275,13 +275,15 @@ class Smp:
     once, as they are without a schedule of races.
     """
 
-    __slots__ = ("cpus", "patience", "this_cpu")
+    __slots__ = ("cpus", "patience", "sent", "this_cpu")
 
     def __init__(self, cpus: Sequence[KernelCpu]) -> None:
         self.cpus = tuple(cpus)
         self.this_cpu = cpus[0]
         """Set by the scheduler whenever a flow goes on, so that each flow finds its own."""
         self.patience: Callable[[], bool] | None = None
+        self.sent: Callable[[int], object] = lambda target: None
+        """Told of each interrupt that a CPU sends, with the receiver's index."""
 
     @property
     def in_interrupt(self) -> bool:
@@ -297,6 +299,7 @@ class Smp:
         sent = [Ipi(handler) for _ in targets]
         for target, ipi in zip(targets, sent, strict=True):
             target.pending_ipis.append(ipi)
+            self.sent(target.index)
         while self.patience is not None and not all(ipi.taken for ipi in sent):
             if not self.patience():
                 break

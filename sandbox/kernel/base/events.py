@@ -124,6 +124,8 @@ class RaceSwitch(Event):
 class Killed(Event):
     """A signal ends a task."""
 
+    rare = True
+
     pid: int
     signal: int
     report: str

@@ -272,7 +272,7 @@ class Mmap:
 
     def report(self, task: Process, what: str, start: int, end: int, prot: int) -> None:
         """One event for a change of areas."""
-        if self._bus.active:
+        if self._bus.active and self._bus.wants(MapChange):
             self._bus.emit(MapChange(self._clock.now, task.cpu.index, task.pid, what, start, end, prot))
 
 

@@ -86,8 +86,8 @@ class MemMap:
 
     def __init__(self, memory: PhysicalMemory, pieces: int | list[int | None], max_pfn: int) -> None:
         self.max_pfn = max_pfn
-        self.words = memory.mutable_words(Reason.STRUCT_PAGE)
         self._memory = memory
+        self.renew_views()
         self.bases: list[int] = []
         self._pieces: list[int | None] = []
         if isinstance(pieces, int):
@@ -102,6 +102,10 @@ class MemMap:
                 self._pieces.append(None)
                 if physical is not None:
                     self.add_piece(number, physical)
+
+    def renew_views(self) -> None:
+        """Ask for the view to store through again: who watches stores has come or gone."""
+        self.words = self._memory.mutable_words(Reason.STRUCT_PAGE)
 
     @staticmethod
     def bytes_for(frames: int) -> int:

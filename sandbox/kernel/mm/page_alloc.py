@@ -235,7 +235,7 @@ class PageAllocator:
         if self.watch is not None:
             self.watch.granted(pfn, order)
         self._stats.frames_allocated += 1 << order
-        if self._bus.active:
+        if self._bus.active and self._bus.wants(PageAlloc):
             self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "alloc", pfn, order, gfp))
 
     def _released(self, pfn: int, order: int) -> None:
@@ -248,7 +248,7 @@ class PageAllocator:
             self._code.freed(pfn)
         if self.watch is not None:
             self.watch.released(pfn, order)
-        if self._bus.active:
+        if self._bus.active and self._bus.wants(PageAlloc):
             self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "free", pfn, order, 0))
 
     def _count_request(self) -> None:

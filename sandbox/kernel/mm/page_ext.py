@@ -34,9 +34,13 @@ class PageExt:
 
     def __init__(self, memory: PhysicalMemory, memmap: MemMap, take: Callable[[], int]) -> None:
         self._memory, self._memmap, self._take = memory, memmap, take
-        self._words = memory.mutable_words(Reason.STRUCT_PAGE)
+        self.renew_views()
         self.pieces: dict[int, int] = {}
         """Physical address / 4 of a piece, by frame number // EXT_PIECE."""
+
+    def renew_views(self) -> None:
+        """Ask for the view to store through again: who watches stores has come or gone."""
+        self._words = self._memory.mutable_words(Reason.STRUCT_PAGE)
 
     def get(self, pfn: int, word: int) -> int:
         """One of a frame's words."""

@@ -61,6 +61,10 @@ class PageTables:
         self.large_page = self.fmt.large_page
         """Bytes."""
 
+    def renew_views(self) -> None:
+        """Ask for the views to store through again: who watches stores has come or gone."""
+        raise NotImplementedError
+
     def new_pgd(self, kernel_pgd: int | None) -> int:
         """A frame with an empty user half and the kernel half of ``kernel_pgd`` (none at boot)."""
         raise NotImplementedError

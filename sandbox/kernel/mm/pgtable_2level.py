@@ -31,9 +31,12 @@ class LegacyTables(PageTables):
 
     def __init__(self, memory: PhysicalMemory, alloc_table: Callable[[], int], free_table: Callable[[int], None]):
         super().__init__(memory, alloc_table, free_table)
-        self._words = memory.mutable_words(Reason.TABLE)
+        self.renew_views()
         self._loads = memory.words
         """The same entries, for reading: a view to store through may have an observer on it."""
+
+    def renew_views(self) -> None:
+        self._words = self.memory.mutable_words(Reason.TABLE)
 
     def new_pgd(self, kernel_pgd: int | None) -> int:
         pgd = self.alloc_table()

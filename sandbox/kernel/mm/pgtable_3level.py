@@ -40,13 +40,16 @@ class PaeTables(PageTables):
 
     def __init__(self, memory: PhysicalMemory, alloc_table: Callable[[], int], free_table: Callable[[int], None]):
         super().__init__(memory, alloc_table, free_table)
-        self._quads = memory.mutable_quads(Reason.TABLE)
-        self._words = memory.mutable_words(Reason.TABLE)
+        self.renew_views()
         self._loads = memory.quads
         """The same entries as ``_quads``, for reading: a view to store through may have an observer on it."""
         self.kernel_pmd = 0
         self.own_kernel_pmd = False
         """Every directory but the kernel's gets a kernel pmd of its own."""
+
+    def renew_views(self) -> None:
+        self._quads = self.memory.mutable_quads(Reason.TABLE)
+        self._words = self.memory.mutable_words(Reason.TABLE)
 
     def new_pgd(self, kernel_pgd: int | None) -> int:
         quads = self._quads

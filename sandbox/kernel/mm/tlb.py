@@ -14,7 +14,7 @@ from sandbox.kernel.base.events import TlbFlush
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.mm.kva_seq import FlushSequence
 from sandbox.kernel.mm.mm import Mm
-from sandbox.machine.events import EventBus
+from sandbox.machine.events import EventBus, InterProcessorInterrupt
 from sandbox.records import dataclass
 
 RANGE_CEILING = 32
@@ -36,6 +36,7 @@ class Tlb:
 
     def __init__(self, smp: Smp, routines: Routines, bus: EventBus, broken: Breakage) -> None:
         self._smp = smp
+        smp.sent = self._sent
         self.routines = routines
         self.bus = bus
         self.counters = TlbCounters()
@@ -50,14 +51,19 @@ class Tlb:
         """A user entry was cleared, reduced or moved to another frame."""
         self.counters.pages += 1
         self._on_users(cpu, mm, self.routines.invlpg, linear)
-        if self.bus.active:
+        if self.bus.active and self.bus.wants(TlbFlush):
             self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "page", linear))
+
+    def _sent(self, target: int) -> None:
+        if self.bus.active and self.bus.wants(InterProcessorInterrupt):
+            cpu = self._smp.this_cpu
+            self.bus.emit(InterProcessorInterrupt(cpu.vcpu.clock, cpu.index, target, "call", 0))
 
     def flush_tlb_mm(self, cpu: KernelCpu, mm: Mm) -> None:
         """Many user entries of one address space changed."""
         self.counters.spaces += 1
         self._on_users(cpu, mm, self.routines.flush_tlb, 0)
-        if self.bus.active:
+        if self.bus.active and self.bus.wants(TlbFlush):
             self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "space", 0))
 
     def flush_tlb_pages(self, cpu: KernelCpu, mm: Mm, pages: Sequence[int]) -> None:
@@ -79,7 +85,7 @@ class Tlb:
             self._tell(others, self._handler(self.routines.flush_tlb_all))
         finally:
             self.flights -= 1
-        if self.bus.active:
+        if self.bus.active and self.bus.wants(TlbFlush):
             self.bus.emit(TlbFlush(cpu.vcpu.clock, cpu.index, "all", 0))
 
     def reload_all(self, cpu: KernelCpu) -> None:

@@ -111,7 +111,7 @@ class SystemCalls:
         )
         handler = self._handlers[number] if number < len(self._handlers) else None
         before = task.context.eip
-        if self._bus.active:
+        if self._bus.active and self._bus.wants(CallEntered):
             self._bus.emit(CallEntered(self._clock.now, task.cpu.index, task.pid, number, name_of(number), arguments))
         try:
             result = -ENOSYS if handler is None else handler(kernel, task, *arguments)
@@ -126,7 +126,7 @@ class SystemCalls:
             result = -ENOMEM
         if task.held:
             drop_held(task)
-        if self._bus.active:
+        if self._bus.active and self._bus.wants(SystemCall):
             self._bus.emit(
                 SystemCall(self._clock.now, task.cpu.index, task.pid, number, name_of(number), arguments, result)
             )

@@ -25,11 +25,15 @@ LDT_ENTRIES_OF_FRAME = 512
 class Descriptors:
     """Tables in guest memory that hold descriptors, and who may load what of them."""
 
-    __slots__ = ("_stores", "_table_frames", "_words")
+    __slots__ = ("_memory", "_stores", "_table_frames", "_words")
 
     def __init__(self, memory: PhysicalMemory, table_frames: TableFrames) -> None:
-        self._words, self._table_frames = memory.words, table_frames
-        self._stores = memory.mutable_words(Reason.TABLE)
+        self._memory, self._words, self._table_frames = memory, memory.words, table_frames
+        self.renew_views()
+
+    def renew_views(self) -> None:
+        """Ask for the view to store through again: who watches stores has come or gone."""
+        self._stores = self._memory.mutable_words(Reason.TABLE)
 
     def load_kernel_stack(self, cpu: KernelCpu, stack_top: int) -> None:
         """Where the CPU switches to on its way out of ring 3: ESP0 of its TSS."""

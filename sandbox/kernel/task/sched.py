@@ -140,7 +140,7 @@ class Scheduler(RunLimits):
             if not self.give_way():
                 break
             stood = True
-        if stood and self._bus.active:
+        if stood and self._bus.active and self._bus.wants(RaceSwitch):
             self._bus.emit(RaceSwitch(self._clock.now, self._smp.this_cpu.index, name, times))
 
     def give_way(self) -> bool:
@@ -164,7 +164,7 @@ class Scheduler(RunLimits):
         cpu.kstack = task.kstack
         self.queues[cpu.index].slice_left = self._config.quantum
         self.switch_to(cpu, task)
-        if self._bus.active:
+        if self._bus.active and self._bus.wants(TaskSwitch):
             self._bus.emit(TaskSwitch(self._clock.now, cpu.index, 0, task.pid))
 
     def _wait_for_timer(self) -> None:

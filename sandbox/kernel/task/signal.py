@@ -361,7 +361,7 @@ class Signals:
 
     def die(self, task: Task, number: int) -> NoReturn:
         """A signal ends the task.  Raises TaskExit with the wait status."""
-        if self._bus.active:
+        if self._bus.wants(Killed):
             self._bus.emit(Killed(self._clock.now, task.cpu.index, task.pid, number, task.report))
         self.deaths.append((task.pid, task.comm, number, task.report))
         dumps = default_action(number) is Action.CORE and task.limits[RLIMIT_CORE][0] > 0
