@@ -133,6 +133,9 @@ class KernelTarget(Target):
         where = self.system.symbols.kernel_symbol(exit_.eip)
         self.hold(self.stop_at(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run, in {where}"))
 
+    def wrong(self, cpu: KernelCpu, what: str) -> None:
+        self.hold(self.stop_at(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run: {what}"))
+
     # -- looking -------------------------------------------------------------------------------------------------
 
     def view_cpu(self, index: int) -> None:

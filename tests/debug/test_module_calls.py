@@ -42,3 +42,21 @@ def test_what_python_answers_has_its_name() -> None:
         assert made.execute("print vmalloc").lines[0].endswith("<vmalloc>")
         assert made.execute("print clear_user").error == ""
         assert "break vfree" in made.complete("break vf")
+
+
+@pytest.mark.parametrize(("image", "says"), [("kmalloc-twice", "freed twice"), ("kmap-clash", "which is open")])
+def test_a_module_that_is_stopped_can_be_looked_at(image: str, says: str) -> None:
+    """At the call that is wrong, while all is still there; from there the run ends as it does without a debugger."""
+    with remote(image) as made:
+        stop = made.execute("continue")
+        assert stop.lines[-2].startswith("kernel code is about to end the run: ") and says in stop.lines[-2]
+        assert made.execute("print $esp").lines[0].startswith("0xff")
+        end = made.execute("continue")
+        assert end.stop is not None and end.stop.ended and says in end.lines[-1]
+
+
+def test_going_back_from_there_finds_the_call() -> None:
+    with remote("kmalloc-twice") as made:
+        for command in ("continue", "break kfree"):
+            made.execute(command)
+        assert "<kfree>" in last(made.execute("reverse-continue").lines)
