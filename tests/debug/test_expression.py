@@ -58,7 +58,7 @@ def test_what_is_wrong_is_one_line(text: str) -> None:
 
 
 def test_an_empty_one_is_not_called_nothing() -> None:
-    with pytest.raises(Refused, match="^an address or a number is missing$"):
+    with pytest.raises(Refused, match=r"^an address or a number is missing$"):
         evaluate("", Fixed())
 
 
