@@ -51,6 +51,9 @@ class KernelTarget(Target):
         self.system.traps.monitor = self
         self.judge = self.kernel.signals.judge = SignalJudge(self.kernel.signals, self.control)
         self.kernel.bus.subscribe(self._killed, Killed)
+        named, image = self.system.gate.symbols, self.kernel.image.symbols
+        self._stubs = {address: name for name, address in named.items() if name not in image}
+        """Names of what modules call and Python answers, by the address of the stub."""
 
     # -- running -------------------------------------------------------------------------------------------------
 
