@@ -45,9 +45,6 @@ class KernelTarget(Target):
         self._first: int | None = None
         self._tables: dict[object, LineTable] = {}
         self._frames: dict[object, FrameInfo] = {}
-        named, image = self.system.gate.symbols, self.kernel.image.symbols
-        self._stubs = {address: name for name, address in named.items() if name not in image}
-        """Names of what modules call and Python answers, by the address of the stub."""
         self.system.traps.monitor = self
         self.judge = self.kernel.signals.judge = SignalJudge(self.kernel.signals, self.control)
         self.kernel.bus.subscribe(self._killed, Killed)
