@@ -37,7 +37,7 @@ def shown(page: str) -> list[tuple[str, str, list[tuple[str, str]]]]:
     for block in re.findall(r"```console\n(.*?)```", (ROOT / page).read_text(), re.S):
         files = HERE.findall(block)
         lines = HERE.sub("", block).strip("\n").split("\n")
-        if "\n(" in block:
+        if "\n(" in block or block.startswith("("):
             continue  # a session: test_transcripts.py
         if lines[0].startswith("$ sandbox ") and len(lines) > 1 and not lines[1].startswith("$"):
             found.append((lines[0].removeprefix("$ sandbox "), "\n".join(lines[1:]), files))

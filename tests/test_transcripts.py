@@ -19,7 +19,7 @@ ALL = [(page, each) for page in PAGES for each in sessions(page)]
 def test_a_session_is_as_it_is_shown(page: str, session: Session) -> None:
     if session.prompt == GDB and not shutil.which("gdb"):
         pytest.skip("gdb is not installed")
-    assert replay(session) == session.text
+    assert replay(session) == session.blocks
 
 
 @pytest.mark.parametrize("page", WITH_GDB)
@@ -41,4 +41,4 @@ def test_the_mends_that_are_shown_are_those_that_mend() -> None:
 def test_lines_fit_a_page() -> None:
     for page in PAGES:
         for session in sessions(page):
-            assert [line for line in session.text.splitlines() if len(line) > 100] == [], page
+            assert [line for line in session.lines if len(line) > 110] == [], page

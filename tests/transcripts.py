@@ -27,32 +27,62 @@ _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A block of a page: what the shell is told, the debugger last; the commands behind its prompt; the whole text."""
+    """Blocks of a page in a row: the second and later ones begin with a prompt, and go on with what the first began."""
 
-    shell: tuple[str, ...]
-    prompt: str
-    commands: tuple[str, ...]
-    text: str
+    blocks: tuple[str, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        return "".join(self.blocks).splitlines()
+
+    @property
+    def prompt(self) -> str:
+        return next(prompt for prompt in (SANDBOX, GDB) if any(line.startswith(prompt) for line in self.lines))
+
+    @property
+    def shell(self) -> list[str]:
+        """What the shell is told, the debugger last."""
+        return [line.removeprefix("$ ") for line in self.lines if line.startswith("$ ")]
+
+    @property
+    def commands(self) -> list[str]:
+        """What stands behind the prompts."""
+        return [line.removeprefix(self.prompt) for line in self.lines if line.startswith(self.prompt)]
 
 
-def sessions(page: str) -> Iterator[Session]:
-    """Those of one page, from the root of the repository."""
+def sessions(page: str) -> list[Session]:
+    """Those of one page, a path from the root of the repository."""
+    found: list[Session] = []
     for text in BLOCK.findall((ROOT / page).read_text()):
-        lines = text.splitlines()
-        for prompt in (SANDBOX, GDB):
-            given = tuple(line.removeprefix(prompt) for line in lines if line.startswith(prompt))
-            if given:
-                shell = tuple(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
-                yield Session(shell, prompt, given, text)
+        if text.startswith((SANDBOX, GDB)):
+            found[-1] = Session((*found[-1].blocks, text))
+        elif f"\n{SANDBOX}" in text or f"\n{GDB}" in text:
+            found.append(Session((text,)))
+    return found
 
 
-def replay(session: Session) -> str:
-    """The text of the block as it comes out now.  Raises ValueError where an answer is missing."""
+def replay(session: Session) -> tuple[str, ...]:
+    """The text of each block as it comes out now.  Raises ValueError where an answer is missing."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("asm", "images"):
             (Path(folder) / name).symlink_to(ROOT / name)
         told = list(_gdb(session, folder) if session.prompt == GDB else _sandbox(session, folder))
-    return "".join(line.rstrip() + "\n" for line in told)
+    return tuple(_blocks(session, told))
+
+
+def _blocks(session: Session, told: list[str]) -> Iterator[str]:
+    """The lines are cut where the page's blocks are: before the same commands."""
+    cuts = [block.count(f"\n{session.prompt}") + block.startswith(session.prompt) for block in session.blocks]
+    lines: list[str] = []
+    for line in told:
+        if line.startswith(session.prompt):
+            if not cuts[0]:
+                yield "".join(lines)
+                cuts.pop(0)
+                lines = []
+            cuts[0] -= 1
+        lines.append(line.rstrip() + "\n")
+    yield "".join(lines)
 
 
 def _run(words: list[str], folder: str) -> str:
@@ -118,7 +148,8 @@ def refresh(page: str) -> None:
     path = ROOT / page
     text = path.read_text()
     for session in sessions(page):
-        text = text.replace(f"```console\n{session.text}```", f"```console\n{replay(session)}```")
+        for old, new in zip(session.blocks, replay(session), strict=True):
+            text = text.replace(f"```console\n{old}```", f"```console\n{new}```", 1)
     path.write_text(text)
 
 

@@ -27,6 +27,7 @@ _LEVELS = (
     ("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="),
     ("<", "<=", ">", ">="), ("<<", ">>"), ("+", "-"), ("*", "/", "%"),
 )  # fmt: skip
+_MISSING = "an address or a number is missing"
 _WIDTHS = {"byte": 1, "word": 2, "dword": 4, "qword": 8}
 _DIGITS = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
 _LONG = re.compile(r"0[xX][0-9a-fA-F]{9,16}", re.ASCII)
@@ -148,7 +149,7 @@ class _Parser:
             if text in _WIDTHS and self._next()[0]:
                 return self._load(self._unary(), _WIDTHS[text])
             return self._value(kind, text)
-        raise Refused(f"{self._text or 'nothing'}: an address or a number is missing")
+        raise Refused(f"{self._text}: {_MISSING}" if self._text else _MISSING)
 
     def _value(self, kind: str, text: str) -> int:
         if kind == "printed" and re.search("[+-]", text):

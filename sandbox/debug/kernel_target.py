@@ -48,6 +48,9 @@ class KernelTarget(Target):
         self.system.traps.monitor = self
         self.judge = self.kernel.signals.judge = SignalJudge(self.kernel.signals, self.control)
         self.kernel.bus.subscribe(self._killed, Killed)
+        named, image = self.system.gate.symbols, self.kernel.image.symbols
+        self._stubs = {address: name for name, address in named.items() if name not in image}
+        """Names of what modules call and Python answers, by the address of the stub."""
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -146,6 +149,9 @@ class KernelTarget(Target):
         where = self.system.symbols.kernel_symbol(exit_.eip)
         self.hold(self.stop_at(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run, in {where}"))
 
+    def wrong(self, cpu: KernelCpu, what: str) -> None:
+        self.hold(self.stop_at(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run: {what}"))
+
     # -- looking -------------------------------------------------------------------------------------------------
 
     def view_cpu(self, index: int) -> None:
@@ -215,16 +221,16 @@ class KernelTarget(Target):
         for module in reversed(self.system.modules.loaded):
             if name in module.symbols and module.holds(module.symbols[name]):
                 return module.symbols[name]
-        return self.kernel.image.symbols.get(name)
+        return self.kernel.image.symbols.get(name, self.system.gate.symbols.get(name))
 
     def name_of(self, linear: int) -> str:
         if linear >= PAGE_OFFSET:
-            name = self.system.symbols.kernel_symbol(linear)
+            name = self._stubs.get(linear) or self.system.symbols.kernel_symbol(linear)
             return "" if name.startswith("0x") else name
         return self.system.symbols.user_symbol(self.task, linear).strip(" <>") if self.task is not None else ""
 
     def symbol_names(self) -> list[str]:
-        names = list(self.kernel.image.symbols)
+        names = [*self.kernel.image.symbols, *self._stubs.values()]
         for module in self.system.modules.loaded:
             names += module.symbols
         table = self.system.symbols.program_symbols(self.task) if self.task is not None else None

@@ -16,3 +16,6 @@ class Watcher:
 
     def dying(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         """Kernel code faulted where nothing has an answer."""
+
+    def wrong(self, cpu: KernelCpu, what: str) -> None:
+        """The run ends with an error of its own."""

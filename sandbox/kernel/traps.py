@@ -65,6 +65,10 @@ class Monitor(Protocol):
         """Kernel code faulted where nothing has an answer: the run ends when this returns."""
         ...
 
+    def wrong(self, cpu: KernelCpu, what: str) -> None:
+        """A module asked for what is wrong: the same."""
+        ...
+
 
 class Traps:
     """The trap handlers of one kernel."""
@@ -250,7 +254,12 @@ class Traps:
         """Guest kernel code called an exported symbol."""
         if self._code.dma_stored:
             self._code.after_dma()
-        self._gate.call(context)
+        try:
+            self._gate.call(context)
+        except GuestKernelBug as bug:
+            if self.monitor is not None:
+                self.monitor.wrong(cpu, bug.summary)
+            raise
         if self._board.asked:
             self._irq.do_irq(context)
         if not self._gate.calls % CALLS_BETWEEN_LOOKS:

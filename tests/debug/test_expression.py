@@ -57,6 +57,11 @@ def test_what_is_wrong_is_one_line(text: str) -> None:
     assert "\n" not in found.value.summary
 
 
+def test_an_empty_one_is_not_called_nothing() -> None:
+    with pytest.raises(Refused, match=r"^an address or a number is missing$"):
+        evaluate("", Fixed())
+
+
 def test_addresses_end_at_4_gb() -> None:
     assert address("0xffffffff", Fixed()) == 0xFFFFFFFF
     for text in ("0xffffffff + 1", "0 - 1", "1 << 40"):

@@ -28,6 +28,8 @@ class Command:
 
 COMMANDS: dict[str, Command] = {}
 ALIASES = {
+    "rs": "reverse-step", "rsi": "reverse-step", "reverse-stepi": "reverse-step", "rn": "reverse-next",
+    "rni": "reverse-next", "reverse-nexti": "reverse-next", "rc": "reverse-continue", "disas": "code", "u": "until",
     "s": "step", "si": "step", "stepi": "step", "n": "next", "ni": "next", "nexti": "next", "c": "continue",
     "b": "break", "q": "quit", "h": "help", "?": "help", "p": "print", "bt": "backtrace", "i": "info", "r": "regs",
     "disassemble": "code", "tb": "tbreak",

@@ -93,10 +93,12 @@ def finish(debugger: Debugger, text: str) -> Answer:
 
 
 def _in_handling(debugger: Debugger, target: KernelTarget) -> bool:
-    """The kernel is at work for a task, with its own routines or between them."""
+    """The kernel is at work for a task, with its own routines or between them; what a module calls is a function."""
     event = debugger.stop is not None and debugger.stop.details.get("event", "")
-    routine = target.context.cpl == 0 and "[" not in target.name_of(target.context.linear_eip & WRAP)
-    return bool(event) or routine
+    kstack = target.kernel.cpus[target.cpu.index].kstack
+    called = kstack.depth == kstack.module_calls
+    returned = target.name_of(target.context.linear_eip & WRAP).startswith("call_module")
+    return bool(event) or (target.context.cpl == 0 and (returned or not called))
 
 
 def go_out(debugger: Debugger) -> Stop:
