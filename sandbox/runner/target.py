@@ -124,6 +124,8 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
         return Target(path.stem, "module", data, list(arguments))
     if is_elf(data):
         return Target(path.name, "program", data, list(arguments))
+    if data[:8] == b"\x89SBXREC\n":
+        raise NoSuchImage(f"{image}: a recording, not an image", "run, debug and gdb take recordings")
     raise NoSuchImage(
         f"{image}: neither an ELF file, a manifest, nor a source (.S, .asm, .c)",
         'A flat ROM image runs through a manifest with kind = "rom".',
