@@ -115,9 +115,8 @@ class Target(ABC):
             self.timeline.look(lambda: (self.moment(cpu), self.fault_count))
         except Woken as woken:
             self.hold(self.stop_at(cpu, StopKind.MOMENT, ""), woken)
-            self.woke()
 
-    def woke(self) -> None:
+    def woke(self) -> None:  # noqa: B027
         """This is the copy of a checkpoint, which goes on."""
 
     def _live(self) -> Stop:

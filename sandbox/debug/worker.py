@@ -97,6 +97,7 @@ class Server:
     def _arrive(self, journey: Journey) -> Any:
         debugger = self._debugger
         assert debugger is not None and debugger.traveller is not None
+        debugger.target.woke()
         try:
             answer = told(debugger, debugger.traveller.arrive(journey))
         except (Refused, CannotWake) as error:

@@ -93,8 +93,8 @@ class Recording:
         config, given = _plain(self.config)
         blobs += given.values()
         description = {
-            "engine": self.engine, "kind": self.target.kind, "name": self.target.name, "arguments": self.target.arguments,
-            "place": _place(self.target),
+            "engine": self.engine, "kind": self.target.kind, "name": self.target.name,
+            "arguments": self.target.arguments, "place": _place(self.target),
             "modules": [{"name": each.name, "options": list(each.options)} for each in self.target.modules],
             "files": list(given), "config": config, "waits": self.waits, "terminal": self.terminal,
             "ending": None if self.ending is None else asdict(self.ending),
