@@ -89,8 +89,8 @@ class Debugger(Scope):
         self._ends: dict[int, Callable[[], None]] = {}
         self.note: Callable[[Stop], bool] | None = None
         """Takes stops in the place of the guest's standing still, where it says so."""
-        self.bookmarks: dict[str, str] = {}
-        """Moments as text, by name."""
+        self.bookmarks: dict[str, Moment] = {}
+        """Moments by name."""
         self.places: dict[str, Moment] = {}
         """The moments of the last stops by what was printed of them, with the events that lie at them."""
         self.traveller: Traveller | None = None

@@ -61,7 +61,7 @@ class Journey:
     """Called where it begins, before anything runs."""
     seek: list[Point] | None = None
     """What to search for in the place of the debugger's points."""
-    known: tuple[dict[str, str], dict[str, Moment]] = field(default_factory=lambda: ({}, {}))
+    known: tuple[dict[str, Moment], dict[str, Moment]] = field(default_factory=lambda: ({}, {}))
     """Bookmarks, and the places of stops."""
     began: Moment | None = None
     """Where it began, and where Ctrl-C leads back to."""

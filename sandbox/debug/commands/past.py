@@ -70,9 +70,9 @@ def goto(debugger: Debugger, text: str) -> Answer:
         traveller.leave(Journey(Moment(0, 0, 0), debugger.snapshot()))
     if text.startswith("fault "):
         traveller.leave_for_fault(Journey(here, debugger.snapshot(), count=debugger.number(text[6:], 1)))
-    text = debugger.bookmarks.get(text, text)
-    if text in debugger.places:
-        traveller.leave(Journey(debugger.places[text], debugger.snapshot(), back=here))
+    stood = debugger.bookmarks.get(text) or debugger.places.get(text)
+    if stood is not None:
+        traveller.leave(Journey(stood, debugger.snapshot(), back=here))
     found = _MOMENT.fullmatch(text)
     if found is None:
         raise Refused(f"goto {text or 'what'}: a moment (21217:080480b4), fault N, start, or a bookmark")
@@ -84,7 +84,6 @@ def goto(debugger: Debugger, text: str) -> Answer:
 def bookmark(debugger: Debugger, text: str) -> Answer:
     _, here = _ready(debugger)
     if text:
-        debugger.bookmarks[text] = here.text()
-    return Answer(
-        [f"{name}  {moment}" for name, moment in debugger.bookmarks.items()], {"bookmarks": debugger.bookmarks}
-    )
+        debugger.bookmarks[text] = here
+    told = {name: moment.text() for name, moment in debugger.bookmarks.items()}
+    return Answer([f"{name}  {moment}" for name, moment in told.items()], {"bookmarks": told})
