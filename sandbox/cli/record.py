@@ -27,7 +27,7 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("--stats", action="store_true", help="counts and times at the end")
     parser.add_argument("--status", action="store_true", help="exit with the guest's own status (128 + signal)")
     add_machine_options(parser)
-    parser.set_defaults(run=run, trace=[], strace=False, screen=None, json=False)
+    parser.set_defaults(run=run, trace=[], strace=False, screen=None, json=False, core=None)
 
 
 def run(options: argparse.Namespace) -> int:
