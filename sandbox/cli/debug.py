@@ -142,10 +142,11 @@ def builder(options: argparse.Namespace, person: bool) -> Callable[[], Target]:
     """
     from sandbox.cli.rom import config_of
     from sandbox.runner.outside import open_input, outside, recorded
-    from sandbox.runner.recording import is_recording, load
-    from sandbox.runner.target import resolve
+    from sandbox.runner.target import is_recording, resolve
 
     if is_recording(options.image):
+        from sandbox.runner.recording import load
+
         refuse_unused(options, "recording", options.image)
         made = load(options.image)
         return lambda: _opened(made.target, made.config, recorded(made), person, options.symbols)

@@ -57,9 +57,8 @@ def add_parser(commands: Any, title: str) -> None:
 def run(options: argparse.Namespace) -> int:
     from sandbox.kernel.drivers.console import BytesSource, HostSink, HostSource
     from sandbox.kernel.drivers.hostterm import HostTerminal
-    from sandbox.runner.recording import is_recording
     from sandbox.runner.session import Streams
-    from sandbox.runner.target import resolve
+    from sandbox.runner.target import is_recording, resolve
 
     if is_recording(options.image):
         return _run_recording(options)

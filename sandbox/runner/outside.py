@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox.engine import mends
 from sandbox.kernel.base.tape import Tape
@@ -12,9 +12,11 @@ from sandbox.kernel.drivers.console import BytesSource, HostSink, HostSource, So
 from sandbox.kernel.drivers.hostoutput import OnceSink
 from sandbox.kernel.drivers.hostterm import HostTerminal, RecordedTerminal
 from sandbox.records import dataclass, field
-from sandbox.runner.recording import Recording
 from sandbox.runner.session import Streams
 from sandbox.x86.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sandbox.runner.recording import Recording
 
 OWN_INPUT = "-"
 

@@ -21,15 +21,14 @@ from sandbox.kernel.base.tape import Tape
 from sandbox.records import asdict, dataclass, field, fields
 from sandbox.runner.result import Result
 from sandbox.runner.rom import RomConfig
-from sandbox.runner.target import ModuleFile, Target
+from sandbox.runner.target import RECORDING, ModuleFile, Target
 from sandbox.x86.errors import SandboxError
 
-MAGIC = b"\x89SBXREC\n"
 VERSION = 1
 LARGEST = 1 << 30
 """Bytes of a recording when it is unpacked."""
 HEADER = Struct(
-    "magic" / Const(MAGIC),
+    "magic" / Const(RECORDING),
     "version" / Int16ul,
     "reserved" / Const(bytes(2)),
     "crc" / Int32ul,  # of what follows the header, packed
@@ -118,17 +117,6 @@ class Recording:
             raise OtherRun(f"the recording ended with {told}, this run with {came}", "another sandbox has made it?")
 
 
-def is_recording(path: str | Path) -> bool:
-    """The file begins as a recording does."""
-    try:
-        if not Path(path).is_file():
-            return False
-        with Path(path).open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except (OSError, ValueError):
-        return False
-
-
 def load(path: str | Path) -> Recording:
     """The recording in a file.  Raises RecordingError, UnusableFile, ConfigurationError."""
     try:
@@ -139,7 +127,7 @@ def load(path: str | Path) -> Recording:
 
 def unpack(data: bytes) -> Recording:
     """The recording that ``pack`` has made.  Raises RecordingError, and ConfigurationError for its machine."""
-    if not data.startswith(MAGIC):
+    if not data.startswith(RECORDING):
         raise RecordingError("not a recording")
     try:
         head = HEADER.parse(data)

@@ -34,7 +34,6 @@ from sandbox.kernel.fs.hostinode import GIVEN_DEVICE, HOST_DEVICE, InodeNumbers
 from sandbox.kernel.fs.overlayfs import Overlay
 from sandbox.kernel.fs.pipe import PIPE_DEVICE
 from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
-from sandbox.kernel.fs.tapedcalls import TapedCalls
 from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.file import LARGEST_SMALL, File
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Directory, Inode, as_directory
@@ -104,7 +103,7 @@ class FileSystem:
     ) -> None:
         self.now = now
         numbers = InodeNumbers()
-        calls = HostCalls() if tape is None else TapedCalls(tape)
+        calls = _host_calls(tape)
         self._given = HostTree(device=GIVEN_DEVICE, numbers=numbers, latest=latest, calls=calls)
         lower: HostDirectory | None = None
         if root is not None:
@@ -284,6 +283,14 @@ class FileSystem:
             return read_all(inode)
         except KernelError:
             return None
+
+
+def _host_calls(tape: Tape | None) -> HostCalls:
+    if tape is None:
+        return HostCalls()
+    from sandbox.kernel.fs.tapedcalls import TapedCalls
+
+    return TapedCalls(tape)
 
 
 def read_all(inode: Inode) -> bytes:
