@@ -17,6 +17,7 @@ from sandbox.x86.errors import SandboxError
 
 VERBS = {
     "run": "run an image",
+    "record": "run an image and keep the run in a file",
     "explain": "why it faulted: instruction, operands, walk, who resolved it and how",
     "walk": "the page walk of an address",
     "maps": "areas and regions of a stopped machine",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +16,19 @@ from sandbox.cli.colour import print_lines
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
 from sandbox.cli.machine_options import add_machine_options, add_symbols_option, machine_config
 from sandbox.debug.stops import StopKind
+from sandbox.kernel.base.config import KernelConfig
 from sandbox.x86.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sandbox.debug.debugger import Answer
     from sandbox.debug.target import Target
     from sandbox.debug.worker import Remote
+    from sandbox.runner.outside import Outside
+    from sandbox.runner.rom import RomConfig
+    from sandbox.runner.target import Target as Image
+
+HISTORY_LINES = 1000
+_BACK = ("reverse-step", "reverse-next", "reverse-continue", "reverse-finish", "goto")
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -31,6 +40,7 @@ def add_parser(commands: Any, title: str) -> None:
     )  # fmt: skip
     parser.add_argument("-e", dest="commands", action="append", metavar="COMMAND", help="a command")
     parser.add_argument("--json", action="store_true", help="one JSON object a command")
+    parser.add_argument("--status", action="store_true", help="exit with the guest's own status (128 + signal)")
     parser.set_defaults(run=run)
 
 
@@ -39,6 +49,10 @@ def add_image_and_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", help="manifest or its folder, ELF file, or source (.S, .asm, .c)")
     add_guest_arguments(parser)
     add_symbols_option(parser)
+    parser.add_argument(
+        "--stdin", metavar="FILE",
+        help="the program's standard input: a file, a pipe, a terminal; - for our own, with -e or -x",
+    )  # fmt: skip
     add_machine_options(parser)
 
 
@@ -50,11 +64,11 @@ def run(options: argparse.Namespace) -> int:
     with Remote(builder(options, person)) as remote:
         face = _Face(remote, options.json, person)
         face.show(remote.first)
-        with _completion(remote) if script is None else contextlib.nullcontext():
+        with _line_editing(remote) if person else contextlib.nullcontext():
             for line in _ask() if script is None else script:
                 if not face.obey(line):
                     break
-        return face.status()
+        return face.status(options.status)
 
 
 class _Face:
@@ -67,12 +81,34 @@ class _Face:
         """False when the debugger is to be left."""
         if not line.split("#")[0].strip():
             return True
-        answer = self._remote.execute(line)
+        with self._telling(line):
+            answer = self._remote.execute(line)
         if not answer.leaves:
             self.show(answer)
         if not self._person and answer.stop is not None and answer.stop.kind is StopKind.INTERRUPT:
             raise KeyboardInterrupt  # nobody is there who could want to go on
         return not answer.leaves
+
+    @contextlib.contextmanager
+    def _telling(self, line: str) -> Iterator[None]:
+        """A person is told that going back takes its time."""
+        told = self._person and sys.stderr.isatty() and line.split()[0] in _BACK
+        if not told:
+            yield
+            return
+
+        def say() -> None:
+            print("going back … (Ctrl-C gives up)", end="", file=sys.stderr, flush=True)
+            said.append(True)
+
+        said: list[bool] = []
+        self._remote.patience = say
+        try:
+            yield
+        finally:
+            self._remote.patience = lambda: None
+            if said:
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     def show(self, answer: Answer) -> None:
         """Print what came back."""
@@ -84,15 +120,19 @@ class _Face:
                 print_lines([f"error: {answer.error}"])
         sys.stdout.flush()
 
-    def status(self) -> int:
-        """1 when the sanitizer has found something."""
+    def status(self, of_guest: bool) -> int:
+        """1 when the sanitizer has found something; else 0, or how the guest ended where that is asked for."""
         from sandbox.cli.run import tell_reports
-        from sandbox.debug.worker import reports_of
+        from sandbox.debug.worker import end_of, reports_of
 
         reports = self._remote.call(reports_of)
         if reports:
             tell_reports(reports)
-        return 1 if reports else 0
+        ended = self._remote.call(end_of) if of_guest else None
+        if reports or ended is None:
+            return 1 if reports else 0
+        status, signal, error = ended
+        return 1 if error else 128 + signal if signal else int(status)
 
 
 def builder(options: argparse.Namespace, person: bool) -> Callable[[], Target]:
@@ -101,25 +141,38 @@ def builder(options: argparse.Namespace, person: bool) -> Callable[[], Target]:
     Stops are no time of the run where a person looks at them.
     """
     from sandbox.cli.rom import config_of
-    from sandbox.runner.target import resolve
+    from sandbox.runner.outside import open_input, outside, recorded
+    from sandbox.runner.target import is_recording, resolve
 
+    if is_recording(options.image):
+        from sandbox.runner.recording import load
+
+        refuse_unused(options, "recording", options.image)
+        made = load(options.image)
+        return lambda: _opened(made.target, made.config, recorded(made), person, options.symbols)
     target = resolve(options.image, options.arguments)
     refuse_unused(options, target.kind, options.image)
     config = config_of(target, options) if target.kind == "rom" else machine_config(options, target)
     config.time_limit = options.time_limit or 0
 
-    def build() -> Target:
-        from sandbox.debug.open import open_target
-        from sandbox.debug.timeline import OnceSink
-        from sandbox.kernel.drivers.console import HostSink
-        from sandbox.runner.session import Streams
+    manifest = target.manifest
+    own_is_free = options.verb == "gdb" or options.commands is not None
+    given = open_input(options.stdin, own_is_free, manifest.stdin.encode() if manifest is not None else b"")
 
-        streams = Streams(stdout=OnceSink(HostSink(1)), stderr=OnceSink(HostSink(2)))
-        made = open_target(target, config, streams, options.symbols)
-        made.person = person
-        return made
+    if isinstance(config, KernelConfig) and config.clock == "host":
+        config.started = time.time_ns()
+    return lambda: _opened(target, config, outside(given), person, options.symbols)
 
-    return build
+
+def _opened(
+    image: Image, config: KernelConfig | RomConfig, streams: Outside, person: bool, symbols: Path | None
+) -> Target:
+    """In the worker: the machine."""
+    from sandbox.debug.open import open_target
+
+    made = open_target(image, config, streams, symbols)
+    made.person = person
+    return made
 
 
 def _script(pieces: list[str | Path]) -> list[str]:
@@ -133,8 +186,8 @@ def _script(pieces: list[str | Path]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _completion(remote: Remote) -> Iterator[None]:
-    """Tab completes commands and symbols."""
+def _line_editing(remote: Remote) -> Iterator[None]:
+    """Tab completes commands and symbols; what was typed the last time is there again."""
     try:
         import readline
     except ImportError:
@@ -151,8 +204,24 @@ def _completion(remote: Remote) -> Iterator[None]:
     readline.set_completer(complete)
     readline.set_completer_delims(" ")
     readline.parse_and_bind("tab: complete")
-    yield
-    readline.set_completer(None)
+    history = _history_file()
+    with contextlib.suppress(OSError):
+        readline.read_history_file(history)
+    try:
+        yield
+    finally:
+        readline.set_completer(None)
+        readline.set_history_length(HISTORY_LINES)
+        with contextlib.suppress(OSError):  # a home that cannot be written has no history
+            history.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(history)
+
+
+def _history_file() -> Path:
+    """Below $XDG_STATE_HOME, which is ~/.local/state when it is not set (XDG Base Directory Specification 0.8)."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    state = Path(given) if given.startswith("/") else Path(os.environ.get("HOME") or "/") / ".local" / "state"
+    return state / "sandbox" / "debug_history"
 
 
 def _ask() -> Iterator[str]:

@@ -11,18 +11,31 @@ _NO_FILES = ("root", "files", "write")
 _UNUSED: dict[str, tuple[str, ...]] = {
     "rom": (
         *_NO_FILES, "paging", "highmem", "direct_map", "boot", "policies", "devices", "modules", "fail_allocation",
-        "strace", "screen", "core", "clock", "epoch", "arguments", "races", "seeds",
+        "strace", "screen", "core", "clock", "epoch", "arguments", "races", "seeds", "stdin",
     ),
-    "module": (*_NO_FILES, "strace", "core"),
+    "module": (*_NO_FILES, "strace", "core", "stdin"),
+    "recording": (
+        *_NO_FILES, "paging", "ram", "highmem", "direct_map", "cpus", "boot", "policies", "devices", "modules",
+        "fail_allocation", "seed", "races", "switches", "sanitize", "clock", "epoch", "limit", "arguments", "stdin",
+        "seeds",
+    ),
     "seeds": ("trace", "strace", "screen", "core", "stats", "status", "seed", "races"),
     "view": ("sanitize",),
     "none": (*_NO_FILES, "modules", "limit", "time_limit", "at", "end"),
 }  # fmt: skip
 """By kind of image or run, options (as argparse calls them) that change nothing about it."""
-_SPELT = {"races": "--race", "policies": "--policy", "devices": "--device", "modules": "--module", "files": "--file"}
+_SPELT = {
+    "switches": "--break",
+    "races": "--race",
+    "policies": "--policy",
+    "devices": "--device",
+    "modules": "--module",
+    "files": "--file",
+}
 _WHAT = {
     "rom": "a ROM image",
     "module": "a module by itself",
+    "recording": "a recording",
     "seeds": "a run under many seeds",
     "view": "a look at a stopped machine",
     "none": "a machine on which nothing runs",

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.colour import columns_of, print_lines
@@ -42,17 +43,30 @@ def config_of(target: Target, options: argparse.Namespace) -> RomConfig:
 
 def run_rom_image(target: Target, options: argparse.Namespace) -> int:
     """Run a flat image on the bare machine; its serial port is standard output."""
-    from sandbox.cli.run import trace_kinds
     from sandbox.kernel.drivers.console import HostSink
+
+    return run_rom_session(target, config_of(target, options), None if options.json else HostSink(1), options)
+
+
+def run_rom_session(
+    target: Target,
+    config: RomConfig,
+    sink: Callable[[bytes], object] | None,
+    options: argparse.Namespace,
+    ended: Callable[[Result], None] = lambda result: None,
+) -> int:
+    """The same with a machine that is described; ``ended`` gets what it came to."""
+    from sandbox.cli.run import trace_kinds
     from sandbox.runner.rom import RomSession
 
     kinds = trace_kinds(options.trace, TRACE_KINDS)
     recorded: list[dict[str, Any]] = []
-    with RomSession(target, config_of(target, options), None if options.json else HostSink(1)) as session:
+    with RomSession(target, config, sink) as session:
         _subscribe(session, kinds, recorded if options.json else None)
         if "walk" in kinds:
             session.trace_walks()
         result = session.finish()
+    ended(result)
     if options.json:
         print(json.dumps({**result.to_dict(), "events": recorded} if kinds else result.to_dict(), indent=2))
     else:

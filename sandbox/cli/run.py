@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,14 @@ from sandbox.cli.machine_options import add_machine_options, machine_config
 from sandbox.cli.streams import BAD_INPUT, say, tell_lost
 
 if TYPE_CHECKING:
+    from sandbox.kernel.base.config import KernelConfig
     from sandbox.kernel.kernel import Kernel
     from sandbox.machine.devices.framebuffer import FrameBuffer
     from sandbox.machine.machine import Machine
     from sandbox.runner.corefile import CoreFiles
     from sandbox.runner.result import Result, Summary
+    from sandbox.runner.session import Streams
+    from sandbox.runner.target import Target
     from sandbox.sanitize.report import StaleReport
 
 TRACE_KINDS = ("faults", "calls", "tasks", "tlb", "races", "map", "alloc", "modules", "ports", "walk")
@@ -54,10 +57,11 @@ def add_parser(commands: Any, title: str) -> None:
 def run(options: argparse.Namespace) -> int:
     from sandbox.kernel.drivers.console import BytesSource, HostSink, HostSource
     from sandbox.kernel.drivers.hostterm import HostTerminal
-    from sandbox.runner.run import open_session
     from sandbox.runner.session import Streams
-    from sandbox.runner.target import resolve
+    from sandbox.runner.target import is_recording, resolve
 
+    if is_recording(options.image):
+        return _run_recording(options)
     target = resolve(options.image, options.arguments)
     refuse_unused(options, target.kind, options.image)
     if target.kind == "rom":
@@ -69,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
         refuse_unused(options, "seeds", "")
         return run_seeds(target, options)
-    kinds = trace_kinds(options.trace)
+    trace_kinds(options.trace)
     config = machine_config(options, target)
     if options.json:
         streams = Streams(HostSource(0) if not sys.stdin.isatty() else BytesSource())
@@ -80,6 +84,38 @@ def run(options: argparse.Namespace) -> int:
         config.limit_waits = options.time_limit is not None
     if target.manifest is not None and target.manifest.stdin:
         streams.source = BytesSource(target.manifest.stdin.encode())
+    return run_session(target, config, streams, options)
+
+
+def _run_recording(options: argparse.Namespace) -> int:
+    """The run that a file keeps, once more."""
+    from sandbox.cli.rom import run_rom_session
+    from sandbox.runner.outside import recorded
+    from sandbox.runner.recording import load
+    from sandbox.runner.rom import RomConfig
+
+    refuse_unused(options, "recording", options.image)
+    made = load(options.image)
+    refuse_unused(options, made.target.kind, options.image)
+    streams = recorded(made).streams
+    if options.json:
+        streams.stdout = streams.stderr = None
+    if isinstance(made.config, RomConfig):
+        return run_rom_session(made.target, made.config, streams.stdout, options, made.check)
+    return run_session(made.target, made.config, streams, options, made.check)
+
+
+def run_session(
+    target: Target,
+    config: KernelConfig,
+    streams: Streams,
+    options: argparse.Namespace,
+    ended: Callable[[Result], None] = lambda result: None,
+) -> int:
+    """Run a program or a module and tell what it came to; ``ended`` gets that.  The exit status."""
+    from sandbox.runner.run import open_session
+
+    kinds = trace_kinds(options.trace)
     recorded: list[dict[str, Any]] = []
     with open_session(target, config, streams) as session:
         _subscribe(session, kinds, options.strace, recorded if options.json else None)
@@ -98,6 +134,7 @@ def run(options: argparse.Namespace) -> int:
         _tell_of_missed(config.races or (), session.kernel.races.passed)
         if screen is not None:
             _show_screen(screen, options.screen)
+    ended(result)
     if options.json:
         import json
 

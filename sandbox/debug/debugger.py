@@ -15,7 +15,7 @@ from sandbox.debug.expression import Scope, address, evaluate
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.points import Point, Points, WithFields
 from sandbox.debug.run_control import Goal
-from sandbox.debug.stops import Stop, StopKind
+from sandbox.debug.stops import DEATH, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import WRAP, Refused, Target
 from sandbox.debug.touches import Touch, tell
 from sandbox.debug.watching import PHYSICAL, Wanted, Watching
@@ -39,6 +39,7 @@ _BESIDE = re.compile(r"\b([0-9a-fA-F]{8})\s+<[^<>]*>", re.ASCII)
 """A name that is printed beside an address."""
 _FILE = re.compile(r"(?=.*[A-Za-z])[^\s:<>$]+", re.ASCII)
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
+MOST_PLACES = 10_000
 CONTROL = ("cr0", "cr2", "cr3", "cr4")
 
 
@@ -94,8 +95,10 @@ class Debugger(Scope):
         self._armed: tuple[list[tuple[int, bool]], set[int], int | None] | None = None
         """The points that the CPUs know of, by their ids: ``_kept`` keeps these theirs."""
         self._kept: list[Point] = []
-        self.bookmarks: dict[str, str] = {}
-        """Moments as text, by name."""
+        self.bookmarks: dict[str, Moment] = {}
+        """Moments by name."""
+        self.places: dict[str, Moment] = {}
+        """The moments of the last stops by what was printed of them, with the events that lie at them."""
         self.traveller: Traveller | None = None
         """Who goes back; None where there are no checkpoints."""
         self.answered = ""
@@ -122,7 +125,16 @@ class Debugger(Scope):
     def begin(self) -> Stop:
         """To the guest's first instruction, or to its end when it has none."""
         self.stop = self.target.resume()
-        return self.stop
+        return self.remember(self.stop)
+
+    def remember(self, stop: Stop) -> Stop:
+        """What is printed of this stop leads back to it."""
+        text = stop.moment.text()
+        self.places.pop(text, None)
+        self.places[text] = stop.moment
+        if len(self.places) > MOST_PLACES:
+            del self.places[next(iter(self.places))]
+        return stop
 
     def go(self, goal: Goal = None) -> Stop:
         """Run on to the next stop.  Raises Refused at the guest's end."""
@@ -132,7 +144,7 @@ class Debugger(Scope):
             self.stop = self.target.resume(goal)
         finally:
             self.breaks.clear()
-        return self.stop
+        return self.remember(self.stop)
 
     def forget_counts(self) -> None:
         """No hit is to be ignored."""
@@ -256,14 +268,19 @@ class Debugger(Scope):
     def _subscribe(self, point: Point) -> None:
         word, argument = point.text.split()[0], point.argument
         found = catch_named(word, self.target.kind)
+        last: tuple[Moment, int] | None = None
 
         def seen(event: Event) -> None:
+            nonlocal last
+            here = self.target.moment(self.target.machine.cpus[event.cpu])
+            last = here, last[1] + 1 if last is not None and last[0] == here else 0
+            named = f"{word}#{last[1]}" if last[1] else word
             if (argument or not found.argument) and not found.selects(event, argument):
                 return
             cpu = self.target.machine.cpus[event.cpu]
             self.target.look_again(self.target.stop_at(cpu, StopKind.CATCH, ""))
             if point.admits(WithFields(self, event.to_dict())):
-                self._hold(cpu, StopKind.CATCH, found.tell(event), [point], {**event.to_dict(), "event": word})
+                self._hold(cpu, StopKind.CATCH, found.tell(event), [point], {**event.to_dict(), "event": named})
 
         self._ends[point.number] = self.target.machine.bus.subscribe(seen, *found.events)
 
@@ -290,6 +307,8 @@ class Debugger(Scope):
         """No point stops the guest any more."""
         for each in self.points:
             self.remove(each)
+        if isinstance(self.target, KernelTarget):
+            self.target.stops_at_waits = False
 
     def catch_again(self, event: str) -> None:
         """Have a point for what a moment calls its event."""
@@ -298,8 +317,10 @@ class Debugger(Scope):
         elif event.startswith("store "):
             _, first, size, *_ = event.split()
             self.points.add("watch", event, argument=Wanted(PHYSICAL, int(first, 16), int(size), whole=True))
-        else:
-            self.catch(event, "")
+        elif event == WAITING and isinstance(self.target, KernelTarget):
+            self.target.stops_at_waits = True
+        elif event != DEATH:
+            self.catch(event.partition("#")[0], "")
 
     def _fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
         """A page fault under the kernel, before it is answered."""

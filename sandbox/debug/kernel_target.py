@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from sandbox.debug.signals import SignalJudge
-from sandbox.debug.stops import StopKind
+from sandbox.debug.stops import DEATH, WAITING, Stop, StopKind
 from sandbox.debug.target import Refused, Target
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
@@ -41,12 +41,15 @@ class KernelTarget(Target):
         """A page fault, before it is answered; set by who catches them."""
         self.task: Task | None = None
         """The task that is looked at, None where none runs."""
+        self.stops_at_waits = False
+        """Somebody looks for the place where the host was waited for."""
         self._context: CpuContext | None = None
         self._first: int | None = None
         self._tables: dict[object, LineTable] = {}
         self._frames: dict[object, FrameInfo] = {}
         self.system.traps.monitor = self
         self.judge = self.kernel.signals.judge = SignalJudge(self.kernel.signals, self.control)
+        self.kernel.sched.on_wait = self._waits
         self.kernel.bus.subscribe(self._killed, Killed)
         named, image = self.system.gate.symbols, self.kernel.image.symbols
         self._stubs = {address: name for name, address in named.items() if name not in image}
@@ -56,7 +59,7 @@ class KernelTarget(Target):
 
     @property
     def now(self) -> int:
-        return self.kernel.clock.now
+        return self.kernel.clock.machine
 
     @property
     def fault_count(self) -> int:
@@ -88,6 +91,25 @@ class KernelTarget(Target):
 
     def excuse(self, seconds: float) -> None:
         self.kernel.sched.excuse(seconds)
+
+    def _waits(self) -> None:
+        """The host is waited for, inside a system call: Ctrl-C has its stop here."""
+        if self.timeline is not None:
+            self.timeline.look_for_face()
+        if self.control.interrupted or self.stops_at_waits:
+            kind = StopKind.INTERRUPT if self.control.interrupted else StopKind.CATCH
+            self.control.interrupted, self.control.goal = False, None
+            cpu = self.kernel.this_cpu.vcpu
+            self.hold(self._between(cpu, kind, "interrupted, while it waits for the host", WAITING))
+
+    def woke(self) -> None:
+        if self.kernel.sched.host is not None:
+            self.kernel.sched.host.again()
+            self.control.yields = True
+
+    def _between(self, cpu: Cpu, kind: StopKind, headline: str, event: str) -> Stop:
+        """A stop inside what the kernel does."""
+        return Stop(kind, self.moment(cpu, event), self.pid_on(cpu), headline)
 
     def _loaded(self, event: ModuleChange) -> None:
         if event.what == "load" and event.name == self.session.to_load[-1].name:
@@ -136,8 +158,9 @@ class KernelTarget(Target):
     def _killed(self, event: Killed) -> None:
         """The task is still whole: the last place at which it can be looked at."""
         cpu = self.machine.cpus[event.cpu]
-        stop = self.stop_at(cpu, StopKind.CATCH, f"task {event.pid} is about to die of signal {event.signal}")
-        self.hold(replace(stop, details={"event": "killed", "pid": event.pid, "signal": event.signal}))
+        words = f"task {event.pid} is about to die of signal {event.signal}"
+        details = {"event": "killed", "pid": event.pid, "signal": event.signal}
+        self.hold(replace(self._between(cpu, StopKind.CATCH, words, DEATH), details=details))
 
     # -- the kernel's monitor ------------------------------------------------------------------------------------
 
@@ -147,7 +170,7 @@ class KernelTarget(Target):
 
     def dying(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         where = self.system.symbols.kernel_symbol(exit_.eip)
-        self.hold(self.stop_at(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run, in {where}"))
+        self.hold(self._between(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run, in {where}", DEATH))
 
     def wrong(self, cpu: KernelCpu, what: str) -> None:
         self.hold(self.stop_at(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run: {what}"))

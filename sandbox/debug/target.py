@@ -21,6 +21,7 @@ from sandbox.engine.cpu import Cpu
 from sandbox.image.disassemble import Instruction, disassemble
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
+from sandbox.runner.outside import Outside
 from sandbox.runner.result import Result
 from sandbox.sanitize.report import StaleReport
 from sandbox.x86.descriptors import FLAG_BIG
@@ -72,6 +73,8 @@ class Target(ABC):
         self._standing: greenlet | None = None
         self._life: greenlet | None = None
         self.timeline: Timeline | None = None
+        self.outside: Outside | None = None
+        """What comes in and goes out, kept for who goes back."""
         self.person = True
         """Somebody who takes his time looks at stops: it counts for no limit."""
 
@@ -93,6 +96,8 @@ class Target(ABC):
         assert self._standing is not None
         if self.timeline is not None:
             self.timeline.resumed()
+            if not self.timeline.paused and self.timeline.another_future(self.moment(self.cpu)) and self.outside:
+                self.outside.new_future()
         found = self._standing.switch()
         if isinstance(found, Woken):
             raise found
@@ -110,6 +115,9 @@ class Target(ABC):
             self.timeline.look(lambda: (self.moment(cpu), self.fault_count))
         except Woken as woken:
             self.hold(self.stop_at(cpu, StopKind.MOMENT, ""), woken)
+
+    def woke(self) -> None:  # noqa: B027
+        """This is the copy of a checkpoint, which goes on."""
 
     def _live(self) -> Stop:
         try:

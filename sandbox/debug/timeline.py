@@ -7,19 +7,21 @@ events at the same moments.
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
+import select
 import signal
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from sandbox.debug.stops import Moment
 from sandbox.engine import ticks
 from sandbox.records import dataclass, field
+from sandbox.x86.errors import SandboxError
 
 FIRST_SPACING = 0.1
 """Seconds of the host's time between two checkpoints, at first."""
@@ -27,20 +29,28 @@ MOST = 32
 """Checkpoints at a time; when there are more, every second one goes and the spacing doubles."""
 SHARE = 0.04
 """What checkpoints may cost of the time that the guest runs: a dearer one is followed by a longer pause."""
+MOST_MEMORY = 1 << 30
+"""Bytes that checkpoints may hold together; when it is more, every second one goes."""
+MEASURED = 1.0
+"""Seconds between two looks at what they hold."""
+FACE_SECONDS = 0.5
+"""How long a run goes on for a face that is gone."""
 _HEADER = struct.Struct("<I")
+_WOKEN, _NOT_WOKEN = b"\1", b"\0"
 
 
 @dataclass(slots=True)
 class Mark:
     """A checkpoint: the moment at which it was taken, the page faults until then, and the socket that wakes it.
 
-    A ``pinned`` one stays: what a person has set makes the run behind it another one.
+    A ``pinned`` one stays: what a person has set makes the run behind it another one.  ``pid`` is the process's.
     """
 
     moment: Moment
     faults: int
     wake: socket.socket
     pinned: bool = False
+    pid: int = 0
 
     def before(self, moment: Moment) -> bool:
         """It was taken before a moment: the instructions of one time follow each other."""
@@ -48,6 +58,12 @@ class Mark:
         if mine.time != moment.time or mine.cpu != moment.cpu:
             return mine.time < moment.time
         return mine.eip < moment.eip or (mine.eip == moment.eip and bool(moment.event))
+
+
+class CannotWake(SandboxError):
+    """The host does not let a checkpoint go on."""
+
+    exit_status = 2
 
 
 class Woken(BaseException):
@@ -70,12 +86,30 @@ class Timeline:
     spacing: float = FIRST_SPACING
     paused: bool = False
     """While the past is looked through, no new checkpoint is made."""
+    trouble: str = ""
+    """Why the last checkpoint could not be made; to be told once."""
+    held: int = 0
+    """Bytes that the checkpoints held when that was last measured."""
     _due: float = 0.0
+    _measure_at: float = 0.0
+    _face_at: float = 0.0
 
     def look(self, state: Callable[[], tuple[Moment, int]]) -> None:
         """Between two runs of the engine: a checkpoint, when it is time for one.  Raises Woken in its copies."""
-        if time.monotonic() >= self._due and not self.paused:
-            self.take(*state())
+        if time.monotonic() >= self._due:
+            self.look_for_face()
+            if not self.paused:
+                self.take(*state())
+
+    def look_for_face(self) -> None:
+        """Nobody is there any more: nothing is to be run for him."""
+        now = time.monotonic()
+        if now >= self._face_at:
+            self._face_at = now + FACE_SECONDS
+            gone = select.poll()
+            gone.register(self.channel, select.POLLRDHUP)
+            if gone.poll(0):
+                os._exit(0)
 
     def resumed(self) -> None:
         """The guest goes on after a stop, which was no time of its own."""
@@ -88,20 +122,40 @@ class Timeline:
         if pinned:  # what is set at one moment is one change: gdb writes registers one by one
             self._forget([mark for mark in self.marks[1:] if mark.pinned and mark.moment == moment])
         began = time.monotonic()
-        ours, theirs = socket.socketpair()
-        if os.fork() == 0:
-            ours.close()
-            self._wait(theirs)
-        theirs.close()
-        self.marks.append(Mark(moment, faults, ours, pinned))
-        self._thin()
+        try:
+            ours, pid = self._fork()
+        except OSError as error:
+            self.trouble = f"no checkpoint could be made: {error.strerror}"
+            self.spacing *= 2
+        else:
+            self.marks.append(Mark(moment, faults, ours, pinned, pid))
+            self._thin()
         ended = time.monotonic()
         self._due = ended + max(self.spacing, (ended - began) / SHARE)
 
+    def _fork(self) -> tuple[socket.socket, int]:
+        """A copy that waits: the socket that wakes it, its process.  Raises OSError."""
+        ours, theirs = socket.socketpair()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if not pid:
+            ours.close()
+            self._wait(theirs)
+        theirs.close()
+        return ours, pid
+
     def _thin(self) -> None:
-        if len(self.marks) > MOST:
+        if time.monotonic() >= self._measure_at:
+            self.held = sum(_held_by(mark.pid) for mark in self.marks)
+            self._measure_at = time.monotonic() + MEASURED
+        if len(self.marks) > MOST or self.held > MOST_MEMORY:
             self._forget([mark for mark in self.marks[1::2] if not mark.pinned])
             self.spacing *= 2
+            self._measure_at = 0.0
 
     def _forget(self, marks: Iterable[Mark]) -> None:
         for mark in marks:
@@ -111,6 +165,14 @@ class Timeline:
     def forget_after(self, moment: Moment) -> None:
         """The future is another one now: later checkpoints are of no use."""
         self._forget([each for each in self.marks if not each.before(moment) and each.moment != moment])
+
+    def another_future(self, moment: Moment) -> bool:
+        """The guest goes on from here: what was set later is not part of it.  True when something was."""
+        found = [index for index, mark in enumerate(self.marks) if mark.pinned and not mark.before(moment)]
+        found = [index for index in found if self.marks[index].moment != moment]
+        if found:
+            self._forget(self.marks[found[0] :])
+        return bool(found)
 
     def before(self, moment: Moment) -> int | None:
         """Index of the last checkpoint before a moment, None when there is none."""
@@ -122,14 +184,14 @@ class Timeline:
         return max((index for index, mark in enumerate(self.marks) if mark.faults < number), default=0)
 
     def wake(self, index: int, request: Any) -> NoReturn:
-        """Let the copy of a checkpoint go on in this process's place."""
+        """Let the copy of a checkpoint go on in this process's place.  Raises CannotWake."""
         self._hand(self.marks[index], request, self.channel)
         os._exit(0)
 
     def ask(self, index: int, request: Any) -> socket.socket:
         """Let the copy of a checkpoint answer a request and end; this process stays where it is.
 
-        The answer comes over the socket, as those of a worker do.
+        The answer comes over the socket, as those of a worker do.  Raises CannotWake.
         """
         ours, theirs = socket.socketpair()
         self._hand(self.marks[index], request, theirs)
@@ -137,13 +199,18 @@ class Timeline:
         return ours
 
     def _hand(self, mark: Mark, request: Any, channel: socket.socket) -> None:
-        """Wake a checkpoint's copy, which answers over ``channel``."""
-        payload = pickle.dumps(
-            (request, [(each.moment, each.faults, each.pinned) for each in self.marks], self.spacing)
-        )
+        """Wake a checkpoint's copy, which answers over ``channel``.  Raises CannotWake."""
+        told = [(each.moment, each.faults, each.pinned, each.pid) for each in self.marks]
+        payload = pickle.dumps((request, told, self.spacing))
         files = [channel.fileno(), *(each.wake.fileno() for each in self.marks)]
-        socket.send_fds(mark.wake, [_HEADER.pack(len(payload))], files)
-        mark.wake.sendall(payload)
+        try:
+            socket.send_fds(mark.wake, [_HEADER.pack(len(payload))], files)
+            mark.wake.sendall(payload)
+            if mark.wake.recv(1) == _WOKEN:
+                return
+        except OSError:
+            pass
+        raise CannotWake("the checkpoint cannot go on: the host has no process for it, or has ended it")
 
     def _wait(self, wake: socket.socket) -> None:
         """The life of a checkpoint; returns never, raises Woken in its copies."""
@@ -157,19 +224,30 @@ class Timeline:
             if len(head) < _HEADER.size:
                 os._exit(0)
             payload = _exactly(wake, _HEADER.unpack(head)[0])
-            if os.fork() == 0:
+            if self._copied(wake):
                 break
             for each in files:
                 os.close(each)
         wake.close()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         request, moments, self.spacing = pickle.loads(payload)
         self.channel, *sockets = (socket.socket(fileno=each) for each in files)
         self.marks = [
-            Mark(at, faults, each, pinned) for (at, faults, pinned), each in zip(moments, sockets, strict=True)
+            Mark(at, faults, each, pinned, pid)
+            for (at, faults, pinned, pid), each in zip(moments, sockets, strict=True)
         ]
         ticks.start_again()
         raise Woken(request)
+
+    @staticmethod
+    def _copied(wake: socket.socket) -> bool:
+        """In the copy True; who wakes us hears whether there is one."""
+        try:
+            copy = os.fork()
+        except OSError:
+            copy = -1
+        if copy:
+            wake.send(_NOT_WOKEN if copy < 0 else _WOKEN)
+        return not copy
 
 
 def _exactly(wake: socket.socket, size: int) -> bytes:
@@ -182,17 +260,11 @@ def _exactly(wake: socket.socket, size: int) -> bytes:
     return data
 
 
-class OnceSink:
-    """Output that a run forward from a checkpoint gives again is shown once: how much was, all copies know."""
-
-    def __init__(self, sink: Callable[[bytes], object]) -> None:
-        self._sink = sink
-        self._shown = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
-        self._position = 0
-
-    def __call__(self, data: bytes) -> None:
-        self._position += len(data)
-        new = self._position - self._shown[0]
-        if new > 0:
-            self._shown[0] = self._position
-            self._sink(data[-new:])
+def _held_by(pid: int) -> int:
+    """Bytes of RAM that a process holds, what it shares counted in shares (PSS, proc(5)); 0 for one that is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    found = [line.split() for line in text.splitlines() if line.startswith("Pss:")]
+    return int(found[0][1]) << 10 if found else 0

@@ -12,16 +12,16 @@ from typing import Any, NoReturn
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.pipe import FAILED, receive
 from sandbox.debug.points import Point
-from sandbox.debug.run_control import Steps, Until
-from sandbox.debug.stops import Moment, Stop, StopKind
+from sandbox.debug.run_control import Goal, Steps, Until
+from sandbox.debug.stops import DEATH, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import WRAP, Refused
 from sandbox.debug.timeline import Timeline
-from sandbox.records import dataclass, replace
+from sandbox.records import dataclass, field, replace
 from sandbox.x86.errors import SandboxError
 
 NOTHING_BEFORE = "nothing ran before this"
-FIRST_BACK, FARTHER = 64, 32
-"""Blocks to go back for the instructions before one, and the factor when that was not far enough."""
+FIRST_BACK, FARTHER, FARTHEST = 64, 32, 1 << 26
+"""Blocks to go back for the instructions before one, the factor when that was not far enough, and where it ends."""
 
 
 class NotTheSame(SandboxError):
@@ -59,6 +59,12 @@ class Journey:
     """Where to be when there is no such moment."""
     prepare: Callable[[Debugger], Any] | None = None
     """Called where it begins, before anything runs."""
+    seek: list[Point] | None = None
+    """What to search for in the place of the debugger's points."""
+    known: tuple[dict[str, Moment], dict[str, Moment]] = field(default_factory=lambda: ({}, {}))
+    """Bookmarks, and the places of stops."""
+    began: Moment | None = None
+    """Where it began, and where Ctrl-C leads back to."""
 
 
 class Traveller:
@@ -69,6 +75,7 @@ class Traveller:
 
     def leave(self, journey: Journey, before: Moment | None = None) -> NoReturn:
         """Begin a journey at the last checkpoint before a moment (its end).  Raises Refused where there is none."""
+        journey = self._set_out(journey)
         index = self._timeline.before(before or journey.where)
         if index is not None:
             self._timeline.wake(index, replace(journey, at=index))
@@ -79,6 +86,7 @@ class Traveller:
 
     def leave_for_fault(self, journey: Journey) -> NoReturn:
         """To a page fault that has been.  Raises Refused for one before the first stop."""
+        journey = self._set_out(journey)
         self._check_fault(journey.count)
         index = self._timeline.before_fault(journey.count)
         self._timeline.wake(index, replace(journey, search="fault", at=index))
@@ -111,13 +119,39 @@ class Traveller:
             raise Refused(reply[1])
         return reply
 
+    def _set_out(self, journey: Journey) -> Journey:
+        """The journey with the place where it began.  Raises Refused where no checkpoint was ever made."""
+        if not self._timeline.marks:
+            raise Refused(self._timeline.trouble or "no checkpoints are made: there is no going back")
+        debugger = self._debugger
+        if self._timeline.paused or debugger.stop is None:
+            return journey
+        known = dict(debugger.bookmarks), dict(debugger.places)
+        return replace(journey, began=debugger.stop.moment, known=known)
+
+    def _go(self, journey: Journey, goal: Goal = None, passes: bool = True) -> Stop:
+        """Run on, past stops that nobody asked for; after Ctrl-C back to where the journey began."""
+        stop = self._debugger.go(goal)
+        while not stop.ended and (stop.kind is StopKind.INTERRUPT or (passes and self._by_itself(stop, journey))):
+            if stop.kind is StopKind.INTERRUPT and journey.began is not None:
+                note = "interrupted: this is where it began"
+                back = replace(journey, search="", where=journey.began, began=None, back=None, arrival=None, note=note)
+                self.leave(back)
+            stop = self._debugger.go(goal)
+        return stop
+
+    @staticmethod
+    def _by_itself(stop: Stop, journey: Journey) -> bool:
+        return stop.moment.event in (DEATH, WAITING) and stop.moment != journey.where
+
     def arrive(self, journey: Journey) -> Stop:
         """In the copy of a checkpoint: go on from there.  May leave again for an earlier one."""
         debugger = self._debugger
-        debugger.restore(journey.points)
+        debugger.restore(journey.points if journey.seek is None or not journey.search else journey.seek)
         if journey.prepare is not None:
             journey.prepare(debugger)
         self._timeline.paused = True
+        self._strict(True)
         try:
             if journey.search == "hit":
                 self._last_hit(journey)
@@ -126,12 +160,20 @@ class Traveller:
             stop = self._fault(journey) if journey.search == "fault" else self._go_to(journey)
         finally:
             self._timeline.paused = False
+            self._strict(False)
             debugger.note = None
         debugger.restore(journey.points)
         if journey.arrival is not None:
             stop = replace(journey.arrival, moment=stop.moment, pid=stop.pid)
         debugger.stop = stop
-        return stop
+        debugger.bookmarks, debugger.places = journey.known
+        return debugger.remember(stop)
+
+    def _strict(self, strict: bool) -> None:
+        """What was asked of the outside before is asked again: anything else is no way to a moment of the past."""
+        outside = self._debugger.target.outside
+        if outside is not None:
+            outside.tape.strict = strict or outside.tape.final
 
     def _go_to(self, journey: Journey) -> Stop:
         """Forward to a moment: to an instruction, or to something that was reported there."""
@@ -142,11 +184,11 @@ class Traveller:
         if where.event:
             debugger.catch_again(where.event)
         goal = None if where.event else Until(where.time, where.eip, where.cpu)
-        stop = debugger.go(goal)
+        stop = self._go(journey, goal)
         while not where.event and stop.kind is StopKind.CATCH and stop.moment.time < where.time:
-            stop = debugger.go(Until(where.time, where.eip, where.cpu))  # a task that died on the way
+            stop = self._go(journey, Until(where.time, where.eip, where.cpu))  # what stops by itself
         while where.event and stop.moment != where and stop.moment.time <= where.time and not stop.ended:
-            stop = debugger.go()
+            stop = self._go(journey)
         if stop.moment != where:
             self._miss(journey, stop)
         return stop
@@ -161,9 +203,9 @@ class Traveller:
     def _fault(self, journey: Journey) -> Stop:
         self._debugger.disarm()
         self._debugger.on_fault_number = journey.count
-        stop = self._debugger.go()
+        stop = self._go(journey)
         while not stop.ended and self._debugger.on_fault_number is not None:
-            stop = self._debugger.go()  # a task that died before is no fault
+            stop = self._go(journey)  # a task that died before is no fault
         if stop.ended:
             count = self._debugger.target.fault_count
             self.leave(replace(journey, search="", note=f"there is no fault {journey.count}: the run has {count}"))
@@ -189,11 +231,12 @@ class Traveller:
 
         debugger.note = note
         while True:
-            stop = debugger.go(replace(goal))
+            stop = self._go(journey, replace(goal), passes=False)
             if stop.kind is StopKind.MOMENT or stop.ended or not note(stop):
                 break
         if last is not None:
-            found = replace(journey, search="", where=last.moment, arrival=last, until=None)
+            arrival = last if journey.seek is None else None
+            found = replace(journey, search="", where=last.moment, arrival=arrival, until=None)
             self._timeline.wake(journey.at, found)
         began = self._timeline.marks[journey.at].moment
         self.leave(replace(journey, until=began), began)
@@ -205,20 +248,23 @@ class Traveller:
         began = self._timeline.marks[journey.at].moment
         first = where.time - journey.distance
         seen: deque[Moment] = deque(maxlen=journey.count)
-        stop = debugger.go(Until(first)) if first > began.time else self._here()
+        stop = self._go(journey, Until(first)) if first > began.time else self._here()
         target = debugger.target
         first_or_set = journey.at == 0 or self._timeline.marks[journey.at].pinned
         at_first = first_or_set and stop.moment == began
         if target.flow(target.cpu) != journey.flow:
-            stop = debugger.go(Steps(0, journey.flow))
+            stop = self._go(journey, Steps(0, journey.flow))
         if not at_first and self._is_before(stop, where):
-            stop = debugger.go(Steps(1, journey.flow))  # where one lands may be an instruction that comes again
+            stop = self._go(journey, Steps(1, journey.flow))  # where one lands may be an instruction that comes again
         while self._is_before(stop, where):
             if target.context.esp & WRAP >= journey.esp:
                 seen.append(stop.moment)
-            stop = debugger.go(Steps(1, journey.flow))
+            stop = self._go(journey, Steps(1, journey.flow))
         if len(seen) == journey.count:
             self._timeline.wake(journey.at, replace(journey, search="", where=seen[0]))
+        if journey.distance >= FARTHEST:
+            note = f"no such instruction in the last {journey.distance:,} blocks"
+            self.leave(replace(journey, search="", where=journey.began or where, note=note))
         if first > began.time:
             self._timeline.wake(journey.at, replace(journey, distance=journey.distance * FARTHER))
         try:

@@ -11,19 +11,22 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+from weakref import WeakSet
 
 from sandbox.debug.commands.running import told
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.pipe import FAILED, receive, send
 from sandbox.debug.target import Refused, Target
-from sandbox.debug.timeline import Timeline, Woken
+from sandbox.debug.timeline import CannotWake, Timeline, Woken
 from sandbox.debug.travel import Journey, Traveller
 from sandbox.sanitize.report import StaleReport
 from sandbox.x86.errors import SandboxError
 
+PATIENCE = 1.0
+"""Seconds after which a person is told that it takes longer."""
 EXECUTE, COMPLETE, CALL = "execute", "complete", "call"
 
 
@@ -58,6 +61,7 @@ class Server:
     def serve(self) -> None:
         """Returns when the face wants no more.  Whatever goes wrong is told to it."""
         work: Callable[[], Any] = self._begin
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a checkpoint that is given up leaves nothing behind
         while True:
             signal.signal(signal.SIGINT, self._interrupt)
             try:
@@ -67,11 +71,18 @@ class Server:
                 continue
             except SandboxError as error:
                 reply = FAILED, error.summary, error.detail, error.exit_status
+            self._tell_trouble(reply)
             try:
                 send(self._timeline.channel, (os.getpid(), reply))
                 work = self._obeying(receive(self._timeline.channel))
             except (EOFError, OSError):
                 return
+
+    def _tell_trouble(self, reply: Any) -> None:
+        """Going back will be coarser than it might be."""
+        if isinstance(reply, Answer) and self._timeline.trouble:
+            reply.lines.append(self._timeline.trouble)
+            self._timeline.trouble = ""
 
     def _begin(self) -> Answer:
         target = self._build()
@@ -86,9 +97,10 @@ class Server:
     def _arrive(self, journey: Journey) -> Any:
         debugger = self._debugger
         assert debugger is not None and debugger.traveller is not None
+        debugger.target.woke()
         try:
             answer = told(debugger, debugger.traveller.arrive(journey))
-        except Refused as error:
+        except (Refused, CannotWake) as error:
             return Answer(error=error.summary)
         if journey.face is not None:
             return journey.face(debugger)
@@ -100,10 +112,17 @@ class Server:
         debugger = self._debugger
         assert debugger is not None
         if what == EXECUTE:
-            return lambda: self._kept(debugger, debugger.execute(*rest))
+            return lambda: self._kept(debugger, self._executed(debugger, *rest))
         if what == COMPLETE:
             return lambda: list(debugger.complete(*rest))
         return lambda: self._kept(debugger, rest[0](debugger, *rest[1:]))
+
+    @staticmethod
+    def _executed(debugger: Debugger, line: str) -> Answer:
+        try:
+            return debugger.execute(line)
+        except CannotWake as error:
+            return Answer(error=error.summary)
 
     def _kept(self, debugger: Debugger, answer: Any) -> Any:
         """What a person has set is behind a checkpoint of its own."""
@@ -111,6 +130,8 @@ class Server:
             target = debugger.target
             here = target.moment(target.cpu)
             self._timeline.forget_after(here)
+            if target.outside is not None:
+                target.outside.new_future()
             self._timeline.take(here, target.fault_count, pinned=True)
         return answer
 
@@ -120,14 +141,21 @@ class Server:
 
 
 class Remote:
-    """A worker as a face sees it.  ``start`` makes the process; use as a context."""
+    """A worker as a face sees it; use as a context.  It is made before the face has threads."""
+
+    _open: ClassVar[WeakSet[socket.socket]] = WeakSet()
+    """The faces' ends: no worker keeps one of another's open."""
 
     def __init__(self, build: Callable[[], Target]) -> None:
         """Raises what building the target raises, as WorkerError."""
         self._channel, theirs = socket.socketpair()
-        self.pid = os.fork()
+        self._open.add(self._channel)
+        self.patience: Callable[[], None] = lambda: None
+        """Called once when an answer takes longer than a second."""
+        self.pid = self._first = os.fork()
         if not self.pid:
-            self._channel.close()
+            for each in list(self._open):
+                each.close()
             _live(build, theirs)
         theirs.close()
         self.first: Answer = self._reply()
@@ -168,6 +196,8 @@ class Remote:
 
     def _reply(self) -> Any:
         with _ctrl_c_is_the_workers():
+            if not select.select([self._channel], [], [], PATIENCE)[0]:
+                self.patience()
             try:
                 self.pid, reply = receive(self._channel)
             except (EOFError, OSError) as error:
@@ -178,7 +208,18 @@ class Remote:
 
     def close(self) -> None:
         """The worker and its checkpoints end."""
+        with suppress(OSError):
+            self._channel.shutdown(socket.SHUT_WR)
+            self._channel.settimeout(PATIENCE)
+            while self._channel.recv(1 << 16):
+                pass
         self._channel.close()
+        self._reap()
+
+    def _reap(self) -> None:
+        """The first worker is our child; the later ones are their checkpoints'."""
+        with suppress(ChildProcessError):
+            os.waitpid(self._first, os.WNOHANG)
 
     def __enter__(self) -> Remote:
         return self
@@ -206,6 +247,12 @@ def _live(build: Callable[[], Target], channel: socket.socket) -> None:
         Server(build, channel).serve()
     finally:
         os._exit(0)
+
+
+def end_of(debugger: Debugger) -> tuple[int, int, str] | None:
+    """Exit status, signal and error of a guest that is at its end, else None."""
+    found = debugger.target.result
+    return None if found is None else (found.status, found.signal, found.error)
 
 
 def reports_of(debugger: Debugger) -> list[StaleReport]:

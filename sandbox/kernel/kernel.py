@@ -21,6 +21,7 @@ from sandbox.kernel.base.layout import Layout
 from sandbox.kernel.base.printk import Log
 from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.stats import Stats
+from sandbox.kernel.base.tape import Tape
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.drivers.jobctl import JobControl
 from sandbox.kernel.fs.namespace import FileSystem
@@ -91,6 +92,8 @@ class Kernel:
     clock: Clock
     stats: Stats
     log: Log
+    tape: Tape | None
+    """Keeps what comes from outside, None where nobody will go through this run again."""
     random: random.Random
     """What programs get from the kernel's random devices: the same for the same seed."""
 

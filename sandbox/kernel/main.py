@@ -12,6 +12,7 @@ from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.printk import Log
 from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.stats import Stats
+from sandbox.kernel.base.tape import Tape
 from sandbox.kernel.base.time import Clock
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.drivers.chrdev import ByteOperations, memory_devices
@@ -98,21 +99,23 @@ class System:
     traps: Traps
 
 
-def start_kernel(machine: Machine, config: KernelConfig, files: FileSystem) -> System:
-    """One kernel on one machine, booted, with no task yet.
+def start_kernel(machine: Machine, config: KernelConfig, files: FileSystem, tape: Tape | None = None) -> System:
+    """One kernel on one machine, booted, with no task yet; ``tape`` keeps what comes from outside.
 
     Raises ConfigurationError when the machine cannot hold it.
     """
-    kernel = _build(machine, config, files)
+    kernel = _build(machine, config, files, tape)
     _connect_files(kernel, files)
     machine.board.clock = lambda: kernel.clock.now
     return _wire(kernel)
 
 
-def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
+def _build(machine: Machine, config: KernelConfig, files: FileSystem, tape: Tape | None) -> Kernel:
     """Every subsystem, each given the few that it needs; what calls upwards is handed in by those above."""
     memory, broken, image = machine.memory, config.broken, kernel_image()
-    clock, stats, log = Clock(machine.cpus, config.start, config.clock == "host"), Stats(), Log()
+    by_host = config.clock == "host"
+    clock = Clock(machine.cpus, config.start, by_host, None if tape is None else tape.times)
+    stats, log = Stats(), Log()
     trace = Trace(machine.bus, clock, stats, log)
     smp = Smp([KernelCpu(vcpu.index, vcpu, image.routines) for vcpu in machine.cpus])
     booted = boot(memory, smp.cpus, config, image)
@@ -176,7 +179,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem) -> Kernel:
     futexes = Futexes(uaccess, sched, clock)
     return Kernel(
         machine=machine, config=config, broken=broken, memory=memory, bus=machine.bus, clock=clock,
-        stats=stats, log=log, random=random.Random(config.seed),
+        stats=stats, log=log, tape=tape, random=random.Random(config.seed),
         image=image, routines=image.routines, smp=smp, irq=irq, races=races,
         layout=layout, reserved=booted.reserved, ram=booted.ranges, zero_page=zero_page,
         model=booted.model, memmap=pgdat.memmap, page_ext=page_ext, pgdat=pgdat, page_alloc=page_alloc,

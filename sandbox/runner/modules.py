@@ -24,7 +24,7 @@ class ModuleSession(MachineSession):
         streams: Streams | None = None,
         needs: Sequence[ModuleFile] = (),
     ) -> None:
-        files = file_system(config)
+        files = file_system(config, streams)
         super().__init__(config, files, streams, [*needs, module])
         self.kernel.log.console = self.streams.stdout or self.captured[0]
         self._loaded = False

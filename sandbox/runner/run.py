@@ -52,7 +52,7 @@ class Session(MachineSession):
         modules: Sequence[ModuleFile] = (),
     ) -> None:
         path = name if name.startswith("/") else f"{PROGRAM_FOLDER}/{name}"
-        files = file_system(config)
+        files = file_system(config, streams)
         if path in config.files:
             raise ConfigurationError(f"a file is given at {path}, where the program itself lies")
         inode = files.add(path, program)

@@ -12,6 +12,8 @@ from sandbox.kernel.abi.errno import EBUSY, ENOMEM
 from sandbox.kernel.abi.numbers import name_of
 from sandbox.kernel.arch.bootdriver import has_boot_init
 from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.base.events import TaskChange
+from sandbox.kernel.base.tape import NotRepeatable, Tape, TapeEnds
 from sandbox.kernel.drivers.console import BytesSource, CaptureSink, Sink, Source
 from sandbox.kernel.drivers.hostterm import HostTerminal
 from sandbox.kernel.fs.namespace import FileSystem
@@ -41,7 +43,7 @@ OUR_FAULT = 3
 LEAK_LINES = 8
 TAINTED = "A module has run in ring 0"
 CONFLICT = "A card answers from 14 to 16 MB where the kernel believes in RAM (isa_hole=conflict): memexclude=14m-16m."
-GUEST_ENDS = (Deadlock, LimitReached, Interrupted, GuestKernelBug, LeftWindow, NoSuchExport)
+GUEST_ENDS = (Deadlock, LimitReached, Interrupted, GuestKernelBug, LeftWindow, NoSuchExport, TapeEnds, NotRepeatable)
 """What ends a run for the guest's own sake; the result tells of it."""
 
 
@@ -55,13 +57,16 @@ class Streams:
     terminals: tuple[int | None, ...] = (None, None, None)
     terminal: HostTerminal | None = None
     """A terminal that the machine gets for itself while it runs, for the streams that ``terminals`` names."""
+    tape: Tape | None = None
+    """Keeps what comes from outside, for who goes through the run again."""
 
 
-def file_system(config: KernelConfig) -> FileSystem:
+def file_system(config: KernelConfig, streams: Streams | None = None) -> FileSystem:
     """The files of a machine before it has a clock.  Raises ConfigurationError."""
     return FileSystem(
-        config.root, writable=config.writable, files=config.files, now=lambda: config.start, latest=config.latest
-    )
+        config.root, writable=config.writable, files=config.files, now=lambda: config.start, latest=config.latest,
+        tape=None if streams is None else streams.tape,
+    )  # fmt: skip
 
 
 class MachineSession:
@@ -89,13 +94,22 @@ class MachineSession:
             if config.sanitize:
                 self.sanitizer = _sanitizer(self.machine, config)
                 self.tlb_watch = self.sanitizer.tlb.watch
-            self.system = start_kernel(self.machine, config, files)
+            self.system = start_kernel(self.machine, config, files, self.streams.tape)
         except BaseException:
             self.machine.close()
             raise
         if self.sanitizer is not None:
             self.sanitizer.connect(self.system)
         self.kernel, self.modules = self.system.kernel, self.system.modules
+        if self.streams.tape is not None:
+            self.kernel.sched.steady = config.clock == "host"
+            self.kernel.bus.subscribe(self._read_symbols, TaskChange)
+
+    def _read_symbols(self, event: TaskChange) -> None:
+        """A program's file is read for its symbols when it begins, whoever asks for them later: on the tape once."""
+        task = self.kernel.tasks.get(event.pid)
+        if event.what == "exec" and task is not None:
+            self.system.symbols.program_symbols(task)
 
     def before_boot(self, machine: Machine) -> None:
         """The machine is built, and its kernel has not stored anything yet."""

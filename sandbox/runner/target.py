@@ -13,6 +13,8 @@ from sandbox.kernel.base.races import parse_point
 from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
 
+RECORDING = b"\x89SBXREC\n"
+"""How a file begins that ``sandbox record`` has made."""
 SOURCE_SUFFIXES = (".S", ".s", ".asm", ".c")
 
 
@@ -94,6 +96,17 @@ def on_disk(path: Path) -> bool:
         return False
 
 
+def is_recording(path: str | Path) -> bool:
+    """The file begins as a recording does."""
+    try:
+        if not Path(path).is_file():
+            return False
+        with Path(path).open("rb") as file:
+            return file.read(len(RECORDING)) == RECORDING
+    except (OSError, ValueError):
+        return False
+
+
 def in_collection(path: Path) -> Path:
     """``images`` and ``images/NAME`` mean the collection from any folder that has no such file itself."""
     from sandbox.image.manifest import IMAGES
@@ -124,6 +137,8 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
         return Target(path.stem, "module", data, list(arguments))
     if is_elf(data):
         return Target(path.name, "program", data, list(arguments))
+    if data.startswith(RECORDING):
+        raise NoSuchImage(f"{image}: a recording, not an image", "run, debug and gdb take recordings")
     raise NoSuchImage(
         f"{image}: neither an ELF file, a manifest, nor a source (.S, .asm, .c)",
         'A flat ROM image runs through a manifest with kind = "rom".',

@@ -101,14 +101,58 @@ def test_points_survive_and_count_again() -> None:
         assert "break child" in made.execute("info points").lines[0]
 
 
-def test_output_is_shown_once(capfd: pytest.CaptureFixture[str]) -> None:
-    from sandbox.debug.timeline import OnceSink
+@pytest.mark.parametrize("what", ["fault", "syscall", "flush", "switch", "frame", "fork"])
+def test_between_two_stores_of_the_kernel(what: str) -> None:
+    """Each stop of a catch is found again by its text, or by a bookmark where several lie at one instruction."""
+    with remote("fork-tree") as made:
+        made.execute(f"catch {what}")
+        seen = []
+        for number in range(6):
+            if made.execute("continue").stop.ended:  # type: ignore[union-attr]
+                break
+            made.execute(f"bookmark place{number}")
+            seen.append(made.call(state))
+        assert seen
+        assert not made.execute(f"goto {seen[-1][0].text()}").error
+        assert made.call(state) == seen[-1]
+        made.execute("goto start")
+        for number, each in enumerate(seen):
+            assert not made.execute(f"goto place{number}").error
+            assert made.call(state) == each
 
-    shown: list[bytes] = []
-    sink = OnceSink(shown.append)
-    sink(b"abc")
-    sink(b"def")
-    assert b"".join(shown) == b"abcdef"
+
+def test_reverse_finish_and_reverse_next() -> None:
+    """Out of a kernel routine backwards: to its first instruction, and points stay what they were."""
+    with remote("cow-fork") as made:
+        made.execute("break copy_page")
+        made.execute("continue")
+        entry = made.call(state)
+        made.execute("into 5")
+        inside = made.call(state)
+        assert "copy_page+" in made.execute("code $eip 1").lines[0] or inside != entry
+        made.execute("reverse-finish")
+        assert made.call(state)[1:] == entry[1:]
+        assert [line.split("  (")[0].strip() for line in made.execute("info points").lines] == [
+            line.split("  (")[0].strip() for line in made.execute("info points").lines
+        ]
+        assert "break copy_page" in made.execute("info points").lines[0]
+        made.execute("delete")
+        made.execute("goto start")
+        made.execute("next 3")
+        before = made.call(state)
+        made.execute("next")
+        assert not made.execute("reverse-next").error
+        assert made.call(state)[1:] == before[1:]
+
+
+def test_a_bookmark_is_known_in_the_past() -> None:
+    with remote("cow-fork") as made:
+        made.execute("step 3")
+        made.execute("bookmark here")
+        before = made.call(state)
+        made.execute("goto start")
+        assert not made.execute("goto here").error
+        assert made.call(state) == before
 
 
 @pytest.mark.parametrize(

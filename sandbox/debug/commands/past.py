@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from sandbox.debug.commands import command
 from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.points import Point
 from sandbox.debug.stops import Moment
 from sandbox.debug.target import WRAP, Refused
 from sandbox.debug.travel import Journey, Traveller
@@ -57,10 +58,9 @@ def reverse_finish(debugger: Debugger, text: str) -> Answer:
         raise Refused("nobody knows where this function begins: no symbol")
     if "+" not in name[0]:
         _steps(debugger, "", 0)
-    debugger.disarm()
-    debugger.points.add("break", name[0], address=start)
-    journey = Journey(here, debugger.snapshot(), "hit")
-    traveller.leave(journey)
+    esp, pid = target.context.esp & WRAP, target.pid_on(target.cpu)
+    call = Point(1, "break", name[0], address=start, condition=f"$esp >= {esp:#x} && $pid == {pid}")
+    traveller.leave(Journey(here, debugger.snapshot(), "hit", seek=[call]))
 
 
 @command("goto MOMENT|fault N|start", "to a moment as stops print it, to a page fault, to the beginning", _PAST)
@@ -70,7 +70,10 @@ def goto(debugger: Debugger, text: str) -> Answer:
         traveller.leave(Journey(Moment(0, 0, 0), debugger.snapshot()))
     if text.startswith("fault "):
         traveller.leave_for_fault(Journey(here, debugger.snapshot(), count=debugger.number(text[6:], 1)))
-    found = _MOMENT.fullmatch(text) or _MOMENT.fullmatch(debugger.bookmarks.get(text, ""))
+    stood = debugger.bookmarks.get(text) or debugger.places.get(text)
+    if stood is not None:
+        traveller.leave(Journey(stood, debugger.snapshot(), back=here))
+    found = _MOMENT.fullmatch(text)
     if found is None:
         raise Refused(f"goto {text or 'what'}: a moment (21217:080480b4), fault N, start, or a bookmark")
     where = Moment(int(found[1]), int(found[3] or 0), int(found[2], 16))
@@ -81,7 +84,6 @@ def goto(debugger: Debugger, text: str) -> Answer:
 def bookmark(debugger: Debugger, text: str) -> Answer:
     _, here = _ready(debugger)
     if text:
-        debugger.bookmarks[text] = here.text()
-    return Answer(
-        [f"{name}  {moment}" for name, moment in debugger.bookmarks.items()], {"bookmarks": debugger.bookmarks}
-    )
+        debugger.bookmarks[text] = here
+    told = {name: moment.text() for name, moment in debugger.bookmarks.items()}
+    return Answer([f"{name}  {moment}" for name, moment in told.items()], {"bookmarks": told})

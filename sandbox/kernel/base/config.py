@@ -72,6 +72,8 @@ class KernelConfig:
     """``virtual``: blocks, the same in every run; ``host``: the host's."""
     epoch: int | None = None
     """What the clock shows at the start, in seconds since 1970; None for January 1999, or the host's time."""
+    started: int = 0
+    """With the host's clock, what it showed at the start of a run that is gone through again, in nanoseconds."""
     sanitize: frozenset[str] = frozenset()
     """What is watched for mistakes of the kernel: ``tlb`` (``sandbox.sanitize``)."""
     root: Path | None = None
@@ -150,7 +152,7 @@ class KernelConfig:
         """The guest's time at the start, in nanoseconds since 1970."""
         if self.epoch is not None:
             return self.epoch * SECOND
-        return time.time_ns() if self.clock == "host" else EPOCH
+        return (self.started or time.time_ns()) if self.clock == "host" else EPOCH
 
     @property
     def latest(self) -> int | None:

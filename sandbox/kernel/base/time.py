@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sandbox.kernel.base.tape import HostTimes
 from sandbox.records import dataclass
 
 BLOCK_NANOSECONDS = 1
@@ -44,14 +45,17 @@ class Clock:
     """Machine time in blocks: what all CPUs ran, a fixed time for each trap, and what was skipped while all slept.
 
     With ``host`` it is the host's: nanoseconds since the machine was built.  ``epoch`` is the guest's time at the
-    start, in nanoseconds since 1970.
+    start, in nanoseconds since 1970.  ``times`` keep what the host's clock showed, and show it again.
     """
 
-    __slots__ = ("_counters", "_host_start", "charged", "epoch", "skipped")
+    __slots__ = ("_counters", "_host_start", "_times", "charged", "epoch", "skipped")
 
-    def __init__(self, counters: Sequence[Counter], epoch: int = EPOCH, host: bool = False) -> None:
+    def __init__(
+        self, counters: Sequence[Counter], epoch: int = EPOCH, host: bool = False, times: HostTimes | None = None
+    ) -> None:
         self._counters = tuple(counters)
         self._host_start = time.monotonic_ns() if host else 0
+        self._times = times
         self.epoch = epoch
         self.skipped = 0
         self.charged = 0
@@ -67,7 +71,15 @@ class Clock:
     @property
     def now(self) -> int:
         if self._host_start:
-            return time.monotonic_ns() - self._host_start
+            return self._shown() if self._times is None else self._times.at(self.machine, self._shown)
+        return self.machine
+
+    def _shown(self) -> int:
+        return time.monotonic_ns() - self._host_start
+
+    @property
+    def machine(self) -> int:
+        """The machine's own time, whatever its clock shows: what names a moment of a run."""
         now = self.skipped + self.charged
         for each in self._counters:
             now += each.clock
@@ -76,7 +88,9 @@ class Clock:
     def skip(self, blocks: int) -> None:
         """Everybody sleeps for so long; the host's clock cannot be pushed, so a piece of it is waited for."""
         if self._host_start:
-            time.sleep(min(blocks / SECOND, LONGEST_WAIT))
+            if self._times is None or not self._times.before_end(self.machine):
+                time.sleep(min(blocks / SECOND, LONGEST_WAIT))
+            self.skipped += 1  # each look at the clock has a time of its own
         else:
             self.skipped += blocks
 

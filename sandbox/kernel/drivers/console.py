@@ -37,6 +37,7 @@ from sandbox.kernel.abi.termios import (
     pack_speeds,
     pack_winsize,
 )
+from sandbox.kernel.base.tape import Door, Tape
 from sandbox.kernel.drivers.chrdev import ByteOperations, CharDevice
 from sandbox.kernel.drivers.hostinput import InputEvents
 from sandbox.kernel.drivers.hostoutput import nobody_looks, write_all
@@ -110,7 +111,42 @@ class HostSource:
         return os.read(self._descriptor, size)
 
     def ready(self) -> bool:
-        return bool(select.select([self._descriptor], [], [], 0)[0])
+        return self.wait(0)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether reading would not wait, or would not after so long."""
+        return bool(select.select([self._descriptor], [], [], seconds)[0])
+
+
+class TapedSource:
+    """Input that is given again as it came; ``waits`` when reading it may wait."""
+
+    def __init__(self, source: Source, tape: Tape, waits: bool | None = None) -> None:
+        self._source, self._tape = source, tape
+        self.waits_on = getattr(source, "waits_on", None) if waits is None else (0 if waits else None)
+
+    @property
+    def available(self) -> int:
+        """Bytes that are there now."""
+        waiting = self._tape.waiting_input
+        found = self._tape.ask(
+            Door.AVAILABLE, b"", lambda: (waiting + getattr(self._source, "available", 0)).to_bytes(8, "little")
+        )
+        return int.from_bytes(found, "little")
+
+    def read(self, size: int) -> bytes:
+        return self._tape.input(size, self._source.read)
+
+    def ready(self) -> bool:
+        return self.wait(0)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether reading would not wait: what came before is there at once."""
+        tape = self._tape
+        if tape.replaying or tape.final or tape.waiting_input:
+            return True
+        wait: Callable[[float], bool] | None = getattr(self._source, "wait", None)
+        return self._source.ready() if wait is None else wait(seconds)
 
 
 class CaptureSink:
@@ -169,9 +205,10 @@ class Console(CharDevice):
         """Who waits for the host's side of standard input; without it reading blocks the machine."""
 
     @property
-    def descriptor(self) -> int | None:
-        """The host's descriptor behind it if reading it may wait."""
-        return getattr(self._source, "waits_on", None)
+    def wait(self) -> Callable[[float], bool] | None:
+        """Waits for what can be read, so many seconds at most; None if reading never waits."""
+        waits = getattr(self._source, "waits_on", None) is not None
+        return getattr(self._source, "wait", None) if waits else None
 
     @property
     def available(self) -> int:

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import fcntl
 import os
+import select
 import signal
 import struct
 import termios
@@ -21,15 +22,23 @@ IFLAG, OFLAG, CFLAG, LFLAG, ISPEED, OSPEED, CC = range(7)
 class HostTerminal:
     """A terminal on a descriptor of ours.  As a context it is in raw mode, but for output, as long as it lasts.
 
-    Only a process of the terminal's foreground group changes it: ``enter`` may be called again after SIGCONT.
+    Only a process of the terminal's foreground group changes it: ``enter`` may be called again after SIGCONT.  A
+    ``foreign`` one, of another session, is changed by whoever was given its name.
     """
 
-    def __init__(self, descriptor: int = 0) -> None:
+    def __init__(self, descriptor: int = 0, foreign: bool = False) -> None:
         self.descriptor = descriptor
+        self._foreign = foreign
         self._saved: list[Any] | None = None
         self._output: int | None = None
         self.look: Callable[[], None] = nobody_looks
         """Called while the terminal takes no output, as after Ctrl-S."""
+        self.sink: Callable[[bytes], object] = self.show
+        """Takes what the program writes."""
+
+    def readable(self, seconds: float) -> bool:
+        """Something was typed, or is within so long."""
+        return bool(select.select([self.descriptor], [], [], seconds)[0])
 
     def settings(self) -> list[Any]:
         """What termios.tcgetattr tells of it as it was found."""
@@ -45,13 +54,17 @@ class HostTerminal:
         return rows or 24, columns or 80, width, height
 
     def write(self, data: bytes) -> None:
-        """All of it.  Raises OSError, and what ``look`` raises."""
+        """All of it, to its sink.  Raises OSError, and what ``look`` raises."""
+        self.sink(data)
+
+    def show(self, data: bytes) -> None:
+        """Have all of it on the screen.  Raises OSError, and what ``look`` raises."""
         write_all(self.descriptor, data, self.look)
 
     def enter(self) -> None:
         """Go into raw mode: every byte typed comes to us at once, and only to us."""
         with contextlib.suppress(OSError, termios.error):
-            if os.tcgetpgrp(self.descriptor) != os.getpgrp():
+            if not self._foreign and os.tcgetpgrp(self.descriptor) != os.getpgrp():
                 return
             if self._saved is None:
                 self._saved = termios.tcgetattr(self.descriptor)
@@ -90,3 +103,20 @@ class HostTerminal:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.leave()
+
+
+class RecordedTerminal(HostTerminal):
+    """A terminal that was there when the run was recorded: its settings, its size in rows, columns and pixels."""
+
+    def __init__(self, settings: list[Any], size: tuple[int, int, int, int], sink: Callable[[bytes], object]) -> None:
+        super().__init__(-1)
+        self._settings, self._size, self.sink = settings, size, sink
+
+    def settings(self) -> list[Any]:
+        return self._settings
+
+    def size(self) -> tuple[int, int, int, int]:
+        return self._size
+
+    def enter(self) -> None:
+        """There is nothing to be changed."""

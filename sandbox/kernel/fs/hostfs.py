@@ -23,11 +23,6 @@ from weakref import WeakValueDictionary
 
 from sandbox.kernel.abi.errno import EACCES, EINVAL, EIO, EPERM, EXDEV, KernelError
 from sandbox.kernel.abi.flags import (
-    DT_DIR,
-    DT_FIFO,
-    DT_LNK,
-    DT_REG,
-    DT_UNKNOWN,
     S_IFDIR,
     S_IFIFO,
     S_IFLNK,
@@ -35,6 +30,7 @@ from sandbox.kernel.abi.flags import (
     S_IFREG,
     S_IFSOCK,
 )
+from sandbox.kernel.fs.hostcalls import CREATE, FIND, NAMELESS, HostCalls
 from sandbox.kernel.fs.hostinode import (
     HOST_DEVICE,
     HostFile,
@@ -44,7 +40,6 @@ from sandbox.kernel.fs.hostinode import (
     HostSymlink,
     InodeNumbers,
     host_errors,
-    open_host,
 )
 from sandbox.kernel.vfs.inode import (
     BLOCK_SIZE,
@@ -53,9 +48,6 @@ from sandbox.kernel.vfs.inode import (
     Inode,
 )
 from sandbox.x86.errors import ConfigurationError
-
-_FIND = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
 
 
 class HostTree(HostRecords):
@@ -71,8 +63,9 @@ class HostTree(HostRecords):
         numbers: InodeNumbers | None = None,
         latest: int | None = None,
         now: Callable[[], int] = lambda: 0,
+        calls: HostCalls | None = None,
     ) -> None:
-        super().__init__(writable, device, numbers, latest, now)
+        super().__init__(writable, device, numbers, latest, now, calls)
         self._live: WeakValueDictionary[tuple[int, int], HostInode] = WeakValueDictionary()
 
     def directory(self, path: str | Path) -> HostDirectory:
@@ -81,11 +74,11 @@ class HostTree(HostRecords):
         Raises ConfigurationError.
         """
         try:
-            descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = self.calls.root(os.fspath(path), os.O_DIRECTORY)
         except OSError as error:
             raise ConfigurationError(f"root {path}: {error.strerror}") from error
-        if self._is_proc(os.fstat(descriptor).st_dev):
-            os.close(descriptor)
+        if self.calls.stat(descriptor).st_dev == self.calls.device_of_proc():
+            self.calls.close(descriptor)
             raise ConfigurationError(f"root {path}: it is in /proc, through which all of the host can be reached")
         inode = self.adopt(descriptor, "/")
         assert isinstance(inode, HostDirectory)
@@ -94,7 +87,7 @@ class HostTree(HostRecords):
     def file(self, path: str | Path) -> HostFile:
         """The inode of a regular file that the user names.  Raises ConfigurationError."""
         try:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            descriptor = self.calls.root(os.fspath(path), 0)
         except OSError as error:
             raise ConfigurationError(f"{path}: {error.strerror}") from error
         inode = self.adopt(descriptor, str(path))
@@ -104,23 +97,16 @@ class HostTree(HostRecords):
 
     def adopt(self, descriptor: int, name: str) -> HostInode:
         """The inode of an open descriptor, which belongs to the inode (or is closed) afterwards."""
-        found = os.fstat(descriptor)
+        found = self.calls.stat(descriptor)
         key = found.st_dev, found.st_ino
         inode = self._live.get(key)
         if inode is not None:
-            os.close(descriptor)
+            self.calls.close(descriptor)
             return inode
         kind = _KINDS.get(found.st_mode & S_IFMT, HostSpecial)
         inode = kind(self, descriptor, found, self.number(*key), name)
         self._live[key] = inode
         return inode
-
-    @staticmethod
-    def _is_proc(device: int) -> bool:
-        try:
-            return Path("/proc/self").stat().st_dev == device
-        except OSError:
-            return False
 
 
 class HostDirectory(HostInode, Directory):
@@ -130,41 +116,30 @@ class HostDirectory(HostInode, Directory):
 
     def _lookup(self, name: bytes) -> HostInode:
         with host_errors():
-            return self._adopt(open_host(name, _FIND, dir_fd=self.descriptor), name)
+            return self._adopt(self.tree.calls.open(name, FIND, self.descriptor), name)
 
     def _adopt(self, descriptor: int, name: bytes) -> HostInode:
-        found = os.fstat(descriptor)
+        found = self.tree.calls.stat(descriptor)
         if modes.S_ISDIR(found.st_mode) and found.st_dev != self.device:
-            os.close(descriptor)
+            self.tree.calls.close(descriptor)
             raise KernelError(EACCES)
         return self.tree.adopt(descriptor, f"{self.name.rstrip('/')}/{os.fsdecode(name)}")
 
     def _entries(self) -> list[Entry]:
         with host_errors():
-            descriptor = open_host(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
-            try:
-                with os.scandir(descriptor) as listing:
-                    return [
-                        Entry(
-                            os.fsencode(each.name),
-                            self.tree.number(self.device, each.inode()),
-                            _kind_of(each),
-                        )
-                        for each in sorted(listing, key=lambda each: each.name)
-                    ]
-            finally:
-                os.close(descriptor)
+            listing = self.tree.calls.entries(self.descriptor)
+        return [Entry(name, self.tree.number(self.device, ino), kind) for name, ino, kind in listing]
 
     def space(self) -> tuple[int, int]:
         """Blocks of 4096 bytes of the host's file system, and how many a user has free."""
         with host_errors():
-            found = os.statvfs(self.magic)
-        return found.f_blocks * found.f_frsize // BLOCK_SIZE, found.f_bavail * found.f_frsize // BLOCK_SIZE
+            total, free = self.tree.calls.space(self.descriptor)
+        return total // BLOCK_SIZE, free // BLOCK_SIZE
 
     def _create(self, name: bytes, mode: int) -> HostInode:
         with host_errors():
-            descriptor = open_host(name, _CREATE, 0o600, dir_fd=self.descriptor)
-            os.fchmod(descriptor, mode & 0o777)
+            descriptor = self.tree.calls.open(name, CREATE, self.descriptor)
+            self.tree.calls.chmod(descriptor, mode & 0o777)
             return self._new(self._adopt(descriptor, name))
 
     def _new(self, inode: HostInode) -> HostInode:
@@ -174,7 +149,7 @@ class HostDirectory(HostInode, Directory):
 
     def _mkdir(self, name: bytes, mode: int) -> Directory:
         with host_errors():
-            os.mkdir(name, 0o700, dir_fd=self.descriptor)
+            self.tree.calls.mkdir(name, self.descriptor)
         made = self._new(self._lookup(name))
         made.chmod(mode)
         if not isinstance(made, HostDirectory):
@@ -183,7 +158,7 @@ class HostDirectory(HostInode, Directory):
 
     def _symlink(self, name: bytes, target: bytes) -> None:
         with host_errors():
-            os.symlink(target, name, dir_fd=self.descriptor)
+            self.tree.calls.symlink(name, self.descriptor, target)
         self._new(self._lookup(name))
 
     def _mknod(self, name: bytes, mode: int) -> None:
@@ -191,19 +166,19 @@ class HostDirectory(HostInode, Directory):
             self._create(name, mode)
         elif mode & S_IFMT == S_IFIFO:
             with host_errors():
-                os.mkfifo(name, 0o600, dir_fd=self.descriptor)
+                self.tree.calls.fifo(name, self.descriptor)
             self._new(self._lookup(name)).chmod(mode)
         elif mode & S_IFMT == S_IFSOCK:
             with host_errors():
-                os.mknod(name, S_IFSOCK | 0o600, dir_fd=self.descriptor)
+                self.tree.calls.socket(name, self.descriptor)
             self._new(self._lookup(name)).chmod(mode)
         else:
             raise KernelError(EPERM)
 
     def _tmpfile(self, mode: int) -> HostInode:
         with host_errors():
-            descriptor = open_host(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor)
-            os.fchmod(descriptor, mode & 0o777)
+            descriptor = self.tree.calls.open(b".", NAMELESS, self.descriptor)
+            self.tree.calls.chmod(descriptor, mode & 0o777)
             inode = self._new(self._adopt(descriptor, b"#tmpfile"))
         inode.linkable = True
         return inode
@@ -212,44 +187,26 @@ class HostDirectory(HostInode, Directory):
         if not isinstance(inode, HostInode) or inode.tree is not self.tree:
             raise KernelError(EXDEV)
         with host_errors():
-            os.link(
-                inode.magic.encode(),
-                name,
-                dst_dir_fd=self.descriptor,
-                follow_symlinks=True,
-            )
+            self.tree.calls.link(inode.descriptor, name, self.descriptor)
 
     def _unlink(self, name: bytes) -> None:
         with host_errors():
-            os.unlink(name, dir_fd=self.descriptor)
+            self.tree.calls.unlink(name, self.descriptor)
 
     def _rmdir(self, name: bytes) -> None:
         with host_errors():
-            os.rmdir(name, dir_fd=self.descriptor)
+            self.tree.calls.rmdir(name, self.descriptor)
 
     def _rename(self, name: bytes, directory: Directory, new: bytes) -> None:
         if not isinstance(directory, HostDirectory) or directory.tree is not self.tree:
             raise KernelError(EXDEV)
         with host_errors():
-            os.rename(name, new, src_dir_fd=self.descriptor, dst_dir_fd=directory.descriptor)
+            self.tree.calls.rename(name, self.descriptor, new, directory.descriptor)
 
     def _exchange(self, name: bytes, directory: Directory, new: bytes) -> None:
         if not isinstance(directory, HostDirectory) or directory.tree is not self.tree:
             raise KernelError(EXDEV)
         raise KernelError(EINVAL)
-
-
-def _kind_of(entry: os.DirEntry[str]) -> int:
-    if entry.is_symlink():
-        return DT_LNK
-    if entry.is_dir(follow_symlinks=False):
-        return DT_DIR
-    if entry.is_file(follow_symlinks=False):
-        return DT_REG
-    try:
-        return DT_FIFO if modes.S_ISFIFO(entry.stat(follow_symlinks=False).st_mode) else DT_UNKNOWN
-    except OSError:
-        return DT_UNKNOWN
 
 
 _KINDS: dict[int, type[HostInode]] = {

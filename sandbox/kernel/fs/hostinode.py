@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from weakref import ref
 
 from sandbox.kernel.abi.errno import EACCES, EIO, ENFILE, ENXIO, EROFS, KernelError
@@ -19,6 +17,7 @@ from sandbox.kernel.abi.flags import (
     S_IFSOCK,
 )
 from sandbox.kernel.abi.structs import Stat, makedev
+from sandbox.kernel.fs.hostcalls import HostCalls, HostStat
 from sandbox.kernel.vfs.inode import (
     BLOCK_SIZE,
     GUEST_GID,
@@ -32,18 +31,6 @@ HOST_DEVICE, GIVEN_DEVICE = makedev(8, 1), makedev(8, 2)
 """st_dev of what is below the root, and of single files that the user gives."""
 OPEN_FILES = 256
 """Files whose contents are open at a time; others are opened again when they are needed."""
-
-
-def open_host(path: str | bytes, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> int:
-    """os.open; when all descriptors are in use, the limit is raised as far as the host lets us."""
-    try:
-        return os.open(path, flags, mode, dir_fd=dir_fd)
-    except OSError as error:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if error.errno != errno.EMFILE or soft == hard:
-            raise
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return os.open(path, flags, mode, dir_fd=dir_fd)
 
 
 @contextmanager
@@ -94,7 +81,9 @@ class HostRecords:
         numbers: InodeNumbers | None = None,
         latest: int | None = None,
         now: Callable[[], int] = lambda: 0,
+        calls: HostCalls | None = None,
     ) -> None:
+        self.calls = calls if calls is not None else HostCalls()
         self.writable = writable
         self.device = device
         self.latest, self._now = latest, now
@@ -103,7 +92,7 @@ class HostRecords:
         self.owners: dict[tuple[int, int, int], tuple[int, int]] = {}
         self._numbers = numbers if numbers is not None else InodeNumbers()
         self._open: deque[ref[HostFile]] = deque()
-        self._uid, self._gid = os.geteuid(), os.getegid()
+        self._uid, self._gid = self.calls.users()
 
     def shown(self, nanoseconds: int) -> int:
         """A time of the host as the guest sees it."""
@@ -147,7 +136,7 @@ class HostRecords:
 class HostInode(Inode):
     """What all host inodes share.  ``descriptor`` stays open as long as the object lives."""
 
-    def __init__(self, tree: HostRecords, descriptor: int, found: os.stat_result, ino: int, name: str) -> None:
+    def __init__(self, tree: HostRecords, descriptor: int, found: HostStat, ino: int, name: str) -> None:
         super().__init__()
         self.tree = tree
         self.descriptor = descriptor
@@ -159,11 +148,11 @@ class HostInode(Inode):
         self.readonly = not tree.writable
 
     def __del__(self) -> None:
-        os.close(self.descriptor)
+        self.tree.calls.close(self.descriptor)
 
     def stat(self) -> Stat:
         with host_errors():
-            found = os.fstat(self.descriptor)
+            found = self.tree.calls.stat(self.descriptor)
         uid, gid = self.tree.owners.get(self.key) or self.tree.owner(found.st_uid, found.st_gid)
         return Stat(
             dev=self.tree.device,
@@ -180,20 +169,15 @@ class HostInode(Inode):
             ctime=self.tree.shown(found.st_ctime_ns),
         )
 
-    @property
-    def magic(self) -> str:
-        """A path of the host to this very inode, which no change of names can divert."""
-        return f"/proc/self/fd/{self.descriptor}"
-
     def reopen(self, flags: int) -> int:
         """Another descriptor for the same host inode."""
         with host_errors():
-            return open_host(self.magic, flags | os.O_CLOEXEC | os.O_NOCTTY)
+            return self.tree.calls.reopen(self.descriptor, flags)
 
     def chmod(self, mode: int) -> None:
         self._check_writable()
         with host_errors():
-            Path(self.magic).chmod(mode & self._mode_mask)
+            self.tree.calls.chmod(self.descriptor, mode & self._mode_mask)
 
     def chown(self, uid: int | None, gid: int | None) -> None:
         self._check_writable()
@@ -204,7 +188,8 @@ class HostInode(Inode):
         self._check_writable()
         now = self.stat()
         with host_errors():
-            os.utime(self.magic, ns=(now.atime if atime is None else atime, now.mtime if mtime is None else mtime))
+            times = now.atime if atime is None else atime, now.mtime if mtime is None else mtime
+            self.tree.calls.utime(self.descriptor, *times)
         self.tree.stamp(self, now.mtime if mtime is None else mtime)
 
     @property
@@ -222,7 +207,7 @@ class HostSymlink(HostInode, Symlink):
 
     def target(self) -> bytes:
         with host_errors():
-            return os.readlink(b"", dir_fd=self.descriptor)
+            return self.tree.calls.target(self.descriptor)
 
 
 class HostSpecial(HostInode):
@@ -250,13 +235,13 @@ class HostFile(HostInode):
 
     def _close(self) -> None:
         for descriptor in {self._read_descriptor, self._write_descriptor} - {-1}:
-            os.close(descriptor)
+            self.tree.calls.close(descriptor)
         self._read_descriptor = self._write_descriptor = -1
 
     @property
     def size(self) -> int:
         with host_errors():
-            return os.fstat(self.descriptor).st_size
+            return self.tree.calls.stat(self.descriptor).st_size
 
     def check_open(self, write: bool) -> None:
         super().check_open(write)
@@ -267,23 +252,19 @@ class HostFile(HostInode):
     def read_block(self, index: int) -> bytes:
         descriptor = self._for_reading()
         with host_errors():
-            return os.pread(descriptor, BLOCK_SIZE, index * BLOCK_SIZE)
+            return self.tree.calls.read(descriptor, BLOCK_SIZE, index * BLOCK_SIZE)
 
     def write_block(self, index: int, data: bytes) -> None:
         start = index * BLOCK_SIZE
         descriptor = self._for_writing()
         with host_errors():
-            left = memoryview(data)[: max(0, min(BLOCK_SIZE, self.size - start))]
-            while left:
-                done = os.pwrite(descriptor, left, start)
-                start += done
-                left = left[done:]
+            self.tree.calls.write(descriptor, bytes(data[: max(0, min(BLOCK_SIZE, self.size - start))]), start)
         self.tree.stamp(self)
 
     def truncate(self, size: int) -> None:
         descriptor = self._for_writing()
         with host_errors():
-            os.ftruncate(descriptor, size)
+            self.tree.calls.truncate(descriptor, size)
         self.tree.stamp(self)
 
     def _for_reading(self) -> int:

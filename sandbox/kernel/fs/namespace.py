@@ -26,7 +26,9 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.abi.inotify import IN_ACCESS, IN_OPEN
 from sandbox.kernel.abi.structs import makedev
+from sandbox.kernel.base.tape import Tape
 from sandbox.kernel.base.time import EPOCH
+from sandbox.kernel.fs.hostcalls import HostCalls
 from sandbox.kernel.fs.hostfs import HostDirectory, HostTree
 from sandbox.kernel.fs.hostinode import GIVEN_DEVICE, HOST_DEVICE, InodeNumbers
 from sandbox.kernel.fs.overlayfs import Overlay
@@ -83,8 +85,9 @@ class FileSystem:
     """All files of a machine.
 
     ``files`` maps absolute paths to contents, or to host files, which are only read.  ``now`` is the guest's time in
-    nanoseconds since 1970, ``latest`` is as in HostTree.  Raises ConfigurationError for a root or a host file that is
-    none.
+    nanoseconds since 1970, ``latest`` is as in HostTree; ``tape`` keeps what the host says.
+
+    Raises ConfigurationError for a root or a host file that is none.
     """
 
     def __init__(
@@ -96,13 +99,16 @@ class FileSystem:
         devices: bool = True,
         now: Callable[[], int] = lambda: EPOCH,
         latest: int | None = None,
+        tape: Tape | None = None,
     ) -> None:
         self.now = now
         numbers = InodeNumbers()
-        self._given = HostTree(device=GIVEN_DEVICE, numbers=numbers, latest=latest)
-        lower = (
-            None if root is None else HostTree(writable, numbers=numbers, latest=latest, now=self._time).directory(root)
-        )
+        calls = _host_calls(tape)
+        self._given = HostTree(device=GIVEN_DEVICE, numbers=numbers, latest=latest, calls=calls)
+        lower: HostDirectory | None = None
+        if root is not None:
+            below = HostTree(writable, numbers=numbers, latest=latest, now=self._time, calls=calls)
+            lower = below.directory(root)
         top: Directory
         if lower is None or not writable:
             self.ram = Overlay(lower, numbers, self._time, device=HOST_DEVICE if lower is not None else RAM_DEVICE)
@@ -277,6 +283,14 @@ class FileSystem:
             return read_all(inode)
         except KernelError:
             return None
+
+
+def _host_calls(tape: Tape | None) -> HostCalls:
+    if tape is None:
+        return HostCalls()
+    from sandbox.kernel.fs.tapedcalls import TapedCalls
+
+    return TapedCalls(tape)
 
 
 def read_all(inode: Inode) -> bytes:

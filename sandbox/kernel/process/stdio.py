@@ -17,6 +17,7 @@ from sandbox.kernel.drivers.console import (
 )
 from sandbox.kernel.drivers.controlling import ControllingTty
 from sandbox.kernel.drivers.hostinput import InputEvents, TerminalEvents
+from sandbox.kernel.drivers.hostoutput import OnceSink
 from sandbox.kernel.drivers.hostterm import HostTerminal
 from sandbox.kernel.drivers.tty import Tty
 from sandbox.kernel.kernel import Kernel
@@ -36,8 +37,8 @@ def open_streams(
 ) -> FdTable:
     """Standard streams on the host's, as the first process has them; ``terminals`` as for ``standard_streams``."""
     for each in (output, error, terminal):
-        if isinstance(each, HostSink | HostTerminal):
-            each.look = kernel.sched.check_host
+        if isinstance(each, HostSink | HostTerminal | OnceSink):
+            each.look = kernel.sched.wait_for_reader
     streams = standard_streams(
         ConsoleOperations(kernel.memory, kernel.uaccess, kernel.signals), source, output, error, terminals
     )
@@ -54,14 +55,14 @@ def connect(kernel: Kernel, streams: tuple[Console, Console, Console], terminal:
         each.born = clock.nanoseconds
     kernel.files.add_device("/dev/tty", ControllingTty(sched, kernel.jobctl))
     if terminal is None:
-        waits_on = streams[0].descriptor
-        if waits_on is not None:
-            sched.host = streams[0].input = InputEvents(sched, clock, waits_on)
+        wait = streams[0].wait
+        if wait is not None:
+            sched.host = streams[0].input = InputEvents(sched, clock, wait)
         return standard_files(streams)
     tty = Tty(kernel.uaccess, sched, clock, kernel.jobctl, terminal.write, post=False)
     tty.discipline.termios = _host_termios(terminal)
     kernel.jobctl.install(tty, tty)
-    sched.host = TerminalEvents(sched, clock, tty, terminal)
+    sched.host = TerminalEvents(sched, clock, tty, terminal, kernel.tape)
     kernel.files.add_device("/dev/pts/0", tty)
     table, shared = FdTable(), File(tty, O_RDWR)
     for stream, flags in zip(streams, (O_RDONLY, O_WRONLY, O_WRONLY), strict=True):

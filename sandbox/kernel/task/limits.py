@@ -42,6 +42,10 @@ class HostEvents(Protocol):
         """Tasks run: look whether something came, at most every few milliseconds."""
         ...
 
+    def again(self) -> None:
+        """This process goes on from an earlier place of the run than another one has come to."""
+        ...
+
     def idle(self) -> bool:
         """No task can run: wait for the host, or return False at once if nobody waits for it."""
         ...
@@ -59,6 +63,10 @@ class RunLimits:
         """The time limit has been reported."""
         self._engine_run = FIRST_ENGINE_RUN
         self.interrupted = False
+        self.steady = False
+        """Runs of the engine have one length and no ticks: a clock of the host's is looked at at the same places."""
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called while the host is waited for."""
         self.host: HostEvents | None = None
         """What of the host the machine may have to wait for, None when nothing."""
 
@@ -72,11 +80,21 @@ class RunLimits:
         self._started += seconds if self._started else 0
 
     def check_limits(self) -> None:
-        """For who waits for the host.  Raises Interrupted and LimitReached."""
+        """For who is at it for long.  Raises Interrupted and LimitReached."""
         self._check_limits()
 
-    def check_host(self) -> None:
+    def wait_on(self) -> None:
+        """For who waits for the host to give input.  Raises Interrupted and LimitReached."""
+        self.on_wait()
+        self._check_limits()
+
+    def wait_for_reader(self) -> None:
         """For who waits for the host to take output, in whatever call.  Raises Interrupted and LimitReached."""
+        self.on_wait()
+        self.check_host()
+
+    def check_host(self) -> None:
+        """At every turn of the scheduler.  Raises Interrupted and LimitReached."""
         if self.interrupted:
             raise Interrupted("interrupted")
         self.check_time()
@@ -103,6 +121,6 @@ class RunLimits:
 
     def adapt(self, blocks: int, seconds: float) -> None:
         """A run used its whole budget or was paused: aim the next at 20 ms.  No guest can see an effect of this."""
-        if seconds > 0 and (blocks >= 10_000 or seconds > ENGINE_RUN_SECONDS):
+        if not self.steady and seconds > 0 and (blocks >= 10_000 or seconds > ENGINE_RUN_SECONDS):
             aim = int(blocks * ENGINE_RUN_SECONDS / seconds)
             self._engine_run = max(10_000, min(LONGEST_ENGINE_RUN, aim, blocks * 4))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import cast
 
 from greenlet import getcurrent, greenlet
@@ -78,7 +79,7 @@ class Scheduler(RunLimits):
         """
         self._hub = getcurrent()
         self.start_clock()
-        with ticking():
+        with nullcontext() if self.steady else ticking():
             self._give_turns(finished)
 
     def _give_turns(self, finished: Callable[[], bool]) -> None:
@@ -419,6 +420,7 @@ class Scheduler(RunLimits):
     def pass_time(self, blocks: int, waited: float = 0.0) -> None:
         """All tasks slept for so many blocks, while a person was waited for ``waited`` seconds of host time."""
         self._clock.passed(blocks)
+        self.on_wait()
         if not self._config.limit_waits:
             self.excuse(waited)
         self._check_limits()

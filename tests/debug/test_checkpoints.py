@@ -1,0 +1,224 @@
+"""Checkpoints: bounded, told when they cannot be, and gone with their face (proc(5), fork(2), unix(7))."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandbox.debug import timeline, worker
+from sandbox.debug.debugger import Debugger
+from sandbox.debug.open import open_target
+from sandbox.debug.worker import Remote, WorkerGone
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.runner.target import resolve
+from tests.conftest import Program
+from tests.debug.test_travel import remote, state
+
+ENDLESS = "_start: mov ecx, 4096\n1: inc dword ptr [room]\n loop 1b\n jmp _start\n .bss\nroom: .skip 4096\n"
+
+
+def pids(debugger: Debugger) -> list[int]:
+    """Of the checkpoints, and of the process that runs."""
+    assert debugger.target.timeline is not None
+    return [*(mark.pid for mark in debugger.target.timeline.marks), os.getpid()]
+
+
+def alive(pid: int) -> bool:
+    """It is a process, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(found: list[int], seconds: float = 20.0) -> list[int]:
+    """Those that are left after a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(alive(each) for each in found):
+        time.sleep(0.05)
+    return [each for each in found if alive(each)]
+
+
+def some(made: Remote) -> list[int]:
+    """Walk, with a few checkpoints on the way."""
+    for _ in range(3):
+        made.execute("step 3")
+        made.execute("set $ebx = 1")  # has a checkpoint of its own
+    made.execute("reverse-step")
+    found: list[int] = made.call(pids)
+    assert len(found) > 3
+    return found
+
+
+def test_closing_ends_all_of_them() -> None:
+    with remote("cow-fork") as made:
+        found = some(made)
+    assert gone(found) == []
+
+
+def test_a_worker_that_is_killed_takes_them_along() -> None:
+    with remote("cow-fork") as made:
+        found = some(made)
+        os.kill(made.pid, signal.SIGKILL)
+        with pytest.raises(WorkerGone):
+            made.execute("step")
+        assert gone(found) == []
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_face_that_is_killed_takes_them_along(running: bool, program: Program, tmp_path: Path) -> None:
+    """At the prompt, and while the guest runs for ever."""
+    path = tmp_path / "endless"
+    path.write_bytes(program(ENDLESS))
+    ours, theirs = os.pipe()
+    face = os.fork()
+    if not face:
+        image = resolve(path)
+        made = Remote(lambda: open_target(image, KernelConfig(time_limit=0)))
+        os.write(theirs, " ".join(map(str, some(made))).encode() + b"\n")
+        if running:
+            made.execute("continue")
+        time.sleep(60)
+        os._exit(0)
+    found = [int(each) for each in os.read(ours, 4096).split()]
+    time.sleep(0.5)
+    os.kill(face, signal.SIGKILL)
+    os.waitpid(face, 0)
+    assert gone(found) == []
+
+
+def test_two_faces_of_one_process() -> None:
+    """The second worker holds no end of the first's pipe."""
+    with remote("cow-fork") as first:
+        found = some(first)
+        with remote("cow-fork") as second:
+            first.close()
+            assert gone(found) == []
+            assert second.execute("step").stop is not None
+
+
+def test_no_zombies() -> None:
+    with remote("cow-fork") as made:
+        for _ in range(4):
+            made.execute("step 5")
+            made.execute("set $ebx = 2")
+            made.execute("goto start")
+        mine = {int(each) for each in Path(f"/proc/{made.pid}/task/{made.pid}/children").read_text().split()}
+        assert all(alive(each) for each in mine)
+
+
+def test_a_face_with_threads() -> None:
+    """Threads that began before, and calls from one that is not the first."""
+    stop = threading.Event()
+    waits = threading.Thread(target=stop.wait)
+    waits.start()
+    try:
+        with remote("cow-fork") as made:
+            said: list[object] = []
+            asks = threading.Thread(target=lambda: said.append(made.execute("step 3").stop))
+            asks.start()
+            asks.join(60)
+            assert said and not made.execute("reverse-step").error
+    finally:
+        stop.set()
+        waits.join()
+
+
+def refusing(after: int) -> Callable[[], int]:
+    """fork(2) on a host that has no process left, from some time on."""
+    fork, calls = os.fork, 0
+
+    def refuse() -> int:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise BlockingIOError(11, os.strerror(11))
+        return fork()
+
+    return refuse
+
+
+def test_a_host_that_has_no_process_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on and says so; one can go back as far as there are checkpoints."""
+    monkeypatch.setattr(os, "fork", refusing(after=2))  # the worker, and the first checkpoint
+    with remote("cow-fork") as made:
+        made.execute("step")
+        told = made.execute("set $ebx = 1")
+        assert "no checkpoint could be made: Resource temporarily unavailable" in told.lines
+        assert made.execute("step").stop is not None
+
+
+def test_no_checkpoint_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fork", refusing(after=1))
+    with remote("cow-fork") as made:
+        assert "no checkpoint could be made: Resource temporarily unavailable" in made.first.lines
+        made.execute("step")
+        assert made.execute("reverse-step").error
+        assert made.execute("step").stop is not None
+
+
+def test_a_checkpoint_that_was_killed() -> None:
+    with remote("cow-fork") as made:
+        made.execute("step 4")
+        before = made.call(state)
+        for each in made.call(pids)[:-1]:
+            os.kill(each, signal.SIGKILL)
+        assert "the checkpoint cannot go on" in made.execute("reverse-step").error
+        assert made.call(state) == before
+        assert made.execute("step").stop is not None
+
+
+def bounded(debugger: Debugger, most: int) -> tuple[int, int]:
+    """Bytes held by the checkpoints, and how many there are, once they were thinned."""
+    kept, timeline.MOST_MEMORY = timeline.MOST_MEMORY, most
+    line = debugger.target.timeline
+    assert line is not None
+    line._measure_at = 0.0
+    line._thin()
+    timeline.MOST_MEMORY = kept
+    return sum(timeline._held_by(mark.pid) for mark in line.marks), len(line.marks)
+
+
+def test_memory_is_bounded() -> None:
+    with remote("cow-fork") as made:
+        for _ in range(8):
+            made.execute("step")
+            made.call(taken)
+        held, count = made.call(bounded, 1 << 40)
+        assert held > 0 and count >= 8
+        assert made.call(bounded, 1)[1] < count
+
+
+def taken(debugger: Debugger) -> None:
+    """A checkpoint of this place."""
+    target = debugger.target
+    assert target.timeline is not None
+    target.timeline.take(target.moment(target.cpu), target.fault_count)
+
+
+def test_two_gigabytes_of_ram() -> None:
+    with remote("cow-fork", ram=2 << 30) as made:
+        made.execute("step 5")
+        assert not made.execute("reverse-step 3").error
+        made.execute("continue")
+        assert not made.execute("goto start").error
+
+
+def test_patience_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PATIENCE", 0.2)
+    said = []
+    with remote("cow-fork") as made:
+        made.patience = lambda: said.append(1)
+        made.call(time_passes, 0.7)
+    assert said == [1]
+
+
+def time_passes(debugger: Debugger, seconds: float) -> None:
+    """It takes so long."""
+    time.sleep(seconds)
