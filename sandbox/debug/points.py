@@ -58,7 +58,7 @@ class Point:
         told += f" if {self.condition}" if self.condition else ""
         marks = [f"{self.hits} hits" if self.hits != 1 else "1 hit"]
         marks += ["temporary"] * self.temporary + ["disabled"] * (not self.enabled)
-        marks += [f"ignored {self.ignore} times"] if self.ignore else []
+        marks += [f"the next {self.ignore} ignored"] if self.ignore else []
         return f"{told}  ({', '.join(marks)})"
 
     def to_dict(self) -> dict[str, Any]:
