@@ -30,6 +30,8 @@
         .set    STOPPING,       160     # a device asked to come back at the next counted block
         .set    NUMBER,         168     # the CPU's, in the TLB feed (tlbfeed.S)
         .set    SHARE,          176     # FUEL at the start of a run
+        .set    MODE,           184     # what the last block was run in (watch.S)
+        .set    PASSED,         192     # the instruction at which `fetch` stopped last (watch.S)
 
         .set    TRAP,           1
         .set    SPENT,          2
