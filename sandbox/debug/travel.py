@@ -34,11 +34,11 @@ class NotTheSame(SandboxError):
 class Journey:
     """To ``where``; or to what came last before it.
 
-    ``search`` is ``hit`` (of any point), ``step`` (the ``count``-th instruction of ``flow`` before it, whose stack is
-    not deeper than ``esp``), ``fault`` (number ``count``), or empty.  ``distance`` in blocks is how far back a search
-    for steps begins.  ``points`` are the debugger's.  A search for hits ends at ``where``, or at ``until``, the
-    checkpoint behind the present one.  ``arrival`` is what the stop at the end says; ``note`` is why it is not what was
-    asked for.
+    ``search`` is ``hit`` (of any point), ``step`` (the ``count``-th instruction before it, of ``flow``, or with None of
+    its CPU, whose stack is not deeper than ``esp``), ``fault`` (number ``count``), or empty.  ``distance`` in blocks is
+    how far back a search for steps begins.  ``points`` are the debugger's.  A search for hits ends at ``where``, or at
+    ``until``, the checkpoint behind the present one.  ``arrival`` is what the stop at the end says; ``note`` is why it
+    is not what was asked for.
     """
 
     where: Moment
@@ -252,14 +252,15 @@ class Traveller:
         target = debugger.target
         first_or_set = journey.at == 0 or self._timeline.marks[journey.at].pinned
         at_first = first_or_set and stop.moment == began
-        if target.flow(target.cpu) != journey.flow:
-            stop = self._go(journey, Steps(0, journey.flow))
-        if not at_first and self._is_before(stop, where):
-            stop = self._go(journey, Steps(1, journey.flow))  # where one lands may be an instruction that comes again
+        cpu = where.cpu if journey.flow is None else None
+        if journey.flow not in (None, target.flow(target.cpu)) or cpu not in (None, target.viewed_cpu):
+            stop = self._go(journey, Steps(0, journey.flow, cpu))
+        if not at_first and self._is_before(stop, where):  # where one lands may be an instruction that comes again
+            stop = self._go(journey, Steps(1, journey.flow, cpu))
         while self._is_before(stop, where):
             if target.context.esp & WRAP >= journey.esp:
                 seen.append(stop.moment)
-            stop = self._go(journey, Steps(1, journey.flow))
+            stop = self._go(journey, Steps(1, journey.flow, cpu))
         if len(seen) == journey.count:
             self._timeline.wake(journey.at, replace(journey, search="", where=seen[0]))
         if journey.distance >= FARTHEST:

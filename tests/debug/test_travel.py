@@ -187,3 +187,14 @@ def test_what_is_set_stays_behind_it() -> None:
         assert made.execute("print *0x804a010").data["value"] == 77
         made.execute("goto start")
         assert made.execute("print $ebx").data["value"] == 0
+
+
+def test_back_out_of_a_kernel_routine() -> None:
+    """Before a routine's first instruction comes who called it, and before that the instruction that faulted."""
+    with remote("cow-fork") as made:
+        made.execute("run to fault 4")
+        made.execute("into")
+        assert "copy_page" in made.execute("when").data["moment"] or "copy_page" in made.execute("code").lines[0]
+        assert "call ebx" in made.execute("reverse-step").lines[-1]
+        assert "<child+0x9>" in made.execute("reverse-step").lines[-1]
+        assert "<copy_page>" in made.execute("into 2").lines[-1]
