@@ -25,6 +25,7 @@ from sandbox.runner.outside import Input, outside
 from sandbox.runner.rom import rom_config
 from sandbox.runner.target import resolve
 from sandbox.x86.errors import ConfigurationError
+from tests.campaign import WHOLE
 
 FORWARDS = ("step", "step 3", "step 40", "into", "into 7", "into 300", "next", "next 5", "finish", "continue")
 BACKWARDS = ("reverse-step", "reverse-step 4", "reverse-next", "reverse-continue", "reverse-finish", "goto")
@@ -109,6 +110,7 @@ EVERY = sorted(path.parent.name for path in IMAGES.glob("*/manifest.toml"))
 
 
 @pytest.mark.campaign
+@pytest.mark.skipif(not WHOLE, reason="minutes an image: make campaign")
 @pytest.mark.parametrize("name", EVERY)
 def test_every_image(name: str) -> None:
     for seed in range(2, 5):
