@@ -381,6 +381,13 @@ class Debugger(Scope):
             return "task", target.task.pid
         return target.flow(target.cpu)
 
+    @property
+    def flow_back(self) -> Hashable:
+        """What a step back belongs to; None in a kernel routine, before whose first instruction comes who called it."""
+        target = self.target
+        in_kernel = isinstance(target, KernelTarget) and target.context.cpl == 0
+        return None if in_kernel and "[" not in target.name_of(target.context.linear_eip & WRAP) else self.flow
+
     # -- names (expression.Scope) --------------------------------------------------------------------------------
 
     def register(self, name: str) -> int | None:

@@ -73,7 +73,7 @@ def test_registers_and_memory_are_set() -> None:
         )  # fmt: skip
     assert "= 0x1234" in told
     assert "0x804a000:\t0x000055aa" in told
-    assert "[ IM DM ZM OM UM PM ]" in told or "= [" in told
+    assert "[ IM DM ZM OM UM PM ]" in told
     assert re.search(r"cr0 +0x80010033", told)
 
 
@@ -94,7 +94,7 @@ def test_a_rom() -> None:
             "info registers cr0", "kill",
         )  # fmt: skip
     assert "div    %ecx" in told
-    assert "mov    $0x0,%cl" in told or "0x1001f8" in told
+    assert "0x1001f8" in told
     assert "CPU 0" in told
 
 
@@ -236,8 +236,9 @@ def _throw(count: int, seed: int) -> None:
             with suppress(BlockingIOError):
                 theirs.recv(1 << 20)
         made.execute("delete")
+        made.execute("goto start")  # before all that the packets have set
         stop = made.execute("continue").stop
-        assert stop is not None
+        assert stop is not None and stop.ended and stop.headline == "exit status 0"
 
 
 @needs_gdb

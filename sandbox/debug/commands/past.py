@@ -7,7 +7,6 @@ from typing import NoReturn
 
 from sandbox.debug.commands import command
 from sandbox.debug.debugger import Answer, Debugger
-from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.points import Point
 from sandbox.debug.stops import Moment
 from sandbox.debug.target import WRAP, Refused
@@ -30,10 +29,7 @@ def _ready(debugger: Debugger) -> tuple[Traveller, Moment]:
 def _steps(debugger: Debugger, text: str, esp: int) -> NoReturn:
     traveller, here = _ready(debugger)
     count = debugger.number(text, 1, MOST_BACK) if text else 1
-    target = debugger.target
-    named = target.name_of(target.context.linear_eip & WRAP)
-    routine = isinstance(target, KernelTarget) and target.context.cpl == 0 and "[" not in named and not esp
-    flow = None if routine else debugger.flow  # before a routine's first instruction comes whoever the kernel works for
+    flow = debugger.flow if esp else debugger.flow_back
     traveller.leave(Journey(here, debugger.snapshot(), "step", count, flow, esp))
 
 

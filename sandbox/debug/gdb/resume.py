@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 from sandbox.debug.debugger import Answer, Debugger
@@ -36,14 +35,7 @@ def _one_step(debugger: Debugger) -> Steps:
     target = debugger.target
     if debugger.threads_are_cpus:
         return Steps(1, None, target.viewed_cpu)
-    return Steps(1, _flow(debugger))
-
-
-def _flow(debugger: Debugger) -> Hashable:
-    target = debugger.target
-    if isinstance(target, KernelTarget) and target.task is not None and target.context is target.task.context:
-        return "task", target.task.pid
-    return target.flow(target.cpu)
+    return Steps(1, debugger.flow)
 
 
 def go_back(debugger: Debugger, step: bool) -> Any:
@@ -51,7 +43,7 @@ def go_back(debugger: Debugger, step: bool) -> Any:
     traveller, stop = debugger.traveller, debugger.stop
     if traveller is None or stop is None:
         return halted(debugger, replay_end="begin")
-    flow = _flow(debugger)
+    flow = debugger.flow_back
     journey = Journey(stop.moment, debugger.snapshot(), "step" if step else "hit", flow=flow, face=_went_back)
     try:
         traveller.leave(journey)
