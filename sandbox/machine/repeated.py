@@ -8,11 +8,12 @@ emulated CPU, sees nothing of it.
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 
-_PIECE = 2 << 20
-"""Bytes that one mapping covers: 62 GB of RAM have 520 MB of mem_map."""
+_MAPPING = 40 << 10
+"""Bytes that are copied while the host makes one mapping: the pieces are as large as makes both cost the same."""
 _MAP_FIXED = 0x10
 
 
@@ -21,22 +22,22 @@ def map_repeated(address: int, size: int, data: bytes) -> bool:
 
     False where the host cannot, or where it is too little to be worth it: nothing has been done then.
     """
-    piece = data * max(1, _PIECE // len(data))
+    piece = data * max(1, math.isqrt(size * _MAPPING) // len(data))
     if size < 2 * len(piece) or not hasattr(os, "memfd_create"):
         return False
     file = os.memfd_create("repeated")
     try:
         with open(file, "wb", closefd=False) as writer:
             writer.write(piece)
+        libc = _libc()
         for done in range(0, size, len(piece)):
-            _map(address + done, min(len(piece), size - done), file)
+            _map(libc, address + done, min(len(piece), size - done), file)
     finally:
         os.close(file)
     return True
 
 
-def _map(address: int, size: int, file: int) -> None:
-    libc = _libc()
+def _map(libc: ctypes.CDLL, address: int, size: int, file: int) -> None:
     got = libc.mmap(address, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | _MAP_FIXED, file, 0)
     if got != address:
         raise OSError(ctypes.get_errno(), f"{size} bytes cannot be mapped")
