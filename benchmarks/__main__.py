@@ -6,7 +6,20 @@ import argparse
 import json
 import sys
 
-from benchmarks import debug, faults, fpu, highmem, kernelmemory, linux, loops, memory, shadowtlb, startup, threads
+from benchmarks import (
+    debug,
+    faults,
+    fpu,
+    growth,
+    highmem,
+    kernelmemory,
+    linux,
+    loops,
+    memory,
+    shadowtlb,
+    startup,
+    threads,
+)
 from benchmarks.measure import Row, table
 
 SECTIONS = {
@@ -14,6 +27,7 @@ SECTIONS = {
     "fpu": fpu.rows,
     "faults": faults.rows,
     "startup": startup.rows,
+    "growth": growth.rows,
     "memory": memory.rows,
     "kernelmemory": kernelmemory.rows,
     "threads": threads.rows,

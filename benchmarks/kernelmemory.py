@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,17 +62,27 @@ pointers: .skip {4 * CALLS}
 
 
 def rows() -> Iterator[Row]:
+    with MachineSession.idle(KernelConfig(ram=64 << 20)) as session:
+        kernel = session.kernel
+        module = session.modules.load("calls", _module())
+        yield from _calls(kernel, module)
+        yield from _areas(kernel)
+    yield from _growth()
+
+
+@functools.cache
+def _module() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         source, built = Path(folder) / "calls.S", Path(folder) / "calls.o"
         source.write_text(_SOURCE)
         assemble_source(source, built, "module")
-        data = built.read_bytes()
-    with MachineSession.idle(KernelConfig(ram=64 << 20)) as session:
-        kernel = session.kernel
-        module = session.modules.load("calls", data)
-        yield from _calls(kernel, module)
-        yield from _areas(kernel)
-    yield from _growth()
+        return built.read_bytes()
+
+
+def module_seconds(ram: int) -> float:
+    """Host seconds of loading the first module of a machine with so many bytes of RAM."""
+    with MachineSession.idle(KernelConfig(ram=ram)) as session:
+        return seconds(lambda: session.modules.load("calls", _module()))
 
 
 def _calls(kernel: Kernel, module: Module) -> Iterator[Row]:

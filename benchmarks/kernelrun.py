@@ -60,14 +60,14 @@ def kernel_and_bare_seconds(program: bytes) -> tuple[float, float]:
 
 
 def marked_seconds(
-    program: bytes, paging: str = "pae", sanitize: frozenset[str] = frozenset(), boot: str = ""
+    program: bytes, paging: str = "pae", sanitize: frozenset[str] = frozenset(), boot: str = "", ram: int = 64 << 20
 ) -> list[float]:
     """Processor seconds between each first and second getpid of a program; the system calls are not in it.
 
     What a sanitizer has put off is done at each of them, and is in it.
     """
     times: list[float] = []
-    config = KernelConfig(paging=paging, time_limit=0, sanitize=sanitize, boot=boot)
+    config = KernelConfig(paging=paging, ram=ram, time_limit=0, sanitize=sanitize, boot=boot)
     with Session("benchmark", program, (), config) as session:
         session.load()
         traps = session.system.traps

@@ -88,7 +88,7 @@ def _kept(kernel: Kernel, pfn: int) -> str:
     for name, start, end in kernel.reserved:
         if start <= at < end:
             return f"kept from boot on: {name}"
-    waiting = any(first <= pfn < first + count for zone in kernel.pgdat.zones for first, count in zone.unopened)
+    waiting = any(first <= pfn < first + count for zone in kernel.pgdat.zones for first, count in zone.closed())
     return "free, not opened yet" if waiting else "reserved"
 
 

@@ -169,7 +169,7 @@ class _Kinds:
             if device.name != "open bus"
         ]
         self._ram = [(start >> 12, start + size >> 12) for start, size, _ in kernel.memory.ranges]
-        self._unopened = [(first, first + count) for zone in kernel.pgdat.zones for first, count in zone.unopened]
+        self._unopened = [(first, first + count) for zone in kernel.pgdat.zones for first, count in zone.closed()]
         self._known = dict.fromkeys(kernel.pgdat.free_list(), ".")
         self._known.update((pfn, "V") for area in kernel.vmalloc.areas if area.owned for pfn in area.frames)
         for start, area in kernel.kmalloc.areas.items():

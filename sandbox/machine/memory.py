@@ -28,8 +28,10 @@ import weakref
 from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import partial
-from typing import Protocol, TypeAlias, overload
+from typing import Protocol, TypeAlias
 
+from sandbox.machine.repeated import map_repeated
+from sandbox.machine.word_views import AuditedView, ObservedView, StoreObserver, WatchedView, WordView
 from sandbox.x86.errors import ConfigurationError, SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -89,17 +91,6 @@ class MemoryInUse(SandboxError):
 
 
 StoreWatch: TypeAlias = "Callable[[int, int, Reason], Callable[[], object] | None]"
-
-
-class StoreObserver(Protocol):
-    """Who wants to know which present table entries the host changes (``sandbox.sanitize``)."""
-
-    alert: bool
-    """Stores over entries that were not present, too."""
-
-    def stored(self, offset: int, width: int) -> None:
-        """Words of ``width`` bytes at an offset of the buffer have changed."""
-        ...
 
 
 class Mapper(Protocol):
@@ -241,6 +232,22 @@ class PhysicalMemory:
         if behind is not None:
             behind()
 
+    def host_repeat(self, physical: int, size: int, data: bytes, reason: Reason) -> None:
+        """Store ``data``, a multiple of pages, again and again, at a cost that hardly grows with ``size``.
+
+        The host maps the same few pages, copied when they are written.  Raises as ``host_write`` does.
+        """
+        at = self._checked(physical, size, reason.value)
+        if self.audit:
+            self._inspect(physical, size, reason)
+        behind = None if self.store_watch is None else self.store_watch(physical, size, reason)
+        if not map_repeated(self.host_base + at, size, data):
+            for done in range(at, at + size, len(data)):
+                self._mutable[done : min(done + len(data), at + size)] = data[: at + size - done]
+        self._written[reason] += size
+        if behind is not None:
+            behind()
+
     def mutable_words(self, reason: Reason) -> WordView:
         """A writable view of 32-bit words, for who stores single ones for a reason; keep it to yourself."""
         return self._view(self._mutable.cast("I"), 4, reason)
@@ -250,11 +257,11 @@ class PhysicalMemory:
         return self._view(self._mutable.cast("Q"), 8, reason)
 
     def _view(self, view: memoryview[int], width: int, reason: Reason) -> WordView:
-        plain = _AuditedView(self, view, width, reason) if self.audit else view
+        plain = AuditedView(view, width, partial(self._audited_store, reason)) if self.audit else view
         observer = self.table_observer if reason is Reason.TABLE else None
-        made: WordView = plain if observer is None else _ObservedView(plain, width, observer)
+        made: WordView = plain if observer is None else ObservedView(plain, width, observer)
         if self.store_watch is not None:
-            made = _WatchedView(made, width, partial(self._store_watched, reason), self.watched_pages)
+            made = WatchedView(made, width, partial(self._store_watched, reason), self.watched_pages)
         return made
 
     def _store_watched(self, reason: Reason, offset: int, size: int) -> Callable[[], object] | None:
@@ -299,7 +306,7 @@ class PhysicalMemory:
             if owner is not reason and (owner is not None or reason in self._closed):
                 raise ForbiddenWrite(max(physical, frame * PAGE_SIZE), reason, owner)
 
-    def _audited_store(self, at: int, width: int, reason: Reason) -> None:
+    def _audited_store(self, reason: Reason, at: int, width: int) -> None:
         """Check and count a store of ``width`` bytes at an offset of the buffer."""
         physical = at if at < DEVICES_START else at + self._above
         self._checked(physical, width, reason.value)
@@ -333,128 +340,6 @@ class PhysicalMemory:
             self._buffer.close()
         except BufferError:
             del self._buffer
-
-
-class _AuditedView:
-    """A word view that counts and checks every store."""
-
-    __slots__ = ("_memory", "_reason", "_view", "_width")
-
-    def __init__(self, memory: PhysicalMemory, view: memoryview, width: int, reason: Reason) -> None:
-        self._memory = memory
-        self._view = view
-        self._width = width
-        self._reason = reason
-
-    def __len__(self) -> int:
-        return len(self._view)
-
-    @overload
-    def __getitem__(self, index: int, /) -> int: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> memoryview: ...
-
-    def __getitem__(self, index: int | slice, /) -> int | memoryview:
-        return self._view[index].toreadonly() if isinstance(index, slice) else self._view[index]
-
-    @overload
-    def __setitem__(self, index: int, value: int, /) -> None: ...
-
-    @overload
-    def __setitem__(self, index: slice, value: memoryview, /) -> None: ...
-
-    def __setitem__(self, index: int | slice, value: int | memoryview, /) -> None:
-        first, end = (index, index + 1) if isinstance(index, int) else index.indices(len(self._view))[:2]
-        self._memory._audited_store(first * self._width, (end - first) * self._width, self._reason)
-        self._view[index] = value  # type: ignore[index, assignment]
-
-
-class _ObservedView:
-    """A word view that tells of stores over words whose lowest bit, P of an entry, was set."""
-
-    __slots__ = ("_observer", "_view", "_width")
-
-    def __init__(self, view: memoryview[int] | _AuditedView, width: int, observer: StoreObserver) -> None:
-        self._view, self._width, self._observer = view, width, observer
-
-    def __len__(self) -> int:
-        return len(self._view)
-
-    @overload
-    def __getitem__(self, index: int, /) -> int: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> memoryview: ...
-
-    def __getitem__(self, index: int | slice, /) -> int | memoryview:
-        return self._view[index]
-
-    @overload
-    def __setitem__(self, index: int, value: int, /) -> None: ...
-
-    @overload
-    def __setitem__(self, index: slice, value: memoryview, /) -> None: ...
-
-    def __setitem__(self, index: int | slice, value: int | memoryview, /) -> None:
-        view, observer = self._view, self._observer
-        if type(index) is int:  # by far the most, and this is the quickest question
-            if observer.alert or view[index] & 1:
-                observer.stored(index * self._width, self._width)
-            view[index] = value  # type: ignore[assignment]
-            return
-        assert isinstance(index, slice)
-        first = index.indices(len(view))[0]
-        for at, old in enumerate(view[index].tolist(), first):
-            if old & 1 or observer.alert:
-                observer.stored(at * self._width, self._width)
-        view[index] = value  # type: ignore[assignment]
-
-
-class _WatchedView:
-    """A word view that asks before each store, and calls what was answered behind it (``store_watch``)."""
-
-    __slots__ = ("_ask", "_pages", "_view", "_width")
-
-    def __init__(
-        self, view: WordView, width: int, ask: Callable[[int, int], Callable[[], object] | None], pages: set[int]
-    ) -> None:
-        self._view, self._width, self._ask, self._pages = view, width, ask, pages
-
-    def __len__(self) -> int:
-        return len(self._view)
-
-    @overload
-    def __getitem__(self, index: int, /) -> int: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> memoryview: ...
-
-    def __getitem__(self, index: int | slice, /) -> int | memoryview:
-        return self._view[index]
-
-    @overload
-    def __setitem__(self, index: int, value: int, /) -> None: ...
-
-    @overload
-    def __setitem__(self, index: slice, value: memoryview, /) -> None: ...
-
-    def __setitem__(self, index: int | slice, value: int | memoryview, /) -> None:
-        if isinstance(index, int):
-            if index * self._width // PAGE_SIZE not in self._pages:
-                self._view[index] = value  # type: ignore[assignment]
-                return
-            first, end = index, index + 1
-        else:
-            first, end, _ = index.indices(len(self._view))
-        behind = self._ask(first * self._width, (end - first) * self._width)
-        self._view[index] = value  # type: ignore[index, assignment]
-        if behind is not None:
-            behind()
-
-
-WordView: TypeAlias = "memoryview[int] | _AuditedView | _ObservedView | _WatchedView"
-"""Words to load and store."""
 
 
 def ram_ranges(ram: int) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import time
 from collections.abc import Callable
@@ -268,3 +269,33 @@ def test_stores_through_views_are_told_before_and_behind() -> None:
     words[0x401:0x403] = memoryview(bytes(8)).cast("I")
     assert told[2:] == [("before", 0x1004, 8, 0), ("behind", 0x1004, 8, 0)]
     assert (words[0x400], len(words)) == (8, len(early))
+
+
+@pytest.mark.parametrize("size", [8 * KB, 6 * MB + 12 * KB])
+def test_repeated_bytes_are_private_to_each_page(size: int) -> None:
+    """A store to one page changes no other, in no other machine, and in no child process."""
+    at = 2 * MB
+    memory, other = PhysicalMemory(16 * MB), PhysicalMemory(16 * MB)
+    data = bytes(range(256)) * 32
+    for each in (memory, other):
+        each.host_repeat(at, size, data, Reason.STRUCT_PAGE)
+    whole = (data * (size // len(data) + 1))[:size]
+    assert memory.read(at - 1, size + 2) == b"\0" + whole + b"\0"
+    child = os.fork()
+    if not child:
+        memory.host_write(at + 8, b"child", Reason.STRUCT_PAGE)
+        os._exit(memory.read(at + 8, 5) != b"child")
+    assert os.waitpid(child, 0)[1] == 0
+    memory.host_write(at + 4 * KB, b"new", Reason.STRUCT_PAGE)
+    assert memory.read(at, size) == whole[: 4 * KB] + b"new" + whole[4 * KB + 3 :]
+    assert other.read(at, size) == whole
+    assert memory.host_bytes() == {"struct page": size + 3}
+
+
+def test_repeated_bytes_pass_the_door() -> None:
+    memory = PhysicalMemory(16 * MB, audit=True)
+    memory.declare(Reason.TABLE, MB, 4 * KB)
+    with pytest.raises(ForbiddenWrite):
+        memory.host_repeat(MB, 4 * KB, bytes(4 * KB), Reason.STRUCT_PAGE)
+    with pytest.raises(OutsideRam):
+        memory.host_repeat(15 * MB, 2 * MB, bytes(4 * KB), Reason.STRUCT_PAGE)

@@ -77,7 +77,7 @@ class Hotplug:
             if start < end:
                 pgdat.add_range(zone, first + start, end - start)
         for zone in pgdat.zones:
-            zone.open_all()
+            zone.publish()
 
     def _map_directly(self, first: int, count: int) -> None:
         """Small pages in the direct map; where a large page covers a frame already, it stays."""

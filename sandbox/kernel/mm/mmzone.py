@@ -2,7 +2,8 @@
 
 The first ``struct page`` of a free block carries ``PG_BUDDY`` and the order, as 2.6 has it; a block joins its buddy
 when that one is free, of the same order and of the same zone.  Frames of a zone that nobody has needed yet have no
-flags at all: they are opened a block at a time.
+flags at all: they are opened a block at a time.  Before guest code may read mem_map they are published: their
+structures say what opening would store, in pages that all blocks share, and the lists still know nothing of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from sandbox.kernel.mm.page import COUNT, INDEX, PG_BUDDY, PG_OPEN, BadPage, Mem
 
 OPEN_BLOCK = 4096
 """Frames opened at a time (16 MB)."""
+OPEN_AT_ONCE = 16 * OPEN_BLOCK
+"""A zone that waits for no more than this is opened whole when it is to be published."""
 
 
 class Zone:
@@ -28,6 +31,8 @@ class Zone:
         self.memmap = memmap
         self.ranges = [(first, count) for first, count in ranges if count > 0]
         self.unopened = self.ranges[::-1]
+        self.published: list[tuple[int, int]] = []
+        """Whole blocks that were not opened yet either, but whose structures can be read."""
         self.total = sum(count for _, count in self.ranges)
         self.lists: list[dict[int, None]] = [{} for _ in range(orders)]
         self.listed = 0
@@ -41,7 +46,11 @@ class Zone:
     @property
     def waiting(self) -> int:
         """Frames that were not opened yet."""
-        return sum(count for _, count in self.unopened)
+        return sum(count for _, count in self.closed())
+
+    def closed(self) -> list[tuple[int, int]]:
+        """(first frame, frames) of what was not opened yet."""
+        return self.unopened + self.published
 
     def rmqueue(self, order: int) -> int | None:
         """The first frame of a block, cut from a larger one if need be; None when there is none."""
@@ -142,6 +151,20 @@ class Zone:
         while self._open():
             pass
 
+    def publish(self) -> None:
+        """What was not opened yet can be read in mem_map as if it had been; the cost does not grow with the zone."""
+        if self.waiting <= OPEN_AT_ONCE or self.orders > OPEN_BLOCK.bit_length():
+            self.open_all()
+        while self.unopened:
+            first, count = self.unopened[-1]
+            whole = count // OPEN_BLOCK * OPEN_BLOCK
+            if first % OPEN_BLOCK or not whole or not self.memmap.in_a_row(first, whole):
+                self._open()
+                continue
+            self.unopened[-1:] = [(first + whole, count - whole)] if whole < count else []
+            self.memmap.open_blocks(first, whole, self.flags, self.orders - 1, OPEN_BLOCK)
+            self.published.insert(0, (first, whole))
+
     def add(self, first: int, count: int) -> None:
         """More frames, at run time; their structures must be there."""
         self.ranges.append((first, count))
@@ -167,14 +190,25 @@ class Zone:
         self.lists[order][pfn] = None
 
     def _open(self) -> bool:
-        if not self.unopened:
+        ranges = self.unopened or self.published
+        if not ranges:
             return False
-        first, count = self.unopened.pop()
+        first, count = ranges.pop()
         take = min(count, OPEN_BLOCK - first % OPEN_BLOCK)
         if take < count:
-            self.unopened.append((first + take, count - take))
-        self.memmap.open(first, take, self.flags)
-        end, pieces = first + take, []
+            ranges.append((first + take, count - take))
+        if ranges is self.unopened:
+            self._add(first, take)
+        else:
+            size = 1 << self.orders - 1
+            self.lists[-1].update(dict.fromkeys(range(first + take - size, first - 1, -size)))
+            self.listed += take
+        return True
+
+    def _add(self, first: int, count: int) -> None:
+        """Frames of one block get flags, and go on the lists as pieces that are as large as can be."""
+        self.memmap.open(first, count, self.flags)
+        end, pieces = first + count, []
         while first < end:
             order = self.orders - 1
             while first & (1 << order) - 1 or first + (1 << order) > end:
@@ -183,5 +217,4 @@ class Zone:
             first += 1 << order
         for pfn, order in reversed(pieces):
             self._list(pfn, order)
-        self.listed += take
-        return True
+        self.listed += count

@@ -141,6 +141,25 @@ class MemMap:
         page = (PG_OPEN | flags).to_bytes(4, "little") + bytes(STRUCT_PAGE_BYTES - 4)
         self._store(first, count, page)
 
+    def open_blocks(self, first: int, count: int, flags: int, order: int, unit: int) -> None:
+        """Flags for frames in whole units, as free blocks of an order, PG_BUDDY on the first of each.
+
+        Their structures must be ``in_a_row``; ``unit`` frames at least fill a page with theirs.
+        """
+        head = [0] * STRUCT_PAGE_WORDS
+        head[FLAGS], head[INDEX] = PG_OPEN | PG_BUDDY | flags, order
+        body = (PG_OPEN | flags).to_bytes(4, "little") + bytes(STRUCT_PAGE_BYTES - 4)
+        block = b"".join(word.to_bytes(4, "little") for word in head) + body * ((1 << order) - 1)
+        data = block * (unit >> order)
+        self._memory.host_repeat(self.physical(first), count * STRUCT_PAGE_BYTES, data, Reason.STRUCT_PAGE)
+
+    def in_a_row(self, first: int, count: int) -> bool:
+        """The structures of frames in whole pieces follow each other in RAM."""
+        start = self.physical(first)
+        size = count * STRUCT_PAGE_BYTES
+        pieces = self._pieces[first >> self.shift : first + count >> self.shift]
+        return self.shift != PIECE_SHIFT or pieces == list(range(start, start + size, PAGE_SIZE))
+
     def close(self, first: int, count: int) -> None:
         """Reserve frames again: they left the allocator."""
         self._store(first, count, bytes(STRUCT_PAGE_BYTES))

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from sandbox.kernel.base.races import Races
-from sandbox.machine.memory import PhysicalMemory, WordView
+from sandbox.machine.memory import PhysicalMemory
+from sandbox.machine.word_views import WordView
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, RW, US, A, D, P, PagingFormat
 

@@ -113,7 +113,7 @@ class Modules:
         self._store(module, image)
         for zone in kernel.pgdat.zones:
             # Guest code may read mem_map: no frame may look reserved only because nobody has needed it yet.
-            zone.open_all()
+            zone.publish()
         self.loaded.append(module)
         if name not in self.tainted:
             self.tainted.append(name)

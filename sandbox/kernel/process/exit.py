@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from sandbox.kernel.abi.errno import ECHILD, ERESTARTSYS, KernelError
@@ -235,7 +236,7 @@ def do_wait(kernel: Kernel, task: Task, pid: int, options: int) -> Change | None
     """
     while True:
         threads = (task,) if options & WNOTHREAD else task.group.threads
-        children = [child for each in threads for child in each.children if _matches(task, child, pid, options)]
+        children = _children(kernel, task, threads, pid, options)
         traced = [child for each in threads for child in each.ptraced if _matches(task, child, pid, WALL)]
         if not children and not traced:
             raise KernelError(ECHILD)
@@ -350,6 +351,15 @@ def detach(kernel: Kernel, child: Task) -> None:
         thread_gone(kernel, child.group)
     elif child.group.is_dead and not own:
         tell_parent(kernel, child)
+
+
+def _children(kernel: Kernel, task: Task, threads: Sequence[Task], pid: int, options: int) -> list[Task]:
+    """The children of threads that a wait may choose; one that is named is found by its number."""
+    if pid <= 0:
+        return [child for each in threads for child in each.children if _matches(task, child, pid, options)]
+    child = kernel.tasks.get(pid)
+    mine = child is not None and child.is_leader and child.parent in threads and _matches(task, child, pid, options)
+    return [child] if child is not None and mine else []
 
 
 def _matches(task: Task, child: Task, pid: int, options: int) -> bool:

@@ -301,7 +301,7 @@ def sys_kill(kernel: Kernel, task: Task, pid: int, number: int, *_: int) -> int:
     signed = pid - (1 << 32) if pid >> 31 else pid
     everybody = kernel.tasks.values()
     if signed > 0:
-        targets = _alive(each for each in everybody if each.pid == signed)
+        targets = _alive(each for each in (kernel.tasks.get(signed),) if each is not None)
     elif signed == -1:
         targets = _alive(each for each in everybody if each.is_leader and each.pid > 1 and each.group is not task.group)
     else:
