@@ -348,6 +348,9 @@ class Cpu(Stepping):
 
     def _failed(self, state: CpuContext, at: int, error: int) -> Exit:
         if error == lib.ERR_INSN_INVALID:
+            if state.software:  # INT 6, which the engine takes for one
+                state.eip = state.longs[2 * ctx.NEXT_EIP]
+                return Trap(state.eip, VECTOR_UD, 0, 0, state.cpl, True)
             return Trap(at, VECTOR_UD, 0, 0, state.cpl, False)
         unanswered, self._unanswered = self._unanswered, None
         if unanswered is not None:
