@@ -4,7 +4,8 @@
 puts a call before the few instructions that need a check, so that all other code is translated as ever.  What is
 mended: null DS, ES, FS and GS fault; INT n tells where it began; ENTER faults at its final ESP with nothing changed,
 and with 16-bit operands keeps the upper half of EBP; SMSW stores 32 bits; reserved bits of CR4 and impossible ones of
-CR0 are #GP; RDPMC; DR7.GD; FXSAVE stores all or nothing; 16-bit call gates have 16-bit offsets.
+CR0 are #GP; RDPMC; DR7.GD; FXSAVE stores all or nothing; 16-bit call gates have 16-bit offsets; REP STOS goes on
+when it overwrites itself; RF lasts one instruction.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class System:
     reason: str | None = None
 
 
+held = (ctypes.c_uint64 * (2 + 2 * 256))()
+"""Where the block ends whose repeated string instruction has stored into itself, or 0; whether this store did; and where
+such instructions end and begin, as they were translated."""
+
 _done: System | None = None
 
 
@@ -94,7 +99,9 @@ def _put_in_place() -> tuple[str, ...]:
     own = {each.name: base + each.offset for each in entries if each.kind == _OWN}
     places = _known({name: internals.symbol(name + _SUFFIX) for name in wanted})
     operation = operations() + 8 * _TRANSLATE_INSN
-    words = {own["before"]: _read(operation)}
+    words = {own["before"]: _read(operation), own["held"]: ctypes.addressof(held)}
+    for link, ours in (("invalidate_bytes", "stored"), ("invalidate_range", "dropped"), ("set_dirty", "dirtied")):
+        words[own[link]] = stubs.replace_link(link, own[ours])
     for each in entries:
         if each.kind == _FUNCTION:
             words[base + each.offset] = internals.symbol(each.name + _SUFFIX)

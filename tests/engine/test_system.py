@@ -265,3 +265,48 @@ def test_fxsave_stores_all_or_nothing(board: Board, missing: int, behind: int) -
     for page in (0x1000, 0x2000):
         if page != 0x1000 + 0x1000 * missing:
             assert board.peek(DATA + page, 4096) == 0
+
+
+# -- DR0 to DR3 of the guest (SDM 3B, 17.2 and 17.3) ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("flags", "wanted"), [(2, DB), (0x10002, None)])
+def test_iretd_with_rf_passes_one_instruction_breakpoint(board: Board, flags: int, wanted: int | None) -> None:
+    """SDM 3B, 17.3.1.1: RF holds back the breakpoint of the instruction that IRETD returns to, and no later one."""
+    board.load("inc eax\ninc eax\nhlt", CODE + 0x100)
+    board.load(f"push {flags:#x}\npush 8\npush {CODE + 0x100:#x}\niretd", ring=0)
+    state = board.cpu.context
+    state.set_debug_register(0, CODE + 0x100)
+    state.set_debug_register(7, 1)
+    exit_ = board.cpu.run(10)
+    if wanted is None:
+        assert isinstance(exit_, Halt)
+        assert state.eax == 2
+    else:
+        assert trap(exit_) == (0x100, wanted, 0)
+        assert state.eax == 0
+        assert state.debug_register(6) & 0xF == 1
+
+
+def test_rf_holds_back_no_second_breakpoint(board: Board) -> None:
+    board.load("inc eax\ninc eax\nhlt", CODE + 0x100)
+    board.load(f"push 0x10002\npush 8\npush {CODE + 0x100:#x}\niretd", ring=0)
+    state = board.cpu.context
+    for number in (0, 1):
+        state.set_debug_register(number, CODE + 0x100 + number)
+    state.set_debug_register(7, 5)
+    assert trap(board.cpu.run(10)) == (0x101, DB, 0)
+    assert (state.eax, state.debug_register(6) & 0xF) == (1, 2)
+
+
+@pytest.mark.parametrize("step", [False, True])
+def test_a_data_breakpoint_and_a_single_step_are_one_trap(board: Board, step: bool) -> None:
+    """SDM 3B, 17.2.3: BS and B0 are set together; #DB is behind the store."""
+    board.load(f"mov dword ptr [{DATA:#x}], 7\nnop\nint 0x80")
+    state = board.cpu.context
+    state.eflags |= 0x100 * step
+    state.set_debug_register(0, DATA)
+    state.set_debug_register(7, 1 | 0xD << 16)
+    assert trap(board.cpu.run(10)) == (10, DB, 0)
+    assert state.debug_register(6) & 0x400F == 1 | 0x4000 * step
+    assert board.peek(DATA) == 7

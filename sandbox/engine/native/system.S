@@ -12,7 +12,7 @@
         .set    AT_ESP, 32
         .set    AT_EBP, 40
         .set    AT_EIP, 128
-        .set    AT_EFLAGS, 168
+        .set    AT_EFLAGS, 136
         .set    AT_HFLAGS, 176
         .set    AT_SEGMENTS, 184           # selector, base (+8), limit (+16), flags (+20) of ES CS SS DS FS GS, 24 bytes each
         .set    AT_LDT, AT_SEGMENTS + 6*24
@@ -26,6 +26,7 @@
         .set    H_PE, 0x80
         .set    H_SS32, 0x20
         .set    F_VM, 0x20000
+        .set    F_RF, 0x10000
         .set    NO_FS, 1 << 28          # hidden flags of ours: this segment may be null
         .set    NO_GS, 1 << 29
         .set    NO_DATA, 1 << 30        # DS or ES
@@ -46,6 +47,7 @@
         .set    HALF, 1 << 10           #   with 16-bit operands
         .set    ENTERED, 2 << 8         # behind an ENTER with 16-bit operands
         .set    SMSW, 3 << 8            # bits 16 to 18: register
+        .set    RESUMED, 1 << 11        # the first instruction with RF
 
         .set    CR4_RESERVED, ~0x1507ff # what CPUID tells of: up to OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP; UMIP is not
 
@@ -99,6 +101,13 @@ list:
         listed  own, 2, translate
         listed  before, 2, before
         listed  running, 3, running
+        listed  held, 2, held
+        listed  stored, 2, stored
+        listed  dropped, 2, dropped
+        listed  dirtied, 2, dirtied
+        listed  go_store, 2, invalidate_bytes
+        listed  go_drop, 2, invalidate_range
+        listed  go_dirty, 2, set_dirty
 
 # -- software interrupts: where they begin -------------------------------------------------------------------------
 
@@ -320,6 +329,8 @@ through:
         mov     eax, esi
         and     eax, 0x300
         jnz     4f
+        test    esi, RESUMED
+        jnz     8f
         test    esi, REPEATED
         jz      1f
         mov     eax, [rdi+AT_ECX]
@@ -353,6 +364,8 @@ through:
         or      eax, NO_DATA
 7:      mov     [rdi+AT_HFLAGS], eax
 9:      ret
+8:      and     dword ptr [rdi+AT_EFLAGS], ~F_RF
+        ret
 4:      cmp     eax, ENTERED
         je      entered
         ja      smsw
@@ -416,6 +429,108 @@ smsw:   shr     esi, 16
         mov     ax, cx
         mov     [rdi+rsi*8], rax        # the low half is the instruction's own matter
         ret
+
+# -- repeated string stores that overwrite themselves --------------------------------------------------------------
+
+# A processor fetches such an instruction once and repeats what it has (SDM 3A, 11.6, says nothing of it; seen on an AMD
+# host).  The engine would translate what was stored.  So blocks stay while an instruction stores into itself, the run ends
+# at its next iteration, and Python goes on until it is through and drops them (Cpu._overwriting).
+# The three stand behind the links invalidate_bytes, invalidate_range and set_dirty of stubs.S.
+
+        .set    HELD, 0                 # END of the block, or 0
+        .set    SKIPS, 8                # this store's blocks stay
+        .set    REPS, 16                # by the last byte of its end: end and start of such an instruction, as translated
+        .set    PAD_FIRST, 56           # in HookPad
+        .set    PAD_END, 64
+        .set    PAD_FUEL, 72
+        .set    PAD_CPU, 104
+        .set    PAD_ENV, 112
+        .set    AT_EDI, 56
+        .set    AT_ES_BASE, AT_SEGMENTS + 8
+        .set    AT_CS_BASE, AT_SEGMENTS + 24 + 8
+
+        .p2align 3
+held:   .quad   0                       # address of the words
+go_store: .quad 0
+go_drop: .quad  0
+go_dirty: .quad 0
+
+dropped:
+        mov     rax, [rip+held]
+        cmp     qword ptr [rax+SKIPS], 0
+        je      1f
+        ret
+1:      jmp     [rip+go_drop]
+dirtied:
+        mov     rax, [rip+held]
+        cmp     qword ptr [rax+SKIPS], 0
+        je      1f
+        mov     qword ptr [rax+SKIPS], 0
+        ret
+1:      jmp     [rip+go_dirty]
+
+stored: # (engine, pages, ram address, bytes, where the store returns to)
+        mov     rax, [rip+running]
+        mov     rax, [rax]
+        test    rax, rax
+        jz      9f
+        cmp     qword ptr [rax+PAD_FIRST], -1
+        je      9f
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    rdi
+        push    rsi
+        push    rdx
+        push    rcx
+        push    r8
+        mov     rbx, rax
+        mov     rbp, [rax+PAD_END]
+        mov     rdx, [rip+held]
+        cmp     [rdx+HELD], rbp
+        je      7f
+        movzx   eax, bpl
+        shl     eax, 4
+        cmp     [rdx+rax+REPS], rbp
+        jne     8f
+        mov     r13, [rdx+rax+REPS+8]   # the instruction
+        mov     rdi, [rbx+PAD_CPU]
+        mov     rsi, [rsp]
+        xor     edx, edx
+        call    [rip+e_cpu_restore_state]
+        mov     rax, [rbx+PAD_ENV]
+        mov     ecx, [rax+AT_EIP]
+        add     rcx, [rax+AT_CS_BASE]
+        cmp     rcx, r13                # this very one stores
+        jne     8f
+        mov     ecx, [rax+AT_EDI]
+        add     ecx, [rax+AT_ES_BASE]   # what it stores to
+        cmp     ecx, ebp
+        jae     8f
+        add     ecx, 4                  # the engine stores some double words byte by byte
+        cmp     ecx, r13d
+        jbe     8f
+        mov     rdx, [rip+held]
+        mov     [rdx+HELD], rbp
+7:      mov     qword ptr [rdx+SKIPS], 1
+        mov     qword ptr [rbx+PAD_FUEL], -1
+        add     rsp, 40
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+8:      pop     r8
+        pop     rcx
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+9:      jmp     [rip+go_store]
 
 # -- translation ---------------------------------------------------------------------------------------------------
 
@@ -497,7 +612,9 @@ opcode: cmp     al, 0x0f
         je      enter
         cmp     al, 0x8e
         je      to_segment
-        test    dword ptr [rsp+12], NO_ANY
+        test    byte ptr [rsp+8], 4
+        jnz     repeated
+plain:  test    dword ptr [rsp+12], NO_ANY
         jz      emit
         lea     rcx, [rip+one]
         bt      [rcx], eax
@@ -531,6 +648,24 @@ both:   call    by_count
 3:      call    by_count
         or      r12d, 1
         jmp     known
+
+repeated:                               # STOS, MOVS, INS
+        mov     ecx, eax
+        and     ecx, 0xfe
+        cmp     ecx, 0xaa
+        je      1f
+        cmp     ecx, 0xa4
+        je      1f
+        cmp     ecx, 0x6c
+        jne     plain
+1:      mov     rcx, [rsp]
+        movzx   edx, cl
+        shl     edx, 4
+        add     rdx, [rip+held]
+        mov     [rdx+REPS], rcx
+        mov     rcx, [rbx+AT_NEXT]
+        mov     [rdx+REPS+8], rcx
+        jmp     plain
 
 by_count:
         test    byte ptr [rsp+8+8], 4
@@ -696,7 +831,13 @@ next:   lea     r8, [rsp+8]
         add     rsp, 8
         ret
 
-emit:   test    r12d, r12d
+emit:   mov     rax, [rbp+CPU_ENV]
+        test    dword ptr [rax+AT_EFLAGS], F_RF
+        jz      1f
+        mov     r14d, 1                 # RF is for one instruction
+        mov     esi, RESUMED
+        call    call_check
+1:      test    r12d, r12d
         jz      1f
         mov     esi, r12d
         call    call_check
