@@ -54,8 +54,8 @@ class System:
 
 
 held = (ctypes.c_uint64 * (2 + 2 * 256))()
-"""Where the block ends whose repeated string instruction has stored into itself, or 0; whether this store did; and where
-such instructions end and begin, as they were translated."""
+"""Where the block ends whose repeated string instruction has stored into itself, or 0; whether this store did; and
+where such instructions end and begin, as translated."""
 
 _done: System | None = None
 

@@ -30,7 +30,8 @@ from sandbox.kernel.mm.mm import Mm, active_mm
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.module.hypercall import Gate, GuestKernelBug
 from sandbox.kernel.module.loader import Modules
-from sandbox.kernel.process.fault_siginfo import DR6_STEP, exception_info, fault_info
+from sandbox.kernel.process.fault_siginfo import exception_info, fault_info
+from sandbox.kernel.process.hw_breakpoint import DR6_STEP
 from sandbox.kernel.syscalls.table import SystemCalls
 from sandbox.kernel.task.task import Task
 from sandbox.x86.errors import SandboxError

@@ -267,7 +267,7 @@ def test_fxsave_stores_all_or_nothing(board: Board, missing: int, behind: int) -
             assert board.peek(DATA + page, 4096) == 0
 
 
-# -- DR0 to DR3 of the guest (SDM 3B, 17.2 and 17.3) ---------------------------------------------------------------------
+# -- DR0 to DR3 of the guest (SDM 3B, 17.2 and 17.3) ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("flags", "wanted"), [(2, DB), (0x10002, None)])
