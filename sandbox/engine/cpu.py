@@ -315,7 +315,8 @@ class Cpu(Stepping):
 
     def _overwriting(self, state: CpuContext, at: int) -> Exit:
         """A repeated string instruction has stored into itself: it goes on as it was fetched (``native/system.S``)."""
-        words, exit_ = self._words, Paused(at)
+        words = self._words
+        exit_: Exit = Paused(at)
         self._holding = True
         try:
             free = not self._instrumented and words[stubs.PAD_SHARE] != 1

@@ -13,6 +13,7 @@ import pytest
 from sandbox.engine import stubs, system
 from sandbox.engine.exits import Exit, Halt, Trap
 from sandbox.x86.masks import CR0_PG
+from sandbox.x86.paging import US, P
 from tests.engine.board import CODE, DATA, GDT, PAGES, STACK, USER_CODE, Board
 
 SOURCE = Path(stubs.__file__).parent / "native" / "system.S"
@@ -310,3 +311,59 @@ def test_a_data_breakpoint_and_a_single_step_are_one_trap(board: Board, step: bo
     assert trap(board.cpu.run(10)) == (10, DB, 0)
     assert state.debug_register(6) & 0x400F == 1 | 0x4000 * step
     assert board.peek(DATA) == 7
+
+
+@pytest.mark.parametrize(("code", "port"), [("in al, 0x60", 0x60), ("out 0x60, al", 0x60), ("in al, 0x61", 0x60)])
+def test_breakpoints_on_io(board: Board, code: str, port: int) -> None:
+    """With CR4.DE and RW 2: #DB behind the access (SDM 3B, 17.2.4)."""
+    board.cpu.connect_ports(lambda port, size: 7, lambda port, size, value: None)
+    board.load(f"{code}\nhlt", ring=0)
+    state = board.cpu.context
+    state.cr4 |= 8
+    state.set_debug_register(0, port)
+    state.set_debug_register(7, 1 | 2 << 16)
+    exit_ = board.cpu.run(10)
+    if "0x61" in code:
+        assert isinstance(exit_, Halt)
+    else:
+        assert trap(exit_) == (2, DB, 0)
+        assert state.debug_register(6) & 0xF == 1
+
+
+# -- what stays as the engine has it, and is listed so on the page about fidelity -------------------------------------
+
+
+def test_known_limits_and_types_of_data_segments_are_not_asked(board: Board) -> None:
+    """Hardware: #GP for the store into a read-only segment, and behind a limit (SDM 3A, 5.3 and 5.5)."""
+    board.load(f"mov [{DATA:#x}], eax\nmov ebx, fs:[{DATA:#x}]\nint 0x80")
+    state = board.cpu.context
+    state.set_segment("ds", 0x23, 0, 0xFFFFFFFF, 0xCFF100)
+    state.set_segment("fs", 0x23, 0, 0xFF, 0x40F300)
+    assert trap(board.cpu.run(10))[1] == 0x80
+
+
+def test_known_ins_clears_before_it_asks_for_the_port(board: Board) -> None:
+    """Hardware: #GP and nothing stored."""
+    board.poke(DATA, b"\xff")
+    board.cpu.connect_ports(lambda port, size: 7, lambda port, size, value: None)
+    board.load(f"mov edi, {DATA:#x}\nmov dx, 0x60\ninsb")
+    assert not isinstance(board.cpu.run(10), Halt)
+    assert board.peek(DATA, 1) == 0
+
+
+def test_known_arpl_writes_what_it_does_not_change(board: Board) -> None:
+    """Hardware: no write, and no fault, when the RPL is high enough."""
+    board.poke(DATA, b"\x03\x00")
+    board.map(DATA, P | US, board.physical(DATA))
+    board.cpu.flush_tlb()
+    assert trap(board.run(f"xor eax, eax\narpl [{DATA:#x}], ax")) == (2, PF, 7)
+
+
+def test_known_a_store_of_16_bytes_is_two(board: Board) -> None:
+    """Hardware stores all or nothing."""
+    place = DATA + 0x1000 - 8
+    board.load(f"pcmpeqb xmm0, xmm0\nmovups [{place:#x}], xmm0")
+    board.unmap(DATA + 0x1000)
+    exit_ = board.cpu.run(10)
+    assert exit_ == Trap(exit_.eip, PF, 6, DATA + 0x1000, 3, False)
+    assert board.peek(place, 8) == 2**64 - 1

@@ -20,7 +20,7 @@
         .set    AT_CR0, 424
         .set    AT_CR4, 456
         .set    AT_STARTED, 432            # CR1, which no instruction reaches: EIP of the last INT n
-        .set    AT_KEPT, 436               # EBP before an ENTER
+        .set    AT_KEPT, 436            # before an ENTER: whose upper half EBP will have
         .set    AT_DR, 5400
 
         .set    H_PE, 0x80
@@ -45,7 +45,7 @@
         .set    BY_CX, 1 << 7
         .set    ENTERS, 1 << 8          # bits 11 to 15: level, 16 to 31: size
         .set    HALF, 1 << 10           #   with 16-bit operands
-        .set    ENTERED, 2 << 8         # behind an ENTER with 16-bit operands
+        .set    ENTERED, 2 << 8         # behind an ENTER with 16-bit operands or stack
         .set    SMSW, 3 << 8            # bits 16 to 18: register
         .set    RESUMED, 1 << 11        # the first instruction with RF
 
@@ -377,8 +377,11 @@ through:
         mov     rbx, rdi
         mov     r12d, esi
         mov     r13, [rsp+24]
+        mov     eax, [rbx+AT_ESP]       # EBP becomes ESP all but for its lower half, or keeps the upper one
+        test    r12d, HALF
+        jz      1f
         mov     eax, [rbx+AT_EBP]
-        mov     [rbx+AT_KEPT], eax
+1:      mov     [rbx+AT_KEPT], eax
         push    rbp
         push    r14
         mov     ebp, r12d
@@ -712,7 +715,10 @@ enter:  call    next
         shl     eax, 11
         or      r12d, eax
         or      r12d, ENTERS
-        test    byte ptr [rsp+8], 1
+        test    byte ptr [rsp+12], H_SS32
+        jnz     1f
+        mov     r15d, ENTERED
+1:      test    byte ptr [rsp+8], 1
         jz      emit
         or      r12d, HALF
         mov     r15d, ENTERED
