@@ -97,14 +97,15 @@ def _put_in_place() -> tuple[str, ...]:
     entries = list(mends.listed(code()))
     wanted = {each.name: base + each.offset for each in entries if each.kind == _STUB}
     own = {each.name: base + each.offset for each in entries if each.kind == _OWN}
-    places = _known({name: internals.symbol(name + _SUFFIX) for name in wanted})
+    places = _places({name: internals.symbol(name + _SUFFIX) for name in wanted})
     operation = operations() + 8 * _TRANSLATE_INSN
     words = {own["before"]: _read(operation), own["held"]: ctypes.addressof(held)}
     for link, ours in (("invalidate_bytes", "stored"), ("invalidate_range", "dropped"), ("set_dirty", "dirtied")):
         words[own[link]] = stubs.replace_link(link, own[ours])
     for each in entries:
         if each.kind == _FUNCTION:
-            words[base + each.offset] = internals.symbol(each.name + _SUFFIX)
+            function = _read(places[each.name][0]) if each.name in places else internals.symbol(each.name + _SUFFIX)
+            words[base + each.offset] = function
         elif each.kind == _RUNNING:
             words[base + each.offset] = stubs.link_address("running")
     _write(words)
@@ -130,13 +131,19 @@ def operations() -> int:
     return table
 
 
-def _known(functions: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """The places of ``_PLACES`` when each holds the function, else those that a search finds.  Raises UnknownEngine."""
+def _places(functions: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Where the engine names each helper, whatever ``mends`` has put there before.  Raises UnknownEngine.
+
+    Those of ``_PLACES`` when they hold what they should, else what a search finds.
+    """
     base, (first, end) = internals.image().base, internals.image().relro
+    mended = {each.name for each in mends.listed(mends.code()) if each.kind == _STUB}
     places = {name: (base + _PLACES[name][0], base + _PLACES[name][1]) for name in functions}
-    for name, pair in places.items():
-        if any(not first <= at < end or _read(at) != functions[name] for at in pair):
-            return mends.search(functions)
+    for name, (translators, tables) in places.items():
+        inside = first <= translators < end and first <= tables < end
+        holds = _read(translators) if inside else 0
+        if not inside or holds != _read(tables) or (holds != functions[name] and name not in mended):
+            return mends.search({**functions, "helper_fpop": internals.symbol("helper_fpop" + _SUFFIX)})
     return places
 
 
