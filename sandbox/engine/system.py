@@ -137,14 +137,18 @@ def _places(functions: dict[str, int]) -> dict[str, tuple[int, int]]:
     Those of ``_PLACES`` when they hold what they should, else what a search finds.
     """
     base, (first, end) = internals.image().base, internals.image().relro
-    mended = {each.name for each in mends.listed(mends.code()) if each.kind == _STUB}
     places = {name: (base + _PLACES[name][0], base + _PLACES[name][1]) for name in functions}
-    for name, (translators, tables) in places.items():
-        inside = first <= translators < end and first <= tables < end
-        holds = _read(translators) if inside else 0
-        if not inside or holds != _read(tables) or (holds != functions[name] and name not in mended):
-            return mends.search({**functions, "helper_fpop": internals.symbol("helper_fpop" + _SUFFIX)})
+    if not all(first <= at < end for pair in places.values() for at in pair):
+        return _found(functions)
+    strange = {name for name, pair in places.items() if any(_read(at) != functions[name] for at in pair)}
+    mended = {each.name for each in mends.listed(mends.code()) if each.kind == _STUB} if strange else set()
+    if strange - mended or any(_read(places[name][0]) != _read(places[name][1]) for name in strange):
+        return _found(functions)
     return places
+
+
+def _found(functions: dict[str, int]) -> dict[str, tuple[int, int]]:
+    return mends.search({**functions, "helper_fpop": internals.symbol("helper_fpop" + _SUFFIX)})
 
 
 def _read(at: int) -> int:

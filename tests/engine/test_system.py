@@ -330,6 +330,20 @@ def test_breakpoints_on_io(board: Board, code: str, port: int) -> None:
         assert state.debug_register(6) & 0xF == 1
 
 
+@pytest.mark.parametrize("prefix", ["", "66", "67", "2e", "f2", "f3", "f3 66"])
+@pytest.mark.parametrize(("ring", "opcode"), [(0, "0f 31"), (3, "0f 31"), (0, "0f 01 f9")])
+def test_reads_of_the_time_stamp_are_single_steps(board: Board, ring: int, opcode: str, prefix: str) -> None:
+    """Without CR4.TSD, where the engine itself executes them: one #DB behind each instruction, as on an AMD host."""
+    code = bytes.fromhex(f"90 {prefix} {opcode} 90")
+    board.load("nop", ring=ring)
+    board.poke(CODE, code)
+    board.cpu.drop_all_code()
+    state = board.cpu.context
+    state.eflags |= 0x100
+    places = [trap(board.cpu.run(10)) for _ in range(3)]
+    assert places == [(1, DB, 0), (len(code) - 1, DB, 0), (len(code), DB, 0)]
+
+
 # -- what stays as the engine has it, and is listed so on the page about fidelity -------------------------------------
 
 
