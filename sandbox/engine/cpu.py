@@ -90,6 +90,9 @@ class Cpu(Stepping):
     ``flush_tlb`` empty it.
     """
 
+    _holding = False
+    """A repeated string instruction is let go on by ``_overwriting``."""
+
     def __init__(self, index: int = 0) -> None:
         super().__init__(time_stamp=lambda cpu: cpu.clock)
         self.index = index
@@ -102,7 +105,7 @@ class Cpu(Stepping):
         self.passing = max
         self._breakpoints: dict[int, list[int]] = {}
         self._instrumented = False
-        self._stopping = self._holding = False
+        self._stopping = False
         self.context = CpuContext(handle.uc)
         check(library().uc_context_save(handle.uc, self.context.handle), "to save a context")
         handle.initialize(self.context.size)
