@@ -21,6 +21,7 @@ from sandbox.engine.library import (
     library,
 )
 from sandbox.records import dataclass
+from sandbox.x86.instruction import LONGEST_INSTRUCTION
 from sandbox.x86.masks import (
     CR0_EM,
     CR0_ET,
@@ -46,6 +47,8 @@ SEGMENT_SLOTS = {
 }
 CS_BASE = SEGMENT_SLOTS["cs"] + 1
 CR0, CR2, CR3, CR4 = 53, 55, 56, 57
+INTERRUPT_START = 54
+"""CR1, which no instruction reaches: where the last INT n began, prefixes and all (``native/system.S``)."""
 HFLAGS32 = 176 // 4
 SYSTEM_FIRST, SYSTEM_END = SEGMENT_SLOTS["ldtr"], CR0 + 9
 """Quad slots of LDTR, TR, GDTR, IDTR and the control registers: what belongs to a CPU rather than to a task."""
@@ -53,6 +56,10 @@ SYSTEM_FIRST, SYSTEM_END = SEGMENT_SLOTS["ldtr"], CR0 + 9
 HF_CPL_MASK = 3
 HF_INHIBIT, HF_CS32, HF_SS32, HF_ADDSEG, HF_PE = 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
 HF_MP_EM_TS, HF_OSFXSR = 7 << 9, 1 << 22
+HF_NO_FS, HF_NO_GS, HF_NO_DATA = 1 << 28, 1 << 29, 1 << 30
+"""Of ours: FS, GS, or DS or ES may be null, so that code is translated with checks (``native/system.S``)."""
+_PRESENT = 1 << 15
+_NULL_FLAGS = {"fs": HF_NO_FS, "gs": HF_NO_GS, "ds": HF_NO_DATA, "es": HF_NO_DATA}
 EFLAGS32, CC_SRC = 136 // 4, 152 // 8
 _MP_EM_TS = CR0_MP | CR0_EM | CR0_TS
 _TSS_BUSY = 1 << 9
@@ -208,6 +215,8 @@ class CpuContext:
         elif name == "ss":
             hidden = hidden & ~(HF_SS32 | HF_CPL_MASK) | (HF_SS32 if flags & wide else 0) | flags >> 13 & 3
             self.longs[HFLAGS32] = hidden
+        elif not flags & _PRESENT and name in _NULL_FLAGS:
+            self.longs[HFLAGS32] = hidden | _NULL_FLAGS[name]
         if name in ("cs", "ds", "es", "ss"):
             self._set_addseg()
 
@@ -231,6 +240,11 @@ class CpuContext:
     def software(self) -> bool:
         """The last trap was INT n, INT3 or INTO, not a fault."""
         return bool(self.longs[IS_SOFTWARE32])
+
+    def interrupt_start(self, eip: int) -> int:
+        """EIP of the INT n, INT3 or INTO that trapped with ``eip`` behind it: that of its first prefix."""
+        start = self.longs[2 * INTERRUPT_START]
+        return start if 0 < (eip - start) & 0xFFFFFFFF <= LONGEST_INSTRUCTION else eip - 2 & 0xFFFFFFFF
 
     @property
     def error_code(self) -> int:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sandbox.engine import context as ctx
 from sandbox.engine import library as lib
-from sandbox.engine import predictor, selftest, stubs
+from sandbox.engine import predictor, selftest, stubs, system
 from sandbox.engine.context import CpuContext
 from sandbox.engine.exits import (
     BlocksSpent,
@@ -89,6 +89,9 @@ class Cpu(Stepping):
     there.  The TLB is the engine's and survives such changes, as on hardware: only guest instructions and
     ``flush_tlb`` empty it.
     """
+
+    _holding = False
+    """A repeated string instruction is let go on by ``_overwriting``."""
 
     def __init__(self, index: int = 0) -> None:
         super().__init__(time_stamp=lambda cpu: cpu.clock)
@@ -283,6 +286,8 @@ class Cpu(Stepping):
         """The count-down has ended, by itself or because ``stop`` ended it."""
         words = self._words
         words[stubs.PAD_BLOCKS] = 0
+        if system.held[0]:
+            self._through()
         if self._deadline >= self._forget_at:
             self._forget_at = self._deadline + predictor.EVERY
             predictor.forget()()
@@ -309,7 +314,25 @@ class Cpu(Stepping):
         if reason == stubs.REASON_GUESTS:
             words[stubs.PAD_STEPS] += self._step_hook is not None
             return self._touched(state)
-        return Paused(at)
+        return self._overwriting(state, at) if system.held[0] and not self._holding else Paused(at)
+
+    def _overwriting(self, state: CpuContext, at: int) -> Exit:
+        """A repeated string instruction has stored into itself: it goes on as it was fetched (``native/system.S``)."""
+        words = self._words
+        exit_: Exit = Paused(at)
+        self._holding = True
+        try:
+            free = not self._instrumented and words[stubs.PAD_SHARE] != 1
+            while free and type(exit_) is Paused and words[stubs.PAD_END] == system.held[0]:
+                exit_ = self._go_on(words[stubs.PAD_BLOCKS])
+            return exit_
+        finally:
+            self._holding = False
+            self._through()
+
+    def _through(self) -> None:
+        system.held[0] = 0
+        self.drop_all_code()
 
     def _find_instruction(self, state: CpuContext) -> None:
         """The engine failed while it translated a block: run up to the instruction that it failed on.
@@ -348,6 +371,9 @@ class Cpu(Stepping):
 
     def _failed(self, state: CpuContext, at: int, error: int) -> Exit:
         if error == lib.ERR_INSN_INVALID:
+            if state.software:  # INT 6, which the engine takes for one
+                state.eip = state.longs[2 * ctx.NEXT_EIP]
+                return Trap(state.eip, VECTOR_UD, 0, 0, state.cpl, True)
             return Trap(at, VECTOR_UD, 0, 0, state.cpl, False)
         unanswered, self._unanswered = self._unanswered, None
         if unanswered is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from sandbox.engine import crashdump, internals, mends, stubs, watchcode
+from sandbox.engine import crashdump, internals, mends, stubs, system, watchcode
 from sandbox.engine import library as lib
 from sandbox.engine.fallback import PythonHooks
 from sandbox.engine.library import check, control, library
@@ -31,6 +31,7 @@ class Handle:
             stubs.guard_division()
             stubs.guard_process()
         mends.install()
+        system.install()
         self.uc = ctypes.c_void_p()
         check(engine.uc_open(lib.ARCH_X86, lib.MODE_32, ctypes.byref(self.uc)), "a new CPU")
         self.control(lib.CTL_TCG_BUFFER_SIZE, ctypes.c_uint32(TCG_BUFFER_BYTES))

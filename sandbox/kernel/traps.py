@@ -30,12 +30,13 @@ from sandbox.kernel.mm.mm import Mm, active_mm
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.module.hypercall import Gate, GuestKernelBug
 from sandbox.kernel.module.loader import Modules
-from sandbox.kernel.process.fault_siginfo import DR6_STEP, exception_info, fault_info
+from sandbox.kernel.process.fault_siginfo import exception_info, fault_info
+from sandbox.kernel.process.hw_breakpoint import DR6_STEP
 from sandbox.kernel.syscalls.table import SystemCalls
 from sandbox.kernel.task.task import Task
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.instruction import LONGEST_INSTRUCTION, reads_time_stamp
-from sandbox.x86.masks import IF, TF
+from sandbox.x86.masks import IF, RF, TF
 from sandbox.x86.vectors import Vector
 
 PAGE_FAULT, SYSTEM_CALL = int(Vector.PF), 0x80
@@ -152,6 +153,7 @@ class Traps:
             if self._skips:
                 context.quads[EIP] += self._symbols.instruction_length(mm, trap.eip)
             else:
+                context.eflags |= RF
                 self._kernel.signals.force_fault(task, fault_info(task, trap, how), lambda: self._report(task, trap))
         self._stats.faults[how] += 1
         if self._bus.active and self._bus.wants(PageFault):
@@ -199,7 +201,7 @@ class Traps:
             self._oops(task.cpu, context, trap)
         assert task.mm is not None
         if trap.software and trap.vector not in (BREAKPOINT, OVERFLOW):
-            context.quads[EIP] = trap.eip = trap.eip - 2
+            context.quads[EIP] = trap.eip = context.interrupt_start(trap.eip)
             trap.error_code = trap.vector * 8 + 2
             trap.vector = PROTECTION
         elif trap.vector == PROTECTION and self._read_time_stamp(task, context, trap):
@@ -235,6 +237,8 @@ class Traps:
         return True
 
     def _force_exception(self, task: Task, trap: Trap) -> None:
+        if trap.vector not in (DEBUG, BREAKPOINT, OVERFLOW):
+            task.context.eflags |= RF  # in the image of every fault (SDM 3B, 17.3.1.1); seen so in signal frames
         info = exception_info(task, task.context, trap)
         self._kernel.signals.force_fault(task, info, lambda: self._report(task, trap))
 

@@ -64,7 +64,6 @@ MULTIBOOT_MAGIC = 0x2BADB002
 PATIENT_STEPS = 20_000
 """Instructions with an interrupt held back that are run one by one: a tenth of a second."""
 IMPATIENT_BLOCKS = 64
-_INT3, _INTO = 0xCC, 0xCE
 
 
 class _Late(Exception):
@@ -255,21 +254,12 @@ class BareMachine:
             seen = (trap.vector, trap.error_code, trap.address, trap.eip, trap.cpl, trap.software, number)
             self.bus.emit(TrapTaken(self.clock, cpu.index, *seen))
         if trap.software:
-            restart = trap.eip - self._interrupt_length(cpu, trap) & 0xFFFFFFFF
+            restart = cpu.context.interrupt_start(trap.eip)
             what = Interruption(trap.vector, Source.SOFTWARE, trap.eip, restart)
         else:
             code = trap.error_code if has_error_code(trap.vector) else None
             what = Interruption(trap.vector, Source.EXCEPTION, trap.eip, trap.eip, code, trap.address)
         self._deliver(each, what)
-
-    def _interrupt_length(self, cpu: Cpu, trap: Trap) -> int:
-        """Bytes of the INT3, INTO or INT n in front of the trap's EIP."""
-        base = cpu.context.segment("cs").base
-        try:
-            last = SystemAccess(self.memory, cpu.context, sets_accessed=False).read(base + trap.eip - 1, 1, "fetching")
-        except ProcessorFault:
-            return 2
-        return 1 if (trap.vector, last) in ((Vector.BP, _INT3), (Vector.OF, _INTO)) else 2
 
     def _wanted(self, each: BareCpu) -> int | None:
         """The vector that the CPU would take now, if IF and its APIC let it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from sandbox.engine import library, mends, stubs, watchtest
+from sandbox.engine import library, mends, stubs, system, watchtest
 from sandbox.engine.context import SegmentState
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BusError, Exit, Halt, Trap
@@ -82,6 +82,7 @@ def checks() -> Iterator[Check]:
             passed, seen = False, error.summary
         yield Check("engine", name, passed, seen)
     yield _mends()
+    yield _system()
     yield from _tools()
     yield _native()
 
@@ -93,6 +94,14 @@ def _mends() -> Check:
     if not done.helpers:
         seen = f"as the engine computes them: {done.reason}"
     return Check("engine", "x87 and SSE", bool(done.helpers), seen, needed=False)
+
+
+def _system() -> Check:
+    done = system.install()
+    seen = f"as the manual has them: {len(done.helpers)} helpers, and checks where code is translated"
+    if not done.helpers:
+        seen = f"as the engine has them: {done.reason}"
+    return Check("engine", "system instructions", bool(done.helpers), seen, needed=False)
 
 
 def _versions() -> Iterator[Check]:

@@ -168,6 +168,27 @@ def test_a_refused_software_interrupt_is_reported_at_itself(make: Make, code: st
     assert bare.run() == Exited(0)
 
 
+def test_an_instruction_breakpoint_of_the_guests_own(make: Make) -> None:
+    """SDM 3B, 17.3.1.1: #DB before the instruction; the handler sets RF in its frame and returns to it."""
+    bare = make(TABLES + gate(1, "handler") + """
+        xor ebx, ebx
+        xor ecx, ecx
+        mov eax, offset target
+        mov dr0, eax
+        mov eax, 1
+        mov dr7, eax
+        target: inc ebx
+        mov eax, ecx
+        shl eax, 4
+        or eax, ebx
+        """ + exits() + """
+        handler: inc ecx
+        or dword ptr [esp + 8], 0x10000
+        iretd
+        """)  # fmt: skip
+    assert bare.run() == Exited(0x11)
+
+
 def test_external_interrupts_and_events(make: Make) -> None:
     bare = make(
         TABLES + gate(0x41, "handler") + "sti\n1: cmp ebx, 2\njne 1b\nmov al, bl\n" + exits()

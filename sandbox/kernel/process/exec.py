@@ -101,6 +101,7 @@ def do_execve(
         kernel.signals.die(task, SIGSEGV)
     context = task.context
     context.copy_from(cpu.template)
+    task.debug = None
     context.resumes_at = -1
     context.cr3 = cpu.cr3
     context.esp = task.kstack.stack_top

@@ -29,12 +29,12 @@ from sandbox.kernel.abi.signals import (
 )
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.kernel.mm.fault import Resolution
+from sandbox.kernel.process import hw_breakpoint
+from sandbox.kernel.process.hw_breakpoint import DR6_STEP, DR6_TRAPS
 from sandbox.kernel.task.task import Task
 from sandbox.x86.masks import PF_PROT
 from sandbox.x86.vectors import Vector
 
-"""Set for every address of the kernel's, so that nothing is told of its mappings."""
-DR6_STEP, DR6_TRAPS = 1 << 14, 15
 _KERNEL_CODE = {
     Vector.BP: SIGTRAP, Vector.OF: SIGSEGV, Vector.BR: SIGSEGV, Vector.NP: SIGBUS, Vector.SS: SIGBUS,
 }  # fmt: skip
@@ -63,7 +63,7 @@ def exception_info(task: Task, context: CpuContext, trap: Trap) -> SigInfo:
     if vector == Vector.DE:
         return SigInfo.fault(SIGFPE, FPE_INTDIV, eip)
     if vector == Vector.DB:
-        return SigInfo.fault(SIGTRAP, _debug_code(context), eip)
+        return SigInfo.fault(SIGTRAP, _debug_code(task), eip)
     if vector == Vector.UD:
         return SigInfo.fault(SIGILL, ILL_ILLOPN, eip)
     if vector == Vector.MF:
@@ -81,9 +81,8 @@ def _remember(task: Task, vector: int, error_code: int) -> None:
     task.signals.trapno, task.signals.err = int(vector), error_code
 
 
-def _debug_code(context: CpuContext) -> int:
-    status = context.debug_register(6)
-    context.set_debug_register(6, status & ~(DR6_STEP | DR6_TRAPS))
+def _debug_code(task: Task) -> int:
+    status = hw_breakpoint.take_status(task)
     if status & DR6_STEP:
         return TRAP_TRACE
     return TRAP_HWBKPT if status & DR6_TRAPS else TRAP_BRKPT

@@ -182,6 +182,8 @@ def _copy_thread(kernel: Kernel, parent: Task, child: Task, args: CloneArgs) -> 
     assert child.mm is not None
     context = child.context
     context.copy_from(parent.context)
+    if parent.debug is not None:
+        context.reset_debug()
     context.eax = 0
     if parent.ptrace is not None and parent.ptrace.forced_flag:
         context.eflags &= ~TF

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from sandbox.engine.context import SEGMENT_SLOTS
-from sandbox.kernel.abi.errno import EINVAL, EIO, ENOSPC, KernelError
+from sandbox.kernel.abi.errno import EINVAL, EIO, KernelError
 from sandbox.kernel.abi.ptrace import (
     DEBUG_REGISTERS,
     FPREGS_BYTES,
@@ -24,6 +24,7 @@ from sandbox.kernel.abi.ptrace import (
 )
 from sandbox.kernel.abi.sigcontext import FSAVE_BYTES, MXCSR_BITS, fsave_image, merge_fsave
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.process import hw_breakpoint
 from sandbox.kernel.task.task import Task
 from sandbox.x86.masks import AC, DF, RF, STATUS_FLAGS, TF
 
@@ -103,18 +104,18 @@ def peek_user(task: Task, address: int) -> int:
     if address < REGS_BYTES:
         return getreg(task, REGISTERS[address // 4])
     number = (address - U_DEBUGREG) // 4
-    return task.context.debug_register(number) if 0 <= number < DEBUG_REGISTERS and number not in (4, 5) else 0
+    return hw_breakpoint.peek(task, number) if 0 <= number < DEBUG_REGISTERS else 0
 
 
 def poke_user(kernel: Kernel, task: Task, address: int, value: int) -> None:
-    """Set it.  Of the debug registers only 0 is taken: ENOSPC, as where no hardware breakpoint is free."""
+    """Set it.  Raises KernelError: EIO outside registers, EINVAL for a breakpoint that cannot be."""
     _check_offset(address)
     if address < REGS_BYTES:
         putreg(kernel, task, REGISTERS[address // 4], value)
-    elif address < U_DEBUGREG or (address - U_DEBUGREG) // 4 in (4, 5):
+    elif address < U_DEBUGREG:
         raise KernelError(EIO)
-    elif value:
-        raise KernelError(ENOSPC)
+    else:
+        hw_breakpoint.poke(task, (address - U_DEBUGREG) // 4, value)
 
 
 def _check_offset(address: int) -> None:

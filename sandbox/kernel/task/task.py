@@ -191,6 +191,18 @@ class Tracee:
     """It stays stopped, but tells of what happens to the stop of its process (PTRACE_LISTEN)."""
 
 
+@dataclass(slots=True)
+class DebugRegisters:
+    """What a tracer sees of a task's debug registers; what is armed is in the task's context."""
+
+    addresses: dict[int, int] = field(default_factory=dict)
+    """DR0 to DR3, those that a tracer has set."""
+    status: int = 0
+    """DR6: of the task's last debug exception."""
+    control: int = 0
+    """DR7, as the tracer gave it."""
+
+
 @dataclass(slots=True, eq=False)
 class Task:
     """A thread.  ``status`` is a wait(2) status word; ``parent`` is who made its process."""
@@ -254,6 +266,7 @@ class Task:
     """User address of its list of robust mutexes (get_robust_list(2)), 0 for none."""
     sysvsem: SysvSem = field(default_factory=SysvSem)
     ptrace: Tracee | None = None
+    debug: DebugRegisters | None = None
     """Who traces it and how, None for nobody."""
     ptraced: list[Task] = field(default_factory=list)
     """Whom it traces itself."""
