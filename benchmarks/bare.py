@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from typing import Any
 
-from sandbox.engine import library as lib
-from sandbox.engine import predictor, stubs
+from sandbox.engine import predictor
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
 from sandbox.image.elf import parse_executable
@@ -71,28 +69,15 @@ class BareProgram:
 
 
 class StockLoop:
-    """A program on the stock ``unicorn`` binding, with the sandbox's block hook or without."""
+    """A program on the stock ``unicorn`` binding, with no hook but that of its final INT."""
 
-    def __init__(self, program: bytes, hooked: bool) -> None:
+    def __init__(self, program: bytes) -> None:
         from unicorn import UC_ARCH_X86, UC_HOOK_INTR, UC_MODE_32, UC_PROT_ALL, Uc, x86_const
 
         self.bare = bare = BareProgram(program)
         self.uc: Any = Uc(UC_ARCH_X86, UC_MODE_32)
         for physical, size, offset in bare.memory.ranges:
             self.uc.mem_map_ptr(physical, size, UC_PROT_ALL, bare.memory.host_base + offset)
-        self._pad = stubs.HookPad(
-            blocks=ENDLESS, fuel=ENDLESS, first=NO_BLOCK, end=NO_BLOCK, stop=lib.address_of("uc_emu_stop")
-        )
-        if hooked:
-            handle = ctypes.c_size_t()
-            engine = lib.library()
-            lib.check(
-                engine.uc_hook_add(
-                    self.uc._uch, ctypes.byref(handle), lib.HOOK_BLOCK, ctypes.c_void_p(stubs.stub_address("block")),
-                    ctypes.byref(self._pad), 1, 0,
-                ),
-                "the block hook",
-            )  # fmt: skip
         self.uc.hook_add(UC_HOOK_INTR, lambda uc, vector, data: uc.emu_stop())
         write = self.uc.reg_write
         write(x86_const.UC_X86_REG_CR4, CR4_SSE | CR4_PAE)

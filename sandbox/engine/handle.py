@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from sandbox.engine import crashdump, internals, mends, stubs, system, watchcode
+from sandbox.engine import clockcode, crashdump, internals, mends, stubs, system, watchcode
 from sandbox.engine import library as lib
 from sandbox.engine.fallback import PythonHooks
 from sandbox.engine.library import check, control, library
@@ -49,7 +49,8 @@ class Handle:
             self.enter = _Enter(stubs.stub_address("enter"))
         else:
             self.enter = self._python_hooks.enter
-        self.add_native_hook(lib.HOOK_BLOCK, "block")
+        if mends.chosen() == mends.STOCK or clockcode.install() is not None:
+            self.add_native_hook(lib.HOOK_BLOCK, "block")
         self.add_native_hook(lib.HOOK_INTR, "interrupt")
         self._watch_gaps()
         self._code = (ctypes.c_uint8 * 16)()

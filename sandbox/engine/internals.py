@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 import os
 import struct
 from collections.abc import Callable
@@ -128,6 +129,24 @@ def redirect(name: str, target: int) -> int:
     """Let the library call ``target`` where it calls a function through its table; the function's address."""
     ctypes.c_uint64.from_address(slot(name)).value = target
     return symbol(name)
+
+
+def protect(first: int, size: int, protection: int) -> None:
+    """Change what may be done with the pages of a range of host addresses.  Raises OSError."""
+    page = first & -mmap.PAGESIZE
+    if ctypes.CDLL(None, use_errno=True).mprotect(
+        ctypes.c_void_p(page), ctypes.c_size_t(first + size - page), protection
+    ):
+        raise OSError(ctypes.get_errno(), "the host does not let the engine's tables be changed")
+
+
+def write_protected(words: dict[int, int]) -> None:
+    """Store words, by host address, into what the loader made read-only.  Raises OSError."""
+    first, end = image().relro
+    protect(first, end - first, mmap.PROT_READ | mmap.PROT_WRITE)
+    for at, value in words.items():
+        ctypes.c_uint64.from_address(at).value = value
+    protect(first, end - first, mmap.PROT_READ)
 
 
 _verified = False

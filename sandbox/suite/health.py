@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from sandbox.engine import library, mends, stubs, system, watchtest
+from sandbox.engine import clockcode, library, mends, stubs, system, watchtest
 from sandbox.engine.context import SegmentState
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BusError, Exit, Halt, Trap
@@ -102,6 +102,12 @@ def _system() -> Check:
     if not done.helpers:
         seen = f"as the engine has them: {done.reason}"
     return Check("engine", "system instructions", bool(done.helpers), seen, needed=False)
+
+
+def _counting() -> Check:
+    reason = "--engine stock" if mends.chosen() == mends.STOCK else clockcode.install()
+    seen = "in line, in translated code" if reason is None else f"by a hook on each block, which costs: {reason}"
+    return Check("engine", "clock", reason is None, seen, needed=False)
 
 
 def _versions() -> Iterator[Check]:
