@@ -23,9 +23,12 @@ from sandbox.x86.errors import SandboxError
 
 STOCK, MENDED = "stock", "mended"
 CHOICES = (MENDED, STOCK)
-_STUB, _FUNCTION, _OWN, _RUNNING = range(4)
+_STUB, _FUNCTION, _OWN, _RUNNING, _SLOT, _DATA = range(6)
 """Kinds of entries in the list of ``native/mends.bin``: a helper's stub, a word for an address of the engine's, a
-function of our own, a word for the address of the running CPU's pad."""
+function of our own, a word for the address of the running CPU's pad, what stands before a function that the engine
+calls, the first of the pages that stay writable."""
+_CLASS, _UNALIGNED = 0x81B0, 0x18
+"""Pointer to the CPU's class in the engine's CPUState, and do_unaligned_access in the class (QEMU 5.0)."""
 _SUFFIX = "_x86_64"
 _ENTRY = struct.Struct("<QQII")
 """A helper in the engine's table: function, name, flags, sizes of arguments (QEMU 5.0's TCGHelperInfo)."""
@@ -84,6 +87,16 @@ def install() -> Mends:
     return _done
 
 
+def attach(cpu: int) -> None:
+    """Let a CPU (the host address of its CPUState) say what a failed check of alignment is.  Raises UnknownEngine."""
+    if _done is None or not _done.helpers:
+        return
+    word = internals.read_quad(cpu + _CLASS) + _UNALIGNED
+    if internals.read_quad(word) not in (0, _own("unaligned")):
+        raise UnknownEngine("the engine's CPU class is not where 2.1.4 keeps it")
+    ctypes.c_uint64.from_address(word).value = _own("unaligned")
+
+
 def clear() -> None:
     """Forget the floating-point flags that Python's own computing left in the host's registers."""
     if _done is not None and _done.helpers:
@@ -135,24 +148,32 @@ def _page() -> tuple[mmap.mmap, int]:
 
 @functools.cache
 def _clear() -> Callable[[], None]:
-    entry = next(each for each in _entries() if each.name == "clear")
-    return ctypes.PYFUNCTYPE(None)(_page()[1] + entry.offset)
+    return ctypes.PYFUNCTYPE(None)(_own("clear"))
+
+
+@functools.cache
+def _own(name: str) -> int:
+    """Host address of what is ours."""
+    return _page()[1] + next(each.offset for each in _entries() if each.name == name and each.kind in (_OWN, _DATA))
 
 
 def _put_in_place() -> list[str]:
-    made, base = _page()
+    base = _page()[1]
     _fill(base)
-    _protect(base, len(made), _PR | mmap.PROT_EXEC)
+    _protect(base, _own("data") - base, _PR | mmap.PROT_EXEC)
     wanted = {each.name: base + each.offset for each in _entries() if each.kind == _STUB}
     functions = {name: internals.symbol(name + _SUFFIX) for name in wanted}
     places = _hinted(functions) or search(functions)
     first, end = internals.image().relro
     _protect(first, end - first, _PR | mmap.PROT_WRITE)
-    lacking = _lacking(base)
+    lacking = _lacking()
     for name in wanted if not lacking else [each for each in wanted if not each.startswith(lacking)]:
         for word in places[name]:
             ctypes.c_uint64.from_address(word).value = wanted[name]
     _protect(first, end - first, _PR)
+    for each in _entries():
+        if each.kind == _SLOT:
+            internals.redirect(each.name + _SUFFIX, base + each.offset)
     return [name.removeprefix("helper_") for name in wanted if not (lacking and name.startswith(lacking))]
 
 
@@ -166,10 +187,9 @@ def _fill(base: int) -> None:
             word.value = stubs.link_address("running")
 
 
-def _lacking(base: int) -> tuple[str, ...]:
+def _lacking() -> tuple[str, ...]:
     """How helpers begin whose instructions this host has not: a CPU of the first years lacks SSE3 or SSE4.1."""
-    (features,) = (each.offset for each in _entries() if each.name == "features")
-    has = ctypes.PYFUNCTYPE(ctypes.c_uint32)(base + features)()
+    has = ctypes.PYFUNCTYPE(ctypes.c_uint32)(_own("features"))()
     return (() if has & 1 else _NEEDS_SSE3) + (() if has & _SSE41 else _NEEDS_SSE41)
 
 

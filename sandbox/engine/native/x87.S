@@ -129,6 +129,14 @@ pending:
         jmp     [rip+e_raise_exception_ra]
         .text   0
 
+# #AC where `address` is no multiple of mask + 1 and the guest wants to know it (encodings.S).  First in a helper too.
+        .macro  checks mask, address=esi
+        test    \address, \mask
+        jz      .Lwhole\@
+        call    misaligned
+.Lwhole\@:
+        .endm
+
         .macro  top                     # rax its number, r8 ST(0)
         mov     eax, [rdi+TOP]
         mov     r8d, eax
@@ -1005,6 +1013,7 @@ put:    push    rbx
 
         helper  fldt_ST0
         waits
+        checks  7
         call    fetch
         room
         je      1f
@@ -1022,6 +1031,7 @@ put:    push    rbx
 
         helper  fbld_ST0
         waits
+        checks  7
         call    fetch
         lea     r10, [rip+1f]
         lea     r11, [rdi+FT0]
@@ -1071,6 +1081,7 @@ put:    push    rbx
 
         helper  fstt_ST0
         waits
+        checks  7
         top
         cmp     byte ptr [rdi+rax+TAG], 0
         jne     1f
@@ -1099,6 +1110,7 @@ store_ten:
 
         helper  fbst_ST0
         waits
+        checks  7
         lea     r10, [rip+1f]
         jmp     store_ten
 1:      fbstp   [r11]
@@ -1106,5 +1118,6 @@ store_ten:
 
         .include "x87env.S"
         .include "sse.S"
+        .include "encodings.S"
         .text   3
         .long   0
