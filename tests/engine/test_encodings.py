@@ -245,5 +245,17 @@ def test_alignment_without_am_or_in_ring_0(guest: Guest) -> None:
         assert (exit_.vector if isinstance(exit_, Trap) else None) == wanted
 
 
+def test_fxrstor_sums_up_exceptions(guest: Guest) -> None:
+    """ES and B follow from what was loaded: an exception that is pending, and not masked (SDM 1, 8.1.3.3)."""
+    for control, status in ((0x37E, 0x8081), (0x37F, 0x0001)):
+        guest.run(b"\x90")
+        guest.memory[encodings.DATA][encodings.MIDDLE : encodings.MIDDLE + 4] = control.to_bytes(2, "little") + b"\1\0"
+        guest.memory[CODE][64:68] = b"\x0f\xae\x0b\x90"
+        guest.cpu.context.eip = CODE + 64
+        guest.cpu.drop_all_code()
+        guest.cpu.run(1, 2)
+        assert guest.cpu.context.x87()[:2] == (control, status)
+
+
 def test_they_are_among_the_mends() -> None:
     assert mends.install().helpers and {"raise_interrupt", "rdpmc"} <= set(mends.install().helpers)

@@ -15,6 +15,12 @@
         .set    ENV_OF_CPU, 0x128
         .set    TB_FLAGS, 16
         .set    PC_NEXT, 16             # in DisasContextBase
+        .set    IS_JUMP, 24
+        .set    NO_RETURN, 2
+        .set    ENGINE_OF_CPU, 0x81a8
+        .set    TRANSLATOR, 0x300       # in uc_struct: TCGContext
+        .set    ENV_TEMP, 0x98f0        # in TCGContext
+        .set    STORE_16, 15            # INDEX_op_st16_i32
         .set    TRANSLATE, 32           # in TranslatorOps, of 56 bytes
         .set    EFLAGS_AC, 0x40000
         .set    CR0_AM, 0x40000
@@ -39,12 +45,16 @@
         .set    ROW_MEMORY, 4
         .set    ROW_REGISTER, 8
         .set    ROW_HALF, 12
+        .set    ROW_MMX, 13             # the prefixes with which ModR/M.reg is an MMX register that gets the result
+        .set    ROW_MMX_RM, 14          # or ModR/M.rm
         .set    KIND_PLAIN, 1
         .set    KIND_TEST, 2
         .set    KIND_COMPARE, 3
         .set    KIND_VEX, 4
         .set    KIND_HINT, 5
         .set    KIND_ICEBP, 6
+        .set    KIND_FCMOV, 7
+        .set    KIND_RESTORE, 8
         .set    VEX_PP, 0xf8d011
 
         .macro  slot name               # what the engine's calls of a function of its own lead to
@@ -59,6 +69,10 @@ s_\name:
         engines tcg_gen_qemu_ld_i64
         engines tcg_gen_qemu_st_i32
         engines tcg_gen_qemu_st_i64
+        engines tcg_const_i32
+        engines tcg_gen_callN
+        engines tcg_gen_op3
+        engines tcg_temp_free_internal
         engines helper_raise_interrupt
         engines raise_exception_err
         listed  unaligned, 2, unaligned
@@ -68,7 +82,7 @@ s_\name:
         slot    translator_loop
         xor     eax, eax
         mov     [rip+judged], rax
-        mov     [rip+aligned], eax
+        mov     [rip+aligned], rax
         mov     r9d, [rcx+TB_FLAGS]
         mov     r10d, r9d
         and     r10d, 3
@@ -91,36 +105,116 @@ s_\name:
         jmp     [rip+e_translator_loop]
 
         .p2align 4
-# translate_insn(context, cpu): judge, then let the engine translate
+# translate_insn(context, cpu): judge, let the engine translate, and add what it leaves out
 judge_one:
         push    rdi
         push    rsi
-        sub     rsp, 8
-        mov     rax, [rdi+PC_NEXT]
+        push    rbx
+        mov     rbx, rdi
+        mov     rax, [rsi+ENGINE_OF_CPU]
+        mov     rax, [rax+TRANSLATOR]
+        mov     [rip+translator], rax
         mov     rdi, [rsi+ENV_OF_CPU]
-        mov     rsi, rax
+        mov     rsi, [rbx+PC_NEXT]
         call    judge
-        add     rsp, 8
+        mov     rdi, rbx
+        mov     rsi, [rsp+8]
+        call    [rip+translate_one]
+        cmp     dword ptr [rbx+IS_JUMP], NO_RETURN
+        jae     2f
+        movzx   esi, byte ptr [rip+behind]
+        test    esi, esi
+        jz      1f
+        call    emit_call
+1:      movzx   esi, byte ptr [rip+into_mmx]
+        test    esi, esi
+        jz      2f
+        call    emit_exponent
+2:      xor     eax, eax
+        mov     [rip+judged], rax
+        mov     [rip+aligned], rax      # and what is behind it
+        mov     [rip+behind], al
+        pop     rbx
         pop     rsi
         pop     rdi
-        sub     rsp, 8
-        call    [rip+translate_one]
-        xor     eax, eax
-        mov     [rip+judged], rax
-        mov     [rip+aligned], eax
-        add     rsp, 8
+        ret
+
+# A call of ffree_STN with esi: a number that no register has says what is meant (x87.S).
+emit_call:
+        push    rbx
+        sub     rsp, 16
+        mov     rbx, [rip+translator]
+        mov     rdi, rbx
+        call    [rip+e_tcg_const_i32]
+        mov     rcx, [rbx+ENV_TEMP]
+        add     rcx, rbx
+        add     rax, rbx
+        mov     [rsp], rcx
+        mov     [rsp+8], rax
+        mov     rdi, rbx
+        lea     rsi, [rip+h_ffree_STN]
+        xor     edx, edx
+        mov     ecx, 2
+        mov     r8, rsp
+        call    [rip+e_tcg_gen_callN]
+        mov     rdi, rbx
+        mov     rsi, [rsp+8]
+        call    [rip+e_tcg_temp_free_internal]
+        add     rsp, 16
+        pop     rbx
+        ret
+
+# Bits 64 to 79 of x87 register esi - 1 become ones, as behind each result of MMX (SDM 1, 9.2.1).
+emit_exponent:
+        push    rbx
+        push    rbp
+        push    r12
+        mov     ebp, esi
+        shl     ebp, 4
+        mov     rbx, [rip+translator]
+        mov     rdi, rbx
+        mov     esi, 0xffff
+        call    [rip+e_tcg_const_i32]
+        lea     r12, [rax+rbx]
+        mov     rdi, rbx
+        mov     esi, STORE_16
+        mov     rdx, r12
+        mov     rcx, [rbx+ENV_TEMP]
+        add     rcx, rbx
+        lea     r8d, [rbp+REGS-16+8]
+        call    [rip+e_tcg_gen_op3]
+        mov     rdi, rbx
+        mov     rsi, r12
+        call    [rip+e_tcg_temp_free_internal]
+        pop     r12
+        pop     rbp
+        pop     rbx
         ret
 
 # uint32_t cpu_ldub_code(env, address)
         slot    cpu_ldub_code
         mov     rax, rsi
         sub     rax, [rip+first]
-        cmp     rax, [rip+judged]
+        jz      3f
+2:      cmp     rax, [rip+judged]
         jae     1f
         lea     rcx, [rip+bytes]
         movzx   eax, byte ptr [rcx+rax]
         ret
 1:      jmp     [rip+e_cpu_ldub_code]
+3:      cmp     byte ptr [rip+before], 0
+        je      2b
+        push    rdi                     # hooks have been called: what comes before the instruction comes here
+        push    rsi
+        sub     rsp, 8
+        movzx   esi, byte ptr [rip+before]
+        mov     byte ptr [rip+before], 0
+        call    emit_call
+        add     rsp, 8
+        pop     rsi
+        pop     rdi
+        xor     eax, eax
+        jmp     2b
 
 # tcg_gen_qemu_ld_i64(context, value, address, index, operation): the first half of an aligned operand carries its check
         .macro  access name
@@ -159,8 +253,8 @@ judge:
         xor     ebp, ebp                # bytes read
         xor     r13d, r13d              # prefixes
         mov     [rip+judged], rbp
-        mov     [rip+aligned], ebp
-        mov     [rip+wide], bp          # and half
+        mov     [rip+aligned], rbp      # and what is behind it
+        mov     [rip+behind], bpl
         mov     [rip+first], rsi
 .Lprefix:
         call    code_byte
@@ -258,13 +352,29 @@ judge:
         movzx   r8d, byte ptr [r14+rcx+ROW_REGISTER]
         bt      r8d, edx
         jc      .Lundefined
-6:      lea     r8, [rip+bytes]
+        movzx   r8d, byte ptr [r14+ROW_MMX_RM]
+        bt      r8d, ecx
+        jnc     6f
+        mov     r8d, eax
+        and     r8d, 7
+        inc     r8d
+        mov     [rip+into_mmx], r8b
+6:      movzx   r8d, byte ptr [r14+ROW_MMX]
+        bt      r8d, ecx
+        jnc     7f
+        lea     r8d, [rdx+1]
+        mov     [rip+into_mmx], r8b
+7:      lea     r8, [rip+bytes]
         cmp     r15d, KIND_TEST
         je      .Ltest
         cmp     r15d, KIND_COMPARE
         je      .Lcompare
         cmp     r15d, KIND_VEX
         je      .Lvex
+        cmp     r15d, KIND_FCMOV
+        je      .Lfcmov_
+        cmp     r15d, KIND_RESTORE
+        je      .Lrestore
         cmp     r15d, KIND_HINT
         jne     .Lout
         mov     byte ptr [r8+rbp-2], 0x1f
@@ -273,6 +383,22 @@ judge:
         jne     .Lout
         and     byte ptr [r8+rbp-1], 0xc7
         jmp     .Lread
+.Lfcmov_:                               # whatever the condition, an empty register is seen: no helper sees it
+        cmp     eax, 0xe0
+        jae     .Lout
+        cmp     eax, 0xc0
+        jb      .Lout
+        and     eax, 7
+        add     eax, FCMOV_OF
+        mov     [rip+before], al
+        jmp     .Lout
+.Lrestore:
+        cmp     eax, 0xc0
+        jae     .Lout
+        cmp     edx, 1                  # FXRSTOR
+        jne     .Lout
+        mov     byte ptr [rip+behind], SUMMARY_OF
+        jmp     .Lout
 .Licebp:
         lea     r8, [rip+bytes]         # INT3, of which raise_interrupt makes #DB
         mov     byte ptr [r8+rbp-1], 0xcc
@@ -417,9 +543,10 @@ unaligned:
         xor     ecx, ecx
         mov     eax, [rip+aligned]
         mov     [rip+judged], rcx
-        mov     [rip+aligned], ecx
-        cmp     byte ptr [rip+wide], 0
-        jne     1f
+        movzx   edx, byte ptr [rip+wide]
+        mov     [rip+aligned], rcx
+        test    edx, edx
+        jnz     1f
         test    eax, eax
         jnz     2f
 1:      mov     r13d, 17
@@ -533,15 +660,20 @@ misaligned:
 # lock: the /digits of a memory operand that LOCK may precede (SDM 2A, LOCK).  kind: what is to be done; 0 reads no
 # ModR/M.  aligned: 1 without a prefix, 2 with 66, 4 F3, 8 F2.  m, r: /digits that are #UD for a memory operand and for
 # a register, without a prefix and with each.  wide: 16 bytes that only #AC wants aligned, as AMD's processors do.  half:
-# four bytes, of which the engine would read eight.  Rows ascend.
+# four bytes, of which the engine would read eight.  mmx, mmx_rm: see above.  Rows ascend.
 
-        .macro  row opcode, kind=KIND_PLAIN, lock=0, aligned=0, m=0, m66=0, mF3=0, mF2=0, r=0, r66=0, rF3=0, rF2=0, wide=0, half=0
+        .macro  row opcode, kind=KIND_PLAIN, lock=0, aligned=0, m=0, m66=0, mF3=0, mF2=0, r=0, r66=0, rF3=0, rF2=0, wide=0, half=0, mmx=0, mmx_rm=0
         .org    table + 16 * (\opcode)
-        .byte   \lock, \kind, \aligned, \wide, \m, \m66, \mF3, \mF2, \r, \r66, \rF3, \rF2, \half, 0, 0, 0
+        .byte   \lock, \kind, \aligned, \wide, \m, \m66, \mF3, \mF2, \r, \r66, \rF3, \rF2, \half, \mmx, \mmx_rm, 0
         .endm
         .macro  rows map, aligned, opcodes:vararg
         .irp    opcode, \opcodes
         row     \map + \opcode, aligned=\aligned
+        .endr
+        .endm
+        .macro  both map, aligned, opcodes:vararg       # of MMX, and of SSE with 66
+        .irp    opcode, \opcodes
+        row     \map + \opcode, aligned=\aligned, mmx=1
         .endr
         .endm
         .set    ALL, 0xff
@@ -566,6 +698,8 @@ table:
         row     0xc5, kind=KIND_VEX
         row     0xc6, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
         row     0xc7, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
+        row     0xda, kind=KIND_FCMOV
+        row     0xdb, kind=KIND_FCMOV
         row     0xf1, kind=KIND_ICEBP
         row     0xf6, kind=KIND_TEST, lock=0x0c
         row     0xf7, kind=KIND_TEST, lock=0x0c
@@ -582,7 +716,8 @@ table:
         row     TWO+\opcode, m=0xe2, m66=0xe2, mF3=0xe2, mF2=0xe2, r=0xe2, r66=0xe2, rF3=0xe2, rF2=0xe2
         .endr
         rows    TWO, 3, 0x28, 0x29, 0x2b
-        rows    TWO, 2, 0x2c, 0x2d
+        row     TWO + 0x2c, aligned=2, mmx=3
+        row     TWO + 0x2d, aligned=2, mmx=3
         row     TWO + 0x50, m=ALL, m66=ALL, mF3=ALL, mF2=ALL
         rows    TWO, 3, 0x51
         rows    TWO, 1, 0x52, 0x53
@@ -591,22 +726,24 @@ table:
         rows    TWO, 7, 0x5b
         rows    TWO, 3, 0x5c, 0x5d, 0x5e, 0x5f
         .irp    opcode, 0x60, 0x61, 0x62
-        row     TWO + \opcode, aligned=2, half=1
+        row     TWO + \opcode, aligned=2, half=1, mmx=1
         .endr
-        rows    TWO, 2, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x6b, 0x6c, 0x6d
-        row     TWO + 0x6f, aligned=2, wide=4
-        rows    TWO, 14, 0x70
+        both    TWO, 2, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x6b
+        rows    TWO, 2, 0x6c, 0x6d
+        both    TWO, 0, 0x6e
+        row     TWO + 0x6f, aligned=2, wide=4, mmx=1
+        both    TWO, 14, 0x70
         .irp    opcode, 0x71, 0x72, 0x73
-        row     TWO + \opcode, m=ALL, m66=ALL, mF3=ALL, mF2=ALL
+        row     TWO + \opcode, m=ALL, m66=ALL, mF3=ALL, mF2=ALL, mmx_rm=1
         .endr
-        rows    TWO, 2, 0x74, 0x75, 0x76
+        both    TWO, 2, 0x74, 0x75, 0x76
         .irp    opcode, 0x78, 0x79      # SSE4A, which CPUID does not tell of
         row     TWO + \opcode, m66=ALL, mF2=ALL, r66=ALL, rF2=ALL
         .endr
         rows    TWO, 10, 0x7c, 0x7d
-        row     TWO + 0x7f, aligned=2, wide=4
+        row     TWO + 0x7f, aligned=2, wide=4, mmx_rm=1
         row     TWO + 0xab, lock=ALL
-        row     TWO + 0xae, m66=0x0f, mF3=0x0f, mF2=0x0f, r66=0xe0, rF3=0xe0, rF2=0xe0
+        row     TWO + 0xae, kind=KIND_RESTORE, m66=0x0f, mF3=0x0f, mF2=0x0f, r66=0xe0, rF3=0xe0, rF2=0xe0
         row     TWO + 0xb0, lock=ALL
         row     TWO + 0xb1, lock=ALL
         row     TWO + 0xb3, lock=ALL
@@ -616,25 +753,31 @@ table:
         row     TWO + 0xc1, lock=ALL
         row     TWO + 0xc2, kind=KIND_COMPARE, aligned=3
         row     TWO + 0xc3, m66=ALL, mF3=ALL, mF2=ALL
+        both    TWO, 0, 0xc4
         rows    TWO, 3, 0xc6
         row     TWO + 0xc7, lock=2
         rows    TWO, 10, 0xd0
-        rows    TWO, 2, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5
-        row     TWO + 0xd6, mF3=ALL, mF2=ALL
-        rows    TWO, 2, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xe0, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5
+        both    TWO, 2, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5
+        row     TWO + 0xd6, mF3=ALL, mF2=ALL, mmx=8
+        both    TWO, 2, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xe0, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5
         rows    TWO, 10, 0xe6
-        rows    TWO, 2, 0xe7, 0xe8, 0xe9, 0xea, 0xeb, 0xec, 0xed, 0xee, 0xef
+        rows    TWO, 2, 0xe7
+        both    TWO, 2, 0xe8, 0xe9, 0xea, 0xeb, 0xec, 0xed, 0xee, 0xef
         row     TWO + 0xf0, wide=8
-        rows    TWO, 2, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6
-        rows    TWO, 2, 0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd, 0xfe
+        both    TWO, 2, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6
+        both    TWO, 2, 0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd, 0xfe
 
-        rows    IN_38, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0x10, 0x14, 0x15, 0x17, 0x1c, 0x1d, 0x1e
+        both    IN_38, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+        rows    IN_38, 2, 0x10, 0x14, 0x15, 0x17
+        both    IN_38, 2, 0x1c, 0x1d, 0x1e
         rows    IN_38, 2, 0x28, 0x29, 0x2a, 0x2b, 0x37, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41
         rows    IN_38, 2, 0xdb, 0xdc, 0xdd, 0xde, 0xdf
         row     IN_38 + 0xf0, r=ALL, r66=ALL
         row     IN_38 + 0xf1, r=ALL, r66=ALL
 
-        rows    IN_3A, 2, 8, 9, 0x0c, 0x0d, 0x0e, 0x0f, 0x40, 0x41, 0x42, 0x44
+        rows    IN_3A, 2, 8, 9, 0x0c, 0x0d, 0x0e
+        both    IN_3A, 2, 0x0f
+        rows    IN_3A, 2, 0x40, 0x41, 0x42, 0x44
         .irp    opcode, 0x60, 0x61, 0x62, 0x63
         row     IN_3A + \opcode, wide=2
         .endr
@@ -649,9 +792,14 @@ translate_one: .quad 0
 first:  .quad   0                       # linear address of what was judged
 judged: .quad   0                       # how many bytes of it are read as
 bytes:  .fill   16, 1, 0                # these
-aligned: .long  0                       # what is to be added to the next load or store
-every:  .long   0                       # and to all of this block
+translator: .quad 0                     # TCGContext
+every:  .long   0                       # what is to be added to all loads and stores of a block
+        .balign 8
+aligned: .long  0                       # and in the place of it to the next one; eight bytes from here are of one instruction
 wide:   .byte   0                       # `aligned` is for #AC only
 half:   .byte   0                       # the next load is of four bytes, not eight
+before: .byte   0                       # a call of ffree_STN with this before the instruction
+into_mmx: .byte 0                       # it has this MMX register as its result, + 1
+behind: .byte   0                       # a call behind it
         .balign 4096
         .text   0

@@ -31,6 +31,7 @@
         .set    KEPT, 797               # an unmasked exception: the pops behind it shall not happen
         .set    MXCSR, 816
         .set    CR0_NE, 0x20               # CR0
+        .set    CR0_EM_TS, 0x0c
         .set    MASKED, 0x37f           # control word of FNINIT
         .set    ES, 0x80
         .set    C1, 0x200
@@ -767,7 +768,12 @@ with_flags:
         inc     eax
         jmp     1b
 
+# FFREE; or what the translator calls before FCMOVcc of any condition, and behind FXRSTOR (encodings.S)
+        .set    FCMOV_OF, 8             # + i
+        .set    SUMMARY_OF, 16
         helper  ffree_STN
+        cmp     esi, 8
+        jae     for_translator
         waits
         add     esi, [rdi+TOP]
         and     esi, 7
@@ -850,6 +856,35 @@ with_flags:
         .p2align 2
 .Lfcmov: eight  "fcmovb st,", , stc
         .text   0
+
+        .p2align 4
+for_translator:
+        cmp     esi, SUMMARY_OF
+        je      1f
+        test    byte ptr [rdi+AT_CR0], CR0_EM_TS
+        jnz     2f                      # comes first
+        waits
+        top
+        sub     esi, FCMOV_OF
+        lea     ecx, [rax+rsi]
+        and     ecx, 7
+        mov     dl, [rdi+rcx+TAG]
+        or      dl, [rdi+rax+TAG]
+        jz      2f
+        lea     r10, [rip+.Lfcmov]
+        lea     r10, [r10+rsi*4]
+        call    real
+        jmp     leave_out
+1:      movzx   eax, word ptr [rdi+SW]  # ES and B
+        movzx   ecx, word ptr [rdi+CW]
+        not     ecx
+        and     ecx, eax
+        and     eax, 0x7f7f
+        test    ecx, 0x3f
+        jz      3f
+        or      eax, 0x8080
+3:      mov     [rdi+SW], ax
+2:      ret
 
         helper  fmov_STN_ST0
         waits

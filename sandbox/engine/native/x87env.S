@@ -403,6 +403,8 @@ leave_out:
         call    next_byte
         mov     ecx, eax
         shr     ecx, 6                  # mod
+        cmp     ecx, 3
+        je      8f
         and     eax, 7
         test    r13d, r13d
         jz      5f
