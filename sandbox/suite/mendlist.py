@@ -1,4 +1,4 @@
-"""What is mended of the engine, for ``sandbox doctor`` and ``docs/fidelity.md``: each kind with what it does and costs."""
+"""What is mended of the engine: each kind with what it does and costs, as ``sandbox doctor`` lists it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SYSTEM = ("raise_interrupt", "rdpmc")
 
 @dataclass(frozen=True, slots=True)
 class Mend:
-    """One kind: helpers of the engine that it replaces (0 where it works at translation), what it does, what it costs."""
+    """One kind: how many helpers of the engine it replaces (0: it works at translation), what it does and costs."""
 
     name: str
     helpers: int
@@ -34,15 +34,15 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     others = len(done.helpers) - len(x87) - len(_CHECKED) - len(_SYSTEM)
     yield Mend(
         "x87", len(x87), "results, flags, stack faults, unmasked responses, #MF, by the host's own instructions",
-        "nothing: it is faster than the engine's software",
+        "a call each, like the engine's own; `make bench` has both rates",
     )  # fmt: skip
     yield Mend(
         "MMX and SSE", others, "results, flags, #XM, reserved MXCSR bits, by the host's own instructions",
-        "nothing: it is faster than the engine's software",
+        "a call each, like the engine's own; `make bench` has both rates",
     )  # fmt: skip
     yield Mend("x87 beside MMX", 0, "MMX results set bits 64 to 79, FCMOVcc sees empty registers, FXRSTOR sums up",
                "a store for each MMX result, a call for each FCMOVcc and FXRSTOR")  # fmt: skip
-    yield Mend("encodings", 0, "what hardware refuses is #UD: LOCK forms, reserved MMX and SSE ones, VEX, 8F, C6, C7, CR1",
+    yield Mend("encodings", 0, "what hardware refuses is #UD: forms of LOCK, reserved MMX and SSE, VEX, 8F, C6, C7",
                "nothing when it runs; every instruction is judged once when it is translated")  # fmt: skip
     yield Mend("aliases", 0, "TEST at F6 /1 and F7 /1, CMPPS with any immediate, the hints at 0F 18 run",
                "nothing when they run")  # fmt: skip
@@ -50,5 +50,5 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
                "nothing where operands are aligned: the comparison with the TLB's entry does it")  # fmt: skip
     yield Mend("alignment of helpers", len(_CHECKED), "#AC of BOUND, CMPXCHG8B, FXSAVE, IRET and RETF",
                "a test for each")  # fmt: skip
-    yield Mend("ICEBP and RDPMC", len(_SYSTEM), "#DB behind F1; #GP without CR4.PCE outside ring 0, counters that stand",
+    yield Mend("ICEBP and RDPMC", len(_SYSTEM), "#DB behind F1; RDPMC is #GP outside ring 0 without CR4.PCE",
                "a comparison for each INT")  # fmt: skip

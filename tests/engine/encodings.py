@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sandbox.engine.cpu import Cpu, EngineAbortError
-from sandbox.engine.exits import BusError, Exit, Trap
+from sandbox.engine.exits import Exit, Trap
 from sandbox.x86.masks import AC, CR0_AM, CR0_PROTECTED, CR4_SSE, EFLAGS_FIXED
 
 SOURCE = Path(__file__).parent / "native" / "encodings.c"
 BUILD = ("gcc", "-m32", "-static", "-O1", "-w", "-fno-stack-protector", "-fno-pic", "-no-pie", "-mgeneral-regs-only")
 SIGILL, SIGTRAP, SIGBUS, SIGSEGV = 4, 5, 7, 11
+UD = 6
 RECORD, MIDDLE, SIZE = 16, 0x8000, 0x10000
 CODE, DATA, STACK = 0x10000000, 0x20000000, 0x30000000
 _FLAT = 0xFFFFFFFF
@@ -83,4 +84,51 @@ def forms(opcodes: Iterable[bytes], prefixes: Iterable[bytes], modrms: Iterable[
             yield from (prefix + opcode + bytes([modrm]) for modrm in modrms)
 
 
-__all__ = ["BusError", "Guest", "build", "forms", "on_host"]
+LEGACY = bytes.fromhex("262e363e646566 67f0f2f3")
+ONE = [bytes([each]) for each in range(256) if each not in LEGACY + b"\x0f"]
+TWO = [bytes([0x0F, each]) for each in range(256) if each not in (0x05, 0x34, 0x38, 0x3A)]
+"""SYSCALL and SYSENTER are left out: natively they are system calls."""
+THREE = [bytes([0x0F, page, each]) for page in (0x38, 0x3A) for each in range(256)]
+PREFIXES = (b"", b"\x66", b"\xf2", b"\xf3")
+
+NOT_OURS = {
+    "0f01": {0xC1, 0xD9},  # VMCALL, VMMCALL
+    "0f07": set(range(256)),  # SYSRET: EFER.SCE is clear
+    "0f78": set(range(256)), "0f79": set(range(256)),  # SSE4A
+    "0fae": {0x23, 0x2B, 0x33, 0x3B},  # XSAVE and its kind (CR4.OSXSAVE is clear), CLWB, CLFLUSHOPT
+    "0fc7": {0x1B, 0x23, 0x2B, 0xF1, 0xF9},  # XSAVES and its kind, RDRAND, RDSEED, RDPID
+    "0f00": {0x2B},  # LOCK VERW, which this AMD accepts; SDM 2A, LOCK, does not list it
+    "0f20": {0x03, 0xC1}, "0f22": {0x03, 0xC1},  # LOCK MOV CR0 is AMD's name for CR8
+    "0f3882": {0x03},  # INVPCID
+    **{f"0f38{each:02x}": {0x03, 0xC1} for each in (*range(0xC8, 0xCE), 0xCF, 0xF6)},  # SHA, GFNI, ADX
+    **{f"0f3a{each:02x}": {0x03, 0xC1} for each in (0xCC, 0xCE, 0xCF)},
+}  # fmt: skip
+"""What an AMD EPYC of 2022 has and the emulated CPU does not tell of by CPUID: opcode, ModR/M."""
+
+
+def known(code: bytes) -> bool:
+    """A feature of newer processors, or VEX with something behind it, which this host's AVX may know."""
+    opcode = code.lstrip(LEGACY)
+    vex = opcode[0] in (0xC4, 0xC5) and opcode[1] >= 0xC0
+    return vex or opcode[-1] in NOT_OURS.get(opcode[:-1].hex(), ())
+
+
+CASES = {
+    "lock": (ONE, (b"\xf0", b"\xf0\x66", b"\xf3\xf0"), REG_AND_MEMORY),
+    "lock-0f": (TWO, (b"\xf0", b"\xf0\x66", b"\xf2\xf0"), REG_AND_MEMORY),
+    "lock-every-modrm": ([b"\x00", b"\xf6", b"\xff", b"\x0f\xba", b"\x0f\xc7", b"\x0f\xb1"], (b"\xf0",), range(256)),
+    "one-byte": (ONE, (b"", b"\x66"), REG_AND_MEMORY),
+    "0f": (TWO, PREFIXES, REG_AND_MEMORY),
+    "0f38-0f3a": (THREE, (*PREFIXES, b"\xf0"), (0x03, 0xC1)),
+    "x87": ([bytes([each]) for each in range(0xD8, 0xE0)], (b"", b"\xf0"), range(256)),
+    "segments": (ONE, (b"\x2e", b"\x64\xf0"), (0x03, 0xC1)),
+}
+
+
+def differing(program: Path, guest: Guest, codes: list[bytes]) -> list[str]:
+    """Those that are #UD here and not on the host, or the other way round, in hexadecimal."""
+    signals = [signal for signal, _ in on_host(program, codes)]
+    pairs = zip(codes, signals, strict=True)
+    return [
+        code.hex() for code, signal in pairs if (signal == SIGILL) != (guest.vector(code) == UD) and not known(code)
+    ]

@@ -16,31 +16,25 @@ from sandbox.engine.exits import BreakpointHit, Trap
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import run_program
 from tests.engine import encodings
-from tests.engine.encodings import CODE, REG_AND_MEMORY, SIGBUS, SIGILL, SIGSEGV, Guest, forms
+from tests.engine.encodings import (
+    CASES,
+    CODE,
+    LEGACY,
+    ONE,
+    PREFIXES,
+    SIGBUS,
+    SIGILL,
+    SIGSEGV,
+    THREE,
+    TWO,
+    UD,
+    Guest,
+    forms,
+)
 
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the mends are x86-64 Linux code")
 
-UD, GP, PF, AC = 6, 13, 14, 17
-LEGACY = bytes.fromhex("262e363e646566 67f0f2f3")
-ONE = [bytes([each]) for each in range(256) if each not in LEGACY + b"\x0f"]
-TWO = [bytes([0x0F, each]) for each in range(256) if each not in (0x05, 0x34, 0x38, 0x3A)]
-"""SYSCALL and SYSENTER are left out: natively they are system calls."""
-THREE = [bytes([0x0F, page, each]) for page in (0x38, 0x3A) for each in range(256)]
-PREFIXES = (b"", b"\x66", b"\xf2", b"\xf3")
-
-NOT_OURS = {
-    "0f01": {0xC1, 0xD9},  # VMCALL, VMMCALL
-    "0f07": set(range(256)),  # SYSRET: EFER.SCE is clear
-    "0f78": set(range(256)), "0f79": set(range(256)),  # SSE4A
-    "0fae": {0x23, 0x2B, 0x33, 0x3B},  # XSAVE and its kind (CR4.OSXSAVE is clear), CLWB, CLFLUSHOPT
-    "0fc7": {0x1B, 0x23, 0x2B, 0xF1, 0xF9},  # XSAVES and its kind, RDRAND, RDSEED, RDPID
-    "0f00": {0x2B},  # LOCK VERW, which this AMD accepts; SDM 2A, LOCK, does not list it
-    "0f20": {0x03, 0xC1}, "0f22": {0x03, 0xC1},  # LOCK MOV CR0 is AMD's name for CR8
-    "0f3882": {0x03},  # INVPCID
-    **{f"0f38{each:02x}": {0x03, 0xC1} for each in (*range(0xC8, 0xCE), 0xCF, 0xF6)},  # SHA, GFNI, ADX
-    **{f"0f3a{each:02x}": {0x03, 0xC1} for each in (0xCC, 0xCE, 0xCF)},
-}  # fmt: skip
-"""What an AMD EPYC of 2022 has and the emulated CPU does not tell of by CPUID: opcode, ModR/M."""
+GP, PF, AC = 13, 14, 17
 
 
 @pytest.fixture(scope="module")
@@ -58,33 +52,9 @@ def guest() -> Iterator[Guest]:
     made.close()
 
 
-def known(code: bytes) -> bool:
-    """A feature of newer processors, or VEX with something behind it, which this host's AVX may know."""
-    opcode = code.lstrip(LEGACY)
-    vex = opcode[0] in (0xC4, 0xC5) and opcode[1] >= 0xC0
-    return vex or opcode[-1] in NOT_OURS.get(opcode[:-1].hex(), ())
-
-
-CASES = {
-    "lock": (ONE, (b"\xf0", b"\xf0\x66", b"\xf3\xf0"), REG_AND_MEMORY),
-    "lock-0f": (TWO, (b"\xf0", b"\xf0\x66", b"\xf2\xf0"), REG_AND_MEMORY),
-    "lock-every-modrm": ([b"\x00", b"\xf6", b"\xff", b"\x0f\xba", b"\x0f\xc7", b"\x0f\xb1"], (b"\xf0",), range(256)),
-    "one-byte": (ONE, (b"", b"\x66"), REG_AND_MEMORY),
-    "0f": (TWO, PREFIXES, REG_AND_MEMORY),
-    "0f38-0f3a": (THREE, (*PREFIXES, b"\xf0"), (0x03, 0xC1)),
-    "x87": ([bytes([each]) for each in range(0xD8, 0xE0)], (b"", b"\xf0"), range(256)),
-    "segments": (ONE, (b"\x2e", b"\x64\xf0"), (0x03, 0xC1)),
-}
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_undefined_where_the_host_says_so(host: Path, guest: Guest, name: str) -> None:
-    codes = list(forms(*CASES[name]))
-    signals = encodings.on_host(host, codes)
-    pairs = [
-        (code, signal == SIGILL, guest.vector(code) == UD) for code, (signal, _) in zip(codes, signals, strict=True)
-    ]
-    assert [code.hex() for code, theirs, mine in pairs if theirs != mine and not known(code)] == []
+    assert encodings.differing(host, guest, list(forms(*CASES[name]))) == []
 
 
 @pytest.mark.parametrize("code", ["c5f877", "c4e17c28c1", "c5f1efc1", "c4e27918c0", "c4e2f9f3c8cc", "66c4e278f2c0"])
