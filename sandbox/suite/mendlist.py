@@ -43,11 +43,11 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     yield Mend("x87 beside MMX", 0, "MMX results set bits 64 to 79, FCMOVcc sees empty registers, FXRSTOR sums up",
                "a store for each MMX result, a call for each FCMOVcc and FXRSTOR")  # fmt: skip
     yield Mend("encodings", 0, "what hardware refuses is #UD: forms of LOCK, reserved MMX and SSE, VEX, 8F, C6, C7",
-               "nothing when it runs; every instruction is judged once when it is translated")  # fmt: skip
+               "nothing when it runs; 20 ns, 3 %, more to translate an instruction")  # fmt: skip
     yield Mend("aliases", 0, "TEST at F6 /1 and F7 /1, CMPPS with any immediate, the hints at 0F 18 run",
                "nothing when they run")  # fmt: skip
     yield Mend("alignment", 0, "#GP for MOVAPS and its kin, #AC in ring 3 with CR0.AM and EFLAGS.AC",
-               "nothing where operands are aligned: the comparison with the TLB's entry does it")  # fmt: skip
+               "nothing where operands are aligned: the comparison with the TLB's entry checks it")  # fmt: skip
     yield Mend("alignment of helpers", len(_CHECKED), "#AC of BOUND, CMPXCHG8B, FXSAVE, IRET and RETF",
                "a test for each")  # fmt: skip
     yield Mend("ICEBP and RDPMC", len(_SYSTEM), "#DB behind F1; RDPMC is #GP outside ring 0 without CR4.PCE",
