@@ -3,7 +3,8 @@
 The engine computes floating point in software, with its own ideas of flags, stack faults and transcendental functions.
 Translated code reaches each helper through two words: the address that the translator compiles in, and the table of
 helpers that each handle reads when it is opened.  Both lead to ``native/x87.S`` from before the first handle on, unless
-``choose`` said otherwise.  Anything that is not as in 2.1.4's wheel is a reason to go on without.
+``choose`` said otherwise.  What the translator reads and emits goes through stubs, too (``native/encodings.S``).
+Anything that is not as in 2.1.4's wheel is a reason to go on without.
 """
 
 from __future__ import annotations
