@@ -35,9 +35,13 @@ BODIES = {
         "1: movsd xmm0, qword ptr buffer+8\nmulsd xmm0, xmm2\naddsd xmm0, xmm2\ndivsd xmm0, xmm2\n"
         "cvtsd2ss xmm1, xmm0\naddps xmm3, xmm1\ncomisd xmm0, xmm2\ndec ecx\njnz 1b\n"
     ),
+    "aligned SSE": (
+        "mov ecx, 1000000\nsub esp, 64\nand esp, -16\nxorps xmm0, xmm0\nmovaps [esp], xmm0\n"
+        "1: movaps xmm1, [esp]\naddps xmm1, [esp]\nmovaps [esp+16], xmm1\ndec ecx\njnz 1b\n"
+    ),
     "integer loop": programs.LOOPS["load and store"],
 }
-_BARS = {"x87 loop": 1.25, "SSE loop": 1.0, "integer loop": 0.95}
+_BARS = {"x87 loop": 1.25, "SSE loop": 1.0, "aligned SSE": 1.0, "integer loop": 0.95}
 """Times as fast as stock; the integer loop runs the same translated code, which is timed to a few percent."""
 
 

@@ -149,7 +149,7 @@ def builder(options: argparse.Namespace, person: bool) -> Callable[[], Target]:
 
         refuse_unused(options, "recording", options.image)
         made = load(options.image)
-        return lambda: _opened(made.target, made.config, recorded(made), person, options.symbols)
+        return lambda: _opened(made.target, made.config, recorded(made, options.engine), person, options.symbols)
     target = resolve(options.image, options.arguments)
     refuse_unused(options, target.kind, options.image)
     config = config_of(target, options) if target.kind == "rom" else machine_config(options, target)

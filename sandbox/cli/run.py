@@ -97,7 +97,7 @@ def _run_recording(options: argparse.Namespace) -> int:
     refuse_unused(options, "recording", options.image)
     made = load(options.image)
     refuse_unused(options, made.target.kind, options.image)
-    streams = recorded(made).streams
+    streams = recorded(made, options.engine).streams
     if options.json:
         streams.stdout = streams.stderr = None
     if isinstance(made.config, RomConfig):

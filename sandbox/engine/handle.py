@@ -70,6 +70,7 @@ class Handle:
             internals.restrict_features(self.pad.env, state_size)
             self._read_debug = internals.memory_reader()
             watchcode.install()
+            mends.attach(self.pad.cpu)
 
     def __del__(self) -> None:
         self.close()

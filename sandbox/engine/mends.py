@@ -3,7 +3,8 @@
 The engine computes floating point in software, with its own ideas of flags, stack faults and transcendental functions.
 Translated code reaches each helper through two words: the address that the translator compiles in, and the table of
 helpers that each handle reads when it is opened.  Both lead to ``native/x87.S`` from before the first handle on, unless
-``choose`` said otherwise.  Anything that is not as in 2.1.4's wheel is a reason to go on without.
+``choose`` said otherwise.  What the translator reads and emits goes through stubs, too (``native/encodings.S``).
+Anything that is not as in 2.1.4's wheel is a reason to go on without.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import ctypes
 import functools
 import mmap
 import struct
+import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,16 +25,18 @@ from sandbox.x86.errors import SandboxError
 
 STOCK, MENDED = "stock", "mended"
 CHOICES = (MENDED, STOCK)
-_STUB, _FUNCTION, _OWN, _RUNNING = range(4)
+_STUB, _FUNCTION, _OWN, _RUNNING, _SLOT, _DATA = range(6)
 """Kinds of entries in the list of ``native/mends.bin``: a helper's stub, a word for an address of the engine's, a
-function of our own, a word for the address of the running CPU's pad."""
+function of our own, a word for the address of the running CPU's pad, what stands before a function that the engine
+calls, the first of the pages that stay writable."""
+_CLASS, _UNALIGNED = 0x81B0, 0x18
+"""Pointer to the CPU's class in the engine's CPUState, and do_unaligned_access in the class (QEMU 5.0)."""
 _SUFFIX = "_x86_64"
 _ENTRY = struct.Struct("<QQII")
 """A helper in the engine's table: function, name, flags, sizes of arguments (QEMU 5.0's TCGHelperInfo)."""
 _SSE41 = 1 << 19
 _NEEDS_SSE41 = ("helper_round", "helper_dp")
 _NEEDS_SSE3 = ("helper_h", "helper_addsub", "helper_fist")
-_PR = mmap.PROT_READ
 
 
 class EngineChosen(SandboxError):
@@ -82,6 +86,25 @@ def install() -> Mends:
     if _done is None:
         _done = _install()
     return _done
+
+
+def version() -> str:
+    """Which mends this process computes with: CRC-32 of their code, and what of them the host lacks; "" for none."""
+    done = install()
+    if not done.helpers:
+        return ""
+    lacking = sum(each.kind == _STUB for each in _entries()) - len(done.helpers)
+    return f"{zlib.crc32(code()):08x}" + (f"-{lacking}" if lacking else "")
+
+
+def attach(cpu: int) -> None:
+    """Let a CPU (the host address of its CPUState) say what a failed check of alignment is.  Raises UnknownEngine."""
+    if _done is None or not _done.helpers:
+        return
+    word = internals.read_quad(cpu + _CLASS) + _UNALIGNED
+    if internals.read_quad(word) not in (0, _own("unaligned")):
+        raise UnknownEngine("the engine's CPU class is not where 2.1.4 keeps it")
+    ctypes.c_uint64.from_address(word).value = _own("unaligned")
 
 
 def clear() -> None:
@@ -135,25 +158,29 @@ def _page() -> tuple[mmap.mmap, int]:
 
 @functools.cache
 def _clear() -> Callable[[], None]:
-    entry = next(each for each in _entries() if each.name == "clear")
-    return ctypes.PYFUNCTYPE(None)(_page()[1] + entry.offset)
+    return ctypes.PYFUNCTYPE(None)(_own("clear"))
+
+
+@functools.cache
+def _own(name: str) -> int:
+    """Host address of what is ours."""
+    return _page()[1] + next(each.offset for each in _entries() if each.name == name and each.kind in (_OWN, _DATA))
 
 
 def _put_in_place() -> list[str]:
-    made, base = _page()
+    base = _page()[1]
     _fill(base)
-    _protect(base, len(made), _PR | mmap.PROT_EXEC)
+    internals.protect(base, _own("data") - base, mmap.PROT_READ | mmap.PROT_EXEC)
     wanted = {each.name: base + each.offset for each in _entries() if each.kind == _STUB}
     functions = {name: internals.symbol(name + _SUFFIX) for name in wanted}
     places = _hinted(functions) or search(functions)
-    first, end = internals.image().relro
-    _protect(first, end - first, _PR | mmap.PROT_WRITE)
-    lacking = _lacking(base)
-    for name in wanted if not lacking else [each for each in wanted if not each.startswith(lacking)]:
-        for word in places[name]:
-            ctypes.c_uint64.from_address(word).value = wanted[name]
-    _protect(first, end - first, _PR)
-    return [name.removeprefix("helper_") for name in wanted if not (lacking and name.startswith(lacking))]
+    lacking = _lacking()
+    taken = wanted if not lacking else [each for each in wanted if not each.startswith(lacking)]
+    internals.write_protected({word: wanted[name] for name in taken for word in places[name]})
+    for each in _entries():
+        if each.kind == _SLOT:
+            internals.redirect(each.name + _SUFFIX, base + each.offset)
+    return [name.removeprefix("helper_") for name in taken]
 
 
 def _fill(base: int) -> None:
@@ -166,10 +193,9 @@ def _fill(base: int) -> None:
             word.value = stubs.link_address("running")
 
 
-def _lacking(base: int) -> tuple[str, ...]:
+def _lacking() -> tuple[str, ...]:
     """How helpers begin whose instructions this host has not: a CPU of the first years lacks SSE3 or SSE4.1."""
-    (features,) = (each.offset for each in _entries() if each.name == "features")
-    has = ctypes.PYFUNCTYPE(ctypes.c_uint32)(base + features)()
+    has = ctypes.PYFUNCTYPE(ctypes.c_uint32)(_own("features"))()
     return (() if has & 1 else _NEEDS_SSE3) + (() if has & _SSE41 else _NEEDS_SSE41)
 
 
@@ -217,12 +243,6 @@ def _table(helpers: dict[str, int]) -> dict[str, int]:
             found[wanted] = first + at
         at += _ENTRY.size
     return found
-
-
-def _protect(first: int, size: int, protection: int) -> None:
-    page = first & -mmap.PAGESIZE
-    if stubs.libc().mprotect(ctypes.c_void_p(page), ctypes.c_size_t(first + size - page), protection):
-        raise OSError(ctypes.get_errno(), "the host does not let the engine's tables be changed")
 
 
 __all__ = ["CHOICES", "MENDED", "STOCK", "EngineChosen", "EngineError", "Mends", "choose", "chosen", "clear", "install"]

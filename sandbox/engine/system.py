@@ -14,6 +14,7 @@ import ctypes
 import functools
 import mmap
 import struct
+import zlib
 from pathlib import Path
 
 from sandbox.engine import internals, mends, stubs
@@ -68,6 +69,11 @@ def install() -> System:
     return _done
 
 
+def version() -> str:
+    """Which mends this process computes with: those of ``mends`` and these; "" for none."""
+    return mends.version() + (f"-{zlib.crc32(code()):08x}" if install().helpers else "")
+
+
 def code() -> bytes:
     """The committed host code, for the test that assembles its source."""
     return (Path(__file__).parent / "native" / "system.bin").read_bytes()
@@ -109,12 +115,9 @@ def _put_in_place() -> tuple[str, ...]:
         elif each.kind == _RUNNING:
             words[base + each.offset] = stubs.link_address("running")
     _write(words)
-    _protect(base, len(made), mmap.PROT_READ | mmap.PROT_EXEC)
-    first, end = internals.image().relro
-    _protect(first, end - first, mmap.PROT_READ | mmap.PROT_WRITE)
-    _write({at: wanted[name] for name, pair in places.items() for at in pair})
-    _write({operation: own["translate"]})
-    _protect(first, end - first, mmap.PROT_READ)
+    internals.protect(base, len(made), mmap.PROT_READ | mmap.PROT_EXEC)
+    named = {at: wanted[name] for name, pair in places.items() for at in pair}
+    internals.write_protected({**named, operation: own["translate"]})
     return tuple(sorted(name.removeprefix("helper_") for name in wanted if name != "helper_vmload"))
 
 
@@ -158,9 +161,3 @@ def _read(at: int) -> int:
 def _write(words: dict[int, int]) -> None:
     for at, value in words.items():
         ctypes.c_uint64.from_address(at).value = value
-
-
-def _protect(first: int, size: int, protection: int) -> None:
-    page = first & -mmap.PAGESIZE
-    if stubs.libc().mprotect(ctypes.c_void_p(page), ctypes.c_size_t(first + size - page), protection):
-        raise OSError(ctypes.get_errno(), "the host does not let the engine's tables be changed")

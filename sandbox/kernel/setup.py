@@ -45,7 +45,7 @@ from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.records import dataclass
 from sandbox.x86.descriptors import FLAG_PRESENT, TYPE_TSS32, SegmentDescriptor
 from sandbox.x86.errors import ConfigurationError, SandboxError
-from sandbox.x86.masks import CR0_PAGED, CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SSE, CR4_TSD, EFER_NXE
+from sandbox.x86.masks import CR0_AM, CR0_PAGED, CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SSE, CR4_TSD, EFER_NXE
 from sandbox.x86.paging import NX, PAGE_SIZE, RW, US, A, D, G, P
 
 LOW_FIRST, LOW_END = 0x1000, 0x9F000
@@ -299,7 +299,7 @@ def _start(cpu: KernelCpu, tables: PageTables, config: KernelConfig, image: Kern
     context.eax = cpu.cr3 = tables.cr3(tables.kernel_pgd)
     context.ebx = CR4_TSD | CR4_PSE | CR4_PGE | CR4_SSE | (CR4_PAE if pae else 0)
     context.ecx = EFER_NXE if tables.nx else 0
-    context.edx = CR0_PAGED & ~CR0_WP if config.broken("no-wp") else CR0_PAGED
+    context.edx = (CR0_PAGED & ~CR0_WP if config.broken("no-wp") else CR0_PAGED) | CR0_AM
     context.esi = PAGE_OFFSET + cpu.gdt + DESCRIPTORS_OFFSET
     context.edi = context.esi + 8
     context.ebp = TSS_SELECTOR

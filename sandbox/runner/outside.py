@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +97,12 @@ def outside(given: Input, tape: Tape | None = None, own: bool = False) -> Outsid
     return Outside(tape, streams, sinks)
 
 
-def recorded(recording: Recording) -> Outside:
-    """Streams for a run that is gone through once more."""
+def recorded(recording: Recording, engine: str | None = None) -> Outside:
+    """Streams for a run that is gone through once more, with ``engine`` or the one that it was recorded with."""
     tape = recording.tape
-    mends.choose(recording.engine)
+    mends.choose(engine or recording.engine)
+    if other := recording.otherwise():
+        print(f"sandbox: {other}", file=sys.stderr)
     if recording.terminal is not None:
         screen = OnceSink(HostSink(1), tape)
         terminal = RecordedTerminal(recording.terminal["settings"], recording.terminal["size"], screen)

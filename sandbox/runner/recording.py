@@ -13,7 +13,7 @@ from typing import Any
 
 from construct import Const, ConstructError, Int16ul, Int32ul, Int64ul, Struct
 
-from sandbox.engine import mends
+from sandbox.engine import mends, system
 from sandbox.image.files import read_file
 from sandbox.image.manifest import Manifest
 from sandbox.kernel.base.config import KernelConfig
@@ -84,6 +84,15 @@ class Recording:
     terminal: dict[str, Any] | None = None
     ending: Ending | None = None
     engine: str = field(default_factory=mends.chosen)
+    mends: str | None = None
+    """``system.version()`` of the process that made it."""
+
+    def otherwise(self) -> str | None:
+        """How this process's engine is not the one that the run was recorded with; asked for once it is chosen."""
+        here, there = _engine(mends.chosen(), system.version()), _engine(self.engine, self.mends or "")
+        if here == there or self.mends is None:
+            return None
+        return f"recorded with {there}, run with {here}: floating point and faults may differ"
 
     def pack(self) -> bytes:
         """As a file."""
@@ -92,7 +101,8 @@ class Recording:
         config, given = _plain(self.config)
         blobs += given.values()
         description = {
-            "engine": self.engine, "kind": self.target.kind, "name": self.target.name,
+            "engine": self.engine, "mends": system.version() if self.mends is None else self.mends,
+            "kind": self.target.kind, "name": self.target.name,
             "arguments": self.target.arguments, "place": _place(self.target),
             "modules": [{"name": each.name, "options": list(each.options)} for each in self.target.modules],
             "files": list(given), "config": config, "waits": self.waits, "terminal": self.terminal,
@@ -197,7 +207,14 @@ def _from_description(told: dict[str, Any], pieces: list[bytes]) -> Recording:
     if told["engine"] not in mends.CHOICES:
         raise ValueError(f"an engine that is {told['engine']!r}")
     waits, terminal = bool(told["waits"]), _terminal(told["terminal"])
-    return Recording(target, config, tape, waits, terminal, ending, told["engine"])
+    return Recording(target, config, tape, waits, terminal, ending, told["engine"], told.get("mends"))
+
+
+def _engine(chosen: str, version: str) -> str:
+    """``the mended engine (mends 1a2b3c4d)``."""
+    if chosen == mends.STOCK:
+        return "the stock engine"
+    return f"the mended engine ({'nothing of which is mended' if not version else f'mends {version}'})"
 
 
 def _text(value: Any) -> str:

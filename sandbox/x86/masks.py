@@ -13,7 +13,7 @@ RF, VM, AC = 1 << 16, 1 << 17, 1 << 18
 STATUS_FLAGS = CF | PF | AF | ZF | SF | OF
 
 CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE = (1 << bit for bit in range(6))
-CR0_WP, CR0_PG = 1 << 16, 1 << 31
+CR0_WP, CR0_AM, CR0_PG = 1 << 16, 1 << 18, 1 << 31
 CR4_TSD, CR4_PSE, CR4_PAE, CR4_PGE = 1 << 2, 1 << 4, 1 << 5, 1 << 7
 CR4_OSFXSR, CR4_OSXMMEXCPT = 1 << 9, 1 << 10
 """Control registers (SDM 3A, 2.5)."""

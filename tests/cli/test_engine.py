@@ -51,6 +51,41 @@ def test_another_word_is_a_usage_error() -> None:
 @pytest.mark.skipif(not stubs.native_host(), reason="the mends are x86-64 Linux code")
 def test_the_doctor_says_what_is_mended() -> None:
     checks = json.loads(sandbox("doctor", "--json").stdout)
-    (found,) = [check for check in checks if check["name"] == "x87 and SSE"]
-    assert found["passed"] and not found["needed"]
-    assert "by the host's own instructions: 78 helpers of x87, 106 of MMX and SSE" in found["seen"]
+    found = {check["name"]: check for check in checks if check["group"] == "mends"}
+    assert all(check["passed"] and not check["needed"] for check in found.values())
+    assert found["x87"]["seen"].startswith("78 helpers: ") and found["MMX and SSE"]["seen"].startswith("106 helpers: ")
+    assert {"encodings", "alignment", "ICEBP and RDPMC"} <= set(found)
+    assert all("; costs " in check["seen"] for check in found.values())
+
+
+FAKES = {
+    "another host": (
+        "import os\nwas = os.uname()\nos.uname = lambda: os.uname_result((*was[:4], 'aarch64'))\n",
+        "it takes host code for x86-64 Linux",
+    ),
+    "another wheel": (
+        "from sandbox.engine import mends\n"
+        "def search(helpers): raise mends.UnknownEngine('the engine has no table of helpers')\n"
+        "mends._hinted, mends.search = lambda functions: {}, search\n",
+        "the engine has no table of helpers",
+    ),
+}
+
+
+@pytest.mark.skipif(not stubs.native_host(), reason="the mends are x86-64 Linux code")
+@pytest.mark.parametrize("name", FAKES)
+def test_it_goes_on_without(name: str, tmp_path: Path) -> None:
+    """On a host that is not x86-64, and with a wheel that differs: the doctor says why, and programs run."""
+    fake, reason = FAKES[name]
+    source = tmp_path / "inexact.S"
+    source.write_text(INEXACT)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        code = f"{fake}import sys\nfrom sandbox.cli import main\nsys.exit(main({list(words)!r}))"
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    checks = json.loads(run("doctor", "--json").stdout)
+    (found,) = [check for check in checks if check["group"] == "mends" and check["name"] == "none"]
+    assert not found["passed"] and not found["needed"] and reason in found["seen"]
+    done = run("run", "--status", str(source))
+    assert (done.returncode, done.stderr) == (0, "")

@@ -74,7 +74,7 @@ def test_registers_and_memory_are_set() -> None:
     assert "= 0x1234" in told
     assert "0x804a000:\t0x000055aa" in told
     assert "[ IM DM ZM OM UM PM ]" in told
-    assert re.search(r"cr0 +0x80010033", told)
+    assert re.search(r"cr0 +0x80050033", told)
 
 
 @needs_gdb

@@ -26,8 +26,16 @@ def _x87() -> Iterator[str]:
     yield from ("fsincos", "fptan", "fxtract", "fabs", "fchs", "fincstp", "fdecstp", "fnop", "fwait")
     yield from ("fld1", "fldz", "fldpi", "fldl2t", "fldl2e", "fldlg2", "fldln2")
     yield from ("fld st(1)", "fld st(0)", "fld st(7)", "fst st(2)", "fstp st(1)", "fxch st(1)", "ffree st(1)")
-    # not taken, FCMOVcc reaches no helper, and MMX results leave exponents alone: see docs/fidelity.md
     yield from ("stc; fcmovb st, st(1)", "clc; fcmovnb st, st(2)", "cmp eax, eax; fcmove st, st(1)")
+    yield from ("clc; fcmovb st, st(1)", "stc; fcmovnb st, st(4)", "cmp eax, eax; fcmovne st, st(0)")
+    yield from ("movd mm3, eax", "paddw mm1, mm2", "movq mm4, [esi]", "psllw mm0, 3", "punpcklbw mm1, [esi]")
+    yield from (
+        "movq mm5, mm2",
+        ".byte 0x0f, 0x7f, 0xcb",
+        "packsswb mm6, [esi]",
+        "pshufw mm1, mm2, 27",
+        "movq [edi], mm1",
+    )
     yield from (f"fld {size} ptr [esi]" for size in ("dword", "qword", "tbyte"))
     yield from (f"fild {size} ptr [esi]" for size in ("word", "dword", "qword"))
     yield from ("fbld tbyte ptr [esi]", "fbstp tbyte ptr [edi]", "fstp tbyte ptr [edi]")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from sandbox.engine import stubs
-from sandbox.engine.cpu import Cpu, EngineAbortError
+from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import (
     BlocksSpent,
     BreakpointHit,
@@ -540,16 +540,28 @@ def test_call_gate_with_a_broken_task_register(board: Board) -> None:
     assert board.cpu.context.cpl == 0
 
 
-def test_an_unknown_abort_is_an_error_that_names_the_instruction(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.engine.cpu._BIT_TESTS", ())
-    board.load("nop")
-    board.poke(CODE, bytes([0x41, 0xF0, 0x0F, 0xA3, 0xC8, 0xF4]))
-    with pytest.raises(EngineAbortError) as caught:
-        board.cpu.run(10)
-    assert caught.value.eip == CODE + 1
-    assert caught.value.code.startswith(bytes([0xF0, 0x0F, 0xA3, 0xC8, 0xF4]))
-    assert "0x00400001: f0 0f a3 c8 f4" in caught.value.summary
-    assert isinstance(board.run("nop\nhlt", ring=0), Halt), "the CPU is still good"
+_ABORT = """
+from sandbox.engine import cpu, mends
+mends.choose(mends.STOCK)
+from tests.engine.board import CODE, Board
+cpu._BIT_TESTS = ()
+board = Board()
+board.load("nop")
+board.poke(CODE, bytes([0x41, 0xF0, 0x0F, 0xA3, 0xC8, 0xF4]))
+try:
+    board.cpu.run(10)
+except cpu.EngineAbortError as caught:
+    print(caught.eip - CODE, caught.code.hex()[:10], caught.summary)
+print(type(board.run("nop\\nhlt", ring=0)).__name__)
+"""
+
+
+def test_an_unknown_abort_is_an_error_that_names_the_instruction() -> None:
+    """With the stock engine, whose translator gives up on LOCK BT; and the CPU is still good."""
+    done = subprocess.run([sys.executable, "-c", _ABORT], capture_output=True, text=True, check=True)
+    caught, after = done.stdout.splitlines()
+    assert caught.startswith("1 f00fa3c8f4 ") and "0x00400001: f0 0f a3 c8 f4" in caught
+    assert after == "Halt"
 
 
 def test_two_cpus_share_memory_and_keep_their_own_tlb(board: Board) -> None:

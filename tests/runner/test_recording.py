@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.engine import system
 from sandbox.runner.recording import HEADER, Recording, RecordingError, load, unpack
 from sandbox.runner.target import Target, resolve
 from tests.conftest import Program
@@ -111,6 +112,23 @@ def test_it_is_what_was_packed() -> None:
     assert again.target.data == made.target.data
     assert again.config.seed == 5
     assert again.tape.input(3, lambda size: b"no") == b"abc"
+
+
+def test_another_engine_is_told(tmp_path: Path) -> None:
+    """``--engine stock`` over what was recorded with the mends, mends of another version, and the same ones."""
+    made = sandbox("record", "images/hello", "-o", "it.rec", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    stock = sandbox("run", "it.rec", "--engine", "stock", cwd=tmp_path)
+    version = system.version()
+    told = f"sandbox: recorded with the mended engine (mends {version}), run with the stock engine: "
+    assert stock.stderr.decode().startswith(told), stock.stderr
+    assert b"recorded with" not in sandbox("run", "it.rec", cwd=tmp_path).stderr
+    other = load(tmp_path / "it.rec")
+    assert (other.engine, other.mends) == ("mended", version)
+    other.mends = "00000001"
+    (tmp_path / "other.rec").write_bytes(other.pack())
+    again = sandbox("run", "other.rec", cwd=tmp_path)
+    assert b"recorded with the mended engine (mends 00000001), run with the mended engine (mends " in again.stderr
 
 
 @pytest.mark.parametrize("size", [0, 4, 8, 12, 30, 44, 100, -1])

@@ -31,6 +31,7 @@
         .set    KEPT, 797               # an unmasked exception: the pops behind it shall not happen
         .set    MXCSR, 816
         .set    CR0_NE, 0x20               # CR0
+        .set    CR0_EM_TS, 0x0c
         .set    MASKED, 0x37f           # control word of FNINIT
         .set    ES, 0x80
         .set    C1, 0x200
@@ -128,6 +129,14 @@ pending:
         mov     esi, MF
         jmp     [rip+e_raise_exception_ra]
         .text   0
+
+# #AC where `address` is no multiple of mask + 1 and the guest wants to know it (encodings.S).  First in a helper too.
+        .macro  checks mask, address=esi
+        test    \address, \mask
+        jz      .Lwhole\@
+        call    misaligned
+.Lwhole\@:
+        .endm
 
         .macro  top                     # rax its number, r8 ST(0)
         mov     eax, [rdi+TOP]
@@ -759,7 +768,12 @@ with_flags:
         inc     eax
         jmp     1b
 
+# FFREE; or what the translator calls before FCMOVcc of any condition, and behind FXRSTOR (encodings.S)
+        .set    FCMOV_OF, 8             # + i
+        .set    SUMMARY_OF, 16
         helper  ffree_STN
+        cmp     esi, 8
+        jae     for_translator
         waits
         add     esi, [rdi+TOP]
         and     esi, 7
@@ -842,6 +856,35 @@ with_flags:
         .p2align 2
 .Lfcmov: eight  "fcmovb st,", , stc
         .text   0
+
+        .p2align 4
+for_translator:
+        cmp     esi, SUMMARY_OF
+        je      1f
+        test    byte ptr [rdi+AT_CR0], CR0_EM_TS
+        jnz     2f                      # comes first
+        waits
+        top
+        sub     esi, FCMOV_OF
+        lea     ecx, [rax+rsi]
+        and     ecx, 7
+        mov     dl, [rdi+rcx+TAG]
+        or      dl, [rdi+rax+TAG]
+        jz      2f
+        lea     r10, [rip+.Lfcmov]
+        lea     r10, [r10+rsi*4]
+        call    real
+        jmp     leave_out
+1:      movzx   eax, word ptr [rdi+SW]  # ES and B
+        movzx   ecx, word ptr [rdi+CW]
+        not     ecx
+        and     ecx, eax
+        and     eax, 0x7f7f
+        test    ecx, 0x3f
+        jz      3f
+        or      eax, 0x8080
+3:      mov     [rdi+SW], ax
+2:      ret
 
         helper  fmov_STN_ST0
         waits
@@ -1005,6 +1048,7 @@ put:    push    rbx
 
         helper  fldt_ST0
         waits
+        checks  7
         call    fetch
         room
         je      1f
@@ -1022,6 +1066,7 @@ put:    push    rbx
 
         helper  fbld_ST0
         waits
+        checks  7
         call    fetch
         lea     r10, [rip+1f]
         lea     r11, [rdi+FT0]
@@ -1071,6 +1116,7 @@ put:    push    rbx
 
         helper  fstt_ST0
         waits
+        checks  7
         top
         cmp     byte ptr [rdi+rax+TAG], 0
         jne     1f
@@ -1099,6 +1145,7 @@ store_ten:
 
         helper  fbst_ST0
         waits
+        checks  7
         lea     r10, [rip+1f]
         jmp     store_ten
 1:      fbstp   [r11]
@@ -1106,5 +1153,6 @@ store_ten:
 
         .include "x87env.S"
         .include "sse.S"
+        .include "encodings.S"
         .text   3
         .long   0

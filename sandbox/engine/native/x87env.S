@@ -56,10 +56,14 @@ control:
 # FLDENV and FRSTOR (env, linear, 1 for the 32-bit form): everything is read before anything is changed
         helper  fldenv
         waits
+        lea     eax, [rdx+rdx+1]
+        checks  eax
         xor     r8d, r8d
         jmp     environment
         helper  frstor
         waits
+        lea     eax, [rdx+rdx+1]
+        checks  eax
         mov     r8d, 8
 environment:
         push    rbx
@@ -152,6 +156,8 @@ environment:
 
 # FNSTENV and FNSAVE (env, linear, 1 for the 32-bit form): not waiting
         helper  fstenv
+        lea     eax, [rdx+rdx+1]
+        checks  eax
         xor     r8d, r8d
         call    store_environment
         movzx   edx, word ptr [rdi+SW]  # all exceptions are masked behind it
@@ -159,6 +165,8 @@ environment:
         or      ecx, 0x3f
         jmp     control
         helper  fsave
+        lea     eax, [rdx+rdx+1]
+        checks  eax
         mov     r8d, 8
         call    store_environment
         fnclex
@@ -335,6 +343,9 @@ reserved:
 
         .macro  restores name, when
         helper  \name
+        .ifc    \name, fxrstor
+        checks  3
+        .endif
         \when
         jz      1f
         call    fetch_mxcsr
@@ -392,6 +403,8 @@ leave_out:
         call    next_byte
         mov     ecx, eax
         shr     ecx, 6                  # mod
+        cmp     ecx, 3
+        je      8f
         and     eax, 7
         test    r13d, r13d
         jz      5f

@@ -1,0 +1,805 @@
+# What the engine's translator takes for an instruction: the bytes that it reads are judged first, by a table
+# (../encoding_table.py), and where the engine's idea of them is not the hardware's it reads others.
+#
+# - What must be #UD is read as prefixes and UD2, as long as what was judged: nothing is left for run time, and a store
+#   into any of the bytes still drops the block.
+# - What the engine refuses is read as the same instruction in a form that it knows.
+# - Loads and stores of instructions whose operand must be aligned are translated with the engine's own check of
+#   alignment, which its TLB's comparison does at no cost; so are all, in ring 3 with EFLAGS.AC.
+#
+# Guest memory is not touched, and only the translator reads otherwise.  In CPUX86State, CPUState, TranslationBlock:
+
+        .set    AT_EFLAGS, 136
+        .set    AT_ESP, 32
+        .set    AT_SS_BASE, 240
+        .set    ENV_OF_CPU, 0x128
+        .set    TB_FLAGS, 16
+        .set    PC_NEXT, 16             # in DisasContextBase
+        .set    IS_JUMP, 24
+        .set    NO_RETURN, 2
+        .set    ENGINE_OF_CPU, 0x81a8
+        .set    TRANSLATOR, 0x300       # in uc_struct: TCGContext
+        .set    ENV_TEMP, 0x98f0        # in TCGContext
+        .set    STORE_16, 15            # INDEX_op_st16_i32
+        .set    TRANSLATE, 32           # in TranslatorOps, of 56 bytes
+        .set    EFLAGS_AC, 0x40000
+        .set    CR0_AM, 0x40000
+        .set    CR4_PCE, 0x100
+        .set    ALIGN_16, 0x40          # MemOp
+        .set    ALIGN, 0x70
+        .set    ALIGN_MASK, 0x70
+        .set    SIZE_4, 2
+        .set    SIZE_MASK, 3
+
+        .set    OPSIZE, 1               # prefixes in r13d: the last of REP and REPNE only
+        .set    REP, 2
+        .set    REPNE, 4
+        .set    LOCKED, 8
+        .set    ADSIZE, 16
+        .set    MOST, 15                # bytes of an instruction
+
+        .set    ROW_LOCK, 0             # a row of the table, 16 bytes
+        .set    ROW_KIND, 1
+        .set    ROW_ALIGNED, 2
+        .set    ROW_WIDE, 3
+        .set    ROW_MEMORY, 4
+        .set    ROW_REGISTER, 8
+        .set    ROW_HALF, 12
+        .set    ROW_MMX, 13             # the prefixes with which ModR/M.reg is an MMX register that gets the result
+        .set    ROW_MMX_RM, 14          # or ModR/M.rm
+        .set    KIND_PLAIN, 1
+        .set    KIND_TEST, 2
+        .set    KIND_COMPARE, 3
+        .set    KIND_VEX, 4
+        .set    KIND_HINT, 5
+        .set    KIND_ICEBP, 6
+        .set    KIND_FCMOV, 7
+        .set    KIND_RESTORE, 8
+        .set    VEX_PP, 0xf8d011
+
+        .macro  slot name               # what the engine's calls of a function of its own lead to
+        .p2align 4
+s_\name:
+        listed  s_\name, 4, \name
+        .endm
+
+        engines translator_loop
+        engines cpu_ldub_code
+        engines tcg_gen_qemu_ld_i32
+        engines tcg_gen_qemu_ld_i64
+        engines tcg_gen_qemu_st_i32
+        engines tcg_gen_qemu_st_i64
+        engines tcg_const_i32
+        engines tcg_gen_callN
+        engines tcg_gen_op3
+        engines tcg_temp_free_internal
+        engines helper_raise_interrupt
+        engines raise_exception_err
+        listed  unaligned, 2, unaligned
+        listed  data, 5, data
+
+# translator_loop(operations, context, cpu, block, most)
+        slot    translator_loop
+        xor     eax, eax
+        mov     [rip+judged], rax
+        mov     [rip+aligned], rax
+        mov     r9d, [rcx+TB_FLAGS]
+        mov     r10d, r9d
+        and     r10d, 3
+        cmp     r10d, 3
+        jne     1f
+        test    r9d, EFLAGS_AC
+        jz      1f
+        mov     eax, ALIGN
+1:      mov     [rip+every], eax
+        lea     r10, [rip+operations]
+        .irp    at, 0, 8, 16, 24, 40, 48
+        mov     rax, [rdi+\at]
+        mov     [r10+\at], rax
+        .endr
+        mov     rax, [rdi+TRANSLATE]
+        mov     [rip+translate_one], rax
+        lea     rax, [rip+judge_one]
+        mov     [r10+TRANSLATE], rax
+        mov     rdi, r10
+        jmp     [rip+e_translator_loop]
+
+        .p2align 4
+# translate_insn(context, cpu): judge, let the engine translate, and add what it leaves out
+judge_one:
+        push    rdi
+        push    rsi
+        push    rbx
+        mov     rbx, rdi
+        mov     rax, [rsi+ENGINE_OF_CPU]
+        mov     rax, [rax+TRANSLATOR]
+        mov     [rip+translator], rax
+        mov     rdi, [rsi+ENV_OF_CPU]
+        mov     rsi, [rbx+PC_NEXT]
+        call    judge
+        mov     rdi, rbx
+        mov     rsi, [rsp+8]
+        call    [rip+translate_one]
+        cmp     dword ptr [rbx+IS_JUMP], NO_RETURN
+        jae     2f
+        movzx   esi, byte ptr [rip+behind]
+        test    esi, esi
+        jz      1f
+        call    emit_call
+1:      movzx   esi, byte ptr [rip+into_mmx]
+        test    esi, esi
+        jz      2f
+        call    emit_exponent
+2:      xor     eax, eax
+        mov     [rip+judged], rax
+        mov     [rip+aligned], rax      # and what is behind it
+        mov     [rip+behind], al
+        pop     rbx
+        pop     rsi
+        pop     rdi
+        ret
+
+# A call of ffree_STN with esi: a number that no register has says what is meant (x87.S).
+emit_call:
+        push    rbx
+        sub     rsp, 16
+        mov     rbx, [rip+translator]
+        mov     rdi, rbx
+        call    [rip+e_tcg_const_i32]
+        mov     rcx, [rbx+ENV_TEMP]
+        add     rcx, rbx
+        add     rax, rbx
+        mov     [rsp], rcx
+        mov     [rsp+8], rax
+        mov     rdi, rbx
+        lea     rsi, [rip+h_ffree_STN]
+        xor     edx, edx
+        mov     ecx, 2
+        mov     r8, rsp
+        call    [rip+e_tcg_gen_callN]
+        mov     rdi, rbx
+        mov     rsi, [rsp+8]
+        call    [rip+e_tcg_temp_free_internal]
+        add     rsp, 16
+        pop     rbx
+        ret
+
+# Bits 64 to 79 of x87 register esi - 1 become ones, as behind each result of MMX (SDM 1, 9.2.1).
+emit_exponent:
+        push    rbx
+        push    rbp
+        push    r12
+        mov     ebp, esi
+        shl     ebp, 4
+        mov     rbx, [rip+translator]
+        mov     rdi, rbx
+        mov     esi, 0xffff
+        call    [rip+e_tcg_const_i32]
+        lea     r12, [rax+rbx]
+        mov     rdi, rbx
+        mov     esi, STORE_16
+        mov     rdx, r12
+        mov     rcx, [rbx+ENV_TEMP]
+        add     rcx, rbx
+        lea     r8d, [rbp+REGS-16+8]
+        call    [rip+e_tcg_gen_op3]
+        mov     rdi, rbx
+        mov     rsi, r12
+        call    [rip+e_tcg_temp_free_internal]
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+# uint32_t cpu_ldub_code(env, address)
+        slot    cpu_ldub_code
+        mov     rax, rsi
+        sub     rax, [rip+first]
+        jz      3f
+2:      cmp     rax, [rip+judged]
+        jae     1f
+        lea     rcx, [rip+bytes]
+        movzx   eax, byte ptr [rcx+rax]
+        ret
+1:      jmp     [rip+e_cpu_ldub_code]
+3:      cmp     byte ptr [rip+before], 0
+        je      2b
+        push    rdi                     # hooks have been called: what comes before the instruction comes here
+        push    rsi
+        sub     rsp, 8
+        movzx   esi, byte ptr [rip+before]
+        mov     byte ptr [rip+before], 0
+        call    emit_call
+        add     rsp, 8
+        pop     rsi
+        pop     rdi
+        xor     eax, eax
+        jmp     2b
+
+# tcg_gen_qemu_ld_i64(context, value, address, index, operation): the first half of an aligned operand carries its check
+        .macro  access name
+        slot    \name
+        or      r8d, [rip+every]
+        cmp     byte ptr [rip+half], 0
+        je      2f
+        and     r8d, ~SIZE_MASK
+        or      r8d, SIZE_4
+        mov     byte ptr [rip+half], 0
+2:      mov     eax, [rip+aligned]
+        test    eax, eax
+        jz      1f
+        and     r8d, ~ALIGN_MASK
+        or      r8d, eax
+        mov     dword ptr [rip+aligned], 0
+1:      jmp     [rip+e_\name]
+        .endm
+        access  tcg_gen_qemu_ld_i64
+        access  tcg_gen_qemu_st_i64
+        access  tcg_gen_qemu_ld_i32
+        access  tcg_gen_qemu_st_i32
+
+        .p2align 4
+# void judge(env, address): `judged` bytes from `first` on are to be read as `bytes`; `aligned` is for the operand
+judge:
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    r14
+        push    r15
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12, rsi
+        xor     ebp, ebp                # bytes read
+        xor     r13d, r13d              # prefixes
+        mov     [rip+judged], rbp
+        mov     [rip+aligned], rbp      # and what is behind it
+        mov     [rip+behind], bpl
+        mov     [rip+first], rsi
+.Lprefix:
+        call    code_byte
+        lea     r14, [rip+table]
+        mov     ecx, eax
+        and     ecx, 0xe7
+        cmp     ecx, 0x26
+        je      .Lprefix
+        lea     ecx, [rax-0x64]
+        cmp     ecx, 3
+        ja      1f
+        cmp     ecx, 2
+        jb      .Lprefix
+        mov     edx, OPSIZE
+        mov     ecx, ADSIZE
+        cmp     al, 0x66
+        cmovne  edx, ecx
+        or      r13d, edx
+        jmp     .Lprefix
+1:      lea     ecx, [rax-0xf0]
+        cmp     ecx, 3
+        ja      3f
+        cmp     ecx, 1
+        je      3f
+        jb      2f
+        and     r13d, ~(REP | REPNE)
+        mov     edx, REP
+        mov     ecx, REPNE
+        cmp     al, 0xf3
+        cmovne  edx, ecx
+        or      r13d, edx
+        jmp     .Lprefix
+2:      or      r13d, LOCKED
+        jmp     .Lprefix
+3:      cmp     al, 0x0f
+        jne     4f
+        add     r14, 256 * 16
+        call    code_byte
+        cmp     al, 0x38
+        je      5f
+        cmp     al, 0x3a
+        jne     4f
+        add     r14, 256 * 16
+5:      add     r14, 256 * 16
+        call    code_byte
+4:      shl     eax, 4
+        add     r14, rax
+        movzx   r15d, byte ptr [r14+ROW_KIND]
+        test    r13d, LOCKED
+        jz      1f
+        cmp     byte ptr [r14+ROW_LOCK], 0
+        je      .Lundefined
+1:      test    r15d, r15d
+        jz      .Lout
+        cmp     r15d, KIND_ICEBP
+        je      .Licebp
+        call    code_byte                   # ModR/M
+        mov     edx, eax
+        shr     edx, 3
+        and     edx, 7
+        xor     ecx, ecx                # which of four prefixes the encoding has
+        test    r13d, REP | REPNE
+        jnz     2f
+        test    r13d, OPSIZE
+        setnz   cl
+        jmp     3f
+2:      test    r13d, REPNE
+        setnz   cl
+        add     ecx, 2
+3:      cmp     eax, 0xc0
+        jae     5f
+        movzx   r8d, byte ptr [r14+rcx+ROW_MEMORY]
+        bt      r8d, edx
+        jc      .Lundefined
+        test    r13d, LOCKED
+        jz      4f
+        movzx   r8d, byte ptr [r14+ROW_LOCK]
+        bt      r8d, edx
+        jnc     .Lundefined
+4:      movzx   r8d, byte ptr [r14+ROW_HALF]
+        bt      r8d, ecx
+        setc    byte ptr [rip+half]
+        xor     r8d, r8d
+        cmp     dword ptr [rip+every], r8d
+        cmovne  r8w, [r14+ROW_WIDE]
+        bt      r8d, ecx
+        setc    byte ptr [rip+wide]
+        or      r8b, [r14+ROW_ALIGNED]
+        bt      r8d, ecx
+        jnc     6f
+        mov     dword ptr [rip+aligned], ALIGN_16
+        jmp     6f
+5:      test    r13d, LOCKED
+        jnz     .Lundefined
+        movzx   r8d, byte ptr [r14+rcx+ROW_REGISTER]
+        bt      r8d, edx
+        jc      .Lundefined
+        movzx   r8d, byte ptr [r14+ROW_MMX_RM]
+        bt      r8d, ecx
+        jnc     6f
+        mov     r8d, eax
+        and     r8d, 7
+        inc     r8d
+        mov     [rip+into_mmx], r8b
+6:      movzx   r8d, byte ptr [r14+ROW_MMX]
+        bt      r8d, ecx
+        jnc     7f
+        lea     r8d, [rdx+1]
+        mov     [rip+into_mmx], r8b
+7:      lea     r8, [rip+bytes]
+        cmp     r15d, KIND_TEST
+        je      .Ltest
+        cmp     r15d, KIND_COMPARE
+        je      .Lcompare
+        cmp     r15d, KIND_VEX
+        je      .Lvex
+        cmp     r15d, KIND_FCMOV
+        je      .Lfcmov_
+        cmp     r15d, KIND_RESTORE
+        je      .Lrestore
+        cmp     r15d, KIND_HINT
+        jne     .Lout
+        mov     byte ptr [r8+rbp-2], 0x1f
+        jmp     .Lread
+.Ltest: cmp     edx, 1                  # /1 is /0
+        jne     .Lout
+        and     byte ptr [r8+rbp-1], 0xc7
+        jmp     .Lread
+.Lfcmov_:                               # whatever the condition, an empty register is seen: no helper sees it
+        cmp     eax, 0xe0
+        jae     .Lout
+        cmp     eax, 0xc0
+        jb      .Lout
+        and     eax, 7
+        add     eax, FCMOV_OF
+        mov     [rip+before], al
+        jmp     .Lout
+.Lrestore:
+        cmp     eax, 0xc0
+        jae     .Lout
+        cmp     edx, 1                  # FXRSTOR
+        jne     .Lout
+        mov     byte ptr [rip+behind], SUMMARY_OF
+        jmp     .Lout
+.Licebp:
+        lea     r8, [rip+bytes]         # INT3, of which raise_interrupt makes #DB
+        mov     byte ptr [r8+rbp-1], 0xcc
+        jmp     .Lread
+
+# C4 and C5 with what would be a register: VEX.  Without AVX only BEXTR and its kind are there, all of them C4.
+.Lvex:  cmp     eax, 0xc0
+        jb      .Lout
+        cmp     byte ptr [r8+rbp-2], 0xc5
+        je      .Lundefined
+        test    r13d, OPSIZE | REP | REPNE
+        jnz     .Lundefined
+        and     eax, 0x1f
+        mov     r15d, eax               # map
+        call    code_byte
+        mov     r14d, eax               # W, vvvv, L, pp
+        call    code_byte
+        xor     ecx, ecx                # of each pp, whether it is there
+        cmp     r15d, 3
+        jne     1f
+        cmp     al, 0xf0
+        sete    cl
+        shl     ecx, 3
+        jmp     2f
+1:      cmp     r15d, 2
+        jne     .Lundefined
+        sub     eax, 0xf2
+        cmp     eax, 5
+        ja      .Lundefined
+        mov     edx, VEX_PP             # a nibble each for F2 to F7
+        lea     ecx, [rax*4]
+        shr     edx, cl
+        mov     ecx, edx
+2:      test    r14d, 4                 # L
+        jnz     .Lundefined
+        and     r14d, 3
+        bt      ecx, r14d
+        jnc     .Lundefined
+        jmp     .Lout
+
+# CMPPS and its kind use three bits of their immediate.  It is behind the operand.
+.Lcompare:
+        xor     r15d, r15d              # bytes of displacement
+        cmp     eax, 0xc0
+        jae     5f
+        mov     r14d, eax
+        shr     r14d, 6                 # mod
+        and     eax, 7
+        mov     edx, [rbx+AT_FLAGS]
+        test    r13d, ADSIZE
+        jz      1f
+        xor     edx, CS32
+1:      test    edx, CS32
+        jz      3f
+        cmp     eax, 4
+        jne     2f
+        call    code_byte                   # SIB
+        and     eax, 7
+2:      mov     edx, 4
+        cmp     eax, 5
+        jmp     4f
+3:      mov     edx, 2
+        cmp     eax, 6
+4:      jne     6f
+        test    r14d, r14d
+        cmovz   r15d, edx
+6:      cmp     r14d, 2
+        cmove   r15d, edx
+        cmp     r14d, 1
+        cmove   r15d, r14d
+5:      inc     r15d
+7:      call    code_byte
+        dec     r15d
+        jnz     7b
+        lea     r8, [rip+bytes]
+        cmp     byte ptr [r8+rbp-1], 7
+        jbe     .Lout
+        and     byte ptr [r8+rbp-1], 7
+        jmp     .Lread
+
+.Lundefined:
+        lea     r8, [rip+bytes]
+        lea     ecx, [rbp-2]
+        mov     word ptr [r8+rcx], 0x0b0f
+        test    ecx, ecx
+        jz      .Lread
+1:      mov     byte ptr [r8+rcx-1], 0x3e
+        dec     ecx
+        jnz     1b
+.Lread: mov     [rip+judged], rbp
+.Lout:  add     rsp, 8
+        pop     r15
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+# The next byte of code, in eax: as the translator reads it, with the faults that it would meet.  One that is too long
+# for an instruction is the translator's matter.
+code_byte:  cmp     ebp, MOST
+        jae     1f
+        push    rcx
+        mov     rdi, rbx
+        lea     rsi, [r12+rbp]
+        call    [rip+e_cpu_ldub_code]
+        pop     rcx
+        movzx   eax, al
+        lea     rsi, [rip+bytes]
+        mov     [rsi+rbp], al
+        inc     ebp
+        ret
+1:      add     rsp, 8
+        jmp     .Lout
+
+        .p2align 4
+# void do_unaligned_access(cpu, address, access, index, return address): what was translated with a check has failed it.
+# #GP(0) for operands that must be aligned (SDM 2A, 2.4), #AC(0) for others in ring 3 with CR0.AM and EFLAGS.AC
+# (3A, 6.15); else the access goes on.
+unaligned:
+        push    rbx
+        push    r12
+        push    r13
+        mov     rbx, [rdi+ENV_OF_CPU]
+        mov     r12, r8
+        mov     r13d, 13
+        test    dword ptr [rbx+AT_EFLAGS], EFLAGS_AC
+        jz      2f
+        mov     eax, [rbx+AT_FLAGS]
+        and     eax, 3
+        cmp     eax, 3
+        jne     2f
+        mov     rsi, r8
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        mov     rdi, rbx
+        mov     rsi, [rbx+AT_EIP]
+        add     rsi, [rbx+AT_CS_BASE]
+        mov     dword ptr [rip+every], ALIGN
+        call    judge
+        xor     ecx, ecx
+        mov     eax, [rip+aligned]
+        mov     [rip+judged], rcx
+        movzx   edx, byte ptr [rip+wide]
+        mov     [rip+aligned], rcx
+        test    edx, edx
+        jnz     1f
+        test    eax, eax
+        jnz     2f
+1:      mov     r13d, 17
+        test    dword ptr [rbx+AT_CR0], CR0_AM
+        jz      3f
+2:      mov     rdi, rbx
+        mov     esi, r13d
+        xor     edx, edx
+        mov     rcx, r12
+        call    [rip+e_raise_exception_err_ra]
+3:      pop     r13
+        pop     r12
+        pop     rbx
+        ret
+
+# Of a helper whose operand is misaligned: comes back where that is allowed.
+        .text   1
+misaligned:
+        test    dword ptr [rdi+AT_EFLAGS], EFLAGS_AC
+        jz      1f
+        test    dword ptr [rdi+AT_CR0], CR0_AM
+        jz      1f
+        mov     eax, [rdi+AT_FLAGS]
+        and     eax, 3
+        cmp     eax, 3
+        jne     1f
+        add     rsp, 8
+        mov     rcx, [rsp]
+        mov     esi, 17
+        xor     edx, edx
+        sub     rsp, 8
+        call    [rip+e_raise_exception_err_ra]
+1:      ret
+        .text   0
+
+        .macro  checked mask, name
+        helper  \name
+        checks  \mask
+        jmp     [rip+e_helper_\name]
+        .endm
+        engines helper_cmpxchg8b
+        engines helper_cmpxchg8b_unlocked
+        engines helper_boundw
+        engines helper_boundl
+        checked 7, cmpxchg8b
+        checked 7, cmpxchg8b_unlocked
+        checked 1, boundw
+        checked 3, boundl
+        engines helper_fxsave
+        checked 3, fxsave
+
+# helper_iret_protected and _lret_protected(env, 32 bits, ...): what they take from the stack
+        .macro  pops name
+        engines helper_\name
+        helper  \name
+        mov     r10d, [rdi+AT_ESP]
+        add     r10d, [rdi+AT_SS_BASE]
+        lea     eax, [rsi+rsi+1]
+        test    r10d, eax
+        jz      1f
+        call    misaligned
+1:      jmp     [rip+e_helper_\name]
+        .endm
+        pops    iret_protected
+        pops    lret_protected
+
+# helper_raise_interrupt(env, vector, length): ICEBP, which the translator has read as INT3, is #DB behind it
+        helper  raise_interrupt
+        cmp     esi, 3
+        je      2f
+1:      jmp     [rip+e_helper_raise_interrupt]
+2:      push    rdi
+        push    rsi
+        push    rdx
+        mov     eax, [rdi+AT_EIP]
+        lea     eax, [rax+rdx-1]
+        mov     rsi, [rdi+AT_CS_BASE]
+        add     rsi, rax
+        call    [rip+e_cpu_ldub_code]
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        cmp     al, 0xf1
+        jne     1b
+        sub     rsp, 8
+        add     [rdi+AT_EIP], edx
+        mov     esi, 1
+        xor     edx, edx
+        call    [rip+e_raise_exception_err]
+
+# helper_rdpmc(env): #GP(0) outside ring 0 unless CR4.PCE is set (SDM 2B); two counters, which stand still
+        helper  rdpmc
+        test    byte ptr [rdi+AT_FLAGS], 3
+        jz      1f
+        test    dword ptr [rdi+AT_CR4], CR4_PCE
+        jz      2f
+1:      cmp     dword ptr [rdi+8], 2
+        jae     2f
+        xor     eax, eax
+        mov     [rdi], rax
+        mov     [rdi+16], rax
+        ret
+2:      mov     rcx, [rsp]
+        mov     esi, 13
+        xor     edx, edx
+        sub     rsp, 8
+        call    [rip+e_raise_exception_err_ra]
+
+# -- the table: a row for each opcode of the maps 00, 0F, 0F 38 and 0F 3A ------------------------------------------
+#
+# lock: the /digits of a memory operand that LOCK may precede (SDM 2A, LOCK).  kind: what is to be done; 0 reads no
+# ModR/M.  aligned: 1 without a prefix, 2 with 66, 4 F3, 8 F2.  m, r: /digits that are #UD for a memory operand and for
+# a register, without a prefix and with each.  wide: 16 bytes that only #AC wants aligned, as AMD's processors do.  half:
+# four bytes, of which the engine would read eight.  mmx, mmx_rm: see above.  Rows ascend.
+
+        .macro  row opcode, kind=KIND_PLAIN, lock=0, aligned=0, m=0, m66=0, mF3=0, mF2=0, r=0, r66=0, rF3=0, rF2=0, wide=0, half=0, mmx=0, mmx_rm=0
+        .org    table + 16 * (\opcode)
+        .byte   \lock, \kind, \aligned, \wide, \m, \m66, \mF3, \mF2, \r, \r66, \rF3, \rF2, \half, \mmx, \mmx_rm, 0
+        .endm
+        .macro  rows map, aligned, opcodes:vararg
+        .irp    opcode, \opcodes
+        row     \map + \opcode, aligned=\aligned
+        .endr
+        .endm
+        .macro  both map, aligned, opcodes:vararg       # of MMX, and of SSE with 66
+        .irp    opcode, \opcodes
+        row     \map + \opcode, aligned=\aligned, mmx=1
+        .endr
+        .endm
+        .set    ALL, 0xff
+        .set    TWO, 0x100              # 0F
+        .set    IN_38, 0x200
+        .set    IN_3A, 0x300
+
+        .text   4
+        .balign 16
+table:
+        .irp    operation, 0, 8, 0x10, 0x18, 0x20, 0x28, 0x30
+        row     \operation, lock=ALL
+        row     \operation + 1, lock=ALL
+        .endr
+        .irp    opcode, 0x80, 0x81, 0x82, 0x83
+        row     \opcode, lock=0x7f
+        .endr
+        row     0x86, lock=ALL
+        row     0x87, lock=ALL
+        row     0x8f, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
+        row     0xc4, kind=KIND_VEX
+        row     0xc5, kind=KIND_VEX
+        row     0xc6, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
+        row     0xc7, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
+        row     0xda, kind=KIND_FCMOV
+        row     0xdb, kind=KIND_FCMOV
+        row     0xf1, kind=KIND_ICEBP
+        row     0xf6, kind=KIND_TEST, lock=0x0c
+        row     0xf7, kind=KIND_TEST, lock=0x0c
+        row     0xfe, lock=3
+        row     0xff, lock=3
+
+        row     TWO + 0x10, wide=3
+        row     TWO + 0x11, wide=3
+        row     TWO + 0x12, r66=ALL, aligned=4
+        rows    TWO, 3, 0x14, 0x15
+        row     TWO + 0x16, r66=ALL, aligned=4
+        row     TWO + 0x18, kind=KIND_HINT
+        .irp    opcode, 0x20, 0x22      # CR1, CR5 to CR7
+        row     TWO+\opcode, m=0xe2, m66=0xe2, mF3=0xe2, mF2=0xe2, r=0xe2, r66=0xe2, rF3=0xe2, rF2=0xe2
+        .endr
+        rows    TWO, 3, 0x28, 0x29, 0x2b
+        row     TWO + 0x2c, aligned=2, mmx=3
+        row     TWO + 0x2d, aligned=2, mmx=3
+        row     TWO + 0x50, m=ALL, m66=ALL, mF3=ALL, mF2=ALL
+        rows    TWO, 3, 0x51
+        rows    TWO, 1, 0x52, 0x53
+        rows    TWO, 3, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59
+        rows    TWO, 2, 0x5a
+        rows    TWO, 7, 0x5b
+        rows    TWO, 3, 0x5c, 0x5d, 0x5e, 0x5f
+        .irp    opcode, 0x60, 0x61, 0x62
+        row     TWO + \opcode, aligned=2, half=1, mmx=1
+        .endr
+        both    TWO, 2, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x6b
+        rows    TWO, 2, 0x6c, 0x6d
+        both    TWO, 0, 0x6e
+        row     TWO + 0x6f, aligned=2, wide=4, mmx=1
+        both    TWO, 14, 0x70
+        .irp    opcode, 0x71, 0x72, 0x73
+        row     TWO + \opcode, m=ALL, m66=ALL, mF3=ALL, mF2=ALL, mmx_rm=1
+        .endr
+        both    TWO, 2, 0x74, 0x75, 0x76
+        .irp    opcode, 0x78, 0x79      # SSE4A, which CPUID does not tell of
+        row     TWO + \opcode, m66=ALL, mF2=ALL, r66=ALL, rF2=ALL
+        .endr
+        rows    TWO, 10, 0x7c, 0x7d
+        row     TWO + 0x7f, aligned=2, wide=4, mmx_rm=1
+        row     TWO + 0xab, lock=ALL
+        row     TWO + 0xae, kind=KIND_RESTORE, m66=0x0f, mF3=0x0f, mF2=0x0f, r66=0xe0, rF3=0xe0, rF2=0xe0
+        row     TWO + 0xb0, lock=ALL
+        row     TWO + 0xb1, lock=ALL
+        row     TWO + 0xb3, lock=ALL
+        row     TWO + 0xba, lock=0xe0
+        row     TWO + 0xbb, lock=ALL
+        row     TWO + 0xc0, lock=ALL
+        row     TWO + 0xc1, lock=ALL
+        row     TWO + 0xc2, kind=KIND_COMPARE, aligned=3
+        row     TWO + 0xc3, m66=ALL, mF3=ALL, mF2=ALL
+        both    TWO, 0, 0xc4
+        rows    TWO, 3, 0xc6
+        row     TWO + 0xc7, lock=2
+        rows    TWO, 10, 0xd0
+        both    TWO, 2, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5
+        row     TWO + 0xd6, mF3=ALL, mF2=ALL, mmx=8
+        both    TWO, 2, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xe0, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5
+        rows    TWO, 10, 0xe6
+        rows    TWO, 2, 0xe7
+        both    TWO, 2, 0xe8, 0xe9, 0xea, 0xeb, 0xec, 0xed, 0xee, 0xef
+        row     TWO + 0xf0, wide=8
+        both    TWO, 2, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6
+        both    TWO, 2, 0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd, 0xfe
+
+        both    IN_38, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+        rows    IN_38, 2, 0x10, 0x14, 0x15, 0x17
+        both    IN_38, 2, 0x1c, 0x1d, 0x1e
+        rows    IN_38, 2, 0x28, 0x29, 0x2a, 0x2b, 0x37, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41
+        rows    IN_38, 2, 0xdb, 0xdc, 0xdd, 0xde, 0xdf
+        row     IN_38 + 0xf0, r=ALL, r66=ALL
+        row     IN_38 + 0xf1, r=ALL, r66=ALL
+
+        rows    IN_3A, 2, 8, 9, 0x0c, 0x0d, 0x0e
+        both    IN_3A, 2, 0x0f
+        rows    IN_3A, 2, 0x40, 0x41, 0x42, 0x44
+        .irp    opcode, 0x60, 0x61, 0x62, 0x63
+        row     IN_3A + \opcode, wide=2
+        .endr
+        rows    IN_3A, 2, 0xdf
+        .org    table + 16 * 1024
+
+# -- a page of data ------------------------------------------------------------------------------------------------
+        .balign 4096
+data:
+operations: .fill 7, 8, 0
+translate_one: .quad 0
+first:  .quad   0                       # linear address of what was judged
+judged: .quad   0                       # how many bytes of it are read as
+bytes:  .fill   16, 1, 0                # these
+translator: .quad 0                     # TCGContext
+every:  .long   0                       # what is to be added to all loads and stores of a block
+        .balign 8
+aligned: .long  0                       # and in the place of it to the next one; eight bytes from here are of one instruction
+wide:   .byte   0                       # `aligned` is for #AC only
+half:   .byte   0                       # the next load is of four bytes, not eight
+before: .byte   0                       # a call of ffree_STN with this before the instruction
+into_mmx: .byte 0                       # it has this MMX register as its result, + 1
+behind: .byte   0                       # a call behind it
+        .balign 4096
+        .text   0
