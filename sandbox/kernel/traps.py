@@ -87,16 +87,29 @@ class Traps:
         self._stuck = (0, 0, 0, 0), 0
         """EIP and address of the last spurious fault in kernel code, and how often it came."""
         self.monitor: Monitor | None = None
+        self._ways_out: tuple[KernelCpu | None, ...] = (
+            (None,) * len(kernel.cpus) if kernel.races.active or kernel.broken else tuple(kernel.cpus)
+        )
+        """Whose way to ring 3 may carry what is left of a fault: nobody is between its steps, none is missing."""
 
     # -- from ring 3 ---------------------------------------------------------------------------------------------
 
     def run_user(self, task: Task) -> None:
         """The life of a task: ring 3 until a trap, the trap, ring 3 again.  Ends by TaskExit."""
+        try:
+            self._run_user(task)
+        except BaseException:  # who ends or reports the machine finds nothing undone
+            task.cpu.finish()
+            raise
+
+    def _run_user(self, task: Task) -> None:
         clock = self._clock
         sched, dispatch, deliver = self._sched, self._dispatch, self._kernel.signals.deliver
         depth, check_windows = self._kernel.highmem.depth, sched.check_windows
         while True:
             if task.pending:
+                if task.cpu.way_out is not None:
+                    task.cpu.finish()
                 deliver(task)
             if depth[task.cpu.index]:
                 check_windows(task.cpu, f"task {task.pid} goes to ring 3")
@@ -107,6 +120,8 @@ class Traps:
             before = vcpu.clock
             began = time.perf_counter()
             exit_ = vcpu.run(blocks)
+            if task.cpu.way_out is not None:
+                exit_ = task.cpu.went_out(exit_, context, blocks)
             sched.charge(task, vcpu.clock - before)
             if task.group.cpu_limit and task.group.utime + task.group.stime >= task.group.cpu_limit:
                 self._kernel.timers.cpu_limit_reached(task)
@@ -133,7 +148,8 @@ class Traps:
         cpu, mm = task.cpu, task.mm
         stats = self._stats
         number = stats.page_faults = stats.page_faults + 1
-        started = cpu.vcpu.clock if self._bus.active else 0
+        watched = self._bus.active or self.monitor is not None
+        started = cpu.vcpu.clock if watched else 0
         assert mm is not None
         if trap.cpl == 0:
             self._oops(cpu, context, trap)
@@ -143,7 +159,8 @@ class Traps:
         try:
             if trap.address < TASK_SIZE:
                 esp, limits = context.quads[ESP], task.group.limits
-                how = self._faults.do_page_fault(cpu, mm, trap.address, trap.error_code, esp, limits)
+                way = None if watched or not cpu.vcpu.plain else self._ways_out[cpu.index]
+                how = self._faults.do_page_fault(cpu, mm, trap.address, trap.error_code, esp, limits, way)
         except OutOfMemory as error:
             self._stats.faults[Resolution.OOM_KILL] += 1
             self._report_fault(cpu, task, context.code_address(trap.eip), trap, Resolution.OOM_KILL, started, number)

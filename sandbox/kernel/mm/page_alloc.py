@@ -160,7 +160,10 @@ class PageAllocator:
                 pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
         else:
             pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
-        self._granted(pfn, 0, gfp)
+        if self.watch is None and not self._bus.active and not self._code.retired:
+            self._stats.frames_allocated += 1
+        else:
+            self._granted(pfn, 0, gfp)
         return pfn
 
     def alloc_pages(self, gfp: int, order: int = 0) -> int:
