@@ -100,7 +100,9 @@ class Cpu(Stepping):
         self.index = index
         self.handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
         self._words, self._longs = handle.words, handle.longs
-        self._enter, self._pad = handle.enter, handle.pad_address
+        self._enter = self._entered = handle.enter
+        """What ``run`` calls, and what it would if nobody looked at every entry."""
+        self._pad = handle.pad_address
         self._deadline = self._step_end = self._counted = self._cr2_before = 0
         self._forget_at = predictor.FIRST
         self._step_hook: int | None = None
@@ -216,7 +218,7 @@ class Cpu(Stepping):
         return Cpu.run(self, blocks, steps)
 
     def _look_who_is_there(self) -> None:
-        entered = self._enter is self.handle.enter and self.handle.native
+        entered = self._enter is self._entered and self.handle.native
         self.plain = entered and not self._instrumented and "run" not in self.__dict__
 
     def go_ahead(self, context: CpuContext, budget: int, blocks: int) -> None:
@@ -510,9 +512,9 @@ class Cpu(Stepping):
     def before_entries(self, look: Callable[[], object], when: Alert | None = None) -> None:
         """From now on, for the CPU's life, call ``look`` before each entry of the engine; it runs no guest code.
 
-        With ``when``, only before those at which its ``alert`` is set.
+        With ``when``, only before those at which its ``alert`` is set: then what goes ahead is no entry of its own.
         """
-        enter, self.plain = self._enter, False
+        enter = self._enter
 
         def always(pad: int) -> int:
             look()
@@ -520,6 +522,7 @@ class Cpu(Stepping):
 
         if when is None:
             self._enter = always
+            self._look_who_is_there()
             return
 
         def at_alert(pad: int) -> int:
@@ -527,7 +530,7 @@ class Cpu(Stepping):
                 look()
             return enter(pad)
 
-        self._enter = at_alert
+        self._enter, self._entered = at_alert, at_alert
 
     # -- translations --------------------------------------------------------------------------------------------
 

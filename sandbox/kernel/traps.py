@@ -44,7 +44,9 @@ BREAKPOINT, OVERFLOW, DEBUG, PROTECTION, MACHINE_CHECK, INVALID_OPCODE = 3, 4, 1
 CALLS_BETWEEN_LOOKS = 1024
 """Calls of exported symbols after which all limits are looked at."""
 CALLS_BETWEEN_GLANCES = 16
-"""Calls of exported symbols after which the host's time is looked at: one may take some milliseconds of it."""
+"""Calls of exported symbols after which the host's time is looked at, a divisor of the others.
+
+One may take some milliseconds of it."""
 SPURIOUS_FAULTS = 16
 """Faults of one kernel instruction at one address, each of them answered, after which it will never get through."""
 
@@ -125,9 +127,7 @@ class Traps:
             sched.charge(task, vcpu.clock - before)
             if task.group.cpu_limit and task.group.utime + task.group.stime >= task.group.cpu_limit:
                 self._kernel.timers.cpu_limit_reached(task)
-            kind = type(exit_)
-            if kind is Trap:
-                assert isinstance(exit_, Trap)
+            if isinstance(exit_, Trap):
                 clock.charged += TRAP_BLOCKS
                 task.stime += TRAP_BLOCKS
                 if exit_.vector == PAGE_FAULT and not exit_.software:
@@ -136,9 +136,9 @@ class Traps:
                     dispatch(task)
                 else:
                     self._exception(task, context, exit_)
-            elif kind is BlocksSpent:
+            elif isinstance(exit_, BlocksSpent):
                 sched.adapt(blocks, time.perf_counter() - began)
-            elif kind is Paused:
+            elif isinstance(exit_, Paused):
                 sched.adapt(vcpu.clock - before, time.perf_counter() - began)
             else:
                 self._odd_exit(task, exit_)
@@ -283,10 +283,12 @@ class Traps:
             raise
         if self._board.asked:
             self._irq.do_irq(context)
-        if not self._gate.calls % CALLS_BETWEEN_LOOKS:
-            self.check_limits()
-        elif not self._gate.calls % CALLS_BETWEEN_GLANCES:
-            self.check_time()
+        calls = self._gate.calls
+        if not calls % CALLS_BETWEEN_GLANCES:
+            if calls % CALLS_BETWEEN_LOOKS:
+                self.check_time()
+            else:
+                self.check_limits()
 
     def kernel_trap(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         """A routine of ``cpu.call`` stopped."""

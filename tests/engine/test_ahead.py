@@ -121,3 +121,19 @@ def test_who_looks_at_entries_is_not_plain(board: Board) -> None:
     other = Board()
     other.cpu.time_entries(lambda cpl, seconds: None)
     assert not board.cpu.plain and not other.cpu.plain
+
+
+def test_who_looks_now_and_then_is_asked_once(board: Board) -> None:
+    looks: list[int] = []
+
+    class Set:
+        alert = True
+
+    board.cpu.before_entries(lambda: looks.append(board.cpu.context.cpl), Set())
+    assert board.cpu.plain
+    first = ahead(board, f"inc dword ptr [{DATA:#x}]\nhlt")
+    board.cpu.go_ahead(first, 1000, 1)
+    board.cpu.run(50)
+    assert looks == [3] and board.cpu.context.eax == 1
+    board.cpu.time_entries(lambda cpl, seconds: None)
+    assert not board.cpu.plain

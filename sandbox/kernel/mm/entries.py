@@ -139,8 +139,8 @@ class Entries:
         return True
 
     def alone(self, cpu: KernelCpu, mm: Mm) -> bool:
-        """Only this CPU has the address space loaded."""
-        return cpu.active_mm is mm and mm.cpu_mask == 1 << cpu.index
+        """Only this CPU has the address space loaded, and nobody must be told of the entry by who stores it."""
+        return self._page_alloc.watch is None and cpu.active_mm is mm and mm.cpu_mask == 1 << cpu.index
 
     def replace_on_return(
         self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int, old: int, new: int, zeros: bool

@@ -135,6 +135,14 @@ def test_nobody_can_tell(session: MakeSession, paging: str, text: str, cpus: int
     assert len(faults) >= PAGES
 
 
+@pytest.mark.parametrize("text", [touching(PAGES), copying(PAGES, 2)], ids=["demand-zero", "cow"])
+def test_the_shadow_tlb_finds_nothing_and_changes_nothing(session: MakeSession, paging: str, text: str) -> None:
+    """Under it too pages are cleared on the way; it is told of every entry that the door stores."""
+    plain, watched = session(text, paging=paging), session(text, paging=paging, sanitize=frozenset({"tlb"}))
+    assert told(plain) == told(watched)
+    assert watched.reports() == []
+
+
 def test_memory_is_the_same(session: MakeSession) -> None:
     """All of RAM, to the byte."""
     text, digests = touching(PAGES), []
