@@ -196,6 +196,30 @@ def test_a_limit_finds_it_done(session: MakeSession) -> None:
     assert cpu.way_out is None and not cpu.replaced
 
 
+def test_source_and_entry_stand_until_the_copy_runs(session: MakeSession, paging: str) -> None:
+    """When the engine is entered the old frame has its user and the entry names it; behind that it names the copy."""
+    made = session(copying(PAGES), paging=paging)
+    made.load()
+    kernel, cpu, seen = made.kernel, made.kernel.cpus[0], []
+    vcpu, enter = cpu.vcpu, cpu.vcpu._enter
+
+    def entered(pad: int) -> int:
+        old, way = cpu.replaced, cpu.way_out
+        if not old or way is None:
+            return enter(pad)
+        page, pgd = way.esi & 0xFFFFFFFF, cpu.active_mm.pgd  # type: ignore[union-attr]
+        before = kernel.tables.pte_pfn(kernel.tables.lookup_pte(pgd, page)), kernel.pgdat.memmap.count(old)
+        result = enter(pad)
+        after = kernel.tables.pte_pfn(kernel.tables.lookup_pte(pgd, page)), kernel.pgdat.memmap.count(old)
+        seen.append((before[0] == old, before[1], after[0] == old, after[1] == before[1]))
+        return result
+
+    vcpu._enter = vcpu._entered = entered
+    assert made.finish().status == 0
+    assert len(seen) >= PAGES
+    assert all(names and count and not named and same for names, count, named, same in seen)
+
+
 def test_the_old_frame_is_let_go_behind_the_flush(session: MakeSession) -> None:
     """While a copy is on the way out, its source is held; the next entry has it, or whoever asks first."""
     made = session("_start: pass")
