@@ -22,6 +22,7 @@ from sandbox.engine.exits import (
     Paused,
     Stepped,
     Stopped,
+    StoppedAhead,
     Trap,
     Watched,
 )
@@ -50,6 +51,7 @@ _WRAP = 1 << 32
 _FETCH_ERRORS = (lib.ERR_FETCH_UNMAPPED, lib.ERR_FETCH_PROT)
 _TRANSLATING = (stubs.REASON_FETCH, stubs.REASON_ABORTED)
 _TRAPPED = (stubs.REASON_TRAP, stubs.REASON_FETCH)
+_AHEAD, _AHEAD_BLOCKS = stubs.PAD_AHEAD, stubs.PAD_AHEAD_BLOCKS
 _REASON, _FAILED, _NO_REASON = stubs.PAD_REASON32, stubs.PAD_ERROR, stubs.REASON_NONE
 _WRITE_OR_FETCH = PF_WRITE | PF_INSTR
 _BIT_TESTS = (0xA3, 0xAB, 0xB3, 0xBB, 0xBA)
@@ -98,7 +100,9 @@ class Cpu(Stepping):
         self.index = index
         self.handle = handle = Handle(lib.MemoryEvent(self._on_unanswered))
         self._words, self._longs = handle.words, handle.longs
-        self._enter, self._pad = handle.enter, handle.pad_address
+        self._enter = self._entered = handle.enter
+        """What ``run`` calls, and what it would if nobody looked at every entry."""
+        self._pad = handle.pad_address
         self._deadline = self._step_end = self._counted = self._cr2_before = 0
         self._forget_at = predictor.FIRST
         self._step_hook: int | None = None
@@ -106,6 +110,10 @@ class Cpu(Stepping):
         self._breakpoints: dict[int, list[int]] = {}
         self._instrumented = False
         self._stopping = False
+        self._ahead: CpuContext
+        self.plain = handle.native
+        """Nobody stands between ``run`` and the engine, counts its instructions or its entries: ``go_ahead`` may be
+        called."""
         self.context = CpuContext(handle.uc)
         check(library().uc_context_save(handle.uc, self.context.handle), "to save a context")
         handle.initialize(self.context.size)
@@ -204,9 +212,31 @@ class Cpu(Stepping):
             self.__dict__.pop("run", None)
         else:
             self.__dict__["run"] = partial(runner, self)
+        self._look_who_is_there()
 
     def _go_on(self, blocks: int, steps: int | None = None) -> Exit:
         return Cpu.run(self, blocks, steps)
+
+    def _look_who_is_there(self) -> None:
+        entered = self._enter is self._entered and self.handle.native
+        self.plain = entered and not self._instrumented and "run" not in self.__dict__
+
+    def go_ahead(self, context: CpuContext, budget: int, blocks: int) -> None:
+        """Let the next ``run`` run another context first, to its HLT, in the same call of host code.
+
+        ``clock`` has its blocks from here on, ``blocks`` of them, and does not count them when they run; it may run
+        ``budget``.  Where something else stops it, ``run`` returns StoppedAhead.  Only while the CPU is ``plain``.
+        """
+        words, self._ahead = self._words, context
+        words[_AHEAD] = context.handle
+        words[_AHEAD_BLOCKS] = budget
+        self._deadline += blocks
+
+    def take_back(self) -> bool:
+        """Nothing is to run before any more; False where it has."""
+        waits = self._words[_AHEAD] != 0
+        self._words[_AHEAD] = 0
+        return waits
 
     def stop(self) -> None:
         """From a device callback: come back with ``Stopped`` where ``clock`` would advance next.
@@ -242,6 +272,8 @@ class Cpu(Stepping):
 
     def _other_exit(self, state: CpuContext) -> Exit:
         """Every exit but that of an exception at its instruction, without code hooks."""
+        if self._words[_AHEAD]:
+            return self._stopped_ahead(state)
         reason, error = self._longs[_REASON], self._words[_FAILED]
         quiet = self._callback_error is None and self._denied is None and not self._instrumented
         if reason == _NO_REASON and not error and quiet:  # the end of a routine: most exits that come here
@@ -272,6 +304,17 @@ class Cpu(Stepping):
         if reason == stubs.REASON_NONE:
             return Halt(at)
         return self._interrupted(state, at, reason)
+
+    def _stopped_ahead(self, state: CpuContext) -> Exit:
+        """The clock stands still: the blocks of what was to run before are in it; ``blocks_left`` are of its budget."""
+        clock, ahead, words = self.clock, self._ahead, self._words
+        words[_AHEAD] = 0
+        words[stubs.PAD_BLOCKS] = words[_AHEAD_BLOCKS]
+        self.context = ahead
+        try:
+            return StoppedAhead(state.longs[_EIP], self._other_exit(ahead))
+        finally:
+            self.clock = clock
 
     def _trapped(self, state: CpuContext, at: int, reason: int) -> Exit:
         """An exception or a software interrupt, wherever it was raised."""
@@ -445,6 +488,7 @@ class Cpu(Stepping):
 
     def _code_hooks_changed(self) -> None:
         self._instrumented = self._step_hook is not None or self._fetch_hook is not None or bool(self._breakpoints)
+        self._look_who_is_there()
         self.drop_all_code()
 
     # -- measuring -----------------------------------------------------------------------------------------------
@@ -463,11 +507,12 @@ class Cpu(Stepping):
             return result
 
         self._enter = timed
+        self._look_who_is_there()
 
     def before_entries(self, look: Callable[[], object], when: Alert | None = None) -> None:
         """From now on, for the CPU's life, call ``look`` before each entry of the engine; it runs no guest code.
 
-        With ``when``, only before those at which its ``alert`` is set.
+        With ``when``, only before those at which its ``alert`` is set: then what goes ahead is no entry of its own.
         """
         enter = self._enter
 
@@ -477,6 +522,7 @@ class Cpu(Stepping):
 
         if when is None:
             self._enter = always
+            self._look_who_is_there()
             return
 
         def at_alert(pad: int) -> int:
@@ -484,7 +530,7 @@ class Cpu(Stepping):
                 look()
             return enter(pad)
 
-        self._enter = at_alert
+        self._enter, self._entered = at_alert, at_alert
 
     # -- translations --------------------------------------------------------------------------------------------
 

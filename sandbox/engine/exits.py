@@ -51,6 +51,14 @@ class Halt(Exit):
 
 
 @dataclass(slots=True)
+class StoppedAhead(Exit):
+    """What was to run before (``Cpu.go_ahead``) did not come to its HLT: ``cause`` is its exit, ``Cpu.context`` its
+    context, and nothing else has run."""
+
+    cause: Exit
+
+
+@dataclass(slots=True)
 class BlocksSpent(Exit):
     """The count-down of blocks given to ``run`` has ended; ``eip`` starts a block."""
 

@@ -219,6 +219,13 @@ def _connect_files(kernel: Kernel, files: FileSystem) -> None:
         files.mount("proc", "/proc", "proc", proc_root(kernel))
 
 
+def _where(kernel: Kernel, symbols: Symbols) -> str:
+    """For reports of limits: where the tasks are, with nothing left for the way to ring 3."""
+    for cpu in kernel.cpus:
+        cpu.finish()
+    return symbols.where()
+
+
 def _wire(kernel: Kernel) -> System:
     """Modules, the gate, system calls and traps."""
     users = UserCalls(kernel)
@@ -230,7 +237,7 @@ def _wire(kernel: Kernel) -> System:
     traps = Traps(kernel, SystemCalls(kernel, modules), modules, gate, symbols)
     for cpu in kernel.cpus:
         cpu.traps = traps
-    kernel.sched.where = symbols.where
+    kernel.sched.where = partial(_where, kernel, symbols)
     kernel.page_alloc.holders = lambda pfn: holders(kernel, pfn)
     kernel.run_user = traps.run_user
     kernel.signals.end_shell = partial(end_shell, kernel)

@@ -44,7 +44,9 @@ BREAKPOINT, OVERFLOW, DEBUG, PROTECTION, MACHINE_CHECK, INVALID_OPCODE = 3, 4, 1
 CALLS_BETWEEN_LOOKS = 1024
 """Calls of exported symbols after which all limits are looked at."""
 CALLS_BETWEEN_GLANCES = 16
-"""Calls of exported symbols after which the host's time is looked at: one may take some milliseconds of it."""
+"""Calls of exported symbols after which the host's time is looked at, a divisor of the others.
+
+One may take some milliseconds of it."""
 SPURIOUS_FAULTS = 16
 """Faults of one kernel instruction at one address, each of them answered, after which it will never get through."""
 
@@ -87,16 +89,29 @@ class Traps:
         self._stuck = (0, 0, 0, 0), 0
         """EIP and address of the last spurious fault in kernel code, and how often it came."""
         self.monitor: Monitor | None = None
+        self._ways_out: tuple[KernelCpu | None, ...] = (
+            (None,) * len(kernel.cpus) if kernel.races.active or kernel.broken else tuple(kernel.cpus)
+        )
+        """Whose way to ring 3 may carry what is left of a fault: nobody is between its steps, none is missing."""
 
     # -- from ring 3 ---------------------------------------------------------------------------------------------
 
     def run_user(self, task: Task) -> None:
         """The life of a task: ring 3 until a trap, the trap, ring 3 again.  Ends by TaskExit."""
+        try:
+            self._run_user(task)
+        except BaseException:  # who ends or reports the machine finds nothing undone
+            task.cpu.finish()
+            raise
+
+    def _run_user(self, task: Task) -> None:
         clock = self._clock
         sched, dispatch, deliver = self._sched, self._dispatch, self._kernel.signals.deliver
         depth, check_windows = self._kernel.highmem.depth, sched.check_windows
         while True:
             if task.pending:
+                if task.cpu.way_out is not None:
+                    task.cpu.finish()
                 deliver(task)
             if depth[task.cpu.index]:
                 check_windows(task.cpu, f"task {task.pid} goes to ring 3")
@@ -107,12 +122,12 @@ class Traps:
             before = vcpu.clock
             began = time.perf_counter()
             exit_ = vcpu.run(blocks)
+            if task.cpu.way_out is not None:
+                exit_ = task.cpu.went_out(exit_, context, blocks)
             sched.charge(task, vcpu.clock - before)
             if task.group.cpu_limit and task.group.utime + task.group.stime >= task.group.cpu_limit:
                 self._kernel.timers.cpu_limit_reached(task)
-            kind = type(exit_)
-            if kind is Trap:
-                assert isinstance(exit_, Trap)
+            if isinstance(exit_, Trap):
                 clock.charged += TRAP_BLOCKS
                 task.stime += TRAP_BLOCKS
                 if exit_.vector == PAGE_FAULT and not exit_.software:
@@ -121,9 +136,9 @@ class Traps:
                     dispatch(task)
                 else:
                     self._exception(task, context, exit_)
-            elif kind is BlocksSpent:
+            elif isinstance(exit_, BlocksSpent):
                 sched.adapt(blocks, time.perf_counter() - began)
-            elif kind is Paused:
+            elif isinstance(exit_, Paused):
                 sched.adapt(vcpu.clock - before, time.perf_counter() - began)
             else:
                 self._odd_exit(task, exit_)
@@ -133,7 +148,8 @@ class Traps:
         cpu, mm = task.cpu, task.mm
         stats = self._stats
         number = stats.page_faults = stats.page_faults + 1
-        started = cpu.vcpu.clock if self._bus.active else 0
+        watched = self._bus.active or self.monitor is not None
+        started = cpu.vcpu.clock if watched else 0
         assert mm is not None
         if trap.cpl == 0:
             self._oops(cpu, context, trap)
@@ -143,7 +159,8 @@ class Traps:
         try:
             if trap.address < TASK_SIZE:
                 esp, limits = context.quads[ESP], task.group.limits
-                how = self._faults.do_page_fault(cpu, mm, trap.address, trap.error_code, esp, limits)
+                way = None if watched or not cpu.vcpu.plain else self._ways_out[cpu.index]
+                how = self._faults.do_page_fault(cpu, mm, trap.address, trap.error_code, esp, limits, way)
         except OutOfMemory as error:
             self._stats.faults[Resolution.OOM_KILL] += 1
             self._report_fault(cpu, task, context.code_address(trap.eip), trap, Resolution.OOM_KILL, started, number)
@@ -266,10 +283,12 @@ class Traps:
             raise
         if self._board.asked:
             self._irq.do_irq(context)
-        if not self._gate.calls % CALLS_BETWEEN_LOOKS:
-            self.check_limits()
-        elif not self._gate.calls % CALLS_BETWEEN_GLANCES:
-            self.check_time()
+        calls = self._gate.calls
+        if not calls % CALLS_BETWEEN_GLANCES:
+            if calls % CALLS_BETWEEN_LOOKS:
+                self.check_time()
+            else:
+                self.check_limits()
 
     def kernel_trap(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         """A routine of ``cpu.call`` stopped."""

@@ -32,6 +32,8 @@
         .set    SHARE,          176     # FUEL at the start of a run
         .set    MODE,           184     # what the last block was run in (watch.S)
         .set    PASSED,         192     # the instruction at which `fetch` stopped last (watch.S)
+        .set    AHEAD,          200     # a context to be run before this one, up to its HLT; 0 for none
+        .set    AHEAD_BLOCKS,   208     # and its BLOCKS; what is left of them behind it
 
         .set    TRAP,           1
         .set    SPENT,          2
@@ -127,6 +129,9 @@ interrupt:
 # A page fault whose CS:EIP is outside the block entered last was raised while a block was being translated: its EIP
 # need not be the instruction's.
 enter:
+        cmp     qword ptr [rdi+AHEAD], 0
+        jne     enter_behind
+enter_one:
         push    rbx
         push    r12
         sub     rsp, 8
@@ -491,6 +496,41 @@ fatal:
         mov     eax, 62                 # kill
         syscall
         jmp     1b
+
+        .balign 16
+# The rest of `enter` where AHEAD names a context: that runs first, and where it comes to a HLT, at once what was to run.
+# What stops it otherwise is Python's to answer: then AHEAD stays, AHEAD_BLOCKS are left, and nothing else has run.
+enter_behind:
+        push    rbx
+        push    [rdi+CONTEXT]
+        push    [rdi+BLOCKS]
+        push    [rdi+BEHIND]
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     rax, [rbx+AHEAD]
+        mov     rcx, [rbx+AHEAD_BLOCKS]
+        mov     [rbx+CONTEXT], rax
+        mov     [rbx+BLOCKS], rcx
+        mov     qword ptr [rbx+BEHIND], -1
+        call    enter_one
+        add     rsp, 8
+        mov     rcx, [rbx+BLOCKS]
+        mov     [rbx+AHEAD_BLOCKS], rcx
+        pop     [rbx+BEHIND]
+        pop     [rbx+BLOCKS]
+        pop     [rbx+CONTEXT]
+        mov     eax, 1
+        mov     ecx, [rbx+REASON]
+        or      rcx, [rbx+ERROR]
+        or      rcx, [rbx+REFUSED]
+        jnz     1f
+        mov     [rbx+AHEAD], rcx
+        mov     rdi, rbx
+        pop     rbx
+        jmp     enter_one
+1:      pop     rbx
+        ret
+
 clean:  .long   0x1f80                  # MXCSR: exceptions masked, no flags
 
 end_of_code:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BlocksSpent, Exit, Halt, Paused, Trap
+from sandbox.engine.exits import BlocksSpent, Exit, Halt, Paused, StoppedAhead, Trap
 from sandbox.kernel.arch.vmlinux import Routines
 from sandbox.x86.errors import SandboxError
 
@@ -18,6 +18,8 @@ CALL_BUDGET = 1 << 22
 ROUTINES_BETWEEN_GLANCES = 64
 """Routines after which the host's time is looked at: a single system call may need very many."""
 CALL_DEPTH = 8
+CLEAR_PAGE_BLOCKS, COPY_PAGE_BLOCKS, INVLPG_BLOCKS = 18, 34, 3
+"""What ``call`` of each adds to the CPU's clock: transfers of control from the stub to its HLT."""
 WINDOW_BYTES = 128
 STACK_GAP = 64
 """Bytes left alone under the stack pointer of an interrupted routine."""
@@ -98,7 +100,7 @@ class KernelCpu:
 
     __slots__ = (
         "active_mm", "calls", "cr3", "current", "gdt", "idle", "in_interrupt", "index", "ipi", "ipis", "kstack",
-        "pending_ipis", "routines", "template", "traps", "tss", "vcpu",
+        "let_go", "pending_ipis", "replaced", "routines", "template", "traps", "tss", "vcpu", "way_out",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu: Cpu, routines: Routines) -> None:
@@ -123,6 +125,11 @@ class KernelCpu:
         """Sent and not taken, the oldest first."""
         self.in_interrupt = False
         """A device's interrupt is being answered here."""
+        self.way_out: CpuContext | None = None
+        """What kernel code has to run before ring 3 goes on, or before anybody else does (``finish``)."""
+        self.replaced = 0
+        """A frame to be let go of behind it, 0 for none."""
+        self.let_go: Callable[[int], object] = lambda pfn: None
 
     @property
     def module_calls(self) -> int:
@@ -141,6 +148,67 @@ class KernelCpu:
         quads[EAX], quads[ECX], quads[EDX], quads[ESI], quads[EDI] = eax, ecx, edx, esi, edi
         self._finish(context)
         return quads[EAX] & 0xFFFFFFFF
+
+    def on_way_out(self, entry: int, blocks: int, calls: int, ebx: int, esi: int, edi: int) -> memoryview[int]:
+        """Have kernel code run on the way to ring 3, in one call of the engine with what the program does next.
+
+        Its registers, for more of them.  The clock and ``calls`` have it from here on, as if it had run in ``calls``
+        routines of ``blocks``.  Whoever calls a routine, lets another flow go on or tells of memory runs it first
+        (``finish``), so that nobody finds it undone.
+        """
+        kstack = self.kstack
+        if self.way_out is None and not kstack.depth and kstack.contexts:
+            context = kstack.contexts[0]
+            quads = context.quads
+            quads[CR3], quads[ESP] = self.cr3, kstack.stack_top
+        else:
+            context = self._enter(kstack)
+            quads = context.quads
+            kstack.depth -= 1
+        self.way_out = context
+        quads[EIP] = entry
+        quads[EBX], quads[ESI], quads[EDI] = ebx, esi, edi
+        self.calls += calls
+        self.vcpu.go_ahead(context, CALL_BUDGET, blocks)
+        return quads
+
+    def finish(self) -> None:
+        """Run what is on the way out, which somebody needs done before ring 3 goes on."""
+        context, self.way_out = self.way_out, None
+        if context is not None and self.vcpu.take_back():
+            self._run_through(context, None)
+        self._let_go()
+
+    def went_out(self, exit_: Exit, outer: CpuContext, blocks: int) -> Exit:
+        """Behind a run of ``outer`` with something on the way out: its exit, once that is done."""
+        context, self.way_out = self.way_out, None
+        if isinstance(exit_, StoppedAhead) and context is not None:
+            self.vcpu.context = outer
+            self._run_through(context, exit_.cause)
+            exit_ = self.vcpu.run(blocks)
+        self._let_go()
+        return exit_
+
+    def _let_go(self) -> None:
+        pfn, self.replaced = self.replaced, 0
+        if pfn:
+            self.let_go(pfn)
+
+    def _run_through(self, context: CpuContext, exit_: Exit | None) -> None:
+        """To the HLT, without a block on the clock; ``exit_`` is what has stopped it already."""
+        kstack, vcpu = self.kstack, self.vcpu
+        outer, clock = vcpu.context, vcpu.clock
+        kstack.depth += 1
+        try:
+            vcpu.context = context
+            if exit_ is None:
+                exit_ = vcpu.run(CALL_BUDGET)
+            if exit_.__class__ is not Halt:
+                self._run_on(context, kstack, exit_)
+        finally:
+            kstack.depth -= 1
+            vcpu.context = outer
+            vcpu.clock = clock
 
     def call_c(self, routine: int, *arguments: int) -> int:
         """The same for a function with up to four C arguments, of the kernel or of a module."""
@@ -198,6 +266,8 @@ class KernelCpu:
             self.vcpu.context = outer
 
     def _enter(self, kstack: KernelStack) -> CpuContext:
+        if self.way_out is not None:
+            self.finish()
         depth = kstack.depth
         if depth == len(kstack.contexts):
             if depth == CALL_DEPTH:

@@ -39,6 +39,8 @@ class Routines:
     load_gs: int
     clear_page: int
     copy_page: int
+    break_cow: int
+    break_cow_pae: int
     copy_user: int
     clear_user: int
     strncpy_from_user: int

@@ -126,6 +126,10 @@ class Breakage:
         SWITCHES[switch]
         return switch in self._switches
 
+    def __bool__(self) -> bool:
+        """Any step is left out."""
+        return bool(self._switches)
+
 
 class OutOfMemory(SandboxError):
     """No frame is left for a request.  The process that asked is killed; boot fails."""

@@ -31,7 +31,8 @@ class CodeCache:
         """No other CPU has translations: only what may be executed is of interest to ``mapped``."""
         self._code: set[int] = set()
         self._writable: set[int] = set()
-        self._retired: set[int] = set()
+        self.retired: set[int] = set()
+        """Frames that were freed with code in them, translations of which are left."""
         self._watched: dict[int, int] = {}
         self.dma_stored: list[tuple[int, int]] = []
         """(physical address, bytes) that devices have stored since a CPU came back last."""
@@ -53,19 +54,19 @@ class CodeCache:
         """The frame went back to the allocator."""
         if pfn in self._code:
             self._code.discard(pfn)
-            self._retired.add(pfn)
+            self.retired.add(pfn)
         self._writable.discard(pfn)
         self._watched.pop(pfn, None)
 
     def reused(self, pfn: int) -> None:
         """The frame is handed out again."""
-        if pfn in self._retired:
-            self._retired.clear()
+        if pfn in self.retired:
+            self.retired.clear()
             self.drop()
 
     def host_wrote(self, pfn: int) -> None:
         """A device or the loader stored into the frame."""
-        if pfn in self._code or pfn in self._retired:
+        if pfn in self._code or pfn in self.retired:
             self.drop()
 
     def stored(self, pfn: int) -> None:

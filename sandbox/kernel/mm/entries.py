@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.engine.context import EAX, EBP, EDX
+from sandbox.kernel.arch.cpu import CLEAR_PAGE_BLOCKS, COPY_PAGE_BLOCKS, INVLPG_BLOCKS, KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
+from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.races import Races
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page import MemMap
@@ -21,7 +23,7 @@ from sandbox.kernel.mm.pgtable import PageTables
 from sandbox.kernel.mm.pte import Kind, decode, is_away, is_mapped, migration_entry
 from sandbox.kernel.mm.swapops import LostEntry, NoSwap, SwapSpace
 from sandbox.kernel.mm.tlb import Tlb
-from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT
+from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, PAGE_SIZE
 
 
 class Scope(Enum):
@@ -40,6 +42,7 @@ class Entries:
 
     __slots__ = (
         "_blind",
+        "_break_cow",
         "_memmap",
         "_page_alloc",
         "_set_pte_if",
@@ -72,6 +75,10 @@ class Entries:
         self.swap: SwapSpace = NoSwap(smp)
         self._blind = broken("no-pte-same")
         self.early_free = broken("early-free")
+        routines, wide = tlb.routines, tables.fmt.entry_size == 8
+        self._break_cow = routines.break_cow_pae if wide else routines.break_cow
+        for cpu in smp.cpus:
+            cpu.let_go = page_alloc.put_page
         self.in_hand = 0
         """Entries that are taken from one place and not yet stored at another: no walk of the tables finds them."""
 
@@ -130,6 +137,31 @@ class Entries:
                 races.point("replace-flushed")
             self._page_alloc.put_page(before)
         return True
+
+    def alone(self, cpu: KernelCpu, mm: Mm) -> bool:
+        """Only this CPU has the address space loaded, and nobody must be told of the entry by who stores it."""
+        return self._page_alloc.watch is None and cpu.active_mm is mm and mm.cpu_mask == 1 << cpu.index
+
+    def replace_on_return(
+        self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int, old: int, new: int, zeros: bool
+    ) -> None:
+        """``replace`` by a page of lowmem that is still to be filled, with ``zeros`` or out of what is mapped there.
+
+        The CPU does it on its way to ring 3: fill, store, flush; and then lets go of the old frame.  Only while it is
+        ``alone``.
+        """
+        routines = self.tlb.routines
+        target = PAGE_OFFSET + (new & FRAME_MASK)
+        if zeros:
+            fill, blocks, source = routines.clear_page, CLEAR_PAGE_BLOCKS, linear + PAGE_SIZE
+            mm.rss += 1
+        else:
+            fill, blocks, source = routines.copy_page, COPY_PAGE_BLOCKS, linear
+        quads = cpu.on_way_out(self._break_cow, blocks + INVLPG_BLOCKS, 2, fill, source, target)
+        quads[EAX] = PAGE_OFFSET + ptep * self.tables.fmt.entry_size
+        quads[EDX], quads[EBP] = new & 0xFFFFFFFF, new >> 32
+        cpu.replaced = (old & FRAME_MASK) >> PAGE_SHIFT
+        self.tlb.counters.pages += 1
 
     def change(self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int, old: int, new: int) -> bool:
         """The same frame with other rights, at once.  False, with nothing done, when ``old`` is no more."""

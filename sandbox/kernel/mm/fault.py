@@ -99,11 +99,19 @@ class PageFaults:
         return entry if vma.prot else no_access(entry)
 
     def do_page_fault(
-        self, cpu: KernelCpu, mm: Mm, address: int, error_code: int, esp: int, limits: Limits
+        self,
+        cpu: KernelCpu,
+        mm: Mm,
+        address: int,
+        error_code: int,
+        esp: int,
+        limits: Limits,
+        way: KernelCpu | None = None,
     ) -> Resolution:
         """Resolve a fault at a user address, whoever touched it; one of UNRESOLVED when there is nothing to resolve.
 
-        ``limits`` are those of the process that faults.  Raises OutOfMemory.
+        ``limits`` are those of the process that faults.  ``way`` is its CPU where it goes straight back to ring 3, and
+        may fill a page on the way.  Raises OutOfMemory.
         """
         lock = mm.lock
         if lock.writer is not None:
@@ -126,7 +134,7 @@ class PageFaults:
             needed = PROT_WRITE if write else PROT_EXEC if fetch else PROT_READ | PROT_EXEC | PROT_WRITE
             if not vma.prot & needed:
                 return BAD_AREA
-            how = self.handle_mm_fault(cpu, mm, vma, address, write)
+            how = self.handle_mm_fault(cpu, mm, vma, address, write, way)
             return Resolution.STACK_GROWTH if grown and how is not BUS_ERROR else how
         finally:
             lock.readers -= 1
@@ -142,7 +150,9 @@ class PageFaults:
             return False
         return mm.vmas.expand(vma, address, limits[RLIMIT_STACK][0])
 
-    def handle_mm_fault(self, cpu: KernelCpu, mm: Mm, vma: Vma, address: int, write: bool) -> Resolution:
+    def handle_mm_fault(
+        self, cpu: KernelCpu, mm: Mm, vma: Vma, address: int, write: bool, way: KernelCpu | None = None
+    ) -> Resolution:
         """Bring the page of an address in, or break its sharing.
 
         The table comes first: when there is no frame for it, no page is left without an owner.  Raises OutOfMemory.
@@ -158,10 +168,10 @@ class PageFaults:
                 return self._not_present(cpu, mm, vma, page, ptep, pte)
             mm.minor_faults += 1
             if vma.inode is None:
-                return self.do_anonymous_page(mm, vma, ptep, write)
+                return self.do_anonymous_page(mm, vma, ptep, write, way)
             return self.do_no_page(cpu, mm, vma, vma.inode, page, ptep, write)
         if write and not pte & RW:
-            return self.do_wp_page(cpu, mm, vma, page, ptep, pte)
+            return self.do_wp_page(cpu, mm, vma, page, ptep, pte, way)
         self._entries.tlb.flush_tlb_page(cpu, mm, page)
         return SPURIOUS
 
@@ -226,21 +236,27 @@ class PageFaults:
         self._page_alloc.put_page(self._tables.pte_pfn(pte))
         return SPURIOUS
 
-    def do_anonymous_page(self, mm: Mm, vma: Vma, ptep: int, write: bool) -> Resolution:
-        """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU."""
+    def do_anonymous_page(self, mm: Mm, vma: Vma, ptep: int, write: bool, way: KernelCpu | None = None) -> Resolution:
+        """A read maps the shared zero page; a write gets a frame, highmem first, cleared by the CPU.
+
+        On the ``way`` out the entry is there before the zeros: whoever could look at the page has them made first
+        (``KernelCpu.finish``).
+        """
         if not write:
             pte = self.mk_pte(vma, self._zero_page, False)
             return Resolution.ZERO_PAGE if self._install(mm, ptep, pte) else self._too_late(pte)
         pfn = self._page_alloc.alloc_page(GFP_HIGHUSER)
         try:
-            self._highmem.clear_user_highpage(pfn)
+            self._highmem.clear_user_highpage(pfn, way)
         except BaseException:  # its kernel address may need a table
             self._page_alloc.put_page(pfn)
             raise
         pte = self.mk_pte(vma, pfn, True) | D
         return DEMAND_ZERO if self._install(mm, ptep, pte) else self._too_late(pte)
 
-    def do_wp_page(self, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> Resolution:
+    def do_wp_page(
+        self, cpu: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int, way: KernelCpu | None = None
+    ) -> Resolution:
         """A write to a page that is mapped read-only in a writable area: the sole owner keeps it, others copy.
 
         The old frame is released after the flush (MM 11).  An entry that changed while the page was copied is left as
@@ -257,6 +273,8 @@ class PageFaults:
                 return SPURIOUS
             self._stats.cow_reuses += 1
             return Resolution.COW_REUSE
+        if way is not None and self._entries.alone(way, mm) and self._page_alloc.at_hand():
+            return self._copy_on_return(way, mm, vma, page, ptep, pte)
         new = self._frame_beside(old)
         if self._tables.read(ptep) != pte:
             self._page_alloc.put_page(old)
@@ -273,6 +291,20 @@ class PageFaults:
             return how
         self._page_alloc.put_page(new)
         return SPURIOUS
+
+    def _copy_on_return(self, way: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> Resolution:
+        """``_fill_cow_page`` and ``replace`` in one routine, which runs with the program's next instruction.
+
+        Nobody comes between what was read and here: nothing is reclaimed.
+        """
+        new = self._page_alloc.alloc_page(GFP_HIGHUSER)
+        entry, zeros = self.mk_pte(vma, new, True) | D, self._tables.pte_pfn(pte) == self._zero_page
+        self._entries.replace_on_return(way, mm, page, ptep, pte, entry, zeros)
+        self._stats.bytes_by_guest += PAGE_SIZE
+        if zeros:
+            return DEMAND_ZERO
+        self._stats.cow_copies += 1
+        return COW_COPY
 
     def _make_writable(self, cpu: KernelCpu, mm: Mm, page: int, ptep: int, pte: int, new: int) -> bool:
         self._code.mapped(self._tables.pte_pfn(pte), not pte & NX, True)

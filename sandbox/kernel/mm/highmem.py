@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import CLEAR_PAGE_BLOCKS, KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.base.stats import Stats
@@ -117,10 +117,16 @@ class Highmem:
         finally:
             mapper.unmap(cpu, pfn, linear)
 
-    def clear_user_highpage(self, pfn: int) -> None:
-        """The same for a frame that a program will see."""
+    def clear_user_highpage(self, pfn: int, way: KernelCpu | None = None) -> None:
+        """The same for a frame that a program will see; of lowmem on a CPU's ``way`` out, where it has one."""
         if not self._broken_zero:
-            self.clear_highpage(pfn)
+            if way is not None and pfn < self._low:
+                routines = way.routines
+                way.on_way_out(
+                    routines.call_stub, CLEAR_PAGE_BLOCKS, 1, routines.clear_page, 0, PAGE_OFFSET + pfn * PAGE_SIZE
+                )
+            else:
+                self.clear_highpage(pfn)
             self._stats.bytes_by_guest += PAGE_SIZE
 
     def clear_tail(self, pfn: int, offset: int) -> None:

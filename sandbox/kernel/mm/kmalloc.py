@@ -133,22 +133,23 @@ class Kmalloc:
         if wanted > self._sizes[-1]:
             self._log.printk(f"kmalloc of too large a block ({size} bytes).\n")
             return 0
-        if self._smp.this_cpu.in_interrupt and not self._slab and self._in_interrupt(priority):
+        if cpu.in_interrupt and not self._slab and self._in_interrupt(priority):
             priority = self._complaints.lower(priority)
         number = bisect_left(self._sizes, wanted)
-        bucket, dma = self.buckets[number], bool(priority & DMA)
-        if not bucket.areas[dma] and not self._refill(cpu, number, priority):
+        bucket, dma = self.buckets[number], 1 if priority & DMA else 0
+        areas = bucket.areas[dma]
+        if not areas and not self._refill(cpu, number, priority):
             return 0
         bucket.requests += 1
-        address = bucket.areas[dma][-1]
-        area = self.areas[address]
-        if area.free is not None:
-            context.edx = area.free.pop()
-            if not area.free:
-                bucket.areas[dma].pop()
+        address = areas[-1]
+        free = self.areas[address].free
+        if free is not None:
+            context.edx = free.pop()
+            if not free:
+                areas.pop()
             return 1
         if self._words[address + NFREE - PAGE_OFFSET >> 2] == 1:
-            bucket.areas[dma].pop()
+            areas.pop()
         context.quads[EDX] = dma
         return address
 

@@ -160,8 +160,18 @@ class PageAllocator:
                 pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
         else:
             pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
-        self._granted(pfn, 0, gfp)
+        if self.watch is None and not self._bus.active and not self._code.retired:
+            self._stats.frames_allocated += 1
+        else:
+            self._granted(pfn, 0, gfp)
         return pfn
+
+    def at_hand(self) -> bool:
+        """``alloc_page`` would give a frame of lowmem, at once: nothing is reclaimed for it, and it cannot fail."""
+        pgdat = self._pgdat
+        if pgdat.high.total or self._zone_marks or self.failing.at:
+            return False
+        return pgdat.free_frames > self.min_free
 
     def alloc_pages(self, gfp: int, order: int = 0) -> int:
         """The first frame of 2^order frames in a row, aligned to their size, with count 1.

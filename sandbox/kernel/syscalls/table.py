@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, ESI
+from sandbox.engine.context import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI
 from sandbox.kernel.abi.errno import ENOMEM, ENOSYS, ERESTARTSYS, KernelError
 from sandbox.kernel.abi.numbers import NUMBERS, name_of
 from sandbox.kernel.base.events import CallEntered, SystemCall
@@ -61,6 +61,9 @@ MODULES = (
 )  # fmt: skip
 """What is called ``sys_NAME`` in one of these answers the call NAME."""
 
+_EAX, _EBX, _ECX, _EDX, _ESI, _EDI, _EBP, _EIP = (2 * each for each in (EAX, EBX, ECX, EDX, ESI, EDI, EBP, EIP))
+"""Indices of the registers' low words in ``CpuContext.longs``."""
+
 Handler = Callable[["Kernel", Task, int, int, int, int, int, int], int]
 """EBX, ECX, EDX, ESI, EDI and EBP as they came, unsigned; the result may be negative."""
 
@@ -83,13 +86,14 @@ class SystemCalls:
         self._kernel = kernel
         self._stats, self._bus, self._clock = kernel.stats, kernel.bus, kernel.clock
         self._handlers = list(handlers())
+        self._known = len(self._handlers)
         calls = ModuleCalls(modules)
         for handler in (calls.sys_init_module, calls.sys_finit_module, calls.sys_delete_module):
             self._handlers[NUMBERS[handler.__name__[4:]]] = handler
 
     def dispatch(self, task: Task) -> None:
         """Carry out the call that a task made with INT 0x80, before the eyes of its tracer if it has one."""
-        task.orig_eax = task.context.quads[EAX] & 0xFFFFFFFF
+        task.orig_eax = task.context.longs[_EAX]
         if task.ptrace is None or self._kernel.tracing.enter(task):
             self._carry_out(task)
         if task.ptrace is not None:
@@ -98,19 +102,13 @@ class SystemCalls:
     def _carry_out(self, task: Task) -> None:
         kernel, counters = self._kernel, self._stats
         counters.system_calls += 1
-        quads = task.context.quads
+        context = task.context
+        longs = context.longs
         number = task.orig_eax & 0xFFFFFFFF
         counters.calls[number] += 1
-        arguments = (
-            quads[EBX] & 0xFFFFFFFF,
-            quads[ECX] & 0xFFFFFFFF,
-            quads[EDX] & 0xFFFFFFFF,
-            quads[ESI] & 0xFFFFFFFF,
-            quads[EDI] & 0xFFFFFFFF,
-            quads[EBP] & 0xFFFFFFFF,
-        )
-        handler = self._handlers[number] if number < len(self._handlers) else None
-        before = task.context.eip
+        arguments = longs[_EBX], longs[_ECX], longs[_EDX], longs[_ESI], longs[_EDI], longs[_EBP]
+        handler = self._handlers[number] if number < self._known else None
+        before = longs[_EIP]
         if self._bus.active and self._bus.wants(CallEntered):
             self._bus.emit(CallEntered(self._clock.now, task.cpu.index, task.pid, number, name_of(number), arguments))
         try:
@@ -130,5 +128,5 @@ class SystemCalls:
             self._bus.emit(
                 SystemCall(self._clock.now, task.cpu.index, task.pid, number, name_of(number), arguments, result)
             )
-        if task.context.eip == before:
-            quads[EAX] = result & 0xFFFFFFFF
+        if task.context.longs[_EIP] == before:
+            context.quads[EAX] = result & 0xFFFFFFFF

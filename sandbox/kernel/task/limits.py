@@ -58,6 +58,7 @@ class RunLimits:
 
     def __init__(self, config: KernelConfig, clock: Clock) -> None:
         self._config, self._clock = config, clock
+        self._block_limit, self._time_limit = config.block_limit, config.time_limit
         self._started = 0.0
         self._over = False
         """The time limit has been reported."""
@@ -100,21 +101,21 @@ class RunLimits:
         self.check_time()
 
     def _check_limits(self) -> None:
-        config, host = self._config, self.host
+        host = self.host
         if not self._started:
             self.start_clock()
         if host is not None and host.polls:
             host.poll()
         if self.interrupted:
             raise Interrupted("interrupted")
-        if config.block_limit and self._clock.blocks >= config.block_limit:
-            raise LimitReached(f"limit reached: {config.block_limit} blocks", self.where())
-        if config.time_limit:
+        if self._block_limit and self._clock.blocks >= self._block_limit:
+            raise LimitReached(f"limit reached: {self._block_limit} blocks", self.where())
+        if self._time_limit:
             self.check_time()
 
     def check_time(self) -> None:
         """Raises LimitReached when the time limit is over, but once only: what is left behind must be put in order."""
-        limit = self._config.time_limit
+        limit = self._time_limit
         if limit and self._started and not self._over and time.monotonic() - self._started > limit:
             self._over = True
             raise LimitReached(f"limit reached: {limit:g} s of host time", self.where())

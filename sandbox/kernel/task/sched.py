@@ -337,7 +337,14 @@ class Scheduler(RunLimits):
 
     def _to_hub(self) -> None:
         assert self._hub is not None
+        self._finish()
         self._hub.switch()
+
+    def _finish(self) -> None:
+        """Before others look: nothing is left for the present CPU's way to ring 3."""
+        cpu = self._smp.this_cpu
+        if cpu.way_out is not None:
+            cpu.finish()
 
     # -- running user code ---------------------------------------------------------------------------------------
 
@@ -350,12 +357,13 @@ class Scheduler(RunLimits):
         budget = self._engine_run
         queue = self.queues[task.cpu.index]
         self._contended = bool(queue.tasks) and self._preempts
-        if self._contended:
-            budget = min(budget, queue.slice_left)
+        if self._contended and queue.slice_left < budget:
+            budget = queue.slice_left
         if self._several:
             if task.cpu.pending_ipis and task.cpu not in self._late:
                 self._smp.take_ipis(task.cpu)
-            budget = min(budget, self._turn_left)
+            if self._turn_left < budget:
+                budget = self._turn_left
         if self._next_timer is not None:
             budget = min(budget, self._next_timer - self._clock.now)
         group = task.group
@@ -363,10 +371,9 @@ class Scheduler(RunLimits):
             budget = min(budget, group.cpu_timer_left)
         if group.cpu_limit:
             budget = min(budget, max(1, group.cpu_limit - group.utime - group.stime))
-        limit = self._config.block_limit
-        if limit:
-            budget = min(budget, limit - self._clock.blocks)
-        return max(0, budget)
+        if self._block_limit:
+            budget = min(budget, self._block_limit - self._clock.blocks)
+        return budget if budget > 0 else 0
 
     def charge(self, task: Task, blocks: int) -> None:
         """The task ran so many blocks of user code."""
@@ -383,6 +390,7 @@ class Scheduler(RunLimits):
         """
         self._check_limits()
         if self._board.asked:
+            self._finish()
             self.do_irq()
         if self._next_timer is not None:
             self._wake_sleepers()
