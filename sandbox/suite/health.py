@@ -100,7 +100,9 @@ def _mends() -> Iterator[Check]:
 
 def _system() -> Check:
     done = system.install()
-    seen = f"{len(done.helpers)} helpers: as the manual has them, null segments too; costs a test where code is translated"
+    seen = (
+        f"{len(done.helpers)} helpers: as the manual has them; costs a look at each instruction that is translated"
+    )
     if not done.helpers:
         seen = f"as the engine has them: {done.reason}"
     return Check("mends", "system instructions", bool(done.helpers), seen, needed=False)
@@ -108,7 +110,9 @@ def _system() -> Check:
 
 def _counting() -> Check:
     reason = "--engine stock" if mends.chosen() == mends.STOCK else clockcode.install()
-    seen = "blocks count themselves; costs a dozen host instructions a block" if reason is None else f"by a hook on each block, which costs: {reason}"
+    seen = "blocks count themselves; costs a dozen host instructions a block"
+    if reason is not None:
+        seen = f"counted by a hook on each block, which costs: {reason}"
     return Check("mends", "clock", reason is None, seen, needed=False)
 
 
