@@ -1,0 +1,76 @@
+"""Vectors and results as words, for the runner's shared memory (``native/runner.c`` has the same layout)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from sandbox.semantics.vector import BREAKPOINT, Fault, Fpu, Result, Vector
+
+HEADER, WORDS = struct.Struct("<13I"), struct.Struct("<18I")
+FPU = struct.Struct("<4HI80s128s")
+FPU_SIZE = 220
+BASE, INPUT, OUTPUT, SHARED = 0x1000, 0x20000, 0x1020000, 0x5020000
+_HAS_FPU = 1
+_PAGE_FAULT = 14
+_WITH_CODE = (8, 10, 11, 12, 13, 14, 17)
+
+
+
+def pack_fpu(fpu: Fpu) -> bytes:
+    """220 bytes: control, status, tags, 0, MXCSR, ST(0) to ST(7), XMM0 to XMM7."""
+    return FPU.pack(fpu.control, fpu.status, fpu.tags, 0, fpu.mxcsr, fpu.stack, fpu.xmm)
+
+
+def unpack_fpu(data: bytes, at: int) -> Fpu:
+    control, status, tags, _, mxcsr, stack, xmm = FPU.unpack_from(data, at)
+    return Fpu(control, status, tags, mxcsr, stack, xmm)
+
+
+def pack_vector(vector: Vector) -> bytes:
+    """One record: size, EIP, EFLAGS, registers, flags, pieces of memory; x87 and SSE; the pieces, code first."""
+    body = b"" if vector.fpu is None else pack_fpu(vector.fpu)
+    pieces = ((vector.eip, vector.code), *vector.memory)
+    for address, data in pieces:
+        body += struct.pack("<II", address, len(data)) + data + bytes(-len(data) % 4)
+    return (
+        HEADER.pack(
+            HEADER.size + len(body),
+            vector.eip,
+            vector.eflags,
+            *vector.registers,
+            vector.fpu is not None,
+            len(pieces),
+        )
+        + body
+    )
+
+
+def unpack_results(data: bytes, count: int) -> Iterator[Result]:
+    """As many results from the runner's output."""
+    at = 0
+    for _ in range(count):
+        size, vector, error, cr2, eip, eflags, *rest = WORDS.unpack_from(data, at)
+        end, at = at + size, at + WORDS.size
+        fpu = None
+        if rest[11] & _HAS_FPU:
+            fpu = unpack_fpu(data, at)
+            at += FPU_SIZE
+        words = struct.unpack_from(f"<{(end - at) // 4}I", data, at)
+        selectors = tuple(half for pair in rest[8:11] for half in (pair & 0xFFFF, pair >> 16))
+        yield Result(
+            tuple(rest[:8]),
+            eip - (vector == BREAKPOINT),
+            eflags,
+            selectors,
+            tuple(zip(words[::2], words[1::2], strict=True)),
+            _fault(vector, error, cr2),
+            fpu,
+        )
+        at = end
+
+
+def _fault(vector: int, error: int, cr2: int) -> Fault | None:
+    if vector == BREAKPOINT:
+        return None
+    return Fault(vector, error if vector in _WITH_CODE else 0, cr2 if vector == _PAGE_FAULT else 0)
