@@ -36,18 +36,17 @@ class Form:
 
     @property
     def modrm(self) -> bool:
-        return self.extension >= 0 or any(each[0] in _MODRM and each[1:2].islower() for each in self.operands)
+        return self.extension >= 0 or any(each[0] in _MODRM for each in self.operands if explicit(each))
 
     @property
     def memory(self) -> str:
         """The operand that may be memory, or ''."""
-        return next((each for each in self.operands if each[0] in _MEMORY and not each.isupper()), "")
+        return next((each for each in self.operands if each[0] in _MEMORY and explicit(each)), "")
 
     @property
     def sized(self) -> bool:
         """66h makes operands of 16 bits of it."""
-        wide = any(each[-1] in "vzp" for each in self.operands if not each.isupper())
-        return not self.prefix and (wide or any(each.startswith("E") and each[1:] == "AX" for each in self.operands))
+        return not self.prefix and any(each == "EAX" or each[-1] in "vzp" for each in self.operands)
 
     def width(self, operand: str, narrow: bool = False) -> int:
         """Bytes of an operand."""
@@ -55,6 +54,11 @@ class Form:
             return int(operand[1:])
         size = _SIZES[operand[1]]
         return {"v": 2, "z": 2, "p": 4}.get(operand[1], size) if narrow else size
+
+
+def explicit(operand: str) -> bool:
+    """The code says which it is, or where."""
+    return operand[1:2].islower() or operand[1:].isdigit()
 
 
 def parse(family: str, text: str) -> list[Form]:

@@ -61,6 +61,8 @@ class Vector:
     eflags: int
     memory: tuple[tuple[int, bytes], ...] = ()
     fpu: Fpu | None = None
+    operand: int = 0
+    """Linear address of the memory operand, by which what it stores is told apart; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
