@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sandbox.records import dataclass
 from sandbox.semantics.undefined import FLAGS, masked
-from sandbox.semantics.vector import REGISTERS, Fault, Fpu, Result, Vector
+from sandbox.semantics.vector import Fpu, Result, Vector
 from sandbox.x86.instruction import LEGACY_PREFIXES
 from sandbox.x86.masks import DF
 
@@ -78,7 +78,11 @@ def cause_of(vector: Vector, parts: tuple[str, ...], engine: str) -> str:
     opcode = vector.code.lstrip(LEGACY_PREFIXES)
     prefixes = vector.code[: len(vector.code) - len(opcode)]
     for each in known():
-        if each.engine in ("", engine) and (each.prefix < 0 or each.prefix in prefixes) and _matches(each, vector, parts):
+        if (
+            each.engine in ("", engine)
+            and (each.prefix < 0 or each.prefix in prefixes)
+            and _matches(each, vector, parts)
+        ):
             return each.cause
     return ""
 
@@ -90,14 +94,20 @@ def _matches(entry: Known, vector: Vector, parts: tuple[str, ...]) -> bool:
 
 
 def _parts(theirs: Result, ours: Result) -> Iterator[str]:
-    """Names of what differs; behind a difference in the fault, that of EIP tells nothing more."""
-    if theirs.fault != ours.fault:
-        yield from _fault_parts(theirs.fault, ours.fault)
-    elif theirs.eip != ours.eip:
+    """Names of what differs; where the exceptions do, all else follows from that."""
+    names = [VECTORS.get(each.fault.vector, "?") if each.fault else "none" for each in (theirs, ours)]
+    if names[0] != names[1]:
+        yield f"fault {names[0]} not {names[1]}"
+        return
+    if theirs.fault is not None and ours.fault is not None:
+        if theirs.fault.error != ours.fault.error:
+            yield f"error code of {names[0]}"
+        if theirs.fault.address != ours.fault.address:
+            yield "cr2"
+    if theirs.eip != ours.eip:
         yield "eip"
-    for at, name in enumerate(REGISTERS):
-        if theirs.registers[at] != ours.registers[at]:
-            yield name
+    if theirs.registers != ours.registers:
+        yield "registers"
     yield from (name for name, bit in _STATUS.items() if (theirs.eflags ^ ours.eflags) & bit)
     if (theirs.eflags ^ ours.eflags) & ~sum(_STATUS.values()):
         yield "eflags"
@@ -108,23 +118,12 @@ def _parts(theirs: Result, ours: Result) -> Iterator[str]:
         yield from _fpu_parts(theirs.fpu, ours.fpu)
 
 
-def _fault_parts(theirs: Fault | None, ours: Fault | None) -> Iterator[str]:
-    names = [VECTORS.get(each.vector, str(each.vector)) if each else "none" for each in (theirs, ours)]
-    if names[0] != names[1]:
-        yield f"fault {names[0]} not {names[1]}"
-    elif theirs is not None and ours is not None:
-        if theirs.error != ours.error:
-            yield f"error code of {names[0]}"
-        if theirs.address != ours.address:
-            yield "cr2"
-
-
 def _fpu_parts(theirs: Fpu, ours: Fpu) -> Iterator[str]:
     for name in ("control", "status", "tags", "mxcsr"):
         if getattr(theirs, name) != getattr(ours, name):
             yield name
-    for name, size in (("stack", 10), ("xmm", 16)):
-        a, b = getattr(theirs, name), getattr(ours, name)
-        if a != b:
-            short = "st" if name == "stack" else name
-            yield from (f"{short}{at}" for at in range(8) if a[at * size : at * size + size] != b[at * size :][:size])
+    if theirs.stack != ours.stack:
+        alike = all(theirs.stack[at : at + 8] == ours.stack[at : at + 8] for at in range(0, 80, 10))
+        yield "st exponent" if alike else "st"
+    if theirs.xmm != ours.xmm:
+        yield "xmm"

@@ -36,7 +36,9 @@ RAM = 4 << 20
 BLOCKS = 100_000
 """Transfers of control after which a vector counts as endless."""
 _GENERAL_PROTECTION, _PAGE_FAULT = 13, 14
-_POINTERS, _DIRECTORIES, _TABLES, _GDT, _TSS = 0x1000, 0x2000, 0x6000, 0x10000, 0x11000
+_POINTERS, _DIRECTORIES, _TABLES, _SYSTEM = 0x1000, 0x2000, 0x6000, 0x10000
+_GDT, _TSS = 0xFF000000, 0xFF000800
+"""Linear addresses, in a page of the supervisor's at _SYSTEM."""
 _FRAMES, _CODE_FRAMES = 0x200000, 0x100000
 _GATES = (3, 4, 0x80)
 """Vectors that ring 3 may name in INT n, as Linux sets its gates (arch/x86/kernel/idt.c)."""
@@ -125,9 +127,9 @@ class SandboxCpu:
         """Words that are not as the vector put them; and puts back what the arena always holds."""
         for linear, physical, size, base in self._areas:
             now = self.memory.read(physical, size)
-            if now == base:
-                continue
             was = _with_pieces(base, linear, vector.memory)
+            if now == base and was is base:
+                continue
             if now != was:
                 words, before = struct.unpack(f"<{size // 4}I", now), struct.unpack(f"<{size // 4}I", was)
                 for at, value in enumerate(words):
@@ -162,8 +164,11 @@ class SandboxCpu:
             table = tables.setdefault(linear >> 21, _TABLES + len(tables) * PAGE_SIZE)
             quads[(_DIRECTORIES >> 3) + (linear >> 21)] = table | P | RW | US
             quads[(table >> 3) + (linear >> 12 & 511)] = physical | flags | P | US
+        table = _TABLES + len(tables) * PAGE_SIZE
+        quads[(_DIRECTORIES >> 3) + (_GDT >> 21)] = table | P | RW | US
+        quads[(table >> 3) + (_GDT >> 12 & 511)] = _SYSTEM | P | RW
         for number, descriptor in enumerate(_DESCRIPTORS):
-            quads[(_GDT >> 3) + number] = descriptor
+            quads[(_SYSTEM >> 3) + number] = descriptor
 
     def _mappings(self) -> Iterator[tuple[int, int, int]]:
         """Linear address, frame, flags of each page."""

@@ -171,6 +171,3 @@ def _x87(rng: random.Random) -> Fpu:
     depth = rng.randrange(9) if rng.getrandbits(1) else 6
     tags = sum(1 << (top + each & 7) for each in range(depth)) if rng.randrange(3) else rng.getrandbits(8)
     return Fpu(control, status, tags, 0x1F80, b"".join(rng.choices(_pool(values.extended), k=8)), bytes(128))
-
-
-

@@ -224,9 +224,7 @@ def _bit(draft: Draft) -> None:
     """A bit's number reaches far from the operand: kept in the arena, but for some."""
     rng = draft.rng
     if rng.randrange(8):
-        draft.registers[:] = [
-            rng.randrange(-512, 512) if each != ESP else draft.registers[ESP] for each in range(8)
-        ]
+        draft.registers[:] = [rng.randrange(-512, 512) if each != ESP else draft.registers[ESP] for each in range(8)]
 
 
 def _control_word(draft: Draft) -> None:

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sandbox.records import dataclass, replace
-from sandbox.semantics.vector import ECX, Fault, Result, Vector
+from sandbox.semantics.vector import ECX, Fault, Result, Vector, word_before
 from sandbox.x86.instruction import LEGACY_PREFIXES
 from sandbox.x86.masks import AF, CF, OF, PF, RF, SF, ZF
 
@@ -18,7 +18,7 @@ FLAGS = {"CF": CF, "PF": PF, "AF": AF, "ZF": ZF, "SF": SF, "OF": OF, "RF": RF}
 KERNEL = 0xC0000000
 _ROUGH = 0xFFFFE000
 """Of a single-precision approximation: sign, exponent and the first ten bits."""
-_SHAPES = {"fnstenv": (28, 12), "fnsave": (108, 12), "fxsave": (512, 8)}
+_LIMIT = 0xF0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +128,33 @@ def _rough(result: Result) -> Result:
 
 
 def _without_pointers(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
-    """x87's last instruction and operand in what is stored, and the upper halves of the words before them."""
-    size, first = _SHAPES[vector.form.partition(" ")[0]]
-    narrow = vector.code[0] == 0x66 or 0x66 in vector.code[:4]
-    start = 6 if narrow and size != 512 else first
-    end = start + (8 if narrow and size != 512 else 16)
-    hidden = {vector.operand + at & ~3 for at in range(start, end)}
-    if size == 512:
-        hidden |= {vector.operand + at & ~3 for at in (6, 7)}
-    return _without_words(theirs, hidden), _without_words(ours, hidden)
+    """What is stored, without x87's last instruction and operand, and FXSAVE's mask and reserved bytes."""
+    hidden = {vector.operand + at for at in _hidden(vector)}
+    return tuple(replace(each, written=_visible(vector, each, hidden)) for each in (theirs, ours))  # type: ignore[return-value]
 
 
-def _without_words(result: Result, hidden: set[int]) -> Result:
-    return replace(result, written=tuple(each for each in result.written if each[0] not in hidden))
+def _hidden(vector: Vector) -> Iterator[int]:
+    """Offsets in the operand."""
+    if vector.form.startswith("fxsave"):
+        yield from range(6, 24)
+        yield from range(28, 32)
+        yield from (at for first in range(42, 160, 16) for at in range(first, first + 6))
+        yield from range(288, 512)
+        return
+    opcode = vector.code.lstrip(LEGACY_PREFIXES)
+    narrow = 0x66 in vector.code[: len(vector.code) - len(opcode)]
+    yield from range(6, 14) if narrow else range(12, 28)
+
+
+def _visible(vector: Vector, result: Result, hidden: set[int]) -> tuple[tuple[int, int], ...]:
+    """The words that the operand touches, changed or not, hidden bytes 0."""
+    touched = {at & ~3 for at in hidden}
+    words = dict(result.written)
+    for address in touched:
+        value = words.get(address, word_before(vector, address))
+        keep = sum(0xFF << 8 * at for at in range(4) if address + at not in hidden)
+        words[address] = value & keep
+    return tuple(sorted(words.items()))
 
 
 def _kernel_address(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
@@ -154,7 +168,18 @@ def _with_present(result: Result) -> Result:
     return replace(result, fault=Fault(fault.vector, fault.error | 1, fault.address))
 
 
+def _access_rights(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
+    return _without_limit(theirs, ours), ours
+
+
+def _without_limit(theirs: Result, ours: Result) -> Result:
+    """Registers of one, where the other's differ in bits 16 to 19 alone."""
+    pairs = zip(theirs.registers, ours.registers, strict=True)
+    return replace(theirs, registers=tuple(b if (a ^ b) & ~_LIMIT == 0 else a for a, b in pairs))
+
+
 _PARTS = {
+    "access-rights": _access_rights,
     "destination": _without_destination,
     "approximation": _approximate,
     "pointers": _without_pointers,

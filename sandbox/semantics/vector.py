@@ -106,6 +106,22 @@ def arena() -> bytes:
     return struct.pack(f"<{size}I", *((at * 0x9E3779B1 ^ 0x5A5A5A5A) & 0xFFFFFFFF for at in range(size)))
 
 
+def word_before(vector: Vector, address: int) -> int:
+    """What a word of the arena holds before the vector; 0 where there is none."""
+    size, value = 4, 0
+    place = 0
+    for first, pages in ((DATA, 2), (READ_ONLY, 1), (STACK, 2), (LOW, 2)):
+        if first <= address < first + pages * PAGE_SIZE:
+            number = (place + address - first) // 4
+            value = (number * 0x9E3779B1 ^ 0x5A5A5A5A) & 0xFFFFFFFF
+        place += pages * PAGE_SIZE
+    word = bytearray(struct.pack("<I", value))
+    for start, data in vector.memory:
+        for at in range(max(start, address), min(start + len(data), address + size)):
+            word[at - address] = data[at - start]
+    return int.from_bytes(word, "little")
+
+
 def slot_address(number: int) -> int:
     """Where the code of the vector with that number in its batch lies; room for jumps on both sides."""
     return CODE + number % SLOTS * SLOT + 24

@@ -16,7 +16,6 @@ _PAGE_FAULT = 14
 _WITH_CODE = (8, 10, 11, 12, 13, 14, 17)
 
 
-
 def pack_fpu(fpu: Fpu) -> bytes:
     """220 bytes: control, status, tags, 0, MXCSR, ST(0) to ST(7), XMM0 to XMM7."""
     return FPU.pack(fpu.control, fpu.status, fpu.tags, 0, fpu.mxcsr, fpu.stack, fpu.xmm)
