@@ -32,6 +32,10 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("--resume", type=Path, metavar="FILE", help="keep what is done in a file, and go on from it")
     parser.add_argument("--json", action="store_true", help="all that was found as JSON on standard output")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="a test case an instruction")
+    parser.add_argument("--image", type=Path, metavar="DIR", help="of each way to differ, a program that shows it")
+    parser.add_argument("--all", action="store_true", help="with --image: of listed divergences too")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="only keep what this host's CPU does")
+    parser.add_argument("--corpus", type=Path, metavar="FILE", help="ask what was recorded in the place of the host")
     parser.add_argument("--page", type=Path, metavar="FILE", help="a table in Markdown")
     add_engine_option(parser)
     parser.set_defaults(run=run)
@@ -41,17 +45,23 @@ def run(options: argparse.Namespace) -> int:
     import os
 
     from sandbox.engine import mends
-    from sandbox.semantics import processor, report
+    from sandbox.semantics import campaign, corpus, processor, report
     from sandbox.semantics.campaign import Plan, State
 
+    if options.corpus is not None:
+        recorded = corpus.read(options.corpus)
+        return _write(
+            options, report.Found(recorded.processor, mends.chosen(), recorded.seed, campaign.replay(recorded))
+        )
     families = _families(options)
     plan = Plan(families, options.seed, options.count, mends.chosen())
+    if options.record is not None:
+        corpus.write(options.record, campaign.record(plan))
+        return 0
     state = State(options.resume, plan)
     if not _run(plan, state, options.jobs or os.cpu_count() or 1):
         return _cut(state)
-    found = report.Found(processor.this_host(), plan.engine, plan.seed, state.total())
-    _write(options, found)
-    return 1 if found.tally.new else 0
+    return _write(options, report.Found(processor.this_host(), plan.engine, plan.seed, state.total()))
 
 
 def _families(options: argparse.Namespace) -> tuple[str, ...]:
@@ -92,13 +102,26 @@ def _cut(state: State) -> int:
     return 130
 
 
-def _write(options: argparse.Namespace, found: Found) -> None:
+def _write(options: argparse.Namespace, found: Found) -> int:
+    """Tell what was found; the exit status."""
     from sandbox.semantics import report
 
     for path, text in ((options.junit, report.junit), (options.page, report.page)):
         if path is not None:
             _store(path, text(found))
     print(json.dumps(report.to_dict(found), indent=2) if options.json else report.text(found), end="")
+    if options.image is not None:
+        _write_images(options, found)
+    return 1 if found.tally.new else 0
+
+
+def _write_images(options: argparse.Namespace, found: Found) -> None:
+    from sandbox.semantics import campaign, image
+
+    for (_, _, cause), kept in found.tally.kept.items():
+        if options.all or not cause:
+            home = image.write(options.image, campaign.smallest(kept[0]), found.processor.name, found.processor.vendor)
+            print(f"sandbox: wrote {home}", file=sys.stderr)
 
 
 def _store(path: Path, text: str) -> None:

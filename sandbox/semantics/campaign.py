@@ -15,9 +15,11 @@ from sandbox.engine import mends
 from sandbox.records import asdict, dataclass, field
 from sandbox.semantics import generate, processor
 from sandbox.semantics.compare import Divergence, compare
+from sandbox.semantics.corpus import Corpus
 from sandbox.semantics.emulated import SandboxCpu
 from sandbox.semantics.host import HostCpu
 from sandbox.semantics.serial import divergence_from_dict, divergence_to_dict
+from sandbox.semantics.shrink import shrink
 from sandbox.semantics.vector import Result, Vector
 from sandbox.x86.errors import SandboxError
 
@@ -58,7 +60,7 @@ class Tally:
     vectors: Counter[str] = field(default_factory=Counter)
     ways: Counter[tuple[str, tuple[str, ...], str]] = field(default_factory=Counter)
     kept: dict[tuple[str, tuple[str, ...], str], list[Divergence]] = field(default_factory=dict)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def note(self, divergence: Divergence) -> None:
         way = (divergence.vector.form, divergence.parts, divergence.cause)
@@ -67,10 +69,14 @@ class Tally:
         if len(kept) < _KEPT:
             kept.append(divergence)
 
+    def spend(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
     def add(self, other: Tally) -> None:
         self.vectors += other.vectors
         self.ways += other.ways
-        self.seconds += other.seconds
+        for name, seconds in other.seconds.items():
+            self.spend(name, seconds)
         for way, divergences in other.kept.items():
             kept = self.kept.setdefault(way, [])
             kept += divergences[: _KEPT - len(kept)]
@@ -83,7 +89,7 @@ class Tally:
     def to_dict(self) -> dict[str, Any]:
         return {
             "vectors": dict(self.vectors),
-            "seconds": dict(self.seconds),
+            "seconds": self.seconds,
             "ways": [
                 {"count": count, "kept": [divergence_to_dict(each) for each in self.kept[way]]}
                 for way, count in self.ways.items()
@@ -92,7 +98,7 @@ class Tally:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Tally:
-        made = cls(Counter(data["vectors"]), seconds=Counter(data["seconds"]))
+        made = cls(Counter(data["vectors"]), seconds=data["seconds"])
         for each in data["ways"]:
             kept = [divergence_from_dict(one) for one in each["kept"]]
             way = (kept[0].vector.form, kept[0].parts, kept[0].cause)
@@ -168,7 +174,7 @@ def run_chunk(seed: int, chunk: tuple[str, int, int]) -> Tally:
     began = time.perf_counter()
     vectors = list(generate.vectors(family, seed, first, count))
     tally = Tally()
-    tally.seconds["making"] += time.perf_counter() - began
+    tally.spend("making", time.perf_counter() - began)
     host, ours = oracles()
     judge(vectors, timed(host.run, vectors, tally, "host"), timed(ours.run, vectors, tally, "sandbox"), tally)
     return tally
@@ -177,7 +183,7 @@ def run_chunk(seed: int, chunk: tuple[str, int, int]) -> Tally:
 def timed(run: Callable[[list[Vector]], list[Result]], vectors: list[Vector], tally: Tally, name: str) -> list[Result]:
     began = time.perf_counter()
     results = run(vectors)
-    tally.seconds[name] += time.perf_counter() - began
+    tally.spend(name, time.perf_counter() - began)
     return results
 
 
@@ -191,7 +197,7 @@ def judge(vectors: list[Vector], theirs: list[Result], ours: list[Result], tally
             divergence = compare(vector, one, other, vendor, mends.chosen())
             if divergence is not None:
                 tally.note(divergence)
-    tally.seconds["comparing"] += time.perf_counter() - began
+    tally.spend("comparing", time.perf_counter() - began)
 
 
 def run(plan: Plan, state: State, jobs: int) -> Iterator[int]:
@@ -225,3 +231,45 @@ def _spread(plan: Plan, state: State, left: list[tuple[str, int, int]], jobs: in
 def _leave_interrupts() -> None:
     """Ctrl-C goes to all processes of the terminal; the first of them decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def record(plan: Plan) -> Corpus:
+    """The plan's vectors with what this host's CPU makes of them."""
+    host = HostCpu()
+    try:
+        vectors = [
+            vector
+            for family, first, count in plan.chunks()
+            for vector in generate.vectors(family, plan.seed, first, count)
+        ]
+        return Corpus(processor.this_host(), plan.seed, vectors, host.run(vectors))
+    finally:
+        host.close()
+
+
+def replay(corpus: Corpus) -> Tally:
+    """The sandbox against what was recorded."""
+    tally, ours = Tally(), SandboxCpu()
+    try:
+        results = timed(ours.run, corpus.vectors, tally, "sandbox")
+    finally:
+        ours.close()
+    judge(corpus.vectors, corpus.results, results, tally, corpus.processor.vendor)
+    return tally
+
+
+def smallest(divergence: Divergence) -> Divergence:
+    """A smaller one that differs in the same parts, by asking both CPUs again."""
+    host, ours = oracles()
+    vendor, engine = processor.this_host().vendor, mends.chosen()
+
+    def ask(vector: Vector) -> Divergence | None:
+        return compare(vector, host.run([vector])[0], ours.run([vector])[0], vendor, engine)
+
+    def differs(vector: Vector) -> tuple[str, ...]:
+        found = ask(vector)
+        return found.parts if found else ()
+
+    if differs(divergence.vector) != divergence.parts:
+        return divergence
+    return ask(shrink(divergence.vector, differs)) or divergence

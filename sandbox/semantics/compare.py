@@ -19,6 +19,8 @@ VECTORS = {
     13: "#GP", 14: "#PF", 16: "#MF", 17: "#AC", 18: "#MC", 19: "#XM", 254: "stopped", 255: "endless",
 }  # fmt: skip
 _STATUS = FLAGS | {"DF": DF}
+_LAST = 0xFFFFFFF0
+"""Behind it an operand may end beyond 4 GB."""
 _SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 
 
@@ -36,12 +38,13 @@ class Divergence:
 @dataclass(frozen=True, slots=True)
 class Known:
     """An entry of ``known.toml``: forms and parts are patterns, ``prefix`` a byte that the code must begin with among
-    its prefixes (-1: any)."""
+    its prefixes (-1: any), ``wraps``: only where the operand ends beyond 4 GB."""
 
     forms: tuple[str, ...]
     parts: tuple[str, ...]
     prefix: int
     engine: str
+    wraps: bool
     cause: str
     code: bytes
 
@@ -56,6 +59,7 @@ def known(path: Path | None = None) -> tuple[Known, ...]:
             tuple(each["parts"]),
             int(each.get("prefix", "-1"), 16) if "prefix" in each else -1,
             each.get("engine", ""),
+            each.get("wraps", False),
             each["cause"],
             bytes.fromhex(each["code"]),
         )
@@ -89,6 +93,8 @@ def cause_of(vector: Vector, parts: tuple[str, ...], engine: str) -> str:
 
 def _matches(entry: Known, vector: Vector, parts: tuple[str, ...]) -> bool:
     if not any(fnmatchcase(vector.form, each) for each in entry.forms):
+        return False
+    if entry.wraps and vector.operand <= _LAST:
         return False
     return all(any(fnmatchcase(part, pattern) for pattern in entry.parts) for part in parts)
 

@@ -182,7 +182,7 @@ class SandboxCpu:
 
     def _writable(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Areas that vectors change: linear and physical address, bytes, contents."""
-        sizes = {linear: pages for linear, pages in WRITABLE}
+        sizes = dict(WRITABLE)
         at = 0
         found = {}
         for linear, pages, _ in _PAGES:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from sandbox.semantics import addressing, integer_table, setups, simd_table, values, x87_table
 from sandbox.semantics.forms import Form, explicit, parse
 from sandbox.semantics.setups import Draft
-from sandbox.semantics.vector import ESP, STACK, Fpu, Vector, slot_address
+from sandbox.semantics.vector import ESP, LOW, STACK, Fpu, Vector, slot_address
 from sandbox.x86.masks import DF, EFLAGS_FIXED, IF, STATUS_FLAGS
 
 TABLES = {
@@ -108,7 +108,7 @@ def _immediate(draft: Draft, operand: str, narrow: bool, short: bool) -> bytes:
     if kind == "A":
         return draft.far_pointer(narrow)
     if kind == "O":
-        draft.operand = addressing.LOW + rng.randrange(4096) if short else addressing.place(rng, 4, False)
+        draft.operand = LOW + rng.randrange(4096) if short else addressing.place(rng, 4, False)
         draft.put(draft.operand, values.operand(rng, 4, draft.at))
         return struct.pack("<H" if short else "<I", draft.operand)
     if kind != "I":
@@ -123,9 +123,8 @@ def _prefixes(draft: Draft, narrow: bool, short: bool) -> bytes:
     made = [0x66] * narrow + [0x67] * short
     if form.memory and rng.randrange(8) == 0:
         made.append(rng.choice(_SEGMENTS))
-    if _is_string(form) and rng.getrandbits(1):
-        made.append(rng.choice((0xF2, 0xF3)))
-    elif form.family == "integer" and form.opcode[0] != 0x0F and not draft.whole and rng.randrange(32) == 0:
+    plain = form.family == "integer" and form.opcode[0] != 0x0F and not draft.whole
+    if rng.randrange(32) < (16 if _is_string(form) else plain):
         made.append(rng.choice((0xF2, 0xF3)))
     if form.family == "integer" and rng.randrange(24) == 0:
         made.append(0xF0)

@@ -1,4 +1,4 @@
-"""What single instructions need so that their vectors reach more than a fault: counts, dividends, targets, selectors."""
+"""What single instructions need to reach more than a fault: counts, dividends, targets, selectors."""
 
 from __future__ import annotations
 

@@ -73,3 +73,41 @@ def _fault(vector: int, error: int, cr2: int) -> Fault | None:
     if vector == BREAKPOINT:
         return None
     return Fault(vector, error if vector in _WITH_CODE else 0, cr2 if vector == _PAGE_FAULT else 0)
+
+
+def pack_result(result: Result, has_fpu: bool) -> bytes:
+    """As the runner writes it."""
+    fault = result.fault or Fault(BREAKPOINT)
+    body = pack_fpu(result.fpu) if result.fpu is not None else b""
+    body += b"".join(struct.pack("<II", *each) for each in result.written)
+    pairs = (low | high << 16 for low, high in zip(result.selectors[::2], result.selectors[1::2], strict=True))
+    head = WORDS.pack(
+        WORDS.size + len(body),
+        fault.vector,
+        fault.error,
+        fault.address,
+        result.eip + (fault.vector == BREAKPOINT),
+        result.eflags,
+        *result.registers,
+        *pairs,
+        has_fpu,
+    )
+    return head + body
+
+
+def unpack_vectors(data: bytes, forms: list[str], operands: list[int]) -> Iterator[Vector]:
+    """Vectors from their records, form and operand of each beside them."""
+    at = 0
+    for form, operand in zip(forms, operands, strict=True):
+        size, eip, eflags, *rest = HEADER.unpack_from(data, at)
+        end, at = at + size, at + HEADER.size
+        fpu = None
+        if rest[8] & _HAS_FPU:
+            fpu = unpack_fpu(data, at)
+            at += FPU_SIZE
+        pieces = []
+        while at < end:
+            address, length = struct.unpack_from("<II", data, at)
+            pieces.append((address, data[at + 8 : at + 8 + length]))
+            at += 8 + length + -length % 4
+        yield Vector(form, pieces[0][1], eip, tuple(rest[:8]), eflags, tuple(pieces[1:]), fpu, operand)

@@ -192,6 +192,7 @@ static void prepare(u32 memory, u32 pages)
     code = (u8 *)map(0, CODE_SIZE, PROT_R | PROT_W, SHARED_MAP, pages, 0);
     fill(code, 0xcc, CODE_SIZE);
     map(READ_ONLY, PAGE, PROT_R, SHARED_MAP | FIXED, memory, 0x3000);
+    (void)*(volatile u32 *)READ_ONLY;                           /* present from now on */
     for (u32 each = 0; each < 3; each++) {
         u32 size = areas[each].pages * PAGE, address = areas[each].address;
         if (map(address, size, PROT_R | PROT_W, PRIVATE_ANON | FIXED, ~0u, 0) != address) { low = 0; break; }
