@@ -234,7 +234,7 @@ def _source(divergence: Divergence, processor: str, vendor: str) -> str:
         processor=processor,
         parts=_told(divergence.theirs),
         xstate=_EXTENDED + 512,
-        areas="\n".join(f"        .long   {a:#x}, {size:#x}, {protection}" for a, size, protection in _areas()),
+        areas="\n".join(f"        .long   {a:#x}, {size:#x}, {protection}" for a, size, protection in _areas(vector)),
         bytes="\n".join(_bytes(vector)),
         loads="\n".join(_lines(_loads(vector))),
         checks="\n".join(_lines(_checks(divergence, vendor))),
@@ -249,19 +249,21 @@ def _told(result: Result) -> str:
     return f"{name}, error code {fault.error:#x}, CR2 {fault.address:#x}" if fault.vector == 14 else name
 
 
-def _areas() -> Iterator[tuple[int, int, int]]:
-    """Address, size, protection at the end."""
+def _areas(vector: Vector) -> Iterator[tuple[int, int, int]]:
+    """Address, size, protection at the end.  LOW, which kernels do not map for everyone, only where it is reached."""
     yield CODE, 64 * PAGE_SIZE, 5
     yield DATA, 2 * PAGE_SIZE, 3
     yield READ_ONLY, PAGE_SIZE, 1
     yield STACK, 2 * PAGE_SIZE, 3
-    yield LOW, 2 * PAGE_SIZE, 3
+    reached = (vector.operand, *(address for address, _ in vector.memory))
+    if any(LOW <= each < LOW + 2 * PAGE_SIZE for each in reached):
+        yield LOW, 2 * PAGE_SIZE, 3
 
 
 def _bytes(vector: Vector) -> Iterator[str]:
     """Code, the pieces of memory, and what the arena holds around operand, stack and pointers."""
     near = sorted({at + step & ~3 for at in (vector.operand, *vector.registers) for step in range(-64, 576, 4)})
-    words = [at for at in near if _in_arena(at)]
+    words = [at for at in near if _in_arena(vector, at)]
     for at in words:
         yield _piece(at, struct.pack("<I", word_before(vector, at)))
     for address, data in (*vector.memory, (vector.eip, vector.code)):
@@ -272,8 +274,8 @@ def _piece(address: int, data: bytes) -> str:
     return f"        .long   {address:#x}, {len(data)}\n        .byte   {', '.join(map(hex, data))}"
 
 
-def _in_arena(address: int) -> bool:
-    return any(first <= address < first + size for first, size, _ in _areas() if first != CODE)
+def _in_arena(vector: Vector, address: int) -> bool:
+    return any(first <= address < first + size for first, size, _ in _areas(vector) if first != CODE)
 
 
 def _lines(words: Iterator[Word]) -> Iterator[str]:

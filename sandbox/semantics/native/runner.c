@@ -37,11 +37,11 @@ static const struct { u32 address, pages, base; } areas[] = {
 
 static u32 call(u32 number, u32 a, u32 b, u32 c, u32 d, u32 e, u32 f)
 {
-    u32 words[7] = {number, a, b, c, d, e, f}, result;
+    u32 words[7] = {number, a, b, c, d, e, f}, *at = words, result;
     asm volatile("pushl %%ebx; pushl %%ebp; movl %1, %%eax; movl 4(%%eax), %%ebx; movl 8(%%eax), %%ecx;"
                  "movl 12(%%eax), %%edx; movl 16(%%eax), %%esi; movl 20(%%eax), %%edi; movl 24(%%eax), %%ebp;"
                  "movl (%%eax), %%eax; int $0x80; popl %%ebp; popl %%ebx"
-                 : "=a"(result) : "c"(words) : "edx", "esi", "edi", "memory");
+                 : "=&a"(result), "+c"(at) : : "edx", "esi", "edi", "memory");
     return result;
 }
 
