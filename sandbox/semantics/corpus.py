@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Corpus:
 @functools.cache
 def _layout() -> Any:
     """MAGIC; the CPU's vendor, name and microcode; the seed; forms, each once; per vector its form and operand; the
-    runner's records of vectors and of results (``wire``).  All behind MAGIC is compressed by zlib."""
+    runner's records (``wire``), a vector's and its result's in turn.  All behind MAGIC is compressed by LZMA."""
     import construct as c
 
     text = c.PascalString(c.Int16ul, "utf8")
@@ -45,10 +46,9 @@ def _layout() -> Any:
         "seed" / c.Int64ul,
         "forms" / c.PrefixedArray(c.Int16ul, text),
         "index" / c.PrefixedArray(c.Int32ul, c.Struct("form" / c.Int16ul, "operand" / c.Int32ul)),
-        "vectors" / c.Prefixed(c.Int32ul, c.GreedyBytes),
-        "results" / c.Prefixed(c.Int32ul, c.GreedyBytes),
+        "records" / c.GreedyBytes,
     )
-    return c.Struct("magic" / c.Const(MAGIC), "body" / c.Compressed(body, "zlib", level=9))
+    return c.Struct("magic" / c.Const(MAGIC), "body" / c.Compressed(body, "lzma"))
 
 
 def pack(corpus: Corpus) -> bytes:
@@ -63,27 +63,36 @@ def pack(corpus: Corpus) -> bytes:
         "seed": corpus.seed,
         "forms": forms,
         "index": [{"form": numbers[each.form], "operand": each.operand} for each in corpus.vectors],
-        "vectors": b"".join(map(wire.pack_vector, corpus.vectors)),
-        "results": b"".join(wire.pack_result(result, vector.fpu is not None) for vector, result in pairs),
+        "records": b"".join(
+            wire.pack_vector(vector) + wire.pack_result(result, vector.fpu is not None) for vector, result in pairs
+        ),
     }
     return bytes(_layout().build({"body": body}))
 
 
 def unpack(data: bytes, name: str = "corpus") -> Corpus:
     """Raises BadCorpus."""
+    import lzma
     import struct
-    import zlib
 
     import construct as c
 
     try:
         body = _layout().parse(data).body
         forms = [body.forms[each.form] for each in body.index]
-        vectors = list(wire.unpack_vectors(body.vectors, forms, [each.operand for each in body.index]))
-        results = list(wire.unpack_results(body.results, len(vectors)))
-    except (c.ConstructError, ValueError, IndexError, struct.error, zlib.error) as error:
+        pairs = list(_records(body.records, forms, [each.operand for each in body.index]))
+    except (c.ConstructError, ValueError, IndexError, struct.error, lzma.LZMAError) as error:
         raise BadCorpus(f"{name}: not a file of recorded vectors", str(error).split("\n")[0]) from error
-    return Corpus(Processor(body.vendor, body.name, body.microcode), body.seed, vectors, results)
+    return Corpus(Processor(body.vendor, body.name, body.microcode), body.seed, [each for each, _ in pairs], [each for _, each in pairs])
+
+
+def _records(data: bytes, forms: list[str], operands: list[int]) -> Iterator[tuple[Vector, Result]]:
+    at = 0
+    for form, operand in zip(forms, operands, strict=True):
+        vector = wire.unpack_vector(data, at, form, operand)
+        at += wire.record_size(data, at)
+        yield vector, wire.unpack_result(data, at)
+        at += wire.record_size(data, at)
 
 
 def read(path: Path) -> Corpus:

@@ -20,7 +20,6 @@ from sandbox.semantics.vector import (
     READ_ONLY,
     RESET_FPU,
     SLOT,
-    SLOTS,
     STACK,
     WRITABLE,
     Fault,
@@ -68,11 +67,15 @@ class SandboxCpu:
         self._start = self.cpu.new_context()
 
     def run(self, vectors: list[Vector]) -> list[Result]:
-        """Results in order.  Places of code are used again a batch later, when the engine has forgotten them."""
+        """Results in order.  Before a place of code is used again, the engine forgets all code."""
         results: list[Result] = []
-        for at, vector in enumerate(vectors):
-            if at % SLOTS == 0:
+        used: set[int] = set()
+        for vector in vectors:
+            slot = vector.eip & -SLOT
+            if slot in used or not used:
                 self.cpu.drop_all_code()
+                used.clear()
+            used.add(slot)
             results.append(self._execute(vector))
         return results
 

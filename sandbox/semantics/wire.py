@@ -49,24 +49,34 @@ def unpack_results(data: bytes, count: int) -> Iterator[Result]:
     """As many results from the runner's output."""
     at = 0
     for _ in range(count):
-        size, vector, error, cr2, eip, eflags, *rest = WORDS.unpack_from(data, at)
-        end, at = at + size, at + WORDS.size
-        fpu = None
-        if rest[11] & _HAS_FPU:
-            fpu = unpack_fpu(data, at)
-            at += FPU_SIZE
-        words = struct.unpack_from(f"<{(end - at) // 4}I", data, at)
-        selectors = tuple(half for pair in rest[8:11] for half in (pair & 0xFFFF, pair >> 16))
-        yield Result(
-            tuple(rest[:8]),
-            eip - (vector == BREAKPOINT),
-            eflags,
-            selectors,
-            tuple(zip(words[::2], words[1::2], strict=True)),
-            _fault(vector, error, cr2),
-            fpu,
-        )
-        at = end
+        yield unpack_result(data, at)
+        at += record_size(data, at)
+
+
+def record_size(data: bytes, at: int) -> int:
+    """Bytes of the record at an offset, a vector's or a result's."""
+    return int.from_bytes(data[at : at + 4], "little")
+
+
+def unpack_result(data: bytes, at: int) -> Result:
+    """The result whose record begins at an offset."""
+    size, vector, error, cr2, eip, eflags, *rest = WORDS.unpack_from(data, at)
+    end, at = at + size, at + WORDS.size
+    fpu = None
+    if rest[11] & _HAS_FPU:
+        fpu = unpack_fpu(data, at)
+        at += FPU_SIZE
+    words = struct.unpack_from(f"<{(end - at) // 4}I", data, at)
+    selectors = tuple(half for pair in rest[8:11] for half in (pair & 0xFFFF, pair >> 16))
+    return Result(
+        tuple(rest[:8]),
+        eip - (vector == BREAKPOINT),
+        eflags,
+        selectors,
+        tuple(zip(words[::2], words[1::2], strict=True)),
+        _fault(vector, error, cr2),
+        fpu,
+    )
 
 
 def _fault(vector: int, error: int, cr2: int) -> Fault | None:
@@ -95,19 +105,17 @@ def pack_result(result: Result, has_fpu: bool) -> bytes:
     return head + body
 
 
-def unpack_vectors(data: bytes, forms: list[str], operands: list[int]) -> Iterator[Vector]:
-    """Vectors from their records, form and operand of each beside them."""
-    at = 0
-    for form, operand in zip(forms, operands, strict=True):
-        size, eip, eflags, *rest = HEADER.unpack_from(data, at)
-        end, at = at + size, at + HEADER.size
-        fpu = None
-        if rest[8] & _HAS_FPU:
-            fpu = unpack_fpu(data, at)
-            at += FPU_SIZE
-        pieces = []
-        while at < end:
-            address, length = struct.unpack_from("<II", data, at)
-            pieces.append((address, data[at + 8 : at + 8 + length]))
-            at += 8 + length + -length % 4
-        yield Vector(form, pieces[0][1], eip, tuple(rest[:8]), eflags, tuple(pieces[1:]), fpu, operand)
+def unpack_vector(data: bytes, at: int, form: str, operand: int) -> Vector:
+    """The vector whose record begins at an offset; form and operand are not in it."""
+    size, eip, eflags, *rest = HEADER.unpack_from(data, at)
+    end, at = at + size, at + HEADER.size
+    fpu = None
+    if rest[8] & _HAS_FPU:
+        fpu = unpack_fpu(data, at)
+        at += FPU_SIZE
+    pieces = []
+    while at < end:
+        address, length = struct.unpack_from("<II", data, at)
+        pieces.append((address, data[at + 8 : at + 8 + length]))
+        at += 8 + length + -length % 4
+    return Vector(form, pieces[0][1], eip, tuple(rest[:8]), eflags, tuple(pieces[1:]), fpu, operand)
