@@ -83,7 +83,12 @@ def unpack(data: bytes, name: str = "corpus") -> Corpus:
         pairs = list(_records(body.records, forms, [each.operand for each in body.index]))
     except (c.ConstructError, ValueError, IndexError, struct.error, lzma.LZMAError) as error:
         raise BadCorpus(f"{name}: not a file of recorded vectors", str(error).split("\n")[0]) from error
-    return Corpus(Processor(body.vendor, body.name, body.microcode), body.seed, [each for each, _ in pairs], [each for _, each in pairs])
+    return Corpus(
+        Processor(body.vendor, body.name, body.microcode),
+        body.seed,
+        [each for each, _ in pairs],
+        [each for _, each in pairs],
+    )
 
 
 def _records(data: bytes, forms: list[str], operands: list[int]) -> Iterator[tuple[Vector, Result]]:

@@ -327,5 +327,3 @@ def _checks(divergence: Divergence, vendor: str) -> Iterator[Word]:
             if note != "tags":
                 yield Word(base, offset, mask, value & mask, note)
         yield Word(_FPU, _EXTENDED + 4, 0xFF, theirs.fpu.tags, "tags")
-
-

@@ -7,9 +7,30 @@ import struct
 
 EDGES = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x55555555)
 """Of 32 bits; their low halves and bytes are edges too."""
-_FLOATS32: tuple[int, ...] = (0, 0x80000000, 0x3F800000, 0xBF800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 1, 0x80000001)
+_FLOATS32: tuple[int, ...] = (
+    0,
+    0x80000000,
+    0x3F800000,
+    0xBF800000,
+    0x7F800000,
+    0xFF800000,
+    0x7FC00000,
+    0x7F800001,
+    1,
+    0x80000001,
+)
 _FLOATS32 += (0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x3F000000, 0x4F000000, 0xCF000000, 0x4EFFFFFF, 0x5F000000)
-_FLOATS64: tuple[int, ...] = (0, 1 << 63, 0x3FF << 52, 0xBFF << 52, 0x7FF << 52, 0xFFF << 52, 0x7FF8 << 48, 0x7FF << 52 | 1, 1)
+_FLOATS64: tuple[int, ...] = (
+    0,
+    1 << 63,
+    0x3FF << 52,
+    0xBFF << 52,
+    0x7FF << 52,
+    0xFFF << 52,
+    0x7FF8 << 48,
+    0x7FF << 52 | 1,
+    1,
+)
 _FLOATS64 += (0xFFFFFFFFFFFFF, 1 << 52, 0x7FEFFFFFFFFFFFFF, 0x3FE << 52, 0x41E << 52, 0xC1E0000000000000)
 _FLOATS64 += (0x41DFFFFFFFC00000, 0x43E << 52, 0x47EFFFFFE0000000, 0x3810000000000000)
 _ONE = 0x3FFF

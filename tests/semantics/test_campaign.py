@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sandbox.engine import stubs
 from sandbox.semantics import campaign, generate, report
 from sandbox.semantics.campaign import BadState, Plan, State, Tally
 from sandbox.semantics.compare import compare
@@ -56,6 +63,39 @@ def test_cut_and_resumed_is_the_same(tmp_path: Path) -> None:
     assert len(again.done) == 2
     assert sum(campaign.run(PLAN, again, 1)) == 2 * PLAN.count - 2 * campaign.CHUNK
     assert again.total().to_dict() == whole.total().to_dict() == State(path, PLAN).total().to_dict()
+
+
+def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path: Path) -> None:
+    """The command, interrupted once a chunk is done: status 130, a line that says how, and processes gone."""
+    if not stubs.native_host() or not shutil.which("gcc"):
+        pytest.skip("no gcc")
+    path = tmp_path / "state"
+    command = [
+        sys.executable,
+        "-m",
+        "sandbox",
+        "semantics",
+        "integer",
+        "--count",
+        "2000000",
+        "--jobs",
+        "2",
+        "--resume",
+        path,
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        for _ in range(600):
+            if process.poll() is not None or (path.exists() and path.read_text().count("\n") > 2):
+                break
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    if "32-bit" in said:
+        pytest.skip(said)
+    assert process.returncode == 130 and f"--resume {path}" in said and "Traceback" not in said
+    done = State(path, Plan(("integer",), 1, 2000000, "mended")).done
+    assert len(done) >= 2 and all(tally.vectors.total() == campaign.CHUNK for tally in done.values())
 
 
 def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
