@@ -115,7 +115,7 @@ class SandboxCpu:
 
     def _result(self, vector: Vector, exit_: Exit | None) -> Result:
         state = self.cpu.context
-        fault, eip = _fault(exit_, state.code_address(state.eip))
+        fault, eip = _fault(exit_, state.code_address(state.eip), vector)
         return Result(
             tuple(state.quads[:8]),
             eip,
@@ -215,7 +215,7 @@ def _with_pieces(base: bytes, linear: int, pieces: tuple[tuple[int, bytes], ...]
     return base if made is None else bytes(made)
 
 
-def _fault(exit_: Exit | None, eip: int) -> tuple[Fault | None, int]:
+def _fault(exit_: Exit | None, eip: int, vector: Vector) -> tuple[Fault | None, int]:
     """What ended the vector, and where it is told of.
 
     INT n through a gate that ring 3 may not use is #GP with its number (SDM 3A, 6.12.1.1), at the instruction; the
@@ -225,7 +225,8 @@ def _fault(exit_: Exit | None, eip: int) -> tuple[Fault | None, int]:
         if exit_.vector == BREAKPOINT and exit_.software:
             return None, exit_.eip - 1
         if exit_.software and exit_.vector not in _GATES:
-            return Fault(_GENERAL_PROTECTION, exit_.vector * 8 + 2), exit_.eip - 2
+            whole = exit_.eip == vector.eip + len(vector.code)  # with its prefixes
+            return Fault(_GENERAL_PROTECTION, exit_.vector * 8 + 2), vector.eip if whole else exit_.eip - 2
         return Fault(exit_.vector, exit_.error_code, exit_.address), exit_.eip
     if isinstance(exit_, PortDenied):
         return Fault(_GENERAL_PROTECTION), exit_.eip

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from sandbox.engine import stubs
+from sandbox.image.disassemble import engine
 from sandbox.semantics import campaign, generate, report
 from sandbox.semantics.campaign import BadState, Plan, State, Tally
-from sandbox.semantics.compare import compare
+from sandbox.semantics.compare import compare, known
 from sandbox.semantics.processor import Processor
+from sandbox.semantics.undefined import rules
 from sandbox.semantics.vector import Fault, Result, Vector
 
 PLAN = Plan(("integer", "mmx"), 1, 5000, "mended")
@@ -159,3 +161,18 @@ def test_bsf_of_zero_is_judged_on_amd_alone() -> None:
     theirs, ours = result(vector, eflags=0x42), result(vector, eflags=0x42, registers=(9, *(0,) * 7))
     assert compare(vector, theirs, ours, "GenuineIntel") is None
     assert compare(vector, theirs, ours, "AuthenticAMD") is not None
+
+
+def test_what_is_listed_has_a_vector_of_its_kind() -> None:
+    for entry in known():
+        assert entry.cause and entry.forms and entry.parts and entry.engine in ("", "mended", "stock")
+        assert entry.prefix < 0 or entry.code[0] == entry.prefix, entry.cause
+        assert (
+            list(engine(False).disasm_lite(entry.code, 0, 1)) or entry.prefix == 0xF0 or entry.code[:2] == b"\x8c\xf8"
+        )
+
+
+def test_every_mask_has_its_source() -> None:
+    mnemonics = {form.mnemonic for family in generate.FAMILIES for form in generate.forms(family)}
+    for rule in rules():
+        assert rule.source and set(rule.mnemonics) <= mnemonics | {"*"}, rule
