@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections import Counter
@@ -156,16 +157,17 @@ class State:
             raise BadState(f"{path}: is not the state of a run", str(error)) from error
 
 
-_oracles: tuple[HostCpu, SandboxCpu] | None = None
+_oracles: dict[int, tuple[HostCpu, SandboxCpu]] = {}
+"""By process: what a fork brings along is its parent's, runner and all, and is left alone."""
 
 
 def oracles() -> tuple[HostCpu, SandboxCpu]:
     """This process's, made once and kept warm."""
-    global _oracles
-    if _oracles is None:
+    made = _oracles.get(os.getpid())
+    if made is None:
         host = HostCpu()
-        _oracles = host, SandboxCpu(host.low)
-    return _oracles
+        made = _oracles[os.getpid()] = host, SandboxCpu(host.low)
+    return made
 
 
 def run_chunk(seed: int, chunk: tuple[str, int, int]) -> Tally:

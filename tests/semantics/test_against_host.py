@@ -36,6 +36,16 @@ def test_nothing_new_differs(family: str) -> None:
     assert told(campaign.run_chunk(11, (family, 0, 3 * len(generate.forms(family))))) == []
 
 
+def test_two_processes_find_what_one_does() -> None:
+    """Forked behind this process's own runner and machine, which they leave alone."""
+    plan = Plan(("x87", "sse"), 3, 3000, mends.chosen())
+    alone, spread = State(None, plan), State(None, plan)
+    assert sum(campaign.run(plan, alone, 1)) == sum(campaign.run(plan, spread, 2)) == 6000
+    one, other = alone.total().to_dict(), spread.total().to_dict()
+    assert one.pop("seconds").keys() == other.pop("seconds").keys()
+    assert one == other
+
+
 @pytest.mark.campaign
 @pytest.mark.parametrize("family", generate.FAMILIES)
 def test_a_hundred_thousand_vectors(family: str) -> None:
