@@ -178,7 +178,14 @@ def _without_limit(theirs: Result, ours: Result) -> Result:
     return replace(theirs, registers=tuple(b if (a ^ b) & ~_LIMIT == 0 else a for a, b in pairs))
 
 
+def _trap_address(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
+    if theirs.fault == ours.fault == Fault(1) and theirs.eip == vector.eip:
+        theirs = replace(theirs, eip=theirs.eip + len(vector.code))
+    return theirs, ours
+
+
 _PARTS = {
+    "trap-address": _trap_address,
     "access-rights": _access_rights,
     "destination": _without_destination,
     "approximation": _approximate,

@@ -176,3 +176,11 @@ def test_every_mask_has_its_source() -> None:
     mnemonics = {form.mnemonic for family in generate.FAMILIES for form in generate.forms(family)}
     for rule in rules():
         assert rule.source and set(rule.mnemonics) <= mnemonics | {"*"}, rule
+
+
+def test_icebp_is_told_behind_it() -> None:
+    """SDM 2A, INT1; KVM on AMD's CPUs tells it at the instruction."""
+    vector = vector_of("int1", "f1")
+    at, behind = result(vector, fault=Fault(1)), result(vector, fault=Fault(1), eip=1)
+    assert compare(vector, at, behind, "AuthenticAMD") is None
+    assert compare(vector, behind, at, "AuthenticAMD") is not None
