@@ -41,7 +41,11 @@ class RunnerDied(SandboxError):
             f"the runner died of {vector.form}: {vector.code.hex(' ')}",
             f"status {status}; registers {' '.join(f'{each:08x}' for each in vector.registers)}",
         )
-        self.vector = vector
+        self.vector, self._status = vector, status
+
+    def __reduce__(self) -> tuple[type[RunnerDied], tuple[Vector, int]]:
+        """As it travels from the process of a campaign."""
+        return RunnerDied, (self.vector, self._status)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import struct
 from collections.abc import Iterator
@@ -115,6 +116,7 @@ def test_a_vector_that_takes_the_runner_down_is_named(host: HostCpu) -> None:
     with pytest.raises(RunnerDied, match="cd 80") as caught:
         host.run([good, bad, good])
     assert caught.value.vector == bad and "status 9" in caught.value.detail
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert host.run([good])[0].registers[0] == 2
 
 
