@@ -139,6 +139,12 @@ class HostCpu:
         self._process.stdin.flush()
         return self._word(1) if self._answer() else None
 
+    def cpu_seconds(self) -> float:
+        """What the runner has used of a CPU, in the kernel's ticks (proc(5), stat: utime and stime)."""
+        assert self._process is not None
+        words = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
     def _word(self, number: int) -> int:
         return int.from_bytes(self._shared[4 * number : 4 * number + 4], "little")
 
