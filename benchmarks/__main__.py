@@ -16,6 +16,7 @@ from benchmarks import (
     linux,
     loops,
     memory,
+    semantics,
     shadowtlb,
     startup,
     threads,
@@ -35,6 +36,7 @@ SECTIONS = {
     "linux": linux.rows,
     "shadowtlb": shadowtlb.rows,
     "debug": debug.rows,
+    "semantics": semantics.rows,
 }
 
 

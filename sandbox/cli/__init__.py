@@ -26,6 +26,7 @@ VERBS = {
     "debug": "step, break, catch faults, go back",
     "gdb": "let gdb attach by its remote protocol",
     "test": "images against their manifests, whole and broken",
+    "semantics": "instructions against this host's CPU",
     "compare": "one work under each way to reach highmem, counted",
     "images": "list the committed images, build them again, compare",
     "asm": "assemble a snippet",

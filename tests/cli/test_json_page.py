@@ -13,7 +13,11 @@ import pytest
 from sandbox.cli.rom import TRACE_KINDS as ROM_KINDS
 from sandbox.cli.run import TRACE_KINDS
 from sandbox.machine.events import Delivery, TrapTaken
+from sandbox.records import replace
 from sandbox.report.trace import KINDS
+from sandbox.semantics import corpus, report
+from sandbox.semantics.campaign import Tally, judge
+from sandbox.semantics.vector import Result, Vector
 from tests.cli.test_cli import Files, call, elf  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,3 +224,22 @@ def test_every_command_with_json_is_on_the_page() -> None:
 def test_compare(printed) -> None:
     told = printed("compare", "kmap", "--pages", "16", "--ram", "64M")
     assert set(fields(told)) == documented("compare")
+
+
+def test_semantics() -> None:
+    """Of a corpus with one result that no CPU has, so that there is something to tell."""
+    recorded = corpus.read(IMAGES / "semantics" / "amd-epyc.vectors")
+    vectors = [each for each in recorded.vectors if each.fpu is not None][:20]
+    results = [replace(each, eip=each.eip ^ 1) for each in recorded.results[: len(vectors)]]
+    told = report.to_dict(report.Found(recorded.processor, "mended", 1, told_of(vectors, results)))
+    whole = frozenset(
+        f"ways[].{each}" for each in ("vector.fpu", "theirs.fpu", "ours.fpu", "theirs.fault", "ours.fault")
+    )
+    stop = whole | {"per_second", "instructions[].causes"}
+    assert set(fields(told, stop=stop)) == documented("semantics")
+
+
+def told_of(vectors: list[Vector], results: list[Result]) -> Tally:
+    tally = Tally()
+    judge(vectors, results, [replace(each, eip=0) for each in results], tally, "AuthenticAMD")
+    return tally

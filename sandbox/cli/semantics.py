@@ -1,0 +1,133 @@
+"""``sandbox semantics``: instructions against this host's CPU, or against what another one gave."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandbox.cli.machine_options import add_engine_option
+
+if TYPE_CHECKING:
+    from sandbox.semantics.campaign import Plan, State
+    from sandbox.semantics.report import Found
+
+FAMILIES = ("integer", "x87", "mmx", "sse", "sse2")
+"""A copy, so that parsing options imports no table."""
+STATE = Path("semantics.state")
+
+
+def add_parser(commands: Any, title: str) -> None:
+    parser = commands.add_parser(
+        "semantics",
+        help=title,
+        description="Execute instructions in the sandbox and on this host's CPU, and compare all that they leave.",
+    )
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (default: all)")
+    parser.add_argument("--count", type=int, default=20_000, metavar="N", help="vectors of each (default: 20000)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, other vectors (default: 1)")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one a CPU)")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep what is done in a file, and go on from it")
+    parser.add_argument("--json", action="store_true", help="all that was found as JSON on standard output")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="a test case an instruction")
+    parser.add_argument("--image", type=Path, metavar="DIR", help="of each way to differ, a program that shows it")
+    parser.add_argument("--all", action="store_true", help="with --image: of listed divergences too")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="only keep what this host's CPU does")
+    parser.add_argument("--corpus", type=Path, metavar="FILE", help="ask what was recorded in the place of the host")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="a table in Markdown")
+    add_engine_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    import os
+
+    from sandbox.engine import mends
+    from sandbox.semantics import campaign, corpus, processor, report
+    from sandbox.semantics.campaign import Plan, State
+
+    if options.corpus is not None:
+        recorded = corpus.read(options.corpus)
+        return _write(
+            options, report.Found(recorded.processor, mends.chosen(), recorded.seed, campaign.replay(recorded))
+        )
+    families = _families(options)
+    plan = Plan(families, options.seed, options.count, mends.chosen())
+    if options.record is not None:
+        corpus.write(options.record, campaign.record(plan))
+        return 0
+    state = State(options.resume, plan)
+    if not _run(plan, state, options.jobs or os.cpu_count() or 1):
+        return _cut(state)
+    return _write(options, report.Found(processor.this_host(), plan.engine, plan.seed, state.total()))
+
+
+def _families(options: argparse.Namespace) -> tuple[str, ...]:
+    from sandbox.x86.errors import ConfigurationError
+
+    unknown = set(options.families) - set(FAMILIES)
+    if unknown:
+        raise ConfigurationError(f"no family {min(unknown)!r}: known are {', '.join(FAMILIES)}")
+    if options.count < 1 or options.jobs < 0 or options.seed < 0:
+        raise ConfigurationError("--count must be at least 1, --jobs and --seed not negative")
+    return tuple(family for family in FAMILIES if family in options.families or not options.families)
+
+
+def _run(plan: Plan, state: State, jobs: int) -> bool:
+    """False when Ctrl-C came."""
+    from sandbox.semantics import campaign, host
+    from sandbox.semantics.progress import Progress
+
+    host.build()
+    shown = Progress(plan.count * len(plan.families), sum(chunk[2] for chunk in state.done))
+    chunks = campaign.run(plan, state, jobs)
+    try:
+        for vectors in chunks:
+            shown.add(vectors)
+    except KeyboardInterrupt:
+        chunks.close()  # type: ignore[attr-defined]
+        return False
+    finally:
+        shown.end()
+    return True
+
+
+def _cut(state: State) -> int:
+    path = state.path or STATE
+    if state.path is None:
+        state.save(path)
+    print(f"sandbox: interrupted; go on with the same options and --resume {path}", file=sys.stderr)
+    return 130
+
+
+def _write(options: argparse.Namespace, found: Found) -> int:
+    """Tell what was found; the exit status."""
+    from sandbox.semantics import report
+
+    for path, text in ((options.junit, report.junit), (options.page, report.page)):
+        if path is not None:
+            _store(path, text(found))
+    print(json.dumps(report.to_dict(found), indent=2) if options.json else report.text(found), end="")
+    if options.image is not None:
+        _write_images(options, found)
+    return 1 if found.tally.new else 0
+
+
+def _write_images(options: argparse.Namespace, found: Found) -> None:
+    from sandbox.semantics import campaign, image
+
+    for (_, _, cause), kept in found.tally.kept.items():
+        if options.all or not cause:
+            home = image.write(options.image, campaign.smallest(kept[0]), found.processor.name, found.processor.vendor)
+            print(f"sandbox: wrote {home}", file=sys.stderr)
+
+
+def _store(path: Path, text: str) -> None:
+    from sandbox.x86.errors import ConfigurationError
+
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""Instruction semantics: vectors, who executes them, and where they disagree."""

@@ -1,0 +1,135 @@
+"""Two results of one vector: which parts differ, and whether that is known."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from sandbox.records import dataclass
+from sandbox.semantics.undefined import FLAGS, masked
+from sandbox.semantics.vector import Fpu, Result, Vector
+from sandbox.x86.instruction import LEGACY_PREFIXES
+from sandbox.x86.masks import DF
+
+VECTORS = {
+    0: "#DE", 1: "#DB", 3: "#BP", 4: "#OF", 5: "#BR", 6: "#UD", 7: "#NM", 8: "#DF", 10: "#TS", 11: "#NP", 12: "#SS",
+    13: "#GP", 14: "#PF", 16: "#MF", 17: "#AC", 18: "#MC", 19: "#XM", 254: "stopped", 255: "endless",
+}  # fmt: skip
+_STATUS = FLAGS | {"DF": DF}
+_LAST = 0xFFFFFFF0
+"""Behind it an operand may end beyond 4 GB."""
+_SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """A vector that two oracles do not execute alike.  ``parts`` say in what; ``cause`` is '' for one not listed."""
+
+    vector: Vector
+    theirs: Result
+    ours: Result
+    parts: tuple[str, ...]
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An entry of ``known.toml``: forms and parts are patterns, ``prefix`` a byte that the code must begin with among
+    its prefixes (-1: any), ``wraps``: only where the operand ends beyond 4 GB."""
+
+    forms: tuple[str, ...]
+    parts: tuple[str, ...]
+    prefix: int
+    engine: str
+    wraps: bool
+    cause: str
+    code: bytes
+
+
+@functools.cache
+def known(path: Path | None = None) -> tuple[Known, ...]:
+    """The listed divergences."""
+    text = (path or Path(__file__).parent / "known.toml").read_text()
+    return tuple(
+        Known(
+            tuple(each["forms"]),
+            tuple(each["parts"]),
+            int(each.get("prefix", "-1"), 16) if "prefix" in each else -1,
+            each.get("engine", ""),
+            each.get("wraps", False),
+            each["cause"],
+            bytes.fromhex(each["code"]),
+        )
+        for each in tomllib.loads(text).get("known", [])
+    )
+
+
+def compare(
+    vector: Vector, theirs: Result, ours: Result, processor: str = "", engine: str = "mended"
+) -> Divergence | None:
+    """None where they agree in all that is defined."""
+    if theirs == ours:
+        return None
+    parts = tuple(_parts(*masked(vector, processor, theirs, ours)))
+    return Divergence(vector, theirs, ours, parts, cause_of(vector, parts, engine)) if parts else None
+
+
+def cause_of(vector: Vector, parts: tuple[str, ...], engine: str) -> str:
+    """Of a listed divergence, or ''."""
+    opcode = vector.code.lstrip(LEGACY_PREFIXES)
+    prefixes = vector.code[: len(vector.code) - len(opcode)]
+    for each in known():
+        if (
+            each.engine in ("", engine)
+            and (each.prefix < 0 or each.prefix in prefixes)
+            and _matches(each, vector, parts)
+        ):
+            return each.cause
+    return ""
+
+
+def _matches(entry: Known, vector: Vector, parts: tuple[str, ...]) -> bool:
+    if not any(fnmatchcase(vector.form, each) for each in entry.forms):
+        return False
+    if entry.wraps and vector.operand <= _LAST:
+        return False
+    return all(any(fnmatchcase(part, pattern) for pattern in entry.parts) for part in parts)
+
+
+def _parts(theirs: Result, ours: Result) -> Iterator[str]:
+    """Names of what differs; where the exceptions do, all else follows from that."""
+    names = [VECTORS.get(each.fault.vector, "?") if each.fault else "none" for each in (theirs, ours)]
+    if names[0] != names[1]:
+        yield f"fault {names[0]} not {names[1]}"
+        return
+    if theirs.fault is not None and ours.fault is not None:
+        if theirs.fault.error != ours.fault.error:
+            yield f"error code of {names[0]}"
+        if theirs.fault.address != ours.fault.address:
+            yield "cr2"
+    if theirs.eip != ours.eip:
+        yield "eip"
+    if theirs.registers != ours.registers:
+        yield "registers"
+    yield from (name for name, bit in _STATUS.items() if (theirs.eflags ^ ours.eflags) & bit)
+    if (theirs.eflags ^ ours.eflags) & ~sum(_STATUS.values()):
+        yield "eflags"
+    yield from (name for at, name in enumerate(_SEGMENTS) if theirs.selectors[at] != ours.selectors[at])
+    if theirs.written != ours.written:
+        yield "memory"
+    if theirs.fpu is not None and ours.fpu is not None and theirs.fpu != ours.fpu:
+        yield from _fpu_parts(theirs.fpu, ours.fpu)
+
+
+def _fpu_parts(theirs: Fpu, ours: Fpu) -> Iterator[str]:
+    for name in ("control", "status", "tags", "mxcsr"):
+        if getattr(theirs, name) != getattr(ours, name):
+            yield name
+    if theirs.stack != ours.stack:
+        alike = all(theirs.stack[at : at + 8] == ours.stack[at : at + 8] for at in range(0, 80, 10))
+        yield "st exponent" if alike else "st"
+    if theirs.xmm != ours.xmm:
+        yield "xmm"
