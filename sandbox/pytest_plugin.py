@@ -234,7 +234,7 @@ def run_image(request: pytest.FixtureRequest) -> Callable[..., Result]:
 
 @pytest.fixture
 def cpu_vector() -> Callable[..., Executed]:
-    """``cpu_vector(code, registers={}, memory={})``: what a few instructions do, as ``sandbox.api.execute`` tells it."""
+    """``cpu_vector(code, registers={}, memory={})``: what a few instructions do, as ``sandbox.api.execute`` tells."""
     from sandbox import api
 
     return api.execute
