@@ -19,7 +19,7 @@ LOAD, REAL = 0x100000, 0x8000
 ROOT, DIRECTORY, TABLE, IDT, GDT, TSS = 0x200000, 0x201000, 0x202000, 0x300000, 0x310000, 0x320000
 POINTERS = 2000
 """Offset in the image of what LIDT and, 10 bytes behind it, LGDT load."""
-BLOCKS, SECONDS, LATE = 2_000, 1.0, 5.0
+BLOCKS, SECONDS, LATE = 2_000, 1.0, 20.0
 LOW, INT3 = 0xA0000, 0xCC
 """Where real mode's RAM ends, and what it is full of: zeros would be a straight line of code to that end."""
 SEGMENTS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import tempfile
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,7 +27,7 @@ VALUES = (
     '">=1"', '{page_faults = ">=0"}', '{page_faults = "x"}', '{faults_by_kind = 1}', "1979-05-27",
     '"\u00e9\U0001f600"',
 )  # fmt: skip
-BLOCKS, SECONDS = 20_000, 20.0
+BLOCKS, SECONDS, LATE = 20_000, 2.0, 20.0
 
 
 @functools.cache
@@ -81,12 +82,13 @@ def run(made: dict[str, Any]) -> str:
 def _checked(target: Target) -> str:
     assert target.manifest is not None
     mistakes(target.manifest, _symbols(target))
+    began = time.monotonic()
     if target.kind == "rom":
         result = run_rom(target, rom_config(target, block_limit=BLOCKS, time_limit=SECONDS))
     else:
         with open_session(target, target.config(block_limit=BLOCKS, time_limit=SECONDS)) as session:
             result = session.finish()
-    assert "host time" not in result.error, result.error
+    assert time.monotonic() - began < SECONDS + LATE
     if mistakes(target.manifest, _symbols(target)):
         return "mistaken"
     return "missed" if compare(target.manifest, result, target.manifest.paging[0], _symbols(target)) else "met"
