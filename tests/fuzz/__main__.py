@@ -13,7 +13,10 @@ from pathlib import Path
 from tests.fuzz import kinds
 from tests.fuzz.chunks import Finding, Seen, chunks, run_chunk
 
-SHARES = {"elf": 25, "module": 10, "code": 20, "calls": 15, "bare": 25, "manifest": 5}
+SHARES = {
+    "elf": 20, "module": 10, "code": 15, "calls": 15, "bare": 20, "manifest": 5, "machine": 5, "debug": 3,
+    "recording": 4, "snippet": 3,
+}  # fmt: skip
 """Of a hundred inputs."""
 
 
@@ -50,7 +53,9 @@ def _show(kind: str, seed: int) -> int:
 
 def _run(names: list[str], first: int, count: int, jobs: int, keep: Path | None) -> Seen:
     whole = sum(SHARES[name] for name in names)
-    work = [(name, piece) for name in names for piece in chunks(name, first, -(-count * SHARES[name] // whole))]
+    parts = {name: list(chunks(name, first, -(-count * SHARES[name] // whole))) for name in names}
+    work = [(name, piece) for name in names for piece in parts[name]]
+    work.sort(key=lambda each: (parts[each[0]].index(each[1]) + 1) / len(parts[each[0]]))  # all kinds side by side
     total, all_of_it, began = Counter[str](), Seen(), time.monotonic()
     with ProcessPoolExecutor(jobs) as pool:
         for (name, piece), part in zip(work, pool.map(run_chunk, *zip(*work, strict=True)), strict=True):

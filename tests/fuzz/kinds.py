@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from sandbox.x86.errors import SandboxError
-from tests.fuzz import bare, programs, texts
+from tests.fuzz import bare, files, machines, programs, texts
 
 Input = dict[str, Any]
 KINDS: dict[str, tuple[Callable[[Random], Input], Callable[[Input, Path], str]]] = {
@@ -21,6 +21,10 @@ KINDS: dict[str, tuple[Callable[[Random], Input], Callable[[Input, Path], str]]]
     "calls": (programs.calls, programs.run),
     "bare": (bare.rom, lambda made, root: bare.run(made)),
     "manifest": (texts.manifest, lambda made, root: texts.run(made)),
+    "machine": (machines.machine, lambda made, root: machines.run(made)),
+    "debug": (machines.session, lambda made, root: machines.debug(made)),
+    "recording": (files.changed_recording, lambda made, root: files.read(made)),
+    "snippet": (files.text, lambda made, root: files.assemble(made)),
 }
 """Name, drawing, running; an input is plain data, for JSON."""
 

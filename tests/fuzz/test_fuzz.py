@@ -20,7 +20,7 @@ from tests.fuzz import chunks, kinds
 from tests.fuzz.__main__ import SHARES
 
 KEPT = sorted(Path(__file__).with_name("kept").glob("*.json"))
-WHOLE, SOME, FEW = 100_000, 6_000, 40
+WHOLE, SOME, FEW = 100_000, 6_000, 25
 """Inputs of ``make campaign``, of ``make test-slow``, and those of a kind in ``make test``."""
 
 
