@@ -32,7 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if file_path.name != MANIFEST or not any(file_path.is_relative_to(each) for each in _folders(parent.config)):
+    if file_path.name != MANIFEST:
+        return None
+    place = file_path.resolve()
+    if not any(place.is_relative_to(each) for each in _folders(parent.config)):
         return None
     return ManifestFile.from_parent(parent, path=file_path)
 

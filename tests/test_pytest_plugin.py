@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -152,6 +154,29 @@ def test_it_agrees_with_the_command(project: pytest.Pytester) -> None:
     ours = [(name, f"{paging}-{how.removeprefix('--').replace(' ', '-')}", word) for word, name, paging, how in rows]
     assert len(ours) == 8
     assert sorted(ours) == sorted((name, test, "pass" if word == "PASSED" else "FAIL") for name, test, word in there)
+
+
+@pytest.mark.campaign
+def test_it_agrees_with_the_command_on_every_image(pytester: pytest.Pytester) -> None:
+    (pytester.path / "guests").symlink_to(IMAGES)
+    pytester.makeini("[pytest]\nsandbox_images = guests\n")
+    done = pytester.runpytest_subprocess(*PLUGIN, "-n", "2", "--junitxml", "found.xml", "guests")
+    assert done.ret in (0, 1), done.stderr.str()
+    cases = ElementTree.parse(pytester.path / "found.xml").iter("testcase")
+    here = {
+        (str(each.get("classname")).split(".")[1], str(each.get("name"))): each.find("failure") is None
+        for each in cases
+    }
+    command = [sys.executable, "-m", "sandbox", "test", "-j", "2", "--json", "guests"]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=pytester.path, env=_environment(), timeout=3000)
+    there = {
+        (each["image"], f"{each['paging']}-" + (f"break-{each['switch']}" if each["switch"] else "whole")): each[
+            "passed"
+        ]
+        for each in json.loads(told.stdout)
+    }
+    assert len(there) > 400
+    assert here == there
 
 
 def _environment() -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BlocksSpent, Exit, Trap
+from sandbox.engine.exits import Exit, Paused, PortDenied, Trap
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.records import dataclass, field
 from sandbox.x86.errors import ConfigurationError
@@ -19,14 +19,15 @@ CODE, DATA, DATA_BYTES = 0x400000, 0x500000, 0x10000
 LIMIT = 100_000
 """Blocks after which code that does not end is stopped."""
 _PGD, _PMD, _TABLE, _CODE_FRAME, _DATA_FRAME = 0x1000, 0x2000, 0x3000, 0x8000, 0x10000
-_INT3, _FLAGS = 0xCC, 0x202
+_INT3, _FLAGS, _GENERAL_PROTECTION = 0xCC, 0x202, 13
 
 
 @dataclass(slots=True)
 class Executed:
     """What came of it.  ``vector`` is None when the last instruction was done; else the exception's.
 
-    With it come the error code and, for a page fault, the linear address.  ``eip`` counts from the code's first byte.
+    With it come the error code and, for a page fault, the linear address; an INT n gives n, for there are no gates.
+    ``eip`` counts from the code's first byte.
     """
 
     registers: dict[str, int]
@@ -62,8 +63,12 @@ def execute(
             if not DATA <= linear <= linear + len(data) <= DATA + DATA_BYTES:
                 raise ConfigurationError(f"memory at {linear:#x}: it is {DATA:#x} to {DATA + DATA_BYTES:#x}")
             ram.host_write(linear - DATA + _DATA_FRAME, data, Reason.IMAGE)
+        cpu.connect_ports(lambda port, size: 0, lambda port, size, value: None)
         _set(cpu.context, registers or {})
-        return _executed(cpu.run(LIMIT), cpu.context, ram, len(text))
+        exit_ = cpu.run(LIMIT)
+        while isinstance(exit_, Paused) and cpu.clock < LIMIT:
+            exit_ = cpu.run(LIMIT - cpu.clock)
+        return _executed(exit_, cpu.context, ram, len(text))
     finally:
         cpu.close()
         ram.unmapped_from(cpu)
@@ -114,6 +119,8 @@ def _executed(exit_: Exit, state: CpuContext, ram: PhysicalMemory, size: int) ->
             made.eip = size
         else:
             made.vector, made.error_code, made.address = exit_.vector, exit_.error_code, exit_.address
+    elif isinstance(exit_, PortDenied):
+        made.vector = _GENERAL_PROTECTION
     else:
-        made.ended = not isinstance(exit_, BlocksSpent)
+        made.ended = False
     return made

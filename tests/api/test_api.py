@@ -143,6 +143,8 @@ def test_everything_is_given_back() -> None:
         ("int3", {}, 3, 0, 1),  # SDM 3A, 6.4: a trap, behind the instruction
         ("hlt", {}, 13, 0, 0),  # SDM 2A, HLT: #GP(0) above ring 0
         ("ud2", {}, 6, 0, 0),
+        ("in al, 0x80", {}, 13, 0, 0),  # SDM 1, 19.5: CPL above IOPL, and no TSS that allows it
+        ("in al, 0x80", {"eflags": 0x3202}, None, 0, 2),
         ("mov [0x400000], eax", {}, 14, 7, 0),  # the code's page may be read only: P, W, U
         ("jmp eax", {"eax": 0x500000}, 14, 0x15, 0x100000),  # NX: P, U, I
         ("mov eax, 1", {}, None, 0, 5),

@@ -14,7 +14,7 @@ from tests.fuzz import kinds
 from tests.fuzz.chunks import Finding, Seen, chunks, run_chunk
 
 SHARES = {
-    "elf": 20, "module": 10, "code": 15, "calls": 15, "bare": 20, "manifest": 5, "machine": 5, "debug": 3,
+    "elf": 15, "vector": 5, "module": 10, "code": 15, "calls": 15, "bare": 20, "manifest": 5, "machine": 5, "debug": 3,
     "recording": 4, "snippet": 3,
 }  # fmt: skip
 """Of a hundred inputs."""

@@ -1,4 +1,4 @@
-"""Recordings and snippets: files of ours that somebody has changed, and texts for the assembler."""
+"""Recordings, snippets, vectors: files that somebody has changed, texts for the assembler, code for a CPU by itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from sandbox import api
 from sandbox.image.snippet import SnippetError, snippet
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.recording import HEADER, VERSION, Ending, Recording, unpack
@@ -40,6 +41,7 @@ ODD = (
     "é",
     "fs:",
 )
+REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 VALUES: tuple[Any, ...] = (
     None, 0, -1, 1.5, "", "x", [], {}, [1], {"a": 1}, True, 1 << 40, 1 << 80, float("nan"), "\ud800",
 )  # fmt: skip
@@ -126,3 +128,19 @@ def assemble(made: dict[str, Any]) -> str:
         assert "\n" not in error.summary, error.summary
         return "refused"
     return "assembled"
+
+
+def vector(draw: Random) -> dict[str, Any]:
+    """A few bytes of code, and registers."""
+    registers = {
+        name: draws.number(draw) if draw.random() < 0.5 else 0x500000 + draw.randrange(0x10000) for name in REGISTERS
+    }
+    if draw.random() < 0.2:
+        registers["eflags"] = draw.getrandbits(32)
+    return {"code": draws.code(draw, draw.randrange(1, 24)).hex(), "registers": registers}
+
+
+def execute(made: dict[str, Any]) -> str:
+    """Done, faulted, or stopped."""
+    done = api.execute(bytes.fromhex(made["code"]), made["registers"])
+    return "stopped" if not done.ended else "done" if done.vector is None else f"vector {done.vector}"

@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[Callable[[Random], Input], Callable[[Input, Path], str]]]
     "machine": (machines.machine, lambda made, root: machines.run(made)),
     "debug": (machines.session, lambda made, root: machines.debug(made)),
     "recording": (files.changed_recording, lambda made, root: files.read(made)),
+    "vector": (files.vector, lambda made, root: files.execute(made)),
     "snippet": (files.text, lambda made, root: files.assemble(made)),
 }
 """Name, drawing, running; an input is plain data, for JSON."""
