@@ -14,8 +14,8 @@ from tests.fuzz import kinds
 from tests.fuzz.chunks import Finding, Seen, chunks, run_chunk
 
 SHARES = {
-    "elf": 15, "vector": 5, "module": 10, "code": 15, "calls": 15, "bare": 20, "manifest": 5, "machine": 5, "debug": 3,
-    "recording": 4, "snippet": 3,
+    "elf": 15, "vector": 3, "parser": 2, "module": 10, "code": 15, "calls": 15, "bare": 20,
+    "manifest": 5, "machine": 5, "debug": 3, "recording": 4, "snippet": 3,
 }  # fmt: skip
 """Of a hundred inputs."""
 

@@ -13,8 +13,8 @@ from sandbox.engine.worker import WorkerDied, run_contained
 from tests.fuzz import kinds
 
 CHUNK = 250
-HANG = 300.0
-"""Seconds after which a chunk's process is given up."""
+HANG = 1800.0
+"""Seconds after which a chunk's process is given up; each input has limits of its own, this is for those that pass them."""
 WARM = 60
 """Inputs after which what a process keeps for the next ones is there."""
 LEAK = 64 << 10
