@@ -14,7 +14,7 @@ from tests.fuzz import kinds
 
 CHUNK = 250
 HANG = 1800.0
-"""Seconds after which a chunk's process is given up; each input has limits of its own, this is for those that pass them."""
+"""Seconds after which a chunk's process is given up; each input has limits of its own, this is for what passes them."""
 WARM = 60
 """Inputs after which what a process keeps for the next ones is there."""
 LEAK = 64 << 10
