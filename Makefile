@@ -49,7 +49,7 @@ $(STAMP): pyproject.toml
 	@command -v as >/dev/null && command -v ld >/dev/null || { echo "GNU as and ld are needed: apt-get install binutils"; exit 1; }
 	@command -v gdb >/dev/null || echo "the tests with gdb are skipped: apt-get install gdb"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev,campaign]'
 	@touch $@
 
 clean:

@@ -27,6 +27,7 @@ VERBS = {
     "gdb": "let gdb attach by its remote protocol",
     "test": "images against their manifests, whole and broken",
     "semantics": "instructions against this host's CPU",
+    "campaign": "images or seeds over processes and hosts, gone on with at any time",
     "compare": "one work under each way to reach highmem, counted",
     "images": "list the committed images, build them again, compare",
     "asm": "assemble a snippet",

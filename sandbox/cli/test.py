@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     if options.jobs < 0:
         raise ConfigurationError(f"-j {options.jobs}: give a number of processes, 0 for one a CPU")
     paint, columns = Colour(sys.stdout), columns_of(sys.stdout)
-    targets = [resolve(manifest.path) for manifest in _manifests(options.paths) if not manifest.helper]
+    targets = [resolve(manifest.path) for manifest in manifests(options.paths) if not manifest.helper]
     verdicts: list[Verdict] = []
     for target, found in _checked(targets, not options.whole, options.jobs, frozenset(options.sanitize)):
         verdicts += found
@@ -105,7 +105,8 @@ def _check(work: tuple[Target, str, bool, frozenset[str]]) -> list[Verdict]:
     return found
 
 
-def _manifests(paths: list[str]) -> list[Manifest]:
+def manifests(paths: list[str]) -> list[Manifest]:
+    """What paths name, the whole collection for none.  Raises NoSuchImage, ManifestError."""
     from sandbox.image.manifest import load
     from sandbox.runner.target import NoSuchImage, in_collection, on_disk
 

@@ -62,8 +62,13 @@ def check_both(
     whole = check_image(target, paging, sanitize=sanitize)
     if not broken or not manifest.switch:
         return [whole]
+    return [whole, check_image(target, paging, manifest.switch, limits_of(target, whole))]
+
+
+def limits_of(target: Target, whole: Verdict) -> Limits:
+    """Where the broken run that belongs to a whole one is cut off."""
     summary = whole.result.summary if whole.result is not None else Summary()
-    return [whole, check_image(target, paging, manifest.switch, Limits.after(summary, manifest.time_limit))]
+    return Limits.after(summary, manifest_of(target).time_limit)
 
 
 def check_image(

@@ -180,6 +180,16 @@ def test_the_suite(printed) -> None:
     assert set(fields(printed("images"))) == documented("images")
 
 
+def test_campaigns(printed, tmp_path: Path) -> None:
+    ledger = tmp_path / "seeds"
+    images = set(fields(printed("campaign", "images", COW, "-o", str(tmp_path / "images"))))
+    assert images == documented("campaign") - {"[].error", "[].detail", "[].status"}
+    told = printed("campaign", "seeds", COW, "--seeds", "1-2", "--cpus", "2", "-o", str(ledger))
+    assert set(fields(told)) == documented("campaign", 1)
+    kept = [json.loads(line) for line in ledger.read_text().splitlines()[1:]]
+    assert sorted(kept, key=lambda each: str(each["key"])) == told
+
+
 def test_builds(printed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one image, for the others are built in the same way."""
     from sandbox.image import build

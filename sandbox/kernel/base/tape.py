@@ -218,9 +218,16 @@ class Arrivals:
         os.pwrite(self._file, self._HEAD.pack(at, len(value)) + value, os.fstat(self._file).st_size)
 
 
+class _Descriptor(int):
+    """A file descriptor that is closed, in this process, when nobody has it any more."""
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self)
+
+
 def _shared(name: str, data: bytes) -> int:
     """Memory that copies of this process share, as a file."""
-    made = os.memfd_create(f"sandbox-{name}")
+    made = _Descriptor(os.memfd_create(f"sandbox-{name}"))
     _replace(made, data)
     return made
 

@@ -1,0 +1,49 @@
+"""What campaigns are made of: images against their manifests, and one image under many seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sandbox.campaign.items import Item
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.kernel.drivers.console import BytesSource
+from sandbox.records import replace
+from sandbox.runner.run import open_session
+from sandbox.runner.session import Streams
+from sandbox.runner.target import Target
+from sandbox.suite.check import check_both, manifest_of
+
+
+def image_items(targets: Sequence[Target], *, broken: bool = True) -> list[Item]:
+    """An item for each image and paging mode."""
+    return [
+        Item(f"{target.name} {paging}", f"{__name__}:check", (target, paging, broken))
+        for target in targets
+        for paging in manifest_of(target).paging
+    ]
+
+
+def check(target: Target, paging: str, broken: bool) -> list[dict[str, Any]]:
+    """The verdicts, whole and broken; of a broken run that was noticed not by what, which seconds may decide."""
+    return [
+        {
+            "image": verdict.name, "paging": paging, "switch": verdict.switch or None, "passed": verdict.passed,
+            "failures": [] if verdict.passed else verdict.failures,
+        }
+        for verdict in check_both(target, paging, broken=broken)
+    ]  # fmt: skip
+
+
+def seed_items(target: Target, config: KernelConfig, seeds: range) -> list[Item]:
+    """An item for each seed of a schedule."""
+    return [Item(f"{seed:06}", f"{__name__}:run_seed", (target, config, seed)) for seed in seeds]
+
+
+def run_seed(target: Target, config: KernelConfig, seed: int) -> dict[str, Any]:
+    """How the image ends under a seed's schedule."""
+    given = target.manifest.stdin.encode() if target.manifest is not None else b""
+    with open_session(target, replace(config, seed=seed, races=()), Streams(BytesSource(given))) as session:
+        whole = session.finish().to_dict()
+    told = {key: whole[key] for key in ("status", "signal", "error", "stdout", "stderr")}
+    return {**told, "sanitizer": sorted({each["kind"] for each in whole["sanitizer"]})}
