@@ -142,6 +142,15 @@ _TABLE = (
     ),
 )  # fmt: skip
 CATCHES = {each.word: each for each in _TABLE}
+_INSIDE = (
+    machine.PortAccess, machine.MmioAccess, machine.DmaTransfer, machine.DeviceInterrupt,
+    machine.InterProcessorInterrupt,
+)  # fmt: skip
+
+
+def comes_inside(word: str) -> bool:
+    """What a catch is told of comes while the engine is at work: a device answers an instruction."""
+    return word in CATCHES and any(issubclass(each, _INSIDE) for each in CATCHES[word].events)
 
 
 def _flushed(event: kernel.TlbFlush) -> str:

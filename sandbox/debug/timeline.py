@@ -35,6 +35,8 @@ MEASURED = 1.0
 """Seconds between two looks at what they hold."""
 FACE_SECONDS = 0.5
 """How long a run goes on for a face that is gone."""
+SOON = 0.001
+"""Seconds, the least until an alarm."""
 _HEADER = struct.Struct("<I")
 _WOKEN, _NOT_WOKEN = b"\1", b"\0"
 
@@ -91,15 +93,27 @@ class Timeline:
     held: int = 0
     """Bytes that the checkpoints held when that was last measured."""
     _due: float = 0.0
+    _wound: bool = False
+    """An alarm is on its way."""
     _measure_at: float = 0.0
     _face_at: float = 0.0
 
     def look(self, state: Callable[[], tuple[Moment, int]]) -> None:
         """Between two runs of the engine: a checkpoint, when it is time for one.  Raises Woken in its copies."""
-        if time.monotonic() >= self._due:
-            self.look_for_face()
-            if not self.paused:
-                self.take(*state())
+        self.look_for_face()
+        if time.monotonic() >= self._due and not self.paused:
+            self.take(*state())
+        self._wind()
+
+    def _wind(self) -> None:
+        """Have SIGALRM when ``look`` is to be called again: no run has to ask what time it is."""
+        if not self._wound:
+            self._wound = True
+            signal.setitimer(signal.ITIMER_REAL, min(max(SOON, self._due - time.monotonic()), FACE_SECONDS))
+
+    def rang(self) -> None:
+        """The alarm has come."""
+        self._wound = False
 
     def look_for_face(self) -> None:
         """Nobody is there any more: nothing is to be run for him."""
@@ -114,6 +128,7 @@ class Timeline:
     def resumed(self) -> None:
         """The guest goes on after a stop, which was no time of its own."""
         self._due = max(self._due, time.monotonic() + self.spacing)
+        self._wind()
 
     def take(self, moment: Moment, faults: int, pinned: bool = False) -> None:
         """A checkpoint of this very state, unless there is one.  Raises Woken in its copies."""
@@ -229,6 +244,7 @@ class Timeline:
             for each in files:
                 os.close(each)
         wake.close()
+        self._wound = False  # alarms are not the copy's
         request, moments, self.spacing = pickle.loads(payload)
         self.channel, *sockets = (socket.socket(fileno=each) for each in files)
         self.marks = [

@@ -62,6 +62,8 @@ class Server:
         """Returns when the face wants no more.  Whatever goes wrong is told to it."""
         work: Callable[[], Any] = self._begin
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a checkpoint that is given up leaves nothing behind
+        signal.signal(signal.SIGALRM, self._rang)
+        signal.siginterrupt(signal.SIGALRM, False)
         while True:
             signal.signal(signal.SIGINT, self._interrupt)
             try:
@@ -134,6 +136,11 @@ class Server:
                 target.outside.new_future()
             self._timeline.take(here, target.fault_count, pinned=True)
         return answer
+
+    def _rang(self, *_: object) -> None:
+        self._timeline.rang()
+        if self._debugger is not None:
+            self._debugger.target.control.look_soon()
 
     def _interrupt(self, *_: object) -> None:
         if self._debugger is not None:

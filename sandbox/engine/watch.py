@@ -13,7 +13,7 @@ A physical one sees every alias, and the accessed and dirty bits that walks set.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -81,6 +81,8 @@ class Watches:
         self._cr3 = False
         self.unread: list[Hit] = []
         """What ``hits`` will give."""
+        self.noticed: Callable[[], object] = lambda: None
+        """Told when there is more of it."""
         self._edge: dict[tuple[int, int], int | None] = {}
         self._eip = 0
         self._data = watchcode.install()
@@ -183,6 +185,7 @@ class Watches:
             return
         if done:
             self.unread += [self._hit(cpu, data.noted[at], self._eip, True) for at in range(data.hits)]
+            self.noticed()
 
     def _hit(self, cpu: Cpu, noted: Noted, eip: int, done: bool) -> Hit:
         kind, size, write = _KINDS[noted.kind], int(noted.size), bool(noted.how & WRITE)
