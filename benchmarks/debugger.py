@@ -95,11 +95,12 @@ def _against_free(what: str, program: bytes) -> Iterator[Row]:
         "a linear watch elsewhere": (f"watch {_ELSEWHERE:#x}",),
         "a physical watch elsewhere": ("watch physical 0x2000",),
         "a catch of what does not occur": ("catch module",),
+        "a catch of an answer that is not given": ("catch sigsegv",),
     }
     samplers: dict[str, Callable[[], float]] = {"free": partial(_free, program)}
     samplers.update({name: partial(_debugged, program, *commands) for name, commands in ways.items()})
     took = interleaved(samplers, 5)
-    for (name, _), bar in zip(ways.items(), (97, 90, 90, 90.9), strict=True):
+    for (name, _), bar in zip(ways.items(), (97, 90, 90, 90.9, 90.9), strict=True):
         yield Row(f"{what}, {name}", 100 * took["free"] / took[name], "%", bar, True)
 
 

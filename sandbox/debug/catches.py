@@ -48,6 +48,8 @@ class Catch:
     where: tuple[str, ...] = ("program", "module")
     argument: str = ""
     selects: Callable[[Any, str], bool] = lambda event, argument: True
+    key: object = None
+    """What the emitter knows of the events that it selects (``EventBus.wants``)."""
 
 
 def _named_or_numbered(name: str, number: int, wanted: str) -> bool:
@@ -137,6 +139,7 @@ _TABLE = (
         Catch(
             str(kind), "a page fault that was answered so", (kernel.PageFault,), _fault_line,
             selects=lambda event, argument, kind=kind: event.resolution == kind,  # type: ignore[misc]
+            key=kind,
         )
         for kind in Resolution
     ),

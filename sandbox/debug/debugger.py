@@ -110,15 +110,16 @@ class Debugger(Scope):
         """Stop at this page fault, before it is answered."""
         self.early: dict[int, Explanation | RomExplanation] = {}
         """The stories of page faults before the first stop."""
-        self._seen: deque[tuple[int, Task | None, CpuContext, Trap] | TrapTaken] = deque(maxlen=FAULTS_KEPT)
-        """What the kernel, or the bare machine, told of the page faults that came last, with their numbers."""
+        self._seen: deque[tuple[Task | None, Trap] | TrapTaken] = deque(maxlen=FAULTS_KEPT)
+        """What the kernel, or the bare machine, told of the page faults that came last."""
+        self.last_fault: tuple[Task | None, CpuContext, Trap] | TrapTaken | None = None
+        """What was told of the last fault at which somebody might have stopped."""
         self._fault_catches: list[Point] = []
         self._asks = True
         """Somebody may want to stop at the next page fault."""
         self.watching = Watching(target, self._touched)
         target.admits, target.control.changed = self._admits, self._mode_changed
         if isinstance(target, KernelTarget):
-            self._stats = target.kernel.stats
             target.fault = self._fault
         else:
             target.machine.bus.subscribe(self._rom_fault, TrapTaken)
@@ -281,6 +282,8 @@ class Debugger(Scope):
 
         def seen(event: Event) -> None:
             nonlocal last
+            if found.key is not None and not found.selects(event, argument):
+                return
             here = self.target.moment(self.target.machine.cpus[event.cpu])
             last = here, last[1] + 1 if last is not None and last[0] == here else 0
             named = f"{word}#{last[1]}" if last[1] else word
@@ -291,7 +294,7 @@ class Debugger(Scope):
             if point.admits(WithFields(self, event.to_dict())):
                 self._hold(cpu, StopKind.CATCH, found.tell(event), [point], {**event.to_dict(), "event": named})
 
-        self._ends[point.number] = self.target.machine.bus.subscribe(seen, *found.events)
+        self._ends[point.number] = self.target.machine.bus.subscribe(seen, *found.events, only=found.key)
 
     def remove(self, point: Point) -> None:
         """Forget a point."""
@@ -334,34 +337,29 @@ class Debugger(Scope):
 
     def _fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
         """A page fault under the kernel, before it is answered."""
-        number = self._stats.page_faults
-        self._seen.append((number, task, context, trap))
+        self._seen.append((task, trap))
         if self._asks:
-            self._look_at_fault(self.target.running_cpu, number, trap.eip, trap.address, trap.error_code)
+            self.last_fault, target = (task, context, trap), self.target
+            self._look_at_fault(target.running_cpu, target.fault_count, trap.eip, trap.address, trap.error_code)
 
     def _rom_fault(self, event: TrapTaken) -> None:
         if event.number:
             cpu = self.target.machine.cpus[event.cpu]
             self._seen.append(event)
             if self._asks:
+                self.last_fault = event
                 self._look_at_fault(cpu, event.number, event.eip, event.address, event.error_code)
-
-    @property
-    def last_fault(self) -> tuple[Task | None, CpuContext, Trap] | TrapTaken | None:
-        """What the kernel, or the bare machine, told of the page fault that came last."""
-        last = self._seen[-1] if self._seen else None
-        return last[1:] if isinstance(last, tuple) else last
 
     @property
     def faults(self) -> list[FaultSeen]:
         """The page faults that came last."""
         found = list[FaultSeen]()
-        for each in self._seen:
+        for number, each in enumerate(self._seen, self.target.fault_count - len(self._seen) + 1):
             if isinstance(each, tuple):
-                number, task, _, trap = each
+                task, trap = each
                 found.append((number, 0 if task is None else task.pid, trap.eip, trap.address, trap.error_code))
             else:
-                found.append((each.number, 0, each.eip, each.address, each.error_code))
+                found.append((number, 0, each.eip, each.address, each.error_code))
         return found
 
     def _look_at_fault(self, cpu: Cpu, number: int, eip: int, at: int, code: int) -> None:

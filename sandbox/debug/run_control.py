@@ -2,7 +2,7 @@
 
 Every run of a CPU, of ring 3, of a kernel routine or of a ROM, may go through ``RunControl``, which tells its owner of
 each stop.  How much of it stands in the way is decided when something is asked for or set, not at each run: nothing at
-all, a look at how the engine came back (``lightly``), or a look before and behind (``run``).
+all, a look at how the engine came back (``Way.LIGHT``), or one before it, too (``run``).
 """
 
 from __future__ import annotations
@@ -185,9 +185,11 @@ class RunControl:
 
     def _set(self, way: Way) -> None:
         self._way = way
-        runner = {Way.BARE: None, Way.LIGHT: self.lightly, Way.FULL: self.run}[way]
         for cpu in self.cpus:
-            cpu.run_by(runner)
+            if way is Way.LIGHT:
+                cpu.run_as(self._lightly(cpu))
+            else:
+                cpu.run_by(self.run if way is Way.FULL else None)
 
     def _least(self) -> Way:
         """The least that will do."""
@@ -240,14 +242,20 @@ class RunControl:
 
     # -- running -------------------------------------------------------------------------------------------------
 
-    def lightly(self, cpu: Cpu, blocks: int, steps: int | None = None) -> Exit:
-        """In the place of ``Cpu.run``, where nothing is to be done before; most runs end with what is the machine's."""
-        self.running = True
-        exit_ = Cpu.run(cpu, blocks, steps)
-        self.running = False
-        if self._alert or exit_.__class__ in _OURS:
-            return self._looked(cpu, exit_, steps)
-        return exit_
+    def _lightly(self, cpu: Cpu) -> Callable[[int, int | None], Exit]:
+        """In the place of ``run`` of a CPU, where nothing is to be done before."""
+        run = Cpu.run
+
+        def lightly(blocks: int, steps: int | None = None) -> Exit:
+            self.running = True
+            exit_ = run(cpu, blocks, steps)
+            self.running = False
+            kind = exit_.__class__
+            if self._alert or (kind is not Trap and kind in _OURS):  # most runs end with what is the machine's
+                return self._looked(cpu, exit_, steps)
+            return exit_
+
+        return lightly
 
     def run(self, cpu: Cpu, blocks: int, steps: int | None = None) -> Exit:
         """In the place of ``Cpu.run``: to an exit that is the machine's to answer."""

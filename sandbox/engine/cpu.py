@@ -198,8 +198,12 @@ class Cpu(Stepping):
     def run_by(self, runner: Runner | None) -> None:
         """From now on ``runner(cpu, blocks, steps)`` is called in the place of ``run``, and may call ``Cpu.run`` as it
         likes; with None as before.  Who runs this CPU does not notice, and without a runner nothing is asked."""
-        if runner is not None:
-            self.run = partial(runner, self)  # type: ignore[method-assign]
+        self.run_as(None if runner is None else partial(runner, self))
+
+    def run_as(self, run: Callable[[int, int | None], Exit] | None) -> None:
+        """The same with a function that knows the CPU."""
+        if run is not None:
+            self.run = run  # type: ignore[method-assign]
         elif self.run != MethodType(Cpu.run, self):  # without its __dict__: CPython is slower with one that was seen
             del self.run
 

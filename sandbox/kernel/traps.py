@@ -134,10 +134,10 @@ class Traps:
         number = stats.page_faults = stats.page_faults + 1
         started = cpu.vcpu.clock if self._bus.active else 0
         assert mm is not None
-        if trap.cpl == 0:
-            self._oops(cpu, context, trap)
         if self.monitor is not None:
             self.monitor.fault(task, context, trap)
+        if trap.cpl == 0:
+            self._oops(cpu, context, trap)
         how = BAD_AREA
         try:
             if trap.address < TASK_SIZE:
@@ -154,7 +154,7 @@ class Traps:
             else:
                 self._kernel.signals.force_fault(task, fault_info(task, trap, how), lambda: self._report(task, trap))
         self._stats.faults[how] += 1
-        if self._bus.active and self._bus.wants(PageFault):
+        if self._bus.active and self._bus.wants(PageFault, how):
             self._report_fault(cpu, task, context.code_address(trap.eip), trap, how, started, number)
 
     def _oops(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
@@ -173,7 +173,7 @@ class Traps:
         self, cpu: KernelCpu, task: Task | None, code: int, trap: Trap, how: Resolution, started: int, number: int
     ) -> None:
         """``code`` is the linear address of the instruction."""
-        if not self._bus.wants(PageFault):
+        if not self._bus.wants(PageFault, how):
             return
         kernel, mm = self._kernel, active_mm(cpu) if task is None else task.mm
         pgd = kernel.tables.kernel_pgd if mm is None else mm.pgd

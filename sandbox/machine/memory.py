@@ -260,9 +260,7 @@ class PhysicalMemory:
         """The same of 64-bit words."""
         return self._view(self._mutable.cast("Q"), 8, reason)
 
-    def _view(
-        self, view: memoryview[int], width: int, reason: Reason, pages: Iterable[int] | None = None
-    ) -> WordView:
+    def _view(self, view: memoryview[int], width: int, reason: Reason, pages: Iterable[int] | None = None) -> WordView:
         plain = AuditedView(view, width, partial(self._audited_store, reason)) if self.audit else view
         observer = self.table_observer if reason is Reason.TABLE else None
         made: WordView = plain if observer is None else ObservedView(plain, width, observer)
