@@ -62,6 +62,10 @@ class Answer:
     changed: bool = False
     """Something of the guest was set: its future is another one."""
 
+    def __reduce__(self) -> tuple[type[Answer], tuple[Any, ...]]:
+        """Smaller and quicker on its way through a pipe."""
+        return Answer, (self.lines, self.data, self.stop, self.error, self.leaves, self.changed)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         told: dict[str, Any] = {"lines": self.lines, **self.data}

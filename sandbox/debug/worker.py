@@ -64,11 +64,12 @@ class Server:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a checkpoint that is given up leaves nothing behind
         signal.signal(signal.SIGALRM, self._rang)
         signal.siginterrupt(signal.SIGALRM, False)
+        signal.signal(signal.SIGINT, self._interrupt)
         while True:
-            signal.signal(signal.SIGINT, self._interrupt)
             try:
                 reply = work()
             except Woken as woken:
+                signal.signal(signal.SIGINT, self._interrupt)  # a checkpoint ignores it
                 work = partial(self._arrive, woken.request)
                 continue
             except SandboxError as error:
@@ -157,6 +158,8 @@ class Remote:
         """Raises what building the target raises, as WorkerError."""
         self._channel, theirs = socket.socketpair()
         self._open.add(self._channel)
+        self._poll = select.poll()
+        self._poll.register(self._channel, select.POLLIN)
         self.patience: Callable[[], None] = lambda: None
         """Called once when an answer takes longer than a second."""
         self.pid = self._first = os.fork()
@@ -203,7 +206,7 @@ class Remote:
 
     def _reply(self) -> Any:
         with _ctrl_c_is_the_workers():
-            if not select.select([self._channel], [], [], PATIENCE)[0]:
+            if not self._poll.poll(1000 * PATIENCE):
                 self.patience()
             try:
                 self.pid, reply = receive(self._channel)
