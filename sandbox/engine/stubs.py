@@ -129,6 +129,7 @@ class HookPad(ctypes.Structure):
         ("share", ctypes.c_int64),
         ("mode", ctypes.c_uint64),
         ("passed", ctypes.c_uint64),
+        ("stops_at_cr3", ctypes.c_uint64),
     )
 
 

@@ -159,8 +159,8 @@ class Watches:
         for at, each in enumerate(found):
             data.watches[at] = Entry(each.cpu.handle.pad.cpu, each.first, each.end, each.flags)
         data.count, data.physical = len(found), sum(each.flags & _PHYSICAL > 0 for each in found)
-        data.cr3_watched = any(each._cr3 for each in _active)
         for cpu in self.cpus:
+            cpu.handle.pad.stops_at_cr3 = any(each._cr3 and cpu in each.cpus for each in _active)
             tlbmarks.mark(cpu.handle, partial(_wanted, [each for each in found if each.cpu is cpu]))
 
     # -- what was hit

@@ -32,6 +32,7 @@
         .set    SHARE,          176     # FUEL at the start of a run
         .set    MODE,           184     # what the last block was run in (watch.S)
         .set    PASSED,         192     # the instruction at which `fetch` stopped last (watch.S)
+        .set    STOPS_AT_CR3,   200     # not 0: stop behind loads of CR3 (watch.S)
 
         .set    TRAP,           1
         .set    SPENT,          2
