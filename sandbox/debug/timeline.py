@@ -7,14 +7,18 @@ events at the same moments.
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
+import resource
 import select
 import signal
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,17 +31,26 @@ FIRST_SPACING = 0.1
 """Seconds of the host's time between two checkpoints, at first."""
 MOST = 32
 """Checkpoints at a time; when there are more, every second one goes and the spacing doubles."""
-SHARE = 0.04
-"""What checkpoints may cost of the time that the guest runs: a dearer one is followed by a longer pause."""
+SHARE = 0.08
+"""What checkpoints may cost of the time that the guest runs, the copies of pages behind them counted in: a dearer one is
+followed by a longer pause."""
+MOST_PINNED = 2000
+"""Of those that stay: beyond that the oldest half goes, and nobody goes back behind what is left."""
+FDS_AT_ONCE = 200
+"""File descriptors in one message; Linux allows 253 (SCM_MAX_FD)."""
 MOST_MEMORY = 1 << 30
 """Bytes that checkpoints may hold together; when it is more, every second one goes."""
 MEASURED = 1.0
 """Seconds between two looks at what they hold."""
+MOST_MEASURED = 64
+"""Checkpoints that are looked at."""
 FACE_SECONDS = 0.5
 """How long a run goes on for a face that is gone."""
+MOST_FILES = 1 << 16
 SOON = 0.001
 """Seconds, the least until an alarm."""
-_HEADER = struct.Struct("<I")
+_HEADER = struct.Struct("<II")
+"""Bytes of the request, and descriptors that come with it."""
 _WOKEN, _NOT_WOKEN = b"\1", b"\0"
 
 
@@ -93,6 +106,10 @@ class Timeline:
     held: int = 0
     """Bytes that the checkpoints held when that was last measured."""
     _due: float = 0.0
+    _cost: float = 0.0
+    """Seconds that the last checkpoint took, with the copies of pages that it led to."""
+    _faults: int = 0
+    """Page faults of this process when the last one was made."""
     _wound: bool = False
     """An alarm is on its way."""
     _measure_at: float = 0.0
@@ -127,7 +144,7 @@ class Timeline:
 
     def resumed(self) -> None:
         """The guest goes on after a stop, which was no time of its own."""
-        self._due = max(self._due, time.monotonic() + self.spacing)
+        self._due = max(self._due, time.monotonic() + max(self.spacing, self._cost / SHARE))
         self._wind()
 
     def take(self, moment: Moment, faults: int, pinned: bool = False) -> None:
@@ -136,6 +153,7 @@ class Timeline:
             return
         if pinned:  # what is set at one moment is one change: gdb writes registers one by one
             self._forget([mark for mark in self.marks[1:] if mark.pinned and mark.moment == moment])
+        copies = (_faults_of_ours() - self._faults) * _seconds_a_copy()
         began = time.monotonic()
         try:
             ours, pid = self._fork()
@@ -146,7 +164,9 @@ class Timeline:
             self.marks.append(Mark(moment, faults, ours, pinned, pid))
             self._thin()
         ended = time.monotonic()
-        self._due = ended + max(self.spacing, (ended - began) / SHARE)
+        self._cost = ended - began + (copies if self._faults else 0.0)
+        self._faults = _faults_of_ours()
+        self._due = ended + max(self.spacing, self._cost / SHARE)
 
     def _fork(self) -> tuple[socket.socket, int]:
         """A copy that waits: the socket that wakes it, its process.  Raises OSError."""
@@ -164,13 +184,27 @@ class Timeline:
         return ours, pid
 
     def _thin(self) -> None:
+        """Let every second one go when they are too many or hold too much; of those that stay the oldest half."""
         if time.monotonic() >= self._measure_at:
-            self.held = sum(_held_by(mark.pid) for mark in self.marks)
+            self.held = self._measured()
             self._measure_at = time.monotonic() + MEASURED
-        if len(self.marks) > MOST or self.held > MOST_MEMORY:
-            self._forget([mark for mark in self.marks[1::2] if not mark.pinned])
+        loose = [mark for mark in self.marks[1:] if not mark.pinned]
+        if len(loose) >= MOST or (loose and self.held > MOST_MEMORY):
+            self._forget(loose[::2])
             self.spacing *= 2
             self._measure_at = 0.0
+        pinned = [at for at, mark in enumerate(self.marks) if mark.pinned]
+        if len(pinned) > MOST_PINNED or (len(pinned) > 1 and not loose and self.held > MOST_MEMORY):
+            self._forget(self.marks[: pinned[len(pinned) // 2]])
+            self.trouble = (
+                f"{len(pinned)} changes are more than can be kept: going back leads to the later half of them"
+            )
+            self._measure_at = 0.0
+
+    def _measured(self) -> int:
+        """Bytes that the checkpoints hold: of some, so that many are no matter of seconds."""
+        some = self.marks[:: 1 + len(self.marks) // MOST_MEASURED]
+        return sum(_held_by(mark.pid) for mark in some) * len(self.marks) // max(1, len(some))
 
     def _forget(self, marks: Iterable[Mark]) -> None:
         for mark in marks:
@@ -219,7 +253,9 @@ class Timeline:
         payload = pickle.dumps((request, told, self.spacing))
         files = [channel.fileno(), *(each.wake.fileno() for each in self.marks)]
         try:
-            socket.send_fds(mark.wake, [_HEADER.pack(len(payload))], files)
+            mark.wake.sendall(_HEADER.pack(len(payload), len(files)))
+            for first in range(0, len(files), FDS_AT_ONCE):
+                socket.send_fds(mark.wake, [b"f"], files[first : first + FDS_AT_ONCE])
             mark.wake.sendall(payload)
             if mark.wake.recv(1) == _WOKEN:
                 return
@@ -235,10 +271,11 @@ class Timeline:
         for mark in self.marks:
             mark.wake.close()
         while True:
-            head, files, _, _ = socket.recv_fds(wake, _HEADER.size, MOST + 2)
-            if len(head) < _HEADER.size:
-                os._exit(0)
-            payload = _exactly(wake, _HEADER.unpack(head)[0])
+            size, count = _HEADER.unpack(_exactly(wake, _HEADER.size))
+            files: list[int] = []
+            while len(files) < count:
+                files += _descriptors(wake)
+            payload = _exactly(wake, size)
             if self._copied(wake):
                 break
             for each in files:
@@ -264,6 +301,38 @@ class Timeline:
         if copy:
             wake.send(_NOT_WOKEN if copy < 0 else _WOKEN)
         return not copy
+
+
+def _descriptors(wake: socket.socket) -> list[int]:
+    """Those of one message."""
+    word, files, _, _ = socket.recv_fds(wake, 1, FDS_AT_ONCE)
+    if not word or not files:
+        os._exit(0)
+    return files
+
+
+def more_descriptors() -> None:
+    """As many as the host allows: each checkpoint is one of the process that runs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard >= 0 else MOST_FILES, hard))
+
+
+def _faults_of_ours() -> int:
+    """Pages that this process got, or got a copy of."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+@cache
+def _seconds_a_copy() -> float:
+    """What this host takes for the first store into a page: measured on some, which are new instead of copied."""
+    pages = 64
+    with mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as room:
+        began = time.perf_counter()
+        for at in range(0, len(room), mmap.PAGESIZE):
+            room[at] = 1
+        return (time.perf_counter() - began) / pages
 
 
 def _exactly(wake: socket.socket, size: int) -> bytes:

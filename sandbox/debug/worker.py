@@ -20,7 +20,7 @@ from sandbox.debug.commands.running import told
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.pipe import FAILED, receive, send
 from sandbox.debug.target import Refused, Target
-from sandbox.debug.timeline import CannotWake, Timeline, Woken
+from sandbox.debug.timeline import CannotWake, Timeline, Woken, more_descriptors
 from sandbox.debug.travel import Journey, Traveller
 from sandbox.sanitize.report import StaleReport
 from sandbox.x86.errors import SandboxError
@@ -62,6 +62,7 @@ class Server:
         """Returns when the face wants no more.  Whatever goes wrong is told to it."""
         work: Callable[[], Any] = self._begin
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a checkpoint that is given up leaves nothing behind
+        more_descriptors()
         signal.signal(signal.SIGALRM, self._rang)
         signal.siginterrupt(signal.SIGALRM, False)
         signal.signal(signal.SIGINT, self._interrupt)

@@ -222,3 +222,36 @@ def test_patience_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def time_passes(debugger: Debugger, seconds: float) -> None:
     """It takes so long."""
     time.sleep(seconds)
+
+
+def test_more_changes_than_one_message_has_descriptors_for(program: Program, tmp_path: Path) -> None:
+    """Linux sends at most 253 of them at once (SCM_MAX_FD): each change stays a place to go back to."""
+    path = tmp_path / "endless"
+    path.write_bytes(program(ENDLESS))
+    image = resolve(path)
+    with Remote(lambda: open_target(image, KernelConfig(time_limit=0))) as made:
+        places = []
+        for number in range(260):
+            stop = made.execute("step").stop
+            assert stop is not None
+            places.append(stop.moment)
+            assert not made.execute(f"set $esi = {number}").error
+        for at in (259, 130, 1):
+            assert not made.execute(f"goto {places[at].text()}").error
+            made.execute("reverse-step")
+            assert made.execute("print $esi").data["value"] == at - 1
+
+
+def test_too_many_changes_cost_the_oldest(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "MOST_PINNED", 10)
+    path = tmp_path / "endless"
+    path.write_bytes(program(ENDLESS))
+    image = resolve(path)
+    with Remote(lambda: open_target(image, KernelConfig(time_limit=0))) as made:
+        told: list[str] = []
+        for number in range(11):
+            made.execute("step")
+            told += made.execute(f"set $esi = {number}").lines
+        assert [line for line in told if "later half" in line] != []
+        made.execute("goto start")
+        assert made.execute("print $esi").data["value"] == 5
