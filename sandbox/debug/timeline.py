@@ -46,9 +46,13 @@ MOST_MEASURED = 64
 """Checkpoints that are looked at."""
 FACE_SECONDS = 0.5
 """How long a run goes on for a face that is gone."""
+LAST_WORDS = 0.1
+"""Seconds for which a checkpoint that nobody wants waits for the end of its copy."""
 MOST_FILES = 1 << 16
 SOON = 0.001
 """Seconds, the least until an alarm."""
+DEATH = struct.Struct("<ii")
+"""Process and status, as waitpid(2) gives them."""
 _HEADER = struct.Struct("<II")
 """Bytes of the request, and descriptors that come with it."""
 _WOKEN, _NOT_WOKEN = b"\1", b"\0"
@@ -105,6 +109,8 @@ class Timeline:
     """Why the last checkpoint could not be made; to be told once."""
     held: int = 0
     """Bytes that the checkpoints held when that was last measured."""
+    deaths: int = -1
+    """Where checkpoints tell how their copies ended (DEATH): the pipe's other end is the face's."""
     _due: float = 0.0
     _cost: float = 0.0
     """Seconds that the last checkpoint took, with the copies of pages that it led to."""
@@ -266,21 +272,21 @@ class Timeline:
     def _wait(self, wake: socket.socket) -> None:
         """The life of a checkpoint; returns never, raises Woken in its copies."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, self._copy_ended)
         self.channel.close()
         for mark in self.marks:
             mark.wake.close()
         while True:
-            size, count = _HEADER.unpack(_exactly(wake, _HEADER.size))
-            files: list[int] = []
-            while len(files) < count:
-                files += _descriptors(wake)
-            payload = _exactly(wake, size)
+            try:
+                payload, files = _asked(wake)
+            except EOFError:
+                self._last_words()
             if self._copied(wake):
                 break
             for each in files:
                 os.close(each)
         wake.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._wound = False  # alarms are not the copy's
         request, moments, self.spacing = pickle.loads(payload)
         self.channel, *sockets = (socket.socket(fileno=each) for each in files)
@@ -290,6 +296,20 @@ class Timeline:
         ]
         ticks.start_again()
         raise Woken(request)
+
+    def _copy_ended(self, *_: object) -> None:
+        """In a checkpoint: a copy has ended; if not as it should, the face may want to know."""
+        with suppress(OSError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                if found[1] and self.deaths >= 0:
+                    os.write(self.deaths, DEATH.pack(*found))
+
+    def _last_words(self) -> NoReturn:
+        """Nobody wants us any more; where that is because our copy has just ended, it is still to be told."""
+        for _ in range(20):
+            self._copy_ended()
+            time.sleep(LAST_WORDS / 20)
+        os._exit(0)
 
     @staticmethod
     def _copied(wake: socket.socket) -> bool:
@@ -303,11 +323,20 @@ class Timeline:
         return not copy
 
 
+def _asked(wake: socket.socket) -> tuple[bytes, list[int]]:
+    """A request, and the descriptors that come with it.  Raises EOFError when nobody is left who might ask."""
+    size, count = _HEADER.unpack(_exactly(wake, _HEADER.size))
+    files: list[int] = []
+    while len(files) < count:
+        files += _descriptors(wake)
+    return _exactly(wake, size), files
+
+
 def _descriptors(wake: socket.socket) -> list[int]:
     """Those of one message."""
     word, files, _, _ = socket.recv_fds(wake, 1, FDS_AT_ONCE)
     if not word or not files:
-        os._exit(0)
+        raise EOFError
     return files
 
 
@@ -340,7 +369,7 @@ def _exactly(wake: socket.socket, size: int) -> bytes:
     while len(data) < size:
         piece = wake.recv(size - len(data))
         if not piece:
-            os._exit(0)
+            raise EOFError
         data += piece
     return data
 

@@ -203,7 +203,7 @@ class Cpu(Stepping):
     def run_as(self, run: Callable[[int, int | None], Exit] | None) -> None:
         """The same with a function that knows the CPU."""
         if run is not None:
-            self.run = run  # type: ignore[method-assign]
+            self.run = run  # type: ignore[method-assign, assignment]
         elif self.run != MethodType(Cpu.run, self):  # without its __dict__: CPython is slower with one that was seen
             del self.run
 

@@ -255,3 +255,19 @@ def test_too_many_changes_cost_the_oldest(program: Program, tmp_path: Path, monk
         assert [line for line in told if "later half" in line] != []
         made.execute("goto start")
         assert made.execute("print $esi").data["value"] == 5
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["the first", "a checkpoint's copy"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, 2), (signal.SIGSEGV, 3)])
+def test_how_a_worker_died_is_told(number: signal.Signals, status: int, back: bool) -> None:
+    """wait(2): whoever's child it was; by somebody else's hand is no fault of ours."""
+    with remote("cow-fork") as made:
+        made.execute("step 3")
+        if back:
+            made.execute("reverse-step")
+        os.kill(made.pid, number)
+        with pytest.raises(WorkerGone) as caught:
+            made.execute("step")
+        assert f"killed by signal {int(number)} ({number.name})" in caught.value.summary
+        assert (caught.value.exit_status, "\n" in caught.value.summary) == (status, False)
+        assert "lost" in caught.value.detail

@@ -1,4 +1,4 @@
-"""What a debugger costs who goes on: the Python calls of a page fault, which are counted and so the same on any host."""
+"""What a debugger costs who goes on: Python calls of a page fault, which are counted and so the same on any host."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def counted(action: Any) -> int:
     ],
 )
 def test_a_fault_that_no_point_is_for_costs_no_more_than_this(points: tuple[str, ...], most: float) -> None:
-    """Attached it is the note of the fault; a catch makes emitters ask whether it is for them; none is an event made."""
+    """Attached it is the note of the fault; for a catch emitters ask whether it is for them; no event is made."""
     assert calls(points) - calls(None) <= most
 
 
@@ -102,7 +102,7 @@ def bare(target: KernelTarget) -> bool:
 
 
 def test_a_breakpoint_that_is_set_inside_a_run_of_the_engine_stops_it() -> None:
-    """A device's answer is an event inside a run for which nothing was asked before (interrupt-window.S: no_ticks, then puts)."""
+    """A device's answer is an event inside a run (interrupt-window.S: no_ticks, then puts)."""
     image = resolve("images/rom-interrupt-window")
     target = open_target(image, rom_config(image, ram=8 << 20))
     debugger = Debugger(target)
