@@ -32,7 +32,7 @@ FIRST_SPACING = 0.1
 MOST = 32
 """Checkpoints at a time; when there are more, every second one goes and the spacing doubles."""
 SHARE = 0.08
-"""What checkpoints may cost of the time that the guest runs, the copies of pages behind them counted in: a dearer one is
+"""What checkpoints may cost of the time that the guest runs, with the copies of pages behind them: a dearer one is
 followed by a longer pause."""
 MOST_PINNED = 2000
 """Of those that stay: beyond that the oldest half goes, and nobody goes back behind what is left."""
