@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks import debugger
+from benchmarks import debugger, gdbsteps
 from benchmarks.measure import Row, interleaved
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Halt
@@ -78,6 +78,7 @@ def rows() -> Iterator[Row]:
             yield Row("a single step", 1e6 * took, "µs", 10)
         bench.cpu.close()
     yield from debugger.rows()
+    yield from gdbsteps.rows()
 
 
 def _watches(bench: Bench, name: str) -> Iterator[Row]:

@@ -48,6 +48,8 @@ class Catch:
     where: tuple[str, ...] = ("program", "module")
     argument: str = ""
     selects: Callable[[Any, str], bool] = lambda event, argument: True
+    key: object = None
+    """What the emitter knows of the events that it selects (``EventBus.wants``)."""
 
 
 def _named_or_numbered(name: str, number: int, wanted: str) -> bool:
@@ -137,11 +139,21 @@ _TABLE = (
         Catch(
             str(kind), "a page fault that was answered so", (kernel.PageFault,), _fault_line,
             selects=lambda event, argument, kind=kind: event.resolution == kind,  # type: ignore[misc]
+            key=kind,
         )
         for kind in Resolution
     ),
 )  # fmt: skip
 CATCHES = {each.word: each for each in _TABLE}
+_INSIDE = (
+    machine.PortAccess, machine.MmioAccess, machine.DmaTransfer, machine.DeviceInterrupt,
+    machine.InterProcessorInterrupt,
+)  # fmt: skip
+
+
+def comes_inside(word: str) -> bool:
+    """What a catch is told of comes while the engine is at work: a device answers an instruction."""
+    return word in CATCHES and any(issubclass(each, _INSIDE) for each in CATCHES[word].events)
 
 
 def _flushed(event: kernel.TlbFlush) -> str:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sandbox.debug.catches import BESIDE, CR3, FAULT, MODE, MODES, catch_named, mode_line
+from sandbox.debug.catches import BESIDE, CR3, FAULT, MODE, MODES, catch_named, comes_inside, mode_line
 from sandbox.debug.expression import Scope, address, evaluate
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.points import Point, Points, WithFields
@@ -43,7 +43,8 @@ MOST_PLACES = 10_000
 CONTROL = ("cr0", "cr2", "cr3", "cr4")
 
 
-FAULTS_KEPT = 1000
+FAULTS_KEPT = 256
+"""Page faults that ``info faults`` has: more would not stay in the host's caches, and each fault would pay for it."""
 FaultSeen = tuple[int, int, int, int, int]
 """Number, pid, EIP, address, error code."""
 
@@ -60,6 +61,10 @@ class Answer:
     """The debugger is to be left."""
     changed: bool = False
     """Something of the guest was set: its future is another one."""
+
+    def __reduce__(self) -> tuple[type[Answer], tuple[Any, ...]]:
+        """Smaller and quicker on its way through a pipe."""
+        return Answer, (self.lines, self.data, self.stop, self.error, self.leaves, self.changed)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -107,16 +112,19 @@ class Debugger(Scope):
         """gdb sees CPUs in the place of tasks."""
         self.on_fault_number: int | None = None
         """Stop at this page fault, before it is answered."""
-        self.last_fault: tuple[Task | None, CpuContext, Trap] | TrapTaken | None = None
-        """What the kernel, or the bare machine, told of the page fault that came last."""
         self.early: dict[int, Explanation | RomExplanation] = {}
         """The stories of page faults before the first stop."""
-        self.faults: deque[FaultSeen] = deque(maxlen=FAULTS_KEPT)
-        """The page faults that came last."""
+        self._seen: deque[tuple[Task | None, Trap] | TrapTaken] = deque(maxlen=FAULTS_KEPT)
+        """What the kernel, or the bare machine, told of the page faults that came last."""
+        self.last_fault: tuple[Task | None, CpuContext, Trap] | TrapTaken | None = None
+        """What was told of the last fault at which somebody might have stopped."""
+        self._fault_catches: list[Point] = []
+        self._asks = True
+        """Somebody may want to stop at the next page fault."""
         self.watching = Watching(target, self._touched)
         target.admits, target.control.changed = self._admits, self._mode_changed
         if isinstance(target, KernelTarget):
-            target.on_fault = self._fault
+            target.fault = self._fault
         else:
             target.machine.bus.subscribe(self._rom_fault, TrapTaken)
 
@@ -163,7 +171,13 @@ class Debugger(Scope):
         control.set_breakpoints(self.points.addresses() | set(self.breaks))
         control.set_fetches({each.argument.first for each in physical})
         control.watch_modes(self.watching.follows_modes or bool(self._catches(MODE)))
+        control.stops_inside = any(each.what == "catch" and comes_inside(each.text.split()[0]) for each in points)
+        self._await_faults()
         self._armed = key
+
+    def _await_faults(self) -> None:
+        self._fault_catches = self._catches(FAULT)
+        self._asks = bool(self._fault_catches) or self.on_fault_number is not None
 
     def _set_watches(self) -> None:
         self.watching.set([each for each in self.points if each.enabled and each.watches])
@@ -272,6 +286,8 @@ class Debugger(Scope):
 
         def seen(event: Event) -> None:
             nonlocal last
+            if found.key is not None and not found.selects(event, argument):
+                return
             here = self.target.moment(self.target.machine.cpus[event.cpu])
             last = here, last[1] + 1 if last is not None and last[0] == here else 0
             named = f"{word}#{last[1]}" if last[1] else word
@@ -282,11 +298,12 @@ class Debugger(Scope):
             if point.admits(WithFields(self, event.to_dict())):
                 self._hold(cpu, StopKind.CATCH, found.tell(event), [point], {**event.to_dict(), "event": named})
 
-        self._ends[point.number] = self.target.machine.bus.subscribe(seen, *found.events)
+        self._ends[point.number] = self.target.machine.bus.subscribe(seen, *found.events, only=found.key)
 
     def remove(self, point: Point) -> None:
         """Forget a point."""
         self.points.remove(point)
+        self._await_faults()
         end = self._ends.pop(point.number, None)
         if end is not None:
             end()
@@ -324,30 +341,37 @@ class Debugger(Scope):
 
     def _fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
         """A page fault under the kernel, before it is answered."""
-        target = self.target
-        assert isinstance(target, KernelTarget)
-        cpu = target.kernel.this_cpu.vcpu
-        self.last_fault = task, context, trap
-        seen = target.kernel.stats.page_faults, 0 if task is None else task.pid, trap.eip, trap.address
-        self.faults.append((*seen, trap.error_code))
-        self._look_at_fault(cpu, target.kernel.stats.page_faults, trap.eip, trap.address, trap.error_code)
+        self._seen.append((task, trap))
+        if self._asks:
+            self.last_fault, target = (task, context, trap), self.target
+            self._look_at_fault(target.running_cpu, target.fault_count, trap.eip, trap.address, trap.error_code)
 
     def _rom_fault(self, event: TrapTaken) -> None:
         if event.number:
             cpu = self.target.machine.cpus[event.cpu]
-            self.last_fault = event
-            self.faults.append((event.number, 0, event.eip, event.address, event.error_code))
-            self._look_at_fault(cpu, event.number, event.eip, event.address, event.error_code)
+            self._seen.append(event)
+            if self._asks:
+                self.last_fault = event
+                self._look_at_fault(cpu, event.number, event.eip, event.address, event.error_code)
+
+    @property
+    def faults(self) -> list[FaultSeen]:
+        """The page faults that came last."""
+        found = list[FaultSeen]()
+        for number, each in enumerate(self._seen, self.target.fault_count - len(self._seen) + 1):
+            if isinstance(each, tuple):
+                task, trap = each
+                found.append((number, 0 if task is None else task.pid, trap.eip, trap.address, trap.error_code))
+            else:
+                found.append((number, 0, each.eip, each.address, each.error_code))
+        return found
 
     def _look_at_fault(self, cpu: Cpu, number: int, eip: int, at: int, code: int) -> None:
         if self.stop is None:
             from sandbox.debug.commands.faults import note_early
 
             note_early(self, number)
-        if not self.points.all and self.on_fault_number is None:
-            return
-        wanted = self.on_fault_number == number
-        points = self._catches(FAULT)
+        wanted, points = self.on_fault_number == number, self._fault_catches
         if not wanted and not points:
             return
         self.target.look_again(self.target.stop_at(cpu, StopKind.CATCH, ""))

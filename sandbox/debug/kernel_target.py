@@ -37,8 +37,8 @@ class KernelTarget(Target):
         self.session = session
         self.kind = "module" if isinstance(session, ModuleSession) else "program"
         self.system, self.kernel = session.system, session.kernel
-        self.on_fault: Callable[[Task | None, CpuContext, Trap], None] | None = None
-        """A page fault, before it is answered; set by who catches them."""
+        self.fault: Callable[[Task | None, CpuContext, Trap], None] = lambda task, context, trap: None
+        """A page fault, before it is answered; set by who catches them, and called by the kernel as its monitor's."""
         self.task: Task | None = None
         """The task that is looked at, None where none runs."""
         self.stops_at_waits = False
@@ -146,6 +146,10 @@ class KernelTarget(Target):
         task = self.kernel.tasks.get(pid)
         return None if task is None or task.mm is None else task.mm.cr3
 
+    def follow_roots(self, tell: Callable[[], None] | None) -> bool:
+        self.kernel.mmu.switched = tell
+        return True
+
     def renew_views(self) -> None:
         kernel = self.kernel
         for each in (kernel.tables, kernel.memmap, kernel.page_ext, kernel.desc):
@@ -163,10 +167,6 @@ class KernelTarget(Target):
         self.hold(replace(self._between(cpu, StopKind.CATCH, words, DEATH), details=details))
 
     # -- the kernel's monitor ------------------------------------------------------------------------------------
-
-    def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
-        if self.on_fault is not None:
-            self.on_fault(task, context, trap)
 
     def dying(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> None:
         where = self.system.symbols.kernel_symbol(exit_.eip)

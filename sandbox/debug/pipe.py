@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 _LENGTH = struct.Struct("<I")
+_MOST = 1 << 16
 FAILED = "failed"
 """The first word of an answer that is an error: summary, detail and exit status follow."""
 
@@ -19,16 +20,25 @@ def send(channel: socket.socket, value: Any) -> None:
 
 
 def receive(channel: socket.socket) -> Any:
-    """The next piece.  Raises EOFError when the other side is gone."""
-    size = _LENGTH.unpack(_bytes(channel, _LENGTH.size))[0]
-    return pickle.loads(_bytes(channel, size))
+    """The next piece.  Raises EOFError when the other side is gone.
+
+    Most are small and come at once.  Who asks waits for the answer: nothing comes behind a piece that is part of it.
+    """
+    data = _some(channel)
+    while len(data) < _LENGTH.size:
+        data += _some(channel)
+    end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
+    if len(data) == end:
+        return pickle.loads(memoryview(data)[_LENGTH.size :])
+    pieces, got = [data], len(data)
+    while got < end:
+        pieces.append(_some(channel))
+        got += len(pieces[-1])
+    return pickle.loads(memoryview(b"".join(pieces))[_LENGTH.size :])
 
 
-def _bytes(channel: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = channel.recv(min(size - len(data), 1 << 20))
-        if not piece:
-            raise EOFError
-        data += piece
+def _some(channel: socket.socket) -> bytes:
+    data = channel.recv(_MOST)
+    if not data:
+        raise EOFError
     return data

@@ -1,19 +1,21 @@
 """How the CPUs of a stopped machine run on: instruction by instruction, to a place, or to a moment.
 
-Every run of a CPU, of ring 3, of a kernel routine or of a ROM, goes through ``RunControl.run``; it looks at what is
-asked for before and after it lets the engine go on, and tells its owner of each stop.
+Every run of a CPU, of ring 3, of a kernel routine or of a ROM, may go through ``RunControl``, which tells its owner of
+each stop.  How much of it stands in the way is decided when something is asked for or set, not at each run: nothing at
+all, a look at how the engine came back (``Way.LIGHT``), or one before it, too (``run``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from enum import IntEnum
 from typing import Protocol
 
 from sandbox.debug.stops import StopKind
 from sandbox.engine import watch
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, Halt, ModeChanged, Paused, Stepped, Trap, Watched
-from sandbox.records import dataclass, field
+from sandbox.records import dataclass
 
 
 @dataclass(slots=True)
@@ -69,8 +71,23 @@ class Watching(Protocol):
         """The engine has come back: whether something that is watched was touched, and told."""
         ...
 
+    @property
+    def busy(self) -> bool:
+        """There is something to do before the next run of the engine, or behind it."""
+        ...
 
-@dataclass(slots=True)
+
+class Way(IntEnum):
+    """What a run of a CPU goes through."""
+
+    BARE = 0
+    """Nothing of ours."""
+    LIGHT = 1
+    """Ends of runs are looked at."""
+    FULL = 2
+    """So is what comes before."""
+
+
 class RunControl:
     """What makes CPUs stop.
 
@@ -79,44 +96,124 @@ class RunControl:
     says whether a breakpoint counts, now that it is hit.
     """
 
-    cpus: Sequence[Cpu]
-    now: Callable[[], int]
-    flow: Callable[[Cpu], Hashable]
-    stopped: Callable[[Cpu, StopKind, int], None]
-    admits: Callable[[Cpu, int], bool]
-    goal: Goal = None
-    look: Callable[[Cpu], None] | None = None
-    """Called between two runs of the engine."""
-    interrupted: bool = False
-    """Somebody wants a stop soon."""
-    yields: bool = False
-    """Who runs the next CPU shall look at his tasks first: something came for one of them while all stood still."""
-    watching: Watching | None = None
-    """None while nothing is watched."""
-    changed: Callable[[Cpu, int], None] = lambda cpu, before: None
-    """A CPU's next block is run in another mode (``Cpu.mode``) than before: stop, or not."""
-    modes: list[int] = field(default_factory=list)
-    """Of each CPU what it ran in last, while changes are looked for."""
-    breakpoints: set[int] = field(default_factory=set)
-    fetches: set[int] = field(default_factory=set)
-    """Physical addresses of breakpoints."""
-    _stood: tuple[int, int, int] | None = None
-    """Where the last stop was: a breakpoint there has been seen."""
+    def __init__(
+        self,
+        cpus: Sequence[Cpu],
+        now: Callable[[], int],
+        flow: Callable[[Cpu], Hashable],
+        stopped: Callable[[Cpu, StopKind, int], None],
+        admits: Callable[[Cpu, int], bool],
+    ) -> None:
+        self.cpus, self.now, self.flow, self.stopped, self.admits = cpus, now, flow, stopped, admits
+        self.look: Callable[[Cpu], None] | None = None
+        """Called between two runs of the engine, when ``look_soon`` has asked for it."""
+        self.changed: Callable[[Cpu, int], None] = lambda cpu, before: None
+        """A CPU's next block is run in another mode (``Cpu.mode``) than before: stop, or not."""
+        self.modes: list[int] = []
+        """Of each CPU what it ran in last, while changes are looked for."""
+        self.breakpoints: set[int] = set()
+        self.fetches: set[int] = set()
+        """Physical addresses of breakpoints."""
+        self.stops_inside = False
+        """Stops may come while the engine is at work, from what devices tell."""
+        self.running = False
+        """The engine is at work, as far as anybody looks."""
+        self._goal: Goal = None
+        self._interrupted = self._yields = self._looks = self._alert = False
+        self._watching: Watching | None = None
+        self._way, self._attached = Way.BARE, False
+        self._stood: tuple[int, int, int] | None = None
+        """Where the last stop was: a breakpoint there has been seen."""
+
+    # -- what is wanted ------------------------------------------------------------------------------------------
+
+    @property
+    def goal(self) -> Goal:
+        """What is asked for."""
+        return self._goal
+
+    @goal.setter
+    def goal(self, goal: Goal) -> None:
+        self._goal = goal
+        if goal is not None:
+            self._take(Way.FULL)
+
+    @property
+    def interrupted(self) -> bool:
+        """Somebody wants a stop soon."""
+        return self._interrupted
+
+    @interrupted.setter
+    def interrupted(self, on: bool) -> None:
+        self._interrupted = on
+        self.alert()
+
+    @property
+    def yields(self) -> bool:
+        """Who runs the next CPU shall look at his tasks first: something came for one while all stood still."""
+        return self._yields
+
+    @yields.setter
+    def yields(self, on: bool) -> None:
+        self._yields = on
+        self.alert()
+
+    @property
+    def watching(self) -> Watching | None:
+        """None while nothing is watched."""
+        return self._watching
+
+    @watching.setter
+    def watching(self, watching: Watching | None) -> None:
+        self._watching = watching
+        self.alert()
+
+    def look_soon(self) -> None:
+        """Have ``look`` called before the next run."""
+        self._looks = True
+        self.alert()
+
+    def alert(self) -> None:
+        """Something is to be done before the next run of a CPU, or behind the present one."""
+        self._alert = True
+        self._take(Way.FULL)
+
+    def _take(self, way: Way) -> None:
+        """Have at least so much in the way of each run."""
+        if self._attached and way > self._way:
+            self._set(way)
+
+    def _set(self, way: Way) -> None:
+        self._way = way
+        for cpu in self.cpus:
+            if way is Way.LIGHT:
+                cpu.run_as(self._lightly(cpu))
+            else:
+                cpu.run_by(self.run if way is Way.FULL else None)
+
+    def _least(self) -> Way:
+        """The least that will do."""
+        watching = self._watching
+        asked = self._goal is not None or self._interrupted or self._yields or self._looks
+        if asked or (watching is not None and watching.busy):
+            return Way.FULL
+        ends = self.breakpoints or self.fetches or self.modes or self.stops_inside or watching is not None
+        return Way.LIGHT if ends else Way.BARE
 
     def attach(self) -> None:
-        """From now on every run goes through here."""
-        for cpu in self.cpus:
-            cpu.run_by(self.run)
+        """From now on runs go through here, where something is wanted."""
+        self._attached = True
+        self._set(Way.FULL)
 
     def detach(self) -> None:
         """The CPUs run by themselves again."""
         self.set_breakpoints(set())
         self.set_fetches(set())
         self.watch_modes(False)
-        if self.watching is not None:
-            self.watching.end()
-        for cpu in self.cpus:
-            cpu.run_by(None)
+        if self._watching is not None:
+            self._watching.end()
+        self._set(Way.BARE)
+        self._attached = False
 
     def set_breakpoints(self, wanted: set[int]) -> None:
         """Stop before the instructions at these linear addresses, and at no others."""
@@ -126,12 +223,14 @@ class RunControl:
             for address in wanted - self.breakpoints:
                 cpu.set_breakpoint(address)
         self.breakpoints = set(wanted)
+        self._take(Way.FULL)
 
     def set_fetches(self, wanted: set[int]) -> None:
         """Stop before the instructions at these physical addresses, by whatever mapping.  Raises NoWatch."""
         if wanted != self.fetches:
             watch.set_fetches(self.cpus, wanted)
             self.fetches = set(wanted)
+            self._take(Way.FULL)
 
     def watch_modes(self, on: bool) -> None:
         """Tell of changes of the CPUs' modes."""
@@ -139,22 +238,53 @@ class RunControl:
             self.modes = [cpu.mode for cpu in self.cpus] if on else []
             for cpu in self.cpus:
                 cpu.watch_mode(on)
+            self._take(Way.FULL)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def _lightly(self, cpu: Cpu) -> Callable[[int, int | None], Exit]:
+        """In the place of ``run`` of a CPU, where nothing is to be done before."""
+        run = Cpu.run
+
+        def lightly(blocks: int, steps: int | None = None) -> Exit:
+            self.running = True
+            exit_ = run(cpu, blocks, steps)
+            self.running = False
+            kind = exit_.__class__
+            if self._alert or (kind is not Trap and kind in _OURS):  # most runs end with what is the machine's
+                return self._looked(cpu, exit_, steps)
+            return exit_
+
+        return lightly
 
     def run(self, cpu: Cpu, blocks: int, steps: int | None = None) -> Exit:
         """In the place of ``Cpu.run``: to an exit that is the machine's to answer."""
-        if self.look is not None:
-            self.look(cpu)
-        if self.yields:
-            self.yields = False
+        self._alert = False
+        if self._looks:
+            self._look(cpu)
+        if self._yields:
+            self._yields = False
             return Paused(cpu.context.eip)
-        if self.goal is not None:
+        if self._goal is not None:
             return self._run(cpu, cpu.clock + blocks, steps)
-        watching = self.watching
-        if watching is not None:
-            watching.before(cpu)
-        exit_ = Cpu.run(cpu, blocks, steps)  # most runs: nothing that was looked for is on the way
-        touched = watching is not None and watching.touched()
-        if not touched and type(exit_) not in _OURS and not self.interrupted:
+        if self._interrupted:
+            self._stop(cpu, StopKind.INTERRUPT)
+            return self.run(cpu, blocks, steps)
+        if self._watching is not None:
+            self._watching.before(cpu)
+        least = self._least()
+        if least is not Way.FULL:
+            self._set(least)
+            return cpu.run(blocks, steps)
+        self.running = True
+        exit_ = Cpu.run(cpu, blocks, steps)
+        self.running = False
+        return self._looked(cpu, exit_, steps)
+
+    def _looked(self, cpu: Cpu, exit_: Exit, steps: int | None) -> Exit:
+        """A run of the engine is over, for which nothing was asked: stop for what is ours, and go on to another end."""
+        touched = self._watching is not None and self._watching.touched()
+        if not touched and exit_.__class__ not in _OURS and not self._interrupted:
             return exit_
         end = cpu.clock + cpu.blocks_left
         exit_ = self._behind(cpu, exit_)
@@ -162,8 +292,13 @@ class RunControl:
         found = self._answered(cpu, exit_, None, end, steps)
         return self._run(cpu, end, steps) if found is None else found
 
+    def _look(self, cpu: Cpu) -> None:
+        self._looks = False
+        if self.look is not None:
+            self.look(cpu)
+
     def _told(self, cpu: Cpu) -> None:
-        if self.watching is not None and self.watching.behind(cpu):
+        if self._watching is not None and self._watching.behind(cpu):
             self._stood = self._place(cpu)
 
     def _run(self, cpu: Cpu, end: int, steps: int | None) -> Exit:
@@ -171,14 +306,14 @@ class RunControl:
         found = None
         while found is None:
             self._arrive(cpu)
-            if self.look is not None:
-                self.look(cpu)
-            if self.yields:
-                self.yields = False
+            if self._looks:
+                self._look(cpu)
+            if self._yields:
+                self._yields = False
                 return Paused(cpu.context.eip)
-            if self.watching is not None:
-                self.watching.before(cpu)
-            goal, left = self.goal, max(0, end - cpu.clock)
+            if self._watching is not None:
+                self._watching.before(cpu)
+            goal, left = self._goal, max(0, end - cpu.clock)
             if isinstance(goal, Steps) and self._concerns(goal, cpu):
                 exit_ = self._step(cpu, goal, left, steps)
             elif isinstance(goal, Until):
@@ -191,7 +326,7 @@ class RunControl:
 
     def _answered(self, cpu: Cpu, exit_: Exit, goal: Goal, end: int, steps: int | None) -> Exit | None:
         """Stop for what is the debugger's; the exit if it is the machine's, None to go on."""
-        if self.interrupted:
+        if self._interrupted:
             self._stop(cpu, StopKind.INTERRUPT)
         if isinstance(exit_, ModeChanged):
             self._mode_changed(cpu)
@@ -204,15 +339,18 @@ class RunControl:
 
     def _go(self, cpu: Cpu, blocks: int, steps: int | None) -> Exit:
         """One run of the engine; an instruction at which a watch stops it is done before anybody is told."""
-        return self._behind(cpu, Cpu.run(cpu, blocks, steps))
+        self.running = True
+        exit_ = Cpu.run(cpu, blocks, steps)
+        self.running = False
+        return self._behind(cpu, exit_)
 
     def _behind(self, cpu: Cpu, exit_: Exit) -> Exit:
         if not isinstance(exit_, Watched):
             return exit_
         if cpu.context.watched != -1:
             return Cpu.run(cpu, cpu.blocks_left, 1)
-        if self.watching is not None:
-            self.watching.loaded(cpu)
+        if self._watching is not None:
+            self._watching.loaded(cpu)
         return Stepped(exit_.eip)
 
     def _mode_changed(self, cpu: Cpu) -> None:
@@ -225,7 +363,7 @@ class RunControl:
         return cpu.index, self.time_at(cpu), cpu.context.linear_eip & 0xFFFFFFFF
 
     def _stop(self, cpu: Cpu, kind: StopKind) -> None:
-        self.goal, self.interrupted = None, False
+        self._goal, self._interrupted = None, False
         self._stood = self._place(cpu)
         self.stopped(cpu, kind, cpu.context.linear_eip & 0xFFFFFFFF)
 
@@ -237,7 +375,7 @@ class RunControl:
     def _arrive(self, cpu: Cpu) -> None:
         """Stop before anything runs, where that is what was asked for; again for as long as it is."""
         while True:
-            goal = self.goal
+            goal = self._goal
             if isinstance(goal, Steps) and self._concerns(goal, cpu):
                 if goal.faulted_at is not None and cpu.context.eip != goal.faulted_at:
                     goal.count -= 1  # the kernel did the instruction, or a handler runs instead of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -41,6 +42,10 @@ class Moment:
     eip: int
     event: str = ""
 
+    def __reduce__(self) -> tuple[type[Moment], tuple[Any, ...]]:
+        """Smaller and quicker on its way through a pipe."""
+        return Moment, (self.time, self.cpu, self.eip, self.event)
+
     def text(self) -> str:
         """As every stop prints it and ``goto`` takes it: ``21217:080480b4``, on another CPU ``21217:080480b4@1``."""
         return f"{self.time}:{self.eip:08x}" + (f"@{self.cpu}" if self.cpu else "")
@@ -60,6 +65,10 @@ class Stop:
     points: tuple[int, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
+    def __reduce__(self) -> tuple[Callable[..., Stop], tuple[Any, ...]]:
+        """The same."""
+        return _stop, (self.kind.value, self.moment, self.pid, self.headline, self.points, self.details)
+
     @property
     def ended(self) -> bool:
         """Nothing will run any more."""
@@ -68,3 +77,8 @@ class Stop:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {**asdict(self), "kind": self.kind.value, "moment": {**asdict(self.moment), "text": self.moment.text()}}
+
+
+def _stop(kind: str, *rest: Any) -> Stop:
+    """A stop that came through a pipe."""
+    return Stop(StopKind(kind), *rest)

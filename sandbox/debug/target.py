@@ -193,8 +193,12 @@ class Target(ABC):
     def root_of(self, pid: int, cpu: int) -> int | None:
         """CR3 of a task's tables, with 0 of the kernel's own, or where there are no tasks of a CPU's; None: no more."""
 
+    def follow_roots(self, tell: Callable[[], None] | None) -> bool:
+        """Have ``tell`` called when ``root_of`` may answer otherwise; False where nobody can tell."""
+        return False
+
     def renew_views(self) -> None:  # noqa: B027
-        """Who watches what Python stores has come or gone (``PhysicalMemory.store_watch``)."""
+        """What is watched of Python's stores is something else now (``PhysicalMemory.store_watch``)."""
 
     def look_again(self, stop: Stop) -> None:
         """The target stands at a stop: what is shown follows."""

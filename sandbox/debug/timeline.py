@@ -7,14 +7,18 @@ events at the same moments.
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
+import resource
 import select
 import signal
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,15 +31,30 @@ FIRST_SPACING = 0.1
 """Seconds of the host's time between two checkpoints, at first."""
 MOST = 32
 """Checkpoints at a time; when there are more, every second one goes and the spacing doubles."""
-SHARE = 0.04
-"""What checkpoints may cost of the time that the guest runs: a dearer one is followed by a longer pause."""
+SHARE = 0.08
+"""What checkpoints may cost of the time that the guest runs, with the copies of pages behind them: a dearer one is
+followed by a longer pause."""
+MOST_PINNED = 2000
+"""Of those that stay: beyond that the oldest half goes, and nobody goes back behind what is left."""
+FDS_AT_ONCE = 200
+"""File descriptors in one message; Linux allows 253 (SCM_MAX_FD)."""
 MOST_MEMORY = 1 << 30
 """Bytes that checkpoints may hold together; when it is more, every second one goes."""
 MEASURED = 1.0
 """Seconds between two looks at what they hold."""
+MOST_MEASURED = 64
+"""Checkpoints that are looked at."""
 FACE_SECONDS = 0.5
 """How long a run goes on for a face that is gone."""
-_HEADER = struct.Struct("<I")
+LAST_WORDS = 0.1
+"""Seconds for which a checkpoint that nobody wants waits for the end of its copy."""
+MOST_FILES = 1 << 16
+SOON = 0.001
+"""Seconds, the least until an alarm."""
+DEATH = struct.Struct("<ii")
+"""Process and status, as waitpid(2) gives them."""
+_HEADER = struct.Struct("<II")
+"""Bytes of the request, and descriptors that come with it."""
 _WOKEN, _NOT_WOKEN = b"\1", b"\0"
 
 
@@ -90,16 +109,34 @@ class Timeline:
     """Why the last checkpoint could not be made; to be told once."""
     held: int = 0
     """Bytes that the checkpoints held when that was last measured."""
+    deaths: int = -1
+    """Where checkpoints tell how their copies ended (DEATH): the pipe's other end is the face's."""
     _due: float = 0.0
+    _cost: float = 0.0
+    """Seconds that the last checkpoint took, with the copies of pages that it led to."""
+    _faults: int = 0
+    """Page faults of this process when the last one was made."""
+    _wound: bool = False
+    """An alarm is on its way."""
     _measure_at: float = 0.0
     _face_at: float = 0.0
 
     def look(self, state: Callable[[], tuple[Moment, int]]) -> None:
         """Between two runs of the engine: a checkpoint, when it is time for one.  Raises Woken in its copies."""
-        if time.monotonic() >= self._due:
-            self.look_for_face()
-            if not self.paused:
-                self.take(*state())
+        self.look_for_face()
+        if time.monotonic() >= self._due and not self.paused:
+            self.take(*state())
+        self._wind()
+
+    def _wind(self) -> None:
+        """Have SIGALRM when ``look`` is to be called again: no run has to ask what time it is."""
+        if not self._wound:
+            self._wound = True
+            signal.setitimer(signal.ITIMER_REAL, min(max(SOON, self._due - time.monotonic()), FACE_SECONDS))
+
+    def rang(self) -> None:
+        """The alarm has come."""
+        self._wound = False
 
     def look_for_face(self) -> None:
         """Nobody is there any more: nothing is to be run for him."""
@@ -113,7 +150,8 @@ class Timeline:
 
     def resumed(self) -> None:
         """The guest goes on after a stop, which was no time of its own."""
-        self._due = max(self._due, time.monotonic() + self.spacing)
+        self._due = max(self._due, time.monotonic() + max(self.spacing, self._cost / SHARE))
+        self._wind()
 
     def take(self, moment: Moment, faults: int, pinned: bool = False) -> None:
         """A checkpoint of this very state, unless there is one.  Raises Woken in its copies."""
@@ -121,6 +159,7 @@ class Timeline:
             return
         if pinned:  # what is set at one moment is one change: gdb writes registers one by one
             self._forget([mark for mark in self.marks[1:] if mark.pinned and mark.moment == moment])
+        copies = (_faults_of_ours() - self._faults) * _seconds_a_copy()
         began = time.monotonic()
         try:
             ours, pid = self._fork()
@@ -131,7 +170,9 @@ class Timeline:
             self.marks.append(Mark(moment, faults, ours, pinned, pid))
             self._thin()
         ended = time.monotonic()
-        self._due = ended + max(self.spacing, (ended - began) / SHARE)
+        self._cost = ended - began + (copies if self._faults else 0.0)
+        self._faults = _faults_of_ours()
+        self._due = ended + max(self.spacing, self._cost / SHARE)
 
     def _fork(self) -> tuple[socket.socket, int]:
         """A copy that waits: the socket that wakes it, its process.  Raises OSError."""
@@ -149,13 +190,27 @@ class Timeline:
         return ours, pid
 
     def _thin(self) -> None:
+        """Let every second one go when they are too many or hold too much; of those that stay the oldest half."""
         if time.monotonic() >= self._measure_at:
-            self.held = sum(_held_by(mark.pid) for mark in self.marks)
+            self.held = self._measured()
             self._measure_at = time.monotonic() + MEASURED
-        if len(self.marks) > MOST or self.held > MOST_MEMORY:
-            self._forget([mark for mark in self.marks[1::2] if not mark.pinned])
+        loose = [mark for mark in self.marks[1:] if not mark.pinned]
+        if len(loose) >= MOST or (loose and self.held > MOST_MEMORY):
+            self._forget(loose[::2])
             self.spacing *= 2
             self._measure_at = 0.0
+        pinned = [at for at, mark in enumerate(self.marks) if mark.pinned]
+        if len(pinned) > MOST_PINNED or (len(pinned) > 1 and not loose and self.held > MOST_MEMORY):
+            self._forget(self.marks[: pinned[len(pinned) // 2]])
+            self.trouble = (
+                f"{len(pinned)} changes are more than can be kept: going back leads to the later half of them"
+            )
+            self._measure_at = 0.0
+
+    def _measured(self) -> int:
+        """Bytes that the checkpoints hold: of some, so that many are no matter of seconds."""
+        some = self.marks[:: 1 + len(self.marks) // MOST_MEASURED]
+        return sum(_held_by(mark.pid) for mark in some) * len(self.marks) // max(1, len(some))
 
     def _forget(self, marks: Iterable[Mark]) -> None:
         for mark in marks:
@@ -204,7 +259,9 @@ class Timeline:
         payload = pickle.dumps((request, told, self.spacing))
         files = [channel.fileno(), *(each.wake.fileno() for each in self.marks)]
         try:
-            socket.send_fds(mark.wake, [_HEADER.pack(len(payload))], files)
+            mark.wake.sendall(_HEADER.pack(len(payload), len(files)))
+            for first in range(0, len(files), FDS_AT_ONCE):
+                socket.send_fds(mark.wake, [b"f"], files[first : first + FDS_AT_ONCE])
             mark.wake.sendall(payload)
             if mark.wake.recv(1) == _WOKEN:
                 return
@@ -215,20 +272,22 @@ class Timeline:
     def _wait(self, wake: socket.socket) -> None:
         """The life of a checkpoint; returns never, raises Woken in its copies."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, self._copy_ended)
         self.channel.close()
         for mark in self.marks:
             mark.wake.close()
         while True:
-            head, files, _, _ = socket.recv_fds(wake, _HEADER.size, MOST + 2)
-            if len(head) < _HEADER.size:
-                os._exit(0)
-            payload = _exactly(wake, _HEADER.unpack(head)[0])
+            try:
+                payload, files = _asked(wake)
+            except EOFError:
+                self._last_words()
             if self._copied(wake):
                 break
             for each in files:
                 os.close(each)
         wake.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        self._wound = False  # alarms are not the copy's
         request, moments, self.spacing = pickle.loads(payload)
         self.channel, *sockets = (socket.socket(fileno=each) for each in files)
         self.marks = [
@@ -237,6 +296,20 @@ class Timeline:
         ]
         ticks.start_again()
         raise Woken(request)
+
+    def _copy_ended(self, *_: object) -> None:
+        """In a checkpoint: a copy has ended; if not as it should, the face may want to know."""
+        with suppress(OSError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                if found[1] and self.deaths >= 0:
+                    os.write(self.deaths, DEATH.pack(*found))
+
+    def _last_words(self) -> NoReturn:
+        """Nobody wants us any more; where that is because our copy has just ended, it is still to be told."""
+        for _ in range(20):
+            self._copy_ended()
+            time.sleep(LAST_WORDS / 20)
+        os._exit(0)
 
     @staticmethod
     def _copied(wake: socket.socket) -> bool:
@@ -250,12 +323,53 @@ class Timeline:
         return not copy
 
 
+def _asked(wake: socket.socket) -> tuple[bytes, list[int]]:
+    """A request, and the descriptors that come with it.  Raises EOFError when nobody is left who might ask."""
+    size, count = _HEADER.unpack(_exactly(wake, _HEADER.size))
+    files: list[int] = []
+    while len(files) < count:
+        files += _descriptors(wake)
+    return _exactly(wake, size), files
+
+
+def _descriptors(wake: socket.socket) -> list[int]:
+    """Those of one message."""
+    word, files, _, _ = socket.recv_fds(wake, 1, FDS_AT_ONCE)
+    if not word or not files:
+        raise EOFError
+    return files
+
+
+def more_descriptors() -> None:
+    """As many as the host allows: each checkpoint is one of the process that runs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard >= 0 else MOST_FILES, hard))
+
+
+def _faults_of_ours() -> int:
+    """Pages that this process got, or got a copy of."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+@cache
+def _seconds_a_copy() -> float:
+    """What this host takes for the first store into a page: measured on some, which are new instead of copied."""
+    pages = 64
+    with mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as room:
+        began = time.perf_counter()
+        for at in range(0, len(room), mmap.PAGESIZE):
+            room[at] = 1
+        return (time.perf_counter() - began) / pages
+
+
 def _exactly(wake: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         piece = wake.recv(size - len(data))
         if not piece:
-            os._exit(0)
+            raise EOFError
         data += piece
     return data
 

@@ -78,7 +78,11 @@ class Watching:
         """Those that follow somebody's tables."""
         self._loads: list[Hit] = []
         self._later: list[tuple[Point, Touch]] = []
-        self._stale = self._running = False
+        self._stale = False
+        self._told_of_roots = True
+        """Somebody tells when ``root_of`` may answer otherwise."""
+        self._unsure = False
+        """``root_of`` may answer otherwise than it did."""
 
     # -- what is watched -----------------------------------------------------------------------------------------
 
@@ -109,7 +113,9 @@ class Watching:
         if not points:
             if memory.store_watch is not None:
                 memory.store_watch = target.control.watching = None
+                memory.watched_pages.clear()
                 target.renew_views()
+                target.follow_roots(None)
             return
         self._armed = [_Armed(each) for each in points]
         try:
@@ -122,11 +128,13 @@ class Watching:
             raise Refused(error.summary) from error
         memory.store_watch, target.control.watching = self._store, self
         target.renew_views()
+        self._told_of_roots = target.follow_roots(self._roots_changed)
 
     def _engine(self) -> Watches:
         """Raises NoWatch."""
         if self._watches is None:
             self._watches = Watches(self._target.machine.cpus)
+            self._watches.noticed = self._target.control.alert
         return self._watches
 
     def _disarm(self) -> None:
@@ -146,13 +154,21 @@ class Watching:
             for each in self._armed:
                 self._follow_one(each, watches)
         self._rooted = [each for each in self._armed if each.wanted.kind in (LINEAR, ENTRIES)]
-        memory = self._target.machine.memory
-        memory.watched_pages.clear()
+        self._follow_pages()
+
+    def _follow_pages(self) -> None:
+        """Let Python's stores into the pages that are watched now be told, and no others."""
+        memory, pages = self._target.machine.memory, set[int]()
         for each in self._armed:
             for known in (*each.ranges, *each.ways):
                 if known.physical:
                     first, last = memory.host_index(known.first), memory.host_index(known.end - 1)
-                    memory.watched_pages.update(range(first // PAGE_SIZE, last // PAGE_SIZE + 1))
+                    pages.update(range(first // PAGE_SIZE, last // PAGE_SIZE + 1))
+        if pages != memory.watched_pages:
+            memory.watched_pages.clear()
+            memory.watched_pages.update(pages)
+            if memory.store_watch is not None:
+                self._target.renew_views()
 
     def _follow_one(self, each: _Armed, watches: Watches) -> None:
         each.root = self._target.root_of(each.wanted.pid, each.wanted.cpu)
@@ -211,16 +227,29 @@ class Watching:
 
     def before(self, cpu: Cpu) -> None:
         """The engine is about to go on, by the tables as they are now."""
-        if not self._stale:
+        if not self._stale and (self._unsure or not self._told_of_roots):
             for each in self._rooted:
                 self._stale |= each.root != self._target.root_of(each.wanted.pid, each.wanted.cpu)
+        self._unsure = False
         if self._stale:
             self._follow()
-        self._running = True
+
+    def _roots_changed(self) -> None:
+        self._unsure = True
+        self._target.control.alert()
+
+    def _outdated(self) -> None:
+        """The tables may say something else now."""
+        self._stale = True
+        self._target.control.alert()
+
+    @property
+    def busy(self) -> bool:
+        """There is something to do before the next run of the engine, or behind it."""
+        return self._stale or self._unsure or self.touched() or (bool(self._rooted) and not self._told_of_roots)
 
     def touched(self) -> bool:
         """The engine has come back: whether there is something to tell."""
-        self._running = False
         return bool(self._later or self._loads or (self._watches is not None and self._watches.unread))
 
     @property
@@ -230,7 +259,7 @@ class Watching:
 
     def mode_changed(self) -> None:
         """Paging may be on or off now."""
-        self._stale = True
+        self._outdated()
 
     def loaded(self, cpu: Cpu) -> None:
         """CR3 was loaded."""
@@ -247,10 +276,10 @@ class Watching:
         found, self._later = self._later, []
         for hit in hits:
             found += [(each.point, self._touch(each, hit)) for each in self._armed if self._touched(each, hit)]
-            self._stale |= hit.kind == CR3 or any(
-                self._on(way, hit.physical, hit) for each in self._armed for way in each.ways
-            )
-        self._stale |= any(point.argument.kind == ENTRIES for point, _ in found)
+            if hit.kind == CR3 or any(self._on(way, hit.physical, hit) for each in self._armed for way in each.ways):
+                self._outdated()
+        if any(point.argument.kind == ENTRIES for point, _ in found):
+            self._outdated()
         if found:
             self._told(cpu, found)
         return bool(found)
@@ -284,7 +313,7 @@ class Watching:
 
     def _store(self, physical: int, size: int, reason: Reason) -> Callable[[], object] | None:
         """Python is about to store."""
-        if self._stale and not self._running:
+        if self._stale and not self._target.control.running:
             self._follow()
         end = physical + size
         touched = [
@@ -294,7 +323,8 @@ class Watching:
             if known.physical and known.first < end and physical < known.end
         ]
         if not touched or reason is Reason.DEBUGGER:
-            self._stale |= bool(touched)
+            if touched:
+                self._outdated()
             return None
         places = [
             (known.first, known.end)
@@ -315,7 +345,8 @@ class Watching:
         before: int | None
         for (each, known), (first, end), before in zip(touched, places, old, strict=True):
             now, way = self._value(first, end), known in each.ways
-            self._stale |= way or bool(known.level)
+            if way or known.level:
+                self._outdated()
             if way or not known.flags & WRITE or (known.level and now == before):
                 continue  # half of an entry, which was what it is
             off = 0 if known.level else first - known.first
@@ -325,7 +356,8 @@ class Watching:
                 STORE, cpu.index, None, linear, first, end - first, True, before, after, reason.value, known.level
             )
             found.append((each.point, store))
-        if self._running:
+        if self._target.control.running:
             self._later += found
+            self._target.control.alert()
         elif found:
             self._told(cpu, found)

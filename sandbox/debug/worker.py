@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,7 +21,7 @@ from sandbox.debug.commands.running import told
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.pipe import FAILED, receive, send
 from sandbox.debug.target import Refused, Target
-from sandbox.debug.timeline import CannotWake, Timeline, Woken
+from sandbox.debug.timeline import DEATH, CannotWake, Timeline, Woken, more_descriptors
 from sandbox.debug.travel import Journey, Traveller
 from sandbox.sanitize.report import StaleReport
 from sandbox.x86.errors import SandboxError
@@ -45,16 +46,35 @@ class WorkerError(SandboxError):
 
 
 class WorkerGone(SandboxError):
-    """The process that runs the machine is no more."""
+    """The process that runs the machine is no more: what became of it, and what went with it."""
 
-    exit_status = 3
+    def __init__(self, status: int | None) -> None:
+        super().__init__(f"the process that ran the machine {_end_of(status)}", LOST)
+        self.exit_status = 2 if status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) in OTHERS else 3
+
+
+LOST = "The run is lost, with its checkpoints and all that was set; the image itself is untouched: begin again."
+OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU)
+"""Signals that come from somebody else: a person, or the host that is out of memory; no faults of ours."""
+
+
+def _end_of(status: int | None) -> str:
+    """In words, of a status of wait(2)."""
+    if status is None:
+        return "is gone, and nobody saw how it ended"
+    if not os.WIFSIGNALED(status):
+        return f"ended with exit status {os.waitstatus_to_exitcode(status)} in the middle of a command"
+    number = os.WTERMSIG(status)
+    name = signal.Signals(number).name if number in set(signal.Signals) else "no name"
+    hint = ": somebody, or the host that was out of memory, ended it" if number == signal.SIGKILL else ""
+    return f"was killed by signal {number} ({name}){hint}"
 
 
 class Server:
     """The worker's life: build the target, begin, then obey until the face is gone."""
 
-    def __init__(self, build: Callable[[], Target], channel: socket.socket) -> None:
-        self._timeline = Timeline(channel)
+    def __init__(self, build: Callable[[], Target], channel: socket.socket, deaths: int = -1) -> None:
+        self._timeline = Timeline(channel, deaths=deaths)
         self._debugger: Debugger | None = None
         self._build = build
 
@@ -62,11 +82,15 @@ class Server:
         """Returns when the face wants no more.  Whatever goes wrong is told to it."""
         work: Callable[[], Any] = self._begin
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a checkpoint that is given up leaves nothing behind
+        more_descriptors()
+        signal.signal(signal.SIGALRM, self._rang)
+        signal.siginterrupt(signal.SIGALRM, False)
+        signal.signal(signal.SIGINT, self._interrupt)
         while True:
-            signal.signal(signal.SIGINT, self._interrupt)
             try:
                 reply = work()
             except Woken as woken:
+                signal.signal(signal.SIGINT, self._interrupt)  # a checkpoint ignores it
                 work = partial(self._arrive, woken.request)
                 continue
             except SandboxError as error:
@@ -135,6 +159,11 @@ class Server:
             self._timeline.take(here, target.fault_count, pinned=True)
         return answer
 
+    def _rang(self, *_: object) -> None:
+        self._timeline.rang()
+        if self._debugger is not None:
+            self._debugger.target.control.look_soon()
+
     def _interrupt(self, *_: object) -> None:
         if self._debugger is not None:
             self._debugger.target.control.interrupted = True
@@ -149,15 +178,20 @@ class Remote:
     def __init__(self, build: Callable[[], Target]) -> None:
         """Raises what building the target raises, as WorkerError."""
         self._channel, theirs = socket.socketpair()
+        self._deaths, deaths = os.pipe()
         self._open.add(self._channel)
+        self._poll = select.poll()
+        self._poll.register(self._channel, select.POLLIN)
         self.patience: Callable[[], None] = lambda: None
         """Called once when an answer takes longer than a second."""
         self.pid = self._first = os.fork()
         if not self.pid:
             for each in list(self._open):
                 each.close()
-            _live(build, theirs)
+            os.close(self._deaths)
+            _live(build, theirs, deaths)
         theirs.close()
+        os.close(deaths)
         self.first: Answer = self._reply()
 
     def execute(self, line: str) -> Answer:
@@ -192,22 +226,45 @@ class Remote:
         try:
             send(self._channel, request)
         except OSError as error:
-            raise WorkerGone("the process that ran the machine is gone") from error
+            raise WorkerGone(self._death()) from error
 
     def _reply(self) -> Any:
         with _ctrl_c_is_the_workers():
-            if not select.select([self._channel], [], [], PATIENCE)[0]:
+            if not self._poll.poll(1000 * PATIENCE):
                 self.patience()
             try:
                 self.pid, reply = receive(self._channel)
             except (EOFError, OSError) as error:
-                raise WorkerGone("the process that ran the machine is gone") from error
+                raise WorkerGone(self._death()) from error
         if isinstance(reply, tuple) and reply[:1] == (FAILED,):
             raise WorkerError(*reply[1:])
         return reply
 
+    def _death(self) -> int | None:
+        """How the present worker has ended, as wait(2) tells it: the first is our child, others a checkpoint's."""
+        end = time.monotonic() + PATIENCE
+        if self.pid == self._first:
+            with suppress(ChildProcessError):
+                while time.monotonic() < end:
+                    pid, status = os.waitpid(self._first, os.WNOHANG)
+                    if pid:
+                        return status
+                    time.sleep(0.01)
+            return None
+        while select.select([self._deaths], [], [], max(0.0, end - time.monotonic()))[0]:
+            told = os.read(self._deaths, DEATH.size)
+            if len(told) < DEATH.size:
+                break
+            pid, status = DEATH.unpack(told)
+            if pid == self.pid:
+                return int(status)
+        return None
+
     def close(self) -> None:
         """The worker and its checkpoints end."""
+        if self._deaths >= 0:
+            os.close(self._deaths)
+            self._deaths = -1
         with suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
             self._channel.settimeout(PATIENCE)
@@ -241,10 +298,10 @@ def _ctrl_c_is_the_workers() -> Iterator[None]:
         signal.signal(signal.SIGINT, kept)
 
 
-def _live(build: Callable[[], Target], channel: socket.socket) -> None:
+def _live(build: Callable[[], Target], channel: socket.socket, deaths: int) -> None:
     """The new process; never returns."""
     try:
-        Server(build, channel).serve()
+        Server(build, channel, deaths).serve()
     finally:
         os._exit(0)
 

@@ -6,6 +6,7 @@ import ctypes
 import time
 from collections.abc import Callable
 from functools import partial
+from types import MethodType
 from typing import Protocol
 
 from sandbox.engine import context as ctx
@@ -108,7 +109,7 @@ class Cpu(Stepping):
         self._step_hook: int | None = None
         self.passing = max
         self._breakpoints: dict[int, list[int]] = {}
-        self._instrumented = False
+        self._instrumented = self._replaced = False
         self._stopping = False
         self._ahead: CpuContext
         self.plain = handle.native
@@ -208,10 +209,15 @@ class Cpu(Stepping):
     def run_by(self, runner: Runner | None) -> None:
         """From now on ``runner(cpu, blocks, steps)`` is called in the place of ``run``, and may call ``Cpu.run`` as it
         likes; with None as before.  Who runs this CPU does not notice, and without a runner nothing is asked."""
-        if runner is None:
-            self.__dict__.pop("run", None)
-        else:
-            self.__dict__["run"] = partial(runner, self)
+        self.run_as(None if runner is None else partial(runner, self))
+
+    def run_as(self, run: Callable[[int, int | None], Exit] | None) -> None:
+        """The same with a function that knows the CPU."""
+        if run is not None:
+            self.run = run  # type: ignore[method-assign, assignment]
+        elif self.run != MethodType(Cpu.run, self):  # without its __dict__: CPython is slower with one that was seen
+            del self.run
+        self._replaced = run is not None
         self._look_who_is_there()
 
     def _go_on(self, blocks: int, steps: int | None = None) -> Exit:
@@ -219,7 +225,7 @@ class Cpu(Stepping):
 
     def _look_who_is_there(self) -> None:
         entered = self._enter is self._entered and self.handle.native
-        self.plain = entered and not self._instrumented and "run" not in self.__dict__
+        self.plain = entered and not self._instrumented and not self._replaced
 
     def go_ahead(self, context: CpuContext, budget: int, blocks: int) -> None:
         """Let the next ``run`` run another context first, to its HLT, in the same call of host code.

@@ -134,6 +134,7 @@ class HookPad(ctypes.Structure):
         ("passed", ctypes.c_uint64),
         ("ahead", ctypes.c_void_p),
         ("ahead_blocks", ctypes.c_int64),
+        ("stops_at_cr3", ctypes.c_uint64),
     )
 
 

@@ -13,7 +13,7 @@ A physical one sees every alias, and the accessed and dirty bits that walks set.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -81,6 +81,8 @@ class Watches:
         self._cr3 = False
         self.unread: list[Hit] = []
         """What ``hits`` will give."""
+        self.noticed: Callable[[], object] = lambda: None
+        """Told when there is more of it."""
         self._edge: dict[tuple[int, int], int | None] = {}
         self._eip = 0
         self._data = watchcode.install()
@@ -157,8 +159,8 @@ class Watches:
         for at, each in enumerate(found):
             data.watches[at] = Entry(each.cpu.handle.pad.cpu, each.first, each.end, each.flags)
         data.count, data.physical = len(found), sum(each.flags & _PHYSICAL > 0 for each in found)
-        data.cr3_watched = any(each._cr3 for each in _active)
         for cpu in self.cpus:
+            cpu.handle.pad.stops_at_cr3 = any(each._cr3 and cpu in each.cpus for each in _active)
             tlbmarks.mark(cpu.handle, partial(_wanted, [each for each in found if each.cpu is cpu]))
 
     # -- what was hit
@@ -183,6 +185,7 @@ class Watches:
             return
         if done:
             self.unread += [self._hit(cpu, data.noted[at], self._eip, True) for at in range(data.hits)]
+            self.noticed()
 
     def _hit(self, cpu: Cpu, noted: Noted, eip: int, done: bool) -> Hit:
         kind, size, write = _KINDS[noted.kind], int(noted.size), bool(noted.how & WRITE)

@@ -116,6 +116,8 @@ class Traps:
             if depth[task.cpu.index]:
                 check_windows(task.cpu, f"task {task.pid} goes to ring 3")
             vcpu = task.cpu.vcpu
+            if task.cpu.way_out is not None and not vcpu.plain:
+                task.cpu.finish()  # somebody has begun to look at each run since
             context = vcpu.context = task.context
             task.orig_eax = -1
             blocks = sched.budget(task)
@@ -151,10 +153,10 @@ class Traps:
         watched = self._bus.active or self.monitor is not None
         started = cpu.vcpu.clock if watched else 0
         assert mm is not None
-        if trap.cpl == 0:
-            self._oops(cpu, context, trap)
         if self.monitor is not None:
             self.monitor.fault(task, context, trap)
+        if trap.cpl == 0:
+            self._oops(cpu, context, trap)
         how = BAD_AREA
         try:
             if trap.address < TASK_SIZE:
@@ -173,7 +175,7 @@ class Traps:
                 context.eflags |= RF
                 self._kernel.signals.force_fault(task, fault_info(task, trap, how), lambda: self._report(task, trap))
         self._stats.faults[how] += 1
-        if self._bus.active and self._bus.wants(PageFault):
+        if self._bus.active and self._bus.wants(PageFault, how):
             self._report_fault(cpu, task, context.code_address(trap.eip), trap, how, started, number)
 
     def _oops(self, cpu: KernelCpu, context: CpuContext, exit_: Exit) -> NoReturn:
@@ -192,7 +194,7 @@ class Traps:
         self, cpu: KernelCpu, task: Task | None, code: int, trap: Trap, how: Resolution, started: int, number: int
     ) -> None:
         """``code`` is the linear address of the instruction."""
-        if not self._bus.wants(PageFault):
+        if not self._bus.wants(PageFault, how):
             return
         kernel, mm = self._kernel, active_mm(cpu) if task is None else task.mm
         pgd = kernel.tables.kernel_pgd if mm is None else mm.pgd

@@ -165,22 +165,25 @@ class EventBus:
     An error of a reader is the emitter's to bear: it is not swallowed.
     """
 
-    __slots__ = ("_readers", "_routes", "active")
+    __slots__ = ("_keys", "_readers", "_routes", "active")
 
     active: bool
     """Somebody reads, and not only what is rare."""
 
     def __init__(self) -> None:
         self.active = False
-        self._readers: list[tuple[Reader, tuple[type[Event], ...]]] = []
+        self._readers: list[tuple[Reader, tuple[type[Event], ...], object]] = []
         self._routes: dict[type[Event], tuple[Reader, ...]] = {}
+        self._keys: dict[type[Event], set[object]] = {}
+        """Of types that are read by key only: which ones."""
 
-    def subscribe(self, reader: Callable[[E], None], *types: type[E]) -> Callable[[], None]:
+    def subscribe(self, reader: Callable[[E], None], *types: type[E], only: object = None) -> Callable[[], None]:
         """Call ``reader`` with every event of the given types, subclasses included, or of any.
 
-        Returns a function that ends the subscription.
+        With ``only`` those are enough that the emitter knows by this key (``wants``); the reader hears of others, too,
+        while somebody else wants them.  Returns a function that ends the subscription.
         """
-        entry = (reader, types)
+        entry = (reader, types, only)
         self._readers.append(entry)
         self._changed()
 
@@ -191,10 +194,15 @@ class EventBus:
 
         return end
 
-    def wants(self, kind: type[Event]) -> bool:
-        """Somebody reads events of this type: for emitters that come often, or to whom building one is dear."""
+    def wants(self, kind: type[Event], key: object = None) -> bool:
+        """Somebody reads events of this type: for emitters that come often, or to whom building one is dear.
+
+        ``key`` is what is known of an event before it is built.
+        """
         readers = self._routes.get(kind)
-        return bool(self._route(kind) if readers is None else readers)
+        if not (self._route(kind) if readers is None else readers):
+            return False
+        return key is None or kind not in self._keys or key in self._keys[kind]
 
     def emit(self, event: Event) -> None:
         """Hand the event to its readers."""
@@ -206,10 +214,14 @@ class EventBus:
     def _route(self, kind: type[Event]) -> tuple[Reader, ...]:
         found = self._routes.get(kind)
         if found is None:
-            found = tuple(reader for reader, types in self._readers if not types or issubclass(kind, types))
-            self._routes[kind] = found
+            entries = [each for each in self._readers if not each[1] or issubclass(kind, each[1])]
+            found = self._routes[kind] = tuple(reader for reader, _, _ in entries)
+            keys = {only for _, _, only in entries}
+            if keys and None not in keys:
+                self._keys[kind] = keys
         return found
 
     def _changed(self) -> None:
         self._routes.clear()
-        self.active = any(not types or not all(each.rare for each in types) for _, types in self._readers)
+        self._keys.clear()
+        self.active = any(not types or not all(each.rare for each in types) for _, types, _ in self._readers)

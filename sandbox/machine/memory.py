@@ -25,7 +25,7 @@ import ctypes
 import mmap
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -248,19 +248,23 @@ class PhysicalMemory:
         if behind is not None:
             behind()
 
-    def mutable_words(self, reason: Reason) -> WordView:
-        """A writable view of 32-bit words, for who stores single ones for a reason; keep it to yourself."""
-        return self._view(self._mutable.cast("I"), 4, reason)
+    def mutable_words(self, reason: Reason, pages: Iterable[int] | None = None) -> WordView:
+        """A writable view of 32-bit words, for who stores single ones for a reason; keep it to yourself.
+
+        ``pages`` are the buffer's pages that are stored into, None for any: only if one of them is watched, somebody
+        is asked before stores.
+        """
+        return self._view(self._mutable.cast("I"), 4, reason, pages)
 
     def mutable_quads(self, reason: Reason) -> WordView:
         """The same of 64-bit words."""
         return self._view(self._mutable.cast("Q"), 8, reason)
 
-    def _view(self, view: memoryview[int], width: int, reason: Reason) -> WordView:
+    def _view(self, view: memoryview[int], width: int, reason: Reason, pages: Iterable[int] | None = None) -> WordView:
         plain = AuditedView(view, width, partial(self._audited_store, reason)) if self.audit else view
         observer = self.table_observer if reason is Reason.TABLE else None
         made: WordView = plain if observer is None else ObservedView(plain, width, observer)
-        if self.store_watch is not None:
+        if self.store_watch is not None and (pages is None or not self.watched_pages.isdisjoint(pages)):
             made = WatchedView(made, width, partial(self._store_watched, reason), self.watched_pages)
         return made
 

@@ -117,13 +117,14 @@ class WatchedView(_View):
     ``pages`` are offsets in the buffer, in pages; ranges of words are always asked about.
     """
 
-    __slots__ = ("_ask", "_pages")
+    __slots__ = ("_ask", "_pages", "_shift")
 
     def __init__(
         self, view: WordView, width: int, ask: Callable[[int, int], Callable[[], object] | None], pages: set[int]
     ) -> None:
         super().__init__(view, width)
         self._ask, self._pages = ask, pages
+        self._shift = (PAGE_SIZE // width).bit_length() - 1
 
     @overload
     def __setitem__(self, index: int, value: int, /) -> None: ...
@@ -132,8 +133,8 @@ class WatchedView(_View):
     def __setitem__(self, index: slice, value: memoryview, /) -> None: ...
 
     def __setitem__(self, index: int | slice, value: int | memoryview, /) -> None:
-        if isinstance(index, int) and index * self._width // PAGE_SIZE not in self._pages:
-            self._store(index, value)
+        if type(index) is int and index >> self._shift not in self._pages:  # by far the most
+            self._view[index] = value  # type: ignore[assignment]
             return
         behind = self._ask(*self._range(index))
         self._store(index, value)

@@ -222,3 +222,52 @@ def test_patience_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def time_passes(debugger: Debugger, seconds: float) -> None:
     """It takes so long."""
     time.sleep(seconds)
+
+
+def test_more_changes_than_one_message_has_descriptors_for(program: Program, tmp_path: Path) -> None:
+    """Linux sends at most 253 of them at once (SCM_MAX_FD): each change stays a place to go back to."""
+    path = tmp_path / "endless"
+    path.write_bytes(program(ENDLESS))
+    image = resolve(path)
+    with Remote(lambda: open_target(image, KernelConfig(time_limit=0))) as made:
+        places = []
+        for number in range(260):
+            stop = made.execute("step").stop
+            assert stop is not None
+            places.append(stop.moment)
+            assert not made.execute(f"set $esi = {number}").error
+        for at in (259, 130, 1):
+            assert not made.execute(f"goto {places[at].text()}").error
+            made.execute("reverse-step")
+            assert made.execute("print $esi").data["value"] == at - 1
+
+
+def test_too_many_changes_cost_the_oldest(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "MOST_PINNED", 10)
+    path = tmp_path / "endless"
+    path.write_bytes(program(ENDLESS))
+    image = resolve(path)
+    with Remote(lambda: open_target(image, KernelConfig(time_limit=0))) as made:
+        told: list[str] = []
+        for number in range(11):
+            made.execute("step")
+            told += made.execute(f"set $esi = {number}").lines
+        assert [line for line in told if "later half" in line] != []
+        made.execute("goto start")
+        assert made.execute("print $esi").data["value"] == 5
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["the first", "a checkpoint's copy"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, 2), (signal.SIGSEGV, 3)])
+def test_how_a_worker_died_is_told(number: signal.Signals, status: int, back: bool) -> None:
+    """wait(2): whoever's child it was; by somebody else's hand is no fault of ours."""
+    with remote("cow-fork") as made:
+        made.execute("step 3")
+        if back:
+            made.execute("reverse-step")
+        os.kill(made.pid, number)
+        with pytest.raises(WorkerGone) as caught:
+            made.execute("step")
+        assert f"killed by signal {int(number)} ({number.name})" in caught.value.summary
+        assert (caught.value.exit_status, "\n" in caught.value.summary) == (status, False)
+        assert "lost" in caught.value.detail

@@ -206,6 +206,19 @@ def test_loads_of_cr3_are_seen(board: Board) -> None:
     assert isinstance(board.cpu.run(1000), Halt)
 
 
+def test_loads_of_cr3_on_another_machine_are_its_own_matter(board: Board) -> None:
+    other = Board(pae=False)
+    other.load("mov eax, cr3\nmov cr3, eax\ninc ecx\nhlt", ring=0)
+    watches, others = Watches([board.cpu]), Watches([other.cpu])
+    watches.watch_cr3(True)
+    assert isinstance(other.cpu.run(1000), Halt)
+    others.watch_cr3(True)
+    watches.watch_cr3(False)
+    other.start(ring=0)
+    assert isinstance(other.cpu.run(1000), Watched)
+    other.cpu.close()
+
+
 @pytest.mark.parametrize("feed_first", [False, True])
 def test_a_feed_of_the_tlb_and_a_watch_do_not_know_of_each_other(board: Board, feed_first: bool) -> None:
     seen: list[int] = []

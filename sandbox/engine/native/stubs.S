@@ -34,6 +34,7 @@
         .set    PASSED,         192     # the instruction at which `fetch` stopped last (watch.S)
         .set    AHEAD,          200     # a context to be run before this one, up to its HLT; 0 for none
         .set    AHEAD_BLOCKS,   208     # and its BLOCKS; what is left of them behind it
+        .set    STOPS_AT_CR3,   216     # not 0: stop behind loads of CR3 (watch.S)
 
         .set    TRAP,           1
         .set    SPENT,          2

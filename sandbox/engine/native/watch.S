@@ -18,6 +18,7 @@
         .set    PAD_ENV, 112
         .set    PAD_MODE, 184           # what the last block was run in
         .set    PAD_PASSED, 192         # the instruction at which `fetch` stopped last, until it is run
+        .set    PAD_CR3, 216            # not 0: stop behind loads of CR3
         .set    MODES, 0x83             # in the hidden flags: protection, ring
         .set    VM, 0x20000
         .set    PG, 0x80000000
@@ -588,9 +589,10 @@ mark:   mov     rax, [rip+cell]
         .balign 16
 load_cr3:
         mov     rax, [rip+cell]
-        cmp     qword ptr [rax], 0
+        mov     rax, [rax]
+        test    rax, rax
         je      9f
-        cmp     qword ptr [rip+cr3_watched], 0
+        cmp     qword ptr [rax+PAD_CR3], 0
         je      9f
         push    rbx
         push    r12
@@ -723,7 +725,6 @@ cell:           .quad 0
 leave:          .quad 0
 count:          .quad 0
 physical:       .quad 0
-cr3_watched:    .quad 0
 passing:        .quad 0
 hits:           .quad 0
 filled:         .quad 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET
@@ -19,7 +21,7 @@ class MmuContext:
 
     __slots__ = (
         "_broken_free", "_broken_lazy", "_entries", "_mmlist", "_pagecache", "_sched", "_smp", "_table_frames",
-        "_tables", "_writeback",
+        "_tables", "_writeback", "switched",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +39,8 @@ class MmuContext:
         self._sched = sched
         self._table_frames, self._pagecache, self._writeback = table_frames, pagecache, writeback
         self._broken_free, self._broken_lazy = broken("no-exit-free"), broken("kva-lazy-switch")
+        self.switched: Callable[[], object] | None = None
+        """Told when a CPU, or a task, is about to have another address space; a debugger's."""
 
     def mm_alloc(self) -> Mm:
         """An empty address space with the kernel's half.  Raises OutOfMemory."""
@@ -56,6 +60,8 @@ class MmuContext:
             if self._broken_lazy:
                 self._entries.tlb.sequence.flushed(cpu.index, self._entries.tlb.sequence.sample())
             return
+        if self.switched is not None:
+            self.switched()
         bit = 1 << cpu.index
         if mm is not None:
             mm.cpu_mask |= bit

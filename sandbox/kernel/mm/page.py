@@ -20,6 +20,8 @@ each, which hold the structures of ``PIECE`` frames.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE
@@ -87,7 +89,6 @@ class MemMap:
     def __init__(self, memory: PhysicalMemory, pieces: int | list[int | None], max_pfn: int) -> None:
         self.max_pfn = max_pfn
         self._memory = memory
-        self.renew_views()
         self.bases: list[int] = []
         self._pieces: list[int | None] = []
         if isinstance(pieces, int):
@@ -102,10 +103,19 @@ class MemMap:
                 self._pieces.append(None)
                 if physical is not None:
                     self.add_piece(number, physical)
+        self.renew_views()
 
     def renew_views(self) -> None:
-        """Ask for the view to store through again: who watches stores has come or gone."""
-        self.words = self._memory.mutable_words(Reason.STRUCT_PAGE)
+        """Ask for the view to store through again: what is watched of our pages is something else now."""
+        self.words = self._memory.mutable_words(Reason.STRUCT_PAGE, self._pages())
+
+    def _pages(self) -> Iterator[int]:
+        """The buffer's pages that hold structures."""
+        size = PAGE_SIZE if self.shift == PIECE_SHIFT else self.bytes_for(self.max_pfn)
+        for physical in self._pieces:
+            if physical is not None:
+                first = self._memory.host_index(physical) // PAGE_SIZE
+                yield from range(first, first + size // PAGE_SIZE)
 
     @staticmethod
     def bytes_for(frames: int) -> int:
@@ -122,6 +132,8 @@ class MemMap:
         self.bases[number] = self._memory.host_index(physical) // 4 - first * STRUCT_PAGE_WORDS
         self.max_pfn = max(self.max_pfn, first + PIECE)
         self._memory.declare(Reason.STRUCT_PAGE, physical, PAGE_SIZE)
+        if self._memory.store_watch is not None:
+            self.renew_views()
 
     def has_page(self, pfn: int) -> bool:
         """The frame number has a structure."""
