@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sandbox.debug.signals import SignalJudge
 from sandbox.debug.stops import DEATH, WAITING, Stop, StopKind
 from sandbox.debug.target import Refused, Target
+from sandbox.debug.timeline import Woken
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Exit, Trap
@@ -48,6 +49,7 @@ class KernelTarget(Target):
         self._tables: dict[object, LineTable] = {}
         self._frames: dict[object, FrameInfo] = {}
         self.system.traps.monitor = self
+        self.kernel.entries.traced = True
         self.judge = self.kernel.signals.judge = SignalJudge(self.kernel.signals, self.control)
         self.kernel.sched.on_wait = self._waits
         self.kernel.bus.subscribe(self._killed, Killed)
@@ -101,6 +103,15 @@ class KernelTarget(Target):
             self.control.interrupted, self.control.goal = False, None
             cpu = self.kernel.this_cpu.vcpu
             self.hold(self._between(cpu, kind, "interrupted, while it waits for the host", WAITING))
+
+    def hold(self, stop: Stop, woken: Woken | None = None) -> None:
+        for cpu in self.kernel.cpus:
+            if cpu.way_out is not None:  # nobody finds a page unfilled that the clock says is filled
+                runner = cpu.vcpu.runner
+                cpu.vcpu.run_as(None)
+                cpu.finish()
+                cpu.vcpu.run_as(runner)
+        super().hold(stop, woken)
 
     def woke(self) -> None:
         if self.kernel.sched.host is not None:

@@ -109,7 +109,8 @@ class Cpu(Stepping):
         self._step_hook: int | None = None
         self.passing = max
         self._breakpoints: dict[int, list[int]] = {}
-        self._instrumented = self._replaced = False
+        self._instrumented = False
+        self.runner: Callable[[int, int | None], Exit] | None = None
         self._stopping = False
         self._ahead: CpuContext
         self.plain = handle.native
@@ -217,7 +218,7 @@ class Cpu(Stepping):
             self.run = run  # type: ignore[method-assign, assignment]
         elif self.run != MethodType(Cpu.run, self):  # without its __dict__: CPython is slower with one that was seen
             del self.run
-        self._replaced = run is not None
+        self.runner = run
         self._look_who_is_there()
 
     def _go_on(self, blocks: int, steps: int | None = None) -> Exit:
@@ -225,7 +226,7 @@ class Cpu(Stepping):
 
     def _look_who_is_there(self) -> None:
         entered = self._enter is self._entered and self.handle.native
-        self.plain = entered and not self._instrumented and not self._replaced
+        self.plain = entered and not self._instrumented and self.runner is None
 
     def go_ahead(self, context: CpuContext, budget: int, blocks: int) -> None:
         """Let the next ``run`` run another context first, to its HLT, in the same call of host code.

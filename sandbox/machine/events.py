@@ -159,13 +159,22 @@ E = TypeVar("E", bound=Event)
 Reader = Callable[[Any], None]
 
 
+class Wanted:
+    """Whether somebody reads events of one of some types: ``any``, kept by the bus."""
+
+    __slots__ = ("any", "kinds")
+
+    def __init__(self, kinds: tuple[type[Event], ...]) -> None:
+        self.kinds, self.any = kinds, False
+
+
 class EventBus:
     """Delivers each event to the readers of its type, in the order in which they subscribed.
 
     An error of a reader is the emitter's to bear: it is not swallowed.
     """
 
-    __slots__ = ("_keys", "_readers", "_routes", "active")
+    __slots__ = ("_keys", "_readers", "_routes", "_wanted", "active")
 
     active: bool
     """Somebody reads, and not only what is rare."""
@@ -176,6 +185,7 @@ class EventBus:
         self._routes: dict[type[Event], tuple[Reader, ...]] = {}
         self._keys: dict[type[Event], set[object]] = {}
         """Of types that are read by key only: which ones."""
+        self._wanted: list[Wanted] = []
 
     def subscribe(self, reader: Callable[[E], None], *types: type[E], only: object = None) -> Callable[[], None]:
         """Call ``reader`` with every event of the given types, subclasses included, or of any.
@@ -204,6 +214,12 @@ class EventBus:
             return False
         return key is None or kind not in self._keys or key in self._keys[kind]
 
+    def watch_for(self, *kinds: type[Event]) -> Wanted:
+        """An answer to ``wants`` for any of some types that stays true, for who asks often."""
+        self._wanted.append(Wanted(kinds))
+        self._changed()
+        return self._wanted[-1]
+
     def emit(self, event: Event) -> None:
         """Hand the event to its readers."""
         kind = type(event)
@@ -224,4 +240,6 @@ class EventBus:
     def _changed(self) -> None:
         self._routes.clear()
         self._keys.clear()
+        for each in self._wanted:
+            each.any = any(self.wants(kind) for kind in each.kinds)
         self.active = any(not types or not all(each.rare for each in types) for _, types, _ in self._readers)

@@ -100,9 +100,7 @@ def _mends() -> Iterator[Check]:
 
 def _system() -> Check:
     done = system.install()
-    seen = (
-        f"{len(done.helpers)} helpers: as the manual has them; costs a look at each instruction that is translated"
-    )
+    seen = f"{len(done.helpers)} helpers: as the manual has them; costs a look at each instruction that is translated"
     if not done.helpers:
         seen = f"as the engine has them: {done.reason}"
     return Check("mends", "system instructions", bool(done.helpers), seen, needed=False)

@@ -54,6 +54,7 @@ class Entries:
         "swap",
         "tables",
         "tlb",
+        "traced",
         "zero_frame",
     )
 
@@ -74,6 +75,8 @@ class Entries:
         self._set_pte_if = self._store_alone if races.active else tables.set_pte_if
         self.swap: SwapSpace = NoSwap(smp)
         self._blind = broken("no-pte-same")
+        self.traced = False
+        """A debugger goes back and forth: a copy's steps are the same ones in a free run, down to the dead stack."""
         self.early_free = broken("early-free")
         routines, wide = tlb.routines, tables.fmt.entry_size == 8
         self._break_cow = routines.break_cow_pae if wide else routines.break_cow
@@ -140,7 +143,8 @@ class Entries:
 
     def alone(self, cpu: KernelCpu, mm: Mm) -> bool:
         """Only this CPU has the address space loaded, and nobody must be told of the entry by who stores it."""
-        return self._page_alloc.watch is None and cpu.active_mm is mm and mm.cpu_mask == 1 << cpu.index
+        unseen = not self.traced and self._page_alloc.watch is None
+        return unseen and cpu.active_mm is mm and mm.cpu_mask == 1 << cpu.index
 
     def replace_on_return(
         self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int, old: int, new: int, zeros: bool
