@@ -6,6 +6,7 @@ No pyelftools here: this is on the path of every run.  Objects (``.o``) are :mod
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from sandbox.image.symbols import SymbolTable
 from sandbox.records import dataclass
@@ -201,28 +202,36 @@ def code_ranges(data: bytes, name: str) -> list[tuple[int, bytes]]:
     return sorted(found)
 
 
+def _end(section: Sequence[tuple[int, ...]]) -> int:
+    """The first address behind a section; 0 where a damaged file has none of this number."""
+    return section[0][3] + section[0][5] if section else 0
+
+
 def symbols(data: bytes) -> SymbolTable:
     """The symbols of an executable's ``.symtab``; empty when it has none or is damaged there.
 
     Left out are labels that a compiler makes for itself (``.L4``), undefined and absolute ones, and those of sections,
-    files and thread-local variables, which are no addresses.
+    files and thread-local variables, which are no addresses.  A symbol ends where its size says; one without a size
+    (a label of assembly) with its section.
     """
     found: dict[str, int] = {}
+    ends: dict[str, int] = {}
     try:
         header = _header(data, "")
-        for number in range(header.shnum):
-            section = SHDR.unpack_from(data, header.shoff + number * SHDR.size)
+        sections = [SHDR.unpack_from(data, header.shoff + number * SHDR.size) for number in range(header.shnum)]
+        for section in sections:
             if section[1] != SHT_SYMTAB:
                 continue
             start, size, link = section[4:7]
-            strings_at, strings_size = SHDR.unpack_from(data, header.shoff + link * SHDR.size)[4:6]
+            strings_at, strings_size = sections[link][4:6]
             strings = data[strings_at : strings_at + strings_size]
-            for name_at, value, _, info, _, index in SYMBOL.iter_unpack(data[start : start + size]):
+            for name_at, value, length, info, _, index in SYMBOL.iter_unpack(data[start : start + size]):
                 if index == SHN_UNDEF or index >= SHN_LORESERVE or info & 15 in (STT_SECTION, STT_FILE, STT_TLS):
                     continue
                 name = strings[name_at : strings.index(b"\0", name_at)].decode("latin-1")
                 if name and name[:2] != ".L" and (name not in found or info >> 4 != STB_LOCAL):
                     found[name] = value
-    except (ImageError, struct.error, ValueError):
+                    ends[name] = value + length if length else _end(sections[index : index + 1])
+    except (ImageError, struct.error, ValueError, IndexError):
         return SymbolTable({})
-    return SymbolTable(found)
+    return SymbolTable(found, ends=ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sandbox.kernel.base.layout import PAGE_OFFSET
@@ -61,12 +62,15 @@ class Symbols:
             found = self._programs[task.exe_inode] = symbols(read_all(task.exe_inode))
         return found
 
-    @property
+    @cached_property
     def image_symbols(self) -> SymbolTable:
         """The kernel's own symbols."""
         from sandbox.image.symbols import SymbolTable
 
-        return SymbolTable(self._kernel.image.symbols)
+        known = self._kernel.image.symbols
+        ends = sorted(known[name] for name in ("kernel_end", "init_end"))
+        last = {name: next((end for end in ends if at <= end), at) for name, at in known.items()}
+        return SymbolTable(known, ends=last)
 
     def in_module(self, linear: int) -> bool:
         """A module holds the address."""
