@@ -294,13 +294,13 @@ class Target(ABC):
 
     def write(self, linear: int, data: bytes) -> None:
         """Set bytes at a linear address, whatever its protection.  Raises Refused where nothing is mapped."""
-        pieces = []
-        for at in _pieces(linear, len(data)):
+        found = []
+        for at in pieces(linear, len(data)):
             physical = self.translate(at[0])
             if physical is None:
                 raise Refused(f"nothing is mapped at {at[0]:08x}")
-            pieces.append((physical, at[1]))
-        for physical, size in pieces:
+            found.append((physical, at[1]))
+        for physical, size in found:
             self.write_physical(physical, data[:size])
             data = data[size:]
 
@@ -360,7 +360,7 @@ class Target(ABC):
         raise Refused(f"{self.name}: a {self.kind}; {what}: {why}")
 
 
-def _pieces(linear: int, size: int) -> list[tuple[int, int]]:
+def pieces(linear: int, size: int) -> list[tuple[int, int]]:
     """(linear address, bytes) page by page."""
     found = []
     while size > 0:

@@ -6,6 +6,7 @@ from sandbox.debug.commands import COMMANDS, find
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.gdb.registers import REGISTERS, read_all, target_xml, write_all
 from sandbox.debug.kernel_target import KernelTarget
+from sandbox.debug.poke import write
 from sandbox.debug.target import Refused
 from sandbox.runner.run import Session
 
@@ -55,7 +56,7 @@ def memory(debugger: Debugger, linear: int, size: int) -> bytes:
 def set_memory(debugger: Debugger, linear: int, data: bytes) -> Answer:
     """Set bytes; the answer's error says where nothing is mapped."""
     try:
-        debugger.target.write(linear, data)
+        write(debugger, linear, data)
     except Refused as error:
         return Answer(error=error.summary)
     return Answer(changed=True)
