@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from sandbox.debug.signals import SignalJudge
-from sandbox.debug.stops import DEATH, WAITING, Stop, StopKind
+from sandbox.debug.stops import DEATH, HELD, WAITING, Stop, StopKind
 from sandbox.debug.target import Refused, Target
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
@@ -16,7 +16,7 @@ from sandbox.kernel.base.events import Killed, ModuleChange
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.fs.namespace import read_all
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.task.task import Task
+from sandbox.kernel.task.task import State, Task
 from sandbox.records import replace
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.result import Result
@@ -48,8 +48,8 @@ class KernelTarget(Target):
         self._tables: dict[object, LineTable] = {}
         self._frames: dict[object, FrameInfo] = {}
         self.system.traps.monitor = self
-        self.judge = self.kernel.signals.judge = SignalJudge(self.kernel.signals, self.control)
-        self.kernel.sched.on_wait = self._waits
+        self.judge = self.kernel.signals.judge = SignalJudge(self.kernel, self.control)
+        self.kernel.sched.on_wait, self.kernel.sched.on_stuck = self._waits, self._stuck
         self.kernel.bus.subscribe(self._killed, Killed)
         named, image = self.system.gate.symbols, self.kernel.image.symbols
         self._stubs = {address: name for name, address in named.items() if name not in image}
@@ -101,6 +101,21 @@ class KernelTarget(Target):
             self.control.interrupted, self.control.goal = False, None
             cpu = self.kernel.this_cpu.vcpu
             self.hold(self._between(cpu, kind, "interrupted, while it waits for the host", WAITING))
+
+    def _stuck(self) -> bool:
+        """All who may run sleep, and perhaps for those who are held back."""
+        tasks = self.kernel.tasks.values()
+        there = [task.pid for task in tasks if task.runs and not task.kthread and task.state is not State.ZOMBIE]
+        held = [pid for pid in there if pid in self.judge.held]
+        if not held:
+            return False
+        asleep = next((pid for pid in there if pid not in held), 0)
+        why = "every task that may run sleeps" if asleep else "no task is left that may run"
+        words = f"{why}; held back: task {', '.join(str(pid) for pid in held)}"
+        stop = self._between(self.kernel.this_cpu.vcpu, StopKind.CATCH, words, HELD)
+        self.control.interrupted, self.control.goal = False, None
+        self.hold(replace(stop, pid=asleep or held[0], details={"event": HELD, "asleep": asleep}))
+        return True
 
     def woke(self) -> None:
         if self.kernel.sched.host is not None:
@@ -154,6 +169,10 @@ class KernelTarget(Target):
     def pid_on(self, cpu: Cpu) -> int:
         task = self.kernel.sched.task_of(self.kernel.cpus[cpu.index])
         return 0 if task is None else task.pid
+
+    def process_on(self, cpu: Cpu) -> int:
+        task = self.kernel.sched.task_of(self.kernel.cpus[cpu.index])
+        return 0 if task is None else task.tgid
 
     def _killed(self, event: Killed) -> None:
         """The task is still whole: the last place at which it can be looked at."""

@@ -91,6 +91,8 @@ class RunControl:
     """Somebody wants a stop soon."""
     yields: bool = False
     """Who runs the next CPU shall look at his tasks first: something came for one of them while all stood still."""
+    holds: Callable[[Cpu], bool] | None = None
+    """Whether what a CPU is about to run is to stand still; None while nothing is."""
     watching: Watching | None = None
     """None while nothing is watched."""
     changed: Callable[[Cpu, int], None] = lambda cpu, before: None
@@ -144,7 +146,7 @@ class RunControl:
         """In the place of ``Cpu.run``: to an exit that is the machine's to answer."""
         if self.look is not None:
             self.look(cpu)
-        if self.yields:
+        if self.yields or (self.holds is not None and self.holds(cpu)):
             self.yields = False
             return Paused(cpu.context.eip)
         if self.goal is not None:
@@ -173,7 +175,7 @@ class RunControl:
             self._arrive(cpu)
             if self.look is not None:
                 self.look(cpu)
-            if self.yields:
+            if self.yields or (self.holds is not None and self.holds(cpu)):
                 self.yields = False
                 return Paused(cpu.context.eip)
             if self.watching is not None:

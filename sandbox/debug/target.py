@@ -208,6 +208,10 @@ class Target(ABC):
         """The task that a CPU runs, 0 for none."""
         return 0
 
+    def process_on(self, cpu: Cpu) -> int:
+        """The process whose task a CPU runs, 0 for none."""
+        return 0
+
     def moment(self, cpu: Cpu, event: str = "") -> Moment:
         """Where a CPU stands."""
         at = self.now if event else self.control.time_at(cpu)
