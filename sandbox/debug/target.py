@@ -31,7 +31,7 @@ from sandbox.x86.walk import Access, Walk, walk
 
 if TYPE_CHECKING:
     from sandbox.debug.lines import Line, LineTable
-    from sandbox.debug.unwind import FrameInfo
+    from sandbox.debug.unwind import Unwinder
     from sandbox.sanitize.watch import TlbWatch
 
 LONGEST = 15
@@ -343,8 +343,8 @@ class Target(ABC):
             raise Refused(f"{name}:{number}: {why}")
         return found
 
-    def frame_info(self) -> FrameInfo | None:
-        """The call frame information of the program that is looked at."""
+    def frame_info(self) -> Unwinder | None:
+        """The call frame information of what is looked at."""
         return None
 
     @abstractmethod

@@ -22,7 +22,7 @@ MACHINES = (EM_386, EM_486)
 ELFCLASS64 = 2
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_TLS, PT_GNU_STACK = 1, 2, 3, 7, 0x6474E551
 PF_X = 1
-SHT_PROGBITS, SHT_SYMTAB = 1, 2
+SHT_PROGBITS, SHT_SYMTAB, SHT_DYNSYM = 1, 2, 11
 SHF_EXECINSTR = 4
 SHN_UNDEF, SHN_LORESERVE = 0, 0xFF00
 STB_LOCAL, STT_SECTION, STT_FILE, STT_TLS = 0, 3, 4, 6
@@ -208,7 +208,8 @@ def _end(section: Sequence[tuple[int, ...]]) -> int:
 
 
 def symbols(data: bytes) -> SymbolTable:
-    """The symbols of an executable's ``.symtab``; empty when it has none or is damaged there.
+    """The symbols of an executable's ``.symtab``, of one that is stripped ``.dynsym``; empty when it has none, or is
+    damaged there.
 
     Left out are labels that a compiler makes for itself (``.L4``), undefined and absolute ones, and those of sections,
     files and thread-local variables, which are no addresses.  A symbol ends where its size says; one without a size
@@ -219,8 +220,10 @@ def symbols(data: bytes) -> SymbolTable:
     try:
         header = _header(data, "")
         sections = [SHDR.unpack_from(data, header.shoff + number * SHDR.size) for number in range(header.shnum)]
+        kinds = [section[1] for section in sections]
+        wanted = SHT_SYMTAB if SHT_SYMTAB in kinds else SHT_DYNSYM
         for section in sections:
-            if section[1] != SHT_SYMTAB:
+            if section[1] != wanted:
                 continue
             start, size, link = section[4:7]
             strings_at, strings_size = sections[link][4:6]
