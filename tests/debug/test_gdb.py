@@ -23,9 +23,9 @@ needs_gdb = pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not insta
 
 
 @contextmanager
-def serving(*words: str) -> Iterator[str]:
+def serving(*words: str, once: bool = True) -> Iterator[str]:
     """``sandbox gdb`` on a port of its own; its address."""
-    command = [sys.executable, "-m", "sandbox", "gdb", *words, "--port", "0", "--once"]
+    command = [sys.executable, "-m", "sandbox", "gdb", *words, "--port", "0", *(["--once"] if once else [])]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -18,6 +18,7 @@ from sandbox.debug.worker import Remote
 from sandbox.runner.target import resolve
 from tests.debug.test_gdb import gdb, needs_gdb, serving
 from tests.debug.test_gdb_threads import THREADS, values
+from tests.debug.test_libraries import LIBC, LOADER, compiled, needs_glibc
 
 FORKS = """
         .globl  _start, child, parent, after, word
@@ -199,3 +200,84 @@ def test_who_does_not_know_of_processes_gets_tasks(program: str) -> None:
         assert stub.answer(b"vCont;c") in (b"T05exec:2f62696e2f666f726b73;thread:p4.4;",)
         assert stub.answer(b"vCont;c") == b"W07;process:4"
         assert stub.answer(b"vCont;c") == b"W07;process:3"
+
+
+@needs_gdb
+def test_back_before_a_fork(program: str) -> None:
+    """The child is no more, as gdb is told when the guest goes on; forward again it is forked again."""
+    seen = told(
+        program, "set detach-on-fork off", "catch fork", "continue", "stepi", "delete", "reverse-continue",
+        "info symbol $pc", "continue", "info inferiors", "inferior 1", "catch fork", "continue", "info inferiors",
+        "kill inferiors 3", "kill",
+    )  # fmt: skip
+    assert "No more reverse-execution history" in seen
+    assert re.search(r"^_start in section .text", seen, re.M)
+    assert "Program terminated with signal SIGKILL" in seen
+    assert re.search(r"^\* 2 +<null> ", seen, re.M)
+    assert "Thread 1.1 hit Catchpoint 2 (forked process 4)" in seen
+
+
+def test_a_guest_that_was_killed_has_no_threads(program: str) -> None:
+    """Under ``extended-remote``: until it is started again; nor has one at its end."""
+    image = resolve(program)
+    ours, theirs = socket.socketpair()
+    with Remote(lambda: open_target(image, image.config())) as made, ours, theirs:
+        stub = Stub(made, ours)
+        assert stub.answer(b"!") == b"OK"
+        assert stub.answer(b"Z0,8048000,1") == b"OK"
+        assert stub.answer(b"vKill;1") == b"OK"
+        assert stub.answer(b"qfThreadInfo") == b"l"
+        assert (stub.answer(b"vRun;") or b"").startswith(b"T05thread:3;")
+        assert stub.answer(b"qfThreadInfo") == b"m3,100000" or stub.answer(b"qfThreadInfo") == b"m3"
+        assert stub.answer(b"vCont;c") == b"W07"
+        assert stub.answer(b"qfThreadInfo") == b"l"
+        assert "(gdb)" in made.execute("info points").lines[0]
+        Stub(made, ours)
+        assert not any("(gdb)" in line for line in made.execute("info points").lines), "the next gdb's own only"
+
+
+SPINS = """#include <pthread.h>
+static volatile long spins, done, turns;
+static void *spin(void *unused)
+{
+    while (!done)
+        spins++;
+    return unused;
+}
+static void work(void)
+{
+    for (int i = 0; i < 300000; i++)
+        turns++;
+}
+int main(void)
+{
+    pthread_t other;
+    pthread_create(&other, 0, spin, 0);
+    while (spins < 100)
+        ;
+    work();
+    work();
+    work();
+    done = 1;
+    pthread_join(other, 0);
+    return 5;
+}
+"""
+
+
+@needs_gdb
+@needs_glibc
+@pytest.mark.parametrize("words", [("--threads", "processes"), ()], ids=["processes", "tasks"])
+def test_next_with_scheduler_locking(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Over a call of 300,000 turns, many slices long, the other thread's counter stands; without the lock it grows."""
+    program = compiled(tmp_path / "spins.c", SPINS, "-O0", "-pthread")
+    files = ("--file", f"{LIBC}:/lib/libc.so.6", "--file", f"{LOADER}:/lib/ld-linux.so.2")
+    seen = told(
+        str(program), "break 20", "continue", "set scheduler-locking on", "print spins", "next", "next", "print spins",
+        "set scheduler-locking off", "next", "print spins", "print turns", "continue", words=(*files, *words),
+    )  # fmt: skip
+    before, locked, free, turns = values(seen)
+    assert before == locked
+    assert free > locked
+    assert turns == 900_000
+    assert "exited with code 05" in seen

@@ -12,6 +12,7 @@ from sandbox.debug.points import ONLY
 from sandbox.debug.target import Refused
 from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.runner.run import Session
+from sandbox.x86.descriptors import FLAG_BIG
 
 MOVES, HARMLESS = ("running", "going back"), ("help", "bookmark")
 """Groups of commands that let the guest run, and those in them that do not."""
@@ -116,6 +117,13 @@ def delete_all(debugger: Debugger) -> Answer:
     return Answer(["no points but gdb's own"])
 
 
+def forget_all(debugger: Debugger) -> None:
+    """A new gdb finds no points of one that has gone without a word."""
+    for each in debugger.points:
+        if each.text.startswith("(gdb"):
+            debugger.remove(each)
+
+
 def catch_signals(debugger: Debugger) -> None:
     """Stop before each signal's delivery."""
     if debugger.target.kind != "rom":
@@ -124,7 +132,8 @@ def catch_signals(debugger: Debugger) -> None:
 
 def description(debugger: Debugger) -> str:
     """The target description."""
-    return target_xml(debugger.target.kind == "program")
+    wide = debugger.target.context.segment("cs").flags & FLAG_BIG
+    return target_xml(debugger.target.kind == "program", bool(wide) or debugger.target.kind != "rom")
 
 
 def program_path(debugger: Debugger) -> str:

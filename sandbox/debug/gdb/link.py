@@ -36,6 +36,8 @@ class Link:
     """Those that may reach the program then; None for all."""
     extended: bool = False
     """gdb stays when the guest is killed, and may start it again."""
+    killed: bool = False
+    """The guest stands at its beginning, and for gdb there is none before it starts one."""
     by_process: bool = False
     """Threads are told with their process, and gdb has some of the processes (``multiprocess+``)."""
     attached: set[int] = field(default_factory=set)
@@ -67,7 +69,9 @@ class Link:
         return b"p%x.%x" % (process, thread)
 
     def rows(self) -> list[tuple[int, int, str]]:
-        """(process, thread, description) of all threads that gdb has."""
+        """(process, thread, description) of all threads that gdb has; none at the guest's end."""
+        if self.halt.ended or self.killed:
+            return []
         found = self.remote.call(threads.threads)
         if not self.by_process:
             return [(0, thread, about) for thread, about in found]

@@ -88,14 +88,17 @@ def program_of(debugger: Debugger, process: int) -> str:
     return "" if task is None else task.exe
 
 
-def focus(debugger: Debugger, wanted: list[int] | None, also: list[int]) -> None:
-    """Stop at what happens to these processes, None for signals of all; ``also`` at exec and exit of those."""
+def focus(debugger: Debugger, wanted: list[int] | None, also: list[int], events: bool = True) -> None:
+    """Stop at what happens to these processes, None for signals of all; ``also`` at exec and exit of those.
+
+    Without ``events`` only at signals: nothing is made or ends on the way back.
+    """
     for each in debugger.points:
         if each.what == "catch" and each.text in EVENTS and each.condition.startswith(ONLY):
             debugger.remove(each)
         elif each.what == "catch" and each.text == "signal" and (not each.condition or each.condition.startswith(ONLY)):
             each.condition = "" if wanted is None else _of(wanted)
-    for word in EVENTS if wanted is not None else ():
+    for word in EVENTS if wanted is not None and events else ():
         debugger.catch(word, "", condition=_of([*(wanted or ()), *(also if word != "fork" else ())]))
 
 

@@ -10,7 +10,7 @@ from sandbox.debug.gdb.threads import Halt
 from sandbox.debug.stops import HELD, StopKind
 from sandbox.records import replace
 
-_SIGKILL = 9
+SIGKILL = 9
 
 
 def stop_reply(halt: Halt, link: Link) -> bytes:
@@ -73,11 +73,23 @@ class Events:
             return stop_reply(halt, self._link)
         return getattr(self, f"_{halt.news.what}")(halt, halt.news)  # type: ignore[no-any-return]
 
+    def unborn(self) -> None:
+        """Who does not exist any more behind a step back, which gdb learns when it lets the guest go on."""
+        link = self._link
+        gone = link.attached - {*link.remote.call(processes.processes).values()}
+        link.attached -= gone
+        link.vforks = {child: parent for child, parent in link.vforks.items() if child not in gone}
+        self.gone(gone)
+
+    def gone(self, processes: set[int]) -> None:
+        """gdb still has these, which are no more."""
+        self._link.later += [over(SIGKILL, each) for each in sorted(processes)]
+
     def _end(self, halt: Halt) -> bytes:
         """The machine is at its end: the first program's, and whoever was left is gone with it."""
         link, first = self._link, self._link.remote.call(processes.first_program)
         rest = sorted(link.attached - {first})
-        replies = [over(_SIGKILL, each) for each in rest]
+        replies = [over(SIGKILL, each) for each in rest]
         if first in link.attached or not rest:
             replies.insert(0, over(halt.status << 8 | halt.signal, first))
         link.attached.clear()

@@ -78,7 +78,16 @@ class Running:
 
     def back(self, rest: bytes) -> bytes:
         """``bs``, ``bc``."""
-        return self._run(resume.go_back, rest == b"s") if rest in (b"s", b"c") else EMPTY
+        if rest not in (b"s", b"c"):
+            return EMPTY
+        link = self._link
+        if not link.by_process:
+            return self._run(resume.go_back, rest == b"s")
+        link.remote.call(processes.focus, link.processes, [], False)
+        reply = self._run(resume.go_back, rest == b"s")
+        self._events.unborn()
+        link.focus()
+        return reply
 
     def restart(self, _: bytes = b"") -> None:
         """``R``: no reply."""
@@ -87,7 +96,9 @@ class Running:
 
     def started(self, rest: bytes) -> bytes:
         """``vRun``: the same guest from its beginning; there is no other program here."""
+        self._link.killed, before = False, {*self._link.attached}
         self.restart()
+        self._events.gone(before - self._link.attached)
         return self.why()
 
     def kill(self, reply: bytes | None, process: int = 0) -> bytes | None:
@@ -102,6 +113,7 @@ class Running:
                 self._link.stream.send(reply)
             raise Detached(True)
         self.restart()
+        self._link.killed = True
         return reply
 
     def _kill_one(self, process: int) -> bytes:

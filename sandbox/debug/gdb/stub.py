@@ -13,6 +13,7 @@ from sandbox.debug.gdb.files import HostFiles
 from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, hexadecimal, numbers, thread_id, unhex
 from sandbox.debug.gdb.objects import FEATURES, Objects
 from sandbox.debug.gdb.packets import INTERRUPT, PACKET_SIZE, PacketStream, unescape
+from sandbox.debug.gdb.replies import SIGKILL, over
 from sandbox.debug.gdb.running import Running
 from sandbox.debug.worker import Remote
 
@@ -34,6 +35,7 @@ class Stub:
         halt = remote.call(threads.halted)
         self._link = link = Link(remote, self._stream, halt, halt.thread)
         self._has_processes = processes
+        remote.call(access.forget_all)
         link.take_all()
         self._files, self._objects, self._running = HostFiles(remote), Objects(link), Running(link)
         runs = self._running
@@ -151,6 +153,10 @@ class Stub:
         """``D``, of one process or all."""
         link, process = self._link, hexadecimal(rest[1:]) if rest[:1] == b";" else 0
         if link.by_process and process:
+            ghost = over(SIGKILL, process)
+            if ghost in link.later:
+                link.later.remove(ghost)
+                return OK
             if process not in link.attached:
                 return NONE
             self._running.leave(process)
@@ -168,7 +174,8 @@ class Stub:
         if rest == b"C":
             return b"QC" + self._link.name(self._link.thread)
         if rest == b"fThreadInfo":
-            return b"m" + b",".join(self._link.name(each, process) for process, each, _ in self._link.rows()) or b"l"
+            named = b",".join(self._link.name(each, process) for process, each, _ in self._link.rows())
+            return b"m" + named if named else b"l"
         if rest == b"sThreadInfo":
             return b"l"
         if rest.startswith(b"ThreadExtraInfo,"):
