@@ -60,6 +60,7 @@ class SignalJudge:
         for task in freed:
             if task.state is State.TRACED:
                 self._sched.resume(task)
+                self._control.yields = True  # who runs does so for as long as nobody else was there
         self._control.holds = self._comes if wanted else None
 
     def _comes(self, cpu: Cpu) -> bool:
