@@ -27,7 +27,10 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"TCP port (default: {PORT}; 0 for any)")
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="address (default: this host only)")
     parser.add_argument(
-        "--threads", choices=("tasks", "cpus"), default="tasks", help="what gdb's threads are (default: tasks)"
+        "--threads",
+        choices=("tasks", "processes", "cpus"),
+        default="tasks",
+        help="what gdb's threads are: all tasks together (default), those of its processes, or CPUs",
     )
     parser.add_argument("--once", action="store_true", help="end when the first gdb leaves")
     parser.set_defaults(run=run, commands=None)
@@ -50,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
             connection, _ = listener.accept()
             with connection, _no_other(listener):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                ended = Stub(remote, connection).serve()
+                ended = Stub(remote, connection, options.threads == "processes").serve()
             if ended or options.once:
                 return 0
 

@@ -15,7 +15,7 @@ from sandbox.debug.expression import Scope, address, evaluate
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.points import Point, Points, WithFields
 from sandbox.debug.run_control import Goal
-from sandbox.debug.stops import DEATH, WAITING, Moment, Stop, StopKind
+from sandbox.debug.stops import DEATH, HELD, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import WRAP, Refused, Target
 from sandbox.debug.touches import Touch, tell
 from sandbox.debug.watching import PHYSICAL, Wanted, Watching
@@ -336,7 +336,7 @@ class Debugger(Scope):
             self.points.add("watch", event, argument=Wanted(PHYSICAL, int(first, 16), int(size), whole=True))
         elif event == WAITING and isinstance(self.target, KernelTarget):
             self.target.stops_at_waits = True
-        elif event != DEATH:
+        elif event not in (DEATH, HELD):
             self.catch(event.partition("#")[0], "")
 
     def _fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
@@ -425,6 +425,8 @@ class Debugger(Scope):
             return context.segment(name).selector
         if name[:2] == "dr" and name[2:] in ("0", "1", "2", "3", "6", "7"):
             return context.debug_register(int(name[2:]))
+        if name == "tgid":
+            return self.target.process_on(self.target.cpu)
         return {"pid": self.target.pid_on(self.target.cpu), "cpu": self.target.viewed_cpu}.get(name)
 
     def symbol(self, name: str) -> int | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
 
+from sandbox.debug.program_files import ProgramFiles
 from sandbox.debug.signals import SignalJudge
-from sandbox.debug.stops import DEATH, WAITING, Stop, StopKind
+from sandbox.debug.stops import DEATH, HELD, WAITING, Stop, StopKind
 from sandbox.debug.target import Refused, Target
 from sandbox.debug.timeline import Woken
 from sandbox.engine.context import CpuContext
@@ -15,9 +16,9 @@ from sandbox.engine.exits import Exit, Trap
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import Killed, ModuleChange
 from sandbox.kernel.base.layout import PAGE_OFFSET
-from sandbox.kernel.fs.namespace import read_all
 from sandbox.kernel.mm.mm import Mm
-from sandbox.kernel.task.task import Task
+from sandbox.kernel.module.loader import Module
+from sandbox.kernel.task.task import State, Task
 from sandbox.records import replace
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.result import Result
@@ -26,7 +27,7 @@ from sandbox.sanitize.report import StaleReport
 
 if TYPE_CHECKING:
     from sandbox.debug.lines import LineTable
-    from sandbox.debug.unwind import FrameInfo
+    from sandbox.debug.unwind import Unwinder
     from sandbox.sanitize.watch import TlbWatch
 
 
@@ -47,11 +48,11 @@ class KernelTarget(Target):
         self._context: CpuContext | None = None
         self._first: int | None = None
         self._tables: dict[object, LineTable] = {}
-        self._frames: dict[object, FrameInfo] = {}
+        self.files = ProgramFiles(self.kernel, self.system.symbols)
         self.system.traps.monitor = self
         self.kernel.entries.traced = True
-        self.judge = self.kernel.signals.judge = SignalJudge(self.kernel.signals, self.control)
-        self.kernel.sched.on_wait = self._waits
+        self.judge = self.kernel.signals.judge = SignalJudge(self.kernel, self.control)
+        self.kernel.sched.on_wait, self.kernel.sched.on_stuck = self._waits, self._stuck
         self.kernel.bus.subscribe(self._killed, Killed)
         named, image = self.system.gate.symbols, self.kernel.image.symbols
         self._stubs = {address: name for name, address in named.items() if name not in image}
@@ -103,6 +104,21 @@ class KernelTarget(Target):
             self.control.interrupted, self.control.goal = False, None
             cpu = self.kernel.this_cpu.vcpu
             self.hold(self._between(cpu, kind, "interrupted, while it waits for the host", WAITING))
+
+    def _stuck(self) -> bool:
+        """All who may run sleep, and perhaps for those who are held back."""
+        tasks = self.kernel.tasks.values()
+        there = [task.pid for task in tasks if task.runs and not task.kthread and task.state is not State.ZOMBIE]
+        held = [pid for pid in there if pid in self.judge.held]
+        if not held:
+            return False
+        asleep = next((pid for pid in there if pid not in held), 0)
+        why = "every task that may run sleeps" if asleep else "no task is left that may run"
+        words = f"{why}; held back: task {', '.join(str(pid) for pid in held)}"
+        stop = self._between(self.kernel.this_cpu.vcpu, StopKind.CATCH, words, HELD)
+        self.control.interrupted, self.control.goal = False, None
+        self.hold(replace(stop, pid=asleep or held[0], details={"event": HELD, "asleep": asleep}))
+        return True
 
     def hold(self, stop: Stop, woken: Woken | None = None) -> None:
         for cpu in self.kernel.cpus:
@@ -170,6 +186,10 @@ class KernelTarget(Target):
         task = self.kernel.sched.task_of(self.kernel.cpus[cpu.index])
         return 0 if task is None else task.pid
 
+    def process_on(self, cpu: Cpu) -> int:
+        task = self.kernel.sched.task_of(self.kernel.cpus[cpu.index])
+        return 0 if task is None else task.tgid
+
     def _killed(self, event: Killed) -> None:
         """The task is still whole: the last place at which it can be looked at."""
         cpu = self.machine.cpus[event.cpu]
@@ -217,39 +237,30 @@ class KernelTarget(Target):
         return self.kernel.tables.cr3(self.kernel.tables.kernel_pgd)
 
     def line_tables(self) -> Iterator[LineTable]:
-        """The program's, and those of modules that came with the session."""
-        if self.task is not None and self.task.exe_inode is not None:
-            inode = self.task.exe_inode
-            yield self._lines_of(inode, lambda: read_all(inode), None)
-        for file in self.session.to_load:
-            module = self.system.modules.find(file.name)
-            if module is not None:
-                sections = {name: start for name, (start, _) in module.sections.items()}
-                yield self._lines_of((module.name, module.base), lambda data=file.data: data, sections)  # type: ignore[misc]
+        """Those of what the task executes, and of the loaded modules."""
+        yield from self.files.line_tables(self.task)
+        for module in self.system.modules.loaded:
+            yield self._lines_of(module)
 
-    def _lines_of(self, whose: object, data: Callable[[], bytes], sections: Mapping[str, int] | None) -> LineTable:
+    def _lines_of(self, module: Module) -> LineTable:
         """Read once; a file without line numbers costs one search."""
         from sandbox.debug.lines import LineTable, has_lines
 
-        if whose not in self._tables:
-            found = data()
-            self._tables[whose] = LineTable(found if has_lines(found) else b"", sections if has_lines(found) else None)
-        return self._tables[whose]
+        key = module.name, module.base
+        if key not in self._tables:
+            sections = {name: start for name, (start, _) in module.sections.items()}
+            self._tables[key] = LineTable(module.file, sections) if has_lines(module.file) else LineTable(b"")
+        return self._tables[key]
 
-    def frame_info(self) -> FrameInfo | None:
-        from sandbox.debug.unwind import FrameInfo
+    def frame_info(self) -> Unwinder | None:
+        from sandbox.debug.unwind import FramesOfFiles
 
-        inode = None if self.task is None else self.task.exe_inode
-        if inode is None:
-            return None
-        if inode not in self._frames:
-            self._frames[inode] = FrameInfo(read_all(inode))
-        return self._frames[inode] or None
+        task = self.task
+        return None if task is None else FramesOfFiles(lambda linear: self.files.frames(task, linear))
 
     def address_of(self, name: str) -> int | None:
-        if self.task is not None:
-            table = self.system.symbols.program_symbols(self.task)
-            found = table.address(name) if table is not None else None
+        if self.task is not None or self.result is not None:
+            found = self.files.address(self.task, name)
             if found is not None:
                 return found
         for module in reversed(self.system.modules.loaded):
@@ -261,11 +272,10 @@ class KernelTarget(Target):
         if linear >= PAGE_OFFSET:
             name = self._stubs.get(linear) or self.system.symbols.kernel_symbol(linear)
             return "" if name.startswith("0x") else name
-        return self.system.symbols.user_symbol(self.task, linear).strip(" <>") if self.task is not None else ""
+        return self.files.name(self.task, linear) if self.task is not None or self.result is not None else ""
 
     def symbol_names(self) -> list[str]:
         names = [*self.kernel.image.symbols, *self._stubs.values()]
         for module in self.system.modules.loaded:
             names += module.symbols
-        table = self.system.symbols.program_symbols(self.task) if self.task is not None else None
-        return names + ([] if table is None else [name for name, _ in table.items()])
+        return names + (self.files.names(self.task) if self.task is not None or self.result is not None else [])

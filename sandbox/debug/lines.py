@@ -54,13 +54,14 @@ def source(path: str) -> tuple[str, ...]:
 class LineTable:
     """One file's line table, in order of addresses.
 
-    ``sections`` are the linear addresses at which a relocatable file's were loaded.
+    ``sections`` are the linear addresses at which a relocatable file's were loaded; a position-independent one's is
+    ``bias`` away from where the file says.
     """
 
-    def __init__(self, data: bytes, sections: Mapping[str, int] | None = None) -> None:
+    def __init__(self, data: bytes, sections: Mapping[str, int] | None = None, bias: int = 0) -> None:
         moved = data if sections is None else dwarf.guarded(lambda: placed(data, sections), b"")
         rows = sorted(_rows(moved), key=lambda row: row[0])
-        self._starts = [address for address, _ in rows]
+        self._starts = [address + bias for address, _ in rows]
         self._lines = [line for _, line in rows]
 
     def __len__(self) -> int:

@@ -9,6 +9,9 @@ from sandbox.debug.expression import Scope, evaluate
 from sandbox.debug.target import Refused
 from sandbox.records import dataclass, field
 
+ONLY = "1 && "
+"""How the conditions of gdb's own points begin."""
+
 
 @dataclass(slots=True)
 class Point:

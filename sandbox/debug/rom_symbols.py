@@ -11,13 +11,15 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from sandbox.image.assemble import SOURCES, AssemblyError, ToolMissing, assemble_for_debugging
 from sandbox.image.elf import PHDR, PT_LOAD, is_elf, symbols
 from sandbox.image.files import read_file
 from sandbox.image.symbols import SymbolTable
-from sandbox.records import dataclass, field
+from sandbox.machine.bare import LOAD_ADDRESS
+from sandbox.records import dataclass, field, replace
 from sandbox.runner.target import Target
 from sandbox.x86.errors import ConfigurationError
 
@@ -40,10 +42,18 @@ class RomSymbols:
     names: Mapping[str, int] = field(default_factory=dict)
     elf: bytes = b""
     end: int = 1 << 32
+    ends: Mapping[str, int] = field(default_factory=dict)
+    """The first addresses behind what names stand for, where the file says so."""
 
     def table(self) -> SymbolTable:
         """By name, and by address."""
-        return SymbolTable(self.names, REACH)
+        return SymbolTable(self.names, REACH, self.ends)
+
+    def of(self, image: range) -> RomSymbols:
+        """The same, of an image that lies there: no name of a place in it stands for what is behind it."""
+        following = pairwise([*sorted({*self.names.values()}), 0])
+        ends = {at: image.stop if at in image else max(behind, at + 1) for at, behind in following}
+        return replace(self, ends={name: self.ends.get(name, ends[at]) for name, at in self.names.items()})
 
     def name(self, linear: int, table: SymbolTable | None = None) -> str:
         """``name+0x10`` of an address of the image, or nothing."""
@@ -53,7 +63,7 @@ class RomSymbols:
 def known(target: Target, path: Path | None) -> RomSymbols:
     """What is known of an image, by the file that was given for it.  Raises UnusableFile and ConfigurationError."""
     if target.kind == "rom":
-        return found(target) if path is None else given(path)
+        return found(target) if path is None else given(path).of(_place(target))
     if path is not None:
         raise ConfigurationError(f"--symbols: {target.name} is a {target.kind}, whose symbols are in its file")
     return RomSymbols()
@@ -66,7 +76,7 @@ def given(path: Path) -> RomSymbols:
         names = dict(symbols(data).items())
         if not names:
             raise ConfigurationError(f"{path}: no symbols in this ELF file")
-        return RomSymbols(names, data)
+        return RomSymbols(names, data, ends=_ends(symbols(data), names))
     found = [_NM.fullmatch(line) for line in data.decode("utf-8", "replace").splitlines()]
     names = {each[3]: int(each[1], 16) & 0xFFFFFFFF for each in found if each and each[2] not in _NO_PLACES}
     if not names:
@@ -84,8 +94,21 @@ def found(target: Target) -> RomSymbols:
         elf = _built(here if here.is_file() else beside, target.data, manifest.load)
     except (AssemblyError, ToolMissing, OSError):
         return RomSymbols()
-    end = manifest.load + len(target.data)
-    return RomSymbols(dict(symbols(elf).items()), elf, end) if _holds(elf, target.data, manifest.load) else RomSymbols()
+    if not _holds(elf, target.data, manifest.load):
+        return RomSymbols()
+    table = symbols(elf)
+    names = dict(table.items())
+    return RomSymbols(names, elf, _place(target).stop, _ends(table, names))
+
+
+def _ends(table: SymbolTable, names: Mapping[str, int]) -> dict[str, int]:
+    return {name: end for name in names if (end := table.end(name)) is not None}
+
+
+def _place(target: Target) -> range:
+    """The linear addresses of an image before paging is on."""
+    load = LOAD_ADDRESS if target.manifest is None else target.manifest.load
+    return range(load, load + len(target.data))
 
 
 def _built(source: Path, data: bytes, load: int) -> bytes:

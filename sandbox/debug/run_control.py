@@ -121,6 +121,7 @@ class RunControl:
         self._goal: Goal = None
         self._interrupted = self._yields = self._looks = self._alert = False
         self._watching: Watching | None = None
+        self._holds: Callable[[Cpu], bool] | None = None
         self._way, self._attached = Way.BARE, False
         self._stood: tuple[int, int, int] | None = None
         """Where the last stop was: a breakpoint there has been seen."""
@@ -156,6 +157,16 @@ class RunControl:
     @yields.setter
     def yields(self, on: bool) -> None:
         self._yields = on
+        self.alert()
+
+    @property
+    def holds(self) -> Callable[[Cpu], bool] | None:
+        """Whether what a CPU is about to run is to stand still; None while nothing is."""
+        return self._holds
+
+    @holds.setter
+    def holds(self, holds: Callable[[Cpu], bool] | None) -> None:
+        self._holds = holds
         self.alert()
 
     @property
@@ -195,6 +206,7 @@ class RunControl:
         """The least that will do."""
         watching = self._watching
         asked = self._goal is not None or self._interrupted or self._yields or self._looks
+        asked = asked or self._holds is not None
         if asked or (watching is not None and watching.busy):
             return Way.FULL
         ends = self.breakpoints or self.fetches or self.modes or self.stops_inside or watching is not None
@@ -262,7 +274,7 @@ class RunControl:
         self._alert = False
         if self._looks:
             self._look(cpu)
-        if self._yields:
+        if self._yields or (self._holds is not None and self._holds(cpu)):
             self._yields = False
             return Paused(cpu.context.eip)
         if self._goal is not None:
@@ -308,7 +320,7 @@ class RunControl:
             self._arrive(cpu)
             if self._looks:
                 self._look(cpu)
-            if self._yields:
+            if self._yields or (self._holds is not None and self._holds(cpu)):
                 self._yields = False
                 return Paused(cpu.context.eip)
             if self._watching is not None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from sandbox.records import asdict, dataclass, field
 
-DEATH, WAITING = "death", "input"
-"""Events of moments at which a target stops by itself: a task or the kernel is about to end, the host is waited for."""
+DEATH, WAITING, HELD = "death", "input", "held"
+"""Events of moments at which a target stops by itself: a task or the kernel is about to end, the host is waited for,
+all sleep who are not held back."""
 
 
 class StopKind(StrEnum):

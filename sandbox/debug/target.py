@@ -31,7 +31,7 @@ from sandbox.x86.walk import Access, Walk, walk
 
 if TYPE_CHECKING:
     from sandbox.debug.lines import Line, LineTable
-    from sandbox.debug.unwind import FrameInfo
+    from sandbox.debug.unwind import Unwinder
     from sandbox.sanitize.watch import TlbWatch
 
 LONGEST = 15
@@ -212,6 +212,10 @@ class Target(ABC):
         """The task that a CPU runs, 0 for none."""
         return 0
 
+    def process_on(self, cpu: Cpu) -> int:
+        """The process whose task a CPU runs, 0 for none."""
+        return 0
+
     def moment(self, cpu: Cpu, event: str = "") -> Moment:
         """Where a CPU stands."""
         at = self.now if event else self.control.time_at(cpu)
@@ -298,13 +302,13 @@ class Target(ABC):
 
     def write(self, linear: int, data: bytes) -> None:
         """Set bytes at a linear address, whatever its protection.  Raises Refused where nothing is mapped."""
-        pieces = []
-        for at in _pieces(linear, len(data)):
+        found = []
+        for at in pieces(linear, len(data)):
             physical = self.translate(at[0])
             if physical is None:
                 raise Refused(f"nothing is mapped at {at[0]:08x}")
-            pieces.append((physical, at[1]))
-        for physical, size in pieces:
+            found.append((physical, at[1]))
+        for physical, size in found:
             self.write_physical(physical, data[:size])
             data = data[size:]
 
@@ -343,8 +347,8 @@ class Target(ABC):
             raise Refused(f"{name}:{number}: {why}")
         return found
 
-    def frame_info(self) -> FrameInfo | None:
-        """The call frame information of the program that is looked at."""
+    def frame_info(self) -> Unwinder | None:
+        """The call frame information of what is looked at."""
         return None
 
     @abstractmethod
@@ -364,7 +368,7 @@ class Target(ABC):
         raise Refused(f"{self.name}: a {self.kind}; {what}: {why}")
 
 
-def _pieces(linear: int, size: int) -> list[tuple[int, int]]:
+def pieces(linear: int, size: int) -> list[tuple[int, int]]:
     """(linear address, bytes) page by page."""
     found = []
     while size > 0:

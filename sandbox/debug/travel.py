@@ -13,7 +13,7 @@ from sandbox.debug.debugger import Debugger
 from sandbox.debug.pipe import FAILED, receive
 from sandbox.debug.points import Point
 from sandbox.debug.run_control import Goal, Steps, Until
-from sandbox.debug.stops import DEATH, WAITING, Moment, Stop, StopKind
+from sandbox.debug.stops import DEATH, HELD, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import WRAP, Refused
 from sandbox.debug.timeline import Timeline
 from sandbox.records import dataclass, field, replace
@@ -142,7 +142,7 @@ class Traveller:
 
     @staticmethod
     def _by_itself(stop: Stop, journey: Journey) -> bool:
-        return stop.moment.event in (DEATH, WAITING) and stop.moment != journey.where
+        return stop.moment.event in (DEATH, HELD, WAITING) and stop.moment != journey.where
 
     def arrive(self, journey: Journey) -> Stop:
         """In the copy of a checkpoint: go on from there.  May leave again for an earlier one."""

@@ -6,8 +6,8 @@ behind a CALL; what does not is none, whatever EBP points to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from sandbox.debug import dwarf
 from sandbox.debug.target import WRAP, Target
@@ -20,6 +20,14 @@ _CALLS = (5, 2, 3, 6, 7, 4)
 """Bytes that a CALL has, the likeliest first."""
 
 
+class Unwinder(Protocol):
+    """Who knows call frame information."""
+
+    def unwind(self, target: Target, registers: dict[str, int], first: bool) -> bool | None:
+        """True with the caller's registers in place, False where there is none, None where nothing is known."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A place in a call chain, and how it was found: ``start``, ``cfi``, ``ebp``, ``esp`` or ``stack`` (a guess)."""
@@ -28,7 +36,7 @@ class Frame:
     by: str
 
 
-def frames(target: Target, cfi: FrameInfo | None) -> Iterator[Frame]:
+def frames(target: Target, cfi: Unwinder | None) -> Iterator[Frame]:
     """From where the context stands outwards."""
     context = target.context
     registers = {name: value & WRAP for name, value in context.general().items()}
@@ -41,7 +49,7 @@ def frames(target: Target, cfi: FrameInfo | None) -> Iterator[Frame]:
         yield Frame(registers["eip"], by)
 
 
-def _step(target: Target, cfi: FrameInfo | None, registers: dict[str, int], first: bool) -> str:
+def _step(target: Target, cfi: Unwinder | None, registers: dict[str, int], first: bool) -> str:
     """Make the registers those of the caller; how, or nothing where nobody called."""
     if cfi is not None:
         known = cfi.unwind(target, registers, first)
@@ -105,10 +113,10 @@ def _by_stack(target: Target, registers: dict[str, int]) -> bool:
 
 
 class FrameInfo:
-    """The call frame information of one program that is not moved."""
+    """The call frame information of one file, which lies ``bias`` away from where it says."""
 
-    def __init__(self, data: bytes) -> None:
-        self._entries = _entries(data)
+    def __init__(self, data: bytes, bias: int = 0) -> None:
+        self._entries, self._bias = _entries(data), bias
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -118,7 +126,7 @@ class FrameInfo:
         return dwarf.guarded(lambda: self._unwind(target, registers, first), None)
 
     def _unwind(self, target: Target, registers: dict[str, int], first: bool) -> bool | None:
-        at = registers["eip"] - (not first)
+        at = registers["eip"] - (not first) - self._bias
         entry = next((each for each in self._entries if each[0] <= at < each[1]), None)
         row = None if entry is None else _row(entry[2], at)
         cfa = None if row is None else _address(target, registers, row["cfa"])
@@ -136,6 +144,17 @@ class FrameInfo:
             return None if found["eip"] else False
         registers.update(found)
         return True
+
+
+class FramesOfFiles:
+    """The call frame information of all files that a task executes; a file's is read when an address of it comes."""
+
+    def __init__(self, of: Callable[[int], FrameInfo | None]) -> None:
+        self._of = of
+
+    def unwind(self, target: Target, registers: dict[str, int], first: bool) -> bool | None:
+        found = self._of(registers["eip"] - (not first) & WRAP)
+        return None if found is None else found.unwind(target, registers, first)
 
 
 def _of_signal(entry: Any) -> bool:

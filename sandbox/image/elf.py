@@ -6,6 +6,7 @@ No pyelftools here: this is on the path of every run.  Objects (``.o``) are :mod
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from sandbox.image.symbols import SymbolTable
 from sandbox.records import dataclass
@@ -21,7 +22,7 @@ MACHINES = (EM_386, EM_486)
 ELFCLASS64 = 2
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_TLS, PT_GNU_STACK = 1, 2, 3, 7, 0x6474E551
 PF_X = 1
-SHT_PROGBITS, SHT_SYMTAB = 1, 2
+SHT_PROGBITS, SHT_SYMTAB, SHT_DYNSYM = 1, 2, 11
 SHF_EXECINSTR = 4
 SHN_UNDEF, SHN_LORESERVE = 0, 0xFF00
 STB_LOCAL, STT_SECTION, STT_FILE, STT_TLS = 0, 3, 4, 6
@@ -201,28 +202,39 @@ def code_ranges(data: bytes, name: str) -> list[tuple[int, bytes]]:
     return sorted(found)
 
 
+def _end(section: Sequence[tuple[int, ...]]) -> int:
+    """The first address behind a section; 0 where a damaged file has none of this number."""
+    return section[0][3] + section[0][5] if section else 0
+
+
 def symbols(data: bytes) -> SymbolTable:
-    """The symbols of an executable's ``.symtab``; empty when it has none or is damaged there.
+    """The symbols of an executable's ``.symtab``, of one that is stripped ``.dynsym``; empty when it has none, or is
+    damaged there.
 
     Left out are labels that a compiler makes for itself (``.L4``), undefined and absolute ones, and those of sections,
-    files and thread-local variables, which are no addresses.
+    files and thread-local variables, which are no addresses.  A symbol ends where its size says; one without a size
+    (a label of assembly) with its section.
     """
     found: dict[str, int] = {}
+    ends: dict[str, int] = {}
     try:
         header = _header(data, "")
-        for number in range(header.shnum):
-            section = SHDR.unpack_from(data, header.shoff + number * SHDR.size)
-            if section[1] != SHT_SYMTAB:
+        sections = [SHDR.unpack_from(data, header.shoff + number * SHDR.size) for number in range(header.shnum)]
+        kinds = [section[1] for section in sections]
+        wanted = SHT_SYMTAB if SHT_SYMTAB in kinds else SHT_DYNSYM
+        for section in sections:
+            if section[1] != wanted:
                 continue
             start, size, link = section[4:7]
-            strings_at, strings_size = SHDR.unpack_from(data, header.shoff + link * SHDR.size)[4:6]
+            strings_at, strings_size = sections[link][4:6]
             strings = data[strings_at : strings_at + strings_size]
-            for name_at, value, _, info, _, index in SYMBOL.iter_unpack(data[start : start + size]):
+            for name_at, value, length, info, _, index in SYMBOL.iter_unpack(data[start : start + size]):
                 if index == SHN_UNDEF or index >= SHN_LORESERVE or info & 15 in (STT_SECTION, STT_FILE, STT_TLS):
                     continue
                 name = strings[name_at : strings.index(b"\0", name_at)].decode("latin-1")
                 if name and name[:2] != ".L" and (name not in found or info >> 4 != STB_LOCAL):
                     found[name] = value
-    except (ImageError, struct.error, ValueError):
+                    ends[name] = value + length if length else _end(sections[index : index + 1])
+    except (ImageError, struct.error, ValueError, IndexError):
         return SymbolTable({})
-    return SymbolTable(found)
+    return SymbolTable(found, ends=ends)

@@ -13,15 +13,16 @@ class SymbolTable:
     """Linear addresses by name; ``find`` answers with the nearest name at or below.
 
     Of several names for one address, ``find`` takes one that does not begin with an underscore: ``page``, not
-    ``__bss_start``.
+    ``__bss_start``.  ``ends`` are the first addresses behind what names stand for; where nobody knows one, a name
+    stands for the ``reach`` bytes up to the next.
     """
 
-    def __init__(self, symbols: Mapping[str, int], reach: int = 1 << 20) -> None:
+    def __init__(self, symbols: Mapping[str, int], reach: int = 1 << 20, ends: Mapping[str, int] | None = None) -> None:
         self._by_name = dict(symbols)
         ordered = sorted((address, not name.startswith("_"), name) for name, address in symbols.items())
         self._addresses = [address for address, _, _ in ordered]
         self._names = [name for _, _, name in ordered]
-        self._reach = reach
+        self._reach, self._ends = reach, ends or {}
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -40,9 +41,15 @@ class SymbolTable:
         return found - offset if match[2] == "-" else found + offset
 
     def find(self, address: int) -> str | None:
-        """``name`` or ``name+0x10``; None below the first symbol, or too far above the last."""
+        """``name`` or ``name+0x10``; None below the first symbol, and behind what the nearest one stands for."""
         at = bisect_right(self._addresses, address) - 1
-        if at < 0 or address - self._addresses[at] >= self._reach:
+        if at < 0:
             return None
-        offset = address - self._addresses[at]
-        return f"{self._names[at]}+{offset:#x}" if offset else self._names[at]
+        name, offset = self._names[at], address - self._addresses[at]
+        if offset and address >= self._ends.get(name, self._addresses[at] + self._reach):
+            return None
+        return f"{name}+{offset:#x}" if offset else name
+
+    def end(self, name: str) -> int | None:
+        """The first address behind what a name stands for, where that is known."""
+        return self._ends.get(name)

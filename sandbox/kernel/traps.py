@@ -164,9 +164,7 @@ class Traps:
         try:
             if trap.address < TASK_SIZE:
                 esp, limits = context.quads[ESP], task.group.limits
-                way = (
-                    self._ways_out[cpu.index] if cpu.vcpu.plain and not self._between_steps.any else None
-                )
+                way = self._ways_out[cpu.index] if cpu.vcpu.plain and not self._between_steps.any else None
                 how = self._faults.do_page_fault(cpu, mm, trap.address, trap.error_code, esp, limits, way)
         except OutOfMemory as error:
             self._stats.faults[Resolution.OOM_KILL] += 1

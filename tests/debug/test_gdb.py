@@ -23,9 +23,9 @@ needs_gdb = pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not insta
 
 
 @contextmanager
-def serving(*words: str) -> Iterator[str]:
+def serving(*words: str, once: bool = True) -> Iterator[str]:
     """``sandbox gdb`` on a port of its own; its address."""
-    command = [sys.executable, "-m", "sandbox", "gdb", *words, "--port", "0", "--once"]
+    command = [sys.executable, "-m", "sandbox", "gdb", *words, "--port", "0", *(["--once"] if once else [])]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -216,19 +216,22 @@ def _throw(count: int, seed: int) -> None:
         b"ThreadExtraInfo,",
         b"Xfer:siginfo:write::0:", b"Xfer:siginfo:read::0,80", b"Xfer:libraries:read::0,100", b"ProgramSignals:",
         b"Run;", b"File:readlink:2f", b"CatchSyscalls:1;", b"PassSignals:",
+        b"Supported:multiprocess+;fork-events+", b"p3.3", b"p3.-1", b"gp3.0", b"p-1.-1", b"p4", b"Attach;3", b"Attach;",
+        b"ThreadEvents:1", b"ThreadEvents:", b"ThreadExtraInfo,p3.3", b"Xfer:exec-file:read:3:0,100", b"Attached:3",
+        b"Xfer:libraries-svr4:read::0,100", b"0,804a000,4", b"1,c0100000,1", b"C", b"sThreadInfo",
         b"c000000", b"zz", b"\x00\xff", b"fThreadInfo", b"Supported:x",
         b"0" * 300,
     ]  # fmt: skip
     ours, theirs = socket.socketpair()
     with remote("cow-fork") as made, ours, theirs:
-        stub = Stub(made, ours)
+        stub = Stub(made, ours, True)
         for _ in range(count):
             packet = chosen.choice(heads) + b"".join(chosen.choices(words, k=chosen.randrange(5)))
             if chosen.random() < 0.2:
                 packet = chosen.randbytes(chosen.randrange(40))
             if packet[:1] in b"kDcCsSbR" and packet[:1]:
                 continue
-            if packet.startswith((b"vCont;", b"vKill")):
+            if packet.startswith((b"vCont;", b"vKill", b"vRun")):
                 continue
             reply = stub.answer(packet)
             assert reply is None or isinstance(reply, bytes)

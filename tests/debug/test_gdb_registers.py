@@ -145,3 +145,19 @@ def test_a_rom_takes_them_all() -> None:
     values = re.findall(r"^\$\d+ = (\S+)", told, re.M)
     assert values[-2:] == ["0x100", "0x10"]
     assert values[1] == "0x0"
+
+
+@needs_gdb
+def test_16_bit_code_of_a_rom() -> None:
+    """rom-vm86's first instruction in virtual-8086 mode is MOV AX, 0x1234 at 2000:0000 (its source)."""
+    with serving("images/rom-vm86", once=False) as where:
+        told = gdb(
+            where, "monitor catch mode vm86", "continue", "print/x $pc", "print/x $ip", "print/x $cs",
+            "set architecture auto", "disconnect", f"target remote {where}", "x/1i $pc",
+            "break *0x20007", "continue", "x/1i $pc", "print/x $ip", "set $pc = 0x20003", "print/x $ip", "kill",
+        )  # fmt: skip
+    values = re.findall(r"^\$\d+ = (0x\w+)", told, re.M)
+    assert values == ["0x20000", "0x0", "0x2000", "0x7", "0x3"]
+    assert "mov    $0x1234,%ax" in told
+    assert "Breakpoint 1, 0x00020007 in" in told
+    assert re.search(r"=> 0x20007:\tint    \$0x21", told)

@@ -13,7 +13,7 @@ import pytest
 
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.explain import explain
-from sandbox.debug.rom_symbols import CACHE, found, given
+from sandbox.debug.rom_symbols import CACHE, found, given, known
 from sandbox.debug.table_dump import Mode, leaves, runs_of
 from sandbox.runner.run import open_session
 from sandbox.runner.target import resolve
@@ -183,3 +183,21 @@ def test_symbols_of_a_rom_from_a_listing(tmp_path) -> None:
     listing.write_text("nothing\n")
     with pytest.raises(SandboxError, match="nm"):
         given(listing)
+
+
+def test_a_number_is_an_address_only_where_something_is(tmp_path) -> None:
+    """cow-fork has one page of data behind ``_end`` at most; the ROM's bytes end with its image."""
+    with stopped("cow-fork", {}, ()) as made:
+        end = made.execute("print _end").data["value"]
+        assert made.execute("print _end").lines[0].endswith("<_end>")
+        assert "<" not in made.execute(f"print {end + 0x6000:#x}").lines[0]
+        assert "<" not in made.execute("print kernel_end + 0x56000").lines[0], "lowmem behind the kernel's image"
+        assert made.execute("print child + 3").lines[0].endswith("<child+0x3>")
+    image = resolve("images/rom-stale-tlb")
+    listing = tmp_path / "rom.map"
+    listing.write_text("00100000 T entry\n00104000 B table\n00104100 B last\n")
+    symbols = known(image, listing)
+    behind = 0x100000 + len(image.data)
+    assert behind < 0x104000
+    names = [symbols.name(at) for at in (behind - 1, behind, 0x104010, 0x104100, 0x104101)]
+    assert names == [f"entry+{len(image.data) - 1:#x}", "", "table+0x10", "last", ""]

@@ -66,3 +66,11 @@ def test_items_are_in_order() -> None:
     assert TABLE.items() == [
         ("_start", 0x1000), ("loop", 0x1010), ("__bss_start", 0x2000), ("Zone", 0x2000), ("page", 0x2000),
     ]  # fmt: skip
+
+
+def test_a_symbol_names_no_more_than_it_has() -> None:
+    """What lies behind it has no name: a number is an address only where something is."""
+    table = SymbolTable({"code": 0x1000, "data": 0x2000}, ends={"code": 0x1010, "data": 0x2004})
+    assert [table.find(at) for at in (0x1000, 0x100F, 0x1010, 0x2003, 0x2004)] == [
+        "code", "code+0xf", None, "data+0x3", None,
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ from sandbox.debug.expression import evaluate
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.operands import located
 from sandbox.debug.physical import frame_dict, frame_lines
+from sandbox.debug.poke import write
 from sandbox.debug.target import WRAP, Refused
 
 MOST_BYTES = 1 << 16
@@ -195,7 +196,7 @@ def set_(debugger: Debugger, text: str) -> Answer:
     width, _, where = what.partition(" ")
     size = {"byte": 1, "word": 2, "dword": 4, "qword": 8}.get(width, 0)
     at = debugger.address(where if size else what.removeprefix("*"))
-    debugger.target.write(at, (number & (1 << 8 * (size or 4)) - 1).to_bytes(size or 4, "little"))
+    write(debugger, at, (number & (1 << 8 * (size or 4)) - 1).to_bytes(size or 4, "little"))
     return Answer(changed=True)
 
 

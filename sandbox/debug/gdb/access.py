@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from sandbox.debug import poke
 from sandbox.debug.commands import COMMANDS, find
 from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.gdb.processes import breaks_of, own
 from sandbox.debug.gdb.registers import REGISTERS, read_all, target_xml, write_all
 from sandbox.debug.kernel_target import KernelTarget
+from sandbox.debug.points import ONLY
 from sandbox.debug.target import Refused
+from sandbox.kernel.base.layout import TASK_SIZE
 from sandbox.runner.run import Session
+from sandbox.x86.descriptors import FLAG_BIG
 
-GDBS = "(gdb)"
-"""What the debugger's list of points calls those of gdb's."""
-ONLY = "1 && "
 MOVES, HARMLESS = ("running", "going back"), ("help", "bookmark")
 """Groups of commands that let the guest run, and those in them that do not."""
 
@@ -48,37 +50,47 @@ def set_register(debugger: Debugger, number: int, data: bytes) -> Answer:
 
 
 def memory(debugger: Debugger, linear: int, size: int) -> bytes:
-    """Bytes at a linear address, short where nothing is mapped."""
-    return debugger.target.read(linear, size)
+    """Bytes at a linear address, short where nothing is mapped; what is not there yet as the program would find it."""
+    return poke.read(debugger.target, linear, size)
 
 
 def set_memory(debugger: Debugger, linear: int, data: bytes) -> Answer:
     """Set bytes; the answer's error says where nothing is mapped."""
     try:
-        debugger.target.write(linear, data)
+        poke.write(debugger, linear, data)
     except Refused as error:
         return Answer(error=error.summary)
     return Answer(changed=True)
 
 
-def set_breakpoint(debugger: Debugger, address: int, on: bool) -> None:
-    """gdb's own breakpoint at a linear address: on or off; twice on is once."""
-    found = [each for each in debugger.points.at(address) if each.text == GDBS]
+def set_breakpoint(debugger: Debugger, address: int, on: bool, process: int = 0) -> None:
+    """gdb's own breakpoint at a linear address, of one process or all: on or off; twice on is once.
+
+    In the kernel, which all share, it is everybody's.
+    """
+    text = breaks_of(process)
+    found = [each for each in debugger.points.at(address) if each.text == text]
     if on and not found:
-        debugger.points.add("break", GDBS, address=address)
+        condition = own(process) if process and address < TASK_SIZE else ""
+        debugger.points.add("break", text, address=address, condition=condition)
     for each in found if not on else ():
         debugger.remove(each)
 
 
-def catch_calls(debugger: Debugger, names: list[int] | None) -> None:
-    """Stop at system calls and their returns: of these numbers, all for an empty list, none for None."""
+def catch_calls(debugger: Debugger, names: list[int] | None, processes: list[int] | None = None) -> None:
+    """Stop at system calls and their returns: of these numbers, all for an empty list, none for None.
+
+    ``processes`` are those whose calls count, None for all.
+    """
     for each in debugger.points:
         if each.what == "catch" and each.text.split()[0] in ("syscall", "sysret") and each.condition.startswith(ONLY):
             debugger.remove(each)
     if names is not None and debugger.target.kind != "rom":
         wanted = " || ".join(f"$number == {number}" for number in names) or "1"
+        if processes is not None:
+            wanted = f"({wanted}) && ({' || '.join(own(each) for each in processes) or '0'})"
         for word in ("syscall", "sysret"):
-            debugger.catch(word, "", condition=f"{ONLY}{wanted}")
+            debugger.catch(word, "", condition=f"{ONLY}({wanted})")
 
 
 def monitor(debugger: Debugger, line: str) -> Answer:
@@ -105,6 +117,13 @@ def delete_all(debugger: Debugger) -> Answer:
     return Answer(["no points but gdb's own"])
 
 
+def forget_all(debugger: Debugger) -> None:
+    """A new gdb finds no points of one that has gone without a word."""
+    for each in debugger.points:
+        if each.text.startswith("(gdb"):
+            debugger.remove(each)
+
+
 def catch_signals(debugger: Debugger) -> None:
     """Stop before each signal's delivery."""
     if debugger.target.kind != "rom":
@@ -113,7 +132,8 @@ def catch_signals(debugger: Debugger) -> None:
 
 def description(debugger: Debugger) -> str:
     """The target description."""
-    return target_xml(debugger.target.kind == "program")
+    wide = debugger.target.context.segment("cs").flags & FLAG_BIG
+    return target_xml(debugger.target.kind == "program", bool(wide) or debugger.target.kind != "rom")
 
 
 def program_path(debugger: Debugger) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.debug.gdb import threads
+from sandbox.debug.gdb import access, processes, resume, threads
 from sandbox.debug.gdb.packets import PacketStream
 from sandbox.debug.gdb.threads import Halt
 from sandbox.debug.worker import Remote
@@ -36,6 +36,60 @@ class Link:
     """Those that may reach the program then; None for all."""
     extended: bool = False
     """gdb stays when the guest is killed, and may start it again."""
+    killed: bool = False
+    """The guest stands at its beginning, and for gdb there is none before it starts one."""
+    by_process: bool = False
+    """Threads are told with their process, and gdb has some of the processes (``multiprocess+``)."""
+    attached: set[int] = field(default_factory=set)
+    """The processes that gdb has, where it knows of them."""
+    vforks: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By the child that has its parent's memory: the parent's process and thread, which wait for it."""
+    later: list[bytes] = field(default_factory=list)
+    """Stop replies that come before the guest goes on."""
+    calls: list[int] | None = None
+    """The system calls at which gdb wants to stop."""
+    new_threads: bool = False
+    """gdb wants to hear of threads that begin and end (``QThreadEvents``)."""
+
+    @property
+    def processes(self) -> list[int] | None:
+        """Those whose threads are meant by "all"; None for whatever runs."""
+        return sorted(self.attached) if self.by_process else None
+
+    @property
+    def process(self) -> int:
+        """That of the chosen thread; 0 where gdb knows of none."""
+        return int(self.remote.call(processes.process_of, self.thread)) if self.by_process else 0
+
+    def name(self, thread: int, process: int | None = None) -> bytes:
+        """A thread's id as gdb has it."""
+        if not self.by_process:
+            return b"%x" % thread
+        process = self.remote.call(processes.process_of, thread) if process is None else process
+        return b"p%x.%x" % (process, thread)
+
+    def rows(self) -> list[tuple[int, int, str]]:
+        """(process, thread, description) of all threads that gdb has; none at the guest's end."""
+        if self.halt.ended or self.killed:
+            return []
+        found = self.remote.call(threads.threads)
+        if not self.by_process:
+            return [(0, thread, about) for thread, about in found]
+        of = self.remote.call(processes.processes)
+        return [(of[thread], thread, about) for thread, about in found if of.get(thread) in self.attached]
+
+    def focus(self) -> None:
+        """What happens to the processes that gdb has is caught, and nothing of others."""
+        self.remote.call(processes.focus, self.processes, sorted(self.vforks) if self.by_process else [])
+        self.remote.call(access.catch_calls, self.calls, self.processes)
+
+    def take_all(self) -> None:
+        """gdb has whatever there is."""
+        self.attached = {*self.remote.call(processes.processes).values()} if self.by_process else set()
+        self.vforks, self.later = {}, []
+        self.remote.call(resume.hold_back, [(-1, -1)], None)
+        self.focus()
+        self.at(self.halt)
 
     def look(self) -> None:
         """The worker looks at the chosen thread; at the one that has stopped, when that is gone."""
@@ -46,6 +100,8 @@ class Link:
     def at(self, halt: Halt) -> None:
         """The guest stands here."""
         self.halt, self.thread = halt, halt.thread
+        if self.by_process and halt.process not in self.attached:
+            self.thread = next((thread for _, thread, _ in self.rows()), halt.thread)
 
 
 def done(answer: Any) -> bytes:
@@ -71,5 +127,13 @@ def numbers(text: bytes) -> tuple[int, int]:
 
 
 def signed(text: bytes) -> int:
-    """A thread's id; -1 is all of them, 0 any."""
+    """A number of a thread's id; -1 is all of them, 0 any."""
     return -1 if text == b"-1" else hexadecimal(text)
+
+
+def thread_id(text: bytes) -> tuple[int, int]:
+    """Process and thread of ``3``, ``p3.4``, ``p3`` or ``-1``; -1 is all, and what the text does not say."""
+    if text[:1] != b"p":
+        return -1, signed(text)
+    process, dot, thread = text[1:].partition(b".")
+    return signed(process), signed(thread) if dot else -1

@@ -40,11 +40,9 @@ def objects(debugger: Debugger) -> list[Object]:
     target = debugger.target
     if not isinstance(target, KernelTarget):
         return []
-    files = {each.name for each in target.session.to_load}
     loaded = [
         Object(f"{MODULES}{module.name}.o", {name: at for name, (at, size) in module.sections.items() if size})
         for module in target.system.modules.loaded
-        if module.name in files
     ]
     return [Object(KERNEL, {}), *loaded]
 
@@ -55,10 +53,9 @@ def our_file(target: Target, path: str) -> bytes | None:
         return None
     if path == KERNEL:
         return IMAGE.read_bytes()
-    for each in target.session.to_load:
-        if path == f"{MODULES}{each.name}.o":
-            return bytes(each.data)
-    return None
+    known = {each.name: each.data for each in target.session.to_load}
+    known |= {each.name: each.file for each in target.system.modules.loaded}
+    return known.get(path.removeprefix(MODULES).removesuffix(".o")) if path.startswith(MODULES) else None
 
 
 def library_list(debugger: Debugger) -> str:

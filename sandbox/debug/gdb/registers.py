@@ -53,10 +53,21 @@ def _word(name: str, kind: str = "int") -> Register:
         if name == "eflags" and target.kind != "rom" and context.cpl:
             value = context.eflags & ~SETTABLE_FLAGS | value & SETTABLE_FLAGS
         setattr(context, name, value)
-        if name == "eip":
-            context.resumes_at = context.passes = -1
 
     return Register(name, 32, kind, "core", lambda target: _bytes(getattr(target.context, name)), write)
+
+
+def _program_counter() -> Register:
+    """EIP; of a ROM where its code is, which gdb takes it for: it knows no base of CS.  ``ip`` is the CPU's own."""
+
+    def base(target: Target) -> int:
+        return target.context.segment("cs").base if target.kind == "rom" else 0
+
+    def write(target: Target, data: bytes) -> None:
+        target.context.eip = _number(data) - base(target) & WRAP
+        target.context.resumes_at = target.context.passes = -1
+
+    return Register("eip", 32, "code_ptr", "core", lambda target: _bytes(target.context.eip + base(target)), write)
 
 
 def _segment(name: str) -> Register:
@@ -156,11 +167,12 @@ def _set_call(target: Target, data: bytes) -> None:
 
 REGISTERS: tuple[Register, ...] = (
     *(_word(name, "data_ptr" if name in ("esp", "ebp") else "int32") for name in GENERAL),
-    _word("eip", "code_ptr"), _word("eflags", "i386_eflags"), *(_segment(name) for name in SEGMENTS),
+    _program_counter(), _word("eflags", "i386_eflags"), *(_segment(name) for name in SEGMENTS),
     *(_st(number) for number in range(8)), *(_x87(name) for name in X87),
     *(_xmm(number) for number in range(8)),
     Register("mxcsr", 32, "i386_mxcsr", "sse", lambda target: _bytes(target.context.mxcsr), _set_mxcsr),
     *(_control(name) for name in CONTROL), *(_base(name) for name in SEGMENTS),
+    Register("ip", 32, "int", "system", lambda target: _bytes(target.context.eip)),
     Register("orig_eax", 32, "int", "linux", _read_call, _set_call),
 )  # fmt: skip
 
@@ -194,10 +206,11 @@ def _types(feature: str) -> str:
     return text
 
 
-def target_xml(linux: bool) -> str:
-    """The target description: of a Linux program, or of a machine."""
+def target_xml(linux: bool, wide: bool = True) -> str:
+    """The target description: of a Linux program, or of a machine, whose code may be 16 bits wide at present."""
     text = '<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target version="1.0">'
-    text += f"<architecture>i386</architecture><osabi>{'GNU/Linux' if linux else 'none'}</osabi>"
+    text += f"<architecture>{'i386' if wide else 'i8086'}</architecture>"
+    text += f"<osabi>{'GNU/Linux' if linux else 'none'}</osabi>"
     names = {"core": "org.gnu.gdb.i386.core", "sse": "org.gnu.gdb.i386.sse", "system": "sandbox.system"}
     if linux:
         names["linux"] = "org.gnu.gdb.i386.linux"

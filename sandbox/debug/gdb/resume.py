@@ -12,9 +12,13 @@ from sandbox.debug.stops import Moment, StopKind
 from sandbox.debug.target import WRAP, Refused
 from sandbox.debug.travel import Journey
 from sandbox.kernel.abi.siginfo import SigInfo
+from sandbox.records import replace
 
 SI_KERNEL, TRAP_BRKPT, TRAP_TRACE = 0x80, 1, 2
 SIGINT, SIGTRAP = 2, 5
+USER = 3
+MOST_RETURNS = 64
+"""Instructions that the kernel's return to a new program may have."""
 
 
 def go_on(debugger: Debugger, step_of: int | None, span: tuple[int, int] | None = None) -> Halt:
@@ -23,12 +27,25 @@ def go_on(debugger: Debugger, step_of: int | None, span: tuple[int, int] | None 
     With ``span`` it steps for as long as EIP is in there: from the first address up to the second.
     """
     if step_of is None:
-        return halted(debugger, debugger.go())
+        return _at_entry(debugger, halted(debugger, debugger.go()))
     select(debugger, step_of)
     while True:
         stop = debugger.go(_one_step(debugger))
         if span is None or stop.kind is not StopKind.STEP or not span[0] <= debugger.target.context.eip < span[1]:
-            return halted(debugger, stop)
+            return _at_entry(debugger, halted(debugger, stop))
+
+
+def _at_entry(debugger: Debugger, halt: Halt) -> Halt:
+    """Behind an exec: the new program stands at its first instruction, to which the kernel has still to return."""
+    if halt.news is None or halt.news.what != "exec":
+        return halt
+    for _ in range(MOST_RETURNS):
+        if debugger.target.context.cpl == USER:
+            break
+        if debugger.go(Steps(1, ("task", halt.thread))).kind is not StopKind.STEP:
+            break
+    here = halted(debugger)
+    return here if here.ended else replace(here, news=halt.news)
 
 
 def _one_step(debugger: Debugger) -> Steps:
@@ -60,6 +77,35 @@ def restart(debugger: Debugger) -> Any:
     """To the first instruction."""
     assert debugger.traveller is not None
     debugger.traveller.leave(Journey(Moment(0, 0, 0), debugger.snapshot(), face=halted))
+
+
+def hold_back(debugger: Debugger, wanted: list[tuple[int, int]], processes: list[int] | None) -> Answer:
+    """Only these threads go on, (process, thread) with -1 for any: the others of ``processes``, None for all, do not.
+
+    Whoever is of no such process goes on as always.
+    """
+    target = debugger.target
+    at_end = debugger.stop is not None and debugger.stop.ended
+    if not isinstance(target, KernelTarget) or debugger.threads_are_cpus or at_end:
+        return Answer()
+    held = frozenset(
+        task.pid
+        for task in target.kernel.tasks.values()
+        if task.runs and not task.kthread and (processes is None or task.tgid in processes)
+        if not any(process in (-1, task.tgid) and thread in (-1, task.pid) for process, thread in wanted)
+    )
+    changed = held != target.judge.held
+    target.judge.hold(held)
+    return Answer(changed=changed)
+
+
+def free(debugger: Debugger, thread: int) -> Answer:
+    """One thread is not held back any more."""
+    target = debugger.target
+    if not isinstance(target, KernelTarget) or thread not in target.judge.held:
+        return Answer()
+    target.judge.hold(target.judge.held - {thread})
+    return Answer(changed=True)
 
 
 # -- signals -----------------------------------------------------------------------------------------------------

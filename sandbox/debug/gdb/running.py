@@ -7,11 +7,12 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.debug.gdb import resume, watchpoints
-from sandbox.debug.gdb.link import EMPTY, OK, Detached, Link, hexadecimal, signed
-from sandbox.debug.gdb.signals import SIGINT, SIGTRAP, to_gdb, to_linux
+from sandbox.debug.gdb import processes, resume, threads
+from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, hexadecimal, thread_id
+from sandbox.debug.gdb.replies import Events, stop_reply
+from sandbox.debug.gdb.signals import to_gdb, to_linux
 from sandbox.debug.gdb.threads import Halt
-from sandbox.debug.stops import StopKind
+from sandbox.debug.stops import HELD
 from sandbox.records import dataclass, replace
 
 _LETTERS = (b"c", b"C", b"s", b"S", b"r")
@@ -28,9 +29,10 @@ class Action:
     signal: int = 0
     thread: int = -1
     span: tuple[int, int] | None = None
+    process: int = -1
 
-    def concerns(self, thread: int) -> bool:
-        return self.thread in (-1, 0, thread)
+    def concerns(self, thread: int, process: int = -1) -> bool:
+        return self.thread in (-1, 0, thread) and (self.process in (-1, 0, process) or process == -1)
 
 
 def action_of(text: bytes) -> Action:
@@ -44,7 +46,8 @@ def action_of(text: bytes) -> Action:
     if letter == b"r":
         first, end = rest.split(b",")
         span = hexadecimal(first), hexadecimal(end)
-    return Action(letter in (b"s", b"S", b"r"), number, signed(thread) if thread else -1, span)
+    process, chosen = thread_id(thread) if thread else (-1, -1)
+    return Action(letter in (b"s", b"S", b"r"), number, chosen, span, process)
 
 
 class Running:
@@ -52,6 +55,7 @@ class Running:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._events = Events(link)
         self._sent: int | None = None
         """A signal that gdb has sent by itself: its delivery is no news."""
 
@@ -59,7 +63,10 @@ class Running:
 
     def why(self, _: bytes = b"") -> bytes:
         """``?``."""
-        return stop_reply(replace(self._link.halt, replay_end=""))
+        link = self._link
+        if link.by_process and link.halt.process not in link.attached and not link.halt.ended:
+            return b"T00thread:%s;" % link.name(link.thread) if link.attached else b"W00"
+        return stop_reply(replace(link.halt, replay_end="", news=None), link)
 
     def single(self, letter: bytes) -> Callable[[bytes], bytes]:
         """The handler of ``c``, ``C``, ``s`` or ``S``, of the chosen thread where it steps."""
@@ -71,42 +78,103 @@ class Running:
 
     def back(self, rest: bytes) -> bytes:
         """``bs``, ``bc``."""
-        return self._run(resume.go_back, rest == b"s") if rest in (b"s", b"c") else EMPTY
+        if rest not in (b"s", b"c"):
+            return EMPTY
+        link = self._link
+        if not link.by_process:
+            return self._run(resume.go_back, rest == b"s")
+        link.remote.call(processes.focus, link.processes, [], False)
+        reply = self._run(resume.go_back, rest == b"s")
+        self._events.unborn()
+        link.focus()
+        return reply
 
     def restart(self, _: bytes = b"") -> None:
         """``R``: no reply."""
         self._link.at(self._link.remote.call(resume.restart))
+        self._link.take_all()
 
     def started(self, rest: bytes) -> bytes:
         """``vRun``: the same guest from its beginning; there is no other program here."""
+        self._link.killed, before = False, {*self._link.attached}
         self.restart()
+        self._events.gone(before - self._link.attached)
         return self.why()
 
-    def kill(self, reply: bytes | None) -> bytes | None:
-        """``k``, ``vKill``: the guest ends; whoever may start it again finds it at its beginning."""
+    def kill(self, reply: bytes | None, process: int = 0) -> bytes | None:
+        """``k``, ``vKill``: the guest ends; whoever may start it again finds it at its beginning.
+
+        One process of several is killed alone.
+        """
+        if process and self._link.attached != {process}:
+            return self._kill_one(process)
         if not self._link.extended:
             if reply is not None:
                 self._link.stream.send(reply)
             raise Detached(True)
         self.restart()
+        self._link.killed = True
         return reply
+
+    def _kill_one(self, process: int) -> bytes:
+        if process not in self._link.attached:
+            return NONE
+        answer = self._link.remote.call(processes.end, process)
+        self.leave(process)
+        return done(answer)
+
+    def leave(self, process: int) -> None:
+        """gdb has a process no more: it runs freely from now on."""
+        link = self._link
+        link.attached.discard(process)
+        link.remote.call(processes.forget, process)
+        link.remote.call(resume.hold_back, [(-1, -1)], None)
+        link.focus()
+
+    def attach(self, process: int) -> bytes:
+        """``vAttach``: a process that runs freely."""
+        link = self._link
+        thread = next((each for each, whose in link.remote.call(processes.processes).items() if whose == process), 0)
+        if not thread or process in link.attached:
+            return NONE
+        link.attached.add(process)
+        link.focus()
+        link.thread = thread
+        return b"T00thread:%s;" % link.name(thread)
 
     # -- running -------------------------------------------------------------------------------------------------
 
     def _go(self, actions: list[Action]) -> bytes:
         link = self._link
+        if link.later:
+            return link.later.pop(0)
         if link.halt.ended:
             return self.why()
         self._decide(actions)
+        self._hold_back(actions)
         for each in actions:
             if each.steps:
                 return self._run(resume.go_on, each.thread if each.thread > 0 else link.thread, each.span)
         return self._run(resume.go_on, None)
 
+    def _hold_back(self, actions: list[Action]) -> None:
+        """Threads that no action concerns stand still.
+
+        One instruction of one thread is gdb's step over a breakpoint: with it the others stay as they are.
+        """
+        link = self._link
+        alone = len(actions) == 1 and actions[0].thread > 0 and actions[0].steps and actions[0].span is None
+        if alone:
+            link.remote.call(resume.free, actions[0].thread)
+        if alone or any(each.thread >= threads.CPU_THREADS for each in actions):
+            return
+        wanted = [(each.process or -1, each.thread or -1) for each in actions]
+        link.remote.call(resume.hold_back, wanted, link.processes)
+
     def _decide(self, actions: list[Action]) -> None:
         """What the threads go on with."""
         link = self._link
-        here = next((each for each in actions if each.concerns(link.halt.thread)), None)
+        here = next((each for each in actions if each.concerns(link.halt.thread, link.halt.process)), None)
         if here is not None and (link.halt.event == "signal" or here.signal):
             self._give(link.halt.thread, here.signal)
         for each in actions:
@@ -124,7 +192,13 @@ class Running:
             self._await(function, *arguments)
             if not self._passes(self._link.halt):
                 self._sent = None
-                return stop_reply(self._link.halt)
+                return self._told(self._link.halt)
+
+    def _told(self, halt: Halt) -> bytes:
+        """The reply to a stop that gdb wants to hear of; what is to be said beside it is said."""
+        if halt.event == HELD:
+            self._link.stream.send(b"O" + bytes(f"{halt.stop.headline}\n".encode().hex(), "ascii"))
+        return self._events.reply(halt) if self._link.by_process else stop_reply(halt, self._link)
 
     def _await(self, function: Callable[..., Halt], *arguments: Any) -> None:
         """Until it stops, or gdb interrupts it, or somebody is gone, gdb or we: then it is stopped too."""
@@ -147,6 +221,8 @@ class Running:
         """A stop that gdb does not want to hear of: a signal that it passes, the death that one leads to."""
         if halt.event == "killed":
             return True
+        if halt.news is not None and self._link.by_process:
+            return self._events.passes(halt)
         if halt.event != "signal":
             return False
         number = int(halt.stop.details["signal"])
@@ -173,24 +249,3 @@ class Running:
 
 def _set_of(argument: bytes) -> set[int]:
     return {hexadecimal(each) for each in argument.split(b";") if each}
-
-
-def stop_reply(halt: Halt) -> bytes:
-    """``T``, ``W`` or ``X``."""
-    stop = halt.stop
-    if stop.kind is StopKind.END:
-        return b"X%02x" % to_gdb(halt.signal) if halt.signal else b"W%02x" % (halt.status & 0xFF)
-    number, more = SIGTRAP, b""
-    if halt.event == "signal":
-        number = to_gdb(stop.details["signal"])
-    elif halt.event in ("syscall", "sysret"):
-        more = b"syscall_%s:%x;" % (b"entry" if halt.event == "syscall" else b"return", stop.details["number"])
-    elif stop.kind is StopKind.INTERRUPT:
-        number = SIGINT
-    elif stop.kind is StopKind.BREAKPOINT:
-        more = b"swbreak:;"
-    elif halt.watch is not None:
-        more = watchpoints.told(halt.watch)
-    if halt.replay_end:
-        more = b"replaylog:begin;"
-    return b"T%02x%sthread:%x;" % (number, more, halt.thread)

@@ -10,25 +10,33 @@ from collections.abc import Callable
 
 from sandbox.debug.gdb import access, modules, threads, watchpoints
 from sandbox.debug.gdb.files import HostFiles
-from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, hexadecimal, numbers, signed, unhex
+from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, hexadecimal, numbers, thread_id, unhex
 from sandbox.debug.gdb.objects import FEATURES, Objects
 from sandbox.debug.gdb.packets import INTERRUPT, PACKET_SIZE, PacketStream, unescape
+from sandbox.debug.gdb.replies import SIGKILL, over
 from sandbox.debug.gdb.running import Running
 from sandbox.debug.worker import Remote
 
 SUPPORTED = (
     b"PacketSize=%x;QStartNoAckMode+;swbreak+;hwbreak+;vContSupported+;ReverseStep+;ReverseContinue+;QCatchSyscalls+"
-    b";QPassSignals+;QProgramSignals+" % PACKET_SIZE + FEATURES
+    b";QPassSignals+;QProgramSignals+;no-resumed+" % PACKET_SIZE + FEATURES
 )
+
+PROCESSES = b";multiprocess+;fork-events+;vfork-events+;exec-events+;QThreadEvents+"
+NOBODY = -2
 
 
 class Stub:
     """Answers one connection."""
 
-    def __init__(self, remote: Remote, connection: socket.socket) -> None:
+    def __init__(self, remote: Remote, connection: socket.socket, processes: bool = False) -> None:
+        """With ``processes`` the guest's processes are gdb's inferiors, if gdb knows of several."""
         self._remote, self._stream = remote, PacketStream(connection)
         halt = remote.call(threads.halted)
         self._link = link = Link(remote, self._stream, halt, halt.thread)
+        self._has_processes = processes
+        remote.call(access.forget_all)
+        link.take_all()
         self._files, self._objects, self._running = HostFiles(remote), Objects(link), Running(link)
         runs = self._running
         self._handlers: dict[bytes, Callable[[bytes], bytes | None]] = {
@@ -114,31 +122,46 @@ class Stub:
         if kind in watchpoints.WORDS:
             place, size = watchpoints.range_of(address, width[0])
             self._link.look()
-            return done(self._remote.call(watchpoints.set_watchpoint, watchpoints.WORDS[kind], place, size, on))
+            about = watchpoints.WORDS[kind], place, size, on, self._link.process
+            return done(self._remote.call(watchpoints.set_watchpoint, *about))
         if kind not in (b"0", b"1"):
             return EMPTY
-        self._remote.call(access.set_breakpoint, hexadecimal(address) & 0xFFFFFFFF, on)
+        self._remote.call(access.set_breakpoint, hexadecimal(address) & 0xFFFFFFFF, on, self._link.process)
         return OK
 
     # -- threads and the connection ------------------------------------------------------------------------------
 
     def _choose(self, rest: bytes) -> bytes:
-        thread = signed(rest[1:])
-        if thread > 0:
+        process, thread = thread_id(rest[1:])
+        if rest[:1] == b"g" and process > 0 and thread < 1:
+            thread = next((each for whose, each, _ in self._link.rows() if whose == process), NOBODY)
+        if thread > 0 or thread == NOBODY:
             if not self._remote.call(threads.select, thread):
                 return NONE
             self._link.thread = thread
         return OK
 
     def _alive(self, rest: bytes) -> bytes:
-        wanted = hexadecimal(rest)
-        return OK if any(each == wanted for each, _ in self._remote.call(threads.threads)) else NONE
+        wanted = thread_id(rest)[1]
+        return OK if any(each == wanted for _, each, _ in self._link.rows()) else NONE
 
     def _extend(self, _: bytes) -> bytes:
         self._link.extended = True
         return OK
 
     def _detach(self, rest: bytes) -> bytes:
+        """``D``, of one process or all."""
+        link, process = self._link, hexadecimal(rest[1:]) if rest[:1] == b";" else 0
+        if link.by_process and process:
+            ghost = over(SIGKILL, process)
+            if ghost in link.later:
+                link.later.remove(ghost)
+                return OK
+            if process not in link.attached:
+                return NONE
+            self._running.leave(process)
+            if link.attached or link.extended:
+                return OK
         self._stream.send(OK)
         raise Detached(False)
 
@@ -147,16 +170,17 @@ class Stub:
     def _query(self, rest: bytes) -> bytes:
         name, _, argument = rest.partition(b":")
         if name == b"Supported":
-            return SUPPORTED + (b";qXfer:exec-file:read+" if self._objects.program else b"")
+            return self._supported(argument.split(b";"))
         if rest == b"C":
-            return b"QC%x" % self._link.thread
+            return b"QC" + self._link.name(self._link.thread)
         if rest == b"fThreadInfo":
-            return b"m" + b",".join(b"%x" % each for each, _ in self._remote.call(threads.threads))
+            named = b",".join(self._link.name(each, process) for process, each, _ in self._link.rows())
+            return b"m" + named if named else b"l"
         if rest == b"sThreadInfo":
             return b"l"
         if rest.startswith(b"ThreadExtraInfo,"):
-            wanted = hexadecimal(rest.split(b",")[1])
-            told = dict(self._remote.call(threads.threads)).get(wanted, "")
+            wanted = thread_id(rest.split(b",")[1])[1]
+            told = next((about for _, each, about in self._link.rows() if each == wanted), "")
             return bytes(told.encode().hex(), "ascii")
         if rest.startswith(b"Rcmd,"):
             return self._monitor(unhex(rest[5:]).decode())
@@ -167,6 +191,15 @@ class Stub:
         if rest.startswith(b"Xfer:"):
             return self._objects.transfer(argument)
         return EMPTY
+
+    def _supported(self, theirs: list[bytes]) -> bytes:
+        """What we can; processes are gdb's own only where it has asked for them."""
+        by_process = self._has_processes and bool(self._objects.program) and b"multiprocess+" in theirs
+        if by_process != self._link.by_process:
+            self._link.by_process = by_process
+            self._link.take_all()
+        more = b";qXfer:exec-file:read+" if self._objects.program else b""
+        return SUPPORTED + more + (PROCESSES if by_process else b"")
 
     def _monitor(self, line: str) -> bytes:
         """``monitor COMMAND``: any command of the debugger that lets nothing run."""
@@ -189,7 +222,11 @@ class Stub:
             return OK
         if name == b"CatchSyscalls":
             wanted = [hexadecimal(each) for each in argument.split(b";")[1:]] if argument[:1] == b"1" else None
-            self._remote.call(access.catch_calls, wanted)
+            self._link.calls = wanted
+            self._remote.call(access.catch_calls, wanted, self._link.processes)
+            return OK
+        if name == b"ThreadEvents" and self._link.by_process:
+            self._link.new_threads = argument == b"1"
             return OK
         if name == b"PassSignals":
             return self._running.pass_signals(argument)
@@ -208,7 +245,9 @@ class Stub:
         if name == b"Run" and self._link.extended:
             return self._running.started(argument)
         if name == b"Kill":
-            return self._running.kill(OK)
+            return self._running.kill(OK, hexadecimal(argument) if self._link.by_process else 0)
+        if name == b"Attach" and self._link.by_process:
+            return self._running.attach(hexadecimal(argument))
         if rest.startswith(b"File:"):
             return self._files.answer(rest[5:])
         return EMPTY

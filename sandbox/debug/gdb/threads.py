@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.gdb.processes import News, news_of, process_of
 from sandbox.debug.gdb.watchpoints import watch_of
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.stops import Stop, StopKind
@@ -25,6 +26,10 @@ class Halt:
     replay_end: str = ""
     watch: tuple[str, int] | None = None
     """Which of gdb's watchpoints has stopped it, and the address that it watches."""
+    process: int = 0
+    """The process of the thread, 0 for a CPU that runs none."""
+    news: News | None = None
+    """What has become of a process."""
 
     @property
     def ended(self) -> bool:
@@ -34,7 +39,7 @@ class Halt:
     @property
     def event(self) -> str:
         """What was caught."""
-        return str(self.stop.details.get("event", ""))
+        return str(self.stop.details.get("event", "")).partition("#")[0]
 
 
 def number_by_cpus(debugger: Debugger) -> None:
@@ -48,7 +53,8 @@ def halted(debugger: Debugger, stop: Stop | None = None, replay_end: str = "") -
     assert stop is not None
     result = debugger.target.result
     status, signal = (0, 0) if result is None else (result.status, result.signal)
-    return Halt(stop, _thread_of(debugger, stop), status, signal, replay_end, watch_of(debugger, stop))
+    process, news = process_of(debugger, stop.pid), news_of(debugger, stop)
+    return Halt(stop, _thread_of(debugger, stop), status, signal, replay_end, watch_of(debugger, stop), process, news)
 
 
 def _thread_of(debugger: Debugger, stop: Stop) -> int:

@@ -21,7 +21,7 @@ class MmuContext:
 
     __slots__ = (
         "_broken_free", "_broken_lazy", "_entries", "_mmlist", "_pagecache", "_sched", "_smp", "_table_frames",
-        "_tables", "_writeback", "switched",
+        "_tables", "_writeback", "farewell", "switched",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +38,8 @@ class MmuContext:
         self._entries, self._tables, self._smp, self._mmlist = entries, entries.tables, smp, mmlist
         self._sched = sched
         self._table_frames, self._pagecache, self._writeback = table_frames, pagecache, writeback
+        self.farewell: Callable[[Mm], None] | None = None
+        """A debugger notes what was mapped."""
         self._broken_free, self._broken_lazy = broken("no-exit-free"), broken("kva-lazy-switch")
         self.switched: Callable[[], object] | None = None
         """Told when a CPU, or a task, is about to have another address space; a debugger's."""
@@ -77,6 +79,8 @@ class MmuContext:
         mm.users -= 1
         if mm.users:
             return
+        if self.farewell is not None:
+            self.farewell(mm)
         self._writeback.release_dirty(cpu, mm)
         if cpu.active_mm is mm:
             self.switch_mm(cpu, None)

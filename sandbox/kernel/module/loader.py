@@ -71,6 +71,8 @@ class Module:
     needs: list[Module] = field(default_factory=list)
     sections: dict[str, tuple[int, int]] = field(default_factory=dict)
     """(linear address, bytes) by name."""
+    file: bytes = b""
+    """The object file, for who debugs it."""
 
     def holds(self, address: int) -> bool:
         return self.base <= address < self.base + self.size
@@ -110,6 +112,7 @@ class Modules:
         except BaseException:
             kernel.vmalloc.release(module.base, [AREA])
             raise
+        module.file = data
         self._store(module, image)
         for zone in kernel.pgdat.zones:
             # Guest code may read mem_map: no frame may look reserved only because nobody has needed it yet.

@@ -61,6 +61,8 @@ class Scheduler(RunLimits):
         self._races = races
         self.check_windows: Callable[[KernelCpu, str], None] = lambda cpu, what: None
         """Raises KmapError where a CPU has kmap_atomic windows open."""
+        self.on_stuck: Callable[[], bool] = lambda: False
+        """Every task sleeps: whether a debugger holds some back, and now lets them go."""
         self._standing: KernelCpu | None = None
         """The CPU whose flow stands at a race point: another one has the next turn."""
         self._late: set[KernelCpu] = set()
@@ -170,6 +172,8 @@ class Scheduler(RunLimits):
 
     def _wait_for_timer(self) -> None:
         if self._next_timer is None:
+            if self.on_stuck():
+                return
             asleep = (State.SLEEPING, State.STOPPED, State.TRACED)
             tasks = [task for task in self._tasks.values() if task.runs and not task.kthread and task.state in asleep]
             raise Deadlock(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from sandbox.kernel.abi.errno import (
     EINTR,
@@ -59,6 +59,18 @@ STOPPING = sum(bit_of(number) for number in (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
 _INT_80_BYTES = 2
 
 
+class Judge(Protocol):
+    """A debugger outside of the machine, at the border of ring 3."""
+
+    def __call__(self, task: Task, info: SigInfo) -> SigInfo | None:
+        """What is left of a signal that was reported and is to be delivered."""
+        ...
+
+    def holds(self, task: Task) -> bool:
+        """The task is not to run in ring 3 now: it stands still until the debugger resumes it."""
+        ...
+
+
 class Signals:
     """Sends signals between tasks and carries them out."""
 
@@ -81,8 +93,8 @@ class Signals:
         """Handed in: what happens when a signal ends the shell above the first program."""
         self.tracing: Tracing
         """Handed in: who stops tasks for their tracers."""
-        self.judge: Callable[[Task, SigInfo], SigInfo | None] | None = None
-        """A debugger outside of the machine says what is left of a signal that was reported and is to be delivered."""
+        self.judge: Judge | None = None
+        """A debugger outside of the machine."""
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -239,6 +251,9 @@ class Signals:
         while True:
             if group.must_end(task):
                 raise TaskExit(group.exit_code or 0)
+            if self.judge is not None and self.judge.holds(task):
+                self._sched.stop(task, State.TRACED)
+                continue
             if task.ptrace is not None and self.tracing.trap(task):
                 continue
             if group.stopping and task.ptrace is None:

@@ -109,7 +109,9 @@ def test_counts_and_addresses(paging: str) -> None:
     assert kernel.highmem.counts[slot] == 1 and present(kernel, slot)
     assert kernel.highmem.page_address(pfn) == linear and kernel.highmem.kmap_to_page(linear) == pfn
     assert (
-        used(kernel, kernel.highmem, pfn) == linear and kernel.highmem.counters.misses == 1 and kernel.highmem.counters.hits == 2
+        used(kernel, kernel.highmem, pfn) == linear
+        and kernel.highmem.counters.misses == 1
+        and kernel.highmem.counters.hits == 2
     )
 
 
