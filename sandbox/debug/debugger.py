@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox.debug.catches import BESIDE, CR3, FAULT, MODE, MODES, catch_named, mode_line
 from sandbox.debug.expression import Scope, address, evaluate
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.points import Point, Points, WithFields
+from sandbox.debug.points import AtStop, Point, Points, WithFields
 from sandbox.debug.run_control import Goal
 from sandbox.debug.stops import DEATH, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import WRAP, Refused, Target
@@ -401,7 +401,13 @@ class Debugger(Scope):
             return context.segment(name).selector
         if name[:2] == "dr" and name[2:] in ("0", "1", "2", "3", "6", "7"):
             return context.debug_register(int(name[2:]))
-        return {"pid": self.target.pid_on(self.target.cpu), "cpu": self.target.viewed_cpu}.get(name)
+        pid = self.target.pid_on(self.target.cpu)
+        return {"pid": pid, "task": pid, "cpu": self.target.viewed_cpu}.get(name)
+
+    @property
+    def here(self) -> Scope:
+        """The names that are known at a stop: what a condition may ask for there, too."""
+        return AtStop(self, {} if self.stop is None else self.stop.details)
 
     def symbol(self, name: str) -> int | None:
         return self.target.address_of(name)
@@ -414,11 +420,11 @@ class Debugger(Scope):
         file, _, line = text.strip().rpartition(":")
         if line.isascii() and line.isdecimal() and len(line) < 10 and _FILE.fullmatch(file):
             return self.target.line_address(file, int(line))
-        return address(printed(text) if text.strip() else text, self)
+        return address(printed(text) if text.strip() else text, self.here)
 
     def number(self, text: str, least: int = 0, most: int = 1 << 32) -> int:
         """A number in a range.  Raises Refused."""
-        found = evaluate(text, self)
+        found = evaluate(text, self.here)
         if not least <= found <= most:
             wanted = f"a number from {least} to {most} is wanted" if least < most else f"only {least} is there"
             raise Refused(f"{text}: {wanted}")

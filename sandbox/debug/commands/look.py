@@ -61,7 +61,7 @@ def examine(debugger: Debugger, text: str) -> Answer:
 def examine_physical(debugger: Debugger, text: str) -> Answer:
     form, text = _form(text)
     read = debugger.target.read_physical
-    return _examine(debugger, form, text, lambda where: evaluate(where, debugger), read, "(no RAM)")
+    return _examine(debugger, form, text, lambda where: evaluate(where, debugger.here), read, "(no RAM)")
 
 
 def _form(text: str) -> tuple[tuple[int, str, int] | None, str]:
@@ -122,7 +122,7 @@ def _formatted(word: int, letter: str, size: int) -> str:
 
 @command("print EXPRESSION", "the value of an expression, as number and as address", _LOOK)
 def print_(debugger: Debugger, text: str) -> Answer:
-    value = evaluate(text, debugger)
+    value = evaluate(text, debugger.here)
     name = debugger.target.name_of(value) if value <= WRAP else ""
     shown = f"{value:#x}  {value}" + (f"  <{name}>" if name else "")
     return Answer([shown], {"value": value})
@@ -189,7 +189,7 @@ def set_(debugger: Debugger, text: str) -> Answer:
     what, sign, value = text.partition("=")
     if not sign or not what.strip() or not value.strip():
         raise Refused("set: WHAT = VALUE")
-    number, what = evaluate(value, debugger), what.strip()
+    number, what = evaluate(value, debugger.here), what.strip()
     if what.startswith("$"):
         return _set_register(debugger, what[1:].lower(), number)
     width, _, where = what.partition(" ")
