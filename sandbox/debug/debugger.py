@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.debug.catches import BESIDE, CR3, FAULT, MODE, MODES, catch_named, mode_line
 from sandbox.debug.expression import Scope, address, evaluate
+from sandbox.debug.fold import wrapped
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.points import AtStop, Point, Points, WithFields
 from sandbox.debug.run_control import Goal
@@ -60,6 +61,8 @@ class Answer:
     """The debugger is to be left."""
     changed: bool = False
     """Something of the guest was set: its future is another one."""
+    verbatim: bool = False
+    """The lines are somebody else's text, or laid out already: they are not wrapped."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -445,7 +448,10 @@ class Debugger(Scope):
             name, _, form = name.partition("/")
             rest = f"/{form} {rest}"
         try:
-            return find(name)(self, rest.strip())
+            answer = find(name)(self, rest.strip())
+            if not answer.verbatim:
+                answer.lines = wrapped(answer.lines)
+            return answer
         except Refused as error:
             return Answer(error=one_line(error.summary))
 

@@ -96,7 +96,7 @@ def _examine(
         return code(debugger, f"{at:#x} {count}")
     if letter == "s":
         data = read(at, MOST_BYTES).split(b"\0")[0]
-        return Answer([f'{at:08x}  "{data.decode("latin-1")}"'], {"address": at, "bytes": data.hex()})
+        return Answer([f'{at:08x}  "{data.decode("latin-1")}"'], {"address": at, "bytes": data.hex()}, verbatim=True)
     data = read(at, count * size)
     words = [int.from_bytes(data[n : n + size], "little") for n in range(0, len(data) - size + 1, size)]
     return Answer(

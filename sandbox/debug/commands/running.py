@@ -22,7 +22,7 @@ _RUN = "running"
 def told(debugger: Debugger, stop: Stop) -> Answer:
     """A stop as an answer."""
     answered = [f"answered: {debugger.answered}"] if debugger.answered else []
-    return Answer(answered + stop_lines(debugger.target, stop), stop=stop)
+    return Answer(answered + stop_lines(debugger.target, stop), stop=stop, verbatim=True)
 
 
 def _count(debugger: Debugger, text: str) -> int:

@@ -27,7 +27,7 @@ def list_(debugger: Debugger, text: str) -> Answer:
     first = max(1, line.number - AROUND)
     shown = list(enumerate(lines[first - 1 : line.number + AROUND], first))
     rows = [f"{'->' if number == line.number else '  '} {number:>5}  {words}" for number, words in shown]
-    return Answer([line.place(), *rows], _data(line, [words for _, words in shown]))
+    return Answer([line.place(), *rows], _data(line, [words for _, words in shown]), verbatim=True)
 
 
 def _data(line: Line, lines: list[str]) -> dict[str, object]:
