@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from sandbox.debug.answer import Answer as Answer
+from sandbox.debug.answer import one_line
 from sandbox.debug.catches import BESIDE, CR3, FAULT, MODE, MODES, catch_named, mode_line
 from sandbox.debug.expression import Scope, address, evaluate
 from sandbox.debug.fold import wrapped
@@ -27,7 +29,7 @@ from sandbox.engine.watch import fetched
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.task.task import Task
 from sandbox.machine.events import Event, TrapTaken
-from sandbox.records import dataclass, field, replace
+from sandbox.records import replace
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.numbers import printed
 
@@ -47,41 +49,6 @@ CONTROL = ("cr0", "cr2", "cr3", "cr4")
 FAULTS_KEPT = 1000
 FaultSeen = tuple[int, int, int, int, int]
 """Number, pid, EIP, address, error code."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a command comes to: lines for people, data for programs, the stop it led to; ``error`` if it was refused."""
-
-    lines: list[str] = field(default_factory=list)
-    data: dict[str, Any] = field(default_factory=dict)
-    stop: Stop | None = None
-    error: str = ""
-    leaves: bool = False
-    """The debugger is to be left."""
-    changed: bool = False
-    """Something of the guest was set: its future is another one."""
-    verbatim: bool = False
-    """The lines are somebody else's text, or laid out already: they are not wrapped."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        told: dict[str, Any] = {"lines": self.lines, **self.data}
-        if self.stop is not None:
-            told["stop"] = self.stop.to_dict()
-        if self.error:
-            told["error"] = self.error
-        return told
-
-
-LONGEST_ERROR = 200
-
-
-def one_line(text: str) -> str:
-    """What was typed comes back in an error: without what would not print, and not longer than a line or two."""
-    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-    half = LONGEST_ERROR // 2
-    return shown if len(shown) <= LONGEST_ERROR else f"{shown[:half]}…{shown[-half:]}"
 
 
 class Debugger(Scope):

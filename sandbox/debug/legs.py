@@ -6,6 +6,8 @@ only the processor knows the way on from.  They count in one flow of control, an
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.reach import Reach, is_call, is_return, is_whole, jump_target, word_of
 from sandbox.debug.returns import Returns, return_slot
@@ -37,32 +39,49 @@ def _as_step(debugger: Debugger, stop: Stop) -> Stop:
 # -- to one place ----------------------------------------------------------------------------------------------------
 
 
-def go_to(debugger: Debugger, place: int, least: int = 0, most: int = WRAP) -> Stop:
-    """To a place in this flow, with ESP from ``least`` to ``most``; or to where a longjmp leads beyond ``least``."""
+def go_to(debugger: Debugger, place: int, least: int = 0, most: int = WRAP, frame: int | None = None) -> Stop:
+    """To a place in this flow, with ESP from ``least`` to ``most``.
+
+    Or to where a longjmp leads, if that is a frame whose return address lies at ``frame`` or beyond.
+    """
     flow, target = debugger.flow, debugger.target
 
     def here(cpu: Cpu) -> bool:
         return target.flow(cpu) == flow and least <= cpu.context.esp & WRAP <= most
 
-    jumps = {at for name in JUMPS if (at := target.address_of(name)) is not None} if least else set()
+    jumps = _jumps(debugger) if least else set()
+    if jumps and frame is None:
+        frame = return_slot(target)
     while True:
         for at in jumps:
-            debugger.breaks[at] = lambda cpu: target.flow(cpu) == flow
+            debugger.breaks[at] = _of_flow(debugger)
         debugger.breaks[place] = here
         stop = _as_step(debugger, debugger.go())
         jumped = stop.kind is StopKind.STEP and stop.moment.eip in jumps and stop.moment.eip != place
-        if not jumped or _is_beyond(debugger, least):
+        if not jumped or _is_beyond(debugger, least if frame is None else frame):
             return debugger.stop or stop
 
 
-def _is_beyond(debugger: Debugger, least: int) -> bool:
-    """Through a longjmp: whether the frame is no more, or something else has stopped us."""
+def _jumps(debugger: Debugger) -> set[int]:
+    return {at for name in JUMPS if (at := debugger.target.address_of(name)) is not None}
+
+
+def _of_flow(debugger: Debugger) -> Callable[[Cpu], bool]:
+    target, flow = debugger.target, debugger.flow
+    return lambda cpu: target.flow(cpu) == flow
+
+
+def _is_beyond(debugger: Debugger, frame: int) -> bool:
+    """Through a longjmp: whether it leads out there, or something else has stopped us."""
     for _ in range(MOST_IN_JUMP):
+        code = _next(debugger)
         stop = debugger.go(Steps(1, debugger.flow))
         if stop.kind is not StopKind.STEP:
             return True
-        if debugger.target.context.esp & WRAP >= least:
-            return True
+        if code is not None and word_of(code.text) in ("jmp", "ret"):
+            slot = return_slot(debugger.target)
+            if (debugger.target.context.esp & WRAP if slot is None else slot) >= frame:
+                return True
     return False
 
 
@@ -122,7 +141,7 @@ def go_out(debugger: Debugger) -> Stop:
         slot = return_slot(debugger.target)
         if slot is not None:
             back = int.from_bytes(debugger.target.read(slot, 4), "little")
-            return go_to(debugger, back, slot + 4 & WRAP, min(slot + 4 + ARGUMENTS, WRAP))
+            return go_to(debugger, back, slot + 4 & WRAP, min(slot + 4 + ARGUMENTS, WRAP), slot + 1)
         code = _next(debugger)
         returns = code is not None and is_return(code.text)
         if returns or code is None or _is_node(reach, code):

@@ -93,9 +93,13 @@ class Returns:
         at = self.target.context.linear_eip & WRAP
         if at not in self._known:
             self._known[at] = _esp_at_return(self.target, at)
-        slot = _evaluated(self.target, self._known[at], registers)
-        back = None if slot is None else _word(self.target, slot)
-        return slot if back is not None and is_return(self.target, back) else None
+        first = ("esp", 0) if _begins(self.target, at) else None
+        for value in (first, self._known[at]):
+            slot = _evaluated(self.target, value, registers)
+            back = None if slot is None else _word(self.target, slot)
+            if back is not None and is_return(self.target, back):
+                return slot
+        return None
 
 
 def _word(target: Target, at: int) -> int | None:
@@ -135,10 +139,18 @@ def _esp_at_return(target: Target, first: int) -> Value | None:
                 continue
             if leads is not None and (word[:1] == "j" or word.startswith("loop")):
                 waiting.append((leads, state.copy()))
+            elif word == "call" and _begins(target, after):  # it does not return: another function lies behind
+                break
             else:
                 _run(state, code[0])
             at = after
     return None
+
+
+def _begins(target: Target, at: int) -> bool:
+    """A symbol has this very address."""
+    name = target.name_of(at).partition(" ")[0]
+    return bool(name) and "+" not in name
 
 
 def _run(state: _State, instruction: Instruction) -> None:

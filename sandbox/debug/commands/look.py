@@ -95,7 +95,10 @@ def _examine(
     if letter == "i":
         return code(debugger, f"{at:#x} {count}")
     if letter == "s":
-        data = read(at, MOST_BYTES).split(b"\0")[0]
+        data = read(at, MOST_BYTES)
+        if not data:
+            return Answer([f"{at:08x}  {missing}"], {"address": at, "bytes": ""})
+        data = data.split(b"\0")[0]
         return Answer([f'{at:08x}  "{data.decode("latin-1")}"'], {"address": at, "bytes": data.hex()}, verbatim=True)
     data = read(at, count * size)
     words = [int.from_bytes(data[n : n + size], "little") for n in range(0, len(data) - size + 1, size)]
