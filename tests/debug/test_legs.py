@@ -5,7 +5,10 @@ What is expected comes from a walk by ``step``, on which calls and returns are c
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.open import open_target
+from sandbox.debug.stops import StopKind
 from sandbox.debug.worker import Remote
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.rom import rom_config
@@ -237,3 +241,26 @@ def test_on_every_kind_of_target(name: str, changes: dict[str, Any], commands: t
                 made.execute("step")
                 assert made.call(look) == after
             made.execute(f"goto {after[0]}")
+
+
+TURNS = {
+    "calls": ".globl _start, turn, leaf\n_start: call turn\nturn: call leaf\njmp turn\nleaf: ret\n",
+    "none": ".globl _start, turn\n_start: call turn\nturn: jmp turn\n",
+    "a register": ".globl _start, turn\n_start: mov $turn, %eax\ncall turn\nturn: jmp *%eax\n",
+}
+
+
+@pytest.mark.parametrize("source", TURNS.values(), ids=TURNS)
+def test_ctrl_c_ends_what_never_returns(source: str, tmp_path: Path) -> None:
+    (tmp_path / "turn.S").write_text(source)
+    command = ["gcc", "-m32", "-nostdlib", "-static", "-o", str(tmp_path / "turn"), str(tmp_path / "turn.S")]
+    subprocess.run(command, check=True, capture_output=True)
+    image = Target("turn", "program", (tmp_path / "turn").read_bytes())
+    with Remote(lambda: open_target(image, KernelConfig(ram=16 << 20, time_limit=0))) as made:
+        for line in ("break turn", "continue", "delete"):
+            made.execute(line)
+        timer = threading.Timer(0.5, os.kill, (made.pid, signal.SIGINT))
+        timer.start()
+        stop = made.execute("finish").stop
+        assert stop is not None and stop.kind is StopKind.INTERRUPT
+        assert made.execute("print $eip").data["value"] >= made.execute("print turn").data["value"]

@@ -53,7 +53,7 @@ def test_a_module_that_is_stopped_can_be_looked_at(image: str, says: str) -> Non
         assert stop.headline.startswith("kernel code is about to end the run: ") and says in stop.headline
         assert made.execute("print $esp").lines[0].startswith("0xff")
         end = made.execute("continue")
-        assert end.stop is not None and end.stop.ended and says in end.lines[-1]
+        assert end.stop is not None and end.stop.ended and says in end.stop.headline
 
 
 def test_going_back_from_there_finds_the_call() -> None:
