@@ -81,7 +81,7 @@ def _mapped(kernel: Kernel, pfn: int) -> None:
 
 
 def _kmapped(kernel: Kernel, pfn: int) -> None:
-    kernel.highmem.unmap(kernel.this_cpu, pfn, kernel.highmem.map(kernel.this_cpu, pfn))
+    kernel.kmap.unmap(kernel.this_cpu, pfn, kernel.kmap.map(kernel.this_cpu, pfn))
 
 
 def _window(kernel: Kernel, pfn: int) -> None:

@@ -198,7 +198,8 @@ def _line_editing(remote: Remote) -> Iterator[None]:
     def complete(word: str, number: int) -> str | None:
         if number == 0:
             begun = readline.get_line_buffer()[: readline.get_begidx()]
-            found[:] = [each[len(begun) :] for each in remote.complete(begun + word)]
+            whole = [each[len(begun) :] for each in remote.complete(begun + word)]
+            found[:] = [f"{each} " for each in whole] if len(whole) == 1 else whole
         return found[number] if number < len(found) else None
 
     readline.set_completer(complete)
@@ -225,7 +226,7 @@ def _history_file() -> Path:
 
 
 def _ask() -> Iterator[str]:
-    """Lines from the terminal; an empty one repeats the last command.  Raises ConfigurationError."""
+    """Lines from standard input; at a terminal an empty one repeats the last command.  Raises ConfigurationError."""
     last = ""
     prompt = "(sandbox) " if sys.stdin.isatty() else ""
     while True:
@@ -241,4 +242,4 @@ def _ask() -> Iterator[str]:
         except OSError as error:
             raise ConfigurationError(f"standard input: {error.strerror}") from error
         last = line if line.strip() else last
-        yield last
+        yield last if prompt else line

@@ -10,10 +10,13 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from sandbox.debug.answer import Answer as Answer
+from sandbox.debug.answer import one_line
 from sandbox.debug.catches import BESIDE, CR3, FAULT, MODE, MODES, catch_named, comes_inside, mode_line
 from sandbox.debug.expression import Scope, address, evaluate
+from sandbox.debug.fold import wrapped
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.points import Point, Points, WithFields
+from sandbox.debug.points import AtStop, Point, Points, WithFields
 from sandbox.debug.run_control import Goal
 from sandbox.debug.stops import DEATH, HELD, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import WRAP, Refused, Target
@@ -26,7 +29,7 @@ from sandbox.engine.watch import fetched
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.task.task import Task
 from sandbox.machine.events import Event, TrapTaken
-from sandbox.records import dataclass, field, replace
+from sandbox.records import replace
 from sandbox.x86.error_code import PageFaultCode
 from sandbox.x86.numbers import printed
 
@@ -47,43 +50,6 @@ FAULTS_KEPT = 256
 """Page faults that ``info faults`` has: more would not stay in the host's caches, and each fault would pay for it."""
 FaultSeen = tuple[int, int, int, int, int]
 """Number, pid, EIP, address, error code."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a command comes to: lines for people, data for programs, the stop it led to; ``error`` if it was refused."""
-
-    lines: list[str] = field(default_factory=list)
-    data: dict[str, Any] = field(default_factory=dict)
-    stop: Stop | None = None
-    error: str = ""
-    leaves: bool = False
-    """The debugger is to be left."""
-    changed: bool = False
-    """Something of the guest was set: its future is another one."""
-
-    def __reduce__(self) -> tuple[type[Answer], tuple[Any, ...]]:
-        """Smaller and quicker on its way through a pipe."""
-        return Answer, (self.lines, self.data, self.stop, self.error, self.leaves, self.changed)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        told: dict[str, Any] = {"lines": self.lines, **self.data}
-        if self.stop is not None:
-            told["stop"] = self.stop.to_dict()
-        if self.error:
-            told["error"] = self.error
-        return told
-
-
-LONGEST_ERROR = 200
-
-
-def one_line(text: str) -> str:
-    """What was typed comes back in an error: without what would not print, and not longer than a line or two."""
-    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-    half = LONGEST_ERROR // 2
-    return shown if len(shown) <= LONGEST_ERROR else f"{shown[:half]}…{shown[-half:]}"
 
 
 class Debugger(Scope):
@@ -427,7 +393,13 @@ class Debugger(Scope):
             return context.debug_register(int(name[2:]))
         if name == "tgid":
             return self.target.process_on(self.target.cpu)
-        return {"pid": self.target.pid_on(self.target.cpu), "cpu": self.target.viewed_cpu}.get(name)
+        pid = self.target.pid_on(self.target.cpu)
+        return {"pid": pid, "task": pid, "cpu": self.target.viewed_cpu}.get(name)
+
+    @property
+    def here(self) -> Scope:
+        """The names that are known at a stop: what a condition may ask for there, too."""
+        return AtStop(self, {} if self.stop is None else self.stop.details)
 
     def symbol(self, name: str) -> int | None:
         return self.target.address_of(name)
@@ -440,11 +412,11 @@ class Debugger(Scope):
         file, _, line = text.strip().rpartition(":")
         if line.isascii() and line.isdecimal() and len(line) < 10 and _FILE.fullmatch(file):
             return self.target.line_address(file, int(line))
-        return address(printed(text) if text.strip() else text, self)
+        return address(printed(text) if text.strip() else text, self.here)
 
     def number(self, text: str, least: int = 0, most: int = 1 << 32) -> int:
         """A number in a range.  Raises Refused."""
-        found = evaluate(text, self)
+        found = evaluate(text, self.here)
         if not least <= found <= most:
             wanted = f"a number from {least} to {most} is wanted" if least < most else f"only {least} is there"
             raise Refused(f"{text}: {wanted}")
@@ -465,7 +437,10 @@ class Debugger(Scope):
             name, _, form = name.partition("/")
             rest = f"/{form} {rest}"
         try:
-            return find(name)(self, rest.strip())
+            answer = find(name)(self, rest.strip())
+            if not answer.verbatim:
+                answer.lines = wrapped(answer.lines)
+            return answer
         except Refused as error:
             return Answer(error=one_line(error.summary))
 

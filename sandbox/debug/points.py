@@ -75,21 +75,22 @@ class Points:
     """All of them, by number from 1."""
 
     all: dict[int, Point] = field(default_factory=dict)
-    _last: int = 0
+    last: int = 0
+    """The number that was given last; none is given twice."""
 
     def __iter__(self) -> Iterator[Point]:
         return iter(list(self.all.values()))
 
     def add(self, what: str, text: str, **rest: Any) -> Point:
         """A new one."""
-        self._last += 1
-        made = self.all[self._last] = Point(self._last, what, text, **rest)
+        self.last += 1
+        made = self.all[self.last] = Point(self.last, what, text, **rest)
         return made
 
     def put(self, point: Point) -> None:
         """One that has its number already."""
         self.all[point.number] = point
-        self._last = max(self._last, point.number)
+        self.last = max(self.last, point.number)
 
     def at(self, address: int) -> list[Point]:
         """The breakpoints at a linear address."""
@@ -101,6 +102,8 @@ class Points:
 
     def numbered(self, text: str) -> Point:
         """The one with a number, given as text.  Raises Refused."""
+        if not text:
+            raise Refused("the number of a point is missing: info points")
         found = self.all.get(int(text)) if text.isascii() and text.isdecimal() and len(text) < 9 else None
         if found is None:
             raise Refused(f"no point {text}")
@@ -134,3 +137,12 @@ class WithFields:
 
     def memory(self, linear: int, size: int) -> bytes:
         return self._scope.memory(linear, size)
+
+
+class AtStop(WithFields):
+    """A scope in which what a stop has told of is there besides the registers; these come first."""
+
+    def register(self, name: str) -> int | None:
+        found = self._scope.register(name)
+        told = self._fields.get(name)
+        return int(told) if found is None and isinstance(told, int) else found

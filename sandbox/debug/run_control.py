@@ -105,6 +105,8 @@ class RunControl:
         admits: Callable[[Cpu, int], bool],
     ) -> None:
         self.cpus, self.now, self.flow, self.stopped, self.admits = cpus, now, flow, stopped, admits
+        self.fetch_failed: Callable[[Cpu, Trap], bool] = lambda cpu, trap: False
+        """A trap has come before its instruction was there to be counted."""
         self.look: Callable[[Cpu], None] | None = None
         """Called between two runs of the engine, when ``look_soon`` has asked for it."""
         self.changed: Callable[[Cpu, int], None] = lambda cpu, before: None
@@ -417,7 +419,7 @@ class RunControl:
         exit_ = self._go(cpu, left, goal.count if steps is None else min(steps, goal.count))
         executed = cpu.instructions - before
         if isinstance(exit_, Trap) and not exit_.software:
-            executed -= 1
+            executed -= not self.fetch_failed(cpu, exit_)
             goal.faulted_at = exit_.eip
         goal.count -= executed
         if isinstance(exit_, Halt) and goal.flow is not None:
@@ -427,6 +429,10 @@ class RunControl:
     def _run_until(self, cpu: Cpu, goal: Until, left: int, steps: int | None) -> Exit:
         """Blocks up to the time asked for, then instruction by instruction."""
         ahead = goal.time - 1 - self.now()
+        if goal.eip is not None:
+            ahead -= 1  # where the fetch of the next block faults, blocks are spent behind the fault only
+        if goal.eip is not None:
+            ahead -= 1  # where the fetch of the next block faults, blocks are spent behind the fault only
         if ahead <= 0:
             return self._go(cpu, left, 1)
         return self._go(cpu, min(left, ahead), steps)

@@ -18,6 +18,7 @@ from sandbox.debug.stops import Moment, Stop, StopKind
 from sandbox.debug.timeline import Timeline, Woken
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
+from sandbox.engine.exits import Trap
 from sandbox.image.disassemble import Instruction, disassemble
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
@@ -27,7 +28,7 @@ from sandbox.sanitize.report import StaleReport
 from sandbox.x86.descriptors import FLAG_BIG
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
-from sandbox.x86.walk import Access, Walk, walk
+from sandbox.x86.walk import VECTOR_PF, Access, Walk, walk
 
 if TYPE_CHECKING:
     from sandbox.debug.lines import Line, LineTable
@@ -62,6 +63,7 @@ class Target(ABC):
         self.control = RunControl(
             [*machine.cpus], lambda: self.now, self.flow, self._stopped, lambda cpu, at: self.admitted(cpu, at)
         )
+        self.control.fetch_failed = self._fetch_failed
         self.admits: Callable[[Cpu, int], bool] = lambda cpu, address: True
         """Whether a breakpoint that was hit counts; set by who has conditions."""
         self.result: Result | None = None
@@ -149,6 +151,15 @@ class Target(ABC):
             self._standing.switch("leave")
         self.control.detach()
         self.release()
+
+    def _fetch_failed(self, cpu: Cpu, trap: Trap) -> bool:
+        """A page fault is one of the fetch: bit 4 of its code says so, or the tables, for it needs NX (SDM 3A, 4.7)."""
+        state, memory = cpu.context, self.machine.memory
+        if trap.vector != VECTOR_PF or trap.address - state.linear_eip & WRAP >= LONGEST:
+            return False
+        access = Access(user=trap.cpl == 3, fetch=True)
+        found = walk(memory.read_entry, state.cr3, trap.address, access, cr0=state.cr0, cr4=state.cr4, efer=state.efer)
+        return bool(trap.error_code & 16) or found.physical is None
 
     def admitted(self, cpu: Cpu, address: int) -> bool:
         """A breakpoint was hit: whether the guest stops."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from sandbox.debug.fold import wrapped
 from sandbox.debug.runs import Run, folded
 from sandbox.machine.memory import PhysicalMemory
 from sandbox.sanitize.shadow import ShadowTlb
@@ -67,11 +68,12 @@ def lines(found: list[Run], cpu: int, note: str) -> list[str]:
     stale = sum(run.pieces for run in found if run.note)
     count = sum(run.pieces for run in found)
     head = f"TLB of CPU {cpu}: {count} translations, {stale} that the tables no longer grant{note}"
-    return [head] + [
+    told = [
         f"  {run.start:08x}-{run.end - 1:08x}  {run.level:5} {run.words}  {run.frames()}"
         + (f"  <- {run.note}" if run.note else "")
         for run in found
     ]
+    return wrapped([head, *told])
 
 
 def to_dict(found: list[Run], cpu: int) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, NoReturn
 
+from sandbox.debug.back import MOST_SEEN, Back, Ran, ran
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.pipe import FAILED, receive
 from sandbox.debug.points import Point
 from sandbox.debug.run_control import Goal, Steps, Until
 from sandbox.debug.stops import DEATH, HELD, WAITING, Moment, Stop, StopKind
-from sandbox.debug.target import WRAP, Refused
+from sandbox.debug.target import Refused
 from sandbox.debug.timeline import Timeline
 from sandbox.records import dataclass, field, replace
 from sandbox.x86.errors import SandboxError
@@ -35,10 +36,10 @@ class Journey:
     """To ``where``; or to what came last before it.
 
     ``search`` is ``hit`` (of any point), ``step`` (the ``count``-th instruction before it, of ``flow``, or with None of
-    its CPU, whose stack is not deeper than ``esp``), ``fault`` (number ``count``), or empty.  ``distance`` in blocks is
-    how far back a search for steps begins.  ``points`` are the debugger's.  A search for hits ends at ``where``, or at
-    ``until``, the checkpoint behind the present one.  ``arrival`` is what the stop at the end says; ``note`` is why it
-    is not what was asked for.
+    its CPU; ``over`` calls, or into them), ``fault`` (number ``count``), or empty.  ``distance`` in blocks is how far
+    back a search for steps begins.  ``then`` is how many more steps over calls lead on from there.  ``points`` are the
+    debugger's.  A search for hits ends at ``where``, or at ``until``, the checkpoint behind the present one.
+    ``arrival`` is what the stop at the end says; ``note`` is why it is not what was asked for.
     """
 
     where: Moment
@@ -46,7 +47,8 @@ class Journey:
     search: str = ""
     count: int = 1
     flow: Hashable = None
-    esp: int = 0
+    over: bool = False
+    then: int = 0
     distance: int = FIRST_BACK
     until: Moment | None = None
     at: int = 0
@@ -61,8 +63,8 @@ class Journey:
     """Called where it begins, before anything runs."""
     seek: list[Point] | None = None
     """What to search for in the place of the debugger's points."""
-    known: tuple[dict[str, Moment], dict[str, Moment]] = field(default_factory=lambda: ({}, {}))
-    """Bookmarks, and the places of stops."""
+    known: tuple[dict[str, Moment], dict[str, Moment], int] = field(default_factory=lambda: ({}, {}, 0))
+    """Bookmarks, the places of stops, and the number of the last point."""
     began: Moment | None = None
     """Where it began, and where Ctrl-C leads back to."""
 
@@ -81,7 +83,7 @@ class Traveller:
             self._timeline.wake(index, replace(journey, at=index))
         first = self._timeline.marks[0].moment
         if journey.search == "hit" or (not journey.search and journey.where.time <= first.time):
-            self._timeline.wake(0, replace(journey, search="", where=first, at=0, arrival=None))
+            self._timeline.wake(0, replace(journey, search="", where=first, at=0, arrival=None, then=0))
         raise Refused(NOTHING_BEFORE)
 
     def leave_for_fault(self, journey: Journey) -> NoReturn:
@@ -126,7 +128,7 @@ class Traveller:
         debugger = self._debugger
         if self._timeline.paused or debugger.stop is None:
             return journey
-        known = dict(debugger.bookmarks), dict(debugger.places)
+        known = dict(debugger.bookmarks), dict(debugger.places), debugger.points.last
         return replace(journey, began=debugger.stop.moment, known=known)
 
     def _go(self, journey: Journey, goal: Goal = None, passes: bool = True) -> Stop:
@@ -158,6 +160,10 @@ class Traveller:
             if journey.search == "step":
                 self._steps_before(journey)
             stop = self._fault(journey) if journey.search == "fault" else self._go_to(journey)
+            if journey.then:
+                count = journey.then
+                on = replace(journey, search="step", where=stop.moment, count=count, then=0, seek=None, until=None)
+                self.leave(on)
         finally:
             self._timeline.paused = False
             self._strict(False)
@@ -166,7 +172,7 @@ class Traveller:
         if journey.arrival is not None:
             stop = replace(journey.arrival, moment=stop.moment, pid=stop.pid)
         debugger.stop = stop
-        debugger.bookmarks, debugger.places = journey.known
+        debugger.bookmarks, debugger.places, debugger.points.last = journey.known
         return debugger.remember(stop)
 
     def _strict(self, strict: bool) -> None:
@@ -247,7 +253,7 @@ class Traveller:
         debugger.disarm()
         began = self._timeline.marks[journey.at].moment
         first = where.time - journey.distance
-        seen: deque[Moment] = deque(maxlen=journey.count)
+        seen: deque[Ran] = deque(maxlen=MOST_SEEN if journey.over else journey.count)
         stop = self._go(journey, Until(first)) if first > began.time else self._here()
         target = debugger.target
         first_or_set = journey.at == 0 or self._timeline.marks[journey.at].pinned
@@ -258,11 +264,12 @@ class Traveller:
         if not at_first and self._is_before(stop, where):  # where one lands may be an instruction that comes again
             stop = self._go(journey, Steps(1, journey.flow, cpu))
         while self._is_before(stop, where):
-            if target.context.esp & WRAP >= journey.esp:
-                seen.append(stop.moment)
+            seen.append(ran(target, stop.moment) if journey.over else Ran(stop.moment))
             stop = self._go(journey, Steps(1, journey.flow, cpu))
-        if len(seen) == journey.count:
-            self._timeline.wake(journey.at, replace(journey, search="", where=seen[0]))
+        if journey.over and seen:
+            self._back_over(journey, [*seen, ran(target, where)])
+        elif len(seen) == journey.count:
+            self._timeline.wake(journey.at, replace(journey, search="", where=seen[0].moment))
         if journey.distance >= FARTHEST:
             note = f"no such instruction in the last {journey.distance:,} blocks"
             self.leave(replace(journey, search="", where=journey.began or where, note=note))
@@ -271,13 +278,35 @@ class Traveller:
         try:
             self.leave(replace(journey, distance=FIRST_BACK), began)
         except Refused as error:
-            last = replace(journey, search="", where=seen[0] if seen else where, note=error.summary)
+            last = replace(journey, search="", where=seen[0].moment if seen else where, note=error.summary)
             self._timeline.wake(journey.at, last)
+
+    def _back_over(self, journey: Journey, seen: list[Ran]) -> None:
+        """As far back over calls as what ran last tells, and on from there; returns where it tells nothing."""
+        way = Back(seen, self._debugger.target)
+        while way.count < journey.count and way.one():
+            pass
+        left = journey.count - way.count
+        there = replace(journey, where=way.here, distance=FIRST_BACK)
+        if not left:
+            self._timeline.wake(journey.at, replace(there, search=""))
+        if way.calls:
+            target = self._debugger.target
+            pid = target.pid_on(target.cpu)
+            seek = breaks_at(way.calls, f"$esp == {way.esp:#x} && $pid == {pid}")
+            self.leave(replace(there, search="hit", seek=seek, then=left - 1))
+        if way.count:
+            self.leave(replace(there, count=left))
 
     @staticmethod
     def _is_before(stop: Stop, where: Moment) -> bool:
         here = stop.moment
         return not stop.ended and (here.time, here.eip) < (where.time, where.eip)
+
+
+def breaks_at(places: list[int], condition: str) -> list[Point]:
+    """What a journey looks for: the last time that one of these instructions was about to run so."""
+    return [Point(number, "break", f"{at:#x}", address=at, condition=condition) for number, at in enumerate(places, 1)]
 
 
 def watch_tlbs(debugger: Debugger) -> None:

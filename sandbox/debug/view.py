@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sandbox.debug.fold import WIDTH, wrapped
 from sandbox.debug.stops import Stop
 from sandbox.debug.target import Target
 from sandbox.engine.context import CpuContext
@@ -33,13 +34,16 @@ def registers(context: CpuContext) -> list[str]:
 def stop_lines(target: Target, stop: Stop) -> list[str]:
     """A stop: why, who, when, and the instruction that comes next."""
     if stop.ended:
-        return [stop.headline]
-    why = f"{stop.headline}, " if stop.headline else ""
+        return wrapped([stop.headline])
     who = f"task {stop.pid}" if stop.pid else f"CPU {stop.moment.cpu}"
     where = f", CPU {stop.moment.cpu}" if stop.pid and len(target.machine.cpus) > 1 else ""
     line = target.source_at(stop.moment.eip)
     text = [] if line is None else [f"{line.place()}  {(line.text() or '').strip()}".rstrip()]
-    return [f"{why}{who}{where}, moment {stop.moment.text()}", *text, *code_lines(target, stop.moment.eip)]
+    place = f"{who}{where}, moment {stop.moment.text()}"
+    why = [f"{stop.headline}, {place}"] if stop.headline else [place]
+    if len(why[0]) > WIDTH:
+        why = [*wrapped([stop.headline]), place]
+    return [*why, *text, *wrapped(code_lines(target, stop.moment.eip))]
 
 
 def code_lines(target: Target, address: int, count: int = 1) -> list[str]:

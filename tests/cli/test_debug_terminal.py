@@ -144,3 +144,24 @@ def test_exit_status(words: list[str], status: int, program: Program, tmp_path: 
     asked = words[:1] if words[:1] == ["--status"] else []
     done = subprocess.run([*command(*asked, path, "-e", "continue"), *words[1:]], capture_output=True, timeout=120)
     assert done.returncode == status, done
+
+
+def test_an_empty_line_repeats_only_at_a_terminal(program: Program, tmp_path: Path) -> None:
+    image = built(program, tmp_path, LONG)
+    lines = b"step\n\n\nwhen\n"
+    done = subprocess.run(command(image), input=lines, capture_output=True, check=True, timeout=60)
+    assert done.stdout.count(b"-> ") == 2, "where it begins, and one step"
+    with terminal(command(image)) as tty:
+        tty.read(b"(sandbox) ")
+        for line in (b"step\n", b"\n", b"\n"):
+            tty.type(line)
+            assert b"-> " in tty.read(b"(sandbox) ")
+        tty.type(b"quit\n")
+
+
+def test_tab_ends_a_whole_word(program: Program, tmp_path: Path) -> None:
+    with terminal(command(built(program, tmp_path, LONG))) as tty:
+        tty.read(b"(sandbox) ")
+        tty.type(b"bac\t#\n")
+        assert b"backtrace #" in tty.read(b"(sandbox) ")
+        tty.type(b"quit\n")

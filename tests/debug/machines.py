@@ -13,7 +13,7 @@ from sandbox.debug.worker import Remote
 from sandbox.runner.rom import rom_config
 from sandbox.runner.target import resolve
 
-KINDS = [
+KINDS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("cow-fork", {"ram": 16 << 20}, ("break child", "continue")),
     ("cow-fork", {"ram": 16 << 20, "paging": "legacy"}, ("run to fault 3",)),
     ("kmalloc", {"ram": 16 << 20}, ("step 3",)),

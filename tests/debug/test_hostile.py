@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from sandbox.debug.catches import BESIDE, CATCHES
 from sandbox.debug.commands import COMMANDS
+from sandbox.debug.commands.info import TOPICS
 from sandbox.debug.travel import NOTHING_BEFORE
 from tests.debug.machines import KINDS, NAMES, everything, stopped
 
@@ -65,13 +67,47 @@ def test_wrong_input_is_one_line_and_changes_nothing(
     assert refused > len(COMMANDS) * len(HOSTILE) // 2
 
 
-RUNS_ALONE = (
-    "step", "into", "next", "line", "finish", "continue", "reverse-step", "reverse-next", "reverse-finish",
-    "reverse-continue", "quit",
-)  # fmt: skip
+RUNS_ALONE = {
+    name
+    for name, each in COMMANDS.items()
+    if each.group in ("running", "going back") and each.usage[len(name) :].lstrip()[:1] in ("", "[")
+}
 """Commands to which nothing is missing where nothing follows: that is the first of what is tried."""
-CHANGES_POINTS = (
-    "break", "tbreak", "catch", "tcatch", "watch", "rwatch", "awatch", "twatch", "delete", "enable", "disable",
-    "ignore", "condition", "cpu", "task",
-)  # fmt: skip
+CHANGES_POINTS = {name for name, each in COMMANDS.items() if each.group == "points"} | {"cpu", "task"}
 """Commands whose right arguments change what is kept beside the guest."""
+
+SECOND_WORDS = (
+    *(f"info {name}" for name in TOPICS), *(f"catch {name}" for name in (*CATCHES, *BESIDE)),
+    "watch physical", "watch pte", "watch cr3", "awatch physical", "break physical", "run to fault", "goto fault",
+    "goto", "next line", "who frame", "explain fault", "walk $eip as", "walk $eip cr3", "walk $eip mm", "dump cr3",
+    "dump mm", "set $eax", "set byte", "set qword $esp", "break $eip if", "condition 1", "ignore 1", "help",
+)  # fmt: skip
+"""What goes on in a grammar of its own behind the first word."""
+FEW = (
+    "", "nonsense", "-1", "99999999999999999999", "0x", "$nope", "(", "1/0", "%s%n%x", "\x1b[2J", "é日本", "٣", "if",
+    "if (", "x" * 5000, "1 2 3 4", "= =", "0xffffffffffffffff", "'; quit", "physical physical", "nowhere 4096",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [0, 3], ids=[NAMES[0], NAMES[3]])
+def test_wrong_second_words_are_one_line_and_change_nothing(number: int) -> None:
+    """Behind each of these, too; what is no error may have made a point, which goes away again."""
+    wrong: list[tuple[str, str, list[str]]] = []
+    with stopped(*KINDS[number]) as made:
+        made.execute("delete")
+        before = made.call(everything)
+        for first in SECOND_WORDS:
+            for argument in FEW:
+                answer = made.execute(f"{first} {argument}")
+                if found := problems(answer.error):
+                    wrong.append((f"{first} {argument}"[:60], answer.error[:200], found))
+                if answer.stop is not None:
+                    made.execute(f"goto {before[0].text()}")
+                    before = made.call(everything)
+                elif not answer.error:
+                    made.execute("delete")
+            after = made.call(everything)
+            if (after[:2], after[3:]) != (before[:2], before[3:]):
+                wrong.append((first, "changed", [str(after[0])]))
+                before = after
+    assert wrong == []

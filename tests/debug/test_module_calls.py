@@ -48,11 +48,12 @@ def test_what_python_answers_has_its_name() -> None:
 def test_a_module_that_is_stopped_can_be_looked_at(image: str, says: str) -> None:
     """At the call that is wrong, while all is still there; from there the run ends as it does without a debugger."""
     with remote(image) as made:
-        stop = made.execute("continue")
-        assert stop.lines[-2].startswith("kernel code is about to end the run: ") and says in stop.lines[-2]
+        stop = made.execute("continue").stop
+        assert stop is not None
+        assert stop.headline.startswith("kernel code is about to end the run: ") and says in stop.headline
         assert made.execute("print $esp").lines[0].startswith("0xff")
         end = made.execute("continue")
-        assert end.stop is not None and end.stop.ended and says in end.lines[-1]
+        assert end.stop is not None and end.stop.ended and says in end.stop.headline
 
 
 def test_going_back_from_there_finds_the_call() -> None:

@@ -226,3 +226,42 @@ def test_a_rom_ends_as_it_would_have(name: str) -> None:
     free, blocks = finish()
     stopped, after = finish("catch mode", "break physical 0x1001a9", "catch ipi", "watch cr3", "watch pte 0x40000000")
     assert (stopped.status, stopped.error, after) == (free.status, free.error, blocks)
+
+
+def test_what_conditions_know_expressions_know_at_a_stop() -> None:
+    """The numbers are those of the headline: fault 4 of cow-fork, a user's write to a page that is read-only."""
+    with remote("cow-fork", ram=16 << 20) as made:
+        for line in ("run to fault 4",):
+            made.execute(line)
+        told = {name: made.execute(f"print ${name}").data["value"] for name in ("address", "write", "user", "number")}
+        assert told == {"address": 0x804A000, "write": 1, "user": 1, "number": 4}
+        assert made.execute("walk $address w").lines == made.execute("walk 0x804a000 w").lines
+        assert made.execute("print $task").data["value"] == made.execute("print $pid").data["value"]
+        assert made.execute("break child if $address").error == "$address: no such register"
+        made.execute("step")
+        assert made.execute("print $address").error == "$address: no such register"
+
+
+def test_no_number_is_left_out_or_given_twice() -> None:
+    with remote("cow-fork", ram=16 << 20) as made:
+        for line in (
+            "catch fault",
+            "tbreak child",
+            "continue",
+            "continue",
+        ):
+            made.execute(line)
+        made.execute("reverse-continue")
+        assert made.execute("break child").data["point"]["number"] == 3
+        made.execute("reverse-next")
+        assert made.execute("break child").data["point"]["number"] == 4
+
+
+def test_what_is_missing_is_named() -> None:
+    with remote("cow-fork", ram=16 << 20) as made:
+        for line in ("break child",):
+            made.execute(line)
+        assert "number of a point, and how many" in made.execute("ignore").error
+        assert "how many hits" in made.execute("ignore 1").error
+        for word in ("enable", "disable", "condition"):
+            assert "the number of a point is missing" in made.execute(word).error

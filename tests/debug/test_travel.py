@@ -198,3 +198,23 @@ def test_back_out_of_a_kernel_routine() -> None:
         assert "call ebx" in made.execute("reverse-step").lines[-1]
         assert "<child+0x9>" in made.execute("reverse-step").lines[-1]
         assert "<copy_page>" in made.execute("into 2").lines[-1]
+
+
+@pytest.mark.parametrize("paging", ["pae", "legacy"])
+def test_a_fetch_that_faults_is_no_step(paging: str) -> None:
+    """``target`` of call-faults lies on a page that is not there yet: each of its instructions is a step, both ways.
+
+    Addresses and order are those of its source: a CMP with a 32-bit immediate, a JNE, a MOV, a RET.
+    """
+    with remote("call-faults", paging=paging) as made:
+        for line in ("break target", "continue", "delete"):
+            made.execute(line)
+        begin = made.execute("print $eip").data["value"]
+        places = []
+        for line in ("reverse-step", "step", "step", "step", "step"):
+            made.execute(line)
+            places.append(made.execute("print $eip").data["value"] - begin)
+        assert places[:4] == [0, 7, 9, 14]
+        for place in (14, 9, 7, 0):
+            assert not made.execute("reverse-step").error
+            assert made.execute("print $eip").data["value"] - begin == place

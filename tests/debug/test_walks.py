@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 import pytest
@@ -27,6 +29,10 @@ from sandbox.runner.target import resolve
 from sandbox.x86.errors import ConfigurationError
 from tests.campaign import WHOLE
 
+MOST_BLOCKS = 5_000_000
+"""An image that waits or turns for ever is at its end then: a limit is a stop."""
+SECONDS = 20.0
+"""For a walk over one of all images."""
 FORWARDS = ("step", "step 3", "step 40", "into", "into 7", "into 300", "next", "next 5", "finish", "continue")
 BACKWARDS = ("reverse-step", "reverse-step 4", "reverse-next", "reverse-continue", "reverse-finish", "goto")
 POINTS = {
@@ -70,7 +76,7 @@ def whole(debugger: Debugger) -> tuple[str, ...]:
 def walker(name: str, changes: dict[str, Any]) -> Iterator[tuple[Remote, str]]:
     image = resolve(f"images/{name}")
     config = rom_config(image, **changes) if image.kind == "rom" else image.config(**changes)
-    config.time_limit = 0
+    config.time_limit, config.block_limit = 0, config.block_limit or MOST_BLOCKS
     given = image.manifest.stdin.encode() if image.manifest is not None else b""
 
     def build() -> Target:
@@ -82,12 +88,15 @@ def walker(name: str, changes: dict[str, Any]) -> Iterator[tuple[Remote, str]]:
         yield remote, image.kind
 
 
-def walk(name: str, changes: dict[str, Any], length: int, seed: int) -> int:
-    """How often a moment came again."""
+def walk(name: str, changes: dict[str, Any], length: int, seed: int, seconds: float = inf) -> int:
+    """How often a moment came again, on so many steps or in so many seconds of the host's time."""
     chosen, seen, again = random.Random(f"{name} {seed}"), dict[str, tuple[str, ...]](), 0
+    end = time.monotonic() + seconds
     with walker(name, changes) as (remote, kind):
         remote.execute(chosen.choice(POINTS[kind]))
         for _ in range(length):
+            if time.monotonic() > end:
+                break
             line = chosen.choice(chosen.choice((FORWARDS, BACKWARDS)))
             if line == "goto":
                 line = f"goto {chosen.choice(list(seen.values()))[-1]}" if seen else "goto start"
@@ -115,6 +124,6 @@ EVERY = sorted(path.parent.name for path in IMAGES.glob("*/manifest.toml"))
 def test_every_image(name: str) -> None:
     for seed in range(2, 5):
         try:
-            walk(name, {}, 40, seed)
+            walk(name, {}, 40, seed, SECONDS)
         except ConfigurationError as error:
             pytest.skip(error.summary)

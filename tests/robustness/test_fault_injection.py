@@ -45,7 +45,7 @@ def assert_no_users(session: Session | ModuleSession, number: int) -> None:
     kernel = session.kernel
     if not session.modules.tainted:
         assert not [slot for slot in kernel.kva.slots if slot.users], f"request {number}: a kva is held for ever"
-        assert all(count < 2 for count in kernel.highmem.counts), f"request {number}: a slot of kmap is held for ever"
+        assert all(count < 2 for count in kernel.kmap.counts), f"request {number}: a slot of kmap is held for ever"
         assert not any(kernel.highmem.depth), f"request {number}: a window is open for ever"
 
 

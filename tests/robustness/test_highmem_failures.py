@@ -31,7 +31,7 @@ def at_rest(kernel: Kernel) -> None:
     """Nobody uses a window or a slot."""
     assert not any(kernel.highmem.depth)
     assert not any(slot.users for slot in kernel.kva.mapped.values())
-    assert not any(count > 1 for count in kernel.highmem.counts)
+    assert not any(count > 1 for count in kernel.kmap.counts)
 
 
 def run_with_failure(name: str, policies: dict[str, str], number: int) -> bool:

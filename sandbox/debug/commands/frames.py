@@ -103,7 +103,7 @@ def kva(debugger: Debugger, text: str) -> Answer:
 def zones(debugger: Debugger, text: str) -> Answer:
     kernel = kernel_of(debugger, "info zones").kernel
     told = frame_dict(kernel)
-    return Answer(zone_lines(kernel), {"zones": told["zones"], "marks": told["marks"]})
+    return Answer(zone_lines(kernel, narrow=True), {"zones": told["zones"], "marks": told["marks"]})
 
 
 @topic("modules", "modules that are loaded, and their sections")

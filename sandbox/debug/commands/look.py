@@ -62,7 +62,7 @@ def examine(debugger: Debugger, text: str) -> Answer:
 def examine_physical(debugger: Debugger, text: str) -> Answer:
     form, text = _form(text)
     read = debugger.target.read_physical
-    return _examine(debugger, form, text, lambda where: evaluate(where, debugger), read, "(no RAM)")
+    return _examine(debugger, form, text, lambda where: evaluate(where, debugger.here), read, "(no RAM)")
 
 
 def _form(text: str) -> tuple[tuple[int, str, int] | None, str]:
@@ -96,8 +96,11 @@ def _examine(
     if letter == "i":
         return code(debugger, f"{at:#x} {count}")
     if letter == "s":
-        data = read(at, MOST_BYTES).split(b"\0")[0]
-        return Answer([f'{at:08x}  "{data.decode("latin-1")}"'], {"address": at, "bytes": data.hex()})
+        data = read(at, MOST_BYTES)
+        if not data:
+            return Answer([f"{at:08x}  {missing}"], {"address": at, "bytes": ""})
+        data = data.split(b"\0")[0]
+        return Answer([f'{at:08x}  "{data.decode("latin-1")}"'], {"address": at, "bytes": data.hex()}, verbatim=True)
     data = read(at, count * size)
     words = [int.from_bytes(data[n : n + size], "little") for n in range(0, len(data) - size + 1, size)]
     return Answer(
@@ -123,7 +126,7 @@ def _formatted(word: int, letter: str, size: int) -> str:
 
 @command("print EXPRESSION", "the value of an expression, as number and as address", _LOOK)
 def print_(debugger: Debugger, text: str) -> Answer:
-    value = evaluate(text, debugger)
+    value = evaluate(text, debugger.here)
     name = debugger.target.name_of(value) if value <= WRAP else ""
     shown = f"{value:#x}  {value}" + (f"  <{name}>" if name else "")
     return Answer([shown], {"value": value})
@@ -190,7 +193,7 @@ def set_(debugger: Debugger, text: str) -> Answer:
     what, sign, value = text.partition("=")
     if not sign or not what.strip() or not value.strip():
         raise Refused("set: WHAT = VALUE")
-    number, what = evaluate(value, debugger), what.strip()
+    number, what = evaluate(value, debugger.here), what.strip()
     if what.startswith("$"):
         return _set_register(debugger, what[1:].lower(), number)
     width, _, where = what.partition(" ")

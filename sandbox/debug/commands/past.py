@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import NoReturn
 
+from sandbox.debug.back import call_sites
 from sandbox.debug.commands import command
 from sandbox.debug.debugger import Answer, Debugger
-from sandbox.debug.points import Point
+from sandbox.debug.returns import return_slot
 from sandbox.debug.stops import Moment
 from sandbox.debug.target import WRAP, Refused
-from sandbox.debug.travel import Journey, Traveller
+from sandbox.debug.travel import Journey, Traveller, breaks_at
 
 _PAST = "going back"
 _MOMENT = re.compile(r"(\d{1,18}):([0-9a-fA-F]{1,8})(?:@(\d{1,2}))?", re.ASCII)
@@ -26,21 +27,20 @@ def _ready(debugger: Debugger) -> tuple[Traveller, Moment]:
     return debugger.traveller, debugger.stop.moment
 
 
-def _steps(debugger: Debugger, text: str, esp: int) -> NoReturn:
+def _steps(debugger: Debugger, text: str, over: bool = False) -> NoReturn:
     traveller, here = _ready(debugger)
     count = debugger.number(text, 1, MOST_BACK) if text else 1
-    flow = debugger.flow if esp else debugger.flow_back
-    traveller.leave(Journey(here, debugger.snapshot(), "step", count, flow, esp))
+    traveller.leave(Journey(here, debugger.snapshot(), "step", count, debugger.flow_back, over))
 
 
 @command("reverse-step [N]", "back by N instructions of this flow of control (1)", _PAST)
 def reverse_step(debugger: Debugger, text: str) -> Answer:
-    _steps(debugger, text, 0)
+    _steps(debugger, text)
 
 
 @command("reverse-next [N]", "the same, over calls", _PAST)
 def reverse_next(debugger: Debugger, text: str) -> Answer:
-    _steps(debugger, text, debugger.target.context.esp & WRAP)
+    _steps(debugger, text, over=True)
 
 
 @command("reverse-continue", "back to the last stop before this: a breakpoint, a catch", _PAST)
@@ -53,15 +53,21 @@ def reverse_continue(debugger: Debugger, text: str) -> Answer:
 def reverse_finish(debugger: Debugger, text: str) -> Answer:
     traveller, here = _ready(debugger)
     target = debugger.target
-    name = target.name_of(target.context.linear_eip & WRAP).split()[0:1]
-    start = target.address_of(name[0].split("+")[0]) if name else None
-    if start is None:
+    name = target.name_of(target.context.linear_eip & WRAP).split(" ")[0]
+    function = name.partition("+")[0].partition(".cold")[0]
+    start, slot = target.address_of(function) if function else None, return_slot(target)
+    if start is None and slot is None:
         raise Refused("nobody knows where this function begins: no symbol")
-    if "+" not in name[0]:
-        _steps(debugger, "", 0)
-    esp, pid = target.context.esp & WRAP, target.pid_on(target.cpu)
-    call = Point(1, "break", name[0], address=start, condition=f"$esp >= {esp:#x} && $pid == {pid}")
-    traveller.leave(Journey(here, debugger.snapshot(), "hit", seek=[call]))
+    if start is not None and "+" not in name:
+        _steps(debugger, "")
+    if start is not None:
+        esp = f"$esp == {slot:#x}" if slot is not None else f"$esp >= {target.context.esp & WRAP:#x}"
+        places = [start]
+    else:
+        assert slot is not None
+        esp, places = f"$esp == {slot + 4:#x}", call_sites(target, int.from_bytes(target.read(slot, 4), "little"))
+    seek = breaks_at(places, f"{esp} && $pid == {target.pid_on(target.cpu)}")
+    traveller.leave(Journey(here, debugger.snapshot(), "hit", seek=seek))
 
 
 @command("goto MOMENT|fault N|start", "to a moment as stops print it, to a page fault, to the beginning", _PAST)

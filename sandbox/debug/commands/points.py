@@ -121,6 +121,8 @@ def condition(debugger: Debugger, text: str) -> Answer:
 @command("ignore N COUNT", "the next COUNT hits of a point do not count", _POINTS)
 def ignore(debugger: Debugger, text: str) -> Answer:
     number, _, rest = text.partition(" ")
+    if not rest.strip():
+        raise Refused(f"ignore: {'how many hits' if number else 'the number of a point, and how many hits'}?")
     point = debugger.points.numbered(number)
     point.ignore = debugger.number(rest, 0)
     return told(point)

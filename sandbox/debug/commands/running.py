@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Hashable
 
+from sandbox.debug import legs
 from sandbox.debug.commands import COMMANDS, Command, command
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.run_control import Steps
-from sandbox.debug.stops import Stop, StopKind
+from sandbox.debug.stops import Stop
 from sandbox.debug.target import WRAP, Refused
 from sandbox.debug.view import stop_lines
-from sandbox.engine.cpu import Cpu
 
 MOST_STEPS = 1_000_000_000
-STEPS_OUT = 5_000_000
-"""Instructions after which ``finish`` gives up looking for the return."""
 HELP_WIDTH, HELP_COLUMN = 80, 24
 GROUPS = ("running", "points", "going back", "looking")
 _RUN = "running"
@@ -25,7 +22,7 @@ _RUN = "running"
 def told(debugger: Debugger, stop: Stop) -> Answer:
     """A stop as an answer."""
     answered = [f"answered: {debugger.answered}"] if debugger.answered else []
-    return Answer(answered + stop_lines(debugger.target, stop), stop=stop)
+    return Answer(answered + stop_lines(debugger.target, stop), stop=stop, verbatim=True)
 
 
 def _count(debugger: Debugger, text: str) -> int:
@@ -49,38 +46,7 @@ def next_(debugger: Debugger, text: str) -> Answer:
         from sandbox.debug.commands.source import by_lines
 
         return by_lines(debugger, text[4:].strip(), over=True)
-    stop = debugger.stop
-    for _ in range(_count(debugger, text)):
-        stop = next_instruction(debugger)
-        if stop.kind is not StopKind.STEP:
-            break
-    assert stop is not None
-    return told(debugger, stop)
-
-
-def next_instruction(debugger: Debugger) -> Stop:
-    """One instruction, or a whole call or REP."""
-    context = debugger.target.context
-    code = debugger.target.code(context.linear_eip & WRAP, 1)
-    if not code or not code[0].text.startswith(("call", "rep")):
-        return debugger.go(Steps(1, debugger.flow))
-    return _go_to(debugger, code[0].address + code[0].size & WRAP, debugger.flow, context.esp)
-
-
-def _go_to(debugger: Debugger, place: int, flow: Hashable, esp: int) -> Stop:
-    """To a place in this flow, with a stack that is not deeper than ``esp``; a stop there is a step."""
-    debugger.breaks[place] = _here(debugger, flow, esp)
-    stop = debugger.go()
-    if stop.kind is StopKind.BREAKPOINT and not stop.points:
-        stop = debugger.stop = Stop(StopKind.STEP, stop.moment, stop.pid, "")
-    return stop
-
-
-def _here(debugger: Debugger, flow: Hashable, esp: int) -> Callable[[Cpu], bool]:
-    def here(cpu: Cpu) -> bool:
-        return debugger.target.flow(cpu) == flow and cpu.context.esp & WRAP >= esp & WRAP
-
-    return here
+    return told(debugger, legs.instructions(debugger, _count(debugger, text)))
 
 
 @command("finish", "run to the return of this function; from a fault's handling, to the instruction again", _RUN)
@@ -88,8 +54,7 @@ def finish(debugger: Debugger, text: str) -> Answer:
     target = debugger.target
     if isinstance(target, KernelTarget) and target.task is not None and _in_handling(debugger, target):
         return told(debugger, debugger.go(Steps(0, ("task", target.task.pid))))
-    stop = go_out(debugger)
-    return told(debugger, stop)
+    return told(debugger, legs.go_out(debugger))
 
 
 def _in_handling(debugger: Debugger, target: KernelTarget) -> bool:
@@ -101,23 +66,11 @@ def _in_handling(debugger: Debugger, target: KernelTarget) -> bool:
     return bool(event) or (target.context.cpl == 0 and (returned or not called))
 
 
-def go_out(debugger: Debugger) -> Stop:
-    """Instruction by instruction over calls, to the first return from here."""
-    flow, target = debugger.flow, debugger.target
-    for _ in range(STEPS_OUT):
-        code = target.code(target.context.linear_eip & WRAP, 1)
-        returns = bool(code) and code[0].text.split()[0] in ("ret", "retf", "iretd", "iret")
-        stop = debugger.go(Steps(1, flow)) if returns else next_instruction(debugger)
-        if returns or stop.kind is not StopKind.STEP:
-            return stop
-    raise Refused(f"no return in {STEPS_OUT} instructions")
-
-
 @command("until WHERE", "run to a place, in this flow of control", _RUN)
 def until(debugger: Debugger, text: str) -> Answer:
     if not text:
         raise Refused("until: a place is missing")
-    return told(debugger, _go_to(debugger, debugger.address(text), debugger.flow, 0))
+    return told(debugger, legs.go_to(debugger, debugger.address(text)))
 
 
 @command("continue [N]", "run to the next stop, or to the N-th", _RUN)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from sandbox.debug import legs
 from sandbox.debug.commands import command
-from sandbox.debug.commands.running import STEPS_OUT, go_out, next_instruction, told
+from sandbox.debug.commands.running import told
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.lines import Line, source
-from sandbox.debug.run_control import Steps
-from sandbox.debug.stops import Stop, StopKind
 from sandbox.debug.target import WRAP, Refused
 
 AROUND = 5
@@ -28,7 +27,7 @@ def list_(debugger: Debugger, text: str) -> Answer:
     first = max(1, line.number - AROUND)
     shown = list(enumerate(lines[first - 1 : line.number + AROUND], first))
     rows = [f"{'->' if number == line.number else '  '} {number:>5}  {words}" for number, words in shown]
-    return Answer([line.place(), *rows], _data(line, [words for _, words in shown]))
+    return Answer([line.place(), *rows], _data(line, [words for _, words in shown]), verbatim=True)
 
 
 def _data(line: Line, lines: list[str]) -> dict[str, object]:
@@ -42,38 +41,7 @@ def line(debugger: Debugger, text: str) -> Answer:
 
 def by_lines(debugger: Debugger, text: str, over: bool) -> Answer:
     """``line`` and ``next line``."""
-    stop = debugger.stop
-    for _ in range(debugger.number(text, 1, MOST_LINES) if text else 1):
-        stop = _to_another(debugger, over)
-        if stop.kind is not StopKind.STEP:
-            break
-    assert stop is not None
-    return told(debugger, stop)
-
-
-def _to_another(debugger: Debugger, over: bool) -> Stop:
-    """Instruction by instruction until another line begins."""
-    target, flow = debugger.target, debugger.flow
-    began = target.source_at(target.context.linear_eip & WRAP)
-    if began is None:
+    count = debugger.number(text, 1, MOST_LINES) if text else 1
+    if debugger.target.source_at(debugger.target.context.linear_eip & WRAP) is None:
         raise Refused(NO_LINE)
-    for _ in range(STEPS_OUT):
-        stop = next_instruction(debugger) if over else debugger.go(Steps(1, flow))
-        if stop.kind is not StopKind.STEP:
-            return stop
-        here = target.source_at(stop.moment.eip)
-        if here is None and not over and _called(debugger):
-            stop = go_out(debugger)
-            here = target.source_at(stop.moment.eip)
-            if stop.kind is not StopKind.STEP:
-                return stop
-        if here is not None and here != began and target.line_begins(stop.moment.eip):
-            return stop
-    raise Refused(f"no other line in {STEPS_OUT} instructions")
-
-
-def _called(debugger: Debugger) -> bool:
-    """The instruction before was a CALL from code that has lines: what is on top of the stack leads back there."""
-    target = debugger.target
-    back = int.from_bytes(target.read(target.context.esp & WRAP, 4), "little")
-    return target.source_at(back - 1) is not None
+    return told(debugger, legs.lines(debugger, count, over))

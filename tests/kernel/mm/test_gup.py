@@ -51,15 +51,15 @@ def test_each_page_is_mapped_once_by_kmap(space: MakeSpace, paging: str) -> None
     made.map(3)
     for page in range(3):
         made.write(AREA + page * PAGE, page)
-    child, counters = dup_mm(made.kernel, made.cpu, made.mm), made.kernel.highmem.counters
+    child, counters = dup_mm(made.kernel, made.cpu, made.mm), made.kernel.kmap.counters
     assert peek(made, child, AREA + PAGE - 2, PAGE + 4)[:6] == b"\0\0\x01\0\0\0"
     assert (counters.misses, counters.hits) == (3, 0)
     peek(made, child, AREA + PAGE)
     assert (counters.misses, counters.hits) == (3, 1)
     assert poke(made, child, AREA, b"x") == 1
     assert (counters.misses, counters.hits) == (4, 1), "the copy is another page"
-    assert not made.kernel.highmem.held([made.task.pid])
-    assert all(count < 2 for count in made.kernel.highmem.counts)
+    assert not made.kernel.kmap.held([made.task.pid])
+    assert all(count < 2 for count in made.kernel.kmap.counts)
 
 
 def test_what_the_program_may_not_do(space: MakeSpace, paging: str) -> None:
@@ -131,7 +131,7 @@ def test_a_cow_copy_maps_one_page(space: MakeSpace, paging: str, pool: str) -> N
     made.map()
     made.write(AREA, 1)
     dup_mm(made.kernel, made.cpu, made.mm)
-    counters = (made.kernel.highmem if pool == "kmap" else made.kernel.kva).counters
+    counters = (made.kernel.kmap if pool == "kmap" else made.kernel.kva).counters
     before = counters.hits + counters.misses
     made.write(AREA, 2)
     assert made.resolutions[-1] == "cow-copy"
@@ -144,13 +144,13 @@ def test_a_process_that_ends_while_its_page_is_mapped(space: MakeSpace, paging: 
     made.map()
     made.write(AREA, 0x64616564)
     child = dup_mm(made.kernel, made.cpu, made.mm)
-    kmap = made.kernel.highmem.map
+    kmap = made.kernel.kmap.map
 
     def map_while_it_ends(cpu: KernelCpu, pfn: int) -> int:
         made.kernel.mmu.mmput(cpu, child)
         return kmap(cpu, pfn)
 
-    made.kernel.highmem.map = map_while_it_ends  # type: ignore[method-assign]
+    made.kernel.kmap.map = map_while_it_ends  # type: ignore[method-assign]
     assert peek(made, child, AREA) == b"dead"
     assert child.users == 0
     assert child not in made.kernel.mmlist
@@ -164,7 +164,7 @@ def test_reclaim_between_the_fault_and_the_store(space: MakeSpace, paging: str) 
     flags = MAP_SHARED | MAP_FIXED
     made.kernel.mmap.do_mmap(made.task, AREA, PAGE, 3, flags, inode, 0, file=File(inode, O_RDWR))
     made.read(AREA)
-    kmap = made.kernel.highmem.map
+    kmap = made.kernel.kmap.map
 
     def map_while_it_is_unmapped(cpu: KernelCpu, pfn: int) -> int:
         gather = made.kernel.entries.gather(cpu, made.mm)
@@ -173,6 +173,6 @@ def test_reclaim_between_the_fault_and_the_store(space: MakeSpace, paging: str) 
         gather.finish()
         return kmap(cpu, pfn)
 
-    made.kernel.highmem.map = map_while_it_is_unmapped  # type: ignore[method-assign]
+    made.kernel.kmap.map = map_while_it_is_unmapped  # type: ignore[method-assign]
     assert poke(made, made.mm, AREA, b"kept") == 4
     assert inode.read_block(0)[:4] == b"kept"

@@ -73,16 +73,16 @@ class Tasks:
 
 def with_tasks(kernel: Kernel) -> tuple[Kmap, Tasks]:
     sched = Tasks()
-    kernel.highmem._sched = sched  # type: ignore[assignment]
-    return kernel.highmem, sched
+    kernel.kmap._sched = sched  # type: ignore[assignment]
+    return kernel.kmap, sched
 
 
 def test_lowmem_costs_nothing(paging: str) -> None:
     kernel = machine(paging)
     pfn = kernel.page_alloc.alloc_page(GFP_USER)
-    assert kernel.highmem.map(kernel.this_cpu, pfn) == PAGE_OFFSET + pfn * PAGE_SIZE
-    kernel.highmem.unmap(kernel.this_cpu, pfn, PAGE_OFFSET + pfn * PAGE_SIZE)
-    assert kernel.highmem.counts == [0, 0] and not kernel.highmem.counters.misses
+    assert kernel.kmap.map(kernel.this_cpu, pfn) == PAGE_OFFSET + pfn * PAGE_SIZE
+    kernel.kmap.unmap(kernel.this_cpu, pfn, PAGE_OFFSET + pfn * PAGE_SIZE)
+    assert kernel.kmap.counts == [0, 0] and not kernel.kmap.counters.misses
 
 
 def test_a_table_of_slots() -> None:
@@ -100,18 +100,16 @@ def test_counts_and_addresses(paging: str) -> None:
     """kmap sets 1 and adds 1; kunmap leaves 1, and the entry; a second kmap finds the same address."""
     kernel = machine(paging)
     (pfn,) = high(kernel)
-    linear = kernel.highmem.map(kernel.this_cpu, pfn)
+    linear = kernel.kmap.map(kernel.this_cpu, pfn)
     slot = (linear - PKMAP_BASE) // PAGE_SIZE
-    assert kernel.highmem.counts[slot] == 2 and load(kernel, linear) == pfn
-    assert kernel.highmem.map(kernel.this_cpu, pfn) == linear and kernel.highmem.counts[slot] == 3
+    assert kernel.kmap.counts[slot] == 2 and load(kernel, linear) == pfn
+    assert kernel.kmap.map(kernel.this_cpu, pfn) == linear and kernel.kmap.counts[slot] == 3
     for _ in range(2):
-        kernel.highmem.unmap(kernel.this_cpu, pfn, linear)
-    assert kernel.highmem.counts[slot] == 1 and present(kernel, slot)
-    assert kernel.highmem.page_address(pfn) == linear and kernel.highmem.kmap_to_page(linear) == pfn
+        kernel.kmap.unmap(kernel.this_cpu, pfn, linear)
+    assert kernel.kmap.counts[slot] == 1 and present(kernel, slot)
+    assert kernel.kmap.page_address(pfn) == linear and kernel.kmap.kmap_to_page(linear) == pfn
     assert (
-        used(kernel, kernel.highmem, pfn) == linear
-        and kernel.highmem.counters.misses == 1
-        and kernel.highmem.counters.hits == 2
+        used(kernel, kernel.kmap, pfn) == linear and kernel.kmap.counters.misses == 1 and kernel.kmap.counters.hits == 2
     )
 
 
@@ -120,33 +118,33 @@ def test_one_global_flush_a_lap(paging: str) -> None:
     kernel = machine(paging, "highmem=8m pkmap=4", cpus=2)
     before = kernel.tlb.counters.everything
     for number, pfn in enumerate(high(kernel, 12)):
-        used(kernel, kernel.highmem, pfn, number % 2)
-    assert kernel.tlb.counters.everything - before == kernel.highmem.counters.global_flushes == 3
-    assert kernel.highmem.counters.pte_stores == 12 + kernel.highmem.counters.recycles
+        used(kernel, kernel.kmap, pfn, number % 2)
+    assert kernel.tlb.counters.everything - before == kernel.kmap.counters.global_flushes == 3
+    assert kernel.kmap.counters.pte_stores == 12 + kernel.kmap.counters.recycles
 
 
 def test_a_lap_without_a_change_flushes_nothing(paging: str) -> None:
     """2.6: need_flush."""
     kernel = machine(paging)
-    kernel.highmem.flush_all_zero_pkmaps(kernel.this_cpu)
-    assert kernel.highmem.counters.global_flushes == 0
+    kernel.kmap.flush_all_zero_pkmaps(kernel.this_cpu)
+    assert kernel.kmap.counters.global_flushes == 0
 
 
 def test_every_cpu_sees_the_new_page(paging: str) -> None:
     kernel = machine(paging, cpus=2)
     for pfn in high(kernel, 7):
-        linear = kernel.highmem.map(kernel.cpus[0], pfn)
+        linear = kernel.kmap.map(kernel.cpus[0], pfn)
         assert [load(kernel, linear, cpu) for cpu in (0, 1)] == [pfn, pfn]
-        kernel.highmem.unmap(kernel.cpus[0], pfn, linear)
+        kernel.kmap.unmap(kernel.cpus[0], pfn, linear)
 
 
 def stale(kernel: Kernel) -> bool:
     """Pages one after another through the slots: a CPU has seen one that was there before."""
     for pfn in high(kernel, 5):
-        linear = kernel.highmem.map(kernel.cpus[0], pfn)
+        linear = kernel.kmap.map(kernel.cpus[0], pfn)
         if [load(kernel, linear, cpu) for cpu in (0, 1)] != [pfn, pfn]:
             return True
-        kernel.highmem.unmap(kernel.cpus[0], pfn, linear)
+        kernel.kmap.unmap(kernel.cpus[0], pfn, linear)
     return False
 
 
@@ -161,15 +159,15 @@ def test_global_entries_and_a_load_of_cr3(paging: str) -> None:
     before = kernel.tlb.counters.everything
     assert not stale(kernel)
     assert kernel.tables.lookup_pte(kernel.tables.kernel_pgd, PKMAP_BASE) & G
-    assert kernel.tlb.counters.everything == before and kernel.highmem.counters.global_flushes
+    assert kernel.tlb.counters.everything == before and kernel.kmap.counters.global_flushes
 
 
 def test_a_slot_with_users_stays(paging: str) -> None:
     kernel = machine(paging)
     first, *others = high(kernel, 5)
-    linear = kernel.highmem.map(kernel.this_cpu, first)
+    linear = kernel.kmap.map(kernel.this_cpu, first)
     for pfn in others:
-        assert used(kernel, kernel.highmem, pfn) != linear
+        assert used(kernel, kernel.kmap, pfn) != linear
     assert load(kernel, linear) == first
 
 
@@ -179,16 +177,16 @@ def test_not_in_an_interrupt(paging: str) -> None:
     kernel.this_cpu.in_interrupt = True
     for pfn in (*high(kernel), kernel.page_alloc.alloc_page(GFP_USER)):
         with pytest.raises(WrongContext, match="nothing may sleep"):
-            kernel.highmem.map(kernel.this_cpu, pfn)
+            kernel.kmap.map(kernel.this_cpu, pfn)
 
 
 def test_nobody_there_who_could_sleep(paging: str) -> None:
     kernel = machine(paging)
     *held, last = high(kernel, 3)
     for pfn in held:
-        kernel.highmem.map(kernel.this_cpu, pfn)
+        kernel.kmap.map(kernel.this_cpu, pfn)
     with pytest.raises(NoPkmap, match="all 2 slots"):
-        kernel.highmem.map(kernel.this_cpu, last)
+        kernel.kmap.map(kernel.this_cpu, last)
 
 
 def full(paging: str, *switches: str) -> tuple[Kernel, Tasks, dict[int, int], int]:
@@ -205,7 +203,7 @@ def full(paging: str, *switches: str) -> tuple[Kernel, Tasks, dict[int, int], in
 def test_the_third_sleeps_until_a_count_is_one(paging: str, switches: tuple[str, ...], woken: int) -> None:
     kernel, sched, at, third = full(paging, *switches)
     first, linear = next(iter(at.items()))
-    kmap, cpu = kernel.highmem, kernel.this_cpu
+    kmap, cpu = kernel.kmap, kernel.this_cpu
     told: list[int] = []
 
     def give_back() -> None:
@@ -222,7 +220,7 @@ def test_the_third_sleeps_until_a_count_is_one(paging: str, switches: tuple[str,
 def test_after_a_sleep_the_page_may_be_mapped(paging: str, switches: tuple[str, ...], slots: int) -> None:
     """The waiter's page was mapped by another meanwhile: the same address, no second slot."""
     kernel, sched, at, third = full(paging, *switches)
-    kmap, cpu = kernel.highmem, kernel.this_cpu
+    kmap, cpu = kernel.kmap, kernel.this_cpu
     mapped: list[int] = []
 
     def meanwhile() -> None:
@@ -263,9 +261,9 @@ def test_who_holds_what_is_known(paging: str) -> None:
 def test_what_was_not_taken_is_not_given_back(paging: str) -> None:
     kernel = machine(paging)
     first, second = high(kernel, 2)
-    linear = used(kernel, kernel.highmem, first)
+    linear = used(kernel, kernel.kmap, first)
     with pytest.raises(BadKunmap, match="has no user"):
-        kernel.highmem.unmap(kernel.this_cpu, first, linear)
+        kernel.kmap.unmap(kernel.this_cpu, first, linear)
     with pytest.raises(BadKunmap, match="not mapped there"):
-        kernel.highmem.unmap(kernel.this_cpu, second, linear)
+        kernel.kmap.unmap(kernel.this_cpu, second, linear)
     assert load(kernel, linear) == first

@@ -28,7 +28,7 @@ def booted() -> tuple[Kernel, list[int]]:
 @given(STEPS)
 def test_counts_entries_and_addresses(steps: list[tuple[bool, int, int]]) -> None:
     kernel, frames = booted()
-    kmap, held = kernel.highmem, list[tuple[int, int]]()
+    kmap, held = kernel.kmap, list[tuple[int, int]]()
     for mapping, which, cpu in steps:
         pfn = frames[which]
         if mapping and len({page for page, _ in held} | {pfn}) <= kmap.capacity:
@@ -43,7 +43,7 @@ def test_counts_entries_and_addresses(steps: list[tuple[bool, int, int]]) -> Non
 
 def check(kernel: Kernel, held: list[tuple[int, int]]) -> None:
     """count >= 1 where an entry is present and nowhere else; n is n - 1 users; a page has one address; CPUs see it."""
-    for slot, count in enumerate(kernel.highmem.counts):
+    for slot, count in enumerate(kernel.kmap.counts):
         users = [pfn for pfn, linear in held if linear == PKMAP_BASE + slot * PAGE_SIZE]
         assert present(kernel, slot) == (count >= 1) and max(count - 1, 0) == len(users)
     assert len(set(held)) == len({pfn for pfn, _ in held})

@@ -148,7 +148,7 @@ def test_a_flush_a_lap(compiled: Compile) -> None:
     config = KernelConfig(**SMALL, cpus=2, time_limit=20.0)  # type: ignore[arg-type]
     with ModuleSession(ModuleFile("m", compiled(text, "module")), config) as session:
         session.load()
-        counters = session.kernel.highmem.counters
+        counters = session.kernel.kmap.counters
     assert (counters.misses, counters.laps, counters.global_flushes, counters.recycles) == (12, 6, 6, 11)
 
 
