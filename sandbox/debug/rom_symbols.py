@@ -115,7 +115,8 @@ def _built(source: Path, data: bytes, load: int) -> bytes:
     """Raises AssemblyError, ToolMissing, OSError."""
     if not source.is_file():
         return b""
-    key = hashlib.sha256(data + source.read_bytes()).hexdigest()[:32]
+    where = str(source.resolve()).encode()  # a checkout that was moved has its sources elsewhere
+    key = hashlib.sha256(data + source.read_bytes() + where).hexdigest()[:32]
     kept = CACHE / f"{key}.elf"
     if kept.is_file():
         return kept.read_bytes()
