@@ -64,7 +64,7 @@ def run(
 
         batches = over_dask(left, scheduler)
     else:
-        batches = _over_processes(left, jobs)
+        batches = _over_processes(left, min(jobs, len(left)))
     done = before
     for outcomes in batches:
         done += sum(ledger.add(each) for each in outcomes)

@@ -163,10 +163,12 @@ def _version() -> str:
 
 def _split(parser: argparse.ArgumentParser, words: list[str], verb: str) -> tuple[list[str], list[str]]:
     """Keep files with a dash and the guest's own arguments from argparse, for the verbs that take them."""
-    from sandbox.cli.guest_words import name_dashed_files, split_guest_words
+    from sandbox.cli.guest_words import name_dashed_files, names_together, split_guest_words
 
     at = words.index(verb) + 1
     ours, guest = name_dashed_files(parser, words[at:]), list[str]()
     if parser.get_default("takes_guest_words"):
         ours, guest = split_guest_words(parser, ours)
+    else:
+        ours = names_together(parser, ours)
     return [*words[:at], *ours], guest

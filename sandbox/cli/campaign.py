@@ -38,16 +38,12 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import os
-
     from sandbox.campaign import Ledger
     from sandbox.campaign import run as run_campaign
-    from sandbox.x86.errors import ConfigurationError
+    from sandbox.cli.jobs import processes
 
-    if options.jobs < 0:
-        raise ConfigurationError(f"-j {options.jobs}: give a number of processes, 0 for one a CPU")
+    jobs, teller = processes("-j", options.jobs), _Teller()
     items = _seeds(options) if options.what == "seeds" else _images(options)
-    jobs, teller = options.jobs or len(os.sched_getaffinity(0)), _Teller()
     with Ledger(options.out, items) as ledger:
         try:
             found = run_campaign(items, ledger, jobs=jobs, scheduler=options.scheduler, progress=teller.tell)

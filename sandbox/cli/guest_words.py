@@ -102,6 +102,25 @@ def split_guest_words(parser: argparse.ArgumentParser, words: list[str]) -> tupl
     return words, []
 
 
+def names_together(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
+    """The words of a verb that takes any number of names, these in front of the options.
+
+    argparse wants them in one piece: ``campaign images -o FILE PATH`` is refused otherwise, as PATH is not beside its
+    kind.  An option of several values leaves all as it is.
+    """
+    several = {each for each, action in parser._option_string_actions.items() if action.nargs in ("*", "+")}
+    takes_names = any(each.nargs == "*" and not each.option_strings for each in parser._actions)
+    if not takes_names or several.intersection(words):
+        return words
+    end = words.index("--") if "--" in words else len(words)
+    names, options, at = list[str](), list[str](), 0
+    while at < end:
+        width = _words_of_option(parser, words[at]) or int(words[at].startswith("-"))
+        (options if width else names).extend(words[at : at + (width or 1)])
+        at += width or 1
+    return [*options, "--", *names, *words[end + 1 :]] if end < len(words) else names + options
+
+
 def _words_of_option(parser: argparse.ArgumentParser, word: str) -> int:
     """How many words an option takes, its value included; 0 for a word that is none of ours."""
     known = parser._option_string_actions

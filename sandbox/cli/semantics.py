@@ -42,8 +42,7 @@ def add_parser(commands: Any, title: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import os
-
+    from sandbox.cli.jobs import processes
     from sandbox.engine import mends
     from sandbox.semantics import campaign, corpus, processor, report
     from sandbox.semantics.campaign import Plan, State
@@ -59,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         corpus.write(options.record, campaign.record(plan))
         return 0
     state = State(options.resume, plan)
-    if not _run(plan, state, options.jobs or os.cpu_count() or 1):
+    if not _run(plan, state, processes("--jobs", options.jobs)):
         return _cut(state)
     return _write(options, report.Found(processor.this_host(), plan.engine, plan.seed, state.total()))
 
@@ -70,8 +69,8 @@ def _families(options: argparse.Namespace) -> tuple[str, ...]:
     unknown = set(options.families) - set(FAMILIES)
     if unknown:
         raise ConfigurationError(f"no family {min(unknown)!r}: known are {', '.join(FAMILIES)}")
-    if options.count < 1 or options.jobs < 0 or options.seed < 0:
-        raise ConfigurationError("--count must be at least 1, --jobs and --seed not negative")
+    if options.count < 1 or options.seed < 0:
+        raise ConfigurationError("--count must be at least 1, --seed not negative")
     return tuple(family for family in FAMILIES if family in options.families or not options.families)
 
 
@@ -117,10 +116,15 @@ def _write(options: argparse.Namespace, found: Found) -> int:
 
 def _write_images(options: argparse.Namespace, found: Found) -> None:
     from sandbox.semantics import campaign, image
+    from sandbox.x86.errors import ConfigurationError
 
     for (_, _, cause), kept in found.tally.kept.items():
         if options.all or not cause:
-            home = image.write(options.image, campaign.smallest(kept[0]), found.processor.name, found.processor.vendor)
+            least = campaign.smallest(kept[0])
+            try:
+                home = image.write(options.image, least, found.processor.name, found.processor.vendor)
+            except OSError as error:
+                raise ConfigurationError(f"{options.image}: {error.strerror}") from error
             print(f"sandbox: wrote {home}", file=sys.stderr)
 
 

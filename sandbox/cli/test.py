@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -45,11 +44,10 @@ def add_parser(commands: Any, title: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from sandbox.cli.colour import Colour, columns_of
+    from sandbox.cli.jobs import processes
     from sandbox.runner.target import resolve
-    from sandbox.x86.errors import ConfigurationError
 
-    if options.jobs < 0:
-        raise ConfigurationError(f"-j {options.jobs}: give a number of processes, 0 for one a CPU")
+    options.jobs = processes("-j", options.jobs)
     paint, columns = Colour(sys.stdout), columns_of(sys.stdout)
     targets = [resolve(manifest.path) for manifest in manifests(options.paths) if not manifest.helper]
     verdicts: list[Verdict] = []
@@ -71,11 +69,11 @@ def run(options: argparse.Namespace) -> int:
 def _checked(
     targets: list[Target], broken: bool, jobs: int, sanitize: frozenset[str]
 ) -> Iterator[tuple[Target, list[Verdict]]]:
-    """Each target in each of its paging modes, in order, by so many processes (0 for one a CPU)."""
+    """Each target in each of its paging modes, in order, by so many processes."""
     from sandbox.suite.check import manifest_of
 
     work = [(target, paging, broken, sanitize) for target in targets for paging in manifest_of(target).paging]
-    jobs = min(jobs or len(os.sched_getaffinity(0)), len(work))
+    jobs = min(jobs, len(work))
     if jobs <= 1:
         yield from ((each[0], _check(each)) for each in work)
         return

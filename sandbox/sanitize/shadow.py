@@ -6,15 +6,16 @@ A translation lives from the fill to an invalidation that this CPU has executed 
 - a load of CR3: all but global ones, and every paging-structure cache; under PAE it loads the PDPTE registers (4.4.1);
 - a change of CR4.PGE, and CR0.PG cleared: all; a change of CR4.PAE: all but global ones.
 
-It never loses one for want of room.  A page fault ends nothing here, though on hardware it drops what the access might
-have used: the engine keeps that, and no kernel should count on it.
+It never loses one for want of room, nor a global one to a walk that hardware might not have done.  A page fault ends
+nothing here, though on hardware it drops what the access might have used: the engine keeps that, and no kernel should
+count on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sandbox.sanitize.translation import Held, Path
+from sandbox.sanitize.translation import Held, Path, grant
 from sandbox.x86.masks import CR0_PG, CR4_PAE, CR4_PGE, CR4_PSE
 from sandbox.x86.paging import FRAME_MASK, PAGE_SHIFT, PAGE_SIZE, G
 
@@ -93,22 +94,37 @@ class ShadowTlb:
         if size != PAGE_SIZE:
             known = self.large.by_page.get((linear & -size) >> PAGE_SHIFT)
             if known is None or known[2] != path or known[1] != size:
-                self._fill_large(linear & -size, Held(physical - (linear & size - 1), size, path, attributes))
+                self._fill_large(linear & -size, known, Held(physical - (linear & size - 1), size, path, attributes))
             return
         page = linear >> PAGE_SHIFT
         pages, other = self.local, self.globals
         if path[-1] & G and self.cr4 & CR4_PGE:
             pages, other = other, pages
         if page in other.by_page:
+            if other is self.globals and self._serves(other.by_page[page], Held(physical, size, path, attributes)):
+                return
             other.drop(page)
         pages.by_page[page] = _new(Held, (physical, size, path, attributes))
         pages.by_leaf[path[-2]] = page
         if self.stale:
             self.stale.pop(page, None)
 
-    def _fill_large(self, base: int, held: Held) -> None:
+    def _fill_large(self, base: int, known: Held | None, held: Held) -> None:
+        if known is not None and known.is_global and not held.is_global and self._serves(known, held):
+            return
         self.large.by_page[base >> PAGE_SHIFT] = held
         self.large.by_leaf[held.path[-2]] = base >> PAGE_SHIFT
+
+    def _serves(self, known: Held, walked: Held) -> bool:
+        """A global translation that grants all that a walk of a local entry in its place found.
+
+        The engine walked because a load of CR3 takes global pages from it too; hardware may have had no need to, and
+        will have the global one after the next load (SDM 3A, 4.10.2.4).
+        """
+        if known[0] != walked[0] or known[1] != walked[1] or known[2][-2] != walked[2][-2]:
+            return False
+        pae = bool(self.cr4 & CR4_PAE)
+        return grant(known[2], pae).covers(grant(walked[2], pae))
 
     def invlpg(self, linear: int) -> None:
         """INVLPG was executed."""

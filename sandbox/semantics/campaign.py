@@ -116,18 +116,17 @@ class State:
         if path is not None and path.exists():
             self._read(path)
         elif path is not None:
-            path.write_text(json.dumps(self._head()) + "\n")
+            _append(path, json.dumps(self._head()) + "\n")
 
     def finish(self, chunk: tuple[str, int, int], tally: Tally) -> None:
         self.done[chunk] = tally
         if self.path is not None:
-            with self.path.open("a") as file:
-                file.write(self._line(chunk, tally))
+            _append(self.path, self._line(chunk, tally))
 
     def save(self, path: Path) -> None:
         """All of it, where no file was kept."""
         lines = [self._line(chunk, tally) for chunk, tally in self.done.items()]
-        path.write_text(json.dumps(self._head()) + "\n" + "".join(lines))
+        _append(path, json.dumps(self._head()) + "\n" + "".join(lines))
 
     def total(self) -> Tally:
         """The chunks together, in the plan's order whatever the order in which they were done."""
@@ -145,6 +144,8 @@ class State:
 
     def _read(self, path: Path) -> None:
         """A last line that was cut off is left out."""
+        if not path.is_file():
+            raise BadState(f"{path}: not a regular file")
         try:
             head, *lines = path.read_text().split("\n")
             if json.loads(head) != self._head():
@@ -155,6 +156,15 @@ class State:
             path.write_text("\n".join([head, *lines[:-1], ""]))
         except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
             raise BadState(f"{path}: is not the state of a run", str(error)) from error
+
+
+def _append(path: Path, text: str) -> None:
+    """Raises BadState."""
+    try:
+        with path.open("a") as file:
+            file.write(text)
+    except OSError as error:
+        raise BadState(f"{path}: {error.strerror}") from error
 
 
 _oracles: dict[int, tuple[HostCpu, SandboxCpu]] = {}

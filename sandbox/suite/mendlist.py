@@ -1,4 +1,4 @@
-"""What is mended of the engine: each kind with what it does and costs, as ``sandbox doctor`` lists it."""
+"""What is mended of the engine: each kind with what it does and costs, as ``sandbox doctor --json`` lists it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,20 @@ class Mend:
 
     name: str
     helpers: int
+    brief: str
     what: str
     cost: str
 
     def line(self) -> str:
-        """For a table in a terminal."""
-        count = f"{self.helpers} helpers: " if self.helpers else ""
-        return f"{count}{self.what}; costs {self.cost}"
+        """For a table of 80 columns: what, in a few words."""
+        return self._count() + self.brief
+
+    def whole(self) -> str:
+        """What it does, and what that costs."""
+        return f"{self._count()}{self.what}; costs {self.cost}"
+
+    def _count(self) -> str:
+        return f"{self.helpers} helpers: " if self.helpers else ""
 
 
 def listed(done: mends.Mends) -> Iterator[Mend]:
@@ -33,22 +40,30 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     x87 = [name for name in done.helpers if name.startswith("f") and name not in _CHECKED]
     others = len(done.helpers) - len(x87) - len(_CHECKED) - len(_SYSTEM)
     yield Mend(
-        "x87", len(x87), "results, flags, stack faults, unmasked responses, #MF, by the host's own instructions",
+        "x87", len(x87), "by the host's own instructions",
+        "results, flags, stack faults, unmasked responses, #MF, by the host's own instructions",
         "a call each, like the engine's own; `make bench` has both rates",
     )  # fmt: skip
     yield Mend(
-        "MMX and SSE", others, "results, flags, #XM, reserved MXCSR bits, by the host's own instructions",
+        "MMX and SSE", others, "by the host's own instructions",
+        "results, flags, #XM, reserved MXCSR bits, by the host's own instructions",
         "a call each, like the engine's own; `make bench` has both rates",
     )  # fmt: skip
-    yield Mend("x87 beside MMX", 0, "MMX results set bits 64 to 79, FCMOVcc sees empty registers, FXRSTOR sums up",
+    yield Mend("x87 beside MMX", 0, "exponents of MMX, FCMOVcc, FXRSTOR",
+               "MMX results set bits 64 to 79, FCMOVcc sees empty registers, FXRSTOR sums up",
                "a store for each MMX result, a call for each FCMOVcc and FXRSTOR")  # fmt: skip
-    yield Mend("encodings", 0, "what hardware refuses is #UD: forms of LOCK, reserved MMX and SSE, VEX, 8F, C6, C7",
+    yield Mend("encodings", 0, "what hardware refuses is #UD",
+               "what hardware refuses is #UD: forms of LOCK, reserved MMX and SSE, VEX, 8F, C6, C7",
                "nothing when it runs; 20 ns, 3 %, more to translate an instruction")  # fmt: skip
-    yield Mend("aliases", 0, "TEST at F6 /1 and F7 /1, CMPPS with any immediate, the hints at 0F 18 run",
+    yield Mend("aliases", 0, "TEST F6 /1, CMPPS, hints at 0F 18 run",
+               "TEST at F6 /1 and F7 /1, CMPPS with any immediate, the hints at 0F 18 run",
                "nothing when they run")  # fmt: skip
-    yield Mend("alignment", 0, "#GP for MOVAPS and its kin, #AC in ring 3 with CR0.AM and EFLAGS.AC",
+    yield Mend("alignment", 0, "#GP of MOVAPS and its kin, #AC in ring 3",
+               "#GP for MOVAPS and its kin, #AC in ring 3 with CR0.AM and EFLAGS.AC",
                "nothing where operands are aligned: the comparison with the TLB's entry checks it")  # fmt: skip
-    yield Mend("alignment of helpers", len(_CHECKED), "#AC of BOUND, CMPXCHG8B, FXSAVE, IRET and RETF",
+    yield Mend("alignment of helpers", len(_CHECKED), "#AC of BOUND, IRET and others",
+               "#AC of BOUND, CMPXCHG8B, FXSAVE, IRET and RETF",
                "a test for each")  # fmt: skip
-    yield Mend("ICEBP and RDPMC", len(_SYSTEM), "#DB behind F1; RDPMC is #GP outside ring 0 without CR4.PCE",
+    yield Mend("ICEBP and RDPMC", len(_SYSTEM), "#DB of F1, #GP of RDPMC",
+               "#DB behind F1; RDPMC is #GP outside ring 0 without CR4.PCE",
                "a comparison for each INT")  # fmt: skip

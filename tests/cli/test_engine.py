@@ -55,7 +55,7 @@ def test_the_doctor_says_what_is_mended() -> None:
     assert all(check["passed"] and not check["needed"] for check in found.values())
     assert found["x87"]["seen"].startswith("78 helpers: ") and found["MMX and SSE"]["seen"].startswith("106 helpers: ")
     assert {"encodings", "alignment", "ICEBP and RDPMC"} <= set(found)
-    assert all("; costs " in check["seen"] for check in found.values())
+    assert all("; costs " in check["detail"] for check in found.values())
 
 
 FAKES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.cli import main
+from sandbox.cli import _parse, main
 from tests.cli.test_cli import Files, call, elf  # noqa: F401
 
 ARGC = "_start: mov ebx, [esp]\n mov eax, 1\n int 0x80"
@@ -161,3 +161,31 @@ def test_options_are_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert "page faults" in call(["run", "--stats", path], capfd)[2]
     status, _, err = call(["run", "-nosuch.S"], capfd)
     assert (status, err.splitlines()[0]) == (2, "sandbox: unknown option -nosuch.S")
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["campaign", "images", "-o", "x", "a", "--whole", "b"], ["a", "b"]),
+        (["campaign", "-o", "x", "-j2", "images", "a"], ["a"]),
+        (["test", "a", "-j", "2", "b"], ["a", "b"]),
+        (["test", "a", "--whole", "--", "-b"], ["a", "-b"]),
+        (["semantics", "mmx", "--count", "5", "sse"], ["mmx", "sse"]),
+    ],
+)
+def test_names_may_stand_on_both_sides_of_options(words: list[str], names: list[str]) -> None:
+    """As getopt(3) permutes them."""
+    options = _parse(words)
+    assert (options.families if words[0] == "semantics" else options.paths) == names
+
+
+@pytest.mark.parametrize("command", [["test", "-j"], ["campaign", "images", "-o", "x", "-j"], ["semantics", "--jobs"]])
+@pytest.mark.parametrize("number", ["-1", "100000"])
+def test_an_absurd_number_of_processes_is_refused(
+    capfd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], number: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call([*command, number], capfd)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1 and number in err
+    assert not list(tmp_path.iterdir())

@@ -60,6 +60,31 @@ def test_what_an_invalidation_leaves(invalidate: Callable[[ShadowTlb], object], 
     assert {page << 12 for each in (DIRECTORY, TABLE + 8, TABLE + 16) for page, _ in made.through(each)} <= left
 
 
+def test_a_global_one_outlives_a_walk_that_hardware_need_not_do() -> None:
+    """SDM 3A, 4.10.2.4: the engine's TLB loses global pages with a load of CR3 and walks again, hardware has them."""
+    made = shadow()
+    made.load_cr3(0x9000)
+    made.fill(GLOBAL, 0x6000, PAGE_SIZE, path(0x6000 | FULL & ~D, GLOBAL), 0)
+    made.load_cr3(0x9000)
+    assert held(made) == {GLOBAL}
+    large = (PDPT, DIRECTORY | P, DIRECTORY + 8, 0x400000 | FULL | PS | G)
+    made.fill(LARGE, 0x400000, 2 << 20, large, 0)
+    made.fill(LARGE, 0x400000, 2 << 20, (*large[:-1], large[-1] & ~G), 0)
+    made.load_cr3(0x9000)
+    assert held(made) == {GLOBAL, LARGE}
+
+
+def test_a_walk_that_finds_more_takes_the_place_of_a_global_one() -> None:
+    """A store through an entry that was not dirty asks the tables (SDM 3A, 4.8), and so does one to another frame."""
+    for leaf in (0x6000 | FULL, 0x7000 | FULL & ~D):
+        made = ShadowTlb(0)
+        made.cr4 = CR4_PAE | CR4_PGE
+        made.fill(GLOBAL, 0x6000, PAGE_SIZE, path(0x6000 | FULL & ~D | G, GLOBAL), 0)
+        made.fill(GLOBAL, leaf & -PAGE_SIZE, PAGE_SIZE, path(leaf, GLOBAL), 0)
+        made.load_cr3(0x9000)
+        assert held(made) == set()
+
+
 def test_without_pge_nothing_is_global() -> None:
     made = ShadowTlb(0)
     made.cr4 = CR4_PAE

@@ -184,3 +184,10 @@ def test_icebp_is_told_behind_it() -> None:
     at, behind = result(vector, fault=Fault(1)), result(vector, fault=Fault(1), eip=1)
     assert compare(vector, at, behind, "AuthenticAMD") is None
     assert compare(vector, behind, at, "AuthenticAMD") is not None
+
+
+@pytest.mark.parametrize("place", ["no-such-folder/state", ".", "/dev/full"])
+def test_a_place_that_can_keep_nothing_is_refused(tmp_path: Path, place: str) -> None:
+    """In a line, before anything runs: a device without end is not read."""
+    with pytest.raises(BadState, match="No such file|not a regular file"):
+        State(tmp_path / place, PLAN)
