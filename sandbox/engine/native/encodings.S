@@ -276,7 +276,13 @@ gen_call:
         lea     rax, [rip+h_enter_mmx]
         cmp     rsi, rax
         je      2f
-        lea     rax, [rip+h_fsts_ST0]
+        lea     rax, [rip+h_cvtps2pi]   # to and from MMX: before what they compute, which may be #XM
+        cmp     rsi, rax
+        jb      3f
+        lea     rax, [rip+h_cvtpi2pd]
+        cmp     rsi, rax
+        jbe     4f
+3:      lea     rax, [rip+h_fsts_ST0]
         cmp     rsi, rax
         jb      1f
         lea     rax, [rip+h_fisttll_ST0]
@@ -284,6 +290,21 @@ gen_call:
         ja      1f
         mov     byte ptr [rip+storing], 1
 1:      jmp     [rip+e_tcg_gen_callN]
+4:      cmp     byte ptr [rip+enters], 0
+        je      1b
+        mov     byte ptr [rip+enters], 0
+        push    rdi
+        push    rsi
+        push    rdx
+        push    rcx
+        push    r8
+        call    emit_enter
+        pop     r8
+        pop     rcx
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        jmp     1b
 2:      cmp     byte ptr [rip+converts], 0
         jne     3f
         mov     byte ptr [rip+enters], 1
@@ -605,15 +626,7 @@ judge:
         xor     ecx, r13d               # and 66
         and     ecx, 1
         lea     edx, [rcx*2+1]          # bytes, less one
-1:      test    r13d, REP | REPNE
-        jz      2f
-        or      edx, PORTS_REP
-2:      mov     ecx, [rbx+AT_FLAGS]
-        xor     ecx, r13d               # CS32 and 67 are the same bit
-        test    ecx, CS32
-        jnz     3f
-        or      edx, PORTS_CX
-3:      or      edx, PORTS_OF
+1:      or      edx, PORTS_OF
         mov     [rip+before], dl
         jmp     .Lout
 .Licebp:
@@ -800,20 +813,13 @@ misaligned:
 1:      ret
         .text   0
 
-# Before the instruction: INS and OUTS ask for their port (SDM 1, 19.5), a store through CS is refused.
+# Before the instruction: INS and OUTS ask for their port (SDM 1, 19.5), with REP and a count of 0
+# too, as seen on an AMD host; a store through CS is refused.
         .text   1
 ports_or_refused:
         cmp     esi, REFUSED_OF
         je      refused
-        test    esi, PORTS_REP
-        jz      2f
-        mov     eax, [rdi+8]            # ECX
-        test    esi, PORTS_CX
-        jz      1f
-        movzx   eax, ax
-1:      test    eax, eax
-        jz      9f
-2:      test    dword ptr [rdi+AT_FLAGS], HF_PE
+        test    dword ptr [rdi+AT_FLAGS], HF_PE
         jz      9f
         test    dword ptr [rdi+AT_EFLAGS], EFLAGS_VM
         jnz     3f

@@ -65,6 +65,7 @@ list:
         .text   0
         engines raise_exception_ra
         engines raise_exception_err_ra
+        engines cpu_ldub_data_ra
         engines cpu_lduw_data_ra
         engines cpu_ldl_data_ra
         engines cpu_ldq_data_ra
@@ -784,8 +785,6 @@ with_flags:
         .set    SUMMARY_OF, 16
         .set    REFUSED_OF, 17
         .set    PORTS_OF, 32            # + bytes less one
-        .set    PORTS_REP, 4
-        .set    PORTS_CX, 8
         helper  ffree_STN
         cmp     esi, 8
         jae     for_translator
