@@ -27,6 +27,8 @@
         .set    EFLAGS_AC, 0x40000
         .set    EFLAGS_VM, 0x20000
         .set    HF_PE, 0x80
+        .set    AT_CR2, 440
+        .set    AT_ES_BASE, 192         # 24 bytes a segment, in the order of their numbers
         .set    AT_TR, 352              # selector, base (+8), limit (+16), flags (+20)
         .set    CR0_AM, 0x40000
         .set    CR4_PCE, 0x100
@@ -876,7 +878,7 @@ refused:
         mov     rcx, [rsp]
         mov     esi, GP
         xor     edx, edx
-        jmp     [rip+e_raise_exception_err_ra]
+        jmp     raise_err
 # esi: an offset in the TSS, whose word comes in eax
 of_tss: add     esi, [rbx+AT_TR+8]
         mov     rdi, rbx
@@ -894,14 +896,191 @@ of_tss: add     esi, [rbx+AT_TR+8]
         slot    raise_exception_err_ra
 raise_err:
         cmp     byte ptr [rdi+SW], 0
-        js      1f
-2:      jmp     [rip+e_raise_exception_err_ra]
+        js      .Lpending
+        cmp     esi, 14
+        je      6f
+.Lraise:
+        jmp     [rip+e_raise_exception_err_ra]
         .text   1
-1:      test    byte ptr [rdi+AT_CR0], CR0_NE
-        jz      2b
+# A read that faults where a page begins: it may be the second half of what is read to be stored, whose first half may
+# not be stored.  That fault comes first, as seen on an AMD host.
+6:      test    edx, 0x12               # a write, a fetch
+        jnz     .Lraise
+        test    dword ptr [rdi+AT_CR2], 0xfff
+        jnz     .Lraise
+        test    rcx, rcx
+        jz      .Lraise
+        push    rbx
+        push    r12
+        push    r14
+        push    rcx
+        push    rdx
+        push    rsi
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12, rcx
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, rcx
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        call    operand
+        jc      7f
+        movzx   edx, byte ptr [r14+ROW_STORES]
+        bt      edx, ecx
+        jnc     7f
+        mov     ecx, [rbx+AT_CR2]
+        dec     ecx
+        sub     ecx, eax
+        cmp     ecx, 16
+        jae     7f
+        mov     esi, eax
+        mov     r14d, STORE
+        call    touch
+7:      mov     rdi, rbx
+        add     rsp, 8
+        pop     rsi
+        pop     rdx
+        pop     rcx
+        pop     r14
+        pop     r12
+        pop     rbx
+        jmp     .Lraise
+
+# rbx: env, at an instruction: the linear address of its memory operand in eax, its /digit in ecx, its row in r14.
+# Carry: it has none, or one of 16 bits, or one that a bit offset moves.
+operand:
+        push    rbp
+        push    r12
+        push    r13
+        push    r15
+        sub     rsp, 24                 # ModR/M, the sum, a count
+        mov     r12, [rbx+AT_EIP]
+        mov     ebp, [rbx+AT_CS_BASE]
+        mov     r13d, [rbx+AT_FLAGS]
+        and     r13d, CS32
+        mov     r15d, -1                # the segment
+1:      call    next_byte
+        lea     r14, [rip+table]
+        cmp     al, 0x66
+        je      1b
+        cmp     al, 0xf0
+        je      1b
+        mov     ecx, eax
+        and     ecx, 0xfe
+        cmp     ecx, 0xf2
+        je      1b
+        cmp     ecx, 0x64
+        je      2f
+        cmp     al, 0x67
+        je      3f
+        mov     ecx, eax
+        and     ecx, 0xe7
+        cmp     ecx, 0x26
+        jne     4f
+        mov     r15d, eax
+        shr     r15d, 3
+        and     r15d, 3
+        jmp     1b
+2:      lea     r15d, [rax-0x60]
+        jmp     1b
+3:      mov     r13d, [rbx+AT_FLAGS]
+        not     r13d
+        and     r13d, CS32
+        jmp     1b
+4:      test    r13d, r13d
+        jz      9f
+        cmp     al, 0x0f
+        jne     5f
+        add     r14, 256 * 16
+        call    next_byte
+        mov     ecx, eax
+        and     ecx, 0xe7
+        cmp     ecx, 0xa3               # BT, BTS, BTR, BTC with a register
+        je      9f
+        cmp     al, 0x38
+        je      9f
+        cmp     al, 0x3a
+        je      9f
+5:      shl     eax, 4
+        add     r14, rax
+        call    next_byte
+        cmp     eax, 0xc0
+        jae     9f
+        mov     [rsp], eax
+        mov     dword ptr [rsp+8], 0
+        and     eax, 7
+        cmp     eax, 4
+        jne     6f
+        call    next_byte               # SIB
+        mov     ecx, eax
+        shr     ecx, 3
+        and     ecx, 7
+        mov     edx, ecx
+        xor     edx, 4
+        jz      8f
+        mov     edx, [rbx+rcx*8]
+8:      mov     ecx, eax
+        shr     ecx, 6
+        shl     edx, cl
+        mov     [rsp+8], edx
+        and     eax, 7
+6:      mov     ecx, [rsp]
+        shr     ecx, 6
+        test    ecx, ecx
+        jnz     7f
+        cmp     eax, 5
+        je      .Ldisplacement
+7:      mov     edx, [rbx+rax*8]
+        add     [rsp+8], edx
+        and     eax, 6
+        cmp     eax, 4                  # ESP and EBP
+        jne     8f
+        cmp     r15d, -1
+        jne     8f
+        mov     r15d, 2
+8:      cmp     ecx, 1
+        jb      .Lsummed
+        ja      .Ldisplacement
+        call    next_byte
+        movsx   eax, al
+        add     [rsp+8], eax
+        jmp     .Lsummed
+.Ldisplacement:
+        mov     dword ptr [rsp+16], 0
+8:      call    next_byte
+        mov     ecx, [rsp+16]
+        shl     eax, cl
+        add     [rsp+8], eax
+        add     ecx, 8
+        mov     [rsp+16], ecx
+        cmp     ecx, 32
+        jne     8b
+.Lsummed:
+        cmp     r15d, -1
+        jne     8f
+        mov     r15d, 3
+8:      imul    edx, r15d, 24
+        mov     eax, [rsp+8]
+        add     eax, [rbx+rdx+AT_ES_BASE]
+        mov     ecx, [rsp]
+        shr     ecx, 3
+        and     ecx, 7                  # and no carry
+        jmp     8f
+9:      stc
+8:      lea     rsp, [rsp+24]
+        pop     r15
+        pop     r13
+        pop     r12
+        pop     rbp
+        ret
+.Lpending:
+        test    byte ptr [rdi+AT_CR0], CR0_NE
+        jz      .Lraise
+        test    rcx, rcx                # code that is not there is another matter
+        jz      .Lraise
         mov     eax, 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17
         bt      eax, esi
-        jnc     2b
+        jnc     .Lraise
         push    rbx
         push    r12
         push    rbp
@@ -953,7 +1132,7 @@ raise_err:
         pop     r12
         pop     rbx
         cmp     esi, MF
-        jne     2b
+        jne     .Lraise
         mov     rdx, rcx
         jmp     [rip+e_raise_exception_ra]
         .text   0

@@ -38,6 +38,7 @@
         .set    C1, 0x200
         .set    IMAGE, 136              # of FNSAVE, 108 bytes
         .set    MF, 16
+        .set    STORE, 1                # MMUAccessType
 
 # What the loader reads: where the list begins.  An entry: offset (4 bytes), kind, name.
 begin:  .quad   list - begin
@@ -1061,6 +1062,30 @@ put:    push    rbx
         pop     rbp
         pop     rbx
         ret
+put_nothing:                            # the page is asked for all the same, as seen on an AMD host
+        push    rbx
+        push    r12
+        push    r14
+        mov     rbx, rdi
+        mov     r12, [rsp+24]
+        mov     r14d, STORE
+        push    rsi
+        sub     rsp, 8
+        call    touch
+        mov     eax, [rsp+8]
+        lea     esi, [rax+9]
+        and     esi, -4096
+        xor     eax, esi
+        test    eax, -4096
+        jz      1f
+        call    touch
+1:      add     rsp, 16
+        movzx   eax, word ptr [rbx+NEXT_SW]
+        mov     [rbx+SW], ax
+        pop     r14
+        pop     r12
+        pop     rbx
+        ret
         .text   0
 
         helper  fldt_ST0
@@ -1120,7 +1145,8 @@ put:    push    rbx
 .Lunmasked\@:
         cmp     byte ptr [rdi+KEPT], 0
         je      .Lstored\@
-        jmp     leave_out
+        call    later
+        jmp     leave_store
 .Lop\@: \op     \size ptr [r11]
         ret
         .text   0
@@ -1171,7 +1197,8 @@ store_ten:
         jns     1f
         cmp     byte ptr [rdi+KEPT], 0
         je      1f
-        ret
+        call    later
+        jmp     put_nothing
 1:      call    later
         jmp     put
         .text   0

@@ -7,7 +7,6 @@
         .set    AT_CS_BASE, 216
         .set    PAD_END, 64             # HookPad of stubs.S: what the next block falls through from
         .set    GP, 13
-        .set    STORE, 1                # MMUAccessType
 
         helper  fwait
         waits
@@ -406,6 +405,50 @@ fetch_mxcsr:
         ret
 
 # -- a store with an unmasked response: the instruction ends without it ----------------------------------------------
+
+# Jumped to by a helper of a store: its page is asked for all the same, as seen on an AMD host, and then NEXT_SW holds.
+leave_store:
+        push    rbx
+        push    r12
+        push    r13
+        push    r14
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12, [rsp+40]
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, r12
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        call    operand
+        jc      3f
+        lea     rdx, [rip+table+16*0xdd]
+        sub     rdx, r14
+        mov     r13d, 3                 # bytes less one: D9 and DB four, DD and DF /7 eight, DF two
+        jz      1f
+        ja      2f
+        mov     r13d, 1
+        cmp     ecx, 7
+        jne     2f
+1:      mov     r13d, 7
+2:      add     r13d, eax
+        mov     [rbx+FT0], eax
+        mov     esi, eax
+        mov     r14d, STORE
+        call    touch
+        mov     esi, r13d
+        and     esi, -4096
+        xor     r13d, [rbx+FT0]
+        and     r13d, -4096
+        jz      3f
+        call    touch
+3:      movzx   eax, word ptr [rbx+NEXT_SW]
+        mov     [rbx+SW], ax
+        mov     rdi, rbx
+        add     rsp, 8
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbx
 
 # Jumped to by a helper.  Translated code would store what comes back: leave it, behind the instruction.
 leave_out:
