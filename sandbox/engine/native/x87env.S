@@ -295,9 +295,15 @@ writable:
         and     eax, -4096
         mov     r8d, STORE
         jmp     1f
-# Of edx bytes at rsi, loaded or stored (r8d): the faults of the first byte, and of the last, as seen on an AMD host
+# Of edx bytes at rsi, loaded or stored (r8d): the faults of the first four, then of the last, as seen on an AMD host
 reachable:
         lea     eax, [rsi+rdx-1]
+        lea     r9d, [rsi+3]
+        mov     r10d, r9d
+        xor     r10d, esi
+        and     r9d, -4096
+        test    r10d, -4096
+        cmovnz  eax, r9d
 1:      push    rbx
         push    r12
         push    r13
