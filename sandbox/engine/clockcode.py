@@ -9,7 +9,7 @@ import ctypes
 import functools
 import mmap
 
-from sandbox.engine import internals, stubs
+from sandbox.engine import internals, mends, stubs
 from sandbox.engine.library import UnknownEngine
 
 CODE = bytes.fromhex(
@@ -156,6 +156,7 @@ def _put_in_place() -> None:
         raise UnknownEngine("the engine's translator does not look for the end of a run where 2.1.4 does")
     for name, function_name in _FUNCTIONS.items():
         setattr(data, name, internals.symbol(function_name + _SUFFIX))
+    data.gen_call = mends.own({"gen_call": "gen_call"}).get("gen_call", data.gen_call)
     data.cell, data.helper = stubs.link_address("running"), base + OFFSETS["told"]
     internals.write_protected(words)
     data.ask_for_end = internals.redirect("check_exit_request_x86_64", base + OFFSETS["check_code"])

@@ -97,6 +97,11 @@ def version() -> str:
     return f"{zlib.crc32(code()):08x}" + (f"-{lacking}" if lacking else "")
 
 
+def own(names: dict[str, str]) -> dict[str, int]:
+    """Host addresses of functions of ours, by what the caller calls them; none where nothing is mended."""
+    return {key: _own(name) for key, name in names.items()} if install().helpers else {}
+
+
 def attach(cpu: int) -> None:
     """Let a CPU (the host address of its CPUState) say what a failed check of alignment is.  Raises UnknownEngine."""
     if _done is None or not _done.helpers:

@@ -106,12 +106,13 @@ def _put_in_place() -> tuple[str, ...]:
     places = _places({name: internals.symbol(name + _SUFFIX) for name in wanted})
     operation = operations() + 8 * _TRANSLATE_INSN
     words = {own["before"]: _read(operation), own["held"]: ctypes.addressof(held)}
+    mended = mends.own({"cpu_ldub_code": "seen_code", "raise_exception_err_ra": "raise_err"})
     for link, ours in (("invalidate_bytes", "stored"), ("invalidate_range", "dropped"), ("set_dirty", "dirtied")):
         words[own[link]] = stubs.replace_link(link, own[ours])
     for each in entries:
         if each.kind == _FUNCTION:
-            function = _read(places[each.name][0]) if each.name in places else internals.symbol(each.name + _SUFFIX)
-            words[base + each.offset] = function
+            own_place = _read(places[each.name][0]) if each.name in places else internals.symbol(each.name + _SUFFIX)
+            words[base + each.offset] = mended.get(each.name, own_place)
         elif each.kind == _RUNNING:
             words[base + each.offset] = stubs.link_address("running")
     _write(words)

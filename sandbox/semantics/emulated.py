@@ -172,6 +172,7 @@ class SandboxCpu:
         quads[(table >> 3) + (_GDT >> 12 & 511)] = _SYSTEM | P | RW
         for number, descriptor in enumerate(_DESCRIPTORS):
             quads[(_SYSTEM >> 3) + number] = descriptor
+        quads[(_SYSTEM + (_TSS - _GDT) + 0x60) >> 3] = 0x68 << 48  # the IO bitmap begins behind the limit
 
     def _mappings(self) -> Iterator[tuple[int, int, int]]:
         """Linear address, frame, flags of each page."""

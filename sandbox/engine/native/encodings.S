@@ -20,9 +20,16 @@
         .set    ENGINE_OF_CPU, 0x81a8
         .set    TRANSLATOR, 0x300       # in uc_struct: TCGContext
         .set    ENV_TEMP, 0x98f0        # in TCGContext
+        .set    LOAD_16, 11             # INDEX_op_ld16u_i32
         .set    STORE_16, 15            # INDEX_op_st16_i32
+        .set    STORE_32, 16            # INDEX_op_st_i32
         .set    TRANSLATE, 32           # in TranslatorOps, of 56 bytes
         .set    EFLAGS_AC, 0x40000
+        .set    EFLAGS_VM, 0x20000
+        .set    HF_PE, 0x80
+        .set    AT_CR2, 440
+        .set    AT_ES_BASE, 192         # 24 bytes a segment, in the order of their numbers
+        .set    AT_TR, 352              # selector, base (+8), limit (+16), flags (+20)
         .set    CR0_AM, 0x40000
         .set    CR4_PCE, 0x100
         .set    ALIGN_16, 0x40          # MemOp
@@ -36,6 +43,7 @@
         .set    REPNE, 4
         .set    LOCKED, 8
         .set    ADSIZE, 16
+        .set    IN_CODE, 32             # the last segment named is CS
         .set    MOST, 15                # bytes of an instruction
 
         .set    ROW_LOCK, 0             # a row of the table, 16 bytes
@@ -47,6 +55,8 @@
         .set    ROW_HALF, 12
         .set    ROW_MMX, 13             # the prefixes with which ModR/M.reg is an MMX register that gets the result
         .set    ROW_MMX_RM, 14          # or ModR/M.rm
+        .set    ROW_STORES, 15          # the /digits that store to a memory operand
+        .set    SINGLE_AT, 4            # in ROW_HALF, the prefixes with which one load of eight bytes is all
         .set    KIND_PLAIN, 1
         .set    KIND_TEST, 2
         .set    KIND_COMPARE, 3
@@ -55,6 +65,8 @@
         .set    KIND_ICEBP, 6
         .set    KIND_FCMOV, 7
         .set    KIND_RESTORE, 8
+        .set    KIND_PORTS, 9
+        .set    KIND_FROM_MMX, 10
         .set    VEX_PP, 0xf8d011
 
         .macro  slot name               # what the engine's calls of a function of its own lead to
@@ -73,9 +85,14 @@ s_\name:
         engines tcg_gen_callN
         engines tcg_gen_op3
         engines tcg_temp_free_internal
+        engines tcg_temp_new_internal
+        engines cpu_lduw_mmuidx_ra
         engines helper_raise_interrupt
         engines raise_exception_err
         listed  unaligned, 2, unaligned
+        listed  seen_code, 2, seen_code
+        listed  gen_call, 2, gen_call
+        listed  raise_err, 2, raise_err
         listed  data, 5, data
 
 # translator_loop(operations, context, cpu, block, most)
@@ -83,6 +100,7 @@ s_\name:
         xor     eax, eax
         mov     [rip+judged], rax
         mov     [rip+aligned], rax
+        mov     [rip+behind], rax
         mov     r9d, [rcx+TB_FLAGS]
         mov     r10d, r9d
         and     r10d, 3
@@ -128,12 +146,15 @@ judge_one:
         call    emit_call
 1:      movzx   esi, byte ptr [rip+into_mmx]
         test    esi, esi
-        jz      2f
+        jz      3f
         call    emit_exponent
+3:      cmp     byte ptr [rip+enters], 0
+        je      2f
+        call    emit_enter
 2:      xor     eax, eax
         mov     [rip+judged], rax
         mov     [rip+aligned], rax      # and what is behind it
-        mov     [rip+behind], al
+        mov     [rip+behind], rax
         pop     rbx
         pop     rsi
         pop     rdi
@@ -191,6 +212,120 @@ emit_exponent:
         pop     rbx
         ret
 
+# TOP becomes 0 and no register empty, behind an instruction of MMX: one that faults has changed nothing.
+emit_enter:
+        push    rbx
+        push    rbp
+        push    r12
+        mov     rbx, [rip+translator]
+        mov     rdi, rbx
+        xor     esi, esi
+        call    [rip+e_tcg_const_i32]
+        lea     r12, [rax+rbx]
+        .irp    at, TOP, TAG, TAG+4
+        mov     rdi, rbx
+        mov     esi, STORE_32
+        mov     rdx, r12
+        mov     rcx, [rbx+ENV_TEMP]
+        add     rcx, rbx
+        mov     r8d, \at
+        call    [rip+e_tcg_gen_op3]
+        .endr
+        mov     rdi, rbx
+        mov     rsi, r12
+        call    [rip+e_tcg_temp_free_internal]
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+# The status word that a store of the x87 has left in NEXT_SW becomes the guest's, behind the store.
+emit_status:
+        push    rbx
+        push    rbp
+        push    r12
+        mov     rbx, [rip+translator]
+        mov     rbp, [rbx+ENV_TEMP]
+        add     rbp, rbx
+        mov     rdi, rbx
+        xor     esi, esi                # TCG_TYPE_I32
+        xor     edx, edx
+        call    [rip+e_tcg_temp_new_internal]
+        mov     r12, rax
+        mov     rdi, rbx
+        mov     esi, LOAD_16
+        mov     rdx, r12
+        mov     rcx, rbp
+        mov     r8d, NEXT_SW
+        call    [rip+e_tcg_gen_op3]
+        mov     rdi, rbx
+        mov     esi, STORE_16
+        mov     rdx, r12
+        mov     rcx, rbp
+        mov     r8d, SW
+        call    [rip+e_tcg_gen_op3]
+        mov     rdi, rbx
+        mov     rsi, r12
+        call    [rip+e_tcg_temp_free_internal]
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+# tcg_gen_callN(context, function, result, arguments, theirs): what comes before the operand's access is moved behind it
+        slot    tcg_gen_callN
+gen_call:
+        lea     rax, [rip+h_enter_mmx]
+        cmp     rsi, rax
+        je      2f
+        lea     rax, [rip+h_cvtps2pi]   # to and from MMX: before what they compute, which may be #XM
+        cmp     rsi, rax
+        jb      3f
+        lea     rax, [rip+h_cvtpi2pd]
+        cmp     rsi, rax
+        jbe     4f
+3:      lea     rax, [rip+h_fsts_ST0]
+        cmp     rsi, rax
+        jb      1f
+        lea     rax, [rip+h_fisttll_ST0]
+        cmp     rsi, rax
+        ja      1f
+        mov     byte ptr [rip+storing], 1
+1:      jmp     [rip+e_tcg_gen_callN]
+4:      cmp     byte ptr [rip+enters], 0
+        je      1b
+        mov     byte ptr [rip+enters], 0
+        push    rdi
+        push    rsi
+        push    rdx
+        push    rcx
+        push    r8
+        call    emit_enter
+        pop     r8
+        pop     rcx
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        jmp     1b
+2:      cmp     byte ptr [rip+converts], 0
+        jne     3f
+        mov     byte ptr [rip+enters], 1
+        lea     rsi, [rip+h_fwait]
+        jmp     1b
+3:      ret
+
+        .p2align 4
+# uint32_t seen_code(env, address): as the translator reads it, for another that looks at the instruction (system.S)
+seen_code:
+        mov     rax, rsi
+        sub     rax, [rip+first]
+        cmp     rax, [rip+judged]
+        jae     1f
+        lea     rcx, [rip+bytes]
+        movzx   eax, byte ptr [rcx+rax]
+        ret
+1:      jmp     [rip+e_cpu_ldub_code]
+
 # uint32_t cpu_ldub_code(env, address)
         slot    cpu_ldub_code
         mov     rax, rsi
@@ -217,8 +352,13 @@ emit_exponent:
         jmp     2b
 
 # tcg_gen_qemu_ld_i64(context, value, address, index, operation): the first half of an aligned operand carries its check
-        .macro  access name
+        .macro  access name, kind
         slot    \name
+        .ifc    \kind, load_8
+        cmp     byte ptr [rip+single], 0
+        jne     4f
+3:
+        .endif
         or      r8d, [rip+every]
         cmp     byte ptr [rip+half], 0
         je      2f
@@ -231,12 +371,29 @@ emit_exponent:
         and     r8d, ~ALIGN_MASK
         or      r8d, eax
         mov     dword ptr [rip+aligned], 0
-1:      jmp     [rip+e_\name]
+1:
+        .ifc    \kind, store
+        cmp     byte ptr [rip+storing], 0
+        je      5f
+        mov     byte ptr [rip+storing], 0
+        sub     rsp, 8
+        call    [rip+e_\name]
+        add     rsp, 8
+        jmp     emit_status
+5:
+        .endif
+        jmp     [rip+e_\name]
+        .ifc    \kind, load_8
+4:      inc     byte ptr [rip+single]   # the first; what would be the second is left out
+        cmp     byte ptr [rip+single], 2
+        je      3b
+        ret
+        .endif
         .endm
-        access  tcg_gen_qemu_ld_i64
-        access  tcg_gen_qemu_st_i64
+        access  tcg_gen_qemu_ld_i64, load_8
+        access  tcg_gen_qemu_st_i64, store
         access  tcg_gen_qemu_ld_i32
-        access  tcg_gen_qemu_st_i32
+        access  tcg_gen_qemu_st_i32, store
 
         .p2align 4
 # void judge(env, address): `judged` bytes from `first` on are to be read as `bytes`; `aligned` is for the operand
@@ -254,7 +411,7 @@ judge:
         xor     r13d, r13d              # prefixes
         mov     [rip+judged], rbp
         mov     [rip+aligned], rbp      # and what is behind it
-        mov     [rip+behind], bpl
+        mov     [rip+behind], rbp
         mov     [rip+first], rsi
 .Lprefix:
         call    code_byte
@@ -262,12 +419,12 @@ judge:
         mov     ecx, eax
         and     ecx, 0xe7
         cmp     ecx, 0x26
-        je      .Lprefix
+        je      .Lsegment
         lea     ecx, [rax-0x64]
         cmp     ecx, 3
         ja      1f
         cmp     ecx, 2
-        jb      .Lprefix
+        jb      .Lsegment
         mov     edx, OPSIZE
         mov     ecx, ADSIZE
         cmp     al, 0x66
@@ -307,10 +464,15 @@ judge:
         jz      1f
         cmp     byte ptr [r14+ROW_LOCK], 0
         je      .Lundefined
-1:      test    r15d, r15d
+1:      test    r13d, IN_CODE
+        jnz     .Lin_code
+.Lnot_stored:
+        test    r15d, r15d
         jz      .Lout
         cmp     r15d, KIND_ICEBP
         je      .Licebp
+        cmp     r15d, KIND_PORTS
+        je      .Lports
         call    code_byte                   # ModR/M
         mov     edx, eax
         shr     edx, 3
@@ -337,6 +499,9 @@ judge:
 4:      movzx   r8d, byte ptr [r14+ROW_HALF]
         bt      r8d, ecx
         setc    byte ptr [rip+half]
+        shr     r8d, SINGLE_AT
+        bt      r8d, ecx
+        setc    byte ptr [rip+single]
         xor     r8d, r8d
         cmp     dword ptr [rip+every], r8d
         cmovne  r8w, [r14+ROW_WIDE]
@@ -375,6 +540,8 @@ judge:
         je      .Lfcmov_
         cmp     r15d, KIND_RESTORE
         je      .Lrestore
+        cmp     r15d, KIND_FROM_MMX
+        je      .Lfrom_mmx
         cmp     r15d, KIND_HINT
         jne     .Lout
         mov     byte ptr [r8+rbp-2], 0x1f
@@ -398,6 +565,71 @@ judge:
         cmp     edx, 1                  # FXRSTOR
         jne     .Lout
         mov     byte ptr [rip+behind], SUMMARY_OF
+        jmp     .Lout
+.Lfrom_mmx:                             # CVTPI2PS and CVTPI2PD have to do with MMX when they have its register
+        cmp     eax, 0xc0
+        jae     .Lout
+        cmp     ecx, 2
+        setb    byte ptr [rip+converts]
+        jmp     .Lout
+.Lsegment:
+        and     r13d, ~IN_CODE
+        cmp     al, 0x2e
+        jne     .Lprefix
+        or      r13d, IN_CODE
+        jmp     .Lprefix
+
+# A store through CS is #GP(0) in protected mode (SDM 3A, 5.4.1)
+.Lin_code:
+        movzx   edx, byte ptr [r14+ROW_STORES]
+        test    edx, edx
+        jz      .Lnot_stored
+        mov     ecx, [rbx+AT_FLAGS]
+        test    ecx, HF_PE
+        jz      .Lnot_stored
+        test    dword ptr [rbx+AT_EFLAGS], EFLAGS_VM
+        jnz     .Lnot_stored
+        lea     rax, [rip+table]
+        mov     rcx, r14
+        sub     rcx, rax
+        shr     ecx, 4
+        mov     eax, ecx
+        and     eax, ~1
+        cmp     eax, 0xa2               # MOV with an offset
+        je      3f
+        call    code_byte
+        dec     ebp
+        movzx   edx, byte ptr [r14+ROW_STORES]
+        cmp     eax, 0xc0
+        jb      1f
+        cmp     ecx, 0x1f7              # 0F F7, MASKMOVQ
+        jne     .Lnot_stored
+        jmp     3f
+1:      shr     eax, 3
+        and     eax, 7
+        bt      edx, eax
+        jnc     .Lnot_stored
+        cmp     ecx, 0x17e              # 0F 7E: MOVQ with F3 is a load
+        jne     3f
+        test    r13d, REP
+        jnz     .Lnot_stored
+3:      mov     byte ptr [rip+before], REFUSED_OF
+        jmp     .Lnot_stored
+
+# INS and OUTS: whether the port is theirs comes before the memory
+.Lports:
+        lea     r8, [rip+bytes]
+        movzx   eax, byte ptr [r8+rbp-1]
+        xor     edx, edx
+        and     eax, 1
+        jz      1f
+        mov     ecx, [rbx+AT_FLAGS]
+        shr     ecx, 4                  # CS32
+        xor     ecx, r13d               # and 66
+        and     ecx, 1
+        lea     edx, [rcx*2+1]          # bytes, less one
+1:      or      edx, PORTS_OF
+        mov     [rip+before], dl
         jmp     .Lout
 .Licebp:
         lea     r8, [rip+bytes]         # INT3, of which raise_interrupt makes #DB
@@ -480,6 +712,7 @@ judge:
         jmp     .Lread
 
 .Lundefined:
+        mov     byte ptr [rip+before], 0
         lea     r8, [rip+bytes]
         lea     ecx, [rbp-2]
         mov     word ptr [r8+rcx], 0x0b0f
@@ -582,6 +815,328 @@ misaligned:
 1:      ret
         .text   0
 
+# Before the instruction: INS and OUTS ask for their port (SDM 1, 19.5), with REP and a count of 0
+# too, as seen on an AMD host; a store through CS is refused.
+        .text   1
+ports_or_refused:
+        cmp     esi, REFUSED_OF
+        je      refused
+        test    dword ptr [rdi+AT_FLAGS], HF_PE
+        jz      9f
+        test    dword ptr [rdi+AT_EFLAGS], EFLAGS_VM
+        jnz     3f
+        mov     eax, [rdi+AT_FLAGS]
+        and     eax, 3
+        mov     ecx, [rdi+AT_EFLAGS]
+        shr     ecx, 12
+        and     ecx, 3
+        cmp     eax, ecx
+        jbe     9f
+# The bitmap of the TSS has a clear bit for each byte (SDM 1, 19.5.2)
+3:      mov     r10, [rsp]
+        push    rbx
+        push    r12
+        push    r13
+        mov     rbx, rdi
+        mov     r12d, esi
+        mov     r13, r10
+        cmp     dword ptr [rbx+AT_TR+16], 103
+        jb      8f
+        test    byte ptr [rbx+AT_TR+21], 8
+        jz      8f                      # of 16 bits: no bitmap
+        mov     esi, 0x66
+        call    of_tss
+        movzx   ecx, word ptr [rbx+16]  # DX
+        mov     edx, ecx
+        shr     ecx, 3
+        lea     esi, [rax+rcx]
+        lea     eax, [rsi+1]
+        cmp     eax, [rbx+AT_TR+16]
+        ja      8f
+        call    of_tss
+        movzx   ecx, byte ptr [rbx+16]
+        and     ecx, 7
+        shr     eax, cl
+        and     r12d, 3
+        add     r12d, r12d              # bytes less one: 0, 1, 3
+        mov     edx, 0x0f030301
+        mov     ecx, r12d
+        shl     ecx, 2
+        shr     edx, cl
+        and     eax, edx
+        test    al, 0x0f
+        jnz     8f
+        pop     r13
+        pop     r12
+        pop     rbx
+9:      ret
+8:      mov     rdi, rbx
+        pop     r13
+        pop     r12
+        pop     rbx
+refused:
+        mov     rcx, [rsp]
+        mov     esi, GP
+        xor     edx, edx
+        jmp     raise_err
+# esi: an offset in the TSS, whose word comes in eax
+of_tss: add     esi, [rbx+AT_TR+8]
+        mov     rdi, rbx
+        mov     edx, 2                  # the engine's TLB of the kernel's accesses
+        mov     rcx, r13
+        sub     rsp, 8
+        call    [rip+e_cpu_lduw_mmuidx_ra]
+        add     rsp, 8
+        movzx   eax, ax
+        ret
+        .text   0
+
+# raise_exception_err_ra(env, vector, error, return address): a pending x87 exception comes before what the operand of
+# a waiting instruction would raise
+        slot    raise_exception_err_ra
+raise_err:
+        cmp     byte ptr [rdi+SW], 0
+        js      .Lpending
+        cmp     esi, 14
+        je      6f
+.Lraise:
+        jmp     [rip+e_raise_exception_err_ra]
+        .text   1
+# A read that faults where a page begins: it may be the second half of what is read to be stored, whose first half may
+# not be stored.  That fault comes first, as seen on an AMD host.
+6:      test    edx, 0x12               # a write, a fetch
+        jnz     .Lraise
+        test    dword ptr [rdi+AT_CR2], 0xfff
+        jnz     .Lraise
+        test    rcx, rcx
+        jz      .Lraise
+        push    rbx
+        push    r12
+        push    r14
+        push    rcx
+        push    rdx
+        push    rsi
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12, rcx
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, rcx
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        call    operand
+        jc      7f
+        movzx   edx, byte ptr [r14+ROW_STORES]
+        bt      edx, ecx
+        jnc     7f
+        mov     ecx, [rbx+AT_CR2]
+        dec     ecx
+        sub     ecx, eax
+        cmp     ecx, 16
+        jae     7f
+        mov     esi, eax
+        mov     r14d, STORE
+        call    touch
+7:      mov     rdi, rbx
+        add     rsp, 8
+        pop     rsi
+        pop     rdx
+        pop     rcx
+        pop     r14
+        pop     r12
+        pop     rbx
+        jmp     .Lraise
+
+# rbx: env, at an instruction: the linear address of its memory operand in eax, its /digit in ecx, its row in r14.
+# Carry: it has none, or one of 16 bits, or one that a bit offset moves.
+operand:
+        push    rbp
+        push    r12
+        push    r13
+        push    r15
+        sub     rsp, 24                 # ModR/M, the sum, a count
+        mov     r12, [rbx+AT_EIP]
+        mov     ebp, [rbx+AT_CS_BASE]
+        mov     r13d, [rbx+AT_FLAGS]
+        and     r13d, CS32
+        mov     r15d, -1                # the segment
+1:      call    next_byte
+        lea     r14, [rip+table]
+        cmp     al, 0x66
+        je      1b
+        cmp     al, 0xf0
+        je      1b
+        mov     ecx, eax
+        and     ecx, 0xfe
+        cmp     ecx, 0xf2
+        je      1b
+        cmp     ecx, 0x64
+        je      2f
+        cmp     al, 0x67
+        je      3f
+        mov     ecx, eax
+        and     ecx, 0xe7
+        cmp     ecx, 0x26
+        jne     4f
+        mov     r15d, eax
+        shr     r15d, 3
+        and     r15d, 3
+        jmp     1b
+2:      lea     r15d, [rax-0x60]
+        jmp     1b
+3:      mov     r13d, [rbx+AT_FLAGS]
+        not     r13d
+        and     r13d, CS32
+        jmp     1b
+4:      test    r13d, r13d
+        jz      9f
+        cmp     al, 0x0f
+        jne     5f
+        add     r14, 256 * 16
+        call    next_byte
+        mov     ecx, eax
+        and     ecx, 0xe7
+        cmp     ecx, 0xa3               # BT, BTS, BTR, BTC with a register
+        je      9f
+        cmp     al, 0x38
+        je      9f
+        cmp     al, 0x3a
+        je      9f
+5:      shl     eax, 4
+        add     r14, rax
+        call    next_byte
+        cmp     eax, 0xc0
+        jae     9f
+        mov     [rsp], eax
+        mov     dword ptr [rsp+8], 0
+        and     eax, 7
+        cmp     eax, 4
+        jne     6f
+        call    next_byte               # SIB
+        mov     ecx, eax
+        shr     ecx, 3
+        and     ecx, 7
+        mov     edx, ecx
+        xor     edx, 4
+        jz      8f
+        mov     edx, [rbx+rcx*8]
+8:      mov     ecx, eax
+        shr     ecx, 6
+        shl     edx, cl
+        mov     [rsp+8], edx
+        and     eax, 7
+6:      mov     ecx, [rsp]
+        shr     ecx, 6
+        test    ecx, ecx
+        jnz     7f
+        cmp     eax, 5
+        je      .Ldisplacement
+7:      mov     edx, [rbx+rax*8]
+        add     [rsp+8], edx
+        and     eax, 6
+        cmp     eax, 4                  # ESP and EBP
+        jne     8f
+        cmp     r15d, -1
+        jne     8f
+        mov     r15d, 2
+8:      cmp     ecx, 1
+        jb      .Lsummed
+        ja      .Ldisplacement
+        call    next_byte
+        movsx   eax, al
+        add     [rsp+8], eax
+        jmp     .Lsummed
+.Ldisplacement:
+        mov     dword ptr [rsp+16], 0
+8:      call    next_byte
+        mov     ecx, [rsp+16]
+        shl     eax, cl
+        add     [rsp+8], eax
+        add     ecx, 8
+        mov     [rsp+16], ecx
+        cmp     ecx, 32
+        jne     8b
+.Lsummed:
+        cmp     r15d, -1
+        jne     8f
+        mov     r15d, 3
+8:      imul    edx, r15d, 24
+        mov     eax, [rsp+8]
+        add     eax, [rbx+rdx+AT_ES_BASE]
+        mov     ecx, [rsp]
+        shr     ecx, 3
+        and     ecx, 7                  # and no carry
+        jmp     8f
+9:      stc
+8:      lea     rsp, [rsp+24]
+        pop     r15
+        pop     r13
+        pop     r12
+        pop     rbp
+        ret
+.Lpending:
+        test    byte ptr [rdi+AT_CR0], CR0_NE
+        jz      .Lraise
+        test    rcx, rcx                # code that is not there is another matter
+        jz      .Lraise
+        mov     eax, 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17
+        bt      eax, esi
+        jnc     .Lraise
+        push    rbx
+        push    r12
+        push    rbp
+        push    rcx
+        push    rdx
+        push    rsi
+        sub     rsp, 8
+        mov     rbx, rdi
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, rcx
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        mov     r12, [rbx+AT_EIP]
+        mov     ebp, [rbx+AT_CS_BASE]
+3:      call    next_byte
+        mov     ecx, eax
+        and     ecx, 0xe7
+        cmp     ecx, 0x26
+        je      3b
+        mov     ecx, eax
+        and     ecx, 0xfc
+        cmp     ecx, 0x64
+        je      3b
+        mov     ecx, eax
+        and     ecx, 0xf8
+        cmp     ecx, 0xd8
+        jne     5f
+        push    rax
+        sub     rsp, 8
+        call    next_byte
+        add     rsp, 8
+        pop     rcx
+        and     ecx, 7
+        shr     eax, 3
+        and     eax, 7
+        cmp     eax, 6
+        jb      4f
+        cmp     ecx, 1                  # FNSTENV, FNSTCW
+        je      5f
+        cmp     ecx, 5                  # FNSAVE, FNSTSW
+        je      5f
+4:      mov     dword ptr [rsp+8], MF
+5:      mov     rdi, rbx
+        add     rsp, 8
+        pop     rsi
+        pop     rdx
+        pop     rcx
+        pop     rbp
+        pop     r12
+        pop     rbx
+        cmp     esi, MF
+        jne     .Lraise
+        mov     rdx, rcx
+        jmp     [rip+e_raise_exception_ra]
+        .text   0
+
         .macro  checked mask, name
         helper  \name
         checks  \mask
@@ -660,11 +1215,12 @@ misaligned:
 # lock: the /digits of a memory operand that LOCK may precede (SDM 2A, LOCK).  kind: what is to be done; 0 reads no
 # ModR/M.  aligned: 1 without a prefix, 2 with 66, 4 F3, 8 F2.  m, r: /digits that are #UD for a memory operand and for
 # a register, without a prefix and with each.  wide: 16 bytes that only #AC wants aligned, as AMD's processors do.  half:
-# four bytes, of which the engine would read eight.  mmx, mmx_rm: see above.  Rows ascend.
+# four bytes, of which the engine would read eight.  single: eight bytes or four, of which it would read sixteen.  mmx,
+# mmx_rm: see above.  stores: the /digits that store to memory.  Rows ascend.
 
-        .macro  row opcode, kind=KIND_PLAIN, lock=0, aligned=0, m=0, m66=0, mF3=0, mF2=0, r=0, r66=0, rF3=0, rF2=0, wide=0, half=0, mmx=0, mmx_rm=0
+        .macro  row opcode, kind=KIND_PLAIN, lock=0, aligned=0, m=0, m66=0, mF3=0, mF2=0, r=0, r66=0, rF3=0, rF2=0, wide=0, half=0, mmx=0, mmx_rm=0, stores=0, single=0
         .org    table + 16 * (\opcode)
-        .byte   \lock, \kind, \aligned, \wide, \m, \m66, \mF3, \mF2, \r, \r66, \rF3, \rF2, \half, \mmx, \mmx_rm, 0
+        .byte   \lock, \kind, \aligned, \wide, \m, \m66, \mF3, \mF2, \r, \r66, \rF3, \rF2, \half | \single << SINGLE_AT, \mmx, \mmx_rm, \stores
         .endm
         .macro  rows map, aligned, opcodes:vararg
         .irp    opcode, \opcodes
@@ -685,44 +1241,68 @@ misaligned:
         .balign 16
 table:
         .irp    operation, 0, 8, 0x10, 0x18, 0x20, 0x28, 0x30
-        row     \operation, lock=ALL
-        row     \operation + 1, lock=ALL
+        row     \operation, lock=ALL, stores=ALL
+        row     \operation + 1, lock=ALL, stores=ALL
+        .endr
+        .irp    opcode, 0x6c, 0x6d, 0x6e, 0x6f
+        row     \opcode, kind=KIND_PORTS
         .endr
         .irp    opcode, 0x80, 0x81, 0x82, 0x83
-        row     \opcode, lock=0x7f
+        row     \opcode, lock=0x7f, stores=0x7f
         .endr
-        row     0x86, lock=ALL
-        row     0x87, lock=ALL
-        row     0x8f, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
+        row     0x86, lock=ALL, stores=ALL
+        row     0x87, lock=ALL, stores=ALL
+        row     0x88, kind=0, stores=ALL
+        row     0x89, kind=0, stores=ALL
+        row     0x8c, m=0xc0, m66=0xc0, mF3=0xc0, mF2=0xc0, r=0xc0, r66=0xc0, rF3=0xc0, rF2=0xc0, stores=ALL
+        row     0x8e, m=0xc2, m66=0xc2, mF3=0xc2, mF2=0xc2, r=0xc2, r66=0xc2, rF3=0xc2, rF2=0xc2
+        row     0x8f, stores=1, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
+        row     0xa2, kind=0, stores=ALL
+        row     0xa3, kind=0, stores=ALL
+        row     0xc0, kind=0, stores=ALL
+        row     0xc1, kind=0, stores=ALL
         row     0xc4, kind=KIND_VEX
         row     0xc5, kind=KIND_VEX
-        row     0xc6, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
-        row     0xc7, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
+        row     0xc6, stores=1, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
+        row     0xc7, stores=1, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
+        .irp    opcode, 0xd0, 0xd1, 0xd2, 0xd3
+        row     \opcode, kind=0, stores=ALL
+        .endr
+        row     0xd9, kind=0, stores=0xcc
         row     0xda, kind=KIND_FCMOV
-        row     0xdb, kind=KIND_FCMOV
+        row     0xdb, kind=KIND_FCMOV, stores=0x8e
+        row     0xdd, kind=0, stores=0xce
+        row     0xdf, kind=0, stores=0xce
         row     0xf1, kind=KIND_ICEBP
-        row     0xf6, kind=KIND_TEST, lock=0x0c
-        row     0xf7, kind=KIND_TEST, lock=0x0c
-        row     0xfe, lock=3
-        row     0xff, lock=3
+        row     0xf6, kind=KIND_TEST, lock=0x0c, stores=0x0c
+        row     0xf7, kind=KIND_TEST, lock=0x0c, stores=0x0c
+        row     0xfe, lock=3, stores=3
+        row     0xff, lock=3, stores=3
 
+        row     TWO, kind=0, stores=3
+        row     TWO + 1, kind=0, stores=0x13
         row     TWO + 0x10, wide=3
-        row     TWO + 0x11, wide=3
+        row     TWO + 0x11, wide=3, stores=ALL
         row     TWO + 0x12, r66=ALL, aligned=4
+        row     TWO + 0x13, kind=0, stores=ALL
         rows    TWO, 3, 0x14, 0x15
         row     TWO + 0x16, r66=ALL, aligned=4
+        row     TWO + 0x17, kind=0, stores=ALL
         row     TWO + 0x18, kind=KIND_HINT
         .irp    opcode, 0x20, 0x22      # CR1, CR5 to CR7
         row     TWO+\opcode, m=0xe2, m66=0xe2, mF3=0xe2, mF2=0xe2, r=0xe2, r66=0xe2, rF3=0xe2, rF2=0xe2
         .endr
-        rows    TWO, 3, 0x28, 0x29, 0x2b
-        row     TWO + 0x2c, aligned=2, mmx=3
-        row     TWO + 0x2d, aligned=2, mmx=3
+        row     TWO + 0x28, aligned=3
+        row     TWO + 0x29, aligned=3, stores=ALL
+        row     TWO + 0x2a, kind=KIND_FROM_MMX
+        row     TWO + 0x2b, aligned=3, stores=ALL
+        row     TWO + 0x2c, aligned=2, mmx=3, single=1
+        row     TWO + 0x2d, aligned=2, mmx=3, single=1
         row     TWO + 0x50, m=ALL, m66=ALL, mF3=ALL, mF2=ALL
         rows    TWO, 3, 0x51
         rows    TWO, 1, 0x52, 0x53
         rows    TWO, 3, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59
-        rows    TWO, 2, 0x5a
+        row     TWO + 0x5a, aligned=2, single=1
         rows    TWO, 7, 0x5b
         rows    TWO, 3, 0x5c, 0x5d, 0x5e, 0x5f
         .irp    opcode, 0x60, 0x61, 0x62
@@ -741,30 +1321,39 @@ table:
         row     TWO + \opcode, m66=ALL, mF2=ALL, r66=ALL, rF2=ALL
         .endr
         rows    TWO, 10, 0x7c, 0x7d
-        row     TWO + 0x7f, aligned=2, wide=4, mmx_rm=1
-        row     TWO + 0xab, lock=ALL
-        row     TWO + 0xae, kind=KIND_RESTORE, m66=0x0f, mF3=0x0f, mF2=0x0f, r66=0xe0, rF3=0xe0, rF2=0xe0
-        row     TWO + 0xb0, lock=ALL
-        row     TWO + 0xb1, lock=ALL
-        row     TWO + 0xb3, lock=ALL
-        row     TWO + 0xba, lock=0xe0
-        row     TWO + 0xbb, lock=ALL
-        row     TWO + 0xc0, lock=ALL
-        row     TWO + 0xc1, lock=ALL
+        row     TWO + 0x7e, kind=0, stores=ALL
+        row     TWO + 0x7f, aligned=2, wide=4, mmx_rm=1, stores=ALL
+        .irp    opcode, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        row     TWO + 0x90 + \opcode, kind=0, stores=ALL
+        .endr
+        row     TWO + 0xa4, kind=0, stores=ALL
+        row     TWO + 0xa5, kind=0, stores=ALL
+        row     TWO + 0xab, lock=ALL, stores=ALL
+        row     TWO + 0xac, kind=0, stores=ALL
+        row     TWO + 0xad, kind=0, stores=ALL
+        row     TWO + 0xae, stores=0x19, kind=KIND_RESTORE, m66=0x0f, mF3=0x0f, mF2=0x0f, r66=0xe0, rF3=0xe0, rF2=0xe0
+        row     TWO + 0xb0, lock=ALL, stores=ALL
+        row     TWO + 0xb1, lock=ALL, stores=ALL
+        row     TWO + 0xb3, lock=ALL, stores=ALL
+        row     TWO + 0xba, lock=0xe0, stores=0xe0
+        row     TWO + 0xbb, lock=ALL, stores=ALL
+        row     TWO + 0xc0, lock=ALL, stores=ALL
+        row     TWO + 0xc1, lock=ALL, stores=ALL
         row     TWO + 0xc2, kind=KIND_COMPARE, aligned=3
-        row     TWO + 0xc3, m66=ALL, mF3=ALL, mF2=ALL
+        row     TWO + 0xc3, stores=ALL, m66=ALL, mF3=ALL, mF2=ALL
         both    TWO, 0, 0xc4
         rows    TWO, 3, 0xc6
-        row     TWO + 0xc7, lock=2
+        row     TWO + 0xc7, lock=2, stores=2
         rows    TWO, 10, 0xd0
         both    TWO, 2, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5
-        row     TWO + 0xd6, mF3=ALL, mF2=ALL, mmx=8
+        row     TWO + 0xd6, stores=ALL, mF3=ALL, mF2=ALL, mmx=8
         both    TWO, 2, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xe0, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5
-        rows    TWO, 10, 0xe6
-        rows    TWO, 2, 0xe7
+        row     TWO + 0xe6, aligned=10, single=4
+        row     TWO + 0xe7, aligned=2, stores=ALL
         both    TWO, 2, 0xe8, 0xe9, 0xea, 0xeb, 0xec, 0xed, 0xee, 0xef
         row     TWO + 0xf0, wide=8
         both    TWO, 2, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6
+        row     TWO + 0xf7, kind=0, stores=ALL
         both    TWO, 2, 0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd, 0xfe
 
         both    IN_38, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
@@ -775,8 +1364,14 @@ table:
         row     IN_38 + 0xf0, r=ALL, r66=ALL
         row     IN_38 + 0xf1, r=ALL, r66=ALL
 
-        rows    IN_3A, 2, 8, 9, 0x0c, 0x0d, 0x0e
+        rows    IN_3A, 2, 8, 9
+        row     IN_3A + 0x0a, half=2, single=2
+        row     IN_3A + 0x0b, single=2
+        rows    IN_3A, 2, 0x0c, 0x0d, 0x0e
         both    IN_3A, 2, 0x0f
+        .irp    opcode, 0x14, 0x15, 0x16, 0x17
+        row     IN_3A + \opcode, kind=0, stores=ALL
+        .endr
         rows    IN_3A, 2, 0x40, 0x41, 0x42, 0x44
         .irp    opcode, 0x60, 0x61, 0x62, 0x63
         row     IN_3A + \opcode, wide=2
@@ -800,6 +1395,12 @@ wide:   .byte   0                       # `aligned` is for #AC only
 half:   .byte   0                       # the next load is of four bytes, not eight
 before: .byte   0                       # a call of ffree_STN with this before the instruction
 into_mmx: .byte 0                       # it has this MMX register as its result, + 1
-behind: .byte   0                       # a call behind it
+        .balign 8
+behind: .byte   0                       # a call behind it; eight bytes from here are of one instruction, too
+enters: .byte   0                       # it makes the x87 state MMX's
+converts: .byte 0                       # it has to do with MMX by name only
+single: .byte   0                       # 1: one load of eight bytes is all; 2: it has been
+storing: .byte  0                       # the next store ends what an x87 store does with the status word
+        .balign 8
         .balign 4096
         .text   0

@@ -209,7 +209,11 @@ detected:
         mov     rbx, rdi
         mov     r12, rsi
         mov     r13, [rsp+24]
-        mov     ecx, 512
+        lea     esi, [r12+511]          # the last byte first, as seen on an AMD host
+        mov     ecx, 1
+        call    writable
+        mov     esi, r12d
+        mov     ecx, 1
         call    writable
         mov     rdi, rbx
         mov     rsi, r12

@@ -29,6 +29,7 @@
         .set    BY_HARDWARE, 795        # not 0: raw, or an empty register
         .set    PUSHED, 796             # by fpush, for the next helper: 0 no, 1 yes, 2 no room
         .set    KEPT, 797               # an unmasked exception: the pops behind it shall not happen
+        .set    NEXT_SW, 798            # of a store: the status word behind it
         .set    MXCSR, 816
         .set    CR0_NE, 0x20               # CR0
         .set    CR0_EM_TS, 0x0c
@@ -37,6 +38,7 @@
         .set    C1, 0x200
         .set    IMAGE, 136              # of FNSAVE, 108 bytes
         .set    MF, 16
+        .set    STORE, 1                # MMUAccessType
 
 # What the loader reads: where the list begins.  An entry: offset (4 bytes), kind, name.
 begin:  .quad   list - begin
@@ -64,6 +66,7 @@ list:
         .text   0
         engines raise_exception_ra
         engines raise_exception_err_ra
+        engines cpu_ldub_data_ra
         engines cpu_lduw_data_ra
         engines cpu_ldl_data_ra
         engines cpu_ldq_data_ra
@@ -152,6 +155,15 @@ pending:
         and     ecx, 0xffff & ~(\take)
         or      ecx, eax
         mov     [rdi+SW], cx
+        .endm
+
+# for a store: what will be the status word when it is done
+        .macro  status_later
+        movzx   ecx, word ptr [rdi+SW]
+        and     eax, C1 | 0x3f
+        and     ecx, 0xffff & ~C1
+        or      ecx, eax
+        mov     [rdi+NEXT_SW], cx
         .endm
 
 # Execute `code`, under the guest's rounding and precision; to `slow` where an exception is unmasked.
@@ -768,9 +780,12 @@ with_flags:
         inc     eax
         jmp     1b
 
-# FFREE; or what the translator calls before FCMOVcc of any condition, and behind FXRSTOR (encodings.S)
+# FFREE; or what the translator calls before FCMOVcc of any condition, before a store through CS, before INS and OUTS,
+# and behind FXRSTOR (encodings.S)
         .set    FCMOV_OF, 8             # + i
         .set    SUMMARY_OF, 16
+        .set    REFUSED_OF, 17
+        .set    PORTS_OF, 32            # + bytes less one
         helper  ffree_STN
         cmp     esi, 8
         jae     for_translator
@@ -861,6 +876,7 @@ with_flags:
 for_translator:
         cmp     esi, SUMMARY_OF
         je      1f
+        ja      ports_or_refused
         test    byte ptr [rdi+AT_CR0], CR0_EM_TS
         jnz     2f                      # comes first
         waits
@@ -1021,7 +1037,7 @@ fetch:  push    rbx
         pop     rbp
         pop     rbx
         ret
-# rsi: FT0 to ten bytes of guest memory.  Jumped to by a helper, last of all.
+# rsi: FT0 to ten bytes of guest memory, and NEXT_SW to the status word.  Jumped to by a helper, last of all.
 put:    push    rbx
         push    rbp
         sub     rsp, 8
@@ -1040,8 +1056,34 @@ put:    push    rbx
         movzx   edx, word ptr [rbx+FT0+8]
         mov     rcx, [rsp+24]
         call    [rip+e_cpu_stw_data_ra]
+        movzx   eax, word ptr [rbx+NEXT_SW]
+        mov     [rbx+SW], ax
         add     rsp, 8
         pop     rbp
+        pop     rbx
+        ret
+put_nothing:                            # the page is asked for all the same, as seen on an AMD host
+        push    rbx
+        push    r12
+        push    r14
+        mov     rbx, rdi
+        mov     r12, [rsp+24]
+        mov     r14d, STORE
+        push    rsi
+        sub     rsp, 8
+        call    touch
+        mov     eax, [rsp+8]
+        lea     esi, [rax+9]
+        and     esi, -4096
+        xor     eax, esi
+        test    eax, -4096
+        jz      1f
+        call    touch
+1:      add     rsp, 16
+        movzx   eax, word ptr [rbx+NEXT_SW]
+        mov     [rbx+SW], ax
+        pop     r14
+        pop     r12
         pop     rbx
         ret
         .text   0
@@ -1084,27 +1126,38 @@ put:    push    rbx
         cmp     byte ptr [rdi+rax+TAG], 0
         jne     .Lslow\@
         compute .Lslow\@, stored \op, \size
-        status
+        status_later
         \how    \result, \size ptr [rsp-16]
         ret
         .text   1
 .Lslow\@:
         lea     r11, [rdi+FT0]
         lea     r10, [rip+.Lop\@]
+        push    [rdi+SW]
         call    real_status
+        pop     rdx
         cmp     byte ptr [rdi+SW], 0
         js      .Lunmasked\@
 .Lstored\@:
+        call    later
         \how    \result, \size ptr [rdi+FT0]
         ret
 .Lunmasked\@:
         cmp     byte ptr [rdi+KEPT], 0
         je      .Lstored\@
-        jmp     leave_out
+        call    later
+        jmp     leave_store
 .Lop\@: \op     \size ptr [r11]
         ret
         .text   0
         .endm
+        .text   1
+# dx: the status word before a store, which stays until it is done
+later:  movzx   eax, word ptr [rdi+SW]
+        mov     [rdi+NEXT_SW], ax
+        mov     [rdi+SW], dx
+        ret
+        .text   0
         stores  fsts_ST0, fstp, dword, mov, eax
         stores  fstl_ST0, fstp, qword, mov, rax
         stores  fist_ST0, fistp, word, movsx, eax
@@ -1120,7 +1173,9 @@ put:    push    rbx
         top
         cmp     byte ptr [rdi+rax+TAG], 0
         jne     1f
-        and     word ptr [rdi+SW], ~C1
+        movzx   eax, word ptr [rdi+SW]
+        and     eax, ~C1
+        mov     [rdi+NEXT_SW], ax
         mov     rax, [r8]
         movzx   ecx, word ptr [r8+8]
         mov     [rdi+FT0], rax
@@ -1134,13 +1189,18 @@ put:    push    rbx
 store_ten:
         lea     r11, [rdi+FT0]
         push    rsi
+        push    [rdi+SW]
         call    real_status
+        pop     rdx
         pop     rsi
         cmp     byte ptr [rdi+SW], 0
-        jns     put
+        jns     1f
         cmp     byte ptr [rdi+KEPT], 0
-        je      put
-        ret
+        je      1f
+        call    later
+        jmp     put_nothing
+1:      call    later
+        jmp     put
         .text   0
 
         helper  fbst_ST0

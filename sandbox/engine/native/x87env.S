@@ -78,6 +78,12 @@ environment:
         lea     r12d, [rdx*2+2]
         mov     r13, [rsp+136+48]
         mov     r15d, r8d
+        imul    eax, edx, 14            # 14 or 28 bytes, and 10 a register
+        imul    edx, r15d, 10
+        lea     edx, [rdx+rax+14]
+        mov     rcx, r13
+        xor     r8d, r8d
+        call    reachable
         xor     r14d, r14d
 1:      mov     eax, r14d
         imul    eax, r12d
@@ -192,7 +198,8 @@ store_environment:
         imul    edx, r15d, 10
         add     edx, eax
         mov     rcx, r13
-        call    writable_from_end
+        mov     r8d, STORE
+        call    reachable
         mov     rdi, rbx
         mov     ecx, [rdi+TOP]
         shl     ecx, 11
@@ -282,31 +289,40 @@ store_environment:
 
         .text   1
 # Of a store of edx bytes at rsi that crosses a page: both pages' faults before anything is stored.  rcx: into translated
-# code.  FNSTENV and FNSAVE ask for their last word first, as seen on an AMD host.
-writable_from_end:
-        lea     eax, [rsi+rdx-1]
-        and     eax, -4
-        jmp     1f
+# code.
 writable:
         lea     eax, [rsi+rdx-1]
         and     eax, -4096
-        xor     edx, edx
+        mov     r8d, STORE
+        jmp     1f
+# Of edx bytes at rsi, loaded or stored (r8d): the faults of the first four, then of the last, as seen on an AMD host
+reachable:
+        lea     eax, [rsi+rdx-1]
+        lea     r9d, [rsi+3]
+        mov     r10d, r9d
+        xor     r10d, esi
+        and     r9d, -4096
+        test    r10d, -4096
+        cmovnz  eax, r9d
 1:      push    rbx
         push    r12
         push    r13
+        push    r14
+        sub     rsp, 8
         mov     rbx, rdi
         mov     r12, rcx
         mov     r13d, eax
+        mov     r14d, r8d
         mov     ecx, esi
         xor     ecx, eax
         and     ecx, -4096
-        jz      3f
-        test    edx, edx
-        jnz     2f
+        jz      2f
         call    touch
-2:      mov     esi, r13d
+        mov     esi, r13d
         call    touch
-3:      pop     r13
+2:      add     rsp, 8
+        pop     r14
+        pop     r13
         pop     r12
         pop     rbx
         ret
@@ -319,7 +335,7 @@ touch:  sub     rsp, 8
         inc     r8d                     # the engine's TLB of user accesses, or of the kernel's without SMAP
         mov     rdi, rbx
         mov     edx, 1
-        mov     ecx, 1                  # a store
+        mov     ecx, r14d
         mov     r9, r12
         call    [rip+e_probe_access]
         add     rsp, 8
@@ -345,6 +361,9 @@ reserved:
         helper  \name
         .ifc    \name, fxrstor
         checks  3
+        test    esi, 15
+        jnz     2f
+        call    fetch_last
         .endif
         \when
         jz      1f
@@ -353,11 +372,30 @@ reserved:
         jnz     reserved
 1:      fnclex
         ldmxcsr [rip+clean]
-        jmp     [rip+e_helper_\name]
+2:      jmp     [rip+e_helper_\name]
         .endm
         restores fxrstor, "test byte ptr [rdi+AT_CR4+1], 2"     # CR4.OSFXSR
         restores xrstor, "test dl, 2"                           # asks for SSE's
         .text   1
+# The faults of the last of 512 bytes, then of the first, as seen on an AMD host.  Called by a helper, first of all.
+fetch_last:
+        push    rdi
+        push    rsi
+        push    rdx
+        sub     rsp, 8
+        lea     rsi, [rsi+511]
+        mov     esi, esi
+        mov     rdx, [rsp+40]
+        call    [rip+e_cpu_ldub_data_ra]
+        mov     rdi, [rsp+24]
+        mov     rsi, [rsp+16]
+        mov     rdx, [rsp+40]
+        call    [rip+e_cpu_ldub_data_ra]
+        add     rsp, 8
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        ret
 fetch_mxcsr:
         push    rdi
         push    rsi
@@ -373,6 +411,50 @@ fetch_mxcsr:
         ret
 
 # -- a store with an unmasked response: the instruction ends without it ----------------------------------------------
+
+# Jumped to by a helper of a store: its page is asked for all the same, as seen on an AMD host, and then NEXT_SW holds.
+leave_store:
+        push    rbx
+        push    r12
+        push    r13
+        push    r14
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12, [rsp+40]
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, r12
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        call    operand
+        jc      3f
+        lea     rdx, [rip+table+16*0xdd]
+        sub     rdx, r14
+        mov     r13d, 3                 # bytes less one: D9 and DB four, DD and DF /7 eight, DF two
+        jz      1f
+        ja      2f
+        mov     r13d, 1
+        cmp     ecx, 7
+        jne     2f
+1:      mov     r13d, 7
+2:      add     r13d, eax
+        mov     [rbx+FT0], eax
+        mov     esi, eax
+        mov     r14d, STORE
+        call    touch
+        mov     esi, r13d
+        and     esi, -4096
+        xor     r13d, [rbx+FT0]
+        and     r13d, -4096
+        jz      3f
+        call    touch
+3:      movzx   eax, word ptr [rbx+NEXT_SW]
+        mov     [rbx+SW], ax
+        mov     rdi, rbx
+        add     rsp, 8
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbx
 
 # Jumped to by a helper.  Translated code would store what comes back: leave it, behind the instruction.
 leave_out:
