@@ -8,7 +8,6 @@ Unicorn of its own: ``QILING_PYTHON`` names an interpreter that has both.
 from __future__ import annotations
 
 import os
-import resource
 import shlex
 import shutil
 import statistics
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import linux, programs
-from benchmarks.measure import Row
+from benchmarks.measure import Row, children_seconds
 
 ROUNDS = 3
 CALLS = 100_000
@@ -150,18 +149,14 @@ def _seconds(command: str, folder: str) -> float | None:
     """Processor seconds of a shell's command and all that it starts; None if it fails."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
-    before = _spent()
-    try:
-        done = subprocess.run(
-            command, shell=True, cwd=folder, env=environment, timeout=PATIENCE, check=False,
+
+    def run() -> None:
+        subprocess.run(
+            command, shell=True, cwd=folder, env=environment, timeout=PATIENCE, check=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
+
+    try:
+        return children_seconds(run)
+    except subprocess.SubprocessError:
         return None
-    return None if done.returncode else _spent() - before
-
-
-def _spent() -> float:
-    """Processor seconds of all children that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
