@@ -17,6 +17,7 @@ from benchmarks import (
     linux,
     loops,
     memory,
+    others,
     semantics,
     shadowtlb,
     startup,
@@ -39,6 +40,7 @@ SECTIONS = {
     "shadowtlb": shadowtlb.rows,
     "debug": debug.rows,
     "semantics": semantics.rows,
+    "others": others.rows,
 }
 
 

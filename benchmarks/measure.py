@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -44,6 +45,14 @@ def seconds(action: Callable[[], object]) -> float:
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
+
+
+def children_seconds(action: Callable[[], object]) -> float:
+    """Processor seconds of the processes that one call starts and waits for, whatever else the machine does."""
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    action()
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
 
 
 def interleaved(samplers: Mapping[str, Callable[[], float]], repetitions: int = REPETITIONS) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -39,15 +40,29 @@ LOOPS = {
 @functools.cache
 def build(body: str, buffer_bytes: int = 4096) -> bytes:
     """An ELF program that runs the body and exits with status 0; ``buffer`` names that many bytes of bss."""
-    text = (
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder) / "program.S", Path(folder) / "program"
+        source.write_text(_source(body, buffer_bytes))
+        assemble_source(source, out)
+        return out.read_bytes()
+
+
+def link(body: str, out: Path) -> None:
+    """The same as ``ld`` links it by itself: the file's headers are in memory, which some emulators want."""
+    source, made = out.with_suffix(".S"), out.with_suffix(".o")
+    source.write_text(_source(body, 4096))
+    subprocess.run(["as", "--32", "-o", made, source], check=True)
+    subprocess.run(["ld", "-m", "elf_i386", "-z", "noseparate-code", "-o", out, made], check=True)
+
+
+def _source(body: str, buffer_bytes: int) -> str:
+    return (
         f".intel_syntax noprefix\n.globl _start\n_start:\n{body}\n{_EXIT}"
         f'.bss\n.balign 4096\nbuffer: .skip {buffer_bytes}\n.section .note.GNU-stack,"",@progbits\n'
     )
-    with tempfile.TemporaryDirectory() as folder:
-        source, out = Path(folder) / "program.S", Path(folder) / "program"
-        source.write_text(text)
-        assemble_source(source, out)
-        return out.read_bytes()
+
+
+SMALL = 'mov eax, 4\nmov ebx, 1\nmov ecx, offset text\nmov edx, 3\nint 0x80\njmp 9f\ntext: .ascii "ok\\n"\n9:\n'
 
 
 def loop(name: str) -> bytes:
@@ -57,9 +72,7 @@ def loop(name: str) -> bytes:
 
 def small() -> bytes:
     """A line of output, then the end."""
-    return build(
-        'mov eax, 4\nmov ebx, 1\nmov ecx, offset text\nmov edx, 3\nint 0x80\njmp 9f\ntext: .ascii "ok\\n"\n9:\n'
-    )
+    return build(SMALL)
 
 
 def stores() -> bytes:
@@ -79,7 +92,11 @@ def touching() -> bytes:
 
 def demand_zero() -> bytes:
     """Map, touch and unmap pages again and again; getpid marks both ends of each pass over them."""
-    return build(
+    return build(demand_zero_body())
+
+
+def demand_zero_body() -> str:
+    return (
         f"mov ebp, {FAULT_ROUNDS}\n2: push ebp\nxor ebx, ebx\nmov ecx, {PAGES * 4096}\nmov edx, 3\nmov esi, 0x22\n"
         f"mov edi, -1\nxor ebp, ebp\nmov eax, 192\nint 0x80\nmov esi, eax\n{_MARK}{_touch('esi')}{_MARK}"
         f"mov ebx, esi\nmov ecx, {PAGES * 4096}\nmov eax, 91\nint 0x80\npop ebp\ndec ebp\njnz 2b\n"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from sandbox import bundle
 from sandbox.cli import streams
 from sandbox.cli.streams import BAD_INPUT
 from sandbox.x86.errors import SandboxError
@@ -35,6 +36,7 @@ VERBS = {
     "doctor": "check the engine, the tools and this host",
 }
 OUR_FAULT = 3
+argparse._ = str  # type: ignore[attr-defined]  # else it looks for translations, for which gettext imports locale
 COLLECT_AFTER = 50_000
 """New objects between looks for garbage: the first tens of thousands, modules and the machine, stay to the end."""
 INTERRUPTED = 130
@@ -45,12 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupted."""
     gc.set_threshold(COLLECT_AFTER)
     streams.open_standard()
+    modules = bundle.use() if arguments is None else None
     try:
         try:
             status = _guarded(list(sys.argv[1:] if arguments is None else arguments))
         except SystemExit:  # argparse's, which has printed something
             streams.flush()
             raise
+        finally:
+            if modules is not None:
+                modules.keep()
         return status if streams.flush() else status or BAD_INPUT
     except streams.OutputLost as error:
         streams.discard(error.descriptor)

@@ -9,7 +9,7 @@ import ctypes
 import functools
 import mmap
 
-from sandbox.engine import internals, mends, stubs
+from sandbox.engine import internals, mends, nativecode, stubs
 from sandbox.engine.library import UnknownEngine
 
 CODE = bytes.fromhex(
@@ -120,11 +120,7 @@ class Data(ctypes.Structure):
 @functools.cache
 def pages() -> tuple[mmap.mmap, int, Data]:
     """A page of code and one of data, private to this process and to each of its forks; the first one's address."""
-    made = mmap.mmap(-1, 2 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    made.write(CODE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(made))
-    if stubs.libc().mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise OSError(ctypes.get_errno(), "the host refuses executable memory for the clock")
+    made, base = nativecode.made_executable(CODE, mmap.PAGESIZE, "the clock")
     return made, base, Data.from_address(base + mmap.PAGESIZE)
 
 

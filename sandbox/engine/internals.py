@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Callable
 
+from sandbox.engine import nativecode
 from sandbox.engine.library import UnknownEngine, library
 from sandbox.records import dataclass
 
@@ -65,10 +66,18 @@ def read_quad(address: int) -> int:
 
 def symbol(name: str) -> int:
     """Host address of a symbol that the library exports without promising it, or imports.  Raises UnknownEngine."""
-    try:
-        return ctypes.cast(getattr(library(), name), ctypes.c_void_p).value or 0
-    except AttributeError as error:
-        raise UnknownEngine(f"the engine's library does not export {name}", "Install the PyPI wheel.") from error
+    found = _finder()(name.encode())
+    if found is None:
+        raise UnknownEngine(f"the engine's library does not export {name}", "Install the PyPI wheel.")
+    return found
+
+
+@functools.cache
+def _finder() -> Callable[[bytes], int | None]:
+    """dlsym(3) of the library: a microsecond a name, where an attribute of a CDLL makes a function object of it."""
+    find = nativecode.libc().dlsym
+    find.argtypes, find.restype = (ctypes.c_void_p, ctypes.c_char_p), ctypes.c_void_p
+    return functools.partial(find, library()._handle)
 
 
 @functools.cache
@@ -83,7 +92,7 @@ def memory_reader() -> Callable[..., int]:
 def image() -> Image:
     """Where the library lies, from its own program headers (ELF gABI, 5)."""
     found = _SharedObject()
-    ctypes.CDLL(None).dladdr(ctypes.c_void_p(symbol("uc_version")), ctypes.byref(found))
+    nativecode.libc().dladdr(ctypes.c_void_p(symbol("uc_version")), ctypes.byref(found))
     base = found.base or 0
     head = ctypes.string_at(base, 64)
     if head[:5] != b"\x7fELF\x02":
@@ -131,22 +140,14 @@ def redirect(name: str, target: int) -> int:
     return symbol(name)
 
 
-def protect(first: int, size: int, protection: int) -> None:
-    """Change what may be done with the pages of a range of host addresses.  Raises OSError."""
-    page = first & -mmap.PAGESIZE
-    if ctypes.CDLL(None, use_errno=True).mprotect(
-        ctypes.c_void_p(page), ctypes.c_size_t(first + size - page), protection
-    ):
-        raise OSError(ctypes.get_errno(), "the host does not let the engine's tables be changed")
-
-
 def write_protected(words: dict[int, int]) -> None:
     """Store words, by host address, into what the loader made read-only.  Raises OSError."""
     first, end = image().relro
-    protect(first, end - first, mmap.PROT_READ | mmap.PROT_WRITE)
+    refused = "the host does not let the engine's tables be changed"
+    nativecode.protect(first, end - first, nativecode.READ_WRITE, refused)
     for at, value in words.items():
         ctypes.c_uint64.from_address(at).value = value
-    protect(first, end - first, mmap.PROT_READ)
+    nativecode.protect(first, end - first, mmap.PROT_READ, refused)
 
 
 _verified = False

@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sandbox.engine import internals, stubs
+from sandbox.engine import internals, nativecode, stubs
 from sandbox.engine.library import EngineError, UnknownEngine
 from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
@@ -155,10 +155,7 @@ def _install() -> Mends:
 
 @functools.cache
 def _page() -> tuple[mmap.mmap, int]:
-    blob = code()
-    made = mmap.mmap(-1, len(blob), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    made.write(blob)
-    return made, ctypes.addressof(ctypes.c_char.from_buffer(made))
+    return nativecode.placed(code())
 
 
 @functools.cache
@@ -175,7 +172,7 @@ def _own(name: str) -> int:
 def _put_in_place() -> list[str]:
     base = _page()[1]
     _fill(base)
-    internals.protect(base, _own("data") - base, mmap.PROT_READ | mmap.PROT_EXEC)
+    nativecode.make_executable(base, _own("data") - base, "floating point")
     wanted = {each.name: base + each.offset for each in _entries() if each.kind == _STUB}
     functions = {name: internals.symbol(name + _SUFFIX) for name in wanted}
     places = _hinted(functions) or search(functions)

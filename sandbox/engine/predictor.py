@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import mmap
 from collections.abc import Callable
 
-from sandbox.engine import stubs
+from sandbox.engine import nativecode, stubs
 
 JUMPS, SPACING = 16384, 32
 """Branches, and bytes from one to the next: twice the 7 K targets that Zen 4 keeps; 8,192 did not always do."""
@@ -26,10 +25,9 @@ def forget() -> Callable[[], object]:
     if not stubs.native_host():
         return int
     jump = b"\xe9" + (SPACING - 5).to_bytes(4, "little")
-    pages = mmap.mmap(-1, JUMPS * SPACING + mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    pages.write(jump.ljust(SPACING, b"\xcc") * JUMPS + b"\xc3")
-    base = ctypes.addressof(ctypes.c_char.from_buffer(pages))
-    if ctypes.CDLL(None).mprotect(ctypes.c_void_p(base), ctypes.c_size_t(len(pages)), mmap.PROT_READ | mmap.PROT_EXEC):
+    try:
+        pages, base = nativecode.made_executable(jump.ljust(SPACING, b"\xcc") * JUMPS + b"\xc3", 0, "the predictor")
+    except OSError:
         return int
     run = ctypes.CFUNCTYPE(None)(base)
     run.pages = pages  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 
-from sandbox.engine import internals
+from sandbox.engine import internals, nativecode
 
 (
     REASON_NONE,
@@ -193,21 +193,9 @@ def native_host() -> bool:
 
 
 @functools.cache
-def libc() -> ctypes.CDLL:
-    """The process's C library."""
-    return ctypes.CDLL(None, use_errno=True)
-
-
-@functools.cache
 def _pages() -> tuple[mmap.mmap, int]:
     """A page of code and one of data, private to this process and to each of its forks."""
-    pages = mmap.mmap(-1, 2 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    pages.write(_CODE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(pages))
-    c = libc()
-    if c.mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise OSError(ctypes.get_errno(), "the host refuses executable memory for the engine's hooks")
-    return pages, base
+    return nativecode.made_executable(_CODE, mmap.PAGESIZE, "the engine's hooks")
 
 
 @functools.cache
@@ -231,7 +219,7 @@ def guard_division() -> None:
 
     A SIGFPE from anywhere else than the engine's own division goes to the handler that was there before.
     """
-    c = libc()
+    c = nativecode.libc()
     handler = stub_address("divide_error")
     current = _SigAction()
     c.sigaction(int(signal.SIGFPE), None, ctypes.byref(current))
@@ -247,7 +235,7 @@ def guard_division() -> None:
 
 def stop_on(signals: tuple[int, ...]) -> None:
     """Let fatal signals stop this process instead of ending it; its parent reads what it wants and kills it."""
-    c = libc()
+    c = nativecode.libc()
     action = _SigAction(handler=stub_address("fatal"), flags=_SA_ONSTACK | _SA_NODEFER)
     for number in signals:
         c.sigaction(number, ctypes.byref(action), None)
@@ -256,7 +244,7 @@ def stop_on(signals: tuple[int, ...]) -> None:
 def catch_ticks(number: int) -> None:
     """Let a signal end the run that is going on at its next block; it interrupts no system call."""
     action = _SigAction(handler=stub_address("tick"), flags=_SA_ONSTACK | _SA_RESTART)
-    libc().sigaction(number, ctypes.byref(action), None)
+    nativecode.libc().sigaction(number, ctypes.byref(action), None)
 
 
 def link_address(name: str) -> int:

@@ -17,7 +17,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from sandbox.engine import internals, mends, stubs
+from sandbox.engine import internals, mends, nativecode, stubs
 from sandbox.engine.library import UnknownEngine
 from sandbox.records import dataclass
 
@@ -92,10 +92,7 @@ def _install() -> System:
 
 @functools.cache
 def _page() -> tuple[mmap.mmap, int]:
-    blob = code()
-    made = mmap.mmap(-1, len(blob), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    made.write(blob)
-    return made, ctypes.addressof(ctypes.c_char.from_buffer(made))
+    return nativecode.placed(code())
 
 
 def _put_in_place() -> tuple[str, ...]:
@@ -116,7 +113,7 @@ def _put_in_place() -> tuple[str, ...]:
         elif each.kind == _RUNNING:
             words[base + each.offset] = stubs.link_address("running")
     _write(words)
-    internals.protect(base, len(made), mmap.PROT_READ | mmap.PROT_EXEC)
+    nativecode.make_executable(base, len(made), "system instructions")
     named = {at: wanted[name] for name, pair in places.items() for at in pair}
     internals.write_protected({**named, operation: own["translate"]})
     return tuple(sorted(name.removeprefix("helper_") for name in wanted if name != "helper_vmload"))

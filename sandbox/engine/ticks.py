@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sandbox.engine import stubs
+from sandbox.engine import nativecode, stubs
 
 SECONDS = 0.1
 _TIMER_CREATE, _TIMER_SETTIME, _TIMER_DELETE = 222, 223, 226
@@ -59,7 +59,7 @@ def ticking() -> Iterator[None]:
     finally:
         _depth.count -= 1
         if not _depth.count and _depth.timer is not None:
-            stubs.libc().syscall(_TIMER_DELETE, _depth.timer)
+            nativecode.libc().syscall(_TIMER_DELETE, _depth.timer)
             _depth.timer = None
 
 
@@ -73,7 +73,7 @@ def start_again() -> None:
 
 def _start() -> ctypes.c_int | None:
     """The id of a new timer, None when the host grants none: then blocks and fuel are all that ends a run."""
-    libc, timer = stubs.libc(), ctypes.c_int()
+    libc, timer = nativecode.libc(), ctypes.c_int()
     stubs.catch_ticks(int(signal.SIGURG))
     event = _SigEvent(signal=int(signal.SIGURG), notify=_SIGEV_THREAD_ID, thread=threading.get_native_id())
     if libc.syscall(_TIMER_CREATE, _CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)):

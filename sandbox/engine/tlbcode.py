@@ -9,7 +9,7 @@ import ctypes
 import functools
 import mmap
 
-from sandbox.engine import stubs
+from sandbox.engine import nativecode
 
 CODE = bytes.fromhex(
     "488b05f90f0000483b05fa0f0000735e488b05e90f00004c8d58014c891dde0f000048c1e006480305e30f0000488970"
@@ -79,9 +79,5 @@ class Data(ctypes.Structure):
 @functools.cache
 def pages() -> tuple[mmap.mmap, int, Data]:
     """A page of code and one of data, private to this process and to each of its forks; the first one's address."""
-    made = mmap.mmap(-1, 2 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    made.write(CODE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(made))
-    if stubs.libc().mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise OSError(ctypes.get_errno(), "the host refuses executable memory for the engine's TLB feed")
+    made, base = nativecode.made_executable(CODE, mmap.PAGESIZE, "the engine's TLB feed")
     return made, base, Data.from_address(base + mmap.PAGESIZE)

@@ -9,7 +9,7 @@ import ctypes
 import functools
 import mmap
 
-from sandbox.engine import internals, stubs, tlbcode
+from sandbox.engine import internals, nativecode, stubs, tlbcode
 from sandbox.engine.library import UnknownEngine
 
 CODE = bytes.fromhex(
@@ -132,11 +132,7 @@ class Data(ctypes.Structure):
 @functools.cache
 def pages() -> tuple[mmap.mmap, int, Data]:
     """A page of code and two of data, private to this process and to each of its forks; the first one's address."""
-    made = mmap.mmap(-1, mmap.PAGESIZE + _DATA_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    made.write(CODE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(made))
-    if stubs.libc().mprotect(ctypes.c_void_p(base), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise OSError(ctypes.get_errno(), "the host refuses executable memory for watchpoints")
+    made, base = nativecode.made_executable(CODE, _DATA_BYTES, "watchpoints")
     return made, base, Data.from_address(base + mmap.PAGESIZE)
 
 

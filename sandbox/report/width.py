@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 
 _SGR = re.compile(r"(\x1b\[[0-9;]*m)")
 """What colours text and takes no column (ECMA-48, SGR)."""
@@ -61,6 +60,8 @@ def wrapped(line: str, columns: int) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip()) + 4)
     if width(line) <= columns:
         return [line]
+    import textwrap
+
     return textwrap.wrap(line, columns, subsequent_indent=indent, drop_whitespace=True, break_on_hyphens=False)
 
 
