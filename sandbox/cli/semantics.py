@@ -36,6 +36,13 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("--all", action="store_true", help="with --image: of listed divergences too")
     parser.add_argument("--record", type=Path, metavar="FILE", help="only keep what this host's CPU does")
     parser.add_argument("--corpus", type=Path, metavar="FILE", help="ask what was recorded in the place of the host")
+    parser.add_argument(
+        "--moo",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="what a 286 or 386 did in real mode: files of the SingleStepTests projects, packed by gzip or not",
+    )
     parser.add_argument("--page", type=Path, metavar="FILE", help="a table in Markdown")
     add_engine_option(parser)
     parser.set_defaults(run=run)
@@ -48,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
     from sandbox.semantics import campaign, corpus, processor, report
     from sandbox.semantics.campaign import Plan, State
 
+    if options.moo is not None:
+        return _moo(options)
     if options.corpus is not None:
         recorded = corpus.read(options.corpus)
         return _write(
@@ -62,6 +71,30 @@ def run(options: argparse.Namespace) -> int:
     if not _run(plan, state, options.jobs or os.cpu_count() or 1):
         return _cut(state)
     return _write(options, report.Found(processor.this_host(), plan.engine, plan.seed, state.total()))
+
+
+def _moo(options: argparse.Namespace) -> int:
+    """Files of one processor, one behind the other."""
+    from sandbox.engine import mends
+    from sandbox.semantics import moo, moo_run, report
+    from sandbox.semantics.campaign import Tally
+    from sandbox.semantics.progress import Progress
+    from sandbox.x86.errors import ConfigurationError
+
+    if options.families or options.corpus or options.record or options.image:
+        raise ConfigurationError("--moo goes with none of FAMILY, --corpus, --record and --image")
+    tally, processor = Tally(), None
+    for path in options.moo:
+        file = moo.read(path)
+        processor = processor or moo_run.processor_of(file)
+        if moo_run.processor_of(file) != processor:
+            raise ConfigurationError(f"{path}: is of another processor than {options.moo[0]}")
+        shown = Progress(len(file.tests))
+        for tests in moo_run.steps(file, tally):
+            shown.add(tests)
+        shown.end()
+    assert processor is not None
+    return _write(options, report.Found(processor, mends.chosen(), 0, tally))
 
 
 def _families(options: argparse.Namespace) -> tuple[str, ...]:

@@ -38,7 +38,8 @@ class Divergence:
 @dataclass(frozen=True, slots=True)
 class Known:
     """An entry of ``known.toml``: forms and parts are patterns, ``prefix`` a byte that the code must begin with among
-    its prefixes (-1: any), ``wraps``: only where the operand ends beyond 4 GB."""
+    its prefixes (-1: any), ``wraps``: only where the operand ends beyond 4 GB.  One with ``processors`` is for these
+    alone, and they have no others."""
 
     forms: tuple[str, ...]
     parts: tuple[str, ...]
@@ -47,6 +48,7 @@ class Known:
     wraps: bool
     cause: str
     code: bytes
+    processors: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -62,6 +64,7 @@ def known(path: Path | None = None) -> tuple[Known, ...]:
             each.get("wraps", False),
             each["cause"],
             bytes.fromhex(each["code"]),
+            tuple(each.get("processors", ())),
         )
         for each in tomllib.loads(text).get("known", [])
     )
@@ -74,14 +77,20 @@ def compare(
     if theirs == ours:
         return None
     parts = tuple(_parts(*masked(vector, processor, theirs, ours)))
-    return Divergence(vector, theirs, ours, parts, cause_of(vector, parts, engine)) if parts else None
+    return Divergence(vector, theirs, ours, parts, cause_of(vector, parts, engine, processor)) if parts else None
 
 
-def cause_of(vector: Vector, parts: tuple[str, ...], engine: str) -> str:
+@functools.cache
+def _listed_for(processor: str) -> tuple[Known, ...]:
+    alone = any(processor in each.processors for each in known())
+    return tuple(each for each in known() if (processor in each.processors if alone else not each.processors))
+
+
+def cause_of(vector: Vector, parts: tuple[str, ...], engine: str, processor: str = "") -> str:
     """Of a listed divergence, or ''."""
     opcode = vector.code.lstrip(LEGACY_PREFIXES)
     prefixes = vector.code[: len(vector.code) - len(opcode)]
-    for each in known():
+    for each in _listed_for(processor):
         if (
             each.engine in ("", engine)
             and (each.prefix < 0 or each.prefix in prefixes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sandbox.semantics.compare import Divergence
-from sandbox.semantics.vector import Fault, Fpu, Result, Vector
+from sandbox.semantics.vector import SELECTORS, Fault, Fpu, Result, Vector
 
 
 def fpu_to_dict(fpu: Fpu | None) -> dict[str, Any] | None:
@@ -31,6 +31,7 @@ def vector_to_dict(vector: Vector) -> dict[str, Any]:
         "memory": [[address, data.hex()] for address, data in vector.memory],
         "fpu": fpu_to_dict(vector.fpu),
         "operand": vector.operand,
+        "selectors": list(vector.selectors),
     }
 
 
@@ -45,6 +46,7 @@ def vector_from_dict(data: dict[str, Any]) -> Vector:
         memory,
         fpu_from_dict(data["fpu"]),
         data["operand"],
+        tuple(data.get("selectors", SELECTORS)),
     )
 
 
@@ -66,7 +68,7 @@ def result_from_dict(data: dict[str, Any]) -> Result:
         tuple(data["registers"]),
         data["eip"],
         data["eflags"],
-        tuple(data["selectors"]),
+        tuple(data.get("selectors", SELECTORS)),
         tuple((address, value) for address, value in data["written"]),
         Fault(**data["fault"]) if data["fault"] else None,
         fpu_from_dict(data["fpu"]),

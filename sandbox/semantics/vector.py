@@ -63,6 +63,8 @@ class Vector:
     fpu: Fpu | None = None
     operand: int = 0
     """Linear address of the memory operand, by which what it stores is told apart; 0: none."""
+    selectors: tuple[int, ...] = SELECTORS
+    """Others in real mode alone (``realmode``)."""
 
 
 @dataclass(frozen=True, slots=True)
