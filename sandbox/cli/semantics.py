@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("integer", "x87", "mmx", "sse", "sse2")
 """A copy, so that parsing options imports no table."""
+RESTARTS = "-restarts"
 STATE = Path("semantics.state")
 
 
@@ -25,7 +26,12 @@ def add_parser(commands: Any, title: str) -> None:
         help=title,
         description="Execute instructions in the sandbox and on this host's CPU, and compare all that they leave.",
     )
-    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (default: all)")
+    parser.add_argument(
+        "families",
+        nargs="*",
+        metavar="FAMILY",
+        help=f"of {', '.join(FAMILIES)} (default: all); with {RESTARTS} behind it: faulting on the way, and going on",
+    )
     parser.add_argument("--count", type=int, default=20_000, metavar="N", help="vectors of each (default: 20000)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, other vectors (default: 1)")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one a CPU)")
@@ -100,12 +106,13 @@ def _moo(options: argparse.Namespace) -> int:
 def _families(options: argparse.Namespace) -> tuple[str, ...]:
     from sandbox.x86.errors import ConfigurationError
 
-    unknown = set(options.families) - set(FAMILIES)
+    known = FAMILIES + tuple(family + RESTARTS for family in FAMILIES)
+    unknown = set(options.families) - set(known)
     if unknown:
         raise ConfigurationError(f"no family {min(unknown)!r}: known are {', '.join(FAMILIES)}")
     if options.count < 1 or options.jobs < 0 or options.seed < 0:
         raise ConfigurationError("--count must be at least 1, --jobs and --seed not negative")
-    return tuple(family for family in FAMILIES if family in options.families or not options.families)
+    return tuple(family for family in known if family in options.families) or FAMILIES
 
 
 def _run(plan: Plan, state: State, jobs: int) -> bool:

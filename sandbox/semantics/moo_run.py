@@ -100,7 +100,10 @@ def visible(file: MooFile, test: MooTest, vector: Vector, theirs: Result, mine: 
     written = mine.written
     if test.exception is not None:
         pushed = flags & ~undefined.flags_of(vector, file.processor, theirs)
-        at = test.exception[1]
+        after = {**test.before.registers, **test.after.registers}
+        at = (after["ss"] << 4) + (
+            after["esp"] + 4 & 0xFFFF
+        )  # the file's own address is a bus cycle's, one less if odd
         kept = {at: pushed & 0xFF, at + 1: pushed >> 8 & 0xFF}
         was = dict(test.before.ram)
         now = {each: dict(written).get(each, was.get(each, 0)) & keep for each, keep in kept.items()}

@@ -32,6 +32,7 @@ def vector_to_dict(vector: Vector) -> dict[str, Any]:
         "fpu": fpu_to_dict(vector.fpu),
         "operand": vector.operand,
         "selectors": list(vector.selectors),
+        "absent": [list(each) for each in vector.absent],
     }
 
 
@@ -47,6 +48,7 @@ def vector_from_dict(data: dict[str, Any]) -> Vector:
         fpu_from_dict(data["fpu"]),
         data["operand"],
         tuple(data.get("selectors", SELECTORS)),
+        tuple((address, left) for address, left in data.get("absent", ())),
     )
 
 
@@ -60,6 +62,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "written": [list(each) for each in result.written],
         "fault": fault and {"vector": fault.vector, "error": fault.error, "address": fault.address},
         "fpu": fpu_to_dict(result.fpu),
+        "restarts": [result_to_dict(each) for each in result.restarts],
     }
 
 
@@ -68,10 +71,11 @@ def result_from_dict(data: dict[str, Any]) -> Result:
         tuple(data["registers"]),
         data["eip"],
         data["eflags"],
-        tuple(data.get("selectors", SELECTORS)),
+        tuple(data["selectors"]),
         tuple((address, value) for address, value in data["written"]),
         Fault(**data["fault"]) if data["fault"] else None,
         fpu_from_dict(data["fpu"]),
+        tuple(result_from_dict(each) for each in data.get("restarts", ())),
     )
 
 

@@ -196,7 +196,16 @@ def _branch(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Resul
     return theirs, replace(ours, eip=theirs.eip)
 
 
+def _reloaded_selectors(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
+    if not theirs.restarts:
+        return theirs, ours
+    return tuple(
+        replace(each, selectors=tuple(at | 3 if at > 3 else 0 for at in each.selectors)) for each in (theirs, ours)
+    )  # type: ignore[return-value]
+
+
 _PARTS = {
+    "reloaded-selectors": _reloaded_selectors,
     "branch": _branch,
     "trap-address": _trap_address,
     "access-rights": _access_rights,
