@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from sandbox.campaign.items import Item
+from sandbox.engine import mends
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.drivers.console import BytesSource
 from sandbox.records import replace
 from sandbox.runner.run import open_session
 from sandbox.runner.session import Streams
 from sandbox.runner.target import Target
+from sandbox.semantics import campaign as semantics
+from sandbox.semantics.campaign import Plan
 from sandbox.suite.check import check_both, manifest_of
 
 
@@ -33,6 +36,22 @@ def check(target: Target, paging: str, broken: bool) -> list[dict[str, Any]]:
         }
         for verdict in check_both(target, paging, broken=broken)
     ]  # fmt: skip
+
+
+def vector_items(plan: Plan) -> list[Item]:
+    """An item for each chunk of ``sandbox semantics``."""
+    return [
+        Item(f"{family} {first:09}", f"{__name__}:run_vectors", (plan.engine, plan.seed, family, first, count))
+        for family, first, count in plan.chunks()
+    ]
+
+
+def run_vectors(engine: str, seed: int, family: str, first: int, count: int) -> dict[str, Any]:
+    """The tally of a chunk, against the CPU of the host where it runs, without the times."""
+    mends.choose(engine)
+    told = semantics.run_chunk(seed, (family, first, count)).to_dict()
+    del told["seconds"]
+    return told
 
 
 def seed_items(target: Target, config: KernelConfig, seeds: range) -> list[Item]:

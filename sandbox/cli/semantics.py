@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("integer", "x87", "mmx", "sse", "sse2")
 """A copy, so that parsing options imports no table."""
+RESTARTS = "-restarts"
 STATE = Path("semantics.state")
 
 
@@ -25,7 +26,12 @@ def add_parser(commands: Any, title: str) -> None:
         help=title,
         description="Execute instructions in the sandbox and on this host's CPU, and compare all that they leave.",
     )
-    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (default: all)")
+    parser.add_argument(
+        "families",
+        nargs="*",
+        metavar="FAMILY",
+        help=f"of {', '.join(FAMILIES)} (default: all); with {RESTARTS} behind it: faulting on the way, and going on",
+    )
     parser.add_argument("--count", type=int, default=20_000, metavar="N", help="vectors of each (default: 20000)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, other vectors (default: 1)")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one a CPU)")
@@ -36,6 +42,13 @@ def add_parser(commands: Any, title: str) -> None:
     parser.add_argument("--all", action="store_true", help="with --image: of listed divergences too")
     parser.add_argument("--record", type=Path, metavar="FILE", help="only keep what this host's CPU does")
     parser.add_argument("--corpus", type=Path, metavar="FILE", help="ask what was recorded in the place of the host")
+    parser.add_argument(
+        "--moo",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="what a 286 or 386 did in real mode: files of the SingleStepTests projects, packed by gzip or not",
+    )
     parser.add_argument("--page", type=Path, metavar="FILE", help="a table in Markdown")
     add_engine_option(parser)
     parser.set_defaults(run=run)
@@ -47,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
     from sandbox.semantics import campaign, corpus, processor, report
     from sandbox.semantics.campaign import Plan, State
 
+    if options.moo is not None:
+        return _moo(options)
     if options.corpus is not None:
         recorded = corpus.read(options.corpus)
         return _write(
@@ -63,15 +78,40 @@ def run(options: argparse.Namespace) -> int:
     return _write(options, report.Found(processor.this_host(), plan.engine, plan.seed, state.total()))
 
 
+def _moo(options: argparse.Namespace) -> int:
+    """Files of one processor, one behind the other."""
+    from sandbox.engine import mends
+    from sandbox.semantics import moo, moo_run, report
+    from sandbox.semantics.campaign import Tally
+    from sandbox.semantics.progress import Progress
+    from sandbox.x86.errors import ConfigurationError
+
+    if options.families or options.corpus or options.record or options.image:
+        raise ConfigurationError("--moo goes with none of FAMILY, --corpus, --record and --image")
+    tally, processor = Tally(), None
+    for path in options.moo:
+        file = moo.read(path)
+        processor = processor or moo_run.processor_of(file)
+        if moo_run.processor_of(file) != processor:
+            raise ConfigurationError(f"{path}: is of another processor than {options.moo[0]}")
+        shown = Progress(len(file.tests))
+        for tests in moo_run.steps(file, tally):
+            shown.add(tests)
+        shown.end()
+    assert processor is not None
+    return _write(options, report.Found(processor, mends.chosen(), 0, tally))
+
+
 def _families(options: argparse.Namespace) -> tuple[str, ...]:
     from sandbox.x86.errors import ConfigurationError
 
-    unknown = set(options.families) - set(FAMILIES)
+    known = FAMILIES + tuple(family + RESTARTS for family in FAMILIES)
+    unknown = set(options.families) - set(known)
     if unknown:
         raise ConfigurationError(f"no family {min(unknown)!r}: known are {', '.join(FAMILIES)}")
     if options.count < 1 or options.seed < 0:
         raise ConfigurationError("--count must be at least 1, --seed not negative")
-    return tuple(family for family in FAMILIES if family in options.families or not options.families)
+    return tuple(family for family in known if family in options.families) or FAMILIES
 
 
 def _run(plan: Plan, state: State, jobs: int) -> bool:

@@ -170,6 +170,11 @@ class PhysicalMemory:
         self._checked(physical, size, "cut")
         self.ranges = pieces_without(self.ranges, physical, size)
 
+    def close_isa_hole(self) -> None:
+        """Its addresses are RAM too, as on a board that has nothing else.  Before ``map_into``."""
+        _, (start, size, _), *above = self.ranges
+        self.ranges = [(0, start + size, 0), *above]
+
     @property
     def end(self) -> int:
         """The physical address behind the last byte of RAM."""

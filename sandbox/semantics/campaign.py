@@ -14,8 +14,8 @@ from typing import Any
 
 from sandbox.engine import mends
 from sandbox.records import asdict, dataclass, field
-from sandbox.semantics import generate, processor
-from sandbox.semantics.compare import Divergence, compare
+from sandbox.semantics import generate, processor, restarts
+from sandbox.semantics.compare import Divergence, compare, listed_causes
 from sandbox.semantics.corpus import Corpus
 from sandbox.semantics.emulated import SandboxCpu
 from sandbox.semantics.host import HostCpu
@@ -86,6 +86,11 @@ class Tally:
     def new(self) -> int:
         """Vectors with a divergence that is not listed."""
         return sum(count for (_, _, cause), count in self.ways.items() if not cause)
+
+    def unseen(self, engine: str) -> list[str]:
+        """Causes that are listed for this host and engine, and that no vector has shown."""
+        seen = {cause for _, _, cause in self.ways}
+        return [cause for cause in listed_causes(engine) if cause not in seen]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -180,11 +185,18 @@ def oracles() -> tuple[HostCpu, SandboxCpu]:
     return made
 
 
+def drawn(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
+    """Vectors of a family, or of one with ``restarts.SUFFIX`` behind its name."""
+    if family.endswith(restarts.SUFFIX):
+        return restarts.vectors(family.removesuffix(restarts.SUFFIX), seed, first, count)
+    return generate.vectors(family, seed, first, count)
+
+
 def run_chunk(seed: int, chunk: tuple[str, int, int]) -> Tally:
     """Make, execute by both, compare."""
     family, first, count = chunk
     began = time.perf_counter()
-    vectors = list(generate.vectors(family, seed, first, count))
+    vectors = list(drawn(family, seed, first, count))
     tally = Tally()
     tally.spend("making", time.perf_counter() - began)
     host, ours = oracles()
@@ -250,9 +262,7 @@ def record(plan: Plan) -> Corpus:
     host = HostCpu()
     try:
         vectors = [
-            vector
-            for family, first, count in plan.chunks()
-            for vector in generate.vectors(family, plan.seed, first, count)
+            vector for family, first, count in plan.chunks() for vector in drawn(family, plan.seed, first, count)
         ]
         return Corpus(processor.this_host(), plan.seed, vectors, host.run(vectors))
     finally:

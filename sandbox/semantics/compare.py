@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sandbox.records import dataclass
 from sandbox.semantics.undefined import FLAGS, masked
-from sandbox.semantics.vector import Fpu, Result, Vector
+from sandbox.semantics.vector import REGISTERS, Fpu, Result, Vector
 from sandbox.x86.instruction import LEGACY_PREFIXES
 from sandbox.x86.masks import DF
 
@@ -19,6 +19,8 @@ VECTORS = {
     13: "#GP", 14: "#PF", 16: "#MF", 17: "#AC", 18: "#MC", 19: "#XM", 254: "stopped", 255: "endless",
 }  # fmt: skip
 _STATUS = FLAGS | {"DF": DF}
+AT_FAULT = "at fault: "
+"""Before parts of a state at a fault behind which the vector went on."""
 _LAST = 0xFFFFFFF0
 """Behind it an operand may end beyond 4 GB."""
 _SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
@@ -38,7 +40,10 @@ class Divergence:
 @dataclass(frozen=True, slots=True)
 class Known:
     """An entry of ``known.toml``: forms and parts are patterns, ``prefix`` a byte that the code must begin with among
-    its prefixes (-1: any), ``wraps``: only where the operand ends beyond 4 GB."""
+    its prefixes (-1: any), ``wraps``: only where the operand ends beyond 4 GB.  One with ``processors`` is for these
+    alone, and they have no others; ``registers``: only where they are so at first,
+    ``restarts``: only where pages were absent.  Parts at a fault behind which a
+    vector goes on are listed as those of its end."""
 
     forms: tuple[str, ...]
     parts: tuple[str, ...]
@@ -47,6 +52,9 @@ class Known:
     wraps: bool
     cause: str
     code: bytes
+    processors: tuple[str, ...] = ()
+    registers: tuple[tuple[str, int], ...] = ()
+    restarts: bool = False
 
 
 @functools.cache
@@ -62,6 +70,9 @@ def known(path: Path | None = None) -> tuple[Known, ...]:
             each.get("wraps", False),
             each["cause"],
             bytes.fromhex(each["code"]),
+            tuple(each.get("processors", ())),
+            tuple(each.get("registers", {}).items()),
+            each.get("restarts", False),
         )
         for each in tomllib.loads(text).get("known", [])
     )
@@ -73,15 +84,26 @@ def compare(
     """None where they agree in all that is defined."""
     if theirs == ours:
         return None
-    parts = tuple(_parts(*masked(vector, processor, theirs, ours)))
-    return Divergence(vector, theirs, ours, parts, cause_of(vector, parts, engine)) if parts else None
+    parts = tuple(_all_parts(vector, processor, theirs, ours))
+    return Divergence(vector, theirs, ours, parts, cause_of(vector, parts, engine, processor)) if parts else None
 
 
-def cause_of(vector: Vector, parts: tuple[str, ...], engine: str) -> str:
+def listed_causes(engine: str) -> list[str]:
+    """Of this host's entries."""
+    return list(dict.fromkeys(each.cause for each in known() if not each.processors and each.engine in ("", engine)))
+
+
+@functools.cache
+def _listed_for(processor: str) -> tuple[Known, ...]:
+    alone = any(processor in each.processors for each in known())
+    return tuple(each for each in known() if (processor in each.processors if alone else not each.processors))
+
+
+def cause_of(vector: Vector, parts: tuple[str, ...], engine: str, processor: str = "") -> str:
     """Of a listed divergence, or ''."""
     opcode = vector.code.lstrip(LEGACY_PREFIXES)
     prefixes = vector.code[: len(vector.code) - len(opcode)]
-    for each in known():
+    for each in _listed_for(processor):
         if (
             each.engine in ("", engine)
             and (each.prefix < 0 or each.prefix in prefixes)
@@ -94,14 +116,36 @@ def cause_of(vector: Vector, parts: tuple[str, ...], engine: str) -> str:
 def _matches(entry: Known, vector: Vector, parts: tuple[str, ...]) -> bool:
     if not any(fnmatchcase(vector.form, each) for each in entry.forms):
         return False
+    if entry.restarts and not vector.absent:
+        return False
     if entry.wraps and vector.operand <= _LAST:
         return False
-    return all(any(fnmatchcase(part, pattern) for pattern in entry.parts) for part in parts)
+    if any(vector.registers[REGISTERS.index(name)] != value for name, value in entry.registers):
+        return False
+    return all(any(fnmatchcase(part.removeprefix(AT_FAULT), pattern) for pattern in entry.parts) for part in parts)
+
+
+def _all_parts(vector: Vector, processor: str, theirs: Result, ours: Result) -> Iterator[str]:
+    """Those at its end, and at each fault behind which it went on; where it ends in another fault, that alone."""
+    end = list(_parts(*masked(vector, processor, theirs, ours)))
+    yield from end
+    if end and end[0].startswith("fault "):
+        return
+    found: dict[str, None] = {}
+    for one, other in zip(theirs.restarts, ours.restarts, strict=False):
+        found |= dict.fromkeys(AT_FAULT + each for each in _parts(*masked(vector, processor, one, other)))
+    yield from found
+    if len(theirs.restarts) != len(ours.restarts):
+        yield "restarts" if theirs.fault is None else f"restarts before {_name(theirs)}"
+
+
+def _name(result: Result) -> str:
+    return VECTORS.get(result.fault.vector, "?") if result.fault else "none"
 
 
 def _parts(theirs: Result, ours: Result) -> Iterator[str]:
     """Names of what differs; where the exceptions do, all else follows from that."""
-    names = [VECTORS.get(each.fault.vector, "?") if each.fault else "none" for each in (theirs, ours)]
+    names = [_name(theirs), _name(ours)]
     if names[0] != names[1]:
         yield f"fault {names[0]} not {names[1]}"
         return

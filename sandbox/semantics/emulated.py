@@ -10,6 +10,7 @@ from sandbox.engine import mends
 from sandbox.engine.cpu import Cpu, EngineAbortError
 from sandbox.engine.exits import BlocksSpent, Exit, Paused, PortDenied, Trap
 from sandbox.machine.memory import PhysicalMemory, Reason
+from sandbox.records import replace
 from sandbox.semantics.vector import (
     BREAKPOINT,
     CODE,
@@ -18,6 +19,7 @@ from sandbox.semantics.vector import (
     HANG,
     LOW,
     READ_ONLY,
+    READING,
     RESET_FPU,
     SLOT,
     STACK,
@@ -60,6 +62,8 @@ class SandboxCpu:
         self.cpu.connect_ports(lambda port, size: 0, lambda port, size, value: None)
         self._base = arena()
         self._areas = list(self._writable())
+        self._entries: dict[int, tuple[int, int]] = {}
+        """By linear address of each page: where its entry lies, in quads, and what it is."""
         self._build_tables(low)
         self.memory.host_write(_FRAMES, self._base, Reason.IMAGE)
         self.memory.host_fill(_CODE_FRAMES, CODE_PAGES * PAGE_SIZE, 0xCC, Reason.IMAGE)
@@ -88,18 +92,55 @@ class SandboxCpu:
         for address, data in vector.memory:
             memory.host_write(self._physical(address), data, Reason.IMAGE)
         self._load(vector)
+        if vector.absent:
+            result, exit_ = self._with_restarts(vector)
+            memory.host_fill(place, len(vector.code), 0xCC, Reason.IMAGE)
+        else:
+            exit_ = self._run()
+            result = self._result(vector, exit_)
+        slot = vector.eip - CODE & -SLOT
+        memory.host_fill(_CODE_FRAMES + slot, SLOT, 0xCC, Reason.IMAGE)
+        if exit_ is None or vector.absent:
+            self.cpu.drop_all_code()
+        return result
+
+    def _run(self) -> Exit | None:
         try:
-            exit_: Exit | None = self.cpu.run(BLOCKS)
+            exit_: Exit = self.cpu.run(BLOCKS)
             while isinstance(exit_, Paused):
                 exit_ = self.cpu.run(BLOCKS)
         except EngineAbortError:
-            exit_ = None
-        result = self._result(vector, exit_)
-        slot = vector.eip - CODE & -SLOT
-        memory.host_fill(_CODE_FRAMES + slot, SLOT, 0xCC, Reason.IMAGE)
-        if exit_ is None:
-            self.cpu.drop_all_code()
-        return result
+            return None
+        return exit_
+
+    def _with_restarts(self, vector: Vector) -> tuple[Result, Exit | None]:
+        """Each absent page comes back at its first fault, as a kernel's handler brings it, and the CPU goes on."""
+        self.cpu.drop_all_code()
+        absent = dict(vector.absent)
+        for page, left in absent.items():
+            self._set(page, left)
+        self.cpu.flush_tlb()
+        restarts: list[Result] = []
+        exit_ = self._run()
+        while isinstance(exit_, Trap) and exit_.vector == _PAGE_FAULT and not exit_.software:
+            page = exit_.address & -PAGE_SIZE
+            if absent.pop(page, None) is None:
+                break
+            restarts.append(self._result(vector, exit_, over=False))
+            self._set(page)
+            self.cpu.context.resumes_at = -1
+            exit_ = self._run()
+        for page in absent:
+            self._set(page)
+        self.cpu.flush_tlb()
+        return replace(self._result(vector, exit_), restarts=tuple(restarts)), exit_
+
+    def _set(self, page: int, left: int | None = None) -> None:
+        """A page of the arena as it always is, or with what is ``left`` of it."""
+        at, entry = self._entries[page]
+        if left is not None:
+            entry = entry & ~RW if left == READING else 0
+        self.memory.mutable_quads(Reason.TABLE)[at] = entry
 
     def _load(self, vector: Vector) -> None:
         state = self.cpu.context
@@ -113,7 +154,7 @@ class SandboxCpu:
         if vector.fpu is not None:
             _load_fpu(state, vector.fpu)
 
-    def _result(self, vector: Vector, exit_: Exit | None) -> Result:
+    def _result(self, vector: Vector, exit_: Exit | None, over: bool = True) -> Result:
         state = self.cpu.context
         fault, eip = _fault(exit_, state.code_address(state.eip), vector)
         return Result(
@@ -121,13 +162,13 @@ class SandboxCpu:
             eip,
             state.eflags,
             tuple(state.quads[ctx.SEGMENT_SLOTS[name]] & 0xFFFF for name in ("cs", "ss", "ds", "es", "fs", "gs")),
-            tuple(self._changes(vector)),
+            tuple(self._changes(vector, over)),
             fault,
             None if vector.fpu is None else _fpu(state),
         )
 
-    def _changes(self, vector: Vector) -> Iterator[tuple[int, int]]:
-        """Words that are not as the vector put them; and puts back what the arena always holds."""
+    def _changes(self, vector: Vector, over: bool) -> Iterator[tuple[int, int]]:
+        """Words that are not as the vector put them; and puts back what the arena always holds, if it is over."""
         for linear, physical, size, base in self._areas:
             now = self.memory.read(physical, size)
             was = _with_pieces(base, linear, vector.memory)
@@ -138,7 +179,8 @@ class SandboxCpu:
                 for at, value in enumerate(words):
                     if value != before[at]:
                         yield linear + 4 * at, value
-            self.memory.host_write(physical, base, Reason.IMAGE)
+            if over:
+                self.memory.host_write(physical, base, Reason.IMAGE)
 
     def _fresh(self) -> None:
         """Ring 3 as Linux has it, at no instruction yet."""
@@ -166,7 +208,9 @@ class SandboxCpu:
                 continue
             table = tables.setdefault(linear >> 21, _TABLES + len(tables) * PAGE_SIZE)
             quads[(_DIRECTORIES >> 3) + (linear >> 21)] = table | P | RW | US
-            quads[(table >> 3) + (linear >> 12 & 511)] = physical | flags | P | US
+            place = (table >> 3) + (linear >> 12 & 511)
+            quads[place] = physical | flags | P | US
+            self._entries[linear] = place, physical | flags | P | US
         table = _TABLES + len(tables) * PAGE_SIZE
         quads[(_DIRECTORIES >> 3) + (_GDT >> 21)] = table | P | RW | US
         quads[(table >> 3) + (_GDT >> 12 & 511)] = _SYSTEM | P | RW

@@ -46,9 +46,10 @@ def vectors(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
         yield make(table[number % len(table)], rng, number // len(table), number)
 
 
-def make(form: Form, rng: random.Random, at: int, number: int) -> Vector:
-    """The ``at``-th vector of a form; ``number`` says where its code lies."""
-    draft = Draft(form, rng, at, slot_address(number))
+def make(form: Form, rng: random.Random, at: int, number: int, target: int = 0) -> Vector:
+    """The ``at``-th vector of a form; ``number`` says where its code lies, ``target`` where its memory operand does
+    (0: anywhere, or in a register)."""
+    draft = Draft(form, rng, at, slot_address(number), target_operand=target)
     draft.registers = _registers(rng, at)
     draft.fpu = None if form.family == "integer" else _fpu(form, rng)
     setups.prepare(draft)
@@ -74,6 +75,7 @@ def _encode(draft: Draft) -> None:
     form, rng = draft.form, draft.rng
     narrow = form.sized and rng.randrange(4) == 0 and not draft.whole
     short = (bool(form.memory) or _is_string(form)) and rng.randrange(8) == 0 and not draft.whole
+    short = short and not draft.target_operand
     opcode = bytearray(form.opcode)
     if form.added:
         opcode[-1] += rng.randrange(8)
@@ -86,14 +88,14 @@ def _modrm(draft: Draft, narrow: bool, short: bool) -> bytes:
     form, rng = draft.form, draft.rng
     reg = form.extension if form.extension >= 0 else draft.reg if draft.reg >= 0 else rng.randrange(8)
     operand = form.memory
-    if not operand or (operand[0] != "M" and rng.getrandbits(1)):
+    if not operand or (operand[0] != "M" and rng.getrandbits(1) and not draft.target_operand):
         return addressing.register(reg, rng.randrange(8)).code
     width = form.width(operand, narrow)
     if short:
         encoded = addressing.narrow(rng, reg, max(width, 16), draft.registers)
     else:
         sloppy = form.mnemonic.startswith(_UNALIGNED) or width < 16
-        target = addressing.place(rng, width, not sloppy and rng.randrange(16) > 0)
+        target = draft.target_operand or addressing.place(rng, width, not sloppy and rng.randrange(16) > 0)
         encoded = addressing.wide(rng, reg, target, draft.registers)
     draft.operand = encoded.address
     draft.put(encoded.address, draft.content or values.operand(rng, width, draft.at))

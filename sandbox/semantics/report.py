@@ -14,6 +14,8 @@ from sandbox.semantics.processor import Processor
 
 NEW = "new"
 _WIDE = 80
+_ENOUGH = 500_000
+"""Vectors that show what is listed; with fewer, what was not seen says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ def text(found: Found) -> str:
         lines += ["", f"{'vectors':>9}  cause", *_causes(tally)]
         lines += ["", f"{'instruction':12} {'vectors':>9} {'differ':>8}  in"]
         lines += [_line(row, tally) for row in rows(tally) if row.differ]
+    if total >= _ENOUGH and (unseen := tally.unseen(found.engine)):
+        lines += ["", "listed, and not seen:", *(f"  {cause}"[:_WIDE] for cause in unseen)]
     if tally.new:
         lines += ["", "not listed:", *_new(tally)]
     return "\n".join(lines) + "\n"
@@ -103,6 +107,7 @@ def to_dict(found: Found) -> dict[str, Any]:
         "new": tally.new,
         "per_second": rates(tally),
         "instructions": [{**asdict(row), "causes": dict(row.causes)} for row in rows(tally)],
+        "unseen": tally.unseen(found.engine),
         "ways": [
             {"form": form, "count": count, **serial.divergence_to_dict(tally.kept[form, parts, cause][0])}
             for (form, parts, cause), count in tally.ways.items()

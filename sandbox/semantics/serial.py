@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sandbox.semantics.compare import Divergence
-from sandbox.semantics.vector import Fault, Fpu, Result, Vector
+from sandbox.semantics.vector import SELECTORS, Fault, Fpu, Result, Vector
 
 
 def fpu_to_dict(fpu: Fpu | None) -> dict[str, Any] | None:
@@ -31,6 +31,8 @@ def vector_to_dict(vector: Vector) -> dict[str, Any]:
         "memory": [[address, data.hex()] for address, data in vector.memory],
         "fpu": fpu_to_dict(vector.fpu),
         "operand": vector.operand,
+        "selectors": list(vector.selectors),
+        "absent": [list(each) for each in vector.absent],
     }
 
 
@@ -45,6 +47,8 @@ def vector_from_dict(data: dict[str, Any]) -> Vector:
         memory,
         fpu_from_dict(data["fpu"]),
         data["operand"],
+        tuple(data.get("selectors", SELECTORS)),
+        tuple((address, left) for address, left in data.get("absent", ())),
     )
 
 
@@ -58,6 +62,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "written": [list(each) for each in result.written],
         "fault": fault and {"vector": fault.vector, "error": fault.error, "address": fault.address},
         "fpu": fpu_to_dict(result.fpu),
+        "restarts": [result_to_dict(each) for each in result.restarts],
     }
 
 
@@ -70,6 +75,7 @@ def result_from_dict(data: dict[str, Any]) -> Result:
         tuple((address, value) for address, value in data["written"]),
         Fault(**data["fault"]) if data["fault"] else None,
         fpu_from_dict(data["fpu"]),
+        tuple(result_from_dict(each) for each in data.get("restarts", ())),
     )
 
 

@@ -39,7 +39,8 @@ _WHOLE = ("j", "loop", "call", "ret", "iret", "lj", "lc", "pop", "enter", "leave
 @dataclass(slots=True)
 class Draft:
     """A vector in the making.  ``content`` is what its memory operand shall hold, ``immediate`` and ``reg`` (ModRM's)
-    what they shall be (-1: anything), ``whole``: without 66h and 67h, which would lead out of the arena."""
+    what they shall be (-1: anything), ``whole``: without 66h and 67h, which would lead out of the arena,
+    ``target_operand``: where its memory operand shall be (0: anywhere)."""
 
     form: Form
     rng: random.Random
@@ -54,6 +55,7 @@ class Draft:
     immediate: int = -1
     reg: int = -1
     whole: bool = False
+    target_operand: int = 0
 
     def put(self, address: int, data: bytes) -> None:
         """Let the arena's writable areas hold bytes, as far as they reach."""

@@ -80,9 +80,16 @@ def masked(vector: Vector, processor: str, theirs: Result, ours: Result) -> tupl
     return theirs, ours
 
 
+def flags_of(vector: Vector, processor: str, result: Result) -> int:
+    """The flags that the table leaves open."""
+    return _last(vector, processor, result)[0]
+
+
 def _holds(when: str, vector: Vector, result: Result) -> bool:
     if when == "ZF":
         return bool(result.eflags & ZF)
+    if when == "repeated":
+        return not {0xF2, 0xF3}.isdisjoint(_prefixes(vector))
     count, size = _count(vector)
     return {
         "count>0": count > 0,
@@ -93,12 +100,15 @@ def _holds(when: str, vector: Vector, result: Result) -> bool:
 
 
 def _count(vector: Vector) -> tuple[int, int]:
-    """The count of a shift as the CPU takes it, and its operand's size, in bits."""
+    """The count of a shift as the CPU takes it, and its operand's size, in bits; Ew: 16, or 32 with 66h."""
     operands = vector.form.partition(" ")[2].split(",")
-    opcode = vector.code.lstrip(LEGACY_PREFIXES)
-    narrow = 0x66 in vector.code[: len(vector.code) - len(opcode)]
+    narrow = (0x66 in _prefixes(vector)) != (operands[0] == "Ew")
     count = {"1": 1, "CL": vector.registers[ECX], "Ib": vector.code[-1]}[operands[-1]] & 31
     return count, 8 if operands[0] == "Eb" else 16 if narrow else 32
+
+
+def _prefixes(vector: Vector) -> bytes:
+    return vector.code[: len(vector.code) - len(vector.code.lstrip(LEGACY_PREFIXES))]
 
 
 def _without_destination(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
@@ -141,9 +151,7 @@ def _hidden(vector: Vector) -> Iterator[int]:
         yield from (at for first in range(42, 160, 16) for at in range(first, first + 6))
         yield from range(288, 512)
         return
-    opcode = vector.code.lstrip(LEGACY_PREFIXES)
-    narrow = 0x66 in vector.code[: len(vector.code) - len(opcode)]
-    yield from range(6, 14) if narrow else range(12, 28)
+    yield from range(6, 14) if 0x66 in _prefixes(vector) else range(12, 28)
 
 
 def _visible(vector: Vector, result: Result, hidden: set[int]) -> tuple[tuple[int, int], ...]:
@@ -184,7 +192,21 @@ def _trap_address(vector: Vector, theirs: Result, ours: Result) -> tuple[Result,
     return theirs, ours
 
 
+def _branch(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
+    return theirs, replace(ours, eip=theirs.eip)
+
+
+def _reloaded_selectors(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
+    if not theirs.restarts:
+        return theirs, ours
+    return tuple(
+        replace(each, selectors=tuple(at | 3 if at > 3 else 0 for at in each.selectors)) for each in (theirs, ours)
+    )  # type: ignore[return-value]
+
+
 _PARTS = {
+    "reloaded-selectors": _reloaded_selectors,
+    "branch": _branch,
     "trap-address": _trap_address,
     "access-rights": _access_rights,
     "destination": _without_destination,

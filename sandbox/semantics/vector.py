@@ -25,6 +25,8 @@ SELECTORS = (CODE_SELECTOR, DATA_SELECTOR, DATA_SELECTOR, DATA_SELECTOR, 0, 0)
 """CS, SS, DS, ES, FS, GS before a vector."""
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+NOTHING, READING = 0, 1
+"""As PROT_NONE and PROT_READ."""
 HANG = 255
 """In the place of an exception's vector: it did not end."""
 BREAKPOINT = 3
@@ -63,6 +65,11 @@ class Vector:
     fpu: Fpu | None = None
     operand: int = 0
     """Linear address of the memory operand, by which what it stores is told apart; 0: none."""
+    selectors: tuple[int, ...] = SELECTORS
+    """Others in real mode alone (``realmode``)."""
+    absent: tuple[tuple[int, int], ...] = ()
+    """Pages of the arena (linear address) that a fault brings back, and what there is of each until then: NOTHING, or
+    READING.  The vector goes on behind each such fault as a program does whose page is filled or copied on demand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,8 @@ class Result:
     written: tuple[tuple[int, int], ...] = ()
     fault: Fault | None = None
     fpu: Fpu | None = None
+    restarts: tuple[Result, ...] = ()
+    """The states at faults behind which it went on, in order."""
 
 
 class Oracle(Protocol):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from sandbox.records import replace
 from sandbox.semantics.vector import BREAKPOINT, Fault, Fpu, Result, Vector
 
 HEADER, WORDS = struct.Struct("<13I"), struct.Struct("<18I")
 FPU = struct.Struct("<4HI80s128s")
 FPU_SIZE = 220
 BASE, INPUT, OUTPUT, SHARED = 0x1000, 0x20000, 0x1020000, 0x5020000
-_HAS_FPU = 1
+_HAS_FPU, _GOES_ON = 1, 2
+_ABSENT = 1 << 31
 _PAGE_FAULT = 14
 _WITH_CODE = (8, 10, 11, 12, 13, 14, 17)
 
@@ -32,6 +34,8 @@ def pack_vector(vector: Vector) -> bytes:
     pieces = ((vector.eip, vector.code), *vector.memory)
     for address, data in pieces:
         body += struct.pack("<II", address, len(data)) + data + bytes(-len(data) % 4)
+    for address, left in vector.absent:
+        body += struct.pack("<II", address, _ABSENT | left)
     return (
         HEADER.pack(
             HEADER.size + len(body),
@@ -39,17 +43,22 @@ def pack_vector(vector: Vector) -> bytes:
             vector.eflags,
             *vector.registers,
             vector.fpu is not None,
-            len(pieces),
+            len(pieces) + len(vector.absent),
         )
         + body
     )
 
 
 def unpack_results(data: bytes, count: int) -> Iterator[Result]:
-    """As many results from the runner's output."""
+    """As many results from the runner's output; each may have records of faults before it."""
     at = 0
     for _ in range(count):
-        yield unpack_result(data, at)
+        restarts = []
+        while WORDS.unpack_from(data, at)[-1] & _GOES_ON:
+            restarts.append(unpack_result(data, at))
+            at += record_size(data, at)
+        result = unpack_result(data, at)
+        yield replace(result, restarts=tuple(restarts)) if restarts else result
         at += record_size(data, at)
 
 

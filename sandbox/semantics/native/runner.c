@@ -8,6 +8,8 @@
  *   0       words: count, current, done, bytes of output
  *   0x1000  what the seven pages of the arena hold; 0xa000 the same with what the present vector asks for
  *   0x20000 vectors, one behind the other;  0x1020000 results
+ * A vector may have pages that are absent, or only read, until it faults on them: the state at that fault is a record
+ * of its own (GOES_ON), the page comes back, and the CPU goes on with the instruction.
  * The code pages are the descriptor of the second.  A byte on descriptor 0 starts a batch; a byte on descriptor 1 says that it is done.
  */
 typedef unsigned char u8;
@@ -16,7 +18,7 @@ typedef unsigned int u32;
 
 enum { LOW = 0x8000, CODE = 0x20000000, DATA = 0x20100000, READ_ONLY = DATA + 0x2000, STACK = 0x20200000 };
 enum { PAGE = 4096, CODE_SIZE = 64 * PAGE, SHARED = 0x5020000, INPUT = 0x20000, OUTPUT = 0x1020000 };
-enum { HANG = 255, HEADER = 13, HAS_FPU = 1, FPU_SIZE = 220, ROOM = 64 * 1024, DIRECTION = 0x400 };
+enum { HANG = 255, HEADER = 13, HAS_FPU = 1, GOES_ON = 2, MOST_ABSENT = 8, FPU_SIZE = 220, ROOM = 64 * 1024, DIRECTION = 0x400 };
 enum { PROT_R = 1, PROT_W = 2, PROT_X = 4, SHARED_MAP = 1, PRIVATE_ANON = 0x22, FIXED = 0x100010 };
 enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11, SIGALRM = 14 };
 
@@ -29,6 +31,7 @@ static u32 *shared;
 static u8 *code;                                                /* the code pages, to write to */
 static u8 *input, *output;
 static u32 running, ticked;
+static struct { u32 page, left; } absent[MOST_ABSENT];         /* pages that a fault brings back; 0: none */
 static struct registers idle;
 static u8 altstack[64 * 1024] __attribute__((aligned(64)));
 
@@ -67,8 +70,36 @@ static int same(const u32 *a, const u32 *b, const u32 *c)       /* eight words, 
     return !differ;
 }
 
-/* The words of the arena that differ from what they were, restored.  Returns the end of the list. */
-static u32 *changes(u32 *out)
+static void protect(u32 page, u32 protection)
+{
+    call(125, page, PAGE, protection, 0, 0, 0);                 /* mprotect */
+}
+
+static u32 usual(u32 page)
+{
+    return page - CODE < CODE_SIZE ? PROT_R | PROT_X : PROT_R | PROT_W;
+}
+
+/* All absent pages as they are otherwise, or as the vector wants them. */
+static void show(int all)
+{
+    for (u32 each = 0; each < MOST_ABSENT; each++)
+        if (absent[each].page) protect(absent[each].page, all ? usual(absent[each].page) : absent[each].left);
+}
+
+static int bring_back(u32 address)
+{
+    for (u32 each = 0; each < MOST_ABSENT; each++)
+        if (absent[each].page && absent[each].page == (address & ~(PAGE - 1u))) {
+            protect(absent[each].page, usual(address));
+            absent[each].page = 0;
+            return 1;
+        }
+    return 0;
+}
+
+/* The words of the arena that differ from what they were, restored if the vector is over.  Returns the list's end. */
+static u32 *changes(u32 *out, int over)
 {
     for (u32 area = 0; area < 3; area++) {
         u32 *now = (u32 *)areas[area].address, *was = (u32 *)((u8 *)shared + 0x9000 + areas[area].base);
@@ -78,8 +109,8 @@ static u32 *changes(u32 *out)
                 while (at < areas[area].pages * PAGE / 4 && same(now + at, was + at, base + at)) at += 8;
             if (at >= areas[area].pages * PAGE / 4) break;
             if (now[at] != was[at]) { *out++ = (u32)(now + at); *out++ = now[at]; }
-            if (now[at] != base[at]) now[at] = base[at];
-            if (was[at] != base[at]) was[at] = base[at];
+            if (over && now[at] != base[at]) now[at] = base[at];
+            if (over && was[at] != base[at]) was[at] = base[at];
         }
     }
     return out;
@@ -112,20 +143,23 @@ static void load_fpu(u8 *frame, const u8 *in)
     extended[512] |= 3;                                         /* XSTATE_BV: x87 and SSE are there */
 }
 
-static void save(struct registers *at)
+static void save(struct registers *at, int over)
 {
     u32 *out = (u32 *)output, *vector = (u32 *)input, *end;
     u32 words[] = {0, at->trap, at->error, at->cr2, at->eip, at->eflags,
                    at->eax, at->ecx, at->edx, at->ebx, at->esp, at->ebp, at->esi, at->edi,
                    (at->cs & 0xffff) | at->ss << 16, (at->ds & 0xffff) | at->es << 16,
-                   (at->fs & 0xffff) | at->gs << 16, vector[11]};
+                   (at->fs & 0xffff) | at->gs << 16, vector[11] | (over ? 0 : GOES_ON)};
     copy(out, words, sizeof words);
     end = out + sizeof words / 4;
     if (vector[11] & HAS_FPU) { save_fpu((u8 *)end, at->fpu); end += FPU_SIZE / 4; }
-    end = changes(end);
-    fill(code + (vector[1] & ~63u) - CODE, 0xcc, 64);
+    end = changes(end, over);
     *out = (u8 *)end - output;
     output = (u8 *)end;
+    if (!over) return;
+    fill(code + (vector[1] & ~63u) - CODE, 0xcc, 64);
+    fill(writable(vector[1]), 0xcc, (vector + HEADER + (vector[11] & HAS_FPU ? FPU_SIZE / 4 : 0))[1]);
+    fill(absent, 0, sizeof absent);
     input += vector[0];
     shared[1]++;
 }
@@ -139,14 +173,21 @@ static void load(struct registers *at)
     at->cs = 0x23; at->ss = at->ds = at->es = 0x2b; at->fs = at->gs = 0;
     at->trap = at->error = at->cr2 = 0;
     if (vector[11] & HAS_FPU) { load_fpu(at->fpu, (u8 *)patch); patch += FPU_SIZE / 4; }
-    for (u32 each = 0; each < vector[12]; each++) {
+    for (u32 each = 0, missing = 0; each < vector[12]; each++) {
         u32 address = patch[0], size = patch[1];
+        if (size >> 31) {
+            absent[missing % MOST_ABSENT].page = address;
+            absent[missing++ % MOST_ABSENT].left = size & 7;
+            patch += 2;
+            continue;
+        }
         copy(writable(address), patch + 2, size);
         for (u32 area = 0; area < 3; area++)
             if (address - areas[area].address < areas[area].pages * PAGE)
                 copy((u8 *)shared + 0x9000 + areas[area].base + (address - areas[area].address), patch + 2, size);
         patch += 2 + (size + 3) / 4;
     }
+    show(0);
 }
 
 static void handler(int number, void *info, struct context *where)
@@ -157,7 +198,12 @@ static void handler(int number, void *info, struct context *where)
         if (!running || ticked != shared[1] + 1) { ticked = shared[1] + 1; return; }
         at->trap = HANG;
     }
-    if (running) save(at);
+    if (running) {
+        int over = number != SIGSEGV || at->trap != 14 || !bring_back(at->cr2);
+        show(1);
+        save(at, over);
+        if (!over) { show(0); return; }
+    }
     else { u8 *fpu = at->fpu; running = 1; idle = *at; at->fpu = fpu; }
     if (shared[1] < shared[0] && output + ROOM < (u8 *)shared + SHARED) { load(at); return; }
     shared[3] = output - ((u8 *)shared + OUTPUT);
