@@ -144,18 +144,20 @@ class TlbSanitizer:
         return stale
 
     def forgotten(self, places: Iterable[int]) -> bool:
-        """Nothing was stale, and no CPU has a translation by these entries any more, seen without reading the feed.
+        """Nothing was stale, and no CPU has an old translation by these entries any more, seen without reading the feed.
 
-        Each that may have had one has executed INVLPG since its last walk.  False says nothing; ``settle`` does then.
+        Each that may have had one has executed INVLPG since its last walk, or walked to what is there now.  False says
+        nothing; ``settle`` does then.
         """
         if self._armed:
             return False
-        unread, shadows = self.feed.unread, self.shadows
+        unread, shadows, read = self.feed.unread, self.shadows, self._memory.read_entry
+        size = 8 if shadows[0].cr4 & CR4_PAE else 4
         for shadow in shadows:
             if shadow.stale:
                 return False
         for place in places:
-            if not unread.forgotten(place):
+            if not unread.forgotten(place, read(place, size)):
                 return False
             for shadow in shadows:
                 for page in shadow.leaves(place):
