@@ -66,6 +66,23 @@ class Unread:
             at = words[first + 3] - before
         return False
 
+    def flushed(self, place: int, cpu: int, linear: int, now: int) -> bool:
+        """The newest INVLPG of these records is of the page, and no walk behind it read its leaf but as it is ``now``.
+
+        False also where two records do not tell, those of other pages and entries in the same slots.
+        """
+        words, data, chains = self._words, self._data, self._chains
+        before = data[_NUMBER]
+        flush, read = chains[linear >> 12 & _SLOT] - before, chains[place >> 2 & _SLOT] - before
+        at = (flush - 1) * RECORD_WORDS
+        if flush <= 0 or words[at] & 0xFFFFFFFF != PAGE | cpu << 4 or (words[at + 1] ^ linear) & _PAGE_OF:
+            return False
+        if read < flush:
+            return True
+        at = (read - 1) * RECORD_WORDS
+        whole = words[at] & 15 == ENTRY and words[at + 1] == place and read < data[_HEAD]
+        return whole and words[at + 2] == now and now & _MARKED == _MARKED and words[at + RECORD_WORDS] & 15 == FILL
+
     def _lives(self, record: int, end: int) -> bool:
         """The walk whose entry was read just before a record led to a translation that is not surely gone."""
         words, at = self._words, record * RECORD_WORDS

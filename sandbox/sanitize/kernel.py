@@ -37,6 +37,7 @@ class KernelSanitizer:
         self._deferrals: Sequence[Deferral] = ()
         self.stores = TableStores(machine.memory, (PAE if paging == "pae" else LEGACY).entry_size)
         self.tlb = TlbSanitizer(machine.cpus, machine.memory, self, self.stores.take)
+        self.stores.look = self.tlb.flushed
         for cpu in machine.cpus:
             cpu.before_entries(partial(self._enters, cpu), self.stores)
 

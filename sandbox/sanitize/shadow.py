@@ -106,6 +106,19 @@ class ShadowTlb:
         if self.stale:
             self.stale.pop(page, None)
 
+    def refill(self, linear: int, physical: int, path: Path, attributes: int) -> None:
+        """INVLPG of a 4 KB page, and the next walk for it."""
+        trunk, routes = path[:-2], self._routes
+        known = trunk in routes
+        self.invlpg(linear)
+        if known:
+            routes[trunk] = linear
+        self.fill(linear, physical, PAGE_SIZE, path, attributes)
+
+    def knows_way(self, trunk: Path) -> bool:
+        """The way to a leaf was walked since paging-structure caches were emptied."""
+        return trunk in self._routes
+
     def _fill_large(self, base: int, held: Held) -> None:
         self.large.by_page[base >> PAGE_SHIFT] = held
         self.large.by_leaf[held.path[-2]] = base >> PAGE_SHIFT
@@ -224,6 +237,12 @@ class ShadowTlb:
         if at in local or at in everywhere:
             return [pages[at] for pages in (local, everywhere) if at in pages]
         return ()
+
+    def is_leaf_of(self, at: int, page: int) -> bool:
+        """The entry at a physical address is, as far as walks have used it, the leaf of this 4 KB page and nothing else."""
+        if at in self._upper or at in self.large.by_leaf:
+            return False
+        return self.local.by_leaf.get(at, page) == page == self.globals.by_leaf.get(at, page)
 
     def everything(self) -> Iterator[tuple[int, Held]]:
         """(page number, translation) of all."""

@@ -165,6 +165,18 @@ class TlbSanitizer:
                         return False
         return True
 
+    def flushed(self, place: int, number: int, linear: int) -> bool:
+        """The CPU has executed INVLPG of the page since it changed the entry: nobody has an old translation by it.
+
+        A look at two records; False says nothing.
+        """
+        shadow = self.shadows[0]
+        if len(self.shadows) > 1 or self._armed or shadow.stale or not shadow.is_leaf_of(place, linear >> PAGE_SHIFT):
+            return False
+        memory = self._memory
+        words, at = (memory.quads, 3) if shadow.cr4 & CR4_PAE else (memory.words, 2)
+        return self.feed.unread.flushed(place, number, linear, words[memory.host_index(place) >> at])
+
     def _compare(self, shadow: ShadowTlb, page: int, held: Held) -> Now | None:
         """What the tables say if the translation is stale; remembered in the shadow."""
         linear = page << PAGE_SHIFT

@@ -88,8 +88,8 @@ class Entries:
         self._read = tlb.bus.watch_for(PageFault, TlbFlush, PageAlloc)
         """Somebody reads of entries as faults leave them, and in which order."""
         self._observer = tables.memory.table_observer
-        self._stored = [0] * len(smp.cpus)
-        """Of each CPU the place of the entry that its way out stores."""
+        self._stored = [(0, 0)] * len(smp.cpus)
+        """Of each CPU the place of the entry that its way out stores, and the linear address of the page."""
         for cpu in smp.cpus:
             cpu.let_go = page_alloc.put_page if self._observer is None else partial(self._let_go, cpu.index)
         self.in_hand = 0
@@ -174,14 +174,14 @@ class Entries:
         quads = cpu.on_way_out(self._break_cow, blocks + INVLPG_BLOCKS, 2, fill, source, target)
         quads[EAX] = PAGE_OFFSET + ptep * self.tables.fmt.entry_size
         quads[EDX], quads[EBP] = new & 0xFFFFFFFF, new >> 32
-        cpu.replaced, self._stored[cpu.index] = (old & FRAME_MASK) >> PAGE_SHIFT, ptep
+        cpu.replaced, self._stored[cpu.index] = (old & FRAME_MASK) >> PAGE_SHIFT, (ptep, linear)
         self.tlb.counters.pages += 1
 
     def _let_go(self, cpu: int, pfn: int) -> None:
         """The way out has been gone: who follows the tables hears of what it has stored before the frame is let go."""
         assert self._observer is not None
-        size = self.tables.fmt.entry_size
-        self._observer.stored(self._stored[cpu] * size, size)
+        size, (ptep, linear) = self.tables.fmt.entry_size, self._stored[cpu]
+        self._observer.executed(ptep * size, size, cpu, linear)
         self.drop(pfn)
 
     def change(self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int, old: int, new: int) -> bool:
