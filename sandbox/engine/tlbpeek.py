@@ -43,7 +43,7 @@ class Unread:
         return ctypes.addressof(self._table)
 
     def forgotten(self, place: int, now: int = 0) -> bool:
-        """No CPU has, by a walk of these records, an outdated translation whose leaf is the entry at a physical address.
+        """No CPU has, by a walk of these records, an old translation whose leaf is the entry at a physical address.
 
         Each walk through it ended in none, or in a 4 KB page that its CPU has executed INVLPG of since, or it read what
         is there ``now``, accessed and dirty bits set.  False also where a peek does not tell: for a large page, or an

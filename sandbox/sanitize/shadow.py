@@ -61,8 +61,7 @@ class ShadowTlb:
     """
 
     __slots__ = (
-        "_routes", "_upper", "_walked", "cr3", "cr4", "globals", "large", "local", "number", "pdptes",
-        "stale",
+        "_upper", "_walked", "cr3", "cr4", "globals", "large", "local", "number", "pdptes", "routes", "stale",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -71,7 +70,7 @@ class ShadowTlb:
         self.local, self.globals = Pages(), Pages()
         self.large = Pages()
         """Of large pages, by the number of their first 4 KB page; global ones among them."""
-        self._routes: dict[Path, int] = {}
+        self.routes: dict[Path, int] = {}
         """The ways to leaves that were walked since paging-structure caches were emptied, and an address of each."""
         self._walked: dict[int, int] | None = {}
         self.stale: dict[int, Held] = {}
@@ -86,8 +85,8 @@ class ShadowTlb:
     def fill(self, linear: int, physical: int, size: int, path: Path, attributes: int) -> None:
         """A walk ended in a translation of the 4 KB page at ``linear``, a piece of one of ``size`` bytes."""
         trunk = path[:-2]
-        if trunk not in self._routes:
-            self._routes[trunk] = linear
+        if trunk not in self.routes:
+            self.routes[trunk] = linear
             self._walked = None
             self._upper.update(trunk[::2])
         if size != PAGE_SIZE:
@@ -108,16 +107,25 @@ class ShadowTlb:
 
     def refill(self, linear: int, physical: int, path: Path, attributes: int) -> None:
         """INVLPG of a 4 KB page, and the next walk for it."""
-        trunk, routes = path[:-2], self._routes
-        known = trunk in routes
-        self.invlpg(linear)
-        if known:
-            routes[trunk] = linear
-        self.fill(linear, physical, PAGE_SIZE, path, attributes)
-
-    def knows_way(self, trunk: Path) -> bool:
-        """The way to a leaf was walked since paging-structure caches were emptied."""
-        return trunk in self._routes
+        page, trunk, leaf, local, large = linear >> PAGE_SHIFT, path[:-2], path[-2], self.local, self.large.by_page
+        before = local.by_page.get(page)
+        if (
+            trunk not in self.routes
+            or self.stale
+            or path[-1] & G
+            or page in self.globals.by_page
+            or (before is not None and before[2][-2] != leaf)
+            or page & _OF_2MB in large
+            or page & _OF_4MB in large
+        ):
+            self.invlpg(linear)
+            self.fill(linear, physical, PAGE_SIZE, path, attributes)
+            return
+        self.routes.clear()  # the page's leaf is where it was, if it was known
+        self.routes[trunk] = linear
+        self._walked = None
+        local.by_page[page] = _new(Held, (physical, PAGE_SIZE, path, attributes))
+        local.by_leaf[leaf] = page
 
     def _fill_large(self, base: int, held: Held) -> None:
         self.large.by_page[base >> PAGE_SHIFT] = held
@@ -149,7 +157,7 @@ class ShadowTlb:
         return None
 
     def _forget_tables(self) -> None:
-        self._routes.clear()
+        self.routes.clear()
         self._walked = None
 
     @property
@@ -157,7 +165,7 @@ class ShadowTlb:
         """Tables below the root that a paging-structure cache may name, and an address that was walked through each."""
         if self._walked is None:
             self._walked = {}
-            for trunk, linear in self._routes.items():
+            for trunk, linear in self.routes.items():
                 tables = (*(at >> PAGE_SHIFT for at in trunk[2::2]), *(_table_of(entry) for entry in trunk[-1:]))
                 self._walked.update(dict.fromkeys(tables, linear))
         return self._walked
@@ -239,7 +247,7 @@ class ShadowTlb:
         return ()
 
     def is_leaf_of(self, at: int, page: int) -> bool:
-        """The entry at a physical address is, as far as walks have used it, the leaf of this 4 KB page and nothing else."""
+        """The entry at a physical address, as far as walks have used it, is this 4 KB page's leaf and nothing else."""
         if at in self._upper or at in self.large.by_leaf:
             return False
         return self.local.by_leaf.get(at, page) == page == self.globals.by_leaf.get(at, page)

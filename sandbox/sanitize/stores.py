@@ -20,7 +20,7 @@ class TableStores:
         """Something was stored since the last ``take``, or is stale: the moment to tell of every store."""
         self.places: set[int] = set()
         """Buffer offsets of entries that were stored since the last ``take``."""
-        self.look: Callable[[int, int, int], bool] = lambda physical, cpu, linear: False
+        self.look: Callable[[int, int, int], bool] = lambda offset, cpu, linear: False
         """Whether that INVLPG has left nothing of an entry that a CPU has stored itself."""
         memory.table_observer = self
 
@@ -31,7 +31,7 @@ class TableStores:
 
     def executed(self, offset: int, width: int, cpu: int, linear: int) -> None:
         """An entry was stored by a CPU, which was to execute INVLPG behind that."""
-        if self.alert or not self.look(self._memory.physical_of(offset), cpu, linear):
+        if self.alert or not self.look(offset, cpu, linear):
             self.stored(offset, width)
 
     def take(self) -> list[int]:

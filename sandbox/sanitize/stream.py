@@ -179,7 +179,11 @@ class Stream:
     def _cleared(self, shadow: ShadowTlb, parts: Sequence[bytes]) -> Reader:
         readers = [self._reader(part) for part in parts]
         apart = self._one_after_another(readers, (0, len(parts[0])))
-        return apart if len({head >> 4 for part in parts for head in part}) > 1 else _cleared_and_used(shadow, parts, apart)
+        return (
+            apart
+            if len({head >> 4 for part in parts for head in part}) > 1
+            else _cleared_and_used(shadow, parts, apart)
+        )
 
     @staticmethod
     def _one_after_another(readers: Sequence[Reader], places: Sequence[int]) -> Reader:
@@ -284,8 +288,7 @@ def _copied_and_used(shadow: ShadowTlb, parts: Sequence[bytes], apart: Reader) -
     """``_copied_by_one``, and behind it the walk of the page's next access, in one go where nothing else is told."""
     walk, other, used = (len(parts[at]) - 2 for at in (0, 1, 3))
     text = (
-        f"<16xQ8xQ24x16xQ40x{64 * (walk - 1)}x4xIQ48x64x{'8xQQ40x' * other}4xIQ48x8xQ48x"
-        f"64x{'8xQQ40x' * used}4xIQQI36x"
+        f"<16xQ8xQ24x16xQ40x{64 * (walk - 1)}x4xIQ48x64x{'8xQQ40x' * other}4xIQ48x8xQ48x64x{'8xQQ40x' * used}4xIQQI36x"
     )
     unpack, large, end = struct.Struct(text).unpack_from, shadow.large.by_page, 5 + 2 * other
 
@@ -332,7 +335,7 @@ def _cleared_and_used(shadow: ShadowTlb, parts: Sequence[bytes], apart: Reader) 
             or found[1] != shadow.cr4
             or known[2] != found[2:end]
             or known[1] != span
-            or not shadow.knows_way(found[2:leaf])
+            or found[2:leaf] not in shadow.routes
             or (registers and found[3] != registers[(linear & _U32) >> 30])
             or (registers and found[end + 3] != registers[again >> 30])
         ):

@@ -144,7 +144,7 @@ class TlbSanitizer:
         return stale
 
     def forgotten(self, places: Iterable[int]) -> bool:
-        """Nothing was stale, and no CPU has an old translation by these entries any more, seen without reading the feed.
+        """Nothing was stale, and no CPU has an old translation by these entries any more, without reading the feed.
 
         Each that may have had one has executed INVLPG since its last walk, or walked to what is there now.  False says
         nothing; ``settle`` does then.
@@ -165,17 +165,18 @@ class TlbSanitizer:
                         return False
         return True
 
-    def flushed(self, place: int, number: int, linear: int) -> bool:
+    def flushed(self, offset: int, number: int, linear: int) -> bool:
         """The CPU has executed INVLPG of the page since it changed the entry: nobody has an old translation by it.
 
-        A look at two records; False says nothing.
+        A look at two records; False says nothing.  ``offset`` is the entry's in the buffer of memory.
         """
+        place = self._memory.physical_of(offset)
         shadow = self.shadows[0]
         if len(self.shadows) > 1 or self._armed or shadow.stale or not shadow.is_leaf_of(place, linear >> PAGE_SHIFT):
             return False
         memory = self._memory
-        words, at = (memory.quads, 3) if shadow.cr4 & CR4_PAE else (memory.words, 2)
-        return self.feed.unread.flushed(place, number, linear, words[memory.host_index(place) >> at])
+        now = memory.quads[offset >> 3] if shadow.cr4 & CR4_PAE else memory.words[offset >> 2]
+        return self.feed.unread.flushed(place, number, linear, now)
 
     def _compare(self, shadow: ShadowTlb, page: int, held: Held) -> Now | None:
         """What the tables say if the translation is stale; remembered in the shadow."""

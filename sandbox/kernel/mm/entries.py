@@ -152,7 +152,7 @@ class Entries:
         return True
 
     def alone(self, cpu: KernelCpu, mm: Mm) -> bool:
-        """Only this CPU has the address space loaded, and nobody must be told of each step, or find its stack's trace."""
+        """Only this CPU has the address space loaded, and nobody must be told of each step, or find what it pushed."""
         unseen = not self.traced and not self._read.any
         return unseen and cpu.active_mm is mm and mm.cpu_mask == 1 << cpu.index
 

@@ -34,6 +34,7 @@ from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_BUDDY, PG_LENT, PG_SLAB, BadPage
 from sandbox.kernel.mm.pgdat import DMA_END, PgDat
 from sandbox.kernel.mm.vmscan import SHRINK_BATCH, SHRINK_SHARE, Need, Shrinkers
+from sandbox.machine.word_views import StoreObserver
 from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -44,7 +45,10 @@ ISA_BYTE_BOUNDARY = 64 << 10
 
 
 class FrameWatch(Protocol):
-    """Who is told of every frame that comes and goes (``sandbox.sanitize``)."""
+    """Who is told of every frame that goes, and of those that come while ``stores.alert`` (``sandbox.sanitize``)."""
+
+    @property
+    def stores(self) -> StoreObserver: ...
 
     def granted(self, pfn: int, order: int) -> None:
         """2^order frames from ``pfn`` on are somebody's now."""
@@ -160,7 +164,8 @@ class PageAllocator:
                 pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
         else:
             pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
-        if self.watch is None and not self._bus.active and not self._code.retired:
+        watch = self.watch
+        if (watch is None or not watch.stores.alert) and not self._bus.active and not self._code.retired:
             self._stats.frames_allocated += 1
         else:
             self._granted(pfn, 0, gfp)
