@@ -278,10 +278,9 @@ class RunControl:
             exit_ = run(cpu, blocks, steps)
             self.running = False
             kind = exit_.__class__
-            if kind is StoppedAhead:  # not this context's: who has sent it ahead asks when it is its turn
-                return exit_
             if self._alert or (kind is not Trap and kind in _OURS):  # most runs end with what is the machine's
-                return self._looked(cpu, exit_, steps)
+                # What went ahead is not this context's: who has sent it asks ``_judged`` when it is its turn.
+                return exit_ if kind is StoppedAhead else self._looked(cpu, exit_, steps)
             return exit_
 
         return lightly
