@@ -123,10 +123,7 @@ class KernelTarget(Target):
     def hold(self, stop: Stop, woken: Woken | None = None) -> None:
         for cpu in self.kernel.cpus:
             if cpu.way_out is not None:  # nobody finds a page unfilled that the clock says is filled
-                runner = cpu.vcpu.runner
-                cpu.vcpu.run_as(None)
                 cpu.finish()
-                cpu.vcpu.run_as(runner)
         super().hold(stop, woken)
 
     def woke(self) -> None:

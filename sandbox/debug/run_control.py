@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from enum import IntEnum
+from functools import partial
 from typing import Protocol
 
 from sandbox.debug.stops import StopKind
 from sandbox.engine import watch
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, Halt, ModeChanged, Paused, Stepped, Trap, Watched
+from sandbox.engine.exits import (
+    BlocksSpent,
+    BreakpointHit,
+    Exit,
+    Halt,
+    ModeChanged,
+    Paused,
+    Stepped,
+    StoppedAhead,
+    Trap,
+    Watched,
+)
 from sandbox.records import dataclass
 
 
@@ -199,8 +211,9 @@ class RunControl:
     def _set(self, way: Way) -> None:
         self._way = way
         for cpu in self.cpus:
+            cpu.judge = partial(self._judged, cpu) if self._attached else None
             if way is Way.LIGHT:
-                cpu.run_as(self._lightly(cpu))
+                cpu.run_as(self._lightly(cpu), passes_ahead=True)
             else:
                 cpu.run_by(self.run if way is Way.FULL else None)
 
@@ -226,8 +239,8 @@ class RunControl:
         self.watch_modes(False)
         if self._watching is not None:
             self._watching.end()
-        self._set(Way.BARE)
         self._attached = False
+        self._set(Way.BARE)
 
     def set_breakpoints(self, wanted: set[int]) -> None:
         """Stop before the instructions at these linear addresses, and at no others."""
@@ -266,7 +279,8 @@ class RunControl:
             self.running = False
             kind = exit_.__class__
             if self._alert or (kind is not Trap and kind in _OURS):  # most runs end with what is the machine's
-                return self._looked(cpu, exit_, steps)
+                # What went ahead is not this context's: who has sent it asks ``_judged`` when it is its turn.
+                return exit_ if kind is StoppedAhead else self._looked(cpu, exit_, steps)
             return exit_
 
         return lightly
@@ -305,6 +319,10 @@ class RunControl:
         self._told(cpu)
         found = self._answered(cpu, exit_, None, end, steps)
         return self._run(cpu, end, steps) if found is None else found
+
+    def _judged(self, cpu: Cpu, exit_: Exit) -> Exit:
+        """What went ahead has stopped, and the CPU stands there now."""
+        return self._looked(cpu, exit_, None)
 
     def _look(self, cpu: Cpu) -> None:
         self._looks = False

@@ -111,11 +111,17 @@ class Cpu(Stepping):
         self._breakpoints: dict[int, list[int]] = {}
         self._instrumented = False
         self.runner: Callable[[int, int | None], Exit] | None = None
+        self._passes_ahead = False
+        self.judge: Callable[[Exit], Exit] | None = None
+        """Whoever runs this CPU in the place of ``run`` is asked what becomes of the cause of a StoppedAhead."""
         self._stopping = False
         self._ahead: CpuContext
+        self._ahead_budget = self._ahead_charged = 0
+        self.owed = 0
+        """At a StoppedAhead: blocks that are on the clock and have not run."""
         self.plain = handle.native
-        """Nobody stands between ``run`` and the engine, counts its instructions or its entries: ``go_ahead`` may be
-        called."""
+        """Nobody who asks for each run stands between ``run`` and the engine, counts its instructions or its entries:
+        ``go_ahead`` may be called."""
         self.context = CpuContext(handle.uc)
         check(library().uc_context_save(handle.uc, self.context.handle), "to save a context")
         handle.initialize(self.context.size)
@@ -212,13 +218,14 @@ class Cpu(Stepping):
         likes; with None as before.  Who runs this CPU does not notice, and without a runner nothing is asked."""
         self.run_as(None if runner is None else partial(runner, self))
 
-    def run_as(self, run: Callable[[int, int | None], Exit] | None) -> None:
-        """The same with a function that knows the CPU."""
+    def run_as(self, run: Callable[[int, int | None], Exit] | None, passes_ahead: bool = False) -> None:
+        """The same with a function that knows the CPU.  ``passes_ahead``: it runs what comes, hands a StoppedAhead on,
+        and leaves the rest to ``judge``."""
         if run is not None:
             self.run = run  # type: ignore[method-assign, assignment]
         elif self.run != MethodType(Cpu.run, self):  # without its __dict__: CPython is slower with one that was seen
             del self.run
-        self.runner = run
+        self.runner, self._passes_ahead = run, passes_ahead
         self._look_who_is_there()
 
     def _go_on(self, blocks: int, steps: int | None = None) -> Exit:
@@ -226,7 +233,7 @@ class Cpu(Stepping):
 
     def _look_who_is_there(self) -> None:
         entered = self._enter is self._entered and self.handle.native
-        self.plain = entered and not self._instrumented and self.runner is None
+        self.plain = entered and not self._instrumented and (self.runner is None or self._passes_ahead)
 
     def go_ahead(self, context: CpuContext, budget: int, blocks: int) -> None:
         """Let the next ``run`` run another context first, to its HLT, in the same call of host code.
@@ -235,6 +242,7 @@ class Cpu(Stepping):
         ``budget``.  Where something else stops it, ``run`` returns StoppedAhead.  Only while the CPU is ``plain``.
         """
         words, self._ahead = self._words, context
+        self._ahead_budget, self._ahead_charged = budget, blocks
         words[_AHEAD] = context.handle
         words[_AHEAD_BLOCKS] = budget
         self._deadline += blocks
@@ -316,7 +324,8 @@ class Cpu(Stepping):
         """The clock stands still: the blocks of what was to run before are in it; ``blocks_left`` are of its budget."""
         clock, ahead, words = self.clock, self._ahead, self._words
         words[_AHEAD] = 0
-        words[stubs.PAD_BLOCKS] = words[_AHEAD_BLOCKS]
+        words[stubs.PAD_BLOCKS] = left = words[_AHEAD_BLOCKS]
+        self.owed = self._ahead_charged - (self._ahead_budget - left)
         self.context = ahead
         try:
             return StoppedAhead(state.longs[_EIP], self._other_exit(ahead))

@@ -19,6 +19,8 @@ SLOTS = 1 << 16
 _SLOT = SLOTS - 1
 _PAGE_OF = 0xFFFFF000
 _GOES_ON = (MARK, FILL)
+_MARKED = 0x60
+"""Accessed and dirty: no walk has anything to set."""
 LONGEST = 16
 """Records of a chain that are looked at: with more, reading the feed is less work."""
 _PAGE_SIZE = 4096
@@ -40,11 +42,12 @@ class Unread:
         """The host's address of the slots."""
         return ctypes.addressof(self._table)
 
-    def forgotten(self, place: int) -> bool:
-        """No CPU has, by a walk of these records, a translation whose leaf is the entry at a physical address.
+    def forgotten(self, place: int, now: int = 0) -> bool:
+        """No CPU has, by a walk of these records, an old translation whose leaf is the entry at a physical address.
 
-        Each walk through it ended in none, or in a 4 KB page that its CPU has executed INVLPG of since.  False also
-        where a peek does not tell: for a large page, or an entry above the leaf.
+        Each walk through it ended in none, or in a 4 KB page that its CPU has executed INVLPG of since, or it read what
+        is there ``now``, accessed and dirty bits set.  False also where a peek does not tell: for a large page, or an
+        entry above the leaf.
         """
         words, data = self._words, self._data
         before, end = data[_NUMBER], data[_HEAD] << 3
@@ -56,10 +59,29 @@ class Unread:
             first = behind - 8
             if words[first + 1] == place and words[first] & 15 == ENTRY and behind < end:
                 kind = words[behind] & 15
-                if kind == ENTRY or (kind in _GOES_ON and self._lives(at, end)):
+                if kind == FILL and words[first + 2] == now and now & _MARKED == _MARKED:
+                    pass
+                elif kind == ENTRY or (kind in _GOES_ON and self._lives(at, end)):
                     return False
             at = words[first + 3] - before
         return False
+
+    def flushed(self, place: int, cpu: int, linear: int, now: int) -> bool:
+        """The newest INVLPG of these records is of the page, and no walk behind it read its leaf but as it is ``now``.
+
+        False also where two records do not tell, those of other pages and entries in the same slots.
+        """
+        words, data, chains = self._words, self._data, self._chains
+        before = data[_NUMBER]
+        flush, read = chains[linear >> 12 & _SLOT] - before, chains[place >> 2 & _SLOT] - before
+        at = (flush - 1) * RECORD_WORDS
+        if flush <= 0 or words[at] & 0xFFFFFFFF != PAGE | cpu << 4 or (words[at + 1] ^ linear) & _PAGE_OF:
+            return False
+        if read < flush:
+            return True
+        at = (read - 1) * RECORD_WORDS
+        whole = words[at] & 15 == ENTRY and words[at + 1] == place and read < data[_HEAD]
+        return whole and words[at + 2] == now and now & _MARKED == _MARKED and words[at + RECORD_WORDS] & 15 == FILL
 
     def _lives(self, record: int, end: int) -> bool:
         """The walk whose entry was read just before a record led to a translation that is not surely gone."""

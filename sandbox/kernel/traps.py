@@ -19,7 +19,7 @@ from sandbox.engine.exits import (
 from sandbox.kernel.abi.signals import SIGBUS, SIGKILL
 from sandbox.kernel.arch import extable
 from sandbox.kernel.arch.cpu import CALL_BUDGET, KernelCpu
-from sandbox.kernel.base.events import PageAlloc, PageFault, TlbFlush
+from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.base.time import TRAP_BLOCKS
@@ -89,8 +89,6 @@ class Traps:
         self._stuck = (0, 0, 0, 0), 0
         """EIP and address of the last spurious fault in kernel code, and how often it came."""
         self.monitor: Monitor | None = None
-        self._between_steps = self._bus.watch_for(PageFault, TlbFlush, PageAlloc)
-        """Somebody reads what is told between the steps of a fault, or looks at the machine behind it."""
         self._ways_out: tuple[KernelCpu | None, ...] = (
             (None,) * len(kernel.cpus) if kernel.races.active or kernel.broken else tuple(kernel.cpus)
         )
@@ -164,7 +162,7 @@ class Traps:
         try:
             if trap.address < TASK_SIZE:
                 esp, limits = context.quads[ESP], task.group.limits
-                way = self._ways_out[cpu.index] if cpu.vcpu.plain and not self._between_steps.any else None
+                way = self._ways_out[cpu.index] if cpu.vcpu.plain else None
                 how = self._faults.do_page_fault(cpu, mm, trap.address, trap.error_code, esp, limits, way)
         except OutOfMemory as error:
             self._stats.faults[Resolution.OOM_KILL] += 1

@@ -21,6 +21,10 @@ class StoreObserver(Protocol):
         """Words of ``width`` bytes at an offset of the buffer have changed."""
         ...
 
+    def executed(self, offset: int, width: int, cpu: int, linear: int) -> None:
+        """The same of an entry that a CPU has stored, in a routine that executes INVLPG of its page behind that."""
+        ...
+
 
 class _View:
     """Words of ``width`` bytes, loaded through another view."""

@@ -129,6 +129,10 @@ class EntryStores:
         if not offset % self._size:
             self.by_frame[self._physical(offset) >> PAGE_SHIFT] += 1
 
+    def executed(self, offset: int, width: int, cpu: int, linear: int) -> None:
+        """A CPU has stored an entry itself."""
+        self.stored(offset, width)
+
 
 class CostSession(Session):
     """A run of the work that counts."""

@@ -37,6 +37,7 @@ class KernelSanitizer:
         self._deferrals: Sequence[Deferral] = ()
         self.stores = TableStores(machine.memory, (PAE if paging == "pae" else LEGACY).entry_size)
         self.tlb = TlbSanitizer(machine.cpus, machine.memory, self, self.stores.take)
+        self.stores.look = self.tlb.flushed
         for cpu in machine.cpus:
             cpu.before_entries(partial(self._enters, cpu), self.stores)
 
@@ -65,18 +66,23 @@ class KernelSanitizer:
             mm = active_mm(kernel.cpus[cpu.index])
             if kernel.tlb.flights or (mm is not None and mm.flights):
                 return
+        if not self._done_with():
+            self.stores.alert = self.tlb.enters(cpu)
+
+    def _done_with(self) -> bool:
+        """Nothing was stored that any CPU has kept an old translation by, as a look tells; False says nothing."""
         stores = self.stores
-        if len(stores.places) <= FEW and self.tlb.forgotten(map(self._physical, stores.places)):
-            stores.places.clear()
-            stores.alert = False
-        else:
-            stores.alert = self.tlb.enters(cpu)
+        if len(stores.places) > FEW or not self.tlb.forgotten(map(self._physical, stores.places)):
+            return False
+        stores.places.clear()
+        stores.alert = False
+        return True
 
     # -- what happens to frames (page_alloc.FrameWatch)
 
     def granted(self, pfn: int, order: int) -> None:
         """Frames were given away."""
-        if self.stores.alert:
+        if self.stores.alert and not self._done_with():
             self.stores.alert = self.tlb.frames("reused", pfn, 1 << order)
 
     def released(self, pfn: int, order: int) -> None:

@@ -62,8 +62,7 @@ class ShadowTlb:
     """
 
     __slots__ = (
-        "_routes", "_upper", "_walked", "cr3", "cr4", "globals", "large", "local", "number", "pdptes",
-        "stale",
+        "_upper", "_walked", "cr3", "cr4", "globals", "large", "local", "number", "pdptes", "routes", "stale",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -72,7 +71,7 @@ class ShadowTlb:
         self.local, self.globals = Pages(), Pages()
         self.large = Pages()
         """Of large pages, by the number of their first 4 KB page; global ones among them."""
-        self._routes: dict[Path, int] = {}
+        self.routes: dict[Path, int] = {}
         """The ways to leaves that were walked since paging-structure caches were emptied, and an address of each."""
         self._walked: dict[int, int] | None = {}
         self.stale: dict[int, Held] = {}
@@ -87,8 +86,8 @@ class ShadowTlb:
     def fill(self, linear: int, physical: int, size: int, path: Path, attributes: int) -> None:
         """A walk ended in a translation of the 4 KB page at ``linear``, a piece of one of ``size`` bytes."""
         trunk = path[:-2]
-        if trunk not in self._routes:
-            self._routes[trunk] = linear
+        if trunk not in self.routes:
+            self.routes[trunk] = linear
             self._walked = None
             self._upper.update(trunk[::2])
         if size != PAGE_SIZE:
@@ -108,6 +107,28 @@ class ShadowTlb:
         pages.by_leaf[path[-2]] = page
         if self.stale:
             self.stale.pop(page, None)
+
+    def refill(self, linear: int, physical: int, path: Path, attributes: int) -> None:
+        """INVLPG of a 4 KB page, and the next walk for it."""
+        page, trunk, leaf, local, large = linear >> PAGE_SHIFT, path[:-2], path[-2], self.local, self.large.by_page
+        before = local.by_page.get(page)
+        if (
+            trunk not in self.routes
+            or self.stale
+            or path[-1] & G
+            or page in self.globals.by_page
+            or (before is not None and before[2][-2] != leaf)
+            or page & _OF_2MB in large
+            or page & _OF_4MB in large
+        ):
+            self.invlpg(linear)
+            self.fill(linear, physical, PAGE_SIZE, path, attributes)
+            return
+        self.routes.clear()  # the page's leaf is where it was, if it was known
+        self.routes[trunk] = linear
+        self._walked = None
+        local.by_page[page] = _new(Held, (physical, PAGE_SIZE, path, attributes))
+        local.by_leaf[leaf] = page
 
     def _fill_large(self, base: int, known: Held | None, held: Held) -> None:
         if known is not None and known.is_global and not held.is_global and self._serves(known, held):
@@ -152,7 +173,7 @@ class ShadowTlb:
         return None
 
     def _forget_tables(self) -> None:
-        self._routes.clear()
+        self.routes.clear()
         self._walked = None
 
     @property
@@ -160,7 +181,7 @@ class ShadowTlb:
         """Tables below the root that a paging-structure cache may name, and an address that was walked through each."""
         if self._walked is None:
             self._walked = {}
-            for trunk, linear in self._routes.items():
+            for trunk, linear in self.routes.items():
                 tables = (*(at >> PAGE_SHIFT for at in trunk[2::2]), *(_table_of(entry) for entry in trunk[-1:]))
                 self._walked.update(dict.fromkeys(tables, linear))
         return self._walked
@@ -240,6 +261,12 @@ class ShadowTlb:
         if at in local or at in everywhere:
             return [pages[at] for pages in (local, everywhere) if at in pages]
         return ()
+
+    def is_leaf_of(self, at: int, page: int) -> bool:
+        """The entry at a physical address, as far as walks have used it, is this 4 KB page's leaf and nothing else."""
+        if at in self._upper or at in self.large.by_leaf:
+            return False
+        return self.local.by_leaf.get(at, page) == page == self.globals.by_leaf.get(at, page)
 
     def everything(self) -> Iterator[tuple[int, Held]]:
         """(page number, translation) of all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sandbox.machine.memory import PhysicalMemory
 from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, P
@@ -20,12 +20,19 @@ class TableStores:
         """Something was stored since the last ``take``, or is stale: the moment to tell of every store."""
         self.places: set[int] = set()
         """Buffer offsets of entries that were stored since the last ``take``."""
+        self.look: Callable[[int, int, int], bool] = lambda offset, cpu, linear: False
+        """Whether that INVLPG has left nothing of an entry that a CPU has stored itself."""
         memory.table_observer = self
 
     def stored(self, offset: int, width: int) -> None:
         """A word of an entry was stored."""
         self.places.add(offset & self._entry)
         self.alert = True
+
+    def executed(self, offset: int, width: int, cpu: int, linear: int) -> None:
+        """An entry was stored by a CPU, which was to execute INVLPG behind that."""
+        if self.alert or not self.look(offset, cpu, linear):
+            self.stored(offset, width)
 
     def take(self) -> list[int]:
         """Physical addresses of the entries that were stored since the last time."""

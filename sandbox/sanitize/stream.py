@@ -45,8 +45,10 @@ _READ = _heads(MISS) + _heads(ENTRY) + _heads(ENTRY, MARK) + b"*" + _heads(FILL)
 _UNMARKED = _heads(MISS) + _heads(ENTRY) + b"+" + _heads(FILL)
 _COPIED = re.compile(b"(%s)(%s)(%s)(%s)?" % (_READ, _UNMARKED, _heads(PAGE), _FILLED))
 """A page is read, another one written, an INVLPG, and the access made again: what copy-on-write leaves."""
+_CLEARED = re.compile(b"(%s)(%s)" % (_UNMARKED, _heads(MISS) + _heads(ENTRY) + b"+" + _heads(FILL)))
+"""A page is written by one mapping and then used by another: what demand zero leaves."""
 _ONE_BY_ONE = re.compile(_FILLED + b"|" + _heads(CR3, CR4, CR0, PAGE, PDPTE))
-_WALKS_AND_INVALIDATIONS = re.compile(_COPIED.pattern + b"|" + _ONE_BY_ONE.pattern)
+_WALKS_AND_INVALIDATIONS = re.compile(b"|".join((_COPIED.pattern, _CLEARED.pattern, _ONE_BY_ONE.pattern)))
 _WALKS = re.compile(_heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL, STALE) + b"?")
 
 
@@ -146,6 +148,8 @@ class Stream:
         made: Reader
         if copied := _COPIED.fullmatch(heads):
             made = self._copied(self.shadows[heads[0] >> 4], copied.groups(b""))
+        elif cleared := _CLEARED.fullmatch(heads):
+            made = self._cleared(self.shadows[heads[0] >> 4], cleared.groups(b""))
         elif kind == FILL:
             made = self._fills(shadow, heads)
         else:
@@ -159,6 +163,8 @@ class Stream:
         one, two, three = (sum(map(len, parts[:count])) for count in (1, 2, 3))
         whole = len({head >> 4 for part in parts[:3] for head in part}) == 1
         made = _copied_by_one(shadow, parts) if whole else _never
+        if whole and {head >> 4 for head in parts[3]} == {shadow.number} and not _marks(parts[3]):
+            return _copied_and_used(shadow, parts, self._one_after_another(readers, (0, one, two, three)))
         again = readers[3] if len(readers) == 4 else _never
 
         def read(words: memoryview, first: int) -> None:
@@ -167,6 +173,23 @@ class Stream:
                 readers[1](words, first + one)
                 readers[2](words, first + two)
             again(words, first + three)
+
+        return read
+
+    def _cleared(self, shadow: ShadowTlb, parts: Sequence[bytes]) -> Reader:
+        readers = [self._reader(part) for part in parts]
+        apart = self._one_after_another(readers, (0, len(parts[0])))
+        return (
+            apart
+            if len({head >> 4 for part in parts for head in part}) > 1
+            else _cleared_and_used(shadow, parts, apart)
+        )
+
+    @staticmethod
+    def _one_after_another(readers: Sequence[Reader], places: Sequence[int]) -> Reader:
+        def read(words: memoryview, first: int) -> None:
+            for reader, place in zip(readers, places, strict=True):
+                reader(words, first + place)
 
         return read
 
@@ -252,6 +275,73 @@ def _copied_by_one(shadow: ShadowTlb, parts: Sequence[bytes]) -> Callable[[memor
             return False
         shadow.invlpg(page & _U32)
         return True
+
+    return read
+
+
+def _marks(part: bytes) -> bool:
+    """A walk sets accessed or dirty bits."""
+    return any(head & 15 == MARK for head in part)
+
+
+def _copied_and_used(shadow: ShadowTlb, parts: Sequence[bytes], apart: Reader) -> Reader:
+    """``_copied_by_one``, and behind it the walk of the page's next access, in one go where nothing else is told."""
+    walk, other, used = (len(parts[at]) - 2 for at in (0, 1, 3))
+    text = (
+        f"<16xQ8xQ24x16xQ40x{64 * (walk - 1)}x4xIQ48x64x{'8xQQ40x' * other}4xIQ48x8xQ48x64x{'8xQQ40x' * used}4xIQQI36x"
+    )
+    unpack, large, end = struct.Struct(text).unpack_from, shadow.large.by_page, 5 + 2 * other
+
+    def read(words: memoryview, first: int) -> None:
+        found = unpack(words, first * RECORD_BYTES)
+        cr3, cr4, top, size, linear = found[:5]
+        span, second, page = found[end : end + 3]
+        known = large.get((second & -span & _U32) >> PAGE_SHIFT)
+        registers, again = shadow.pdptes, found[-3]
+        if (
+            known is None
+            or (linear ^ page | again ^ page) & _PAGE
+            or size != PAGE_SIZE
+            or found[-4] != PAGE_SIZE
+            or cr3 != shadow.cr3
+            or cr4 != shadow.cr4
+            or known[2] != found[5:end]
+            or known[1] != span
+            or (registers and not top == found[end + 4] == registers[(page & _U32) >> 30])
+            or (registers and found[6] != registers[(second & _U32) >> 30])
+        ):
+            apart(words, first)
+        else:
+            shadow.refill(again & _U32, found[-2], found[end + 3 : -4], found[-1])
+
+    return read
+
+
+def _cleared_and_used(shadow: ShadowTlb, parts: Sequence[bytes], apart: Reader) -> Reader:
+    """Two walks of one CPU in one go, where the first one's is a large page that is held as it is."""
+    other, used = (len(part) - 2 for part in parts)
+    text = f"<16xQ8xQ24x{'8xQQ40x' * other}4xIQ48x64x{'8xQQ40x' * used}4xIQQI36x"
+    unpack, large, end = struct.Struct(text).unpack_from, shadow.large.by_page, 2 + 2 * other
+    leaf = end - 2
+
+    def read(words: memoryview, first: int) -> None:
+        found = unpack(words, first * RECORD_BYTES)
+        span, linear = found[end], found[end + 1]
+        known = large.get((linear & -span & _U32) >> PAGE_SHIFT)
+        again, registers = found[-3] & _U32, shadow.pdptes
+        if (
+            known is None
+            or found[0] != shadow.cr3
+            or found[1] != shadow.cr4
+            or known[2] != found[2:end]
+            or known[1] != span
+            or found[2:leaf] not in shadow.routes
+            or (registers and found[3] != registers[(linear & _U32) >> 30])
+            or (registers and found[end + 3] != registers[again >> 30])
+        ):
+            apart(words, first)
+        else:
+            shadow.fill(again, found[-2], found[-4], found[end + 2 : -4], found[-1])
 
     return read
 

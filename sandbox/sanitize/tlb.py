@@ -144,24 +144,39 @@ class TlbSanitizer:
         return stale
 
     def forgotten(self, places: Iterable[int]) -> bool:
-        """Nothing was stale, and no CPU has a translation by these entries any more, seen without reading the feed.
+        """Nothing was stale, and no CPU has an old translation by these entries any more, without reading the feed.
 
-        Each that may have had one has executed INVLPG since its last walk.  False says nothing; ``settle`` does then.
+        Each that may have had one has executed INVLPG since its last walk, or walked to what is there now.  False says
+        nothing; ``settle`` does then.
         """
         if self._armed:
             return False
-        unread, shadows = self.feed.unread, self.shadows
+        unread, shadows, read = self.feed.unread, self.shadows, self._memory.read_entry
+        size = 8 if shadows[0].cr4 & CR4_PAE else 4
         for shadow in shadows:
             if shadow.stale:
                 return False
         for place in places:
-            if not unread.forgotten(place):
+            if not unread.forgotten(place, read(place, size)):
                 return False
             for shadow in shadows:
                 for page in shadow.leaves(place):
                     if page is None or not unread.invalidated(shadow.number, page << PAGE_SHIFT):
                         return False
         return True
+
+    def flushed(self, offset: int, number: int, linear: int) -> bool:
+        """The CPU has executed INVLPG of the page since it changed the entry: nobody has an old translation by it.
+
+        A look at two records; False says nothing.  ``offset`` is the entry's in the buffer of memory.
+        """
+        place = self._memory.physical_of(offset)
+        shadow = self.shadows[0]
+        if len(self.shadows) > 1 or self._armed or shadow.stale or not shadow.is_leaf_of(place, linear >> PAGE_SHIFT):
+            return False
+        memory = self._memory
+        now = memory.quads[offset >> 3] if shadow.cr4 & CR4_PAE else memory.words[offset >> 2]
+        return self.feed.unread.flushed(place, number, linear, now)
 
     def _compare(self, shadow: ShadowTlb, page: int, held: Held) -> Now | None:
         """What the tables say if the translation is stale; remembered in the shadow."""

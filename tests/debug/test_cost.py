@@ -69,23 +69,20 @@ def counted(action: Any) -> int:
     ("points", "most"),
     [
         ((), 2),
-        (("catch module",), 7),
-        (("catch sigsegv", "catch cow-copy"), 10),
+        (("catch module",), 3),
+        (("catch sigsegv", "catch cow-copy"), 3),
         (("catch fault if $write && 0", "disable 1"), 2),
     ],
 )
 def test_a_fault_that_no_point_is_for_costs_no_more_than_this(points: tuple[str, ...], most: float) -> None:
-    """Attached it is the note of the fault; for a catch emitters ask whether it is for them; no event is made.
-
-    Where faults are read, each step of one is a run of the engine of its own.
-    """
+    """Attached it is the note of the fault; for a catch its emitter asks whether it is for them; no event is made."""
     assert calls(points) - calls(None) <= most
 
 
 @pytest.mark.skipif(not stubs.native_host(), reason="watchpoints are x86-64 Linux code")
 @pytest.mark.parametrize("point", [f"watch {ELSEWHERE:#x}", "watch physical 0x2000"])
 def test_a_watch_of_another_page_costs_a_look_at_each_end_and_at_each_store_into_tables(point: str) -> None:
-    assert calls((point,)) - calls(None) <= 1 + 2 + 3 + 1.5 + 3.5, "the page is cleared in a run of its own"
+    assert calls((point,)) - calls(None) <= 1 + 2 + 2 + 1 + 1, "the run, both words of an entry and the frame"
 
 
 def test_nothing_stands_in_the_way_of_a_run_for_which_nothing_is_asked() -> None:

@@ -8,7 +8,18 @@ from typing import Protocol
 
 from sandbox.engine.context import CR3, EAX, EBX, ECX, EDI, EDX, EIP, ESI, ESP, XMM, XMM_STRIDE, CpuContext
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import BlocksSpent, Exit, Halt, Paused, StoppedAhead, Trap
+from sandbox.engine.exits import (
+    BlocksSpent,
+    BreakpointHit,
+    Exit,
+    Halt,
+    ModeChanged,
+    Paused,
+    Stepped,
+    StoppedAhead,
+    Trap,
+    Watched,
+)
 from sandbox.kernel.arch.vmlinux import Routines
 from sandbox.x86.errors import SandboxError
 
@@ -21,6 +32,8 @@ CALL_DEPTH = 8
 CLEAR_PAGE_BLOCKS, COPY_PAGE_BLOCKS, INVLPG_BLOCKS = 18, 34, 3
 """What ``call`` of each adds to the CPU's clock: transfers of control from the stub to its HLT."""
 WINDOW_BYTES = 128
+_ASKED_FOR = (BreakpointHit, ModeChanged, Stepped, Watched)
+"""Exits that somebody has asked for who follows the CPU."""
 STACK_GAP = 64
 """Bytes left alone under the stack pointer of an interrupted routine."""
 
@@ -195,20 +208,32 @@ class KernelCpu:
             self.let_go(pfn)
 
     def _run_through(self, context: CpuContext, exit_: Exit | None) -> None:
-        """To the HLT, without a block on the clock; ``exit_`` is what has stopped it already."""
+        """To the HLT, without a block on the clock; ``exit_`` is what has stopped it already.
+
+        Who asks to have it done is told of none of its steps; who was told where it stopped finds the time there.
+        """
         kstack, vcpu = self.kstack, self.vcpu
         outer, clock = vcpu.context, vcpu.clock
         kstack.depth += 1
         try:
             vcpu.context = context
             if exit_ is None:
-                exit_ = vcpu.run(CALL_BUDGET)
+                exit_ = self._run_untold()
+            else:
+                vcpu.clock = clock - vcpu.owed
+                exit_ = exit_ if vcpu.judge is None else vcpu.judge(exit_)
             if exit_.__class__ is not Halt:
                 self._run_on(context, kstack, exit_)
         finally:
             kstack.depth -= 1
             vcpu.context = outer
             vcpu.clock = clock
+
+    def _run_untold(self) -> Exit:
+        exit_ = Cpu.run(self.vcpu, CALL_BUDGET)
+        while isinstance(exit_, _ASKED_FOR):
+            exit_ = Cpu.run(self.vcpu, CALL_BUDGET)
+        return exit_
 
     def call_c(self, routine: int, *arguments: int) -> int:
         """The same for a function with up to four C arguments, of the kernel or of a module."""

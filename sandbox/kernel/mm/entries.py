@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 
 from sandbox.engine.context import EAX, EBP, EDX
 from sandbox.kernel.arch.cpu import CLEAR_PAGE_BLOCKS, COPY_PAGE_BLOCKS, INVLPG_BLOCKS, KernelCpu, Smp
+from sandbox.kernel.base.events import PageAlloc, PageFault, TlbFlush
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.races import Races
@@ -44,9 +46,12 @@ class Entries:
         "_blind",
         "_break_cow",
         "_memmap",
+        "_observer",
         "_page_alloc",
+        "_read",
         "_set_pte_if",
         "_smp",
+        "_stored",
         "_zero_page",
         "early_free",
         "in_hand",
@@ -80,8 +85,13 @@ class Entries:
         self.early_free = broken("early-free")
         routines, wide = tlb.routines, tables.fmt.entry_size == 8
         self._break_cow = routines.break_cow_pae if wide else routines.break_cow
+        self._read = tlb.bus.watch_for(PageFault, TlbFlush, PageAlloc)
+        """Somebody reads of entries as faults leave them, and in which order."""
+        self._observer = tables.memory.table_observer
+        self._stored = [(0, 0)] * len(smp.cpus)
+        """Of each CPU the place of the entry that its way out stores, and the linear address of the page."""
         for cpu in smp.cpus:
-            cpu.let_go = page_alloc.put_page
+            cpu.let_go = page_alloc.put_page if self._observer is None else partial(self._let_go, cpu.index)
         self.in_hand = 0
         """Entries that are taken from one place and not yet stored at another: no walk of the tables finds them."""
 
@@ -142,8 +152,8 @@ class Entries:
         return True
 
     def alone(self, cpu: KernelCpu, mm: Mm) -> bool:
-        """Only this CPU has the address space loaded, and nobody must be told of the entry by who stores it."""
-        unseen = not self.traced and self._page_alloc.watch is None
+        """Only this CPU has the address space loaded, and nobody must be told of each step, or find what it pushed."""
+        unseen = not self.traced and not self._read.any
         return unseen and cpu.active_mm is mm and mm.cpu_mask == 1 << cpu.index
 
     def replace_on_return(
@@ -164,8 +174,15 @@ class Entries:
         quads = cpu.on_way_out(self._break_cow, blocks + INVLPG_BLOCKS, 2, fill, source, target)
         quads[EAX] = PAGE_OFFSET + ptep * self.tables.fmt.entry_size
         quads[EDX], quads[EBP] = new & 0xFFFFFFFF, new >> 32
-        cpu.replaced = (old & FRAME_MASK) >> PAGE_SHIFT
+        cpu.replaced, self._stored[cpu.index] = (old & FRAME_MASK) >> PAGE_SHIFT, (ptep, linear)
         self.tlb.counters.pages += 1
+
+    def _let_go(self, cpu: int, pfn: int) -> None:
+        """The way out has been gone: who follows the tables hears of what it has stored before the frame is let go."""
+        assert self._observer is not None
+        size, (ptep, linear) = self.tables.fmt.entry_size, self._stored[cpu]
+        self._observer.executed(ptep * size, size, cpu, linear)
+        self.drop(pfn)
 
     def change(self, cpu: KernelCpu, mm: Mm, linear: int, ptep: int, old: int, new: int) -> bool:
         """The same frame with other rights, at once.  False, with nothing done, when ``old`` is no more."""

@@ -33,7 +33,7 @@ class Highmem:
 
     __slots__ = (
         "_broken_zero", "_low", "_mappers", "_smp", "_stats", "_strays", "counters", "depth", "mapper", "source_mapper",
-        "windows",
+        "watched_pages", "windows",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,7 @@ class Highmem:
         self._smp, self._stats = smp, stats
         self._low, cpus = layout.direct_frames, len(smp.cpus)
         self._broken_zero = broken("no-zero")
+        self.watched_pages = entries.tables.memory.watched_pages
         self.windows = KMAP_ATOMIC[policies["kmap_atomic"]](entries, cpus, broken)
         """What is open on which CPU, and what it came to."""
         self.depth = self.windows.depth
@@ -120,7 +121,7 @@ class Highmem:
     def clear_user_highpage(self, pfn: int, way: KernelCpu | None = None) -> None:
         """The same for a frame that a program will see; of lowmem on a CPU's ``way`` out, where it has one."""
         if not self._broken_zero:
-            if way is not None and pfn < self._low:
+            if way is not None and pfn < self._low and not self._is_watched(pfn, way):
                 routines = way.routines
                 way.on_way_out(
                     routines.call_stub, CLEAR_PAGE_BLOCKS, 1, routines.clear_page, 0, PAGE_OFFSET + pfn * PAGE_SIZE
@@ -128,6 +129,11 @@ class Highmem:
             else:
                 self.clear_highpage(pfn)
             self._stats.bytes_by_guest += PAGE_SIZE
+
+    def _is_watched(self, pfn: int, way: KernelCpu) -> bool:
+        """Somebody follows what is stored into the frame of lowmem, or pushed while it is filled: to the block."""
+        watched = self.watched_pages
+        return bool(watched) and (pfn in watched or way.kstack.frame in watched)
 
     def clear_tail(self, pfn: int, offset: int) -> None:
         """Let the CPU clear a frame from a byte on."""

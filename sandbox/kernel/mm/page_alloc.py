@@ -34,6 +34,7 @@ from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_BUDDY, PG_LENT, PG_SLAB, BadPage
 from sandbox.kernel.mm.pgdat import DMA_END, PgDat
 from sandbox.kernel.mm.vmscan import SHRINK_BATCH, SHRINK_SHARE, Need, Shrinkers
+from sandbox.machine.word_views import StoreObserver
 from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -44,7 +45,10 @@ ISA_BYTE_BOUNDARY = 64 << 10
 
 
 class FrameWatch(Protocol):
-    """Who is told of every frame that comes and goes (``sandbox.sanitize``)."""
+    """Who is told of every frame that goes, and of those that come while ``stores.alert`` (``sandbox.sanitize``)."""
+
+    @property
+    def stores(self) -> StoreObserver: ...
 
     def granted(self, pfn: int, order: int) -> None:
         """2^order frames from ``pfn`` on are somebody's now."""
@@ -77,7 +81,7 @@ class PageAllocator:
 
     __slots__ = (
         "_any_zone", "_broken_clear", "_buffer_fails", "_bus", "_clock", "_code", "_complaints", "_cond_resched",
-        "_direct_end", "_marks", "_nonatomic", "_park", "_pgdat", "_sched", "_shrinkers", "_smp", "_stats",
+        "_direct_end", "_marks", "_nonatomic", "_park", "_pgdat", "_read", "_sched", "_shrinkers", "_smp", "_stats",
         "_zone_marks", "check_ext", "check_kmap", "exts", "failing", "forget_kva", "holders", "kmaps", "kvas",
         "min_free", "pressure", "watch",
     )  # fmt: skip
@@ -97,6 +101,7 @@ class PageAllocator:
         self._pgdat, self._smp, self._code, self._shrinkers = pgdat, smp, code, shrinkers
         self._sched, self._cond_resched = sched, cond_resched
         self._bus, self._clock, self._stats = trace.bus, trace.clock, trace.stats
+        self._read = trace.bus.watch_for(PageAlloc)
         self._direct_end = layout.direct.end
         policies, broken = config.policies, config.broken
         self._marks = policies["watermarks"]
@@ -160,7 +165,8 @@ class PageAllocator:
                 pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
         else:
             pfn = self._reclaiming(gfp, gfp & LEVEL_MASK, 0, waits=False)
-        if self.watch is None and not self._bus.active and not self._code.retired:
+        watch = self.watch
+        if (watch is None or not watch.stores.alert) and not self._read.any and not self._code.retired:
             self._stats.frames_allocated += 1
         else:
             self._granted(pfn, 0, gfp)
@@ -245,7 +251,7 @@ class PageAllocator:
         if self.watch is not None:
             self.watch.granted(pfn, order)
         self._stats.frames_allocated += 1 << order
-        if self._bus.active and self._bus.wants(PageAlloc):
+        if self._read.any:
             self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "alloc", pfn, order, gfp))
 
     def _released(self, pfn: int, order: int) -> None:
@@ -258,7 +264,7 @@ class PageAllocator:
             self._code.freed(pfn)
         if self.watch is not None:
             self.watch.released(pfn, order)
-        if self._bus.active and self._bus.wants(PageAlloc):
+        if self._read.any:
             self._bus.emit(PageAlloc(self._clock.now, self._smp.this_cpu.index, "free", pfn, order, 0))
 
     def _count_request(self) -> None:

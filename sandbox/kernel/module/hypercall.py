@@ -100,10 +100,20 @@ class Gate:
             raise NoSuchExport(
                 f"int 0xF0 with number {number}, at {context.eip - 2:#010x}: {len(self.exports)} symbols are exported"
             )
-        function, words, above = self._answers[number]
+        function, count, above = self._answers[number]
         esp = quads[ESP] & 0xFFFFFFFF
+        kstack, words = self._smp.this_cpu.kstack, self._words
+        at = esp + above - kstack.stack_top + PAGE_SIZE
+        first = (kstack.frame * PAGE_SIZE + at >> 2) + 1
         try:
-            result = function(*self.arguments(esp + above, words))
+            if not 0 <= at < PAGE_SIZE - MOST or at & 3 or count > 3:
+                result = function(*self.arguments(esp + above, count))
+            elif count == 3:  # the usual place, and no more than that: without a call and without a tuple
+                result = function(words[first], words[first + 1], words[first + 2])
+            elif count == 2:
+                result = function(words[first], words[first + 1])
+            else:
+                result = function(words[first]) if count else function()
         except _BUGS as error:
             result = self._bug(error, esp + 4 * self.exports[number].saved)
         quads[EAX] = (result or 0) & 0xFFFFFFFF
@@ -125,14 +135,8 @@ class Gate:
         kstack = self._smp.this_cpu.kstack
         at = esp - kstack.stack_top + PAGE_SIZE
         if 0 <= at < PAGE_SIZE - MOST and not at & 3:
-            words, first = self._words, (kstack.frame * PAGE_SIZE + at >> 2) + 1
-            if count == 1:
-                return (words[first],)
-            if count == 2:
-                return (words[first], words[first + 1])
-            if count == 3:
-                return (words[first], words[first + 1], words[first + 2])
-            return tuple(words[first : first + count])
+            first = (kstack.frame * PAGE_SIZE + at >> 2) + 1
+            return tuple(self._words[first : first + count])
         raw = self._peek.peek(None, esp + 4, 4 * count).ljust(4 * count, b"\0")
         return tuple(int.from_bytes(raw[n : n + 4], "little") for n in range(0, 4 * count, 4))
 

@@ -28,6 +28,7 @@ _WORDS = {
 }  # fmt: skip
 _SLAB = 1
 """What kmalloc's middle answers when the piece is in EDX."""
+_TO_FIRSTFREE = FIRSTFREE - PAGE_OFFSET
 Function = Callable[..., int | None]
 KeyOf = Callable[[int], int | str]
 
@@ -111,6 +112,8 @@ class Owners:
 
         None for an export that gives nothing and takes nothing back.  Decided once: kmalloc is called often.
         """
+        if name == "kmalloc":
+            return self._taking_piece(function)
         if name in self.takes:
             return self._taking(function, *self.takes[name])
         if name in self.gives:
@@ -132,6 +135,22 @@ class Owners:
                 for module in loaded:  # as _note has it, without the call
                     if module.base <= eip < module.base + module.size:
                         held[kind, key_of(result)] = module, eip
+                        break
+            return result
+
+        return take
+
+    def _taking_piece(self, function: Function) -> Function:
+        """``_taking`` of kmalloc, which is called most."""
+        held, loaded, words = self._held, self._modules.loaded, self._words
+
+        def take(eip: int, size: int, priority: int) -> int | None:
+            result = function(size, priority)
+            if result:
+                for module in loaded:
+                    if module.base <= eip < module.base + module.size:
+                        piece = words[result + _TO_FIRSTFREE >> 2] + HEADER if result != _SLAB else self._piece(result)
+                        held[PIECES, piece] = module, eip
                         break
             return result
 

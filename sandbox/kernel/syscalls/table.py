@@ -85,6 +85,7 @@ class SystemCalls:
     def __init__(self, kernel: Kernel, modules: Modules) -> None:
         self._kernel = kernel
         self._stats, self._bus, self._clock = kernel.stats, kernel.bus, kernel.clock
+        self._entries_read, self._results_read = self._bus.watch_for(CallEntered), self._bus.watch_for(SystemCall)
         self._handlers = list(handlers())
         self._known = len(self._handlers)
         calls = ModuleCalls(modules)
@@ -93,23 +94,20 @@ class SystemCalls:
 
     def dispatch(self, task: Task) -> None:
         """Carry out the call that a task made with INT 0x80, before the eyes of its tracer if it has one."""
-        task.orig_eax = task.context.longs[_EAX]
-        if task.ptrace is None or self._kernel.tracing.enter(task):
-            self._carry_out(task)
-        if task.ptrace is not None:
-            self._kernel.tracing.leave(task)
-
-    def _carry_out(self, task: Task) -> None:
-        kernel, counters = self._kernel, self._stats
-        counters.system_calls += 1
-        context = task.context
+        kernel, counters, context = self._kernel, self._stats, task.context
         longs = context.longs
+        task.orig_eax = longs[_EAX]
+        if task.ptrace is not None and not kernel.tracing.enter(task):
+            if task.ptrace is not None:
+                kernel.tracing.leave(task)
+            return
+        counters.system_calls += 1
         number = task.orig_eax & 0xFFFFFFFF
         counters.calls[number] += 1
         arguments = longs[_EBX], longs[_ECX], longs[_EDX], longs[_ESI], longs[_EDI], longs[_EBP]
         handler = self._handlers[number] if number < self._known else None
         before = longs[_EIP]
-        if self._bus.active and self._bus.wants(CallEntered):
+        if self._entries_read.any:
             self._bus.emit(CallEntered(self._clock.now, task.cpu.index, task.pid, number, name_of(number), arguments))
         try:
             result = -ENOSYS if handler is None else handler(kernel, task, *arguments)
@@ -124,9 +122,11 @@ class SystemCalls:
             result = -ENOMEM
         if task.held:
             drop_held(task)
-        if self._bus.active and self._bus.wants(SystemCall):
+        if self._results_read.any:
             self._bus.emit(
                 SystemCall(self._clock.now, task.cpu.index, task.pid, number, name_of(number), arguments, result)
             )
         if task.context.longs[_EIP] == before:
             context.quads[EAX] = result & 0xFFFFFFFF
+        if task.ptrace is not None:
+            kernel.tracing.leave(task)

@@ -392,7 +392,11 @@ class Scheduler(RunLimits):
 
         A debugger's stop is none: it may lie inside the last block of a slice, which is to be finished first.
         """
-        self._check_limits()
+        host = self.host
+        if self.interrupted or self._block_limit or not self._started or (host is not None and host.polls):
+            self._check_limits()
+        elif self._time_limit:
+            self.check_time()
         if self._board.asked:
             self._finish()
             self.do_irq()
