@@ -17,19 +17,23 @@ _RETURNS, _BROKEN_OFF = ("ret", "retf"), ("iret", "iretd", "iretw", "int", "syse
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """An instruction as it was about to run: its mnemonic, the address behind it, and ESP."""
+    """An instruction as it was about to run: its mnemonic, the address behind it, and ESP.
+
+    ``edits`` is how much of what a person has set was in the machine.
+    """
 
     moment: Moment
+    edits: int
     word: str = ""
     after: int = 0
     esp: int = 0
 
 
-def ran(target: Target, moment: Moment) -> Ran:
+def ran(target: Target, moment: Moment, edits: int) -> Ran:
     """The one that comes next."""
     code = target.code(moment.eip, 1)
     word = word_of(code[0].text) if code else ""
-    return Ran(moment, word, moment.eip + (code[0].size if code else 0) & WRAP, target.context.esp & WRAP)
+    return Ran(moment, edits, word, moment.eip + (code[0].size if code else 0) & WRAP, target.context.esp & WRAP)
 
 
 def call_sites(target: Target, back: int) -> list[int]:
@@ -60,8 +64,8 @@ class Back:
         self._at = len(self.seen) - 1
 
     @property
-    def here(self) -> Moment:
-        return self.seen[self._at].moment
+    def here(self) -> Ran:
+        return self.seen[self._at]
 
     def one(self) -> bool:
         """Back by one; False where that is not among what was seen."""

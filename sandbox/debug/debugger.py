@@ -66,6 +66,8 @@ class Debugger(Scope):
         self._armed: tuple[list[tuple[int, bool]], set[int], int | None] | None = None
         """The points that the CPUs know of, by their ids: ``_kept`` keeps these theirs."""
         self._kept: list[Point] = []
+        self.due_event: tuple[Moment, set[int]] | None = None
+        """A moment that somebody goes to besides, named by its event, and the numbers of the points that are his, if any."""
         self.bookmarks: dict[str, Moment] = {}
         """Moments by name."""
         self.places: dict[str, Moment] = {}
@@ -137,7 +139,7 @@ class Debugger(Scope):
         control.set_breakpoints(self.points.addresses() | set(self.breaks))
         control.set_fetches({each.argument.first for each in physical})
         control.watch_modes(self.watching.follows_modes or bool(self._catches(MODE)))
-        control.stops_inside = any(each.what == "catch" and comes_inside(each.text.split()[0]) for each in points)
+        control.stops_inside = self._stops_inside
         self._await_faults()
         self._armed = key
 
@@ -146,7 +148,13 @@ class Debugger(Scope):
         self._asks = bool(self._fault_catches) or self.on_fault_number is not None
 
     def _set_watches(self) -> None:
-        self.watching.set([each for each in self.points if each.enabled and each.watches])
+        points = [each for each in self.points if each.enabled and each.watches]
+        self.watching.set(points, self.target.windows() if self._stops_inside else [])
+
+    @property
+    def _stops_inside(self) -> bool:
+        """Somebody wants stops for what devices tell while the engine is at work."""
+        return any(each.what == "catch" and comes_inside(each.text.split()[0]) for each in self.points)
 
     def check_watch(self, wanted: Wanted) -> None:
         """Raises Refused for what cannot be watched besides all that is."""
@@ -201,9 +209,19 @@ class Debugger(Scope):
         numbers = tuple(each.number for each in hit)
         moment = target.moment(cpu, details.get("event", ""))
         stop = Stop(kind, moment, target.pid_on(cpu), headline, numbers, details)
-        if self.note is None or not self.note(stop):
+        if not self._is_noted(stop):
             target.control.goal = None
             target.hold(stop)
+
+    def _is_noted(self, stop: Stop) -> bool:
+        """Somebody has taken it down, and the guest goes on."""
+        due = self.due_event
+        if due is None or due[0] != stop.moment or (due[1] and not due[1].intersection(stop.points)):
+            return self.note is not None and self.note(stop)
+        others = tuple(each for each in stop.points if each not in due[1])
+        if others and self.note is not None:
+            self.note(replace(stop, points=others))
+        return False
 
     def _touched(self, cpu: Cpu, found: list[tuple[Point, Touch]]) -> None:
         """Memory that somebody watches was touched, by one instruction or store."""

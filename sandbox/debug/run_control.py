@@ -121,6 +121,7 @@ class RunControl:
         self.running = False
         """The engine is at work, as far as anybody looks."""
         self._goal: Goal = None
+        self._due: Until | None = None
         self._interrupted = self._yields = self._looks = self._alert = False
         self._watching: Watching | None = None
         self._holds: Callable[[Cpu], bool] | None = None
@@ -140,6 +141,20 @@ class RunControl:
         self._goal = goal
         if goal is not None:
             self._take(Way.FULL)
+
+    @property
+    def due(self) -> Until | None:
+        """A moment at which to stop besides: something is to be done there before the goal is gone on with."""
+        return self._due
+
+    @due.setter
+    def due(self, due: Until | None) -> None:
+        self._due = due
+        self.alert()
+
+    def stands_nowhere(self) -> None:
+        """A breakpoint at the place of the last stop counts: nobody has seen it."""
+        self._stood = None
 
     @property
     def interrupted(self) -> bool:
@@ -207,7 +222,7 @@ class RunControl:
     def _least(self) -> Way:
         """The least that will do."""
         watching = self._watching
-        asked = self._goal is not None or self._interrupted or self._yields or self._looks
+        asked = self._goal is not None or self._due is not None or self._interrupted or self._yields or self._looks
         asked = asked or self._holds is not None
         if asked or (watching is not None and watching.busy):
             return Way.FULL
@@ -279,7 +294,7 @@ class RunControl:
         if self._yields or (self._holds is not None and self._holds(cpu)):
             self._yields = False
             return Paused(cpu.context.eip)
-        if self._goal is not None:
+        if self._goal is not None or self._due is not None:
             return self._run(cpu, cpu.clock + blocks, steps)
         if self._interrupted:
             self._stop(cpu, StopKind.INTERRUPT)
@@ -327,13 +342,14 @@ class RunControl:
                 return Paused(cpu.context.eip)
             if self._watching is not None:
                 self._watching.before(cpu)
-            goal, left = self._goal, max(0, end - cpu.clock)
+            goal, left, most = self._goal, max(0, end - cpu.clock), steps
+            for each in (self._due, goal):
+                if isinstance(each, Until):
+                    left, most = self._ahead(each, left, most)
             if isinstance(goal, Steps) and self._concerns(goal, cpu):
-                exit_ = self._step(cpu, goal, left, steps)
-            elif isinstance(goal, Until):
-                exit_ = self._run_until(cpu, goal, left, steps)
+                exit_ = self._step(cpu, goal, left, most)
             else:
-                exit_ = self._go(cpu, left, steps)
+                exit_ = self._go(cpu, left, most)
             self._told(cpu)
             found = self._answered(cpu, exit_, goal, end, steps)
         return found
@@ -390,7 +406,10 @@ class RunControl:
         """Stop before anything runs, where that is what was asked for; again for as long as it is."""
         while True:
             goal = self._goal
-            if isinstance(goal, Steps) and self._concerns(goal, cpu):
+            if self._due is not None and self._reached(self._due, cpu):
+                self._due = None
+                self._stop(cpu, StopKind.MOMENT)
+            elif isinstance(goal, Steps) and self._concerns(goal, cpu):
                 if goal.faulted_at is not None and cpu.context.eip != goal.faulted_at:
                     goal.count -= 1  # the kernel did the instruction, or a handler runs instead of it
                 goal.faulted_at = None
@@ -426,18 +445,14 @@ class RunControl:
             goal.flow, goal.cpu, goal.count = None, cpu.index, max(0, goal.count)
         return exit_
 
-    def _run_until(self, cpu: Cpu, goal: Until, left: int, steps: int | None) -> Exit:
-        """Blocks up to the time asked for, then instruction by instruction."""
+    def _ahead(self, goal: Until, left: int, steps: int | None) -> tuple[int, int | None]:
+        """Blocks and instructions for one run of the engine: up to the time asked for, then one by one."""
         ahead = goal.time - 1 - self.now()
         if goal.eip is not None:
-            ahead -= 1  # where the fetch of the next block faults, blocks are spent behind the fault only
-        if goal.eip is not None:
-            ahead -= 1  # where the fetch of the next block faults, blocks are spent behind the fault only
-        if ahead <= 0:
-            return self._go(cpu, left, 1)
-        return self._go(cpu, min(left, ahead), steps)
+            ahead -= 2  # where the fetch of the next block faults, blocks are spent behind the fault only
+        return (left, 1) if ahead <= 0 else (min(left, ahead), steps)
 
-    @staticmethod
-    def _cut_short(goal: Goal, cpu: Cpu, exit_: Exit, end: int) -> bool:
+    def _cut_short(self, goal: Goal, cpu: Cpu, exit_: Exit, end: int) -> bool:
         """Blocks are left that only the search for a moment did not give."""
-        return isinstance(goal, Until) and isinstance(exit_, BlocksSpent) and cpu.clock < end
+        searched = isinstance(goal, Until) or self._due is not None
+        return searched and isinstance(exit_, BlocksSpent) and cpu.clock < end

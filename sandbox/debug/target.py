@@ -20,6 +20,7 @@ from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
 from sandbox.image.disassemble import Instruction, disassemble
+from sandbox.machine.devices.openbus import OpenBus
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.runner.outside import Outside
@@ -98,11 +99,13 @@ class Target(ABC):
         assert self._standing is not None
         if self.timeline is not None:
             self.timeline.resumed()
-            if not self.timeline.paused and self.timeline.another_future(self.moment(self.cpu)) and self.outside:
+            if not self.timeline.paused and self.timeline.another_future() and self.outside:
                 self.outside.new_future()
         found = self._standing.switch()
         if isinstance(found, Woken):
             raise found
+        if self.timeline is not None:
+            self.timeline.stopped()
         assert isinstance(found, Stop)
         return found
 
@@ -207,6 +210,12 @@ class Target(ABC):
     def follow_roots(self, tell: Callable[[], None] | None) -> bool:
         """Have ``tell`` called when ``root_of`` may answer otherwise; False where nobody can tell."""
         return False
+
+    def windows(self) -> list[tuple[int, int]]:
+        """Physical start and bytes of what devices answer for: the open bus is none."""
+        return [
+            (start, each.window_bytes) for start, each in self.machine.board.windows if not isinstance(each, OpenBus)
+        ]
 
     def renew_views(self) -> None:  # noqa: B027
         """What is watched of Python's stores is something else now (``PhysicalMemory.store_watch``)."""
