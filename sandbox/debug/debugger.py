@@ -67,7 +67,7 @@ class Debugger(Scope):
         """The points that the CPUs know of, by their ids: ``_kept`` keeps these theirs."""
         self._kept: list[Point] = []
         self.due_event: tuple[Moment, set[int]] | None = None
-        """A moment that somebody goes to besides, named by its event, and the numbers of the points that are his, if any."""
+        """A moment that somebody goes to besides, named by its event, and the numbers of his points."""
         self.bookmarks: dict[str, Moment] = {}
         """Moments by name."""
         self.places: dict[str, Moment] = {}

@@ -28,7 +28,7 @@ from sandbox.runner.result import Result
 from sandbox.sanitize.report import StaleReport
 from sandbox.x86.descriptors import FLAG_BIG
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 from sandbox.x86.walk import VECTOR_PF, Access, Walk, walk
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from sandbox.sanitize.watch import TlbWatch
 
 LONGEST = 15
+MOST_WALKED = 256
+"""Pages whose walks are remembered."""
 WRAP = 0xFFFFFFFF
 
 
@@ -72,6 +74,8 @@ class Target(ABC):
         self.viewed_cpu = 0
         self.watched_since = ""
         """Moment from which on the TLBs were followed, where that was not the beginning."""
+        self._walked: dict[tuple[int, ...], tuple[dict[tuple[int, int], int], int | None]] = {}
+        """What walks came to, by root, page and control registers: the entries that they read, and the frame."""
         self._caller: greenlet | None = None
         self._standing: greenlet | None = None
         self._life: greenlet | None = None
@@ -278,26 +282,59 @@ class Target(ABC):
         """The root of the tables by which linear addresses are looked at."""
         return self.context.cr3
 
-    def walk(self, linear: int, access: Access = Access(), cr3: int | None = None) -> Walk:  # noqa: B008
-        """The walk of an address by the manual, read from outside.  Raises Refused where a table is not in RAM."""
+    def _entry(self, physical: int, size: int) -> int:
+        memory = self.machine.memory
+        at = memory.host_index(physical)
+        return int.from_bytes(memory.bytes[at : at + size], "little")
+
+    def walk(
+        self,
+        linear: int,
+        access: Access = Access(),  # noqa: B008
+        cr3: int | None = None,
+        read: dict[tuple[int, int], int] | None = None,
+    ) -> Walk:
+        """The walk of an address by the manual, read from outside.  Raises Refused where a table is not in RAM.
+
+        ``read`` takes down the entries, by physical address and size.
+        """
         state, memory = self.context, self.machine.memory
 
-        def read(physical: int, size: int) -> int:
+        def entry(physical: int, size: int) -> int:
             if not memory.is_ram(physical, size):
                 raise Refused(f"the walk of {linear:08x} comes to a table at {physical:#x}, where no RAM is")
-            at = memory.host_index(physical)
-            return int.from_bytes(memory.bytes[at : at + size], "little")
+            value = self._entry(physical, size)
+            if read is not None:
+                read[physical, size] = value
+            return value
 
         root = self.cr3 if cr3 is None else cr3
-        return walk(read, root, linear & WRAP, access, cr0=state.cr0, cr4=state.cr4, efer=state.efer)
+        return walk(entry, root, linear & WRAP, access, cr0=state.cr0, cr4=state.cr4, efer=state.efer)
 
     def translate(self, linear: int, cr3: int | None = None) -> int | None:
-        """The physical address behind a linear one, None where nothing is mapped or no RAM answers."""
+        """The physical address behind a linear one, None where nothing is mapped or no RAM answers.
+
+        A walk comes to what it came to before where the registers and all entries that it read are what they were.
+        """
+        state = self.context
+        page, offset = linear & WRAP & PAGE_MASK, linear % PAGE_SIZE
+        key = self.cr3 if cr3 is None else cr3, page, state.cr0, state.cr4, state.efer
+        known = self._walked.get(key)
+        if known is None or any(self._entry(*place) != value for place, value in known[0].items()):
+            known = self._translated(page, key)
+        return None if known is None or known[1] is None else known[1] + offset
+
+    def _translated(self, page: int, key: tuple[int, ...]) -> tuple[dict[tuple[int, int], int], int | None] | None:
+        """The entries that the walk of a page read, and the frame that it came to; kept for the next time."""
+        read: dict[tuple[int, int], int] = {}
         try:
-            found = self.walk(linear, cr3=cr3).physical
+            found = self.walk(page, cr3=key[0], read=read).physical
         except Refused:
             return None
-        return found if found is not None and self.machine.memory.is_ram(found) else None
+        if len(self._walked) >= MOST_WALKED:
+            self._walked.clear()
+        self._walked[key] = known = read, found if found is not None and self.machine.memory.is_ram(found) else None
+        return known
 
     def read(self, linear: int, size: int, cr3: int | None = None) -> bytes:
         """Bytes at a linear address; short where nothing is mapped."""

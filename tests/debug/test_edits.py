@@ -81,7 +81,7 @@ def checkpoints(debugger: Any) -> int:
 
 
 def test_a_search_goes_over_changes(program: Program, tmp_path: Path) -> None:
-    """reverse-continue finds a breakpoint before, between and behind what was set, with what was in the machine there."""
+    """reverse-continue finds a breakpoint before, between and behind what was set, and what was in the machine."""
     with counting(program, tmp_path) as made:
         made.execute("break _start + 6")  # ADD
         values = []

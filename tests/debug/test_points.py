@@ -16,7 +16,6 @@ from sandbox.runner.result import Result
 from sandbox.runner.rom import rom_config
 from sandbox.runner.target import resolve
 from tests.debug.test_travel import remote, state
-from tests.debug.test_travel import remote
 from tests.debug.test_watching import image
 
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="watchpoints are x86-64 Linux code")
@@ -157,7 +156,7 @@ def test_interrupts_between_processors() -> None:
 
 
 def test_a_devices_access_is_told_at_its_instruction() -> None:
-    """In the middle of a block: what lies at the address of the stop names the address, and what went before is done."""
+    """In the middle of a block: what lies at the address of the stop names the address."""
     lines = ["catch ipi", "catch mmio", *["c", "x/2i $eip", "print $eax"] * 5, "reverse-continue", "reverse-continue"]
     with remote("rom-smp-shootdown", cpus=2) as made:
         answers = [made.execute(line) for line in lines]
