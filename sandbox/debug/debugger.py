@@ -391,10 +391,16 @@ class Debugger(Scope):
 
     @property
     def flow_back(self) -> Hashable:
-        """What a step back belongs to; None in a kernel routine, before whose first instruction comes who called it."""
-        target = self.target
-        in_kernel = isinstance(target, KernelTarget) and target.context.cpl == 0
-        return None if in_kernel and "[" not in target.name_of(target.context.linear_eip & WRAP) else self.flow
+        """What a step back belongs to; None in a kernel routine, before whose first instruction comes who called it.
+
+        And at an end to which the kernel came while no task ran.
+        """
+        target, stop = self.target, self.stop
+        if not isinstance(target, KernelTarget):
+            return self.flow
+        in_kernel = target.context.cpl == 0 and "[" not in target.name_of(target.context.linear_eip & WRAP)
+        nobody = stop is not None and stop.ended and target.task is None
+        return None if in_kernel or nobody else self.flow
 
     # -- names (expression.Scope) --------------------------------------------------------------------------------
 
