@@ -20,8 +20,8 @@ from sandbox.debug.target import Refused
 from sandbox.x86.numbers import LAST, parse_address
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<name>\$?[A-Za-z_.][\w.@]*)|(?P<number>[0-9]\w*)|(?P<character>'[ -&(-~]')|<(?P<printed>[^<>+\-\s=]+(?:[+-]\w+)?)>"
-    r"|(?P<sign>\|\||&&|[=!<>]=|<<|>>|[-+*/%&|^~!<>()]))",
+    r"\s*(?:(?P<name>\$?[A-Za-z_.][\w.@]*)|(?P<number>[0-9]\w*)|(?P<character>'[ -&(-~]')"
+    r"|<(?P<printed>[^<>+\-\s=]+(?:[+-]\w+)?)>|(?P<sign>\|\||&&|[=!<>]=|<<|>>|[-+*/%&|^~!<>()]))",
     re.ASCII,
 )
 _LEVELS = (

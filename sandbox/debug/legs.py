@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.goals import Steps
 from sandbox.debug.reach import Reach, is_call, is_return, is_whole, jump_target, word_of
 from sandbox.debug.returns import Returns, return_slot
-from sandbox.debug.run_control import Steps
 from sandbox.debug.stops import Stop, StopKind
 from sandbox.debug.target import WRAP, Target
 from sandbox.engine.cpu import Cpu

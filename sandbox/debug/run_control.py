@@ -8,84 +8,16 @@ all, a look at how the engine came back (``Way.LIGHT``), or one before it, too (
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from enum import IntEnum
-from typing import Protocol
 
+from sandbox.debug.goals import Goal, Steps, Until
 from sandbox.debug.stops import StopKind
+from sandbox.debug.ways import Watching, Way
 from sandbox.engine import watch
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BlocksSpent, BreakpointHit, Exit, Halt, ModeChanged, Paused, Stepped, Trap, Watched
-from sandbox.records import dataclass
 
-
-@dataclass(slots=True)
-class Steps:
-    """Instructions to be run: of one flow of control, or with ``flow`` None of whatever comes on a CPU.
-
-    ``cpu`` None is any.  A step is done when its instruction is; one that faults is not, and comes again.
-    """
-
-    count: int
-    flow: Hashable | None = None
-    cpu: int | None = None
-    faulted_at: int | None = None
-    """EIP of the instruction that a trap has ended before it was done."""
-    finished: bool = False
-    """A trap has ended the last instruction asked for, and it was done."""
-
-
-@dataclass(slots=True)
-class Until:
-    """Run to a time of the machine's clock, and from there to an instruction, both linear and on a CPU."""
-
-    time: int
-    eip: int | None = None
-    cpu: int | None = None
-
-
-Goal = Steps | Until | None
 _OURS = (BreakpointHit, ModeChanged, Stepped, Watched)
 """Exits that may be the debugger's."""
-
-
-class Watching(Protocol):
-    """Who watches memory (``watching.Watching``)."""
-
-    def before(self, cpu: Cpu) -> None:
-        """The engine is about to go on."""
-        ...
-
-    def end(self) -> None:
-        """Watch nothing any more."""
-        ...
-
-    def loaded(self, cpu: Cpu) -> None:
-        """A watch has stopped the engine, behind a load of CR3."""
-        ...
-
-    def touched(self) -> bool:
-        """The engine has come back: whether there is something for ``behind`` to tell."""
-        ...
-
-    def behind(self, cpu: Cpu) -> bool:
-        """The engine has come back: whether something that is watched was touched, and told."""
-        ...
-
-    @property
-    def busy(self) -> bool:
-        """There is something to do before the next run of the engine, or behind it."""
-        ...
-
-
-class Way(IntEnum):
-    """What a run of a CPU goes through."""
-
-    BARE = 0
-    """Nothing of ours."""
-    LIGHT = 1
-    """Ends of runs are looked at."""
-    FULL = 2
-    """So is what comes before."""
 
 
 class RunControl:

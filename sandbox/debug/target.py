@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from greenlet import getcurrent, greenlet
 
-from sandbox.debug.run_control import Goal, RunControl
+from sandbox.debug.goals import Goal
+from sandbox.debug.run_control import RunControl
 from sandbox.debug.stops import Moment, Stop, StopKind
 from sandbox.debug.timeline import Timeline, Woken
+from sandbox.debug.walked import Read, Walked
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from sandbox.sanitize.watch import TlbWatch
 
 LONGEST = 15
-MOST_WALKED = 256
-"""Pages whose walks are remembered."""
 WRAP = 0xFFFFFFFF
 
 
@@ -74,8 +74,7 @@ class Target(ABC):
         self.viewed_cpu = 0
         self.watched_since = ""
         """Moment from which on the TLBs were followed, where that was not the beginning."""
-        self._walked: dict[tuple[int, ...], tuple[dict[tuple[int, int], int], int | None]] = {}
-        """What walks came to, by root, page and control registers: the entries that they read, and the frame."""
+        self._walked = Walked(self._entry)
         self._caller: greenlet | None = None
         self._standing: greenlet | None = None
         self._life: greenlet | None = None
@@ -292,7 +291,7 @@ class Target(ABC):
         linear: int,
         access: Access = Access(),  # noqa: B008
         cr3: int | None = None,
-        read: dict[tuple[int, int], int] | None = None,
+        read: Read | None = None,
     ) -> Walk:
         """The walk of an address by the manual, read from outside.  Raises Refused where a table is not in RAM.
 
@@ -319,22 +318,15 @@ class Target(ABC):
         state = self.context
         page, offset = linear & WRAP & PAGE_MASK, linear % PAGE_SIZE
         key = self.cr3 if cr3 is None else cr3, page, state.cr0, state.cr4, state.efer
-        known = self._walked.get(key)
-        if known is None or any(self._entry(*place) != value for place, value in known[0].items()):
-            known = self._translated(page, key)
-        return None if known is None or known[1] is None else known[1] + offset
-
-    def _translated(self, page: int, key: tuple[int, ...]) -> tuple[dict[tuple[int, int], int], int | None] | None:
-        """The entries that the walk of a page read, and the frame that it came to; kept for the next time."""
-        read: dict[tuple[int, int], int] = {}
         try:
-            found = self.walk(page, cr3=key[0], read=read).physical
+            frame = self._walked.frame(key, lambda read: self._frame(page, key[0], read))
         except Refused:
             return None
-        if len(self._walked) >= MOST_WALKED:
-            self._walked.clear()
-        self._walked[key] = known = read, found if found is not None and self.machine.memory.is_ram(found) else None
-        return known
+        return None if frame is None else frame + offset
+
+    def _frame(self, page: int, cr3: int, read: Read) -> int | None:
+        found = self.walk(page, cr3=cr3, read=read).physical
+        return found if found is not None and self.machine.memory.is_ram(found) else None
 
     def read(self, linear: int, size: int, cr3: int | None = None) -> bytes:
         """Bytes at a linear address; short where nothing is mapped."""

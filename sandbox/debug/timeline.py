@@ -7,10 +7,8 @@ events at the same moments.
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
-import resource
 import select
 import signal
 import socket
@@ -18,10 +16,9 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sandbox.debug.host_costs import faults_of_ours, held_by, seconds_a_copy
 from sandbox.debug.stops import Moment
 from sandbox.engine import ticks
 from sandbox.records import dataclass, field
@@ -53,7 +50,6 @@ FACE_SECONDS = 0.5
 """How long a run goes on for a face that is gone."""
 LAST_WORDS = 0.1
 """Seconds for which a checkpoint that nobody wants waits for the end of its copy."""
-MOST_FILES = 1 << 16
 SOON = 0.001
 """Seconds, the least until an alarm."""
 DEATH = struct.Struct("<ii")
@@ -170,7 +166,7 @@ class Timeline:
         """A checkpoint of this very state, unless there is one.  Raises Woken in its copies."""
         if self.marks and not self.marks[-1].before(moment):
             return
-        copies = (_faults_of_ours() - self._faults) * _seconds_a_copy()
+        copies = (faults_of_ours() - self._faults) * seconds_a_copy()
         began = time.monotonic()
         try:
             ours, pid = self._fork()
@@ -182,7 +178,7 @@ class Timeline:
             self._thin()
         ended = time.monotonic()
         self._cost = ended - began + (copies if self._faults else 0.0)
-        self._faults = _faults_of_ours()
+        self._faults = faults_of_ours()
         self._due = ended + max(self.spacing, self._cost / SHARE)
         self._stood_at = ended if self._stood_at else 0.0
 
@@ -215,7 +211,7 @@ class Timeline:
     def _measured(self) -> int:
         """Bytes that the checkpoints hold: of some, so that many are no matter of seconds."""
         some = self.marks[:: 1 + len(self.marks) // MOST_MEASURED]
-        return sum(_held_by(mark.pid) for mark in some) * len(self.marks) // max(1, len(some))
+        return sum(held_by(mark.pid) for mark in some) * len(self.marks) // max(1, len(some))
 
     def _forget(self, marks: Iterable[Mark]) -> None:
         for mark in marks:
@@ -386,30 +382,6 @@ def _descriptors(wake: socket.socket) -> list[int]:
     return files
 
 
-def more_descriptors() -> None:
-    """As many as the host allows: each checkpoint is one of the process that runs."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard >= 0 else MOST_FILES, hard))
-
-
-def _faults_of_ours() -> int:
-    """Pages that this process got, or got a copy of."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-
-@cache
-def _seconds_a_copy() -> float:
-    """What this host takes for the first store into a page: measured on some, which are new instead of copied."""
-    pages = 64
-    with mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as room:
-        began = time.perf_counter()
-        for at in range(0, len(room), mmap.PAGESIZE):
-            room[at] = 1
-        return (time.perf_counter() - began) / pages
-
-
 def _exactly(wake: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
@@ -418,13 +390,3 @@ def _exactly(wake: socket.socket, size: int) -> bytes:
             raise EOFError
         data += piece
     return data
-
-
-def _held_by(pid: int) -> int:
-    """Bytes of RAM that a process holds, what it shares counted in shares (PSS, proc(5)); 0 for one that is gone."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    found = [line.split() for line in text.splitlines() if line.startswith("Pss:")]
-    return int(found[0][1]) << 10 if found else 0

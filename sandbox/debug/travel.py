@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 from sandbox.debug.back import MOST_SEEN, Back, Ran, ran
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.edits import Edit, NotTheSame
+from sandbox.debug.goals import Goal, Steps, Until
 from sandbox.debug.pipe import FAILED, receive
 from sandbox.debug.points import Point
-from sandbox.debug.run_control import Goal, Steps, Until
 from sandbox.debug.stops import DEATH, HELD, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import Refused
 from sandbox.debug.timeline import Timeline

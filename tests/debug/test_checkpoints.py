@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.debug import timeline, worker
+from sandbox.debug import host_costs, timeline, worker
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.goals import Until
 from sandbox.debug.open import open_target
-from sandbox.debug.run_control import Until
 from sandbox.debug.worker import Remote, WorkerGone
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.target import resolve
@@ -184,7 +184,7 @@ def bounded(debugger: Debugger, most: int) -> tuple[int, int]:
     line._measure_at = 0.0
     line._thin()
     timeline.MOST_MEMORY = kept
-    return sum(timeline._held_by(mark.pid) for mark in line.marks), len(line.marks)
+    return sum(host_costs.held_by(mark.pid) for mark in line.marks), len(line.marks)
 
 
 def test_memory_is_bounded() -> None:
