@@ -12,8 +12,8 @@ from functools import partial
 from benchmarks import programs
 from benchmarks.measure import Row, interleaved, seconds
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.goals import Until
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.run_control import Until
 from sandbox.debug.worker import Remote
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import Session

@@ -12,24 +12,38 @@ from sandbox.records import dataclass, field
 MOST_SEEN = 1 << 18
 """Instructions that are remembered on a way back."""
 LONGEST_CALL = 7
+NEAR = 1 << 12
+"""Bytes by which one instruction may move ESP on the same stack."""
 _RETURNS, _BROKEN_OFF = ("ret", "retf"), ("iret", "iretd", "iretw", "int", "sysenter")
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """An instruction as it was about to run: its mnemonic, the address behind it, and ESP."""
+    """An instruction as it was about to run: its mnemonic, the address behind it, ESP and the ring.
+
+    ``edits`` is how much of what a person has set was in the machine.
+    """
 
     moment: Moment
+    edits: int
     word: str = ""
     after: int = 0
     esp: int = 0
+    cpl: int = 0
 
 
-def ran(target: Target, moment: Moment) -> Ran:
+def ran(target: Target, moment: Moment, edits: int) -> Ran:
     """The one that comes next."""
     code = target.code(moment.eip, 1)
     word = word_of(code[0].text) if code else ""
-    return Ran(moment, word, moment.eip + (code[0].size if code else 0) & WRAP, target.context.esp & WRAP)
+    return Ran(
+        moment,
+        edits,
+        word,
+        moment.eip + (code[0].size if code else 0) & WRAP,
+        target.context.esp & WRAP,
+        target.context.cpl,
+    )
 
 
 def call_sites(target: Target, back: int) -> list[int]:
@@ -60,8 +74,8 @@ class Back:
         self._at = len(self.seen) - 1
 
     @property
-    def here(self) -> Moment:
-        return self.seen[self._at].moment
+    def here(self) -> Ran:
+        return self.seen[self._at]
 
     def one(self) -> bool:
         """Back by one; False where that is not among what was seen."""
@@ -100,5 +114,12 @@ class Back:
         return at + 1 if at >= 0 else None
 
     def _not_deeper(self, at: int, here: Ran) -> int | None:
-        """Before an interrupt or a signal came."""
-        return next((number for number in range(at, -1, -1) if self.seen[number].esp >= here.esp), None)
+        """Before an interrupt or a signal came: in the same ring, where what follows lies behind, on the same stack.
+
+        A handler has another stack in another ring, or as it asked for by sigaltstack(2): only where the code before
+        is no predecessor by its address (a jump) the stack has to tell.
+        """
+        same = [number for number in range(at, -1, -1) if self.seen[number].cpl == here.cpl]
+        near = [number for number in same if abs(self.seen[number].esp - here.esp) < NEAR]
+        straight = (number for number in near if self.seen[number].after == here.moment.eip)
+        return next(straight, next((number for number in near if self.seen[number].esp >= here.esp), None))

@@ -161,7 +161,7 @@ def _flushed(event: kernel.TlbFlush) -> str:
 
 
 FIELDS = {
-    FAULT: ("number", "address", "error_code", "write", "user", "protection", "fetch"),
+    FAULT: ("number", "address", "error_code", "write", "user", "protection", "fetch", "access"),
     CR3: ("old", "new", "eip", "cpu"),
     MODE: ("before", "mode", "ring"),
 }
@@ -171,7 +171,8 @@ def fields_of(word: str, kind: str) -> tuple[str, ...]:
     """What a condition of a catch may ask for besides registers.  Raises Refused, as ``catch_named``."""
     if word in FIELDS:
         return FIELDS[word]
-    return tuple({each.name for event in catch_named(word, kind).events for each in fields(event)})
+    found = {each.name for event in catch_named(word, kind).events for each in fields(event)}
+    return *found, *(["access"] if "write" in found else [])
 
 
 def catch_named(word: str, kind: str) -> Catch:

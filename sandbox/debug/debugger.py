@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sandbox.debug.answer import Answer as Answer
 from sandbox.debug.answer import one_line
 from sandbox.debug.catches import BESIDE, CR3, FAULT, MODE, MODES, catch_named, comes_inside, mode_line
-from sandbox.debug.expression import Scope, address, evaluate
+from sandbox.debug.faults_seen import FAULTS_KEPT, FaultSeen, Told, faults_of
 from sandbox.debug.fold import wrapped
+from sandbox.debug.goals import Goal
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.points import AtStop, Point, Points, WithFields
-from sandbox.debug.run_control import Goal
+from sandbox.debug.points import Point, Points, WithFields
 from sandbox.debug.stops import DEATH, HELD, WAITING, Moment, Stop, StopKind
-from sandbox.debug.target import WRAP, Refused, Target
+from sandbox.debug.target import Refused, Target
 from sandbox.debug.touches import Touch, tell
+from sandbox.debug.viewed import Viewed
 from sandbox.debug.watching import PHYSICAL, Wanted, Watching
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
@@ -31,7 +32,6 @@ from sandbox.kernel.task.task import Task
 from sandbox.machine.events import Event, TrapTaken
 from sandbox.records import replace
 from sandbox.x86.error_code import PageFaultCode
-from sandbox.x86.numbers import printed
 
 if TYPE_CHECKING:
     from sandbox.debug.bare_view import RomExplanation
@@ -40,24 +40,15 @@ if TYPE_CHECKING:
 
 _BESIDE = re.compile(r"\b([0-9a-fA-F]{8})\s+<[^<>]*>", re.ASCII)
 """A name that is printed beside an address."""
-_FILE = re.compile(r"(?=.*[A-Za-z])[^\s:<>$]+", re.ASCII)
-SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 MOST_PLACES = 10_000
-CONTROL = ("cr0", "cr2", "cr3", "cr4")
 
 
-FAULTS_KEPT = 256
-"""Page faults that ``info faults`` has: more would not stay in the host's caches, and each fault would pay for it."""
-FaultSeen = tuple[int, int, int, int, int]
-"""Number, pid, EIP, address, error code."""
-
-
-class Debugger(Scope):
+class Debugger(Viewed):
     """Points and commands on one target."""
 
     def __init__(self, target: Target) -> None:
-        self.target, self.points = target, Points()
-        self.stop: Stop | None = None
+        super().__init__(target)
+        self.points = Points()
         self.breaks: dict[int, Callable[[Cpu], bool]] = {}
         """Places of the debugger's own, for who steps over a call, and whether they count for a CPU."""
         self._ends: dict[int, Callable[[], None]] = {}
@@ -66,6 +57,8 @@ class Debugger(Scope):
         self._armed: tuple[list[tuple[int, bool]], set[int], int | None] | None = None
         """The points that the CPUs know of, by their ids: ``_kept`` keeps these theirs."""
         self._kept: list[Point] = []
+        self.due_event: tuple[Moment, set[int]] | None = None
+        """A moment that somebody goes to besides, named by its event, and the numbers of his points."""
         self.bookmarks: dict[str, Moment] = {}
         """Moments by name."""
         self.places: dict[str, Moment] = {}
@@ -80,7 +73,7 @@ class Debugger(Scope):
         """Stop at this page fault, before it is answered."""
         self.early: dict[int, Explanation | RomExplanation] = {}
         """The stories of page faults before the first stop."""
-        self._seen: deque[tuple[Task | None, Trap] | TrapTaken] = deque(maxlen=FAULTS_KEPT)
+        self._seen: deque[Told] = deque(maxlen=FAULTS_KEPT)
         """What the kernel, or the bare machine, told of the page faults that came last."""
         self.last_fault: tuple[Task | None, CpuContext, Trap] | TrapTaken | None = None
         """What was told of the last fault at which somebody might have stopped."""
@@ -137,7 +130,7 @@ class Debugger(Scope):
         control.set_breakpoints(self.points.addresses() | set(self.breaks))
         control.set_fetches({each.argument.first for each in physical})
         control.watch_modes(self.watching.follows_modes or bool(self._catches(MODE)))
-        control.stops_inside = any(each.what == "catch" and comes_inside(each.text.split()[0]) for each in points)
+        control.stops_inside = self._stops_inside
         self._await_faults()
         self._armed = key
 
@@ -146,7 +139,13 @@ class Debugger(Scope):
         self._asks = bool(self._fault_catches) or self.on_fault_number is not None
 
     def _set_watches(self) -> None:
-        self.watching.set([each for each in self.points if each.enabled and each.watches])
+        points = [each for each in self.points if each.enabled and each.watches]
+        self.watching.set(points, self.target.windows() if self._stops_inside else [])
+
+    @property
+    def _stops_inside(self) -> bool:
+        """Somebody wants stops for what devices tell while the engine is at work."""
+        return any(each.what == "catch" and comes_inside(each.text.split()[0]) for each in self.points)
 
     def check_watch(self, wanted: Wanted) -> None:
         """Raises Refused for what cannot be watched besides all that is."""
@@ -201,9 +200,19 @@ class Debugger(Scope):
         numbers = tuple(each.number for each in hit)
         moment = target.moment(cpu, details.get("event", ""))
         stop = Stop(kind, moment, target.pid_on(cpu), headline, numbers, details)
-        if self.note is None or not self.note(stop):
+        if not self._is_noted(stop):
             target.control.goal = None
             target.hold(stop)
+
+    def _is_noted(self, stop: Stop) -> bool:
+        """Somebody has taken it down, and the guest goes on."""
+        due = self.due_event
+        if due is None or due[0] != stop.moment or (due[1] and not due[1].intersection(stop.points)):
+            return self.note is not None and self.note(stop)
+        others = tuple(each for each in stop.points if each not in due[1])
+        if others and self.note is not None:
+            self.note(replace(stop, points=others))
+        return False
 
     def _touched(self, cpu: Cpu, found: list[tuple[Point, Touch]]) -> None:
         """Memory that somebody watches was touched, by one instruction or store."""
@@ -323,14 +332,7 @@ class Debugger(Scope):
     @property
     def faults(self) -> list[FaultSeen]:
         """The page faults that came last."""
-        found = list[FaultSeen]()
-        for number, each in enumerate(self._seen, self.target.fault_count - len(self._seen) + 1):
-            if isinstance(each, tuple):
-                task, trap = each
-                found.append((number, 0 if task is None else task.pid, trap.eip, trap.address, trap.error_code))
-            else:
-                found.append((number, 0, each.eip, each.address, each.error_code))
-        return found
+        return faults_of(self._seen, self.target.fault_count)
 
     def _look_at_fault(self, cpu: Cpu, number: int, eip: int, at: int, code: int) -> None:
         if self.stop is None:
@@ -362,65 +364,6 @@ class Debugger(Scope):
                 end()
 
         end = self.target.machine.bus.subscribe(seen, PageFault)
-
-    @property
-    def flow(self) -> Hashable:
-        """What a step belongs to: the task or routine that is looked at."""
-        target = self.target
-        if isinstance(target, KernelTarget) and target.task is not None and target.context is target.task.context:
-            return "task", target.task.pid
-        return target.flow(target.cpu)
-
-    @property
-    def flow_back(self) -> Hashable:
-        """What a step back belongs to; None in a kernel routine, before whose first instruction comes who called it."""
-        target = self.target
-        in_kernel = isinstance(target, KernelTarget) and target.context.cpl == 0
-        return None if in_kernel and "[" not in target.name_of(target.context.linear_eip & WRAP) else self.flow
-
-    # -- names (expression.Scope) --------------------------------------------------------------------------------
-
-    def register(self, name: str) -> int | None:
-        context = self.target.context
-        general = context.general()
-        if name in general:
-            return general[name] & WRAP
-        if name in ("eip", "eflags", "cpl", *CONTROL):
-            return int(getattr(context, name)) & WRAP
-        if name in SEGMENTS:
-            return context.segment(name).selector
-        if name[:2] == "dr" and name[2:] in ("0", "1", "2", "3", "6", "7"):
-            return context.debug_register(int(name[2:]))
-        if name == "tgid":
-            return self.target.process_on(self.target.cpu)
-        pid = self.target.pid_on(self.target.cpu)
-        return {"pid": pid, "task": pid, "cpu": self.target.viewed_cpu}.get(name)
-
-    @property
-    def here(self) -> Scope:
-        """The names that are known at a stop: what a condition may ask for there, too."""
-        return AtStop(self, {} if self.stop is None else self.stop.details)
-
-    def symbol(self, name: str) -> int | None:
-        return self.target.address_of(name)
-
-    def memory(self, linear: int, size: int) -> bytes:
-        return self.target.read(linear, size)
-
-    def address(self, text: str) -> int:
-        """A linear address: an expression, what is printed around one, or FILE:LINE.  Raises Refused."""
-        file, _, line = text.strip().rpartition(":")
-        if line.isascii() and line.isdecimal() and len(line) < 10 and _FILE.fullmatch(file):
-            return self.target.line_address(file, int(line))
-        return address(printed(text) if text.strip() else text, self.here)
-
-    def number(self, text: str, least: int = 0, most: int = 1 << 32) -> int:
-        """A number in a range.  Raises Refused."""
-        found = evaluate(text, self.here)
-        if not least <= found <= most:
-            wanted = f"a number from {least} to {most} is wanted" if least < most else f"only {least} is there"
-            raise Refused(f"{text}: {wanted}")
-        return found
 
     # -- commands ------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
     expression  what C has, with its precedence: ``|| && | ^ & == != < <= > >= << >> + - * / %``, unary ``- ~ !``
     memory      ``*E`` is the 32-bit word at a linear address; ``byte E``, ``word E``, ``dword E``, ``qword E``
     registers   ``$eax`` … ``$eip``, ``$eflags``, ``$cs`` … ``$gs``, ``$cr0`` … ``$cr4``, ``$dr0`` … ``$dr7``, ``$cpl``
+    characters  ``'w'``, a number
     numbers     as in C; eight digits are hexadecimal, as everything here prints addresses
     symbols     of the program, of modules, of the kernel; ``<name+0x10>`` as it is printed
 
@@ -19,8 +20,8 @@ from sandbox.debug.target import Refused
 from sandbox.x86.numbers import LAST, parse_address
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<name>\$?[A-Za-z_.][\w.@]*)|(?P<number>[0-9]\w*)|<(?P<printed>[^<>+\-\s=]+(?:[+-]\w+)?)>"
-    r"|(?P<sign>\|\||&&|[=!<>]=|<<|>>|[-+*/%&|^~!<>()]))",
+    r"\s*(?:(?P<name>\$?[A-Za-z_.][\w.@]*)|(?P<number>[0-9]\w*)|(?P<character>'[ -&(-~]')"
+    r"|<(?P<printed>[^<>+\-\s=]+(?:[+-]\w+)?)>|(?P<sign>\|\||&&|[=!<>]=|<<|>>|[-+*/%&|^~!<>()]))",
     re.ASCII,
 )
 _LEVELS = (
@@ -144,6 +145,9 @@ class _Parser:
             if not self._take(")"):
                 raise Refused(f"{self._text}: a ) is missing")
             return found
+        if kind == "character":
+            self._at += 1
+            return ord(text[1])
         if kind in ("name", "number", "printed"):
             self._at += 1
             if text in _WIDTHS and self._next()[0]:

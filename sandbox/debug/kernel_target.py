@@ -26,7 +26,7 @@ from sandbox.runner.run import Session
 from sandbox.sanitize.report import StaleReport
 
 if TYPE_CHECKING:
-    from sandbox.debug.lines import LineTable
+    from sandbox.debug.lines import Line, LineTable
     from sandbox.debug.unwind import Unwinder
     from sandbox.sanitize.watch import TlbWatch
 
@@ -201,7 +201,7 @@ class KernelTarget(Target):
         self.hold(self._between(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run, in {where}", DEATH))
 
     def wrong(self, cpu: KernelCpu, what: str) -> None:
-        self.hold(self.stop_at(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run: {what}"))
+        self.hold(self._between(cpu.vcpu, StopKind.CATCH, f"kernel code is about to end the run: {what}", DEATH))
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -232,6 +232,12 @@ class KernelTarget(Target):
         if self.mm is not None:
             return self.mm.cr3
         return self.kernel.tables.cr3(self.kernel.tables.kernel_pgd)
+
+    def source_at(self, linear: int) -> Line | None:
+        """Of the file that the address is in, without a look at the others."""
+        user = linear < PAGE_OFFSET
+        tables = self.files.line_tables(self.task, linear) if user else map(self._lines_of, self.system.modules.loaded)
+        return next((line for table in tables if (line := table.at(linear)) is not None), None)
 
     def line_tables(self) -> Iterator[LineTable]:
         """Those of what the task executes, and of the loaded modules."""

@@ -6,16 +6,17 @@ only the processor knows the way on from.  They count in one flow of control, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.goals import Steps
 from sandbox.debug.reach import Reach, is_call, is_return, is_whole, jump_target, word_of
 from sandbox.debug.returns import Returns, return_slot
-from sandbox.debug.run_control import Steps
 from sandbox.debug.stops import Stop, StopKind
-from sandbox.debug.target import WRAP
+from sandbox.debug.target import WRAP, Target
 from sandbox.engine.cpu import Cpu
 from sandbox.image.disassemble import Instruction
+from sandbox.records import replace
 
 ARGUMENTS = 1 << 16
 """Bytes that a RET may take off the stack behind the address."""
@@ -39,8 +40,15 @@ def _as_step(debugger: Debugger, stop: Stop) -> Stop:
 # -- to one place ----------------------------------------------------------------------------------------------------
 
 
-def go_to(debugger: Debugger, place: int, least: int = 0, most: int = WRAP, frame: int | None = None) -> Stop:
-    """To a place in this flow, with ESP from ``least`` to ``most``.
+def go_to(
+    debugger: Debugger,
+    place: int,
+    least: int = 0,
+    most: int = WRAP,
+    frame: int | None = None,
+    besides: Mapping[int, Callable[[Cpu], bool]] | None = None,
+) -> Stop:
+    """To a place in this flow, with ESP from ``least`` to ``most``; or to one of those ``besides``.
 
     Or to where a longjmp leads, if that is a frame whose return address lies at ``frame`` or beyond.
     """
@@ -55,6 +63,7 @@ def go_to(debugger: Debugger, place: int, least: int = 0, most: int = WRAP, fram
     while True:
         for at in jumps:
             debugger.breaks[at] = _of_flow(debugger)
+        debugger.breaks.update(besides or {})
         debugger.breaks[place] = here
         stop = _as_step(debugger, debugger.go())
         jumped = stop.kind is StopKind.STEP and stop.moment.eip in jumps and stop.moment.eip != place
@@ -140,8 +149,7 @@ def go_out(debugger: Debugger) -> Stop:
     while True:
         slot = return_slot(debugger.target)
         if slot is not None:
-            back = int.from_bytes(debugger.target.read(slot, 4), "little")
-            return go_to(debugger, back, slot + 4 & WRAP, min(slot + 4 + ARGUMENTS, WRAP), slot + 1)
+            return _to_return(debugger, slot)
         code = _next(debugger)
         returns = code is not None and is_return(code.text)
         if returns or code is None or _is_node(reach, code):
@@ -153,6 +161,36 @@ def go_out(debugger: Debugger) -> Stop:
         stop = _through(debugger, reach, frame)
         if stop.kind is not StopKind.STEP:
             return stop
+
+
+def _to_return(debugger: Debugger, slot: int) -> Stop:
+    """To where the word at ``slot`` leads; and where that is another one at the RET of this very activation, there."""
+    target, flow = debugger.target, debugger.flow
+
+    def back() -> int:
+        return int.from_bytes(target.read(slot, 4), "little")
+
+    def changed(cpu: Cpu) -> bool:
+        return cpu.context.esp & WRAP == slot and target.flow(cpu) == flow and back() != known
+
+    known, returns = back(), dict.fromkeys(_returns_of(target), changed)
+    stop = go_to(debugger, known, slot + 4 & WRAP, min(slot + 4 + ARGUMENTS, WRAP), slot + 1, returns)
+    if stop.kind is not StopKind.STEP or stop.moment.eip not in returns or back() == known:
+        return stop
+    words = f"the function has changed its return address {known:08x}, and returns to {back():08x}"
+    stop = debugger.go(Steps(1, flow))
+    if stop.kind is StopKind.STEP:
+        stop = debugger.stop = replace(stop, headline=words)
+    return stop
+
+
+def _returns_of(target: Target) -> set[int]:
+    """The RETs to which the code leads from here without leaving the function."""
+    here = target.context.linear_eip & WRAP
+    reach = Reach(target, lambda at: False, lambda text: False)
+    reach.read_from(here)
+    code = [each for at in {*reach.nodes, here} for each in target.code(at, 1)]
+    return {each.address for each in code if word_of(each.text) == "ret"}
 
 
 def _is_node(reach: Reach, code: Instruction) -> bool:

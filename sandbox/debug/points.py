@@ -122,6 +122,14 @@ class Points:
         }
 
 
+def field_of(fields: Mapping[str, Any], name: str) -> int | None:
+    """A field that is a number; ``access``, of what has a ``write``, is the letter that ``walk`` takes: r, w or x."""
+    if name == "access" and "write" in fields:
+        return ord("x" if fields.get("fetch") else "w" if fields["write"] else "r")
+    found = fields.get(name)
+    return int(found) if isinstance(found, int) else None
+
+
 class WithFields:
     """A scope in which the fields of an event are registers: ``$address``, ``$error_code``, ``$pid``."""
 
@@ -129,8 +137,8 @@ class WithFields:
         self._scope, self._fields = scope, fields
 
     def register(self, name: str) -> int | None:
-        found = self._fields.get(name)
-        return int(found) if isinstance(found, int) else self._scope.register(name)
+        found = field_of(self._fields, name)
+        return self._scope.register(name) if found is None else found
 
     def symbol(self, name: str) -> int | None:
         return self._scope.symbol(name)
@@ -144,5 +152,4 @@ class AtStop(WithFields):
 
     def register(self, name: str) -> int | None:
         found = self._scope.register(name)
-        told = self._fields.get(name)
-        return int(told) if found is None and isinstance(told, int) else found
+        return field_of(self._fields, name) if found is None else found

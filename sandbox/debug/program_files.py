@@ -66,11 +66,11 @@ class ProgramFiles:
         """All of them."""
         return [name for each in self.of(task) for name, _ in self._symbols.symbols_of(each.inode).items()]
 
-    def line_tables(self, task: Task | None) -> Iterator[LineTable]:
-        """A file without line numbers costs one search."""
+    def line_tables(self, task: Task | None, linear: int | None = None) -> Iterator[LineTable]:
+        """Of all files, or of the one with an address in it.  One without line numbers costs one search."""
         from sandbox.debug.lines import LineTable, has_lines
 
-        for each in self.of(task):
+        for each in self.of(task, linear):
             key = each.inode, each.bias
             if key not in self._lines:
                 data = read_all(each.inode)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING
 
+from sandbox.debug.goals import Steps
 from sandbox.debug.rom_symbols import RomSymbols
-from sandbox.debug.run_control import Steps
 from sandbox.debug.target import Target
 from sandbox.engine.cpu import Cpu
 from sandbox.runner.result import Result

@@ -8,11 +8,11 @@ all, a look at how the engine came back (``Way.LIGHT``), or one before it, too (
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from enum import IntEnum
 from functools import partial
-from typing import Protocol
 
+from sandbox.debug.goals import Goal, Steps, Until
 from sandbox.debug.stops import StopKind
+from sandbox.debug.ways import Watching, Way
 from sandbox.engine import watch
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import (
@@ -27,77 +27,9 @@ from sandbox.engine.exits import (
     Trap,
     Watched,
 )
-from sandbox.records import dataclass
 
-
-@dataclass(slots=True)
-class Steps:
-    """Instructions to be run: of one flow of control, or with ``flow`` None of whatever comes on a CPU.
-
-    ``cpu`` None is any.  A step is done when its instruction is; one that faults is not, and comes again.
-    """
-
-    count: int
-    flow: Hashable | None = None
-    cpu: int | None = None
-    faulted_at: int | None = None
-    """EIP of the instruction that a trap has ended before it was done."""
-    finished: bool = False
-    """A trap has ended the last instruction asked for, and it was done."""
-
-
-@dataclass(slots=True)
-class Until:
-    """Run to a time of the machine's clock, and from there to an instruction, both linear and on a CPU."""
-
-    time: int
-    eip: int | None = None
-    cpu: int | None = None
-
-
-Goal = Steps | Until | None
 _OURS = (BreakpointHit, ModeChanged, Stepped, Watched)
 """Exits that may be the debugger's."""
-
-
-class Watching(Protocol):
-    """Who watches memory (``watching.Watching``)."""
-
-    def before(self, cpu: Cpu) -> None:
-        """The engine is about to go on."""
-        ...
-
-    def end(self) -> None:
-        """Watch nothing any more."""
-        ...
-
-    def loaded(self, cpu: Cpu) -> None:
-        """A watch has stopped the engine, behind a load of CR3."""
-        ...
-
-    def touched(self) -> bool:
-        """The engine has come back: whether there is something for ``behind`` to tell."""
-        ...
-
-    def behind(self, cpu: Cpu) -> bool:
-        """The engine has come back: whether something that is watched was touched, and told."""
-        ...
-
-    @property
-    def busy(self) -> bool:
-        """There is something to do before the next run of the engine, or behind it."""
-        ...
-
-
-class Way(IntEnum):
-    """What a run of a CPU goes through."""
-
-    BARE = 0
-    """Nothing of ours."""
-    LIGHT = 1
-    """Ends of runs are looked at."""
-    FULL = 2
-    """So is what comes before."""
 
 
 class RunControl:
@@ -133,6 +65,7 @@ class RunControl:
         self.running = False
         """The engine is at work, as far as anybody looks."""
         self._goal: Goal = None
+        self._due: Until | None = None
         self._interrupted = self._yields = self._looks = self._alert = False
         self._watching: Watching | None = None
         self._holds: Callable[[Cpu], bool] | None = None
@@ -152,6 +85,20 @@ class RunControl:
         self._goal = goal
         if goal is not None:
             self._take(Way.FULL)
+
+    @property
+    def due(self) -> Until | None:
+        """A moment at which to stop besides: something is to be done there before the goal is gone on with."""
+        return self._due
+
+    @due.setter
+    def due(self, due: Until | None) -> None:
+        self._due = due
+        self.alert()
+
+    def stands_nowhere(self) -> None:
+        """A breakpoint at the place of the last stop counts: nobody has seen it."""
+        self._stood = None
 
     @property
     def interrupted(self) -> bool:
@@ -220,7 +167,7 @@ class RunControl:
     def _least(self) -> Way:
         """The least that will do."""
         watching = self._watching
-        asked = self._goal is not None or self._interrupted or self._yields or self._looks
+        asked = self._goal is not None or self._due is not None or self._interrupted or self._yields or self._looks
         asked = asked or self._holds is not None
         if asked or (watching is not None and watching.busy):
             return Way.FULL
@@ -293,7 +240,7 @@ class RunControl:
         if self._yields or (self._holds is not None and self._holds(cpu)):
             self._yields = False
             return Paused(cpu.context.eip)
-        if self._goal is not None:
+        if self._goal is not None or self._due is not None:
             return self._run(cpu, cpu.clock + blocks, steps)
         if self._interrupted:
             self._stop(cpu, StopKind.INTERRUPT)
@@ -345,13 +292,14 @@ class RunControl:
                 return Paused(cpu.context.eip)
             if self._watching is not None:
                 self._watching.before(cpu)
-            goal, left = self._goal, max(0, end - cpu.clock)
+            goal, left, most = self._goal, max(0, end - cpu.clock), steps
+            for each in (self._due, goal):
+                if isinstance(each, Until):
+                    left, most = self._ahead(each, left, most)
             if isinstance(goal, Steps) and self._concerns(goal, cpu):
-                exit_ = self._step(cpu, goal, left, steps)
-            elif isinstance(goal, Until):
-                exit_ = self._run_until(cpu, goal, left, steps)
+                exit_ = self._step(cpu, goal, left, most)
             else:
-                exit_ = self._go(cpu, left, steps)
+                exit_ = self._go(cpu, left, most)
             self._told(cpu)
             found = self._answered(cpu, exit_, goal, end, steps)
         return found
@@ -408,7 +356,10 @@ class RunControl:
         """Stop before anything runs, where that is what was asked for; again for as long as it is."""
         while True:
             goal = self._goal
-            if isinstance(goal, Steps) and self._concerns(goal, cpu):
+            if self._due is not None and self._reached(self._due, cpu):
+                self._due = None
+                self._stop(cpu, StopKind.MOMENT)
+            elif isinstance(goal, Steps) and self._concerns(goal, cpu):
                 if goal.faulted_at is not None and cpu.context.eip != goal.faulted_at:
                     goal.count -= 1  # the kernel did the instruction, or a handler runs instead of it
                 goal.faulted_at = None
@@ -444,18 +395,14 @@ class RunControl:
             goal.flow, goal.cpu, goal.count = None, cpu.index, max(0, goal.count)
         return exit_
 
-    def _run_until(self, cpu: Cpu, goal: Until, left: int, steps: int | None) -> Exit:
-        """Blocks up to the time asked for, then instruction by instruction."""
+    def _ahead(self, goal: Until, left: int, steps: int | None) -> tuple[int, int | None]:
+        """Blocks and instructions for one run of the engine: up to the time asked for, then one by one."""
         ahead = goal.time - 1 - self.now()
         if goal.eip is not None:
-            ahead -= 1  # where the fetch of the next block faults, blocks are spent behind the fault only
-        if goal.eip is not None:
-            ahead -= 1  # where the fetch of the next block faults, blocks are spent behind the fault only
-        if ahead <= 0:
-            return self._go(cpu, left, 1)
-        return self._go(cpu, min(left, ahead), steps)
+            ahead -= 2  # where the fetch of the next block faults, blocks are spent behind the fault only
+        return (left, 1) if ahead <= 0 else (min(left, ahead), steps)
 
-    @staticmethod
-    def _cut_short(goal: Goal, cpu: Cpu, exit_: Exit, end: int) -> bool:
+    def _cut_short(self, goal: Goal, cpu: Cpu, exit_: Exit, end: int) -> bool:
         """Blocks are left that only the search for a moment did not give."""
-        return isinstance(goal, Until) and isinstance(exit_, BlocksSpent) and cpu.clock < end
+        searched = isinstance(goal, Until) or self._due is not None
+        return searched and isinstance(exit_, BlocksSpent) and cpu.clock < end

@@ -7,7 +7,8 @@ the kernel, it does to the end.
 
 from __future__ import annotations
 
-from sandbox.debug.run_control import RunControl, Steps
+from sandbox.debug.goals import Steps
+from sandbox.debug.run_control import RunControl
 from sandbox.engine.cpu import Cpu
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import SI_USER

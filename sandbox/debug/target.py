@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 from greenlet import getcurrent, greenlet
 
-from sandbox.debug.run_control import Goal, RunControl
+from sandbox.debug.goals import Goal
+from sandbox.debug.run_control import RunControl
 from sandbox.debug.stops import Moment, Stop, StopKind
 from sandbox.debug.timeline import Timeline, Woken
+from sandbox.debug.walked import Read, Walked
 from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
 from sandbox.image.disassemble import Instruction, disassemble
+from sandbox.machine.devices.openbus import OpenBus
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.runner.outside import Outside
@@ -27,7 +30,7 @@ from sandbox.runner.result import Result
 from sandbox.sanitize.report import StaleReport
 from sandbox.x86.descriptors import FLAG_BIG
 from sandbox.x86.errors import SandboxError
-from sandbox.x86.paging import PAGE_SIZE
+from sandbox.x86.paging import PAGE_MASK, PAGE_SIZE
 from sandbox.x86.walk import VECTOR_PF, Access, Walk, walk
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class Target(ABC):
         self.viewed_cpu = 0
         self.watched_since = ""
         """Moment from which on the TLBs were followed, where that was not the beginning."""
+        self._walked = Walked(self._entry)
         self._caller: greenlet | None = None
         self._standing: greenlet | None = None
         self._life: greenlet | None = None
@@ -98,11 +102,13 @@ class Target(ABC):
         assert self._standing is not None
         if self.timeline is not None:
             self.timeline.resumed()
-            if not self.timeline.paused and self.timeline.another_future(self.moment(self.cpu)) and self.outside:
+            if not self.timeline.paused and self.timeline.another_future() and self.outside:
                 self.outside.new_future()
         found = self._standing.switch()
         if isinstance(found, Woken):
             raise found
+        if self.timeline is not None:
+            self.timeline.stopped()
         assert isinstance(found, Stop)
         return found
 
@@ -208,6 +214,12 @@ class Target(ABC):
         """Have ``tell`` called when ``root_of`` may answer otherwise; False where nobody can tell."""
         return False
 
+    def windows(self) -> list[tuple[int, int]]:
+        """Physical start and bytes of what devices answer for: the open bus is none."""
+        return [
+            (start, each.window_bytes) for start, each in self.machine.board.windows if not isinstance(each, OpenBus)
+        ]
+
     def renew_views(self) -> None:  # noqa: B027
         """What is watched of Python's stores is something else now (``PhysicalMemory.store_watch``)."""
 
@@ -269,25 +281,51 @@ class Target(ABC):
         """The root of the tables by which linear addresses are looked at."""
         return self.context.cr3
 
-    def walk(self, linear: int, access: Access = Access(), cr3: int | None = None) -> Walk:  # noqa: B008
-        """The walk of an address by the manual, read from outside.  Raises Refused where a table is not in RAM."""
+    def _entry(self, physical: int, size: int) -> int:
+        memory = self.machine.memory
+        at = memory.host_index(physical)
+        return int.from_bytes(memory.bytes[at : at + size], "little")
+
+    def walk(
+        self,
+        linear: int,
+        access: Access = Access(),  # noqa: B008
+        cr3: int | None = None,
+        read: Read | None = None,
+    ) -> Walk:
+        """The walk of an address by the manual, read from outside.  Raises Refused where a table is not in RAM.
+
+        ``read`` takes down the entries, by physical address and size.
+        """
         state, memory = self.context, self.machine.memory
 
-        def read(physical: int, size: int) -> int:
+        def entry(physical: int, size: int) -> int:
             if not memory.is_ram(physical, size):
                 raise Refused(f"the walk of {linear:08x} comes to a table at {physical:#x}, where no RAM is")
-            at = memory.host_index(physical)
-            return int.from_bytes(memory.bytes[at : at + size], "little")
+            value = self._entry(physical, size)
+            if read is not None:
+                read[physical, size] = value
+            return value
 
         root = self.cr3 if cr3 is None else cr3
-        return walk(read, root, linear & WRAP, access, cr0=state.cr0, cr4=state.cr4, efer=state.efer)
+        return walk(entry, root, linear & WRAP, access, cr0=state.cr0, cr4=state.cr4, efer=state.efer)
 
     def translate(self, linear: int, cr3: int | None = None) -> int | None:
-        """The physical address behind a linear one, None where nothing is mapped or no RAM answers."""
+        """The physical address behind a linear one, None where nothing is mapped or no RAM answers.
+
+        A walk comes to what it came to before where the registers and all entries that it read are what they were.
+        """
+        state = self.context
+        page, offset = linear & WRAP & PAGE_MASK, linear % PAGE_SIZE
+        key = self.cr3 if cr3 is None else cr3, page, state.cr0, state.cr4, state.efer
         try:
-            found = self.walk(linear, cr3=cr3).physical
+            frame = self._walked.frame(key, lambda read: self._frame(page, key[0], read))
         except Refused:
             return None
+        return None if frame is None else frame + offset
+
+    def _frame(self, page: int, cr3: int, read: Read) -> int | None:
+        found = self.walk(page, cr3=cr3, read=read).physical
         return found if found is not None and self.machine.memory.is_ram(found) else None
 
     def read(self, linear: int, size: int, cr3: int | None = None) -> bytes:

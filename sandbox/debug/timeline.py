@@ -7,10 +7,8 @@ events at the same moments.
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
-import resource
 import select
 import signal
 import socket
@@ -18,14 +16,16 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from sandbox.debug.host_costs import faults_of_ours, held_by, seconds_a_copy
 from sandbox.debug.stops import Moment
 from sandbox.engine import ticks
 from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
+
+if TYPE_CHECKING:
+    from sandbox.debug.edits import Edit
 
 FIRST_SPACING = 0.1
 """Seconds of the host's time between two checkpoints, at first."""
@@ -34,8 +34,10 @@ MOST = 32
 SHARE = 0.08
 """What checkpoints may cost of the time that the guest runs, with the copies of pages behind them: a dearer one is
 followed by a longer pause."""
-MOST_PINNED = 2000
-"""Of those that stay: beyond that the oldest half goes, and nobody goes back behind what is left."""
+MOST_EDITS = 100_000
+"""Changes that are kept: beyond that the older half goes, and nobody goes back behind what is left."""
+EDITS_APART = 256
+"""Changes from one checkpoint to the next, so that going back has no more of them to do again than some hundred."""
 FDS_AT_ONCE = 200
 """File descriptors in one message; Linux allows 253 (SCM_MAX_FD)."""
 MOST_MEMORY = 1 << 30
@@ -48,7 +50,6 @@ FACE_SECONDS = 0.5
 """How long a run goes on for a face that is gone."""
 LAST_WORDS = 0.1
 """Seconds for which a checkpoint that nobody wants waits for the end of its copy."""
-MOST_FILES = 1 << 16
 SOON = 0.001
 """Seconds, the least until an alarm."""
 DEATH = struct.Struct("<ii")
@@ -62,21 +63,18 @@ _WOKEN, _NOT_WOKEN = b"\1", b"\0"
 class Mark:
     """A checkpoint: the moment at which it was taken, the page faults until then, and the socket that wakes it.
 
-    A ``pinned`` one stays: what a person has set makes the run behind it another one.  ``pid`` is the process's.
+    ``edits`` is how much of what a person has set (``Timeline.edits``) is in it.  ``pid`` is the process's.
     """
 
     moment: Moment
     faults: int
     wake: socket.socket
-    pinned: bool = False
+    edits: int = 0
     pid: int = 0
 
     def before(self, moment: Moment) -> bool:
-        """It was taken before a moment: the instructions of one time follow each other."""
-        mine = self.moment
-        if mine.time != moment.time or mine.cpu != moment.cpu:
-            return mine.time < moment.time
-        return mine.eip < moment.eip or (mine.eip == moment.eip and bool(moment.event))
+        """It was taken before a moment."""
+        return _is_before(self.moment, moment)
 
 
 class CannotWake(SandboxError):
@@ -102,6 +100,10 @@ class Timeline:
 
     channel: socket.socket
     marks: list[Mark] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list)
+    """What was set in this run, in the order of its moments."""
+    applied: int = 0
+    """How much of that has been done in the machine as it stands: what is behind it is the future that is known."""
     spacing: float = FIRST_SPACING
     paused: bool = False
     """While the past is looked through, no new checkpoint is made."""
@@ -116,6 +118,8 @@ class Timeline:
     """Seconds that the last checkpoint took, with the copies of pages that it led to."""
     _faults: int = 0
     """Page faults of this process when the last one was made."""
+    _stood_at: float = 0.0
+    """Since when the guest stands, 0 while it runs."""
     _wound: bool = False
     """An alarm is on its way."""
     _measure_at: float = 0.0
@@ -148,18 +152,21 @@ class Timeline:
             if gone.poll(0):
                 os._exit(0)
 
+    def stopped(self) -> None:
+        """The guest stands: what comes until ``resumed`` is no time of its own."""
+        self._stood_at = time.monotonic()
+
     def resumed(self) -> None:
-        """The guest goes on after a stop, which was no time of its own."""
-        self._due = max(self._due, time.monotonic() + max(self.spacing, self._cost / SHARE))
+        """The guest goes on: the next checkpoint is as far off as it was, however many short ways come in a row."""
+        now = time.monotonic()
+        self._due, self._stood_at = self._due + now - (self._stood_at or now), 0.0
         self._wind()
 
-    def take(self, moment: Moment, faults: int, pinned: bool = False) -> None:
+    def take(self, moment: Moment, faults: int) -> None:
         """A checkpoint of this very state, unless there is one.  Raises Woken in its copies."""
-        if self.marks and not self.marks[-1].before(moment) and not pinned:
+        if self.marks and not self.marks[-1].before(moment):
             return
-        if pinned:  # what is set at one moment is one change: gdb writes registers one by one
-            self._forget([mark for mark in self.marks[1:] if mark.pinned and mark.moment == moment])
-        copies = (_faults_of_ours() - self._faults) * _seconds_a_copy()
+        copies = (faults_of_ours() - self._faults) * seconds_a_copy()
         began = time.monotonic()
         try:
             ours, pid = self._fork()
@@ -167,12 +174,13 @@ class Timeline:
             self.trouble = f"no checkpoint could be made: {error.strerror}"
             self.spacing *= 2
         else:
-            self.marks.append(Mark(moment, faults, ours, pinned, pid))
+            self.marks.append(Mark(moment, faults, ours, self.applied, pid))
             self._thin()
         ended = time.monotonic()
         self._cost = ended - began + (copies if self._faults else 0.0)
-        self._faults = _faults_of_ours()
+        self._faults = faults_of_ours()
         self._due = ended + max(self.spacing, self._cost / SHARE)
+        self._stood_at = ended if self._stood_at else 0.0
 
     def _fork(self) -> tuple[socket.socket, int]:
         """A copy that waits: the socket that wakes it, its process.  Raises OSError."""
@@ -190,48 +198,75 @@ class Timeline:
         return ours, pid
 
     def _thin(self) -> None:
-        """Let every second one go when they are too many or hold too much; of those that stay the oldest half."""
+        """Let every second one go when they are too many or hold too much."""
         if time.monotonic() >= self._measure_at:
             self.held = self._measured()
             self._measure_at = time.monotonic() + MEASURED
-        loose = [mark for mark in self.marks[1:] if not mark.pinned]
-        if len(loose) >= MOST or (loose and self.held > MOST_MEMORY):
-            self._forget(loose[::2])
+        later = self.marks[1:]
+        if len(later) >= MOST or (later and self.held > MOST_MEMORY):
+            self._forget(later[::2])
             self.spacing *= 2
-            self._measure_at = 0.0
-        pinned = [at for at, mark in enumerate(self.marks) if mark.pinned]
-        if len(pinned) > MOST_PINNED or (len(pinned) > 1 and not loose and self.held > MOST_MEMORY):
-            self._forget(self.marks[: pinned[len(pinned) // 2]])
-            self.trouble = (
-                f"{len(pinned)} changes are more than can be kept: going back leads to the later half of them"
-            )
             self._measure_at = 0.0
 
     def _measured(self) -> int:
         """Bytes that the checkpoints hold: of some, so that many are no matter of seconds."""
         some = self.marks[:: 1 + len(self.marks) // MOST_MEASURED]
-        return sum(_held_by(mark.pid) for mark in some) * len(self.marks) // max(1, len(some))
+        return sum(held_by(mark.pid) for mark in some) * len(self.marks) // max(1, len(some))
 
     def _forget(self, marks: Iterable[Mark]) -> None:
         for mark in marks:
             mark.wake.close()
             self.marks.remove(mark)
 
-    def forget_after(self, moment: Moment) -> None:
-        """The future is another one now: later checkpoints are of no use."""
-        self._forget([each for each in self.marks if not each.before(moment) and each.moment != moment])
+    # -- what was set ----------------------------------------------------------------------------------------------
 
-    def another_future(self, moment: Moment) -> bool:
+    def edited(self, edit: Edit, faults: int) -> None:
+        """Something was set here: what comes is another future.  Raises Woken in the copies of a checkpoint."""
+        here = edit.moment
+        self.another_future()
+        self._forget([each for each in self.marks if not each.before(here) and each.moment != here])
+        self.edits.append(edit)
+        self.applied += 1
+        self._bound_edits()
+        if self.applied - self.marks[-1].edits >= EDITS_APART:
+            self.take(here, faults)
+
+    def another_future(self) -> bool:
         """The guest goes on from here: what was set later is not part of it.  True when something was."""
-        found = [index for index, mark in enumerate(self.marks) if mark.pinned and not mark.before(moment)]
-        found = [index for index in found if self.marks[index].moment != moment]
-        if found:
-            self._forget(self.marks[found[0] :])
-        return bool(found)
+        there_was = len(self.edits) > self.applied
+        del self.edits[self.applied :]
+        self._forget([mark for mark in self.marks if mark.edits > self.applied])
+        return there_was
 
-    def before(self, moment: Moment) -> int | None:
-        """Index of the last checkpoint before a moment, None when there is none."""
-        found = [index for index, mark in enumerate(self.marks) if mark.before(moment)]
+    def _bound_edits(self) -> None:
+        """Let the older half go, with the checkpoints that need it."""
+        if len(self.edits) <= MOST_EDITS:
+            return
+        first = next((mark for mark in self.marks if mark.edits >= MOST_EDITS // 2), None)
+        if first is not None:
+            gone = first.edits
+            self.trouble = (
+                f"{len(self.edits)} changes are more than are kept: going back leads to the later half of them"
+            )
+            self._forget(self.marks[: self.marks.index(first)])
+            del self.edits[:gone]
+            self.applied -= gone
+            for mark in self.marks:
+                mark.edits -= gone
+
+    def edits_until(self, moment: Moment) -> int:
+        """How much of what was set is in the machine at a moment, what was set at that very one counted in."""
+        return sum(_is_before(each.moment, moment) or each.moment == moment for each in self.edits)
+
+    # -- going back ------------------------------------------------------------------------------------------------
+
+    def before(self, moment: Moment, edits: int | None = None) -> int | None:
+        """Index of the last checkpoint before a moment, with no more than so many edits; None when there is none."""
+        found = [
+            index
+            for index, mark in enumerate(self.marks)
+            if mark.before(moment) and (edits is None or mark.edits <= edits)
+        ]
         return found[-1] if found else None
 
     def before_fault(self, number: int) -> int:
@@ -255,8 +290,8 @@ class Timeline:
 
     def _hand(self, mark: Mark, request: Any, channel: socket.socket) -> None:
         """Wake a checkpoint's copy, which answers over ``channel``.  Raises CannotWake."""
-        told = [(each.moment, each.faults, each.pinned, each.pid) for each in self.marks]
-        payload = pickle.dumps((request, told, self.spacing))
+        told = [(each.moment, each.faults, each.edits, each.pid) for each in self.marks]
+        payload = pickle.dumps((request, told, self.spacing, self.edits))
         files = [channel.fileno(), *(each.wake.fileno() for each in self.marks)]
         try:
             mark.wake.sendall(_HEADER.pack(len(payload), len(files)))
@@ -288,12 +323,12 @@ class Timeline:
         wake.close()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._wound = False  # alarms are not the copy's
-        request, moments, self.spacing = pickle.loads(payload)
+        request, moments, self.spacing, self.edits = pickle.loads(payload)
         self.channel, *sockets = (socket.socket(fileno=each) for each in files)
         self.marks = [
-            Mark(at, faults, each, pinned, pid)
-            for (at, faults, pinned, pid), each in zip(moments, sockets, strict=True)
+            Mark(at, faults, each, edits, pid) for (at, faults, edits, pid), each in zip(moments, sockets, strict=True)
         ]
+        self._due, self._stood_at = time.monotonic() + self.spacing, 0.0
         ticks.start_again()
         raise Woken(request)
 
@@ -323,6 +358,13 @@ class Timeline:
         return not copy
 
 
+def _is_before(one: Moment, other: Moment) -> bool:
+    """The instructions of one time follow each other; what is told of one comes behind it."""
+    if one.time != other.time or one.cpu != other.cpu:
+        return one.time < other.time
+    return one.eip < other.eip or (one.eip == other.eip and bool(other.event) and not one.event)
+
+
 def _asked(wake: socket.socket) -> tuple[bytes, list[int]]:
     """A request, and the descriptors that come with it.  Raises EOFError when nobody is left who might ask."""
     size, count = _HEADER.unpack(_exactly(wake, _HEADER.size))
@@ -340,30 +382,6 @@ def _descriptors(wake: socket.socket) -> list[int]:
     return files
 
 
-def more_descriptors() -> None:
-    """As many as the host allows: each checkpoint is one of the process that runs."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard >= 0 else MOST_FILES, hard))
-
-
-def _faults_of_ours() -> int:
-    """Pages that this process got, or got a copy of."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-
-@cache
-def _seconds_a_copy() -> float:
-    """What this host takes for the first store into a page: measured on some, which are new instead of copied."""
-    pages = 64
-    with mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as room:
-        began = time.perf_counter()
-        for at in range(0, len(room), mmap.PAGESIZE):
-            room[at] = 1
-        return (time.perf_counter() - began) / pages
-
-
 def _exactly(wake: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
@@ -372,13 +390,3 @@ def _exactly(wake: socket.socket, size: int) -> bytes:
             raise EOFError
         data += piece
     return data
-
-
-def _held_by(pid: int) -> int:
-    """Bytes of RAM that a process holds, what it shares counted in shares (PSS, proc(5)); 0 for one that is gone."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    found = [line.split() for line in text.splitlines() if line.startswith("Pss:")]
-    return int(found[0][1]) << 10 if found else 0

@@ -12,7 +12,7 @@ from sandbox.records import asdict, dataclass
 
 STORE = "store"
 """Kind of a touch that no instruction did."""
-FIELDS = ("address", "linear", "physical", "size", "write", "old", "new", "eip", "dma", "cpu")
+FIELDS = ("address", "linear", "physical", "size", "write", "access", "old", "new", "eip", "dma", "cpu")
 """What a condition of a watch may ask for besides registers."""
 
 

@@ -11,24 +11,18 @@ from typing import Any, NoReturn
 
 from sandbox.debug.back import MOST_SEEN, Back, Ran, ran
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.edits import Edit, NotTheSame
+from sandbox.debug.goals import Goal, Steps, Until
 from sandbox.debug.pipe import FAILED, receive
 from sandbox.debug.points import Point
-from sandbox.debug.run_control import Goal, Steps, Until
 from sandbox.debug.stops import DEATH, HELD, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import Refused
 from sandbox.debug.timeline import Timeline
 from sandbox.records import dataclass, field, replace
-from sandbox.x86.errors import SandboxError
 
 NOTHING_BEFORE = "nothing ran before this"
 FIRST_BACK, FARTHER, FARTHEST = 64, 32, 1 << 26
 """Blocks to go back for the instructions before one, the factor when that was not far enough, and where it ends."""
-
-
-class NotTheSame(SandboxError):
-    """The run did not come to a moment that it came to before: something from outside has changed."""
-
-    exit_status = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +33,7 @@ class Journey:
     its CPU; ``over`` calls, or into them), ``fault`` (number ``count``), or empty.  ``distance`` in blocks is how far
     back a search for steps begins.  ``then`` is how many more steps over calls lead on from there.  ``points`` are the
     debugger's.  A search for hits ends at ``where``, or at ``until``, the checkpoint behind the present one.
+    ``edits`` is how much of what a person has set is in the machine at ``where``, ``edits_there`` where it began.
     ``arrival`` is what the stop at the end says; ``note`` is why it is not what was asked for.
     """
 
@@ -51,6 +46,8 @@ class Journey:
     then: int = 0
     distance: int = FIRST_BACK
     until: Moment | None = None
+    edits: int | None = None
+    edits_there: int = 0
     at: int = 0
     """Index of the checkpoint where it begins."""
     arrival: Stop | None = None
@@ -74,21 +71,24 @@ class Traveller:
 
     def __init__(self, debugger: Debugger, timeline: Timeline) -> None:
         self._debugger, self._timeline = debugger, timeline
+        self._at: Moment | None = None
+        """Where the guest stands, on a journey."""
 
     def leave(self, journey: Journey, before: Moment | None = None) -> NoReturn:
         """Begin a journey at the last checkpoint before a moment (its end).  Raises Refused where there is none."""
         journey = self._set_out(journey)
-        index = self._timeline.before(before or journey.where)
+        index = self._timeline.before(before or journey.where, journey.edits)
         if index is not None:
             self._timeline.wake(index, replace(journey, at=index))
         first = self._timeline.marks[0].moment
         if journey.search == "hit" or (not journey.search and journey.where.time <= first.time):
-            self._timeline.wake(0, replace(journey, search="", where=first, at=0, arrival=None, then=0))
+            edits = journey.edits if journey.where == first and not journey.search else 0
+            self._timeline.wake(0, replace(journey, search="", where=first, at=0, edits=edits, arrival=None, then=0))
         raise Refused(NOTHING_BEFORE)
 
     def leave_for_fault(self, journey: Journey) -> NoReturn:
         """To a page fault that has been.  Raises Refused for one before the first stop."""
-        journey = self._set_out(journey)
+        journey = replace(self._set_out(journey), edits=len(self._timeline.edits))
         self._check_fault(journey.count)
         index = self._timeline.before_fault(journey.count)
         self._timeline.wake(index, replace(journey, search="fault", at=index))
@@ -96,14 +96,12 @@ class Traveller:
     def tell_of_fault(self, number: int, face: Callable[[Debugger], Any]) -> Any:
         """What ``face`` has to say where the guest stands at a page fault that has been; this process stays here."""
         self._check_fault(number)
-        journey = Journey(Moment(0, 0, 0), [], "fault", number, face=face)
+        journey = Journey(Moment(0, 0, 0), [], "fault", number, edits=len(self._timeline.edits), face=face)
         return self._ask(journey, self._timeline.before_fault(number))
 
     def ask_watched(self, face: Callable[[Debugger], Any], here: Moment) -> Any:
-        """What ``face`` has to say here, in a run from the beginning (or the last ``set``) with its TLBs watched."""
-        pinned = [index for index, mark in enumerate(self._timeline.marks) if mark.pinned]
-        journey = Journey(here, [], face=face, prepare=watch_tlbs)
-        return self._ask(journey, pinned[-1] if pinned else 0)
+        """What ``face`` has to say here, in a run from the beginning with its TLBs watched."""
+        return self._ask(Journey(here, [], edits=self._timeline.applied, face=face, prepare=watch_tlbs), 0)
 
     def _check_fault(self, number: int) -> None:
         if number <= self._timeline.marks[0].faults:
@@ -125,22 +123,91 @@ class Traveller:
         """The journey with the place where it began.  Raises Refused where no checkpoint was ever made."""
         if not self._timeline.marks:
             raise Refused(self._timeline.trouble or "no checkpoints are made: there is no going back")
-        debugger = self._debugger
-        if self._timeline.paused or debugger.stop is None:
+        debugger, timeline = self._debugger, self._timeline
+        if timeline.paused or debugger.stop is None:
             return journey
-        known = dict(debugger.bookmarks), dict(debugger.places), debugger.points.last
-        return replace(journey, began=debugger.stop.moment, known=known)
+        known, here = (dict(debugger.bookmarks), dict(debugger.places), debugger.points.last), debugger.stop.moment
+        edits = timeline.applied if journey.where == here else timeline.edits_until(journey.where)
+        return replace(journey, began=here, known=known, edits=edits, edits_there=timeline.applied)
 
     def _go(self, journey: Journey, goal: Goal = None, passes: bool = True) -> Stop:
         """Run on, past stops that nobody asked for; after Ctrl-C back to where the journey began."""
-        stop = self._debugger.go(goal)
+        stop = self._on(journey, goal)
         while not stop.ended and (stop.kind is StopKind.INTERRUPT or (passes and self._by_itself(stop, journey))):
             if stop.kind is StopKind.INTERRUPT and journey.began is not None:
-                note = "interrupted: this is where it began"
-                back = replace(journey, search="", where=journey.began, began=None, back=None, arrival=None, note=note)
-                self.leave(back)
-            stop = self._debugger.go(goal)
+                note, edits = "interrupted: this is where it began", journey.edits_there
+                back = replace(journey, search="", where=journey.began, began=None, back=None, edits=edits)
+                self.leave(replace(back, arrival=None, note=note))
+            stop = self._on(journey, goal)
         return stop
+
+    # -- what was set on the way -----------------------------------------------------------------------------------
+
+    def _pending(self, journey: Journey) -> list[Edit]:
+        """What is to be set before the end of a journey, and has not been yet."""
+        return self._timeline.edits[self._timeline.applied : journey.edits]
+
+    def _on(self, journey: Journey, goal: Goal) -> Stop:
+        """Run on to the next stop, and on the way do again what was done there."""
+        debugger = self._debugger
+        while True:
+            self._set_here(journey)
+            pending = self._pending(journey)
+            end = journey.until or journey.where
+            if not pending and journey.search == "hit" and end.event:
+                return self._ran(self._go_besides(end, None))
+            if not pending:
+                return self._ran(debugger.go(goal))
+            early = isinstance(goal, Until) and goal.time >= journey.where.time  # it may look so before, too
+            wanted = pending[0].moment
+            stop = self._ran(self._go_besides(wanted, None if early else goal))
+            if stop.moment != wanted:
+                if not stop.ended and stop.moment.time <= wanted.time:
+                    return stop
+                raise NotTheSame(f"the run came to {stop.moment.text()}, and not to {wanted.text()}, where was set")
+            self._set_here(journey)
+            if self._is_there(journey, stop):
+                return stop
+
+    def _ran(self, stop: Stop) -> Stop:
+        self._at = stop.moment
+        return stop
+
+    def _set_here(self, journey: Journey) -> None:
+        """Do what was done at the moment at which the guest stands."""
+        while (pending := self._pending(journey)) and pending[0].moment == self._at:
+            pending[0].again(self._debugger)
+            self._timeline.applied += 1
+
+    def _is_there(self, journey: Journey, stop: Stop) -> bool:
+        """A place that is no instruction, at which something was set, is the journey's end."""
+        if journey.search == "fault":
+            return stop.moment.event == f"fault {journey.count}"
+        return not journey.search and bool(journey.where.event) and stop.moment == journey.where
+
+    def _go_besides(self, wanted: Moment, goal: Goal) -> Stop:
+        """Run on, and stop at a moment, too."""
+        debugger, control = self._debugger, self._debugger.target.control
+        fault, known, last = debugger.on_fault_number, set(debugger.points.all), debugger.points.last
+        if wanted.event:
+            debugger.catch_again(wanted.event)
+            debugger.due_event = wanted, set(debugger.points.all) - known
+        else:
+            control.due = Until(wanted.time, wanted.eip, wanted.cpu)
+        mine = debugger.on_fault_number
+        if fault is not None and mine is not None and fault <= mine:
+            debugger.on_fault_number = mine = fault
+        try:
+            return debugger.go(goal)
+        finally:
+            control.due = debugger.due_event = None
+            for each in [each for each in debugger.points if each.number not in known]:
+                debugger.remove(each)
+            debugger.points.last = last
+            if mine != fault:
+                debugger.on_fault_number = fault
+
+    # -- arriving --------------------------------------------------------------------------------------------------
 
     @staticmethod
     def _by_itself(stop: Stop, journey: Journey) -> bool:
@@ -148,7 +215,8 @@ class Traveller:
 
     def arrive(self, journey: Journey) -> Stop:
         """In the copy of a checkpoint: go on from there.  May leave again for an earlier one."""
-        debugger = self._debugger
+        debugger, mark = self._debugger, self._timeline.marks[journey.at]
+        self._timeline.applied, self._at = mark.edits, mark.moment
         debugger.restore(journey.points if journey.seek is None or not journey.search else journey.seek)
         if journey.prepare is not None:
             journey.prepare(debugger)
@@ -161,9 +229,9 @@ class Traveller:
                 self._steps_before(journey)
             stop = self._fault(journey) if journey.search == "fault" else self._go_to(journey)
             if journey.then:
-                count = journey.then
+                count, edits = journey.then, self._timeline.applied
                 on = replace(journey, search="step", where=stop.moment, count=count, then=0, seek=None, until=None)
-                self.leave(on)
+                self.leave(replace(on, edits=edits))
         finally:
             self._timeline.paused = False
             self._strict(False)
@@ -185,7 +253,8 @@ class Traveller:
         """Forward to a moment: to an instruction, or to something that was reported there."""
         debugger, where = self._debugger, journey.where
         debugger.disarm()
-        if where == self._timeline.marks[journey.at].moment:
+        self._set_here(journey)
+        if where == self._at and not self._pending(journey):
             return self._here()
         if where.event:
             debugger.catch_again(where.event)
@@ -204,7 +273,7 @@ class Traveller:
         if journey.back is None:
             raise NotTheSame(f"the run came to {stop.moment.text()}, and not to {journey.where.text()} as before")
         note = f"the run never comes to {journey.where.text()}"
-        self.leave(replace(journey, where=journey.back, back=None, note=note))
+        self.leave(replace(journey, where=journey.back, edits=journey.edits_there, back=None, note=note))
 
     def _fault(self, journey: Journey) -> Stop:
         self._debugger.disarm()
@@ -214,7 +283,8 @@ class Traveller:
             stop = self._go(journey)  # a task that died before is no fault
         if stop.ended:
             count = self._debugger.target.fault_count
-            self.leave(replace(journey, search="", note=f"there is no fault {journey.count}: the run has {count}"))
+            back = replace(journey, search="", edits=journey.edits_there)
+            self.leave(replace(back, note=f"there is no fault {journey.count}: the run has {count}"))
         return stop
 
     def _here(self) -> Stop:
@@ -224,15 +294,19 @@ class Traveller:
 
     def _last_hit(self, journey: Journey) -> NoReturn:
         """Note each stop on the way to where the journey began; the last one is it."""
-        debugger, where, last = self._debugger, journey.until or journey.where, None
-        goal = Until(where.time, None if where.event else where.eip, where.cpu)
+        debugger, timeline, where = self._debugger, self._timeline, journey.until or journey.where
+        last: tuple[Stop, int] | None = None
+        goal = Until(where.time, where.eip, where.cpu)
         debugger.forget_counts()
 
         def note(stop: Stop) -> bool:
             nonlocal last
             if stop.moment == where or stop.moment.time > where.time:
                 return False
-            last = stop
+            there = sum(
+                each.moment == stop.moment for each in self._pending(journey)
+            )  # not yet, where it has come first
+            last = stop, timeline.applied + there
             return True
 
         debugger.note = note
@@ -241,11 +315,11 @@ class Traveller:
             if stop.kind is StopKind.MOMENT or stop.ended or not note(stop):
                 break
         if last is not None:
-            arrival = last if journey.seek is None else None
-            found = replace(journey, search="", where=last.moment, arrival=arrival, until=None)
-            self._timeline.wake(journey.at, found)
-        began = self._timeline.marks[journey.at].moment
-        self.leave(replace(journey, until=began), began)
+            arrival = last[0] if journey.seek is None else None
+            found = replace(journey, search="", where=last[0].moment, edits=last[1], arrival=arrival, until=None)
+            timeline.wake(journey.at, found)
+        mark = timeline.marks[journey.at]
+        self.leave(replace(journey, until=mark.moment, edits=mark.edits), mark.moment)
 
     def _steps_before(self, journey: Journey) -> NoReturn:
         """Instruction by instruction over the last blocks before a moment, and to the one that was asked for."""
@@ -254,32 +328,34 @@ class Traveller:
         began = self._timeline.marks[journey.at].moment
         first = where.time - journey.distance
         seen: deque[Ran] = deque(maxlen=MOST_SEEN if journey.over else journey.count)
+        self._set_here(journey)
         stop = self._go(journey, Until(first)) if first > began.time else self._here()
         target = debugger.target
-        first_or_set = journey.at == 0 or self._timeline.marks[journey.at].pinned
-        at_first = first_or_set and stop.moment == began
+        at_first = journey.at == 0 and stop.moment == began
         cpu = where.cpu if journey.flow is None else None
         if journey.flow not in (None, target.flow(target.cpu)) or cpu not in (None, target.viewed_cpu):
             stop = self._go(journey, Steps(0, journey.flow, cpu))
         if not at_first and self._is_before(stop, where):  # where one lands may be an instruction that comes again
             stop = self._go(journey, Steps(1, journey.flow, cpu))
-        while self._is_before(stop, where):
-            seen.append(ran(target, stop.moment) if journey.over else Ran(stop.moment))
+        while self._is_before(stop, where) or (self._pending(journey) and not stop.ended):
+            edits = self._timeline.applied
+            seen.append(ran(target, stop.moment, edits) if journey.over else Ran(stop.moment, edits))
             stop = self._go(journey, Steps(1, journey.flow, cpu))
         if journey.over and seen:
-            self._back_over(journey, [*seen, ran(target, where)])
+            self._back_over(journey, [*seen, ran(target, where, self._timeline.applied)])
         elif len(seen) == journey.count:
-            self._timeline.wake(journey.at, replace(journey, search="", where=seen[0].moment))
+            self._timeline.wake(journey.at, _to(journey, seen[0]))
         if journey.distance >= FARTHEST:
             note = f"no such instruction in the last {journey.distance:,} blocks"
-            self.leave(replace(journey, search="", where=journey.began or where, note=note))
+            back = replace(journey, search="", where=journey.began or where, edits=journey.edits_there)
+            self.leave(replace(back, note=note))
         if first > began.time:
             self._timeline.wake(journey.at, replace(journey, distance=journey.distance * FARTHER))
         try:
             self.leave(replace(journey, distance=FIRST_BACK), began)
         except Refused as error:
-            last = replace(journey, search="", where=seen[0].moment if seen else where, note=error.summary)
-            self._timeline.wake(journey.at, last)
+            last = _to(journey, seen[0]) if seen else replace(journey, search="")
+            self._timeline.wake(journey.at, replace(last, note=error.summary))
 
     def _back_over(self, journey: Journey, seen: list[Ran]) -> None:
         """As far back over calls as what ran last tells, and on from there; returns where it tells nothing."""
@@ -287,7 +363,7 @@ class Traveller:
         while way.count < journey.count and way.one():
             pass
         left = journey.count - way.count
-        there = replace(journey, where=way.here, distance=FIRST_BACK)
+        there = replace(_to(journey, way.here), search=journey.search, distance=FIRST_BACK)
         if not left:
             self._timeline.wake(journey.at, replace(there, search=""))
         if way.calls:
@@ -302,6 +378,11 @@ class Traveller:
     def _is_before(stop: Stop, where: Moment) -> bool:
         here = stop.moment
         return not stop.ended and (here.time, here.eip) < (where.time, where.eip)
+
+
+def _to(journey: Journey, there: Ran) -> Journey:
+    """To an instruction that ran."""
+    return replace(journey, search="", where=there.moment, edits=there.edits)
 
 
 def breaks_at(places: list[int], condition: str) -> list[Point]:

@@ -13,6 +13,7 @@ from sandbox.debug.points import Point
 from sandbox.debug.target import Refused, Target
 from sandbox.debug.touches import STORE, Touch
 from sandbox.engine.cpu import Cpu
+from sandbox.engine.stubs import native_host
 from sandbox.engine.watch import ACCESS, CR3, READ, WRITE, Hit, NoWatch, Watches
 from sandbox.machine.memory import Reason
 from sandbox.records import dataclass, field, replace
@@ -37,6 +38,11 @@ class Wanted:
     cpu: int = 0
     whole: bool = False
     """Python's stores into it are told with all of its bytes."""
+
+
+def _window(first: int, size: int) -> Wanted:
+    """All accesses to what a device answers for."""
+    return Wanted(PHYSICAL, first, size, READ | WRITE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +104,17 @@ class Watching:
         except NoWatch as error:
             raise Refused(error.summary) from error
 
-    def set(self, points: Sequence[Point]) -> None:
-        """Watch for these points, and for no others."""
-        if [id(each) for each in points] != [id(each.point) for each in self._armed]:
-            self._arm(points)
+    def set(self, points: Sequence[Point], windows: Sequence[tuple[int, int]] = ()) -> None:
+        """Watch for these points, and for no others.
+
+        And stop the engine before each access to these physical ``windows``, start and bytes: it tells devices of an
+        access in the middle of a block, where nobody knows the instruction, and an instruction run by itself is known.
+        """
+        known = [each.point for each in self._armed]
+        now = [(each.argument.first, each.argument.size) for each in known if not each.number]
+        windows = list(windows) if native_host() else []
+        if [id(each) for each in points] != [id(each) for each in known if each.number] or windows != now:
+            self._arm([*points, *(Point(0, "watch", "", argument=_window(*each)) for each in windows)])
 
     def end(self) -> None:
         """Watch nothing any more."""
@@ -280,6 +293,7 @@ class Watching:
                 self._outdated()
         if any(point.argument.kind == ENTRIES for point, _ in found):
             self._outdated()
+        found = [(point, touch) for point, touch in found if point.number]
         if found:
             self._told(cpu, found)
         return bool(found)

@@ -19,9 +19,11 @@ from weakref import WeakSet
 
 from sandbox.debug.commands.running import told
 from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.edits import edit_of
+from sandbox.debug.host_costs import more_descriptors
 from sandbox.debug.pipe import FAILED, receive, send
 from sandbox.debug.target import Refused, Target
-from sandbox.debug.timeline import DEATH, CannotWake, Timeline, Woken, more_descriptors
+from sandbox.debug.timeline import DEATH, CannotWake, Timeline, Woken
 from sandbox.debug.travel import Journey, Traveller
 from sandbox.sanitize.report import StaleReport
 from sandbox.x86.errors import SandboxError
@@ -136,10 +138,10 @@ class Server:
         debugger = self._debugger
         assert debugger is not None
         if what == EXECUTE:
-            return lambda: self._kept(debugger, self._executed(debugger, *rest))
+            return lambda: self._kept(debugger, self._executed(debugger, *rest), Debugger.execute, *rest)
         if what == COMPLETE:
             return lambda: list(debugger.complete(*rest))
-        return lambda: self._kept(debugger, rest[0](debugger, *rest[1:]))
+        return lambda: self._kept(debugger, rest[0](debugger, *rest[1:]), *rest)
 
     @staticmethod
     def _executed(debugger: Debugger, line: str) -> Answer:
@@ -148,15 +150,14 @@ class Server:
         except CannotWake as error:
             return Answer(error=error.summary)
 
-    def _kept(self, debugger: Debugger, answer: Any) -> Any:
-        """What a person has set is behind a checkpoint of its own."""
-        if isinstance(answer, Answer) and answer.changed and debugger.stop is not None and not debugger.stop.ended:
-            target = debugger.target
-            here = target.moment(target.cpu)
-            self._timeline.forget_after(here)
+    def _kept(self, debugger: Debugger, answer: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a person has set is kept as he asked for it, to be done again on the way to what is behind it."""
+        stop, target = debugger.stop, debugger.target
+        if isinstance(answer, Answer) and answer.changed and stop is not None and not stop.ended:
             if target.outside is not None:
                 target.outside.new_future()
-            self._timeline.take(here, target.fault_count, pinned=True)
+            if self._timeline.marks:
+                self._timeline.edited(edit_of(debugger, function, arguments), target.fault_count)
         return answer
 
     def _rang(self, *_: object) -> None:

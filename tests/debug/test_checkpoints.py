@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.debug import timeline, worker
+from sandbox.debug import host_costs, timeline, worker
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.goals import Until
 from sandbox.debug.open import open_target
 from sandbox.debug.worker import Remote, WorkerGone
 from sandbox.kernel.base.config import KernelConfig
@@ -49,7 +50,7 @@ def some(made: Remote) -> list[int]:
     """Walk, with a few checkpoints on the way."""
     for _ in range(3):
         made.execute("step 3")
-        made.execute("set $ebx = 1")  # has a checkpoint of its own
+        made.call(taken)
     made.execute("reverse-step")
     found: list[int] = made.call(pids)
     assert len(found) > 3
@@ -107,7 +108,7 @@ def test_no_zombies() -> None:
     with remote("cow-fork") as made:
         for _ in range(4):
             made.execute("step 5")
-            made.execute("set $ebx = 2")
+            made.call(taken)
             made.execute("goto start")
         mine = {int(each) for each in Path(f"/proc/{made.pid}/task/{made.pid}/children").read_text().split()}
         assert all(alive(each) for each in mine)
@@ -149,7 +150,8 @@ def test_a_host_that_has_no_process_left(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "fork", refusing(after=2))  # the worker, and the first checkpoint
     with remote("cow-fork") as made:
         made.execute("step")
-        told = made.execute("set $ebx = 1")
+        made.call(taken)
+        told = made.execute("when")
         assert "no checkpoint could be made: Resource temporarily unavailable" in told.lines
         assert made.execute("step").stop is not None
 
@@ -182,7 +184,7 @@ def bounded(debugger: Debugger, most: int) -> tuple[int, int]:
     line._measure_at = 0.0
     line._thin()
     timeline.MOST_MEMORY = kept
-    return sum(timeline._held_by(mark.pid) for mark in line.marks), len(line.marks)
+    return sum(host_costs.held_by(mark.pid) for mark in line.marks), len(line.marks)
 
 
 def test_memory_is_bounded() -> None:
@@ -224,37 +226,20 @@ def time_passes(debugger: Debugger, seconds: float) -> None:
     time.sleep(seconds)
 
 
-def test_more_changes_than_one_message_has_descriptors_for(program: Program, tmp_path: Path) -> None:
-    """Linux sends at most 253 of them at once (SCM_MAX_FD): each change stays a place to go back to."""
-    path = tmp_path / "endless"
-    path.write_bytes(program(ENDLESS))
-    image = resolve(path)
-    with Remote(lambda: open_target(image, KernelConfig(time_limit=0))) as made:
+def test_more_checkpoints_than_one_message_has_descriptors_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux sends at most 253 of them at once (SCM_MAX_FD)."""
+    monkeypatch.setattr(timeline, "MOST", 1000)
+    with remote("cow-fork") as made:
         places = []
-        for number in range(260):
-            stop = made.execute("step").stop
+        for _ in range(260):
+            stop = made.execute("into").stop
             assert stop is not None
             places.append(stop.moment)
-            assert not made.execute(f"set $esi = {number}").error
+            made.call(taken)
         for at in (259, 130, 1):
             assert not made.execute(f"goto {places[at].text()}").error
-            made.execute("reverse-step")
-            assert made.execute("print $esi").data["value"] == at - 1
-
-
-def test_too_many_changes_cost_the_oldest(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timeline, "MOST_PINNED", 10)
-    path = tmp_path / "endless"
-    path.write_bytes(program(ENDLESS))
-    image = resolve(path)
-    with Remote(lambda: open_target(image, KernelConfig(time_limit=0))) as made:
-        told: list[str] = []
-        for number in range(11):
-            made.execute("step")
-            told += made.execute(f"set $esi = {number}").lines
-        assert [line for line in told if "later half" in line] != []
-        made.execute("goto start")
-        assert made.execute("print $esi").data["value"] == 5
+            stop = made.execute("when").data["moment"]
+            assert stop == places[at].text()
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["the first", "a checkpoint's copy"])
@@ -271,3 +256,22 @@ def test_how_a_worker_died_is_told(number: signal.Signals, status: int, back: bo
         assert f"killed by signal {int(number)} ({number.name})" in caught.value.summary
         assert (caught.value.exit_status, "\n" in caught.value.summary) == (status, False)
         assert "lost" in caught.value.detail
+
+
+def in_short_ways(debugger: Debugger, seconds: float) -> int:
+    """Run on in ways of some thousand blocks; how many checkpoints there are more."""
+    line, end = debugger.target.timeline, time.monotonic() + seconds
+    assert line is not None
+    before = len(line.marks)
+    while time.monotonic() < end:
+        debugger.go(Until(debugger.target.now + 4000))
+    return len(line.marks) - before
+
+
+def test_many_short_ways_have_checkpoints_too(program: Program, tmp_path: Path) -> None:
+    """A row of legs is a run like any other: two or more in a second, FIRST_SPACING being a tenth of it."""
+    path = tmp_path / "endless"
+    path.write_bytes(program(ENDLESS))
+    image = resolve(path)
+    with Remote(lambda: open_target(image, KernelConfig(time_limit=0))) as made:
+        assert made.call(in_short_ways, 1.5) >= 2

@@ -155,6 +155,21 @@ def test_interrupts_between_processors() -> None:
     assert re.match(r"call interrupt of CPU (0 to CPU 1|1 to CPU 0),", answers[1].lines[0])
 
 
+def test_a_devices_access_is_told_at_its_instruction() -> None:
+    """In the middle of a block: what lies at the address of the stop names the address."""
+    lines = ["catch ipi", "catch mmio", *["c", "x/2i $eip", "print $eax"] * 5, "reverse-continue", "reverse-continue"]
+    with remote("rom-smp-shootdown", cpus=2) as made:
+        answers = [made.execute(line) for line in lines]
+    stops = [each.stop for each in answers[2:17:3]]
+    code = [each.lines for each in answers[3:17:3]]
+    told = [each.headline.partition(",")[0] for each in stops if each is not None]
+    for headline, text in zip(told[:4], code, strict=False):
+        assert headline.split(" at ")[1] in text[0], "the operand is where the device was reached"
+    assert told[4].startswith("init interrupt") and "0xfee00300" in code[4][0], "SDM 3A, 10.6.1: the ICR"
+    back = [each.stop.headline.partition(",")[0] for each in answers[17:] if each.stop is not None]
+    assert back == [told[3], told[2]]
+
+
 def faults(*words: str) -> list[dict[str, Any]]:
     """The details of every fault at which a catch stops."""
     answers = image("cow-fork", [*words, *["continue"] * 12])

@@ -218,3 +218,19 @@ def test_a_fetch_that_faults_is_no_step(paging: str) -> None:
         for place in (14, 9, 7, 0):
             assert not made.execute("reverse-step").error
             assert made.execute("print $eip").data["value"] - begin == place
+
+
+def test_back_from_an_end_that_the_kernel_has_made() -> None:
+    """A complaint of the kernel's stops by itself, inside its own code: it is no end of the way back."""
+    with remote("kmap-elsewhere") as made:
+        while (stop := made.execute("continue").stop) is not None and not stop.ended:
+            assert "about to end the run" in stop.headline
+            last = stop.moment
+        for line in ("reverse-step", "reverse-next"):
+            assert not made.execute(line).error
+            there = made.execute("when").data["moment"]
+            assert int(there.split(":")[0]) <= last.time
+            while not made.execute("continue").stop.ended:  # type: ignore[union-attr]
+                pass
+        made.execute("reverse-continue")
+        assert made.execute("when").data["moment"] == last.text()

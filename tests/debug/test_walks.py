@@ -31,7 +31,7 @@ from tests.campaign import WHOLE
 
 MOST_BLOCKS = 5_000_000
 """An image that waits or turns for ever is at its end then: a limit is a stop."""
-SECONDS = 20.0
+SECONDS = 5.0
 """For a walk over one of all images."""
 FORWARDS = ("step", "step 3", "step 40", "into", "into 7", "into 300", "next", "next 5", "finish", "continue")
 BACKWARDS = ("reverse-step", "reverse-step 4", "reverse-next", "reverse-continue", "reverse-finish", "goto")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.debug.run_control import RunControl, Steps
+from sandbox.debug.goals import Steps
+from sandbox.debug.run_control import RunControl
 from sandbox.debug.stops import StopKind
 from sandbox.engine.cpu import Cpu
 from sandbox.image.assemble import SOURCES, assemble_source

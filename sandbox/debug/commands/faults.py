@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from sandbox.debug import bare_view
 from sandbox.debug.commands import command
 from sandbox.debug.commands.info import topic
-from sandbox.debug.debugger import FAULTS_KEPT, Answer, Debugger
+from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.explain import Explanation, capture, complete
+from sandbox.debug.faults_seen import FAULTS_KEPT
+from sandbox.debug.goals import Until
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.rom_target import RomTarget
-from sandbox.debug.run_control import Until
 from sandbox.debug.stops import Moment, Stop, StopKind
 from sandbox.debug.target import Refused
 from sandbox.kernel.base.events import PageFault

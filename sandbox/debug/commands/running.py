@@ -7,8 +7,8 @@ import textwrap
 from sandbox.debug import legs
 from sandbox.debug.commands import COMMANDS, Command, command
 from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.goals import Steps
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.run_control import Steps
 from sandbox.debug.stops import Stop
 from sandbox.debug.target import WRAP, Refused
 from sandbox.debug.view import stop_lines

@@ -9,12 +9,15 @@ from itertools import islice
 from sandbox.debug import table_dump, tlb_view
 from sandbox.debug.commands import command
 from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.expression import evaluate
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.target import WRAP, Refused
 from sandbox.x86.walk import Access
 
 _LOOK = "looking"
 _ACCESSES = {"r": Access(), "w": Access(write=True), "x": Access(fetch=True)}
+_THAT = "$access"
+"""The access of which the present stop tells."""
 _CLAUSE = re.compile(r"(?:^|\s+)(as|cr3|mm)(?=\s|$)", re.ASCII)
 MOST_ROWS = 10_000
 NOT_WATCHED = "nobody watches the TLBs of this run: start it with --sanitize tlb"
@@ -62,13 +65,15 @@ def walk(debugger: Debugger, text: str) -> Answer:
 
 def _place(where: str) -> str:
     head, _, kind = where.rpartition(" ")
-    return head if head and kind in _ACCESSES else where
+    return head if head and kind in (*_ACCESSES, _THAT) else where
 
 
 def _access(debugger: Debugger, where: str, who: str) -> Access:
     if who not in ("", "user", "supervisor"):
         raise Refused(f"walk as {who}: user or supervisor")
     head, _, kind = where.rpartition(" ")
+    if head and kind == _THAT:
+        kind = chr(evaluate(kind, debugger.here) & 0x7F)
     if head and len(kind) == 1 and kind.isalpha() and kind not in _ACCESSES:
         raise Refused(f"walk {kind}: r for a read, w for a write, x for a fetch")
     access = _ACCESSES[kind] if head and kind in _ACCESSES else Access()

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from sandbox.debug.goals import Steps
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.run_control import Steps
 from sandbox.kernel.base.events import PageFault, SystemCall, TaskSwitch
 from sandbox.kernel.task.runqueue import RunQueues
 from sandbox.machine.events import Event
