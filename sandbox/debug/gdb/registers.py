@@ -94,18 +94,24 @@ def _st(number: int) -> Register:
     return Register(f"st{number}", 80, "i387_ext", "core", lambda target: target.context.x87()[3][number], write)
 
 
-def _full_tags(target: Target) -> int:
-    """The tag word with two bits a register, as FSTENV stores it."""
-    return _number(fsave_image(target.context.fxsave())[_TAGS_AT : _TAGS_AT + 2])
+def _full_tags(target: Target, tags: int) -> int:
+    """The tag word with two bits a register, as FSTENV stores it; ``tags`` has one of each."""
+    return _number(fsave_image(target.context.fxsave())[_TAGS_AT : _TAGS_AT + 2]) if tags else 0xFFFF
+
+
+def _read_x87(target: Target) -> tuple[list[bytes], list[bytes]]:
+    """ST(0) to ST(7), and the control registers.
+
+    The place of the last instruction and its operand are not kept by the engine: those are 0, and cannot be set.
+    """
+    control, status, tags, stack = target.context.x87()
+    values = control, status & 0xFFFF, _full_tags(target, tags)
+    return stack, [_bytes(value) for value in values] + [bytes(4)] * (len(X87) - len(values))
 
 
 def _x87(name: str) -> Register:
-    """The place of the last instruction and its operand are not kept by the engine: those are 0, and cannot be set."""
-
     def read(target: Target) -> bytes:
-        control, status, _, _ = target.context.x87()
-        value = {"fctrl": control, "fstat": status}.get(name, 0)
-        return _bytes(_full_tags(target) if name == "ftag" else value & 0xFFFF)
+        return _read_x87(target)[1][X87.index(name)]
 
     def write(target: Target, data: bytes) -> None:
         control, status, tags, stack = target.context.x87()
@@ -176,6 +182,9 @@ REGISTERS: tuple[Register, ...] = (
     Register("orig_eax", 32, "int", "linux", _read_call, _set_call),
 )  # fmt: skip
 
+_ST0 = len(GENERAL) + 2 + len(SEGMENTS)
+_BEHIND_X87 = _ST0 + 16
+
 _FLAGS = {
     "i386_eflags": (
         ("CF", 0), ("", 1), ("PF", 2), ("AF", 4), ("ZF", 6), ("SF", 7), ("TF", 8), ("IF", 9), ("DF", 10), ("OF", 11),
@@ -230,7 +239,10 @@ def described(linux: bool) -> tuple[Register, ...]:
 
 def read_all(target: Target) -> bytes:
     """The bytes of ``g``."""
-    return b"".join(each.read(target) for each in described(target.kind == "program"))
+    found = described(target.kind == "program")
+    stack, control = _read_x87(target)  # sixteen registers at once, for a gdb that steps
+    rest = (each.read(target) for each in found[_BEHIND_X87:])
+    return b"".join((*(each.read(target) for each in found[:_ST0]), *stack, *control, *rest))
 
 
 def write_all(target: Target, data: bytes) -> None:

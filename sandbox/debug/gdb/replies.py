@@ -35,6 +35,8 @@ def stop_reply(halt: Halt, link: Link) -> bytes:
         more = watchpoints.told(halt.watch)
     if halt.replay_end:
         more = b"replaylog:begin;"
+    if link.picture is not None:
+        more += link.picture.expedited()
     return b"T%02x%sthread:%s;" % (number, more, link.name(link.thread, halt.process or None))
 
 

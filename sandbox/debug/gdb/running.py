@@ -81,6 +81,7 @@ class Running:
         if rest not in (b"s", b"c"):
             return EMPTY
         link = self._link
+        link.all_go = False  # as it was then
         if not link.by_process:
             return self._run(resume.go_back, rest == b"s")
         link.remote.call(processes.focus, link.processes, [], False)
@@ -92,6 +93,7 @@ class Running:
     def restart(self, _: bytes = b"") -> None:
         """``R``: no reply."""
         self._link.at(self._link.remote.call(resume.restart))
+        self._link.all_go = False
         self._link.take_all()
 
     def started(self, rest: bytes) -> bytes:
@@ -119,7 +121,7 @@ class Running:
     def _kill_one(self, process: int) -> bytes:
         if process not in self._link.attached:
             return NONE
-        answer = self._link.remote.call(processes.end, process)
+        answer = self._link.change(processes.end, process)
         self.leave(process)
         return done(answer)
 
@@ -128,7 +130,7 @@ class Running:
         link = self._link
         link.attached.discard(process)
         link.remote.call(processes.forget, process)
-        link.remote.call(resume.hold_back, [(-1, -1)], None)
+        link.hold_back([(-1, -1)])
         link.focus()
 
     def attach(self, process: int) -> bytes:
@@ -164,12 +166,12 @@ class Running:
         """
         link = self._link
         alone = len(actions) == 1 and actions[0].thread > 0 and actions[0].steps and actions[0].span is None
-        if alone:
+        if alone and not link.all_go:
             link.remote.call(resume.free, actions[0].thread)
         if alone or any(each.thread >= threads.CPU_THREADS for each in actions):
             return
         wanted = [(each.process or -1, each.thread or -1) for each in actions]
-        link.remote.call(resume.hold_back, wanted, link.processes)
+        link.hold_back(wanted, link.processes)
 
     def _decide(self, actions: list[Action]) -> None:
         """What the threads go on with."""
@@ -182,7 +184,7 @@ class Running:
                 self._give(each.thread, each.signal)
 
     def _give(self, thread: int, number: int) -> None:
-        self._link.remote.call(resume.decide, thread, number)
+        self._link.change(resume.decide, thread, number)
         if self._link.halt.event != "signal" or thread != self._link.halt.thread:
             self._sent = number
 
@@ -233,7 +235,7 @@ class Running:
         if to_gdb(number) not in link.passed:
             return False
         if link.programs is not None and to_gdb(number) not in link.programs:
-            link.remote.call(resume.decide, halt.thread, 0)
+            link.change(resume.decide, halt.thread, 0)
         return True
 
     def pass_signals(self, argument: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sandbox.debug.debugger import Debugger
+from sandbox.debug.gdb.picture import Picture, taken
 from sandbox.debug.gdb.processes import News, news_of, process_of
 from sandbox.debug.gdb.watchpoints import watch_of
 from sandbox.debug.kernel_target import KernelTarget
@@ -30,6 +31,8 @@ class Halt:
     """The process of the thread, 0 for a CPU that runs none."""
     news: News | None = None
     """What has become of a process."""
+    picture: Picture | None = None
+    """What gdb will ask for; None at the guest's end."""
 
     @property
     def ended(self) -> bool:
@@ -54,7 +57,9 @@ def halted(debugger: Debugger, stop: Stop | None = None, replay_end: str = "") -
     result = debugger.target.result
     status, signal = (0, 0) if result is None else (result.status, result.signal)
     process, news = process_of(debugger, stop.pid), news_of(debugger, stop)
-    return Halt(stop, _thread_of(debugger, stop), status, signal, replay_end, watch_of(debugger, stop), process, news)
+    thread, watch = _thread_of(debugger, stop), watch_of(debugger, stop)
+    picture = None if stop.ended or not select(debugger, thread) else taken(debugger.target, thread)
+    return Halt(stop, thread, status, signal, replay_end, watch, process, news, picture)
 
 
 def _thread_of(debugger: Debugger, stop: Stop) -> int:
