@@ -137,7 +137,8 @@ class Traveller:
         while not stop.ended and (stop.kind is StopKind.INTERRUPT or (passes and self._by_itself(stop, journey))):
             if stop.kind is StopKind.INTERRUPT and journey.began is not None:
                 note = "interrupted: this is where it began"
-                back = replace(journey, search="", where=journey.began, began=None, back=None, arrival=None, note=note)
+                told = stop if journey.face is not None else None
+                back = replace(journey, search="", where=journey.began, began=None, back=None, arrival=told, note=note)
                 self.leave(back)
             stop = self._debugger.go(goal)
         return stop

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -210,10 +208,10 @@ class Running:
             more = False
             while not more or not remote.answered(stream):
                 if stream.interrupts(more):
-                    os.kill(remote.pid, signal.SIGINT)
+                    remote.interrupt()
                 more = True
         except BaseException as error:
-            os.kill(remote.pid, signal.SIGINT)
+            remote.interrupt()
             if isinstance(error, EOFError | OSError):
                 remote.answer()
             raise
