@@ -10,7 +10,6 @@ from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, hexade
 from sandbox.debug.gdb.replies import Events, stop_reply
 from sandbox.debug.gdb.signals import to_gdb, to_linux
 from sandbox.debug.gdb.threads import Halt
-from sandbox.debug.stops import HELD
 from sandbox.records import dataclass, replace
 
 _LETTERS = (b"c", b"C", b"s", b"S", b"r")
@@ -196,8 +195,8 @@ class Running:
 
     def _told(self, halt: Halt) -> bytes:
         """The reply to a stop that gdb wants to hear of; what is to be said beside it is said."""
-        if halt.event == HELD:
-            self._link.stream.send(b"O" + bytes(f"{halt.stop.headline}\n".encode().hex(), "ascii"))
+        if halt.note:
+            self._link.stream.send(b"O" + bytes(f"{halt.note}\n".encode().hex(), "ascii"))
         return self._events.reply(halt) if self._link.by_process else stop_reply(halt, self._link)
 
     def _await(self, function: Callable[..., Halt], *arguments: Any) -> None:
