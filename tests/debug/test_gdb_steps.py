@@ -102,3 +102,19 @@ def test_threads_go_on_behind_one_that_stepped_alone(made: Stub) -> None:
     made.answer(b"vCont;c:4")  # to the child's end: its parent is held
     made.answer(b"bc")
     assert (made.answer(b"vCont;c") or b"")[:1] in (b"W", b"T")
+
+
+@pytest.mark.parametrize("back", [b"bs", b"bc"])
+def test_back_from_where_no_task_may_run(made: Stub, back: bytes) -> None:
+    """Also when they may again: the guest stands at its beginning, before which nothing was."""
+    here = word(made, PC)
+    assert made.answer(b"vCont;c:4") == b"N", "there is no such thread yet, and all that are there are held"
+    assert made.answer(back)
+    assert word(made, PC) == here
+    assert made.answer(b"vCont;c:4") == b"N"
+    Stub(made._remote, made._stream._connection)  # another gdb holds nobody back
+    made._link.all_go = False
+    told(made.answer(back))
+    assert word(made, PC) == here
+    assert told(made.answer(b"vCont;s:3"))[b"thread"] == b"3"
+    assert word(made, PC) == 0x80480BE

@@ -38,6 +38,8 @@ class Link:
     """Those that may reach the program then; None for all."""
     extended: bool = False
     """gdb stays when the guest is killed, and may start it again."""
+    over: bool = False
+    """gdb has been told of the guest's end.  One that is no exit stops it first."""
     killed: bool = False
     """The guest stands at its beginning, and for gdb there is none before it starts one."""
     by_process: bool = False
@@ -78,13 +80,18 @@ class Link:
 
     def rows(self) -> list[tuple[int, int, str]]:
         """(process, thread, description) of all threads that gdb has; none at the guest's end."""
-        if self.halt.ended or self.killed:
+        if (self.halt.ended and not self.stands) or self.killed:
             return []
         found = self.remote.call(threads.threads)
         if not self.by_process:
             return [(0, thread, about) for thread, about in found]
         of = self.remote.call(processes.processes)
         return [(of[thread], thread, about) for thread, about in found if of.get(thread) in self.attached]
+
+    @property
+    def stands(self) -> bool:
+        """At the end, of which gdb is yet to be told: it can be looked at, and left by going back."""
+        return self.halt.ended and bool(self.halt.note) and not self.over
 
     def focus(self) -> None:
         """What happens to the processes that gdb has is caught, and nothing of others."""
@@ -129,7 +136,7 @@ class Link:
 
     def at(self, halt: Halt) -> None:
         """The guest stands here."""
-        self.halt, self.thread, self.untouched = halt, halt.thread, True
+        self.halt, self.thread, self.untouched, self.over = halt, halt.thread, True, False
         self.looked = None if halt.picture is None else halt.thread
         if self.by_process and halt.process not in self.attached:
             self.thread = next((thread for _, thread, _ in self.rows()), halt.thread)

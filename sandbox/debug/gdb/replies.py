@@ -16,7 +16,7 @@ SIGKILL = 9
 def stop_reply(halt: Halt, link: Link) -> bytes:
     """``T``, ``W`` or ``X``."""
     stop = halt.stop
-    if stop.kind is StopKind.END:
+    if stop.kind is StopKind.END and not link.stands:
         return b"X%02x" % to_gdb(halt.signal) if halt.signal else b"W%02x" % (halt.status & 0xFF)
     if halt.event == HELD and not stop.details["asleep"]:
         return b"N"
@@ -69,7 +69,7 @@ class Events:
 
     def reply(self, halt: Halt) -> bytes:
         """To a stop that is told."""
-        if halt.ended:
+        if halt.ended and not self._link.stands:
             return self._end(halt)
         if halt.news is None:
             return stop_reply(halt, self._link)

@@ -148,7 +148,8 @@ class Running:
         if link.later:
             return link.later.pop(0)
         if link.halt.ended:
-            return self.why()
+            link.over = True
+            return self._events.reply(link.halt) if link.by_process else self.why()
         self._decide(actions)
         self._hold_back(actions)
         for each in actions:

@@ -16,6 +16,7 @@ from sandbox.debug.gdb.packets import INTERRUPT, PACKET_SIZE, PacketStream, unes
 from sandbox.debug.gdb.replies import SIGKILL, over
 from sandbox.debug.gdb.running import Running
 from sandbox.debug.worker import Remote
+from sandbox.records import replace
 
 SUPPORTED = (
     b"PacketSize=%x;QStartNoAckMode+;swbreak+;hwbreak+;vContSupported+;ReverseStep+;ReverseContinue+;QCatchSyscalls+"
@@ -33,6 +34,8 @@ class Stub:
         """With ``processes`` the guest's processes are gdb's inferiors, if gdb knows of several."""
         self._remote, self._stream = remote, PacketStream(connection)
         halt = remote.call(threads.halted)
+        if halt.ended:  # whoever comes now wants to look at it, and to go back
+            halt = replace(halt, note=halt.stop.headline)
         self._link = link = Link(remote, self._stream, halt, halt.thread)
         self._has_processes = processes
         remote.call(access.forget_all)
