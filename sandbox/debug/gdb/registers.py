@@ -57,17 +57,18 @@ def _word(name: str, kind: str = "int") -> Register:
     return Register(name, 32, kind, "core", lambda target: _bytes(getattr(target.context, name)), write)
 
 
-def _program_counter() -> Register:
+def _program_counter(name: str) -> Register:
     """EIP; of a ROM where its code is, which gdb takes it for: it knows no base of CS.  ``ip`` is the CPU's own."""
 
     def base(target: Target) -> int:
-        return target.context.segment("cs").base if target.kind == "rom" else 0
+        return target.context.segment("cs").base if target.kind == "rom" and name == "eip" else 0
 
     def write(target: Target, data: bytes) -> None:
         target.context.eip = _number(data) - base(target) & WRAP
         target.context.resumes_at = target.context.passes = -1
 
-    return Register("eip", 32, "code_ptr", "core", lambda target: _bytes(target.context.eip + base(target)), write)
+    kind, feature = ("code_ptr", "core") if name == "eip" else ("int", "system")
+    return Register(name, 32, kind, feature, lambda target: _bytes(target.context.eip + base(target)), write)
 
 
 def _segment(name: str) -> Register:
@@ -173,12 +174,12 @@ def _set_call(target: Target, data: bytes) -> None:
 
 REGISTERS: tuple[Register, ...] = (
     *(_word(name, "data_ptr" if name in ("esp", "ebp") else "int32") for name in GENERAL),
-    _program_counter(), _word("eflags", "i386_eflags"), *(_segment(name) for name in SEGMENTS),
+    _program_counter("eip"), _word("eflags", "i386_eflags"), *(_segment(name) for name in SEGMENTS),
     *(_st(number) for number in range(8)), *(_x87(name) for name in X87),
     *(_xmm(number) for number in range(8)),
     Register("mxcsr", 32, "i386_mxcsr", "sse", lambda target: _bytes(target.context.mxcsr), _set_mxcsr),
     *(_control(name) for name in CONTROL), *(_base(name) for name in SEGMENTS),
-    Register("ip", 32, "int", "system", lambda target: _bytes(target.context.eip)),
+    _program_counter("ip"),
     Register("orig_eax", 32, "int", "linux", _read_call, _set_call),
 )  # fmt: skip
 
