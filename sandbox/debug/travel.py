@@ -136,8 +136,9 @@ class Traveller:
         while not stop.ended and (stop.kind is StopKind.INTERRUPT or (passes and self._by_itself(stop, journey))):
             if stop.kind is StopKind.INTERRUPT and journey.began is not None:
                 note, edits = "interrupted: this is where it began", journey.edits_there
+                told = stop if journey.face is not None else None
                 back = replace(journey, search="", where=journey.began, began=None, back=None, edits=edits)
-                self.leave(replace(back, arrival=None, note=note))
+                self.leave(replace(back, arrival=told, note=note))
             stop = self._on(journey, goal)
         return stop
 
@@ -211,7 +212,12 @@ class Traveller:
 
     @staticmethod
     def _by_itself(stop: Stop, journey: Journey) -> bool:
-        return stop.moment.event in (DEATH, HELD, WAITING) and stop.moment != journey.where
+        return stop.moment.event in (DEATH, WAITING) and stop.moment != journey.where
+
+    @staticmethod
+    def _is_last(stop: Stop) -> bool:
+        """Behind the end, and where no task may run, comes nothing but what somebody sets."""
+        return stop.ended or stop.moment.event == HELD
 
     def arrive(self, journey: Journey) -> Stop:
         """In the copy of a checkpoint: go on from there.  May leave again for an earlier one."""
@@ -262,7 +268,7 @@ class Traveller:
         stop = self._go(journey, goal)
         while not where.event and stop.kind is StopKind.CATCH and stop.moment.time < where.time:
             stop = self._go(journey, Until(where.time, where.eip, where.cpu))  # what stops by itself
-        while where.event and stop.moment != where and stop.moment.time <= where.time and not stop.ended:
+        while where.event and stop.moment != where and stop.moment.time <= where.time and not self._is_last(stop):
             stop = self._go(journey)
         if stop.moment != where:
             self._miss(journey, stop)
@@ -279,7 +285,7 @@ class Traveller:
         self._debugger.disarm()
         self._debugger.on_fault_number = journey.count
         stop = self._go(journey)
-        while not stop.ended and self._debugger.on_fault_number is not None:
+        while not self._is_last(stop) and self._debugger.on_fault_number is not None:
             stop = self._go(journey)  # a task that died before is no fault
         if stop.ended:
             count = self._debugger.target.fault_count
@@ -312,7 +318,7 @@ class Traveller:
         debugger.note = note
         while True:
             stop = self._go(journey, replace(goal), passes=False)
-            if stop.kind is StopKind.MOMENT or stop.ended or not note(stop):
+            if stop.kind is StopKind.MOMENT or not note(stop) or self._is_last(stop):
                 break
         if last is not None:
             arrival = last[0] if journey.seek is None else None
@@ -374,10 +380,9 @@ class Traveller:
         if way.count:
             self.leave(replace(there, count=left))
 
-    @staticmethod
-    def _is_before(stop: Stop, where: Moment) -> bool:
+    def _is_before(self, stop: Stop, where: Moment) -> bool:
         here = stop.moment
-        return not stop.ended and (here.time, here.eip) < (where.time, where.eip)
+        return not self._is_last(stop) and (here.time, here.eip) < (where.time, where.eip)
 
 
 def _to(journey: Journey, there: Ran) -> Journey:

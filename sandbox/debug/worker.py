@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
+from sandbox.debug.bell import Bell
 from sandbox.debug.commands.running import told
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.edits import edit_of
@@ -75,7 +76,8 @@ def _end_of(status: int | None) -> str:
 class Server:
     """The worker's life: build the target, begin, then obey until the face is gone."""
 
-    def __init__(self, build: Callable[[], Target], channel: socket.socket, deaths: int = -1) -> None:
+    def __init__(self, build: Callable[[], Target], channel: socket.socket, deaths: int, bell: Bell) -> None:
+        self._bell = bell
         self._timeline = Timeline(channel, deaths=deaths)
         self._debugger: Debugger | None = None
         self._build = build
@@ -89,10 +91,14 @@ class Server:
         signal.siginterrupt(signal.SIGALRM, False)
         signal.signal(signal.SIGINT, self._interrupt)
         while True:
+            self._bell.answered_here()
             try:
                 reply = work()
             except Woken as woken:
                 signal.signal(signal.SIGINT, self._interrupt)  # a checkpoint ignores it
+                self._bell.answered_here()
+                if self._bell.rung:
+                    self._interrupt()
                 work = partial(self._arrive, woken.request)
                 continue
             except SandboxError as error:
@@ -128,6 +134,8 @@ class Server:
             answer = told(debugger, debugger.traveller.arrive(journey))
         except (Refused, CannotWake) as error:
             return Answer(error=error.summary)
+        finally:
+            debugger.target.control.interrupted = False  # what was asked on the way is over
         if journey.face is not None:
             return journey.face(debugger)
         answer.error = journey.note
@@ -166,6 +174,7 @@ class Server:
             self._debugger.target.control.look_soon()
 
     def _interrupt(self, *_: object) -> None:
+        self._bell.heard()
         if self._debugger is not None:
             self._debugger.target.control.interrupted = True
 
@@ -180,6 +189,7 @@ class Remote:
         """Raises what building the target raises, as WorkerError."""
         self._channel, theirs = socket.socketpair()
         self._deaths, deaths = os.pipe()
+        self._bell = Bell()
         self._open.add(self._channel)
         self._poll = select.poll()
         self._poll.register(self._channel, select.POLLIN)
@@ -190,7 +200,7 @@ class Remote:
             for each in list(self._open):
                 each.close()
             os.close(self._deaths)
-            _live(build, theirs, deaths)
+            _live(build, theirs, deaths, self._bell)
         theirs.close()
         os.close(deaths)
         self.first: Answer = self._reply()
@@ -215,6 +225,10 @@ class Remote:
         """Wait until an answer is there: True; or until ``other`` has something to read: False."""
         return self._channel in select.select([self._channel, other], [], [])[0]
 
+    def interrupt(self) -> None:
+        """Stop what ``begin`` has begun, also on its way back to an earlier moment; its answer comes as always."""
+        self._bell.ring()
+
     def answer(self) -> Any:
         """What ``begin`` has come to."""
         return self._reply()
@@ -224,6 +238,7 @@ class Remote:
         return self._reply()
 
     def _send(self, *request: Any) -> None:
+        self._bell.begin()
         try:
             send(self._channel, request)
         except OSError as error:
@@ -299,10 +314,10 @@ def _ctrl_c_is_the_workers() -> Iterator[None]:
         signal.signal(signal.SIGINT, kept)
 
 
-def _live(build: Callable[[], Target], channel: socket.socket, deaths: int) -> None:
+def _live(build: Callable[[], Target], channel: socket.socket, deaths: int, bell: Bell) -> None:
     """The new process; never returns."""
     try:
-        Server(build, channel, deaths).serve()
+        Server(build, channel, deaths, bell).serve()
     finally:
         os._exit(0)
 

@@ -111,6 +111,26 @@ def test_an_interrupt_that_comes_with_its_command(loop: str) -> None:
         assert heard(gdbs).startswith(b"T02")
 
 
+def test_an_interrupt_on_the_way_back(loop: str) -> None:
+    """Whoever runs the machine then: another process at each checkpoint.  It leads to where the way back began."""
+    with lasting(loop) as (process, where), connected(where) as gdbs:
+        gdbs.sendall(b"$vCont;c#a8")
+        time.sleep(2)
+        gdbs.sendall(b"\x03")
+        assert heard(gdbs).startswith(b"T02")
+        here = ask(gdbs, b"p8"), ask(gdbs, b"p6")
+        for wait in (0.0, 0.02, 0.3):
+            gdbs.sendall(b"$bc#c5")
+            time.sleep(wait)
+            gdbs.sendall(b"\x03")
+            assert heard(gdbs).startswith(b"T02"), wait
+            assert (ask(gdbs, b"p8"), ask(gdbs, b"p6")) == here
+        assert ask(gdbs, b"vCont;s").startswith(b"T05"), "it was for the way back only"
+        assert ask(gdbs, b"bs").startswith(b"T05")
+        assert (ask(gdbs, b"p8"), ask(gdbs, b"p6")) == here
+        assert process.poll() is None
+
+
 def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sandbox.debug import poke
 from sandbox.debug.commands import COMMANDS, find
 from sandbox.debug.debugger import Answer, Debugger
-from sandbox.debug.gdb.processes import breaks_of, own
+from sandbox.debug.gdb.processes import breaks_of, is_gdbs, own
 from sandbox.debug.gdb.registers import REGISTERS, read_all, target_xml, write_all
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.points import ONLY
@@ -38,7 +38,12 @@ def register(debugger: Debugger, number: int) -> bytes | None:
 
 
 def set_register(debugger: Debugger, number: int, data: bytes) -> Answer:
-    """Set one; the answer's error says when that cannot be."""
+    """Set one; the answer's error says when that cannot be.  What it is anyway can be set of any.
+
+    gdb gives all of them back behind a call of a guest's function ("Calling Program Functions" in its manual).
+    """
+    if number < len(REGISTERS) and data == REGISTERS[number].read(debugger.target):
+        return Answer()
     write = REGISTERS[number].write if number < len(REGISTERS) else None
     if write is None or len(data) != REGISTERS[number].bits // 8:
         return Answer(error="no such register")
@@ -111,8 +116,7 @@ def monitor(debugger: Debugger, line: str) -> Answer:
 def delete_all(debugger: Debugger) -> Answer:
     """``monitor delete``: all points but those that gdb itself has asked for, of which it would hear nothing."""
     for each in debugger.points:
-        gdbs = each.text.startswith("(gdb") or each.condition.startswith(ONLY)
-        if not gdbs and (each.what, each.text) != ("catch", "signal"):
+        if not is_gdbs(each):
             debugger.remove(each)
     return Answer(["no points but gdb's own"])
 

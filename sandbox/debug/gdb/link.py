@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sandbox.debug.gdb import access, processes, resume, threads
 from sandbox.debug.gdb.packets import PacketStream
+from sandbox.debug.gdb.picture import Picture
 from sandbox.debug.gdb.threads import Halt
 from sandbox.debug.worker import Remote
 from sandbox.records import dataclass, field
@@ -36,6 +38,8 @@ class Link:
     """Those that may reach the program then; None for all."""
     extended: bool = False
     """gdb stays when the guest is killed, and may start it again."""
+    over: bool = False
+    """gdb has been told of the guest's end.  One that is no exit stops it first."""
     killed: bool = False
     """The guest stands at its beginning, and for gdb there is none before it starts one."""
     by_process: bool = False
@@ -50,6 +54,12 @@ class Link:
     """The system calls at which gdb wants to stop."""
     new_threads: bool = False
     """gdb wants to hear of threads that begin and end (``QThreadEvents``)."""
+    looked: int | None = None
+    """The thread that the worker looks at, None where that is not known."""
+    untouched: bool = False
+    """Nothing was set since the guest stopped: what was told with the stop holds."""
+    all_go: bool = False
+    """No thread is held back."""
 
     @property
     def processes(self) -> list[int] | None:
@@ -70,13 +80,18 @@ class Link:
 
     def rows(self) -> list[tuple[int, int, str]]:
         """(process, thread, description) of all threads that gdb has; none at the guest's end."""
-        if self.halt.ended or self.killed:
+        if (self.halt.ended and not self.stands) or self.killed:
             return []
         found = self.remote.call(threads.threads)
         if not self.by_process:
             return [(0, thread, about) for thread, about in found]
         of = self.remote.call(processes.processes)
         return [(of[thread], thread, about) for thread, about in found if of.get(thread) in self.attached]
+
+    @property
+    def stands(self) -> bool:
+        """At the end, of which gdb is yet to be told: it can be looked at, and left by going back."""
+        return self.halt.ended and bool(self.halt.note) and not self.over
 
     def focus(self) -> None:
         """What happens to the processes that gdb has is caught, and nothing of others."""
@@ -87,19 +102,42 @@ class Link:
         """gdb has whatever there is."""
         self.attached = {*self.remote.call(processes.processes).values()} if self.by_process else set()
         self.vforks, self.later = {}, []
-        self.remote.call(resume.hold_back, [(-1, -1)], None)
+        self.hold_back([(-1, -1)])
         self.focus()
         self.at(self.halt)
 
     def look(self) -> None:
         """The worker looks at the chosen thread; at the one that has stopped, when that is gone."""
+        if self.looked == self.thread:
+            return
         if not self.remote.call(threads.select, self.thread):
             self.thread = self.halt.thread
             self.remote.call(threads.select, self.thread)
+        self.looked = self.thread
+
+    def change(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Ask the worker, which looks at the chosen thread, for what may set something."""
+        self.look()
+        self.looked, self.untouched = None, False
+        return self.remote.call(function, *arguments)
+
+    def hold_back(self, wanted: list[tuple[int, int]], processes: list[int] | None = None) -> None:
+        """Only these threads go on (``resume.hold_back``)."""
+        everybody = (-1, -1) in wanted
+        if not (everybody and self.all_go):
+            self.remote.call(resume.hold_back, wanted, processes)
+        self.all_go = everybody
+
+    @property
+    def picture(self) -> Picture | None:
+        """What was told of the chosen thread with the stop, as long as it holds."""
+        found = self.halt.picture if self.untouched else None
+        return found if found is not None and found.thread == self.thread else None
 
     def at(self, halt: Halt) -> None:
         """The guest stands here."""
-        self.halt, self.thread = halt, halt.thread
+        self.halt, self.thread, self.untouched, self.over = halt, halt.thread, True, False
+        self.looked = None if halt.picture is None else halt.thread
         if self.by_process and halt.process not in self.attached:
             self.thread = next((thread for _, thread, _ in self.rows()), halt.thread)
 

@@ -54,7 +54,7 @@ class Objects:
     def _set_siginfo(self, span: bytes) -> bytes:
         offset, _, data = span.partition(b":")
         data = unescape(data)
-        answer = self._link.remote.call(resume.set_siginfo, data, hexadecimal(offset))
+        answer = self._link.change(resume.set_siginfo, data, hexadecimal(offset))
         return NONE if answer.error else b"%x" % len(data)
 
     def _siginfo(self) -> bytes | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.points import ONLY
+from sandbox.debug.points import ONLY, Point
 from sandbox.debug.stops import Stop
 from sandbox.kernel.abi.signals import SIGKILL
 from sandbox.kernel.task.task import State, Task
@@ -104,6 +104,12 @@ def focus(debugger: Debugger, wanted: list[int] | None, also: list[int], events:
 
 def _of(processes: list[int]) -> str:
     return ONLY + (" || ".join(f"$tgid == {each}" for each in processes) or "0")
+
+
+def is_gdbs(point: Point) -> bool:
+    """gdb itself has asked for it; it knows of no other."""
+    own_catch = (point.what, point.text, point.condition) == ("catch", "signal", "")
+    return own_catch or point.text.startswith("(gdb") or point.condition.startswith(ONLY)
 
 
 def inherit(debugger: Debugger, parent: int, child: int) -> None:

@@ -57,17 +57,18 @@ def _word(name: str, kind: str = "int") -> Register:
     return Register(name, 32, kind, "core", lambda target: _bytes(getattr(target.context, name)), write)
 
 
-def _program_counter() -> Register:
+def _program_counter(name: str) -> Register:
     """EIP; of a ROM where its code is, which gdb takes it for: it knows no base of CS.  ``ip`` is the CPU's own."""
 
     def base(target: Target) -> int:
-        return target.context.segment("cs").base if target.kind == "rom" else 0
+        return target.context.segment("cs").base if target.kind == "rom" and name == "eip" else 0
 
     def write(target: Target, data: bytes) -> None:
         target.context.eip = _number(data) - base(target) & WRAP
         target.context.resumes_at = target.context.passes = -1
 
-    return Register("eip", 32, "code_ptr", "core", lambda target: _bytes(target.context.eip + base(target)), write)
+    kind, feature = ("code_ptr", "core") if name == "eip" else ("int", "system")
+    return Register(name, 32, kind, feature, lambda target: _bytes(target.context.eip + base(target)), write)
 
 
 def _segment(name: str) -> Register:
@@ -94,18 +95,24 @@ def _st(number: int) -> Register:
     return Register(f"st{number}", 80, "i387_ext", "core", lambda target: target.context.x87()[3][number], write)
 
 
-def _full_tags(target: Target) -> int:
-    """The tag word with two bits a register, as FSTENV stores it."""
-    return _number(fsave_image(target.context.fxsave())[_TAGS_AT : _TAGS_AT + 2])
+def _full_tags(target: Target, tags: int) -> int:
+    """The tag word with two bits a register, as FSTENV stores it; ``tags`` has one of each."""
+    return _number(fsave_image(target.context.fxsave())[_TAGS_AT : _TAGS_AT + 2]) if tags else 0xFFFF
+
+
+def _read_x87(target: Target) -> tuple[list[bytes], list[bytes]]:
+    """ST(0) to ST(7), and the control registers.
+
+    The place of the last instruction and its operand are not kept by the engine: those are 0, and cannot be set.
+    """
+    control, status, tags, stack = target.context.x87()
+    values = control, status & 0xFFFF, _full_tags(target, tags)
+    return stack, [_bytes(value) for value in values] + [bytes(4)] * (len(X87) - len(values))
 
 
 def _x87(name: str) -> Register:
-    """The place of the last instruction and its operand are not kept by the engine: those are 0, and cannot be set."""
-
     def read(target: Target) -> bytes:
-        control, status, _, _ = target.context.x87()
-        value = {"fctrl": control, "fstat": status}.get(name, 0)
-        return _bytes(_full_tags(target) if name == "ftag" else value & 0xFFFF)
+        return _read_x87(target)[1][X87.index(name)]
 
     def write(target: Target, data: bytes) -> None:
         control, status, tags, stack = target.context.x87()
@@ -167,14 +174,17 @@ def _set_call(target: Target, data: bytes) -> None:
 
 REGISTERS: tuple[Register, ...] = (
     *(_word(name, "data_ptr" if name in ("esp", "ebp") else "int32") for name in GENERAL),
-    _program_counter(), _word("eflags", "i386_eflags"), *(_segment(name) for name in SEGMENTS),
+    _program_counter("eip"), _word("eflags", "i386_eflags"), *(_segment(name) for name in SEGMENTS),
     *(_st(number) for number in range(8)), *(_x87(name) for name in X87),
     *(_xmm(number) for number in range(8)),
     Register("mxcsr", 32, "i386_mxcsr", "sse", lambda target: _bytes(target.context.mxcsr), _set_mxcsr),
     *(_control(name) for name in CONTROL), *(_base(name) for name in SEGMENTS),
-    Register("ip", 32, "int", "system", lambda target: _bytes(target.context.eip)),
+    _program_counter("ip"),
     Register("orig_eax", 32, "int", "linux", _read_call, _set_call),
 )  # fmt: skip
+
+_ST0 = len(GENERAL) + 2 + len(SEGMENTS)
+_BEHIND_X87 = _ST0 + 16
 
 _FLAGS = {
     "i386_eflags": (
@@ -230,7 +240,10 @@ def described(linux: bool) -> tuple[Register, ...]:
 
 def read_all(target: Target) -> bytes:
     """The bytes of ``g``."""
-    return b"".join(each.read(target) for each in described(target.kind == "program"))
+    found = described(target.kind == "program")
+    stack, control = _read_x87(target)  # sixteen registers at once, for a gdb that steps
+    rest = (each.read(target) for each in found[_BEHIND_X87:])
+    return b"".join((*(each.read(target) for each in found[:_ST0]), *stack, *control, *rest))
 
 
 def write_all(target: Target, data: bytes) -> None:

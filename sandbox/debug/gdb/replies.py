@@ -16,7 +16,7 @@ SIGKILL = 9
 def stop_reply(halt: Halt, link: Link) -> bytes:
     """``T``, ``W`` or ``X``."""
     stop = halt.stop
-    if stop.kind is StopKind.END:
+    if stop.kind is StopKind.END and not link.stands:
         return b"X%02x" % to_gdb(halt.signal) if halt.signal else b"W%02x" % (halt.status & 0xFF)
     if halt.event == HELD and not stop.details["asleep"]:
         return b"N"
@@ -35,6 +35,8 @@ def stop_reply(halt: Halt, link: Link) -> bytes:
         more = watchpoints.told(halt.watch)
     if halt.replay_end:
         more = b"replaylog:begin;"
+    if link.picture is not None:
+        more += link.picture.expedited()
     return b"T%02x%sthread:%s;" % (number, more, link.name(link.thread, halt.process or None))
 
 
@@ -67,7 +69,7 @@ class Events:
 
     def reply(self, halt: Halt) -> bytes:
         """To a stop that is told."""
-        if halt.ended:
+        if halt.ended and not self._link.stands:
             return self._end(halt)
         if halt.news is None:
             return stop_reply(halt, self._link)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +10,6 @@ from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, hexade
 from sandbox.debug.gdb.replies import Events, stop_reply
 from sandbox.debug.gdb.signals import to_gdb, to_linux
 from sandbox.debug.gdb.threads import Halt
-from sandbox.debug.stops import HELD
 from sandbox.records import dataclass, replace
 
 _LETTERS = (b"c", b"C", b"s", b"S", b"r")
@@ -81,6 +78,7 @@ class Running:
         if rest not in (b"s", b"c"):
             return EMPTY
         link = self._link
+        link.all_go = False  # as it was then
         if not link.by_process:
             return self._run(resume.go_back, rest == b"s")
         link.remote.call(processes.focus, link.processes, [], False)
@@ -92,6 +90,7 @@ class Running:
     def restart(self, _: bytes = b"") -> None:
         """``R``: no reply."""
         self._link.at(self._link.remote.call(resume.restart))
+        self._link.all_go = False
         self._link.take_all()
 
     def started(self, rest: bytes) -> bytes:
@@ -119,7 +118,7 @@ class Running:
     def _kill_one(self, process: int) -> bytes:
         if process not in self._link.attached:
             return NONE
-        answer = self._link.remote.call(processes.end, process)
+        answer = self._link.change(processes.end, process)
         self.leave(process)
         return done(answer)
 
@@ -128,7 +127,7 @@ class Running:
         link = self._link
         link.attached.discard(process)
         link.remote.call(processes.forget, process)
-        link.remote.call(resume.hold_back, [(-1, -1)], None)
+        link.hold_back([(-1, -1)])
         link.focus()
 
     def attach(self, process: int) -> bytes:
@@ -149,7 +148,8 @@ class Running:
         if link.later:
             return link.later.pop(0)
         if link.halt.ended:
-            return self.why()
+            link.over = True
+            return self._events.reply(link.halt) if link.by_process else self.why()
         self._decide(actions)
         self._hold_back(actions)
         for each in actions:
@@ -164,12 +164,12 @@ class Running:
         """
         link = self._link
         alone = len(actions) == 1 and actions[0].thread > 0 and actions[0].steps and actions[0].span is None
-        if alone:
+        if alone and not link.all_go:
             link.remote.call(resume.free, actions[0].thread)
         if alone or any(each.thread >= threads.CPU_THREADS for each in actions):
             return
         wanted = [(each.process or -1, each.thread or -1) for each in actions]
-        link.remote.call(resume.hold_back, wanted, link.processes)
+        link.hold_back(wanted, link.processes)
 
     def _decide(self, actions: list[Action]) -> None:
         """What the threads go on with."""
@@ -182,7 +182,7 @@ class Running:
                 self._give(each.thread, each.signal)
 
     def _give(self, thread: int, number: int) -> None:
-        self._link.remote.call(resume.decide, thread, number)
+        self._link.change(resume.decide, thread, number)
         if self._link.halt.event != "signal" or thread != self._link.halt.thread:
             self._sent = number
 
@@ -196,8 +196,8 @@ class Running:
 
     def _told(self, halt: Halt) -> bytes:
         """The reply to a stop that gdb wants to hear of; what is to be said beside it is said."""
-        if halt.event == HELD:
-            self._link.stream.send(b"O" + bytes(f"{halt.stop.headline}\n".encode().hex(), "ascii"))
+        if halt.note:
+            self._link.stream.send(b"O" + bytes(f"{halt.note}\n".encode().hex(), "ascii"))
         return self._events.reply(halt) if self._link.by_process else stop_reply(halt, self._link)
 
     def _await(self, function: Callable[..., Halt], *arguments: Any) -> None:
@@ -208,10 +208,10 @@ class Running:
             more = False
             while not more or not remote.answered(stream):
                 if stream.interrupts(more):
-                    os.kill(remote.pid, signal.SIGINT)
+                    remote.interrupt()
                 more = True
         except BaseException as error:
-            os.kill(remote.pid, signal.SIGINT)
+            remote.interrupt()
             if isinstance(error, EOFError | OSError):
                 remote.answer()
             raise
@@ -233,7 +233,7 @@ class Running:
         if to_gdb(number) not in link.passed:
             return False
         if link.programs is not None and to_gdb(number) not in link.programs:
-            link.remote.call(resume.decide, halt.thread, 0)
+            link.change(resume.decide, halt.thread, 0)
         return True
 
     def pass_signals(self, argument: bytes) -> bytes:

@@ -16,6 +16,7 @@ from sandbox.debug.gdb.packets import INTERRUPT, PACKET_SIZE, PacketStream, unes
 from sandbox.debug.gdb.replies import SIGKILL, over
 from sandbox.debug.gdb.running import Running
 from sandbox.debug.worker import Remote
+from sandbox.records import replace
 
 SUPPORTED = (
     b"PacketSize=%x;QStartNoAckMode+;swbreak+;hwbreak+;vContSupported+;ReverseStep+;ReverseContinue+;QCatchSyscalls+"
@@ -33,6 +34,8 @@ class Stub:
         """With ``processes`` the guest's processes are gdb's inferiors, if gdb knows of several."""
         self._remote, self._stream = remote, PacketStream(connection)
         halt = remote.call(threads.halted)
+        if halt.ended:  # whoever comes now wants to look at it, and to go back
+            halt = replace(halt, note=halt.stop.headline)
         self._link = link = Link(remote, self._stream, halt, halt.thread)
         self._has_processes = processes
         remote.call(access.forget_all)
@@ -81,8 +84,7 @@ class Stub:
         return bytes(self._remote.call(access.registers).hex(), "ascii")
 
     def _write_registers(self, rest: bytes) -> bytes:
-        self._link.look()
-        return done(self._remote.call(access.set_registers, unhex(rest)))
+        return done(self._link.change(access.set_registers, unhex(rest)))
 
     def _read_register(self, rest: bytes) -> bytes:
         self._link.look()
@@ -91,13 +93,16 @@ class Stub:
 
     def _write_register(self, rest: bytes) -> bytes:
         number, _, value = rest.partition(b"=")
-        self._link.look()
-        return done(self._remote.call(access.set_register, hexadecimal(number), unhex(value)))
+        return done(self._link.change(access.set_register, hexadecimal(number), unhex(value)))
 
     def _read_memory(self, rest: bytes) -> bytes:
         address, size = numbers(rest)
+        address, size = address & 0xFFFFFFFF, min(size, PACKET_SIZE // 2)
         self._link.look()
-        found = self._remote.call(access.memory, address & 0xFFFFFFFF, min(size, PACKET_SIZE // 2))
+        picture = self._link.picture
+        found = None if picture is None else picture.memory(address, size)
+        if found is None:
+            found = self._remote.call(access.memory, address, size)
         return bytes(found.hex(), "ascii") if found or not size else NONE
 
     def _write_memory(self, rest: bytes) -> bytes:
@@ -112,8 +117,7 @@ class Stub:
         address, size = numbers(place)
         if size != len(data):
             return NONE
-        self._link.look()
-        return OK if not data else done(self._remote.call(access.set_memory, address & 0xFFFFFFFF, data))
+        return OK if not data else done(self._link.change(access.set_memory, address & 0xFFFFFFFF, data))
 
     # -- points --------------------------------------------------------------------------------------------------
 
@@ -138,7 +142,7 @@ class Stub:
         if thread > 0 or thread == NOBODY:
             if not self._remote.call(threads.select, thread):
                 return NONE
-            self._link.thread = thread
+            self._link.thread = self._link.looked = thread
         return OK
 
     def _alive(self, rest: bytes) -> bytes:
@@ -207,8 +211,7 @@ class Stub:
         if line == "add-symbols":
             text = "".join(f"{each.command()}\n" for each in self._remote.call(modules.objects))
         else:
-            self._link.look()
-            answer = self._remote.call(access.monitor, line)
+            answer = self._link.change(access.monitor, line)
             text = "".join(f"{each}\n" for each in answer.lines) + (f"error: {answer.error}\n" if answer.error else "")
         data = (text or "\n").encode()
         for at in range(0, len(data), PACKET_SIZE // 4):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sandbox.debug.debugger import Debugger
-from sandbox.debug.gdb.processes import News, news_of, process_of
+from sandbox.debug.gdb.picture import Picture, taken
+from sandbox.debug.gdb.processes import News, is_gdbs, news_of, process_of
 from sandbox.debug.gdb.watchpoints import watch_of
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.stops import Stop, StopKind
+from sandbox.debug.stops import DEATH, HELD, Stop, StopKind
 from sandbox.debug.target import Refused
 from sandbox.kernel.task.task import Task
 from sandbox.records import dataclass
@@ -30,6 +31,10 @@ class Halt:
     """The process of the thread, 0 for a CPU that runs none."""
     news: News | None = None
     """What has become of a process."""
+    note: str = ""
+    """Why it stands here, where gdb has no words for it."""
+    picture: Picture | None = None
+    """What gdb will ask for; None at the guest's end."""
 
     @property
     def ended(self) -> bool:
@@ -52,9 +57,26 @@ def halted(debugger: Debugger, stop: Stop | None = None, replay_end: str = "") -
     stop = debugger.stop if stop is None else stop
     assert stop is not None
     result = debugger.target.result
-    status, signal = (0, 0) if result is None else (result.status, result.signal)
+    status, signal = (0, 0) if result is None else (result.status or bool(result.error), result.signal)
     process, news = process_of(debugger, stop.pid), news_of(debugger, stop)
-    return Halt(stop, _thread_of(debugger, stop), status, signal, replay_end, watch_of(debugger, stop), process, news)
+    thread, watch = _thread_of(debugger, stop), watch_of(debugger, stop)
+    picture = None if stop.ended or not select(debugger, thread) else taken(debugger.target, thread)
+    note = "" if replay_end else note_of(debugger, stop)
+    return Halt(stop, thread, status, signal, replay_end, watch, process, news, note, picture)
+
+
+def note_of(debugger: Debugger, stop: Stop) -> str:
+    """What gdb cannot know of a stop: a point that was set by ``monitor``, an end that is no exit, a want of tasks."""
+    result = debugger.target.result
+    if stop.ended:
+        return stop.headline if result is not None and result.error else ""
+    found = [debugger.points.all.get(number) for number in stop.points]
+    theirs = [f"{each.what} {each.text}" for each in found if each is not None and not is_gdbs(each)]
+    if stop.kind is StopKind.BREAKPOINT:
+        return ", ".join(theirs)
+    event = str(stop.details.get("event", stop.moment.event))
+    temporary = None in found
+    return ": ".join([*theirs[:1], stop.headline]) if theirs or temporary or event in (HELD, DEATH) else ""
 
 
 def _thread_of(debugger: Debugger, stop: Stop) -> int:
