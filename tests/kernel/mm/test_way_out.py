@@ -103,15 +103,19 @@ def test_blocks_are_those_of_a_call(session: MakeSession) -> None:
 
 @pytest.mark.parametrize("text", [touching, copying], ids=["demand-zero", "cow"])
 def test_a_fault_enters_the_engine_once(session: MakeSession, paging: str, text: Any) -> None:
-    """The difference between two runs is their faults; a second run of the engine for each would double it."""
-    entries = {}
-    for pages in (10, 40):
+    """The difference between two runs is their faults; a second run of the engine for each would double it.
+
+    On a busy host a run comes back now and then to look at the time: the fewest of some count.
+    """
+
+    def entries(pages: int) -> int:
         made = session(text(pages), paging=paging)
         made.load()
         seen = counted(made)
         assert made.finish().status == 0
-        entries[pages] = len(seen)
-    assert entries[40] - entries[10] == 30
+        return len(seen)
+
+    assert min(entries(40) for _ in range(5)) - min(entries(10) for _ in range(5)) == 30
 
 
 @pytest.mark.parametrize(("cpus", "seed"), [(1, 0), (2, 1), (4, 2), (4, 3)])
