@@ -41,7 +41,7 @@ def rows() -> Iterator[Row]:
             15,
         )
     yield Row(
-        "`sandbox run` against `import unicorn`", took["run"] / took["import"], "x", 2.1, False,
+        "`sandbox run` against `import unicorn`", took["run"] / took["import"], "x", 2.2, False,
         f"{1e3 * took['run']:.0f} ms against {1e3 * took['import']:.0f} ms of processor time",
     )  # fmt: skip
     yield Row("`sandbox --help`", 1e3 * took["help"], "ms", 60, note="processor time of a process")

@@ -118,6 +118,7 @@ def clear() -> None:
         _clear()()
 
 
+@functools.cache
 def code() -> bytes:
     """The committed host code, for the test that assembles its source."""
     return (Path(__file__).parent / "native" / "mends.bin").read_bytes()
@@ -128,13 +129,17 @@ def hints() -> bytes:
     return (Path(__file__).parent / "native" / "places.bin").read_bytes()
 
 
-@functools.cache
 def _entries() -> tuple[_Listed, ...]:
-    return tuple(listed(code()))
+    return listed(code())
 
 
-def listed(blob: bytes) -> Iterator[_Listed]:
+@functools.cache
+def listed(blob: bytes) -> tuple[_Listed, ...]:
     """The entries of the list behind the code."""
+    return tuple(_parsed(blob))
+
+
+def _parsed(blob: bytes) -> Iterator[_Listed]:
     (at,) = struct.unpack_from("<Q", blob)
     while offset := struct.unpack_from("<I", blob, at)[0]:
         end = blob.index(b"\0", at + 5)
