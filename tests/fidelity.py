@@ -15,12 +15,18 @@ from pathlib import Path
 from sandbox.engine import mends
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import run_program
+from sandbox.semantics import generate, restarts
+from sandbox.semantics.campaign import Tally, run_chunk
+from sandbox.semantics.compare import listed_causes
 from sandbox.suite.mendlist import listed
 from tests.engine import encodings, fpvectors
 
 PAGE = Path(__file__).parents[1] / "docs" / "fidelity.md"
 EACH, SEED = 20, 7
 """Vectors of each instruction, and their seed."""
+PLAIN, RESTARTED = 6_000, 3_000
+"""Vectors of each family of ``sandbox semantics``, and of each that goes on behind faults."""
+CAUSE = "cause: "
 KINDS = {"x87 and MMX state": (fpvectors.X87_KIND, fpvectors.X87), "SSE to SSE3": (fpvectors.SSE_KIND, fpvectors.SSE)}
 TITLES = {
     "lock": "LOCK and the one-byte opcodes", "lock-0f": "LOCK and 0F", "lock-every-modrm": "LOCK with every ModR/M",
@@ -36,9 +42,9 @@ def processor() -> str:
 
 
 def measure(engine: str) -> dict[str, int]:
-    """How many vectors and forms of each row differ from the host."""
+    """How many vectors and forms of each row differ from the host, and how many by each cause that is listed."""
     mends.choose(engine)
-    found = {}
+    found = causes(engine)
     with tempfile.TemporaryDirectory() as folder:
         program, vectors = encodings.build(Path(folder)), fpvectors.build(Path(folder))
         for title, (kind, _) in KINDS.items():
@@ -52,6 +58,35 @@ def measure(engine: str) -> dict[str, int]:
             found[name] = len(encodings.differing(program, guest, list(encodings.forms(*case))))
         guest.close()
     return found
+
+
+def families() -> Iterator[tuple[str, int]]:
+    """What ``sandbox semantics`` runs for the page, and how much of each."""
+    yield from ((family, PLAIN) for family in generate.FAMILIES)
+    yield from ((family + restarts.SUFFIX, RESTARTED) for family in generate.FAMILIES)
+
+
+def causes(engine: str) -> dict[str, int]:
+    """Vectors that differ by cause, behind ``CAUSE``; those by none that is listed behind an empty one."""
+    total = Tally()
+    for family, count in families():
+        total.add(run_chunk(SEED, (family, 0, count)))
+    found = {CAUSE: 0} | {CAUSE + cause: 0 for cause in listed_causes(engine)}
+    for (_, _, cause), count in total.ways.items():
+        found[CAUSE + cause] += count
+    return found
+
+
+def cause_rows(stock: dict[str, int], mended: dict[str, int]) -> Iterator[str]:
+    """Mended: what only the engine's own shows.  Listed: what is seen with both.  Not found: what neither showed."""
+    names = dict.fromkeys(each for each in (*stock, *mended) if each.startswith(CAUSE) and each != CAUSE)
+    yield f"| of {sum(count for _, count in families()):,} vectors differ by | stock | mended | |"
+    yield "| --- | --- | --- | --- |"
+    for name in sorted(names, key=lambda each: -stock.get(each, 0) - mended.get(each, 0)):
+        one, other = stock.get(name, 0), mended.get(name, 0)
+        state = "listed" if other else "mended" if one else "not found"
+        yield f"| {name.removeprefix(CAUSE)} | {one:,} | {other:,} | {state} |"
+    yield f"| nothing that is listed | {stock.get(CAUSE, 0):,} | {mended.get(CAUSE, 0):,} | |"
 
 
 def vector_rows(stock: dict[str, int], mended: dict[str, int]) -> Iterator[str]:
@@ -81,6 +116,7 @@ def mend_rows() -> Iterator[str]:
 def tables(stock: dict[str, int], mended: dict[str, int]) -> dict[str, str]:
     """Text of each table by the name in its marks on the page."""
     rows = {"vectors": vector_rows(stock, mended), "forms": form_rows(stock, mended), "mends": mend_rows()}
+    rows["semantics"] = cause_rows(stock, mended)
     found = {name: "\n".join(lines) for name, lines in rows.items()}
     return {"processor": f"Measured on an {processor()}.", **found}
 

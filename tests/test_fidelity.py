@@ -25,8 +25,20 @@ def test_rows_and_mended_counts(name: str) -> None:
     assert cells(fidelity.on_page(name)) == cells(fidelity.tables(NOTHING, NOTHING)[name])
 
 
+def test_all_that_differs_has_a_cause() -> None:
+    """The table of causes: what differs in the mended engine is listed, and what is seen no more is not called so."""
+    rows = [
+        [cell.strip() for cell in row.strip("|").split("|")] for row in fidelity.on_page("semantics").splitlines()[2:]
+    ]
+    assert rows[-1][0] == "nothing that is listed" and rows[-1][2] == "0"
+    for _, stock, mended, state in rows[:-1]:
+        found = "listed" if mended != "0" else "mended" if stock != "0" else "not found"
+        assert state == found
+
+
 @pytest.mark.campaign
 def test_all_of_it_as_measured() -> None:
     if fidelity.processor() not in fidelity.on_page("processor"):
         pytest.skip("the page was measured on another processor")
-    assert {name: fidelity.on_page(name) for name in ("processor", "vectors", "forms", "mends")} == fidelity.measured()
+    names = ("processor", "vectors", "forms", "mends", "semantics")
+    assert {name: fidelity.on_page(name) for name in names} == fidelity.measured()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sandbox.engine import mends
 from sandbox.engine.cpu import Cpu, EngineAbortError
 from sandbox.engine.exits import BlocksSpent, Exit, Halt, Paused, Trap
+from sandbox.engine.ticks import ticking
 from sandbox.machine.delivery import Interruption, Shutdown, Source, deliver
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.semantics.moo import REACH
@@ -21,7 +22,7 @@ BLOCKS = 20_000
 NOWHERE = HANG - 1
 _SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 _PAUSES = 4
-"""Of a straight line without an end, which no count of blocks ends: EIP does not stop at FFFFh here."""
+"""Tenths of a second for a straight line without an end, which no count of blocks stops: EIP goes on behind FFFFh."""
 _HLT = b"\xf4"
 
 
@@ -44,7 +45,8 @@ class RealModeCpu:
 
     def run(self, vectors: list[Vector]) -> list[Result]:
         """Results in order."""
-        return [self._execute(vector) for vector in vectors]
+        with ticking():
+            return [self._execute(vector) for vector in vectors]
 
     def close(self) -> None:
         self.cpu.close()

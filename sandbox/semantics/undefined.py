@@ -100,10 +100,11 @@ def _holds(when: str, vector: Vector, result: Result) -> bool:
 
 
 def _count(vector: Vector) -> tuple[int, int]:
-    """The count of a shift as the CPU takes it, and its operand's size, in bits; Ew: 16, or 32 with 66h."""
+    """The count of a shift as the CPU takes it, and its operand's size, in bits; Ew: 16, or 32 with 66h; 0 for
+    what is none, as a MOO file may call anything a shift."""
     operands = vector.form.partition(" ")[2].split(",")
     narrow = (0x66 in _prefixes(vector)) != (operands[0] == "Ew")
-    count = {"1": 1, "CL": vector.registers[ECX], "Ib": vector.code[-1]}[operands[-1]] & 31
+    count = {"1": 1, "CL": vector.registers[ECX], "Ib": vector.code[-1]}.get(operands[-1], 0) & 31
     return count, 8 if operands[0] == "Eb" else 16 if narrow else 32
 
 

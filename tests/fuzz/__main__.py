@@ -15,7 +15,7 @@ from tests.fuzz.chunks import Finding, Seen, chunks, run_chunk
 
 SHARES = {
     "elf": 15, "vector": 3, "parser": 2, "module": 10, "code": 15, "calls": 15, "bare": 20,
-    "manifest": 5, "machine": 5, "debug": 3, "recording": 4, "snippet": 3,
+    "manifest": 5, "machine": 5, "debug": 3, "recording": 3, "snippet": 3, "moo": 1,
 }  # fmt: skip
 """Of a hundred inputs."""
 

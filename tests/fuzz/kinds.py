@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from sandbox.x86.errors import SandboxError
-from tests.fuzz import bare, files, machines, parsers, programs, texts
+from tests.fuzz import bare, files, machines, moo, parsers, programs, texts
 
 Input = dict[str, Any]
 KINDS: dict[str, tuple[Callable[[Random], Input], Callable[[Input, Path], str]]] = {
@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[Callable[[Random], Input], Callable[[Input, Path], str]]]
     "debug": (machines.session, lambda made, root: machines.debug(made)),
     "recording": (files.changed_recording, lambda made, root: files.read(made)),
     "vector": (files.vector, lambda made, root: files.execute(made)),
+    "moo": (moo.drawn, lambda made, root: moo.run(made)),
     "parser": (parsers.guided, lambda made, root: parsers.run(made)),
     "snippet": (files.text, lambda made, root: files.assemble(made)),
 }

@@ -151,6 +151,16 @@ def test_what_is_no_moo_file_is_told_in_a_line(data: bytes) -> None:
     assert caught.value.summary.startswith("a file: ") and "\n" not in caught.value.summary
 
 
+def test_a_file_may_call_anything_a_shift() -> None:
+    assert told(file(REAL_286, mnemonic="shl")) == []
+
+
+def test_a_straight_line_without_an_end_ends() -> None:
+    """ADD [BX+SI], AL to the end of memory, and beyond FFFFh."""
+    line = case(b"\xeb\x10\xf4", ZERO, {0x10000: 0xEB, 0x10001: 0x10}, {"ip": 1}, {})
+    assert told(file(line))[0][1] in (("fault none not endless",), ("fault none not #UD",))
+
+
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = tmp_path / "00.MOO", tmp_path / "01.MOO"
     good.write_bytes(file(REAL_286))
