@@ -186,3 +186,22 @@ def test_restart_and_kill() -> None:
         told = gdb(where, "info registers eip", "kill")
         assert re.search(r"eip +0x80480b4", told)
         assert "No more reverse" not in told
+
+
+@needs_gdb
+@pytest.mark.parametrize("mode", ["tasks", "processes", "cpus"])
+def test_the_guest_begins_again(mode: str) -> None:
+    """``starti``, ``run`` while it runs, ``kill``, ``detach`` and who comes then, in each kind of threads."""
+    with lasting("images/cow-fork", "--threads", mode) as (process, where):
+        words = [
+            "set remote exec-file /bin/cow-fork", "break child", "starti", "info registers eip", "continue", "starti",
+            "info registers eip", "delete", "run", "kill", "starti", "stepi", "detach",
+        ]  # fmt: skip
+        told = gdb(where, *words, mode="extended-remote")
+        assert re.findall(r"^eip +0x(\w+)", told, re.M) == ["80480b4", "80480b4"], told
+        assert "exited normally" in told
+        assert process.poll() is None
+        assert re.search(r"eip +0x80480be", gdb(where, "info registers eip", "stepi", "detach"))
+        told = gdb(where, "info registers eip", "kill")
+        assert re.search(r"eip +0x80480c8", told)
+        assert process.wait(30) == 0, "a kill by who cannot start it again ends the server"

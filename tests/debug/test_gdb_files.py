@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,3 +99,15 @@ def test_the_program_and_its_auxv() -> None:
     assert "AT_ENTRY             Entry point of program         0x80480b4" in told
     assert "Entry point: 0x80480b4" in told
     assert "matched" in told
+
+
+@needs_gdb
+def test_what_proc_says_of_a_process() -> None:
+    """``info proc`` reads /proc/PID in the guest; the areas are those of the program's headers (readelf -l)."""
+    with serving("images/cow-fork", "--threads", "processes") as where:
+        told = gdb(where, "info proc mappings", "info proc cmdline", "kill")
+    assert re.search(r"0x8048000 +0x8049000 +0x1000 +0x0 +r-xp +/bin/cow-fork", told)
+    assert re.search(r"\[stack\]", told)
+    assert "cmdline = '/bin/cow-fork'" in told
+    with serving("images/cow-fork") as where:
+        assert re.search(r"r-xp +/bin/cow-fork", gdb(where, "info proc mappings 3", "kill"))

@@ -17,10 +17,13 @@ from sandbox.debug.worker import Remote
 from sandbox.kernel.abi.errno import EBADF, EISDIR, EMFILE, ENAMETOOLONG, ENOENT, EROFS, KernelError
 from sandbox.kernel.abi.flags import S_IFDIR
 from sandbox.kernel.fs.namespace import read_all
+from sandbox.kernel.procfs.nodes import Text
 from sandbox.kernel.vfs import namei
 
 _ACCESS_MODES = 3
 MOST_FILES = 64
+MOST_TEXT = 1 << 24
+"""Bytes of a file below /proc, whose text is made when it is read."""
 _FILEIO = {ENAMETOOLONG: 91}
 _UNKNOWN = 9999
 _KNOWN = 34
@@ -38,7 +41,9 @@ def file_bytes(debugger: Debugger, path: str) -> bytes | int:
     root = target.kernel.files.root
     try:
         inode = namei.lookup(root, root, os.fsencode(path)).inode
-        return EISDIR if inode.kind == S_IFDIR else read_all(inode)
+        if inode.kind == S_IFDIR:
+            return EISDIR
+        return inode.read_at(0, MOST_TEXT) if isinstance(inode, Text) else read_all(inode)
     except KernelError as error:
         return error.errno
 

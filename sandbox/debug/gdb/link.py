@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sandbox.debug.debugger import Answer
 from sandbox.debug.gdb import access, processes, resume, threads
 from sandbox.debug.gdb.packets import PacketStream
 from sandbox.debug.gdb.picture import Picture
@@ -133,6 +134,18 @@ class Link:
         """What was told of the chosen thread with the stop, as long as it holds."""
         found = self.halt.picture if self.untouched else None
         return found if found is not None and found.thread == self.thread else None
+
+    def arrived(self, answer: Halt | Answer) -> None:
+        """The guest has come to a stop; or, for a way that cannot be gone, to where it began."""
+        if isinstance(answer, Halt):
+            self.at(answer)
+            return
+        self.say(answer.error)
+        self.at(self.remote.call(threads.halted))
+
+    def say(self, text: str) -> None:
+        """On gdb's console."""
+        self.stream.send(b"O" + bytes(f"{text}\n".encode().hex(), "ascii"))
 
     def at(self, halt: Halt) -> None:
         """The guest stands here."""

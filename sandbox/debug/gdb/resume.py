@@ -8,7 +8,7 @@ from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.gdb.threads import Halt, halted, select, task_of
 from sandbox.debug.goals import Steps
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.stops import HELD, Moment, StopKind
+from sandbox.debug.stops import Moment, StopKind
 from sandbox.debug.target import WRAP, Refused
 from sandbox.debug.travel import Journey
 from sandbox.kernel.abi.siginfo import SigInfo
@@ -94,15 +94,8 @@ def hold_back(debugger: Debugger, wanted: list[tuple[int, int]], processes: list
         if task.runs and not task.kthread and (processes is None or task.tgid in processes)
         if not any(process in (-1, task.tgid) and thread in (-1, task.pid) for process, thread in wanted)
     )
-    return _hold(debugger, target, held)
-
-
-def _hold(debugger: Debugger, target: KernelTarget, held: frozenset[int]) -> Answer:
-    """Where the guest stood still for want of a task that may run, it does so no more."""
-    changed, stop = held != target.judge.held, debugger.stop
+    changed = held != target.judge.held
     target.judge.hold(held)
-    if changed and stop is not None and stop.moment.event == HELD:
-        debugger.stop = target.stop_at(target.machine.cpus[stop.moment.cpu], StopKind.MOMENT, "here")
     return Answer(changed=changed)
 
 
@@ -111,7 +104,8 @@ def free(debugger: Debugger, thread: int) -> Answer:
     target = debugger.target
     if not isinstance(target, KernelTarget) or thread not in target.judge.held:
         return Answer()
-    return _hold(debugger, target, target.judge.held - {thread})
+    target.judge.hold(target.judge.held - {thread})
+    return Answer(changed=True)
 
 
 # -- signals -----------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class Running:
 
     def restart(self, _: bytes = b"") -> None:
         """``R``: no reply."""
-        self._link.at(self._link.remote.call(resume.restart))
+        self._link.arrived(self._link.remote.call(resume.restart))
         self._link.all_go = False
         self._link.take_all()
 
@@ -197,7 +197,7 @@ class Running:
     def _told(self, halt: Halt) -> bytes:
         """The reply to a stop that gdb wants to hear of; what is to be said beside it is said."""
         if halt.note:
-            self._link.stream.send(b"O" + bytes(f"{halt.note}\n".encode().hex(), "ascii"))
+            self._link.say(halt.note)
         return self._events.reply(halt) if self._link.by_process else stop_reply(halt, self._link)
 
     def _await(self, function: Callable[..., Halt], *arguments: Any) -> None:
@@ -215,7 +215,7 @@ class Running:
             if isinstance(error, EOFError | OSError):
                 remote.answer()
             raise
-        self._link.at(remote.answer())
+        self._link.arrived(remote.answer())
 
     def _passes(self, halt: Halt) -> bool:
         """A stop that gdb does not want to hear of: a signal that it passes, the death that one leads to."""

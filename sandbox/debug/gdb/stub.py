@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from sandbox.debug.gdb import access, modules, threads, watchpoints
+from sandbox.debug.gdb import access, modules, threads, tls, watchpoints
 from sandbox.debug.gdb.files import HostFiles
 from sandbox.debug.gdb.link import EMPTY, NONE, OK, Detached, Link, done, hexadecimal, numbers, thread_id, unhex
 from sandbox.debug.gdb.objects import FEATURES, Objects
@@ -188,6 +188,8 @@ class Stub:
             return bytes(told.encode().hex(), "ascii")
         if rest.startswith(b"Rcmd,"):
             return self._monitor(unhex(rest[5:]).decode())
+        if name == b"GetTLSAddr":
+            return self._thread_local(argument.split(b","))
         if name == b"Attached":
             return b"1" if self._objects.program else b"0"  # attached, gdb insists on a program's file
         if name == b"Symbol":
@@ -195,6 +197,12 @@ class Stub:
         if rest.startswith(b"Xfer:"):
             return self._objects.transfer(argument)
         return EMPTY
+
+    def _thread_local(self, words: list[bytes]) -> bytes:
+        """Where a variable of a thread is: its id, the place in its module, and the module's ``link_map``."""
+        thread, offset, link_map = thread_id(words[0])[1], hexadecimal(words[1]), hexadecimal(words[2])
+        found = self._link.change(tls.thread_local, thread, offset, link_map)
+        return NONE if found is None else b"%x" % found
 
     def _supported(self, theirs: list[bytes]) -> bytes:
         """What we can; processes are gdb's own only where it has asked for them."""
