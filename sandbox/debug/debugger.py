@@ -205,14 +205,13 @@ class Debugger(Viewed):
             target.hold(stop)
 
     def _is_noted(self, stop: Stop) -> bool:
-        """Somebody has taken it down, and the guest goes on."""
+        """Somebody has taken it down, or nobody wants it, and the guest goes on."""
         due = self.due_event
-        if due is None or due[0] != stop.moment or (due[1] and not due[1].intersection(stop.points)):
-            return self.note is not None and self.note(stop)
-        others = tuple(each for each in stop.points if each not in due[1])
-        if others and self.note is not None:
-            self.note(replace(stop, points=others))
-        return False
+        if due is not None and due[1].intersection(stop.points):
+            return stop.moment != due[0]
+        if self.note is None or (due is not None and not stop.points):
+            return False
+        return self.note(stop) and (due is None or bool(due[1]) or stop.moment != due[0])
 
     def _touched(self, cpu: Cpu, found: list[tuple[Point, Touch]]) -> None:
         """Memory that somebody watches was touched, by one instruction or store."""
@@ -223,10 +222,12 @@ class Debugger(Viewed):
             for point, touch in found
             if known.get(point.number) is point and point.admits(WithFields(self, touch.fields()))
         ]
-        if hit:
-            points = [point for number, (point, _) in enumerate(hit) if point not in [each for each, _ in hit[:number]]]
-            headline, details = tell(self.target, [(point.number, touch) for point, touch in hit])
-            self._hold(cpu, StopKind.WATCHPOINT, headline, points, details)
+        own = set() if self.due_event is None else self.due_event[1]
+        for group in ([each for each in hit if (each[0].number in own) is mine] for mine in (False, True)):
+            if group:
+                points = list({point.number: point for point, _ in group}.values())
+                headline, details = tell(self.target, [(point.number, touch) for point, touch in group])
+                self._hold(cpu, StopKind.WATCHPOINT, headline, points, details)
 
     # -- events --------------------------------------------------------------------------------------------------
 
