@@ -59,6 +59,8 @@ class Debugger(Viewed):
         self._kept: list[Point] = []
         self.due_event: tuple[Moment, set[int]] | None = None
         """A moment that somebody goes to besides, named by its event, and the numbers of his points."""
+        self._counted: dict[str, tuple[Event, Moment, int]] = {}
+        """Of each word that is caught its last event, where that was, and its number there."""
         self.bookmarks: dict[str, Moment] = {}
         """Moments by name."""
         self.places: dict[str, Moment] = {}
@@ -258,15 +260,12 @@ class Debugger(Viewed):
     def _subscribe(self, point: Point) -> None:
         word, argument = point.text.split()[0], point.argument
         found = catch_named(word, self.target.kind)
-        last: tuple[Moment, int] | None = None
 
         def seen(event: Event) -> None:
-            nonlocal last
             if found.key is not None and not found.selects(event, argument):
                 return
             here = self.target.moment(self.target.machine.cpus[event.cpu])
-            last = here, last[1] + 1 if last is not None and last[0] == here else 0
-            named = f"{word}#{last[1]}" if last[1] else word
+            named = self._named(word, event, here)
             if (argument or not found.argument) and not found.selects(event, argument):
                 return
             cpu = self.target.machine.cpus[event.cpu]
@@ -275,6 +274,13 @@ class Debugger(Viewed):
                 self._hold(cpu, StopKind.CATCH, found.tell(event), [point], {**event.to_dict(), "event": named})
 
         self._ends[point.number] = self.target.machine.bus.subscribe(seen, *found.events, only=found.key)
+
+    def _named(self, word: str, event: Event, here: Moment) -> str:
+        """An event by its word, and where several come at one moment its number there, whoever hears of it."""
+        known = self._counted.get(word)
+        if known is None or known[0] is not event:
+            known = self._counted[word] = event, here, 0 if known is None or known[1] != here else known[2] + 1
+        return f"{word}#{known[2]}" if known[2] else word
 
     def remove(self, point: Point) -> None:
         """Forget a point."""
