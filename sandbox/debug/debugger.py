@@ -282,6 +282,16 @@ class Debugger(Viewed):
             known = self._counted[word] = event, here, 0 if known is None or known[1] != here else known[2] + 1
         return f"{word}#{known[2]}" if known[2] else word
 
+    def count(self, word: str) -> Callable[[], None]:
+        """Number the events of a word from now on, though nobody stops for them; returns what ends that."""
+        found = catch_named(word, self.target.kind)
+
+        def seen(event: Event) -> None:
+            if found.key is None or found.selects(event, ""):
+                self._named(word, event, self.target.moment(self.target.machine.cpus[event.cpu]))
+
+        return self.target.machine.bus.subscribe(seen, *found.events, only=found.key)
+
     def remove(self, point: Point) -> None:
         """Forget a point."""
         self.points.remove(point)
