@@ -59,6 +59,8 @@ class Debugger(Viewed):
         self._kept: list[Point] = []
         self.due_event: tuple[Moment, set[int]] | None = None
         """A moment that somebody goes to besides, named by its event, and the numbers of his points."""
+        self._counted: dict[str, tuple[Event, Moment, int]] = {}
+        """Of each word that is caught its last event, where that was, and its number there."""
         self.bookmarks: dict[str, Moment] = {}
         """Moments by name."""
         self.places: dict[str, Moment] = {}
@@ -205,14 +207,13 @@ class Debugger(Viewed):
             target.hold(stop)
 
     def _is_noted(self, stop: Stop) -> bool:
-        """Somebody has taken it down, and the guest goes on."""
+        """Somebody has taken it down, or nobody wants it, and the guest goes on."""
         due = self.due_event
-        if due is None or due[0] != stop.moment or (due[1] and not due[1].intersection(stop.points)):
-            return self.note is not None and self.note(stop)
-        others = tuple(each for each in stop.points if each not in due[1])
-        if others and self.note is not None:
-            self.note(replace(stop, points=others))
-        return False
+        if due is not None and due[1].intersection(stop.points):
+            return stop.moment != due[0]
+        if self.note is None or (due is not None and not stop.points):
+            return False
+        return self.note(stop) and (due is None or bool(due[1]) or stop.moment != due[0])
 
     def _touched(self, cpu: Cpu, found: list[tuple[Point, Touch]]) -> None:
         """Memory that somebody watches was touched, by one instruction or store."""
@@ -223,10 +224,12 @@ class Debugger(Viewed):
             for point, touch in found
             if known.get(point.number) is point and point.admits(WithFields(self, touch.fields()))
         ]
-        if hit:
-            points = [point for number, (point, _) in enumerate(hit) if point not in [each for each, _ in hit[:number]]]
-            headline, details = tell(self.target, [(point.number, touch) for point, touch in hit])
-            self._hold(cpu, StopKind.WATCHPOINT, headline, points, details)
+        own = set() if self.due_event is None else self.due_event[1]
+        for group in ([each for each in hit if (each[0].number in own) is mine] for mine in (False, True)):
+            if group:
+                points = list({point.number: point for point, _ in group}.values())
+                headline, details = tell(self.target, [(point.number, touch) for point, touch in group])
+                self._hold(cpu, StopKind.WATCHPOINT, headline, points, details)
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -257,15 +260,12 @@ class Debugger(Viewed):
     def _subscribe(self, point: Point) -> None:
         word, argument = point.text.split()[0], point.argument
         found = catch_named(word, self.target.kind)
-        last: tuple[Moment, int] | None = None
 
         def seen(event: Event) -> None:
-            nonlocal last
             if found.key is not None and not found.selects(event, argument):
                 return
             here = self.target.moment(self.target.machine.cpus[event.cpu])
-            last = here, last[1] + 1 if last is not None and last[0] == here else 0
-            named = f"{word}#{last[1]}" if last[1] else word
+            named = self._named(word, event, here)
             if (argument or not found.argument) and not found.selects(event, argument):
                 return
             cpu = self.target.machine.cpus[event.cpu]
@@ -274,6 +274,23 @@ class Debugger(Viewed):
                 self._hold(cpu, StopKind.CATCH, found.tell(event), [point], {**event.to_dict(), "event": named})
 
         self._ends[point.number] = self.target.machine.bus.subscribe(seen, *found.events, only=found.key)
+
+    def _named(self, word: str, event: Event, here: Moment) -> str:
+        """An event by its word, and where several come at one moment its number there, whoever hears of it."""
+        known = self._counted.get(word)
+        if known is None or known[0] is not event:
+            known = self._counted[word] = event, here, 0 if known is None or known[1] != here else known[2] + 1
+        return f"{word}#{known[2]}" if known[2] else word
+
+    def count(self, word: str) -> Callable[[], None]:
+        """Number the events of a word from now on, though nobody stops for them; returns what ends that."""
+        found = catch_named(word, self.target.kind)
+
+        def seen(event: Event) -> None:
+            if found.key is None or found.selects(event, ""):
+                self._named(word, event, self.target.moment(self.target.machine.cpus[event.cpu]))
+
+        return self.target.machine.bus.subscribe(seen, *found.events, only=found.key)
 
     def remove(self, point: Point) -> None:
         """Forget a point."""

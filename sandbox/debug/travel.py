@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NoReturn
 
 from sandbox.debug.back import MOST_SEEN, Back, Ran, ran
+from sandbox.debug.catches import CATCHES
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.edits import Edit, NotTheSame
 from sandbox.debug.goals import Goal, Steps, Until
@@ -224,6 +225,8 @@ class Traveller:
         debugger, mark = self._debugger, self._timeline.marks[journey.at]
         self._timeline.applied, self._at = mark.edits, mark.moment
         debugger.restore(journey.points if journey.seek is None or not journey.search else journey.seek)
+        words = {each.moment.event.partition("#")[0] for each in self._pending(journey)}
+        ends = [debugger.count(word) for word in words & set(CATCHES)]
         if journey.prepare is not None:
             journey.prepare(debugger)
         self._timeline.paused = True
@@ -240,6 +243,8 @@ class Traveller:
                 self.leave(replace(on, edits=edits))
         finally:
             self._timeline.paused = False
+            for end in ends:
+                end()
             self._strict(False)
             debugger.note = None
         debugger.restore(journey.points)

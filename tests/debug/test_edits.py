@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from sandbox.debug import timeline
+from sandbox.debug.debugger import Debugger
 from sandbox.debug.open import open_target
 from sandbox.debug.worker import Remote
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.target import resolve
 from tests.conftest import Program
 from tests.debug.test_travel import remote, state
+from tests.debug.test_walks import BACKWARDS, DOZEN, FORWARDS, POINTS, walker, whole
 
 COUNT = "_start: mov ecx, 100000\n1: inc esi\n add edi, esi\n loop 1b\n jmp _start\n"
 FIRST = 0x804A000
@@ -154,3 +156,38 @@ def test_too_many_changes_cost_the_older_half(
         assert [line for line in told if "later half" in line] != []
         made.execute("goto start")
         assert made.execute("print $ebx").data["value"] in (4, 5)
+
+
+def ahead(debugger: Debugger) -> tuple[int, bool]:
+    """The time at which the guest stands, and whether something was set in the future that is known."""
+    assert debugger.stop is not None and debugger.target.timeline is not None
+    line = debugger.target.timeline
+    return debugger.stop.moment.time, len(line.edits) > line.applied
+
+
+def wander(name: str, changes: dict[str, Any], length: int, seed: int) -> int:
+    """How often a moment came again, on a walk on which things are set; what another future replaces is forgotten."""
+    chosen, again = random.Random(f"{name} {seed}"), 0
+    seen: dict[str, tuple[int, tuple[str, ...], str]] = {}
+    with walker(name, changes) as (made, kind):
+        made.execute(chosen.choice(POINTS[kind]))
+        for number in range(length):
+            line = chosen.choice(chosen.choice((FORWARDS, BACKWARDS, (f"set dword $esp - 64 = {number}",))))
+            time, other = made.call(ahead)
+            if line.startswith("set") or (other and line in FORWARDS):
+                seen = {text: each for text, each in seen.items() if each[0] < time}
+            if line == "goto":
+                line = f"goto {chosen.choice(list(seen.values()))[2]}" if seen else "goto start"
+            answer = made.execute(line)
+            if answer.stop is None or answer.stop.ended or answer.stop.headline == "the beginning":
+                continue  # there is nothing set yet, also where something was set at once
+            now, moment = made.call(whole), answer.stop.moment
+            before = seen.setdefault(now[0], (moment.time, now, moment.text()))
+            again += before[1] == now
+            assert before[1] == now, f"{name}, seed {seed}: {line}: {answer.lines}"
+    return again
+
+
+@pytest.mark.parametrize(("name", "changes"), DOZEN[:8:2], ids=lambda each: str(each))
+def test_walks_on_which_things_are_set(name: str, changes: dict[str, Any]) -> None:
+    assert wander(name, changes, 30, 1) > 1

@@ -30,7 +30,8 @@ def checked(debugger: Debugger, condition: str, fields: Collection[str] = ()) ->
             evaluate(condition, WithFields(debugger, dict.fromkeys(fields, 1)))
         except Refused as error:
             if "mapped" not in error.summary and "division" not in error.summary:
-                raise
+                known = f"; this tells ${', $'.join(sorted(fields))}" if fields and "register" in error.summary else ""
+                raise Refused(error.summary + known) from None
     return condition
 
 
