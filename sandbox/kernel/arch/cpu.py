@@ -268,8 +268,10 @@ class KernelCpu:
             self._finish(context)
 
     def put(self, target: int, linear: int, data: bytes) -> int:
-        """``store`` of at most 128 bytes and ``copy_user`` of them to a user address, as one routine: what ``copy_user``
-        answers.  The clock and ``calls`` have it as two."""
+        """``store`` of at most 128 bytes and ``copy_user`` of them to a user address, as one routine.
+
+        The answer is ``copy_user``'s; the clock and ``calls`` have it as two.
+        """
         self.vcpu.clock += STORE_BLOCKS
         self.calls += 1
         if not self.calls % ROUTINES_BETWEEN_GLANCES and self.current is not None:
