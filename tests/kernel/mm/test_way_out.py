@@ -12,7 +12,6 @@ from sandbox.kernel.arch.cpu import CLEAR_PAGE_BLOCKS, COPY_PAGE_BLOCKS, INVLPG_
 from sandbox.kernel.base.events import PageAlloc, PageFault, TlbFlush
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.inspect.oops import KernelOops
-from sandbox.machine.memory import Reason
 from sandbox.runner.run import Session
 from tests.conftest import MakeSession
 
@@ -107,17 +106,17 @@ def test_what_a_call_has_to_tell_is_one_routine_and_two_on_the_clock(session: Ma
     """``put`` against ``store`` and ``copy_user``, to a kernel address, where nothing faults."""
     made = session("_start: pass")
     task, data = made.load(), bytes(range(1, size + 1))
-    cpu, target = task.cpu, PAGE_OFFSET + 300 * PAGE
-    told = []
+    cpu, physical = task.cpu, made.kernel.page_alloc.alloc_page() * PAGE
+    target, told = PAGE_OFFSET + physical, []
     for action in ("apart", "together"):
-        made.kernel.memory.host_fill(300 * PAGE, PAGE, 0, Reason.IMAGE)
+        cpu.call(cpu.routines.clear_page, edi=target)
         clock, calls, entries = cpu.vcpu.clock, cpu.calls, counted(made)
         if action == "apart":
             cpu.store(task.scratch, data)
             left = cpu.call(cpu.routines.copy_user, ecx=size, esi=task.scratch, edi=target)
         else:
             left = cpu.put(target, task.scratch, data)
-        there = made.kernel.memory.read(300 * PAGE, PAGE)
+        there = made.kernel.memory.read(physical, PAGE)
         told.append((left, there, cpu.vcpu.clock - clock, cpu.calls - calls))
         assert len(entries) == (2 if action == "apart" else 1)
     assert told[0] == told[1] and told[1][:2] == (0, data.ljust(PAGE, b"\0"))
