@@ -27,4 +27,15 @@ break_cow:
         invlpg  [esi-4096]
         hlt
 
+# What a system call has to tell, at most 128 bytes in XMM0 to XMM7, as store_window and then copy_user in one run.
+#
+#   edi  kernel address of 128 bytes      esi  user address      ecx  bytes      eax  bytes that were not copied
+        .globl  put_window
+put_window:
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
+        movups  [edi+\n*16], xmm\n
+        .endr
+        xchg    esi, edi
+        jmp     copy_user
+
         .section .note.GNU-stack,"",@progbits

@@ -31,7 +31,11 @@ ROUTINES_BETWEEN_GLANCES = 64
 CALL_DEPTH = 8
 CLEAR_PAGE_BLOCKS, COPY_PAGE_BLOCKS, INVLPG_BLOCKS = 18, 34, 3
 """What ``call`` of each adds to the CPU's clock: transfers of control from the stub to its HLT."""
+STORE_BLOCKS = 2
+"""What ``call`` of store_window adds, but for the jump that ``put_window`` has instead."""
 WINDOW_BYTES = 128
+_WINDOW = tuple((XMM + at * XMM_STRIDE // 16, at) for at in range(0, WINDOW_BYTES, 16))
+"""Of each piece of a window its place in a context, and in the window."""
 _ASKED_FOR = (BreakpointHit, ModeChanged, Stepped, Watched)
 """Exits that somebody has asked for who follows the CPU."""
 STACK_GAP = 64
@@ -258,16 +262,36 @@ class KernelCpu:
         The routine stores whole windows of 128 bytes: the buffer must have room for the last one.
         """
         for at in range(0, len(data), WINDOW_BYTES):
-            piece = data[at : at + WINDOW_BYTES].ljust(WINDOW_BYTES, b"\0")
-            context = self._enter(self.kstack)
-            for number in range(8):
-                place = XMM + number * XMM_STRIDE
-                context.data[place : place + 16] = piece[number * 16 : number * 16 + 16]
+            context = self._enter_with(data[at : at + WINDOW_BYTES])
             quads = context.quads
-            quads[EIP] = self.routines.call_stub
-            quads[EBX] = self.routines.store_window
-            quads[EDI] = linear + at
+            quads[EBX], quads[EDI] = self.routines.store_window, linear + at
             self._finish(context)
+
+    def put(self, target: int, linear: int, data: bytes) -> int:
+        """``store`` of at most 128 bytes and ``copy_user`` of them to a user address, as one routine.
+
+        The answer is ``copy_user``'s; the clock and ``calls`` have it as two.
+        """
+        self.vcpu.clock += STORE_BLOCKS
+        self.calls += 1
+        if not self.calls % ROUTINES_BETWEEN_GLANCES and self.current is not None:
+            self.traps.check_time()
+        context = self._enter_with(data)
+        quads = context.quads
+        quads[EBX] = self.routines.put_window
+        quads[ECX], quads[ESI], quads[EDI] = len(data), target, linear
+        self._finish(context)
+        return quads[EAX] & 0xFFFFFFFF
+
+    def _enter_with(self, piece: bytes) -> CpuContext:
+        """A call with up to 128 bytes in XMM0 to XMM7, and zeros behind them."""
+        context = self._enter(self.kstack)
+        quads, data = context.quads, context.data
+        quads[EIP] = self.routines.call_stub
+        piece = piece.ljust(WINDOW_BYTES, b"\0")
+        for place, at in _WINDOW:
+            data[place : place + 16] = piece[at : at + 16]
+        return context
 
     def take_ipis(self) -> None:
         """Answer what other CPUs have sent: this CPU is where it can be interrupted."""

@@ -47,6 +47,7 @@ class Routines:
     get_user_4: int
     put_user_4: int
     cmpxchg_user: int
+    put_window: int
     store_window: int
     kmalloc: int
     kfree: int

@@ -7,6 +7,7 @@ one, the exception table ends the copy and the residue (bytes not copied) is exa
 from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EFAULT, ENAMETOOLONG, KernelError
+from sandbox.kernel.arch.cpu import WINDOW_BYTES
 from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.base.stats import Stats
@@ -54,6 +55,10 @@ class UserAccess:
         """Bytes of the kernel's own making into user memory; bytes that were not copied."""
         if not self.access_ok(address, len(data)):
             return len(data)
+        if 0 < len(data) <= WINDOW_BYTES:
+            left = task.cpu.put(address, task.scratch, data)
+            self._stats.bytes_by_guest += len(data) - left
+            return left
         done = 0
         while done < len(data):
             piece = data[done : done + PAGE_SIZE]
