@@ -87,7 +87,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("form", "code", "at", "fpu", "fault"), [each[1:] for each in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("form", "code", "at", "fpu", "fault"), [each[1:] for each in CASES], ids=[each[0] for each in CASES]
+)
 def test_as_on_this_host(form: str, code: str, at: int, fpu: Fpu | None, fault: int | None) -> None:
     """And the exception is the manual's (SDM 3A, 6.9: their order)."""
     try:
