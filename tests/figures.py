@@ -64,7 +64,7 @@ def figures(folder: Path) -> Iterator[Figure]:
     """What can run here; ``folder`` takes what is compiled."""
     libm = folder / "libm"
     source = fpvectors.FOLDER / "libm.c"
-    command = ["gcc", "-m32", "-static", "-O1", "-w", "-fno-builtin", "-o", libm, source, "-lm"]
+    command = ["gcc", "-m32", "-static", "-O1", "-w", "-fno-builtin", "-o", str(libm), str(source), "-lm"]
     subprocess.run(command, check=True, capture_output=True)
     yield Figure("functions of libm, results and flags, four rounding modes", libm, ())
     if not ROOT.is_dir():
