@@ -52,6 +52,9 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     yield Mend("x87 beside MMX", 0, "exponents of MMX, FCMOVcc, FXRSTOR",
                "MMX results set bits 64 to 79, FCMOVcc sees empty registers, FXRSTOR sums up",
                "a store for each MMX result, a call for each FCMOVcc and FXRSTOR")  # fmt: skip
+    yield Mend("order", 0, "faults of operands come first",
+               "MMX state, x87 status and ports wait for the operand's faults, #MF does not",
+               "a load and a store for each x87 store, a call for INS and OUTS")  # fmt: skip
     yield Mend("encodings", 0, "what hardware refuses is #UD",
                "what hardware refuses is #UD: forms of LOCK, reserved MMX and SSE, VEX, 8F, C6, C7",
                "nothing when it runs; 20 ns, 3 %, more to translate an instruction")  # fmt: skip

@@ -1,0 +1,111 @@
+"""What an instruction changes comes behind what its operand raises: single vectors against this host's CPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.engine import mends, stubs
+from sandbox.semantics import campaign
+from sandbox.semantics.compare import compare
+from sandbox.semantics.host import NoHost, build
+from sandbox.semantics.vector import (
+    DATA,
+    EBX,
+    ECX,
+    EDI,
+    EDX,
+    ESP,
+    READ_ONLY,
+    STACK,
+    Fault,
+    Fpu,
+    Vector,
+    slot_address,
+)
+
+pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the mends are x86-64 Linux code")
+
+MISSING = READ_ONLY + 0x1000
+BORDER, TO_MISSING = READ_ONLY - 2, MISSING - 2
+DENORMAL, ONE = "01000000000000000000", "0000000000000080ff3f"
+FULL = Fpu(tags=0xFF, stack=bytes.fromhex(ONE) * 8)
+THIRD = Fpu(tags=0xFF, status=0x1000, stack=bytes.fromhex("abaaaaaaaaaaaaaafd3f") * 8)
+"""TOP is 2; a third is inexact as a single."""
+PENDING = Fpu(control=0x37E, status=0x8081, tags=0xFF, stack=bytes.fromhex(ONE) * 8)
+UNMASKED = Fpu(control=0x340, tags=0xFF, stack=bytes.fromhex(DENORMAL) * 8)
+BROKEN = Fpu(tags=3, status=0x800, xmm=bytes.fromhex("ffffbf7f") * 32, mxcsr=0x1F00)
+"""XMM registers full of SNaN, IE unmasked."""
+PF, GP, MF, XM, UD = 14, 13, 16, 19, 6
+
+CASES = [
+    ("mmx load", "movq Pq,Qq", "0f6f07", MISSING, THIRD, PF),
+    ("mmx arithmetic", "paddb Pq,Qq", "0ffc07", MISSING, THIRD, PF),
+    ("mmx store", "movntq Mq,Pq", "0fe707", READ_ONLY, THIRD, PF),
+    ("cvtpi2ps of memory", "cvtpi2ps Vx,Qq", "0f2a07", DATA, THIRD, None),
+    ("cvtpi2pd of memory", "cvtpi2pd Vx,Qq", "660f2a07", DATA, THIRD, None),
+    ("cvtpi2ps of MMX", "cvtpi2ps Vx,Qq", "0f2ac1", DATA, THIRD, None),
+    ("cvtps2pi is #XM in MMX's state", "cvtps2pi Pq,Wq", "0f2dc1", DATA, BROKEN, XM),
+    ("cvtps2pi reads eight bytes", "cvtps2pi Pq,Wq", "0f2d07", MISSING - 8, THIRD, None),
+    ("cvtps2pd reads eight bytes", "cvtps2pd Vx,Wq", "0f5a07", MISSING - 8, FULL, None),
+    ("cvtdq2pd reads eight bytes", "cvtdq2pd Vx,Wq", "f30fe607", MISSING - 8, FULL, None),
+    ("roundss reads four bytes", "roundss Vx,Wd", "660f3a0a0700", MISSING - 4, FULL, None),
+    ("roundsd reads eight bytes", "roundsd Vx,Wq", "660f3a0b0700", MISSING - 8, FULL, None),
+    ("mov to CS", "mov Ev,Gv", "2e8907", DATA, None, GP),
+    ("mov to CS with an offset", "mov Ov,EAX", "2ea300001020", DATA, None, GP),
+    ("the last prefix counts", "mov Ev,Gv", "2e3e8907", DATA, None, None),
+    ("mov from CS", "mov Gv,Ev", "2e8b07", DATA, None, None),
+    ("add to CS", "add Ev,Gv", "2e0107", DATA, None, GP),
+    ("cmp with CS", "cmp Ev,Gv", "2e3907", DATA, None, None),
+    ("sete to CS", "sete Eb", "2e0f9407", DATA, None, GP),
+    ("btc in CS", "btc Ev,Ib", "2e0fba3f01", DATA, None, GP),
+    ("movups to CS", "movups Wx,Vx", "2e0f1107", DATA, FULL, GP),
+    ("movq from CS", "movq Vq,Wq", "2ef30f7e07", DATA, FULL, None),
+    ("fst to CS", "fst Md", "2ed917", DATA, THIRD, GP),
+    ("#MF before fst to CS", "fst Md", "2ed917", DATA, PENDING, MF),
+    ("fst of an inexact value", "fst Md", "d917", MISSING, THIRD, PF),
+    ("fstp m80", "fstp Mt", "db3f", MISSING, THIRD, PF),
+    ("fbstp", "fbstp Mt", "df37", MISSING, THIRD, PF),
+    ("fist of an empty register", "fist Mw", "df17", READ_ONLY, Fpu(), PF),
+    ("fst that unmasked DE leaves out", "fst Md", "d917", READ_ONLY, UNMASKED, PF),
+    ("fist that unmasked IE leaves out", "fist Mw", "df17", DATA, Fpu(control=0x37E), None),
+    ("#MF before #PF", "fld Md", "d907", MISSING, PENDING, MF),
+    ("#MF before #GP of null FS", "fadd Mq", "64dc07", DATA, PENDING, MF),
+    ("fnstcw does not wait", "fnstcw Mw", "d93f", MISSING, PENDING, PF),
+    ("insb", "insb AL", "6c", DATA, None, GP),
+    ("insd on a missing page", "insd EAX", "6d", MISSING, None, GP),
+    ("rep outsb", "outsb AL", "f36e", MISSING, None, GP),
+    ("fnstenv over two pages", "fnstenv M28", "d937", BORDER - 8, THIRD, PF),
+    ("fnstenv whose first word crosses", "fnstenv M28", "d937", BORDER, THIRD, PF),
+    ("fnsave from read-only to missing", "fnsave M108", "dd37", TO_MISSING - 8, THIRD, PF),
+    ("frstor", "frstor M108", "dd27", TO_MISSING - 8, THIRD, PF),
+    ("fxsave", "fxsave M512", "0fae07", READ_ONLY - 16, FULL, PF),
+    ("fxrstor", "fxrstor M512", "0fae0f", MISSING, FULL, PF),
+    ("or that crosses", "or Ev,Gv", "0907", TO_MISSING, None, PF),
+    ("xadd that crosses", "xadd Ev,Gv", "0fc107", TO_MISSING, None, PF),
+    ("lock before a null segment", "mov Gv,Ev", "f0648b07", DATA, None, UD),
+    ("segment register 7", "mov Ew,Sw", "648c3f", DATA, None, UD),
+]
+
+
+@pytest.mark.parametrize(
+    ("form", "code", "at", "fpu", "fault"), [each[1:] for each in CASES], ids=[each[0] for each in CASES]
+)
+def test_as_on_this_host(form: str, code: str, at: int, fpu: Fpu | None, fault: int | None) -> None:
+    """And the exception is the manual's (SDM 3A, 6.9: their order)."""
+    try:
+        build()
+        host, sandbox = campaign.oracles()
+    except NoHost as error:
+        pytest.skip(error.summary)
+    registers = [0x11223344] * 8
+    registers[EDI], registers[EBX], registers[ECX], registers[EDX] = at, at, 0, 0x80
+    registers[6], registers[ESP] = at, STACK + 0x800
+    vector = Vector(form, bytes.fromhex(code), slot_address(0), tuple(registers), 0x202, (), fpu, at)
+    (theirs,), (ours,) = host.run([vector]), sandbox.run([vector])
+    assert mends.chosen() == mends.MENDED
+    assert compare(vector, theirs, ours) is None
+    assert _vector(theirs.fault) == fault
+
+
+def _vector(fault: Fault | None) -> int | None:
+    return None if fault is None else fault.vector
