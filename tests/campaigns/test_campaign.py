@@ -97,8 +97,9 @@ def test_another_campaign_and_another_writer_are_refused(tmp_path: Path) -> None
     with pytest.raises(UnusableLedger, match="not the file"):
         Ledger(tmp_path / "text", squares(3))
     assert (tmp_path / "text").read_text() == "something\n"
-    with pytest.raises(UnusableLedger):
-        Ledger(tmp_path, squares(3))
+    for nothing in (tmp_path, Path("/dev/full")):
+        with pytest.raises(UnusableLedger, match="not a regular file"):
+            Ledger(nothing, squares(3))
     with pytest.raises(ConfigurationError, match="different keys"):
         Ledger(tmp_path / "new", [Item("a", "x:y"), Item("a", "x:z")])
 
@@ -168,7 +169,10 @@ def test_seeds_are_compared(tmp_path: Path) -> None:
         (("seeds", "images/cow-fork", "--seeds", "1-3", "-o", "l"), "one CPU"),
         (("seeds", "images/rom-vm86", "--seeds", "1-3", "-o", "l"), "no kernel"),
         (("images", "nowhere", "-o", "l"), "no manifest there"),
-        (("images", "images/cow-fork", "--seeds", "1-2", "-o", "l"), "campaign seeds"),
+        (("images", "images/cow-fork", "--seeds", "1-2", "-o", "l"), "no use for --seeds"),
+        (("images", "images/cow-fork", "--ram", "16M", "--cpus", "2", "-o", "l"), "no use for --ram, --cpus"),
+        (("seeds", "images/cow-fork", "--seeds", "1-2", "--cpus", "2", "--seed", "7", "-o", "l"), "no use for --seed"),
+        (("seeds", "images/cow-fork", "--seeds", "1-2", "--cpus", "2", "--whole", "-o", "l"), "campaign images"),
         (("images", "images/cow-fork", "-j", "-1", "-o", "l"), "number of processes"),
         (("images", "images/cow-fork", "-o", "nowhere/l"), "No such file"),
     ],
