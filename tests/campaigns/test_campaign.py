@@ -208,3 +208,24 @@ def test_an_interrupted_campaign_goes_on(tmp_path: Path) -> None:
     assert done.stdout == "150 of 150 as most\n"
     assert path.read_bytes().startswith(before)
     assert len({json.loads(line)["key"] for line in path.read_text().splitlines()[1:]}) == 150
+
+
+def test_nobody_waits_for_an_item_after_an_interrupt(tmp_path: Path) -> None:
+    """A guest without an end would hold the prompt back for its minute."""
+    (tmp_path / "p.S").write_text("_start: jmp _start\n.globl _start\n")
+    words = ["seeds", "p.S", "--seeds", "1-9", "--cpus", "2", "-o", "l", "-j", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sandbox", "campaign", *words], stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT
+    )
+    while len(_children(process.pid)) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=40)
+    assert (process.returncode, b"0 of 9 are in l" in told) == (130, True), told
+
+
+def _children(pid: int) -> list[str]:
+    """Of all its threads."""
+    return " ".join(each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")).split()
