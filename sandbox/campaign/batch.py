@@ -61,7 +61,6 @@ class Child:
                     pipe.close()
         return _cause(self._process.wait())
 
-
     def kill(self) -> None:
         """End it at once; whoever waits for an answer learns of it."""
         self._process.kill()
