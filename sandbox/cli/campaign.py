@@ -132,7 +132,14 @@ def _wrong_images(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _wrong_seeds(found: list[dict[str, Any]]) -> list[str]:
-    """Those that end otherwise than most; among equals the first seed's way is the usual one."""
+    """Those that end otherwise than most; among equals the first seed's way is the usual one.
+
+    One that has no end (its machine cannot be made, its process died) is never as it should be.
+    """
     ends = [json.dumps(each.get("value", each.get("error")), sort_keys=True) for each in found]
     usual = Counter(ends).most_common(1)[0][0] if ends else ""
-    return [f"seed {int(each['key'])}: {end}" for each, end in zip(found, ends, strict=True) if end != usual]
+    return [
+        f"seed {int(each['key'])}: {end}"
+        for each, end in zip(found, ends, strict=True)
+        if end != usual or "value" not in each
+    ]

@@ -184,6 +184,14 @@ def test_what_makes_no_sense(words: tuple[str, ...], why: str, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+def test_a_machine_that_cannot_be_is_no_agreement(tmp_path: Path) -> None:
+    """All seeds are refused alike: none has run."""
+    words = ("seeds", "images/cow-fork", "--seeds", "1-2", "--cpus", "2", "--root", "nowhere", "-o", "l")
+    done = command(*words, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "0 of 2 as most"), done.stderr
+    assert "nowhere" in done.stdout
+
+
 def test_an_interrupted_campaign_goes_on(tmp_path: Path) -> None:
     (tmp_path / "p.S").write_text(RACE)
     words = ["seeds", "p.S", "--seeds", "1-150", "--cpus", "2", "-o", "l", "-j", "1"]
