@@ -61,6 +61,37 @@ class Child:
                     pipe.close()
         return _cause(self._process.wait())
 
+    def kill(self) -> None:
+        """End it at once; whoever waits for an answer learns of it."""
+        self._process.kill()
+
+
+class Stopped(Exception):
+    """The campaign is over before its items are."""
+
+
+class Crew:
+    """The children of one campaign's threads, which end together when it is interrupted."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._children: set[Child] = set()
+        self.stopped = False
+
+    def join(self, child: Child) -> None:
+        """It belongs to these."""
+        with self._lock:
+            self._children.add(child)
+            if self.stopped:
+                child.kill()
+
+    def stop(self) -> None:
+        """End all of them, whatever they are at."""
+        with self._lock:
+            self.stopped = True
+            for each in self._children:
+                each.kill()
+
 
 class Children(threading.local):
     """This thread's child."""
@@ -71,21 +102,28 @@ class Children(threading.local):
 _mine = Children()
 
 
-def run_batch(items: Sequence[Item]) -> tuple[list[Outcome], float]:
-    """The outcomes of all items, in order, and the seconds that they took, without the start of a process."""
-    found = [_one(item) for item in items]
+def run_batch(items: Sequence[Item], crew: Crew | None = None) -> tuple[list[Outcome], float]:
+    """The outcomes of all items, in order, and the seconds that they took, without the start of a process.
+
+    Raises Stopped when the crew that its process belongs to has been stopped.
+    """
+    found = [_one(item, crew) for item in items]
     return [outcome for outcome, _ in found], sum(seconds for _, seconds in found)
 
 
-def _one(item: Item) -> tuple[Outcome, float]:
+def _one(item: Item, crew: Crew | None) -> tuple[Outcome, float]:
     cause = ""
     for _ in range(TRIES):
         if _mine.child is None:
             _mine.child = Child()
+            if crew is not None:
+                crew.join(_mine.child)
         try:
             return _mine.child.do(item)
         except Ended as ended:
             cause, _mine.child = str(ended), None
+            if crew is not None and crew.stopped:
+                raise Stopped from None
     return died(item, cause), 0.0
 
 

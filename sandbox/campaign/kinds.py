@@ -19,16 +19,17 @@ from sandbox.suite.check import check_both, manifest_of
 
 
 def image_items(targets: Sequence[Target], *, broken: bool = True) -> list[Item]:
-    """An item for each image and paging mode."""
+    """An item for each image and paging mode, with the engine that is chosen here."""
     return [
-        Item(f"{target.name} {paging}", f"{__name__}:check", (target, paging, broken))
+        Item(f"{target.name} {paging}", f"{__name__}:check", (target, paging, broken, mends.chosen()))
         for target in targets
         for paging in manifest_of(target).paging
     ]
 
 
-def check(target: Target, paging: str, broken: bool) -> list[dict[str, Any]]:
+def check(target: Target, paging: str, broken: bool, engine: str) -> list[dict[str, Any]]:
     """The verdicts, whole and broken; of a broken run that was noticed not by what, which seconds may decide."""
+    mends.choose(engine)
     return [
         {
             "image": verdict.name, "paging": paging, "switch": verdict.switch or None, "passed": verdict.passed,
@@ -55,12 +56,14 @@ def run_vectors(engine: str, seed: int, family: str, first: int, count: int) -> 
 
 
 def seed_items(target: Target, config: KernelConfig, seeds: range) -> list[Item]:
-    """An item for each seed of a schedule."""
-    return [Item(f"{seed:06}", f"{__name__}:run_seed", (target, config, seed)) for seed in seeds]
+    """An item for each seed of a schedule, with the engine that is chosen here."""
+    engine = mends.chosen()
+    return [Item(f"{seed:06}", f"{__name__}:run_seed", (target, config, seed, engine)) for seed in seeds]
 
 
-def run_seed(target: Target, config: KernelConfig, seed: int) -> dict[str, Any]:
+def run_seed(target: Target, config: KernelConfig, seed: int, engine: str) -> dict[str, Any]:
     """How the image ends under a seed's schedule."""
+    mends.choose(engine)
     given = target.manifest.stdin.encode() if target.manifest is not None else b""
     with open_session(target, replace(config, seed=seed, races=()), Streams(BytesSource(given))) as session:
         whole = session.finish().to_dict()

@@ -34,6 +34,8 @@ class Ledger:
         self.path, self._order = path, [each.key for each in items]
         self._done: dict[str, Outcome] = {}
         self._head = {"campaign": digest(items), "items": len(items)}
+        if path.exists() and not path.is_file():
+            raise UnusableLedger(f"{path}: not a regular file")
         try:
             self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
         except OSError as error:

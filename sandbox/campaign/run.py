@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from sandbox.campaign.batch import end_child, run_batch
+from sandbox.campaign.batch import Crew, end_child, run_batch
 from sandbox.campaign.items import Item, Outcome
 from sandbox.campaign.ledger import Ledger
 from sandbox.records import dataclass
@@ -96,8 +96,8 @@ class Cutter:
 
 
 def _over_processes(items: Sequence[Item], jobs: int) -> Iterator[list[Outcome]]:
-    """By so many threads, each with a process beside it."""
-    cutter, lock = Cutter(items), threading.Lock()
+    """By so many threads, each with a process beside it; none is waited for when nobody asks any more."""
+    cutter, lock, crew = Cutter(items), threading.Lock(), Crew()
     ready: queue.SimpleQueue[list[Outcome] | BaseException | None] = queue.SimpleQueue()
 
     def work() -> None:
@@ -107,7 +107,7 @@ def _over_processes(items: Sequence[Item], jobs: int) -> Iterator[list[Outcome]]
                     batch = cutter.next()
                 if not batch:
                     return
-                outcomes, seconds = run_batch(batch)
+                outcomes, seconds = run_batch(batch, crew)
                 with lock:
                     cutter.took(len(outcomes), seconds)
                 ready.put(outcomes)
@@ -125,6 +125,7 @@ def _over_processes(items: Sequence[Item], jobs: int) -> Iterator[list[Outcome]]
     finally:
         with lock:
             cutter.stop()
+        crew.stop()
         for each in threads:
             each.join()
 

@@ -75,22 +75,25 @@ class _Teller:
 
 def _images(options: argparse.Namespace) -> list[Item]:
     from sandbox.campaign.kinds import image_items
+    from sandbox.cli.guest_words import refuse_unused
     from sandbox.cli.test import manifests
     from sandbox.runner.target import resolve
-    from sandbox.x86.errors import ConfigurationError
 
-    if options.seeds:
-        raise ConfigurationError("--seeds: `campaign seeds IMAGE` takes it")
+    refuse_unused(options, "images", "")
     targets = [resolve(each.path) for each in manifests(options.paths) if not each.helper]
     return image_items(targets, broken=not options.whole)
 
 
 def _seeds(options: argparse.Namespace) -> list[Item]:
     from sandbox.campaign.kinds import seed_items
+    from sandbox.cli.guest_words import refuse_unused
     from sandbox.cli.seeds import parse_seeds
     from sandbox.runner.target import resolve
     from sandbox.x86.errors import ConfigurationError
 
+    refuse_unused(options, "seeds", "")
+    if options.whole:
+        raise ConfigurationError("--whole: `campaign images` takes it")
     if len(options.paths) != 1 or not options.seeds:
         raise ConfigurationError("campaign seeds: give one IMAGE and --seeds A-B")
     target = resolve(options.paths[0])
@@ -129,7 +132,14 @@ def _wrong_images(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _wrong_seeds(found: list[dict[str, Any]]) -> list[str]:
-    """Those that end otherwise than most; among equals the first seed's way is the usual one."""
+    """Those that end otherwise than most; among equals the first seed's way is the usual one.
+
+    One that has no end (its machine cannot be made, its process died) is never as it should be.
+    """
     ends = [json.dumps(each.get("value", each.get("error")), sort_keys=True) for each in found]
     usual = Counter(ends).most_common(1)[0][0] if ends else ""
-    return [f"seed {int(each['key'])}: {end}" for each, end in zip(found, ends, strict=True) if end != usual]
+    return [
+        f"seed {int(each['key'])}: {end}"
+        for each, end in zip(found, ends, strict=True)
+        if end != usual or "value" not in each
+    ]

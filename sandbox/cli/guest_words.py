@@ -20,6 +20,10 @@ _UNUSED: dict[str, tuple[str, ...]] = {
         "seeds",
     ),
     "seeds": ("trace", "strace", "screen", "core", "stats", "status", "seed", "races"),
+    "images": (
+        *_NO_FILES, "paging", "ram", "highmem", "direct_map", "cpus", "boot", "policies", "devices", "modules",
+        "fail_allocation", "seed", "races", "switches", "sanitize", "clock", "epoch", "limit", "time_limit", "seeds",
+    ),
     "view": ("sanitize",),
     "none": (*_NO_FILES, "modules", "limit", "time_limit", "at", "end"),
 }  # fmt: skip
@@ -37,6 +41,7 @@ _WHAT = {
     "module": "a module by itself",
     "recording": "a recording",
     "seeds": "a run under many seeds",
+    "images": "a campaign of images, each on its manifest's machine,",
     "view": "a look at a stopped machine",
     "none": "a machine on which nothing runs",
 }

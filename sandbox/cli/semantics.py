@@ -59,10 +59,13 @@ def run(options: argparse.Namespace) -> int:
     from sandbox.engine import mends
     from sandbox.semantics import campaign, corpus, processor, report
     from sandbox.semantics.campaign import Plan, State
+    from sandbox.x86.errors import ConfigurationError
 
     if options.moo is not None:
         return _moo(options)
     if options.corpus is not None:
+        if options.families or options.record or options.resume:
+            raise ConfigurationError("--corpus goes with none of FAMILY, --record and --resume")
         recorded = corpus.read(options.corpus)
         return _write(
             options, report.Found(recorded.processor, mends.chosen(), recorded.seed, campaign.replay(recorded))
@@ -148,7 +151,7 @@ def _write(options: argparse.Namespace, found: Found) -> int:
     for path, text in ((options.junit, report.junit), (options.page, report.page)):
         if path is not None:
             _store(path, text(found))
-    print(json.dumps(report.to_dict(found), indent=2) if options.json else report.text(found), end="")
+    print(json.dumps(report.to_dict(found), indent=2) + "\n" if options.json else report.text(found), end="")
     if options.image is not None:
         _write_images(options, found)
     return 1 if found.tally.new else 0

@@ -203,7 +203,17 @@ class Remote:
             _live(build, theirs, deaths, self._bell)
         theirs.close()
         os.close(deaths)
-        self.first: Answer = self._reply()
+        self.first: Answer = self._begun()
+
+    def _begun(self) -> Answer:
+        """The first answer.  Ctrl-C before it ends both: the worker has nothing yet that it could stop."""
+        try:
+            return self._received()  # type: ignore[no-any-return]
+        except KeyboardInterrupt:
+            os.kill(self._first, signal.SIGKILL)
+            os.waitpid(self._first, 0)
+            self.close()
+            raise
 
     def execute(self, line: str) -> Answer:
         """Carry out a command.  Raises WorkerError, WorkerGone."""
@@ -246,12 +256,15 @@ class Remote:
 
     def _reply(self) -> Any:
         with _ctrl_c_is_the_workers():
-            if not self._poll.poll(1000 * PATIENCE):
-                self.patience()
-            try:
-                self.pid, reply = receive(self._channel)
-            except (EOFError, OSError) as error:
-                raise WorkerGone(self._death()) from error
+            return self._received()
+
+    def _received(self) -> Any:
+        if not self._poll.poll(1000 * PATIENCE):
+            self.patience()
+        try:
+            self.pid, reply = receive(self._channel)
+        except (EOFError, OSError) as error:
+            raise WorkerGone(self._death()) from error
         if isinstance(reply, tuple) and reply[:1] == (FAILED,):
             raise WorkerError(*reply[1:])
         return reply

@@ -102,6 +102,8 @@ def _records(data: bytes, forms: list[str], operands: list[int]) -> Iterator[tup
 
 def read(path: Path) -> Corpus:
     """Raises BadCorpus."""
+    if path.exists() and not path.is_file():  # a device has no end
+        raise BadCorpus(f"{path}: not a regular file")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -97,8 +97,9 @@ def test_another_campaign_and_another_writer_are_refused(tmp_path: Path) -> None
     with pytest.raises(UnusableLedger, match="not the file"):
         Ledger(tmp_path / "text", squares(3))
     assert (tmp_path / "text").read_text() == "something\n"
-    with pytest.raises(UnusableLedger):
-        Ledger(tmp_path, squares(3))
+    for nothing in (tmp_path, Path("/dev/full")):
+        with pytest.raises(UnusableLedger, match="not a regular file"):
+            Ledger(nothing, squares(3))
     with pytest.raises(ConfigurationError, match="different keys"):
         Ledger(tmp_path / "new", [Item("a", "x:y"), Item("a", "x:z")])
 
@@ -168,7 +169,10 @@ def test_seeds_are_compared(tmp_path: Path) -> None:
         (("seeds", "images/cow-fork", "--seeds", "1-3", "-o", "l"), "one CPU"),
         (("seeds", "images/rom-vm86", "--seeds", "1-3", "-o", "l"), "no kernel"),
         (("images", "nowhere", "-o", "l"), "no manifest there"),
-        (("images", "images/cow-fork", "--seeds", "1-2", "-o", "l"), "campaign seeds"),
+        (("images", "images/cow-fork", "--seeds", "1-2", "-o", "l"), "no use for --seeds"),
+        (("images", "images/cow-fork", "--ram", "16M", "--cpus", "2", "-o", "l"), "no use for --ram, --cpus"),
+        (("seeds", "images/cow-fork", "--seeds", "1-2", "--cpus", "2", "--seed", "7", "-o", "l"), "no use for --seed"),
+        (("seeds", "images/cow-fork", "--seeds", "1-2", "--cpus", "2", "--whole", "-o", "l"), "campaign images"),
         (("images", "images/cow-fork", "-j", "-1", "-o", "l"), "number of processes"),
         (("images", "images/cow-fork", "-o", "nowhere/l"), "No such file"),
     ],
@@ -178,6 +182,14 @@ def test_what_makes_no_sense(words: tuple[str, ...], why: str, tmp_path: Path) -
     assert (done.returncode, done.stdout) == (2, "")
     assert why in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_machine_that_cannot_be_is_no_agreement(tmp_path: Path) -> None:
+    """All seeds are refused alike: none has run."""
+    words = ("seeds", "images/cow-fork", "--seeds", "1-2", "--cpus", "2", "--root", "nowhere", "-o", "l")
+    done = command(*words, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "0 of 2 as most"), done.stderr
+    assert "nowhere" in done.stdout
 
 
 def test_an_interrupted_campaign_goes_on(tmp_path: Path) -> None:
@@ -204,3 +216,24 @@ def test_an_interrupted_campaign_goes_on(tmp_path: Path) -> None:
     assert done.stdout == "150 of 150 as most\n"
     assert path.read_bytes().startswith(before)
     assert len({json.loads(line)["key"] for line in path.read_text().splitlines()[1:]}) == 150
+
+
+def test_nobody_waits_for_an_item_after_an_interrupt(tmp_path: Path) -> None:
+    """A guest without an end would hold the prompt back for its minute."""
+    (tmp_path / "p.S").write_text("_start: jmp _start\n.globl _start\n")
+    words = ["seeds", "p.S", "--seeds", "1-9", "--cpus", "2", "-o", "l", "-j", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sandbox", "campaign", *words], stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT
+    )
+    while len(_children(process.pid)) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=40)
+    assert (process.returncode, b"0 of 9 are in l" in told) == (130, True), told
+
+
+def _children(pid: int) -> list[str]:
+    """Of all its threads."""
+    return " ".join(each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")).split()

@@ -43,6 +43,15 @@ def test_a_rom_and_the_suite_take_it_too() -> None:
     assert "0 failed" in sandbox("test", "--engine", "stock", "--whole", "images/demand-zero").stdout
 
 
+@pytest.mark.parametrize(("engine", "status"), [("stock", 0), ("mended", 32)])
+def test_the_processes_of_a_campaign_compute_with_it(tmp_path: Path, engine: str, status: int) -> None:
+    source, kept = tmp_path / "inexact.S", str(tmp_path / "kept")
+    source.write_text(INEXACT)
+    words = ("seeds", str(source), "--seeds", "1-2", "--cpus", "2", "--engine", engine, "--json", "-o", kept)
+    done = sandbox("campaign", *words)
+    assert [each["value"]["status"] for each in json.loads(done.stdout)] == [status, status], done.stderr
+
+
 def test_another_word_is_a_usage_error() -> None:
     done = sandbox("run", "--engine", "own", "images/rom-large-pages")
     assert done.returncode == 2 and "mended" in done.stderr

@@ -58,18 +58,20 @@ def _run(names: list[str], first: int, count: int, jobs: int, keep: Path | None)
     work.sort(key=lambda each: (parts[each[0]].index(each[1]) + 1) / len(parts[each[0]]))  # all kinds side by side
     total, all_of_it, began = Counter[str](), Seen(), time.monotonic()
     with ProcessPoolExecutor(jobs) as pool:
-        for (name, piece), part in zip(work, pool.map(run_chunk, *zip(*work, strict=True)), strict=True):
-            total[name] += len(piece)
-            all_of_it.ends += Counter({f"{name}: {end}": number for end, number in part.ends.items()})
-            all_of_it.findings += part.findings
-            for each in part.findings:
-                _tell(each, keep)
-            rate = sum(total.values()) / (time.monotonic() - began)
-            print(
-                f"{sum(total.values()):7} inputs, {rate:.0f} a second, {len(all_of_it.findings)} findings", flush=True
-            )
+        try:
+            for (name, piece), part in zip(work, pool.map(run_chunk, *zip(*work, strict=True)), strict=True):
+                total[name] += len(piece)
+                all_of_it.ends += Counter({f"{name}: {end}": number for end, number in part.ends.items()})
+                all_of_it.findings += part.findings
+                for each in part.findings:
+                    _tell(each, keep)
+                rate, found = sum(total.values()) / (time.monotonic() - began), len(all_of_it.findings)
+                print(f"{sum(total.values()):7} inputs, {rate:.0f} a second, {found} findings", flush=True)
+        except KeyboardInterrupt:  # what there is is told; the chunks that are at work end with it
+            pool.shutdown(wait=False, cancel_futures=True)
     for end, number in sorted(all_of_it.ends.items()):
         print(f"{number:8}  {end}")
+    print(*(f"{name} {number:,}" for name, number in total.items()), sep=", ", flush=True)
     return all_of_it
 
 
