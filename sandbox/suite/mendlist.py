@@ -9,6 +9,7 @@ from sandbox.records import dataclass
 
 _CHECKED = ("boundl", "boundw", "cmpxchg8b", "cmpxchg8b_unlocked", "fxsave", "iret_protected", "lret_protected")
 _SYSTEM = ("raise_interrupt", "rdpmc")
+_ROTATES = ("rclb", "rcll", "rclw", "rcrb", "rcrl", "rcrw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     if not done.helpers:
         return
     x87 = [name for name in done.helpers if name.startswith("f") and name not in _CHECKED]
-    others = len(done.helpers) - len(x87) - len(_CHECKED) - len(_SYSTEM)
+    others = len(done.helpers) - len(x87) - len(_CHECKED) - len(_SYSTEM) - len(_ROTATES)
     yield Mend(
         "x87", len(x87), "by the host's own instructions",
         "results, flags, stack faults, unmasked responses, #MF, by the host's own instructions",
@@ -55,6 +56,8 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     yield Mend("order", 0, "faults of operands come first",
                "MMX state, x87 status and ports wait for the operand's faults, #MF does not",
                "a load and a store for each x87 store, a call for INS and OUTS")  # fmt: skip
+    yield Mend("rotations", len(_ROTATES), "RCL and RCR that fault change nothing",
+               "RCL and RCR whose store faults leave CF and OF as they were", "two stores for each")  # fmt: skip
     yield Mend("encodings", 0, "what hardware refuses is #UD",
                "what hardware refuses is #UD: forms of LOCK, reserved MMX and SSE, VEX, 8F, C6, C7",
                "nothing when it runs; 20 ns, 3 %, more to translate an instruction")  # fmt: skip

@@ -68,6 +68,7 @@
         .set    KIND_PORTS, 9
         .set    KIND_FROM_MMX, 10
         .set    VEX_PP, 0xf8d011
+        .set    NEAR, 512               # host bytes from a helper's return to the return of the same instruction's store
 
         .macro  slot name               # what the engine's calls of a function of its own lead to
         .p2align 4
@@ -905,7 +906,7 @@ raise_err:
 # A read that faults where a page begins: it may be the second half of what is read to be stored, whose first half may
 # not be stored.  That fault comes first, as seen on an AMD host.
 6:      test    edx, 0x12               # a write, a fetch
-        jnz     .Lraise
+        jnz     .Lunrotated
         test    dword ptr [rdi+AT_CR2], 0xfff
         jnz     .Lraise
         test    rcx, rcx
@@ -945,6 +946,85 @@ raise_err:
         pop     r12
         pop     rbx
         jmp     .Lraise
+
+# A write that faults behind the helper of an RCL or RCR: the operand is not written, and CF and OF are what they were
+# (SDM 3A, 6.5: faults restart).
+.Lunrotated:
+        mov     rax, rcx
+        sub     rax, [rip+rotated]
+        cmp     rax, NEAR
+        jae     .Lraise
+        push    rbx
+        push    r14
+        push    rcx
+        push    rdx
+        push    rsi
+        mov     rbx, rdi
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, rcx
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        call    rotates
+        jne     8f
+        mov     rax, [rip+unrotated]
+        mov     [rbx+AT_CC_SRC], rax
+8:      mov     rdi, rbx
+        pop     rsi
+        pop     rdx
+        pop     rcx
+        pop     r14
+        pop     rbx
+        jmp     .Lraise
+
+# rbx: env, at an instruction.  ZF: it is RCL or RCR (SDM 2B: C0, C1 and D0 to D3, /2 and /3).
+rotates:
+        push    r12
+        push    r13
+        push    rbp
+        mov     r12, [rbx+AT_EIP]
+        mov     ebp, [rbx+AT_CS_BASE]
+1:      call    next_byte
+        mov     ecx, eax
+        and     ecx, 0xe7               # segments
+        cmp     ecx, 0x26
+        je      1b
+        lea     ecx, [rax-0x64]         # FS, GS, sizes
+        cmp     ecx, 3
+        jbe     1b
+        cmp     al, 0xf0
+        je      1b
+        mov     ecx, eax
+        and     ecx, 0xfe
+        cmp     ecx, 0xf2
+        je      1b
+        cmp     ecx, 0xc0
+        je      2f
+        and     ecx, 0xfc
+        cmp     ecx, 0xd0
+        jne     3f
+2:      call    next_byte
+        and     eax, 0x30
+        cmp     eax, 0x10
+3:      pop     rbp
+        pop     r13
+        pop     r12
+        ret
+
+# uintN_t helper_rcl(env, operand, count) and _rcr: the flags are gone behind it, and the store is still to come
+        .text   0
+        .macro  rotation name
+        engines helper_\name
+        helper  \name
+        mov     rax, [rdi+AT_CC_SRC]
+        mov     [rip+unrotated], rax
+        mov     rax, [rsp]
+        mov     [rip+rotated], rax
+        jmp     [rip+e_helper_\name]
+        .endm
+        .irp    name, rclb, rclw, rcll, rcrb, rcrw, rcrl
+        rotation \name
+        .endr
+        .text   1
 
 # rbx: env, at an instruction: the linear address of its memory operand in eax, its /digit in ecx, its row in r14.
 # Carry: it has none, or one of 16 bits, or one that a bit offset moves.
@@ -1400,6 +1480,10 @@ behind: .byte   0                       # a call behind it; eight bytes from her
 enters: .byte   0                       # it makes the x87 state MMX's
 converts: .byte 0                       # it has to do with MMX by name only
 single: .byte   0                       # 1: one load of eight bytes is all; 2: it has been
+        .balign 8
+rotated: .quad  0                       # where the helper of an RCL or RCR returned to last
+unrotated: .quad 0                      # and the flags before it
+        .balign 8
 storing: .byte  0                       # the next store ends what an x87 store does with the status word
         .balign 8
         .balign 4096
