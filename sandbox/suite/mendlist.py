@@ -56,7 +56,7 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     yield Mend("order", 0, "faults of operands come first",
                "MMX state, x87 status and ports wait for the operand's faults, #MF does not",
                "a load and a store for each x87 store, a call for INS and OUTS")  # fmt: skip
-    yield Mend("rotations", len(_ROTATES), "RCL and RCR that fault change nothing",
+    yield Mend("rotations", len(_ROTATES), "RCL and RCR that fault restart",
                "RCL and RCR whose store faults leave CF and OF as they were", "two stores for each")  # fmt: skip
     yield Mend("encodings", 0, "what hardware refuses is #UD",
                "what hardware refuses is #UD: forms of LOCK, reserved MMX and SSE, VEX, 8F, C6, C7",
