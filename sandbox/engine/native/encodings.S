@@ -936,6 +936,7 @@ raise_err:
         jae     7f
         mov     esi, eax
         mov     r14d, STORE
+        mov     qword ptr [rip+rotated], 0      # what this instruction computes is still to come
         call    touch
 7:      mov     rdi, rbx
         add     rsp, 8
