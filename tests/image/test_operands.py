@@ -8,6 +8,7 @@ import pytest
 import unicorn
 from unicorn import x86_const as x86
 
+from sandbox.engine.cpu import Cpu
 from sandbox.image.disassemble import Instruction, disassemble
 from sandbox.image.operands import register_size
 
@@ -28,6 +29,12 @@ WIDER_IN_THE_ENGINE = (
 NOT_IN_THE_ENGINE = ("clflush",)
 # They leave the straight path before their operand is touched, or end the run.
 NOT_RUN = ("hlt", "syscall", "sysret", "sysenter", "sysexit", "int", "into", "int1", "int3", "iretd", "iret", "ud")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def beside_a_cpu_of_ours() -> None:
+    """Mends are for the whole process: somebody else's engine in it goes on as it came."""
+    Cpu().close()
 
 
 class Watched:

@@ -102,6 +102,10 @@ s_\name:
         mov     [rip+judged], rax
         mov     [rip+aligned], rax
         mov     [rip+behind], rax
+        mov     [rip+every], eax
+        mov     r10, [rip+running]
+        cmp     [r10], rax
+        je      .Lnot_ours              # somebody else's engine in this process is as it came
         mov     r9d, [rcx+TB_FLAGS]
         mov     r10d, r9d
         and     r10d, 3
@@ -121,6 +125,7 @@ s_\name:
         lea     rax, [rip+judge_one]
         mov     [r10+TRANSLATE], rax
         mov     rdi, r10
+.Lnot_ours:
         jmp     [rip+e_translator_loop]
 
         .p2align 4
@@ -276,6 +281,10 @@ emit_status:
 # tcg_gen_callN(context, function, result, arguments, theirs): what comes before the operand's access is moved behind it
         slot    tcg_gen_callN
 gen_call:
+        mov     [rip+translator], rdi
+        mov     rax, [rip+running]
+        cmp     qword ptr [rax], 0
+        je      3f                      # somebody else's engine: nothing is moved behind its instruction
         lea     rax, [rip+h_enter_mmx]
         cmp     rsi, rax
         je      2f

@@ -126,7 +126,7 @@ int main(void)
     int ends[2];
     (void)!pipe(ends);
     child = clone(moves, stack + sizeof stack, CLONE_FILES | SIGCHLD, &ends[0]);
-    usleep(2000);
+    usleep(100000);
     close(ends[0]);                                         /* while the child reads there */
     printf("written %d", (int)write(ends[1], "A", 1));
     waitpid(child, &status, 0);
