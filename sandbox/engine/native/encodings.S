@@ -960,6 +960,8 @@ raise_err:
 # A write that faults behind the helper of an RCL or RCR: the operand is not written, and CF and OF are what they were
 # (SDM 3A, 6.5: faults restart).
 .Lunrotated:
+        test    rcx, rcx                # a fetch comes from nowhere
+        jz      .Lraise
         mov     rax, rcx
         sub     rax, [rip+rotated]
         cmp     rax, NEAR
