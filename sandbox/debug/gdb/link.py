@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox.debug.debugger import Answer
+from sandbox.debug.fold import wrapped
 from sandbox.debug.gdb import access, processes, resume, threads
 from sandbox.debug.gdb.packets import PacketStream
 from sandbox.debug.gdb.picture import Picture
@@ -144,8 +145,9 @@ class Link:
         self.at(self.remote.call(threads.halted))
 
     def say(self, text: str) -> None:
-        """On gdb's console."""
-        self.stream.send(b"O" + bytes(f"{text}\n".encode().hex(), "ascii"))
+        """On gdb's console, in lines of 80 columns."""
+        lines = "".join(f"{line}\n" for line in wrapped(text.splitlines()))
+        self.stream.send(b"O" + bytes(lines.encode().hex(), "ascii"))
 
     def at(self, halt: Halt) -> None:
         """The guest stands here."""
