@@ -57,16 +57,19 @@ def test_undefined_where_the_host_says_so(host: Path, guest: Guest, name: str) -
     assert encodings.differing(host, guest, list(forms(*CASES[name]))) == []
 
 
-@pytest.mark.parametrize("code", ["c5f877", "c4e17c28c1", "c5f1efc1", "c4e27918c0", "c4e2f9f3c8cc", "66c4e278f2c0"])
+@pytest.mark.parametrize(
+    "code", ["c5f877", "c4e17c28c1", "c5f1efc1", "c4e27918c0", "c4e2f9f3c8cc", "66c4e278f2c0", "c4e27bf0c101"]
+)
 def test_vex_without_avx(guest: Guest, code: str) -> None:
-    """SDM 2A, 2.3.5: #UD where CPUID does not tell of AVX.  The last two: a VEX.pp, a prefix, that BMI1 has not."""
+    """SDM 2A, 2.3.5: #UD where CPUID does not tell of AVX.  The last three: a VEX.pp, a prefix, that BMI1 has not,
+    RORX in another map."""
     assert guest.vector(bytes.fromhex(code)) == UD
 
 
-@pytest.mark.parametrize("code", ["c4e278f2c1", "c4e278f3cb", "c4e27bf0c101", "c4e37bf0c101", "c4e27bf6c1"])
+@pytest.mark.parametrize("code", ["c4e278f2c1", "c4e278f3cb", "c4e37bf0c101", "c4e27bf6c1"])
 def test_vex_of_general_registers(guest: Guest, code: str) -> None:
     """ANDN, BLSR, RORX, MULX: CPUID tells of BMI1 and BMI2, which need no AVX (SDM 2A, 2.6.1)."""
-    assert (guest.vector(bytes.fromhex(code)) == UD) is code.startswith("c4e27bf0")
+    assert guest.vector(bytes.fromhex(code)) != UD
 
 
 OUTSIDE = {0x6C, 0x6D, 0x6E, 0x6F, *range(0xE4, 0xE8), *range(0xEC, 0xF0), 0xCA, 0xCD, 0xC8, 0xA0, 0xA2}
@@ -78,8 +81,6 @@ SIGNALS = {None: 5, 0: 8, 1: 5, 5: SIGSEGV, 11: SIGSEGV, 12: SIGSEGV, GP: SIGSEG
 
 def comparable(code: bytes) -> bool:
     opcode = code.lstrip(LEGACY)
-    if opcode[:3] == b"\x0f\x3a\x0a":
-        return False  # ROUNDSS: the engine reads 16 bytes
     return opcode[0] not in OUTSIDE and not (opcode[0] == 0x0F and opcode[1] in OUTSIDE_0F)
 
 
