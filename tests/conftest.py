@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,18 @@ Program = Callable[[str], bytes]
 Run = Callable[..., Result]
 MakeSession = Callable[..., Session]
 
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCONT, signal.SIGCHLD)
+
 HEAD = '        .include "linux.inc"\n        .globl _start\n        .text\n'
+
+
+@pytest.fixture(autouse=True)
+def same_signal_handlers() -> Iterator[None]:
+    """A command that ran in this process keeps its handlers to itself: the next test may send a signal, too."""
+    before = [signal.getsignal(each) for each in HANDLED]
+    yield
+    for each, handler in zip(HANDLED, before, strict=True):
+        signal.signal(each, handler)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 from sandbox import bundle
 from sandbox.cli import streams
 from sandbox.cli.streams import BAD_INPUT
-from sandbox.x86.errors import SandboxError
+from sandbox.x86.errors import OurBug, SandboxError
 
 VERBS = {
     "run": "run an image",
@@ -35,7 +35,6 @@ VERBS = {
     "disasm": "disassemble a file or bytes",
     "doctor": "check the engine, the tools and this host",
 }
-OUR_FAULT = 3
 argparse._ = str  # type: ignore[attr-defined]  # else it looks for translations, for which gettext imports locale
 COLLECT_AFTER = 50_000
 """New objects between looks for garbage: the first tens of thousands, modules and the machine, stay to the end."""
@@ -95,15 +94,9 @@ def _guarded(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("SANDBOX_TRACEBACK"):
             raise
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else "?"
-        streams.say(
-            f"sandbox: this is our bug: {type(error).__name__}: {error} ({where})",
-            "set SANDBOX_TRACEBACK=1 to see where it comes from",
-        )
-        return OUR_FAULT
+        bug = OurBug(error)
+        streams.say(f"sandbox: {bug.summary}", bug.detail)
+        return bug.exit_status
 
 
 class _Help(argparse.HelpFormatter):

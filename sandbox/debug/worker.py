@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from sandbox.debug.target import Refused, Target
 from sandbox.debug.timeline import DEATH, CannotWake, Timeline, Woken
 from sandbox.debug.travel import Journey, Traveller
 from sandbox.sanitize.report import StaleReport
-from sandbox.x86.errors import SandboxError
+from sandbox.x86.errors import OurBug, SandboxError
 
 PATIENCE = 1.0
 """Seconds after which a person is told that it takes longer."""
@@ -103,6 +104,11 @@ class Server:
                 continue
             except SandboxError as error:
                 reply = FAILED, error.summary, error.detail, error.exit_status
+            except Exception as error:
+                if os.environ.get("SANDBOX_TRACEBACK"):
+                    sys.excepthook(*sys.exc_info())
+                bug = OurBug(error)
+                reply = FAILED, bug.summary, bug.detail, bug.exit_status
             self._tell_trouble(reply)
             try:
                 send(self._timeline.channel, (os.getpid(), reply))

@@ -21,3 +21,17 @@ class ConfigurationError(SandboxError):
     """A machine or kernel that cannot be built as asked."""
 
     exit_status = 2
+
+
+class OurBug(SandboxError):
+    """Any other exception that came as far as a user, in one line: what, and the file and line that raised it."""
+
+    def __init__(self, error: Exception) -> None:
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else "?"
+        super().__init__(
+            f"this is our bug: {type(error).__name__}: {error} ({where})",
+            "set SANDBOX_TRACEBACK=1 to see where it comes from",
+        )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,13 +15,6 @@ from sandbox.cli import VERBS, main
 from tests.conftest import Program
 
 Files = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def same_signal_handler() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

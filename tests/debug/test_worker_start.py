@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from sandbox.debug.worker import Remote
+from sandbox.debug.worker import Remote, WorkerError
 
 
 def _interrupted() -> NoReturn:
@@ -28,6 +28,17 @@ def test_an_interrupt_at_the_start_ends_both() -> None:
         Remote(_interrupted)
     assert time.monotonic() - began < 60
     assert _children() == before
+
+
+def _mistaken() -> NoReturn:
+    raise LookupError("a mistake of ours")
+
+
+def test_what_is_our_bug_is_told_with_its_place() -> None:
+    """It was told as a process that had ended with exit status 0."""
+    with pytest.raises(WorkerError, match=r"this is our bug: LookupError: a mistake of ours \(.*:\d+\)") as caught:
+        Remote(_mistaken)
+    assert caught.value.exit_status == 3
 
 
 def _children() -> str:
