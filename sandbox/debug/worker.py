@@ -220,6 +220,9 @@ class Remote:
             os.waitpid(self._first, 0)
             self.close()
             raise
+        except SandboxError:
+            self.close()
+            raise
 
     def execute(self, line: str) -> Answer:
         """Carry out a command.  Raises WorkerError, WorkerGone."""
