@@ -17,7 +17,7 @@ import contextlib
 import marshal
 import os
 import sys
-from importlib._bootstrap_external import MAGIC_NUMBER, SourceFileLoader
+from importlib._bootstrap_external import MAGIC_NUMBER, PathFinder, SourceFileLoader
 from importlib.machinery import ModuleSpec
 from types import CodeType
 from typing import Any
@@ -93,12 +93,15 @@ class Bundle:
 
 
 def use() -> Bundle | None:
-    """Import from the file from now on; None where there can be none."""
+    """Import from the file from now on, where the folders would be looked through; None where there can be none.
+
+    Whoever has put a finder of his own before (a tracer, a test with a changed module) is asked first, as ever.
+    """
     file = path()
     if file is None:
         return None
     made = Bundle(file)
-    sys.meta_path.insert(0, made)
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), made)
     return made
 
 

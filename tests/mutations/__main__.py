@@ -13,7 +13,7 @@ from dataclasses import replace
 from os import sched_getaffinity
 
 from tests.mutations.flushes import flush_table
-from tests.mutations.table import ROOT, Mutation, mutations
+from tests.mutations.table import ROOT, Mutant, Mutation, mutations
 
 LIMIT = 120.0
 """Seconds for one mutation: the image in each of its modes, or the named test."""
@@ -37,14 +37,14 @@ def one(name: str) -> int:
     from tests.mutations.table import install
 
     mutation = next(each for each in mutations() if each.name == name)
-    install(mutation)
-    return _test(mutation) if mutation.test else _image(mutation)
+    mutant = install(mutation)
+    return _test(mutant) if mutation.test else _image(mutation)
 
 
-def _test(mutation: Mutation) -> int:
+def _test(mutant: Mutant) -> int:
     import pytest
 
-    failed = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-n", "0", str(ROOT / mutation.test)])
+    failed = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-n", "0", str(ROOT / mutant.mutation.test)], [mutant])
     assert failed in (0, 1), f"pytest ended with {failed}"
     return NOTICED if failed else SURVIVED
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SPARED: dict[str, str] = {}
@@ -90,6 +92,12 @@ class Mutant(importlib.abc.MetaPathFinder):
         where = str(self.mutation.path)
         return importlib.util.spec_from_file_location(name, where, loader=_Loader(name, where, self.code))
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_load_initial_conftests(self) -> None:
+        """pytest has put a finder before this one: it rewrites assertions in packages that bring a plugin, as ours."""
+        sys.meta_path.remove(self)
+        sys.meta_path.insert(0, self)
+
 
 class _Loader(importlib.machinery.SourceFileLoader):
     def __init__(self, name: str, path: str, code: CodeType) -> None:
@@ -100,7 +108,9 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return self._mutated
 
 
-def install(mutation: Mutation) -> None:
+def install(mutation: Mutation) -> Mutant:
     """From here on imports see the mutation.  Raises ValueError or SyntaxError when it is none."""
     assert mutation.module not in sys.modules, f"{mutation.module} is loaded already"
-    sys.meta_path.insert(0, Mutant(mutation))
+    made = Mutant(mutation)
+    sys.meta_path.insert(0, made)
+    return made
