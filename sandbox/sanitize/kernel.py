@@ -78,7 +78,7 @@ class KernelSanitizer:
         stores.alert = False
         return True
 
-    # -- what happens to frames (page_alloc.FrameWatch)
+    # -- what happens to frames (framewatch.FrameWatch)
 
     def granted(self, pfn: int, order: int) -> None:
         """Frames were given away."""

@@ -7,7 +7,6 @@ linear, of the direct map; the ``__`` forms leave in a block what was in it, the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from sandbox.kernel.arch.cpu import Smp
 from sandbox.kernel.base.config import KernelConfig
@@ -17,13 +16,12 @@ from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.base.wait import Waiting, might_sleep
 from sandbox.kernel.mm.codecache import CodeCache
+from sandbox.kernel.mm.framewatch import FrameWatch
 from sandbox.kernel.mm.gfp import (
     DMA,
     GFP_ATOMIC,
     GFP_BUFFER,
-    GFP_IO,
     GFP_KERNEL,
-    GFP_NFS,
     GFP_USER,
     HIGHMEM,
     LEVEL_MASK,
@@ -34,29 +32,13 @@ from sandbox.kernel.mm.mmzone import Zone
 from sandbox.kernel.mm.page import PG_BUDDY, PG_LENT, PG_SLAB, BadPage
 from sandbox.kernel.mm.pgdat import DMA_END, PgDat
 from sandbox.kernel.mm.vmscan import SHRINK_BATCH, SHRINK_SHARE, Need, Shrinkers
-from sandbox.machine.word_views import StoreObserver
+from sandbox.kernel.mm.watermarks import above_marks, floor, reserve, steps
 from sandbox.records import dataclass
 from sandbox.x86.paging import PAGE_SIZE
 
-NFS_RESERVE = 5
 YIELDS = 8
 """Times that a request lets other tasks run before it fails."""
 ISA_BYTE_BOUNDARY = 64 << 10
-
-
-class FrameWatch(Protocol):
-    """Who is told of every frame that goes, and of those that come while ``stores.alert`` (``sandbox.sanitize``)."""
-
-    @property
-    def stores(self) -> StoreObserver: ...
-
-    def granted(self, pfn: int, order: int) -> None:
-        """2^order frames from ``pfn`` on are somebody's now."""
-        ...
-
-    def released(self, pfn: int, order: int) -> None:
-        """They are nobody's any more."""
-        ...
 
 
 @dataclass(slots=True)
@@ -112,7 +94,7 @@ class PageAllocator:
         self._any_zone = broken("no-dma-limit")
         self._broken_clear = broken("no-page-clear")
         self._buffer_fails = policies["gfp_buffer"] == "fail"
-        self.min_free = 0 if broken("no-watermark") else self._reserve(pgdat.dma.total + pgdat.normal.total)
+        self.min_free = 0 if broken("no-watermark") else reserve(self._marks, pgdat.dma.total + pgdat.normal.total)
         """Frames of lowmem that only GFP_ATOMIC and those below may take: free highmem is no reserve for it."""
         self.holders: Callable[[int], tuple[str, int]] = lambda _: ("the kernel's own", 1)
         """Whose a frame is that no request by level was given, and how many references the kernel has on it."""
@@ -129,22 +111,14 @@ class PageAllocator:
         """By frame number, the pages that kmap has an address for; ``check_kmap`` raises where somebody uses it."""
         self.check_kmap: Callable[[int], None] = lambda pfn: None
 
-    def _reserve(self, frames: int) -> int:
-        if self._marks == "2.0":
-            return max(frames // 128, 24) + 24
-        if self._marks == "2.2":
-            return min(max(frames // 128, 10), 256)
-        return min(max(frames // 128, 20), 255)
-
     def pages_min(self, zone: Zone) -> int:
         """The mark of one zone (2.4's ``pages_min``): its own share of frames, 0 where no mark counts."""
-        return self._reserve(zone.total) if self.min_free else 0
+        return reserve(self._marks, zone.total) if self.min_free else 0
 
     @property
     def marks(self) -> tuple[int, int, int]:
-        """min, low and high: 2.0 has one and a half and twice the reserve, the later ones twice and three times."""
-        least = self.min_free
-        return (least, least * 3 // 2, least * 2) if self._marks == "2.0" else (least, least * 2, least * 3)
+        """min, low and high."""
+        return steps(self._marks, self.min_free)
 
     # -- frames --------------------------------------------------------------------------------------------------
 
@@ -313,8 +287,9 @@ class PageAllocator:
         """The zones from which a level may take now; highmem has no reserve where a version knows no zones."""
         zones, pgdat = self._zones(gfp), self._pgdat
         if self._zone_marks:
-            return self._above_marks(zones, level, order)
-        if pgdat.low_free > self._floor(level):
+            kept = above_marks(zones, level, 1 << order if self.min_free else 0, self.pages_min, pgdat.zone_free)
+            return zones if not kept and level == GFP_ATOMIC and order == 0 else kept
+        if pgdat.low_free > floor(level, self.min_free):
             return zones
         return [zone for zone in zones if zone is pgdat.high and pgdat.zone_free(zone)]
 
@@ -346,41 +321,15 @@ class PageAllocator:
             return OutOfMemory("out of memory: every zone is at its mark", pgdat.report())
         kind = "frames of lowmem" if pgdat.high.total else "frames"
         return OutOfMemory(
-            f"out of memory: {pgdat.low_free} {kind} are free, {self._floor(level)} are kept in reserve", pgdat.report()
+            f"out of memory: {pgdat.low_free} {kind} are free, {floor(level, self.min_free)} are kept in reserve",
+            pgdat.report(),
         )
-
-    def _floor(self, level: int) -> int:
-        """Frames that must stay free."""
-        if level == GFP_ATOMIC:
-            return 0
-        if level == GFP_NFS:
-            return NFS_RESERVE
-        if level in (GFP_BUFFER, GFP_IO) and self.min_free >= 48:
-            return self.min_free - (12 + self.min_free // 8)
-        return self.min_free
 
     def _zones(self, gfp: int) -> list[Zone]:
         pgdat = self._pgdat
         if gfp & DMA and not self._any_zone:
             return [pgdat.normal, pgdat.dma] if self._park else [pgdat.dma]
         return [*([pgdat.high] if gfp & HIGHMEM else []), pgdat.normal, pgdat.dma]
-
-    def _above_marks(self, zones: list[Zone], level: int, order: int) -> list[Zone]:
-        """2.4.22: a zone must have more than the block and the marks of the zones so far; then at a quarter."""
-        if level == GFP_ATOMIC:
-            divisor = 4
-        elif level == GFP_NFS:
-            divisor = 2
-        else:
-            divisor = 1
-        below = 1 << order if self.min_free else 0
-        kept = []
-        for zone in zones:
-            if zone.total:
-                below += self.pages_min(zone) // divisor
-                if self._pgdat.zone_free(zone) > below:
-                    kept.append(zone)
-        return zones if not kept and level == GFP_ATOMIC and order == 0 else kept
 
     def _parking(self, order: int) -> int:
         """1.2: allocate until a block lies low enough, then free what was parked."""

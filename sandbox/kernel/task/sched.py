@@ -6,7 +6,6 @@ ends, is preempted or when the turn is over.  With the same seed a run is the sa
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -18,12 +17,13 @@ from sandbox.engine.ticks import ticking
 from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
 from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.kernel.base.events import RaceSwitch, TaskSwitch
+from sandbox.kernel.base.events import TaskSwitch
 from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.time import Timer
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.base.wait import Exclusive, Place, WaitQueue
 from sandbox.kernel.task.limits import Deadlock, RunLimits
+from sandbox.kernel.task.raceturns import RaceTurns
 from sandbox.kernel.task.runqueue import RunQueues
 from sandbox.kernel.task.task import State, Task, TaskTable
 from sandbox.machine.board import Board
@@ -58,19 +58,13 @@ class Scheduler(RunLimits):
         self._contended = False
         """Another task waited for the CPU when the present run began."""
         self._preempts, self._forgets = not config.broken("no-preempt"), config.broken("no-tlb")
-        self._races = races
         self.check_windows: Callable[[KernelCpu, str], None] = lambda cpu, what: None
         """Raises KmapError where a CPU has kmap_atomic windows open."""
         self.on_stuck: Callable[[], bool] = lambda: False
         """Every task sleeps: whether a debugger holds some back, and now lets them go."""
-        self._standing: KernelCpu | None = None
-        """The CPU whose flow stands at a race point: another one has the next turn."""
-        self._late: set[KernelCpu] = set()
-        """CPUs that went on although an interrupt was pending; they take it with their next turn."""
-        self._yielding = False
-        """Somebody waits for what the others do: they have whole turns, and stand nowhere."""
+        self._races: RaceTurns | None = None
         if races.active and self._several:
-            races.stand, smp.patience = self._stand, self.give_way
+            self._races = RaceTurns(smp, self.queues, races, trace, self._random, config.turn, self._to_hub)
 
     # -- the hub -------------------------------------------------------------------------------------------------
 
@@ -102,8 +96,8 @@ class Scheduler(RunLimits):
                 self.turn_over()
                 turn = self._config.turn
                 self._turn_left = self._random.randrange(turn // 2, turn * 3 // 2)
-                if self._races.active:
-                    cpu = self._racing_turn(ready, cpu)
+                if self._races is not None:
+                    cpu, self._turn_left = self._races.turn(ready, cpu, self._turn_left)
                 if self._forgets:
                     cpu.vcpu.flush_tlb()
             if cpu.current is None:
@@ -113,50 +107,6 @@ class Scheduler(RunLimits):
             assert task is not None and task.greenlet is not None
             task.greenlet.switch()
             self._wake_sleepers()
-
-    def _racing_turn(self, ready: list[KernelCpu], cpu: KernelCpu) -> KernelCpu:
-        """Whose turn it is under a schedule of races: not his who stands, and for a while of any magnitude.
-
-        A CPU without a task is interrupted at once, another one perhaps a little later.
-        """
-        if self._standing is not None:
-            others = [each for each in ready if each is not self._standing]
-            cpu = cpu if cpu in others or not others else self._random.choice(others)
-            self._standing = None
-            self._turn_left = int(2 ** self._random.uniform(0, math.log2(self._config.turn)))
-        for each in self._smp.cpus:
-            if each.current is None:
-                self._smp.take_ipis(each)
-        if cpu.pending_ipis:
-            late = 0 if cpu in self._late else self._races.lateness()
-            if late:
-                self._late.add(cpu)
-                self._turn_left = late
-            else:
-                self._late.discard(cpu)
-                self._smp.take_ipis(cpu)
-        return cpu
-
-    def _stand(self, name: str, times: int) -> None:
-        stood = False
-        for _ in range(0 if self._yielding else self._races.standing()):
-            if not self.give_way():
-                break
-            stood = True
-        if stood and self._bus.active and self._bus.wants(RaceSwitch):
-            self._bus.emit(RaceSwitch(self._clock.now, self._smp.this_cpu.index, name, times))
-
-    def give_way(self) -> bool:
-        """Another CPU goes on while the present flow stands still; False at once where none could, or none may."""
-        cpu = self._smp.this_cpu
-        task = self.task_of(cpu)
-        if task is None or task.greenlet is not getcurrent() or cpu.in_interrupt:
-            return False
-        if not any(each is not cpu and (each.current or self.queues[each.index].tasks) for each in self._smp.cpus):
-            return False
-        self._standing = cpu
-        self._to_hub()
-        return True
 
     def _switch_to(self, cpu: KernelCpu, task: Task) -> None:
         self.switches += 1
@@ -323,12 +273,11 @@ class Scheduler(RunLimits):
             return False
         if self.is_alone(task):
             return False
-        self._yielding = True
-        if self.queues[task.cpu.index].tasks:
-            self.yield_cpu(task)
-        else:
-            self._to_hub()
-        self._yielding = False
+        with nullcontext() if self._races is None else self._races.whole_turns():
+            if self.queues[task.cpu.index].tasks:
+                self.yield_cpu(task)
+            else:
+                self._to_hub()
         return True
 
     def leave_for_ever(self, task: Task) -> None:
@@ -364,7 +313,7 @@ class Scheduler(RunLimits):
         if self._contended and queue.slice_left < budget:
             budget = queue.slice_left
         if self._several:
-            if task.cpu.pending_ipis and task.cpu not in self._late:
+            if task.cpu.pending_ipis and (self._races is None or not self._races.is_late(task.cpu)):
                 self._smp.take_ipis(task.cpu)
             if self._turn_left < budget:
                 budget = self._turn_left

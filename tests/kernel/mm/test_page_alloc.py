@@ -11,6 +11,7 @@ from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.wait import WrongContext
 from sandbox.kernel.kernel import Kernel
+from sandbox.kernel.mm import watermarks
 from sandbox.kernel.mm.gfp import (
     DMA,
     GFP_ATOMIC,
@@ -108,7 +109,7 @@ TestRequests24.settings = settings(max_examples=6, stateful_step_count=60, deadl
 def test_the_reserve(policy: str, frames: int, least: int) -> None:
     """MM 2: 2.0 max(n/128, 24) + 24; 2.2 n/128 from 10 to 256; 2.4 from 20 to 255."""
     kernel = boot(policies={"watermarks": policy})
-    assert kernel.page_alloc._reserve(frames) == least
+    assert watermarks.reserve(policy, frames) == least
     low, high = (1.5, 2) if policy == "2.0" else (2, 3)
     mine = kernel.page_alloc.min_free
     assert kernel.page_alloc.marks == (mine, int(mine * low), mine * high)
@@ -232,7 +233,7 @@ def test_highmem_requests_stop_at_the_mark_of_lowmem(marks: str) -> None:
             kernel.page_alloc.alloc_page(GFP_HIGHUSER)
     frames = kernel.pgdat
     assert frames.zone_free(frames.high) <= 130, "2.4 keeps a mark of it too"
-    assert frames.low_free >= kernel.page_alloc._reserve(frames.dma.total)
+    assert frames.low_free >= watermarks.reserve(marks, frames.dma.total)
     assert kernel.page_alloc.get_free_pages_unclear(ATOMIC, 0)
 
 
