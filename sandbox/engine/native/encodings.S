@@ -9,7 +9,6 @@
 #
 # Guest memory is not touched, and only the translator reads otherwise.  In CPUX86State, CPUState, TranslationBlock:
 
-        .set    AT_EFLAGS, 136
         .set    AT_ESP, 32
         .set    AT_SS_BASE, 240
         .set    ENV_OF_CPU, 0x128
@@ -21,14 +20,12 @@
         .set    TRANSLATOR, 0x300       # in uc_struct: TCGContext
         .set    ENV_TEMP, 0x98f0        # in TCGContext
         .set    LOAD_16, 11             # INDEX_op_ld16u_i32
+        .set    LOAD_32, 13             # INDEX_op_ld_i32
         .set    STORE_16, 15            # INDEX_op_st16_i32
         .set    STORE_32, 16            # INDEX_op_st_i32
         .set    TRANSLATE, 32           # in TranslatorOps, of 56 bytes
         .set    EFLAGS_AC, 0x40000
-        .set    EFLAGS_VM, 0x20000
-        .set    HF_PE, 0x80
         .set    AT_CR2, 440
-        .set    AT_ES_BASE, 192         # 24 bytes a segment, in the order of their numbers
         .set    AT_TR, 352              # selector, base (+8), limit (+16), flags (+20)
         .set    CR0_AM, 0x40000
         .set    CR4_PCE, 0x100
@@ -67,6 +64,7 @@
         .set    KIND_RESTORE, 8
         .set    KIND_PORTS, 9
         .set    KIND_FROM_MMX, 10
+        .set    KIND_X87, 11
         .set    VEX_PP, 0xf8d011
         .set    NEAR, 512               # host bytes from a helper's return to the return of the same instruction's store
 
@@ -154,13 +152,17 @@ judge_one:
         test    esi, esi
         jz      3f
         call    emit_exponent
-3:      cmp     byte ptr [rip+enters], 0
+3:      cmp     qword ptr [rip+kept], 0
+        je      4f
+        call    emit_back
+4:      cmp     byte ptr [rip+enters], 0
         je      2f
         call    emit_enter
 2:      xor     eax, eax
         mov     [rip+judged], rax
         mov     [rip+aligned], rax      # and what is behind it
         mov     [rip+behind], rax
+        mov     [rip+kept], rax
         pop     rbx
         pop     rsi
         pop     rdi
@@ -241,6 +243,56 @@ emit_enter:
         mov     rsi, r12
         call    [rip+e_tcg_temp_free_internal]
         pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+# FIP, FOP and FCS, before an instruction that the translator takes for one that they are of, and behind it.
+        .macro  keep at, load, store, offset
+        .ifnb   \load
+        mov     rdi, rbx
+        xor     esi, esi                # TCG_TYPE_I32
+        xor     edx, edx
+        call    [rip+e_tcg_temp_new_internal]
+        mov     [rip+kept+8*\at], rax
+        mov     esi, \load
+        .else
+        mov     esi, \store
+        .endif
+        mov     rdi, rbx
+        mov     rdx, [rip+kept+8*\at]
+        mov     rcx, rbp
+        mov     r8d, \offset
+        call    [rip+e_tcg_gen_op3]
+        .ifb    \load
+        mov     rdi, rbx
+        mov     rsi, [rip+kept+8*\at]
+        call    [rip+e_tcg_temp_free_internal]
+        .endif
+        .endm
+emit_keep:
+        push    rbx
+        push    rbp
+        sub     rsp, 8
+        mov     rbx, [rip+translator]
+        mov     rbp, [rbx+ENV_TEMP]
+        add     rbp, rbx
+        keep    0, LOAD_32, , FIP
+        keep    1, LOAD_32, , FOP
+        keep    2, LOAD_16, , FCS
+        jmp     1f
+emit_back:
+        push    rbx
+        push    rbp
+        sub     rsp, 8
+        mov     rbx, [rip+translator]
+        mov     rbp, [rbx+ENV_TEMP]
+        add     rbp, rbx
+        keep    0, , STORE_32, FIP
+        keep    1, , STORE_32, FOP
+        keep    2, , STORE_16, FCS
+        mov     qword ptr [rip+kept], 0
+1:      add     rsp, 8
         pop     rbp
         pop     rbx
         ret
@@ -354,8 +406,12 @@ seen_code:
         sub     rsp, 8
         movzx   esi, byte ptr [rip+before]
         mov     byte ptr [rip+before], 0
+        cmp     esi, KEPT_OF
+        je      4f
         call    emit_call
-        add     rsp, 8
+        jmp     5f
+4:      call    emit_keep
+5:      add     rsp, 8
         pop     rsi
         pop     rdi
         xor     eax, eax
@@ -548,6 +604,8 @@ judge:
         je      .Lvex
         cmp     r15d, KIND_FCMOV
         je      .Lfcmov_
+        cmp     r15d, KIND_X87
+        je      .Lcontrol
         cmp     r15d, KIND_RESTORE
         je      .Lrestore
         cmp     r15d, KIND_FROM_MMX
@@ -560,7 +618,27 @@ judge:
         jne     .Lout
         and     byte ptr [r8+rbp-1], 0xc7
         jmp     .Lread
+.Lcontrol:                              # of D9 and DF: FNOP is no control instruction, FNSTSW AX is one
+        cmp     eax, 0xd0
+        je      3f
+        cmp     eax, 0xe0
+        jne     .Lout
+        cmp     byte ptr [r8+rbp-2], 0xdf
+        je      4f
+        jmp     .Lout
+3:      cmp     byte ptr [r8+rbp-2], 0xd9
+        jne     .Lout
+        mov     byte ptr [rip+behind], NOTED_OF
+        jmp     .Lout
+4:      mov     byte ptr [rip+before], KEPT_OF
+        jmp     .Lout
 .Lfcmov_:                               # whatever the condition, an empty register is seen: no helper sees it
+        cmp     eax, 0xe0               # DB: FNENI, FNDISI, FNSETPM, of earlier coprocessors
+        je      4b
+        cmp     eax, 0xe1
+        je      4b
+        cmp     eax, 0xe4
+        je      4b
         cmp     eax, 0xe0
         jae     .Lout
         cmp     eax, 0xc0
@@ -572,9 +650,12 @@ judge:
 .Lrestore:
         cmp     eax, 0xc0
         jae     .Lout
-        cmp     edx, 1                  # FXRSTOR
-        jne     .Lout
-        mov     byte ptr [rip+behind], SUMMARY_OF
+        mov     ecx, SAVED_OF
+        cmp     edx, 1                  # FXRSTOR, behind FXSAVE
+        ja      .Lout
+        jb      3f
+        mov     ecx, SUMMARY_OF
+3:      mov     [rip+behind], cl
         jmp     .Lout
 .Lfrom_mmx:                             # CVTPI2PS and CVTPI2PD have to do with MMX when they have its register
         cmp     eax, 0xc0
@@ -829,6 +910,10 @@ misaligned:
 # too, as seen on an AMD host; a store through CS is refused.
         .text   1
 ports_or_refused:
+        cmp     esi, NOTED_OF
+        je      noted
+        cmp     esi, SAVED_OF
+        je      saved
         cmp     esi, REFUSED_OF
         je      refused
         test    dword ptr [rdi+AT_FLAGS], HF_PE
@@ -1225,7 +1310,10 @@ operand:
         pop     rbx
         cmp     esi, MF
         jne     .Lraise
-        mov     rdx, rcx
+        push    rcx
+        call    note_opcode
+        pop     rdx
+        mov     esi, MF
         jmp     [rip+e_raise_exception_ra]
         .text   0
 
@@ -1243,7 +1331,10 @@ operand:
         checked 1, boundw
         checked 3, boundl
         engines helper_fxsave
-        checked 3, fxsave
+        helper  fxsave
+        checks  3
+        mov     [rdi+FT0], esi
+        jmp     [rip+e_helper_fxsave]
 
 # helper_iret_protected and _lret_protected(env, 32 bits, ...): what they take from the stack
         .macro  pops name
@@ -1360,11 +1451,11 @@ table:
         .irp    opcode, 0xd0, 0xd1, 0xd2, 0xd3
         row     \opcode, kind=0, stores=ALL
         .endr
-        row     0xd9, kind=0, stores=0xcc
+        row     0xd9, kind=KIND_X87, stores=0xcc
         row     0xda, kind=KIND_FCMOV
         row     0xdb, kind=KIND_FCMOV, stores=0x8e
         row     0xdd, kind=0, stores=0xce
-        row     0xdf, kind=0, stores=0xce
+        row     0xdf, kind=KIND_X87, stores=0xce
         row     0xf1, kind=KIND_ICEBP
         row     0xf6, kind=KIND_TEST, lock=0x0c, stores=0x0c
         row     0xf7, kind=KIND_TEST, lock=0x0c, stores=0x0c
@@ -1495,6 +1586,7 @@ single: .byte   0                       # 1: one load of eight bytes is all; 2: 
         .balign 8
 rotated: .quad  0                       # where the helper of an RCL or RCR returned to last
 unrotated: .quad 0                      # and the flags before it
+kept:   .fill   3, 8, 0                 # temporaries of FIP, FOP and FCS between emit_keep and emit_back
         .balign 8
 storing: .byte  0                       # the next store ends what an x87 store does with the status word
         .balign 8

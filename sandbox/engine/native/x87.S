@@ -21,6 +21,12 @@
         .set    CW, 610
         .set    TAG, 612                # a byte a register: 1 is empty
         .set    REGS, 624                 # 16 bytes a register
+        .set    FCS, 754                # of the last instruction that is no control instruction: the selector, the operand's,
+        .set    FDS, 756
+        .set    FIP, 760                # the offset, the operand's; the translator stores them behind each
+        .set    FOP, 764                # and the opcode, with FOP_KNOWN, or 0: to be read at FIP
+        .set    FDP, 768
+        .set    FOP_KNOWN, 0x8000
         .set    FT0, 784                # the second operand, between two helpers of one instruction
         .set    SOURCE, 794             # what it is: 0 to 7 ST(i), or one of
         .set    FROM32, 8               #   raw bits of a single
@@ -128,6 +134,7 @@ pending:
         jnz     1f
         ret                             # without CR0.NE the PC's interrupt controller is asked: nobody is there
 1:      add     rsp, 8
+        call    note_opcode
         mov     rdx, [rsp]
         mov     esi, MF
         jmp     [rip+e_raise_exception_ra]
@@ -781,10 +788,13 @@ with_flags:
         jmp     1b
 
 # FFREE; or what the translator calls before FCMOVcc of any condition, before a store through CS, before INS and OUTS,
-# and behind FXRSTOR (encodings.S)
+# and behind FXRSTOR, FXSAVE and FNOP (encodings.S)
         .set    FCMOV_OF, 8             # + i
         .set    SUMMARY_OF, 16
         .set    REFUSED_OF, 17
+        .set    NOTED_OF, 18
+        .set    SAVED_OF, 19
+        .set    KEPT_OF, 20             # no call: FIP and FCS stay
         .set    PORTS_OF, 32            # + bytes less one
         helper  ffree_STN
         cmp     esi, 8
