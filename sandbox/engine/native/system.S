@@ -49,30 +49,16 @@
         .set    SMSW, 3 << 8            # bits 16 to 18: register
         .set    RESUMED, 1 << 11        # the first instruction with RF
 
-        .set    CR4_RESERVED, ~0x1507ff # what CPUID tells of: up to OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP; UMIP is not
+        .set    PRIVATE, 1 << 12        # refused outside ring 0 by CR4.UMIP
+
+        .set    CR4_RESERVED, ~0x150fff # what CPUID tells of: up to OSXMMEXCPT, UMIP, FSGSBASE, OSXSAVE, SMEP
 
         .set    DB, 1
         .set    GP, 13
 
 begin:  .quad   list - begin
 
-        .macro  listed at, kind, name:vararg
-        .text   2
-        .long   \at - begin
-        .byte   \kind
-        .asciz  "\name"
-        .text   0
-        .endm
-        .macro  helper name
-        .p2align 4
-h_\name:
-        listed  h_\name, 0, helper_\name
-        .endm
-        .macro  engines name
-        .p2align 3
-e_\name: .quad  0
-        listed  e_\name, 1, \name
-        .endm
+        .include "list.S"
 
         .text   2
 list:
@@ -335,6 +321,11 @@ through:
         jnz     4f
         test    esi, RESUMED
         jnz     8f
+        test    esi, PRIVATE
+        jz      2f
+        test    byte ptr [rdi+AT_CR4+1], 8
+        jnz     general
+2:
         test    esi, REPEATED
         jz      1f
         mov     eax, [rdi+AT_ECX]
@@ -430,7 +421,11 @@ entered:
         mov     [rdi+AT_EBP], rax
         ret
 
-smsw:   shr     esi, 16
+smsw:   test    byte ptr [rdi+AT_CR4+1], 8
+        jz      1f
+        test    byte ptr [rdi+AT_HFLAGS], 3
+        jnz     general
+1:      shr     esi, 16
         mov     eax, [rdi+AT_CR0]
         mov     cx, [rdi+rsi*8]
         mov     ax, cx
@@ -705,7 +700,7 @@ known:  # only those that may be null
 1:      and     ecx, ~6
         test    r12d, ecx
         jnz     emit
-        xor     r12d, r12d
+        and     r12d, PRIVATE
         jmp     emit
 
 enter:  call    next
@@ -741,6 +736,8 @@ to_segment:
 escape: call    next
         cmp     al, 1
         je      group7
+        test    al, al
+        jz      group6
         mov     ecx, eax
         and     ecx, 0xf7
         cmp     ecx, 0xa1               # POP FS, POP GS
@@ -769,13 +766,36 @@ masked: call    next                    # MASKMOVQ stores at DS:EDI
         jb      operand
         jmp     source
 
+group6: call    next
+        mov     ecx, eax
+        and     ecx, 0x38
+        cmp     ecx, 8                  # SLDT, STR, which are #UD in V86
+        ja      1f
+        test    dword ptr [rsp+12], F_VM
+        jnz     1f
+        call    private
+        jmp     1f
+
+private:                                # UMIP: outside ring 0, whose code is translated apart
+        test    byte ptr [rsp+8+12], 3
+        jz      2f
+        or      r12d, PRIVATE
+2:      ret
+
 group7: call    next
         mov     ecx, eax
         and     ecx, 0x38
         cmp     ecx, 0x38               # INVLPG
         je      emit
         cmp     ecx, 0x20
-        jne     1f
+        je      4f
+        cmp     ecx, 8                  # SGDT, SIDT
+        ja      1f
+        cmp     al, 0xc0
+        jae     1f
+        call    private
+        jmp     1f
+4:      call    private                 # SMSW
         cmp     al, 0xc0
         jb      1f
         test    byte ptr [rsp+8], 1

@@ -49,23 +49,7 @@
 # What the loader reads: where the list begins.  An entry: offset (4 bytes), kind, name.
 begin:  .quad   list - begin
 
-        .macro  listed at, kind, name:vararg
-        .text   2
-        .long   \at - begin
-        .byte   \kind
-        .asciz  "\name"
-        .text   0
-        .endm
-        .macro  helper name
-        .p2align 4
-h_\name:
-        listed  h_\name, 0, helper_\name
-        .endm
-        .macro  engines name            # a function of the engine that the stubs call
-        .p2align 3
-e_\name: .quad  0
-        listed  e_\name, 1, \name
-        .endm
+        .include "list.S"
 
         .text   2
 list:
