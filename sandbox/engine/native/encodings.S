@@ -27,6 +27,10 @@
         .set    EFLAGS_AC, 0x40000
         .set    AT_CR2, 440
         .set    AT_TR, 352              # selector, base (+8), limit (+16), flags (+20)
+        .set    HF_SS32, 0x20
+        .set    AT_DF, 172              # 1 or -1
+        .set    CC_OP_EFLAGS, 1
+        .set    BY_PROGRAM, 0x254100    # TF, NT, RF, AC, ID: what IRET loads in any ring; and IF by IOPL
         .set    CR0_AM, 0x40000
         .set    CR4_PCE, 0x100
         .set    ALIGN_16, 0x40          # MemOp
@@ -1337,7 +1341,7 @@ operand:
         jmp     [rip+e_helper_fxsave]
 
 # helper_iret_protected and _lret_protected(env, 32 bits, ...): what they take from the stack
-        .macro  pops name
+        .macro  pops name, slots
         engines helper_\name
         helper  \name
         mov     r10d, [rdi+AT_ESP]
@@ -1346,10 +1350,158 @@ operand:
         test    r10d, eax
         jz      1f
         call    misaligned
-1:      jmp     [rip+e_helper_\name]
+1:      test    byte ptr [rdi+AT_FLAGS], 3
+        jz      2f
+        mov     eax, \slots
+        call    popped
+        .if     \slots == 3
+        test    eax, EFLAGS_VM
+        jnz     stay_protected
+        .endif
+2:      jmp     [rip+e_helper_\name]
         .endm
-        pops    iret_protected
-        pops    lret_protected
+        pops    iret_protected, 3
+        pops    lret_protected, 2
+
+        .text   1
+# eax: how many slots of 2 bytes, or of 4 (esi is 1), are taken from ring 3's stack: as a program's loads, and the last
+# first, as seen on an AMD host; the engine takes them as the supervisor.  An inner ring's CS is refused, behind the
+# stack pointer that would be read with it.  Back in eax: EFLAGS of an IRET of 32 bits.  Called by a helper, first of all.
+popped: push    rbx
+        push    rbp
+        push    r12
+        push    r14
+        push    r15
+        push    rdi
+        push    rsi
+        push    rdx
+        sub     rsp, 16
+        mov     rbx, rdi
+        mov     r12, [rsp+88]
+        lea     r15d, [rsi*2+2]
+        mov     ebp, eax
+        mov     [rsp], eax
+        mov     dword ptr [rsp+8], 0    # bytes that RET n leaves out
+        xor     r14d, r14d              # a load
+        mov     ecx, [rbx+AT_FLAGS]
+        not     ecx
+        test    ecx, 3
+        jnz     3f
+1:      dec     ebp
+        js      6f
+        call    whole
+        jmp     1b
+6:      mov     ebp, 1
+        xor     eax, eax
+        call    2f
+        mov     rdi, rbx
+        mov     rdx, r12
+        call    [rip+e_cpu_lduw_data_ra]
+        not     eax
+        test    al, 3
+        jz      3f
+        mov     ebp, [rsp]
+        mov     eax, [rsp+16]           # the third argument
+        cmp     ebp, 2
+        cmovne  eax, r14d
+        mov     [rsp+8], eax
+        inc     ebp
+        call    whole
+        dec     ebp
+        call    whole
+3:      xor     eax, eax
+        cmp     dword ptr [rsp], 3
+        jne     7f
+        cmp     r15d, 4
+        jne     7f
+        mov     ebp, 2
+        call    2f
+        mov     rdi, rbx
+        mov     rdx, r12
+        call    [rip+e_cpu_ldl_data_ra]
+7:      add     rsp, 16
+        jmp     5f
+whole:  mov     eax, [rsp+16]
+        sub     rsp, 8
+        call    2f
+        call    touch
+        mov     eax, [rsp+24]
+        call    2f
+        lea     eax, [rsi+r15-1]
+        xor     esi, eax
+        test    esi, -4096
+        jz      8f
+        mov     esi, eax
+        and     esi, -4096
+        call    touch
+8:      add     rsp, 8
+        ret
+2:      mov     esi, ebp                # where a slot is, behind eax bytes
+        imul    esi, r15d
+        add     esi, eax
+        add     esi, [rbx+AT_ESP]
+        test    byte ptr [rbx+AT_FLAGS], HF_SS32
+        jnz     4f
+        movzx   esi, si
+4:      add     esi, [rbx+AT_SS_BASE]
+        ret
+5:      pop     rdx
+        pop     rsi
+        pop     rdi
+        pop     r15
+        pop     r14
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+# IRET whose EFLAGS have VM, outside ring 0: VM is left as it is (SDM 2A, IRET), where the engine would enter V86 with
+# the program's IOPL.  A far return that leaves EFLAGS out, and EFLAGS.
+stay_protected:
+        push    rbx
+        push    r12
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12d, eax
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, [rsp+24]
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        mov     rdi, rbx
+        mov     esi, 1
+        mov     edx, 4
+        call    [rip+e_helper_lret_protected]
+        mov     ecx, r12d
+        and     ecx, 0x8d5
+        mov     [rbx+AT_CC_SRC], rcx
+        mov     dword ptr [rbx+AT_CC_OP], CC_OP_EFLAGS
+        mov     ecx, r12d
+        shr     ecx, 9
+        and     ecx, 2
+        mov     eax, 1
+        sub     eax, ecx
+        mov     [rbx+AT_DF], eax
+        mov     eax, [rbx+AT_EFLAGS]
+        mov     ecx, eax
+        shr     ecx, 12
+        and     ecx, 3
+        mov     edx, [rbx+AT_FLAGS]
+        and     edx, 3
+        cmp     ecx, edx
+        mov     edx, BY_PROGRAM
+        mov     ecx, BY_PROGRAM | 0x200
+        cmovae  edx, ecx
+        and     r12d, edx
+        not     edx
+        and     eax, edx
+        or      eax, r12d
+        mov     [rbx+AT_EFLAGS], eax
+        mov     rdi, rbx
+        add     rsp, 8
+        pop     r12
+        pop     rbx
+        ret
+        .text   0
 
 # helper_raise_interrupt(env, vector, length): ICEBP, which the translator has read as INT3, is #DB behind it
         helper  raise_interrupt

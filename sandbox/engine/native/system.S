@@ -257,6 +257,12 @@ writable:
         push    r8
         sub     rsp, 8
         mov     rcx, [rsp+56]
+        .ifc    \name, lcall_protected
+        call    pushed
+        mov     rdi, [rsp+40]
+        mov     rsi, [rsp+32]
+        mov     rcx, [rsp+56]
+        .endif
         call    halved
         lea     rbx, [rip+e_helper_\name]
         je      through
@@ -291,6 +297,53 @@ halved: mov     eax, esi
         and     eax, 0x1f00
         cmp     eax, 0x400
 2:      ret
+
+# A far call of ring 3 to a code segment that it may call pushes as a program's stores, which the engine does as the
+# supervisor.  rdi: env, esi: selector, rcx: where the helper returns to; the size of operands is where `far` has it
+pushed: mov     eax, [rdi+AT_HFLAGS]
+        and     eax, 3
+        cmp     eax, 3
+        jne     3f
+        push    r12
+        push    r13
+        push    r14
+        mov     rbx, rdi
+        mov     r13, rcx
+        mov     r12d, [rsp+32+16]       # 1 for 32 bits
+        lea     r12d, [r12*2+2]
+        mov     eax, esi
+        and     eax, ~7
+        lea     rdx, [rdi+AT_GDT]
+        test    esi, 4
+        jz      1f
+        lea     rdx, [rdi+AT_LDT]
+1:      lea     r8d, [rax+7]
+        cmp     r8d, [rdx+16]
+        ja      2f
+        mov     esi, [rdx+8]
+        lea     esi, [rsi+rax+4]
+        mov     edx, 2
+        call    [rip+e_cpu_ldl_mmuidx_ra]
+        mov     ecx, eax
+        and     ecx, 0x9800             # code that is present
+        cmp     ecx, 0x9800
+        jne     2f
+        test    eax, 0x400              # conforming, or of ring 3
+        jnz     1f
+        and     eax, 0x6000
+        cmp     eax, 0x6000
+        jne     2f
+1:      mov     r14d, [rbx+AT_ESP]
+        .rept   2
+        sub     r14d, r12d
+        mov     esi, r14d
+        mov     ecx, r12d
+        call    on_stack
+        .endr
+2:      pop     r14
+        pop     r13
+        pop     r12
+3:      ret
 
 # What faults inside has a state to go back to: it is restored before, for the helper cannot find its caller.
 through:
