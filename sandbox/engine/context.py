@@ -90,7 +90,7 @@ class SegmentState:
 
 
 class _Word:
-    """A 32-bit field at a quad slot of the blob."""
+    """A 32-bit field at a quad slot of the blob.  The engine's own Jcc may carry EIP into the upper half."""
 
     def __init__(self, slot: int) -> None:
         self._slot = slot
@@ -102,7 +102,7 @@ class _Word:
     def __get__(self, context: CpuContext, owner: type[CpuContext]) -> int: ...
 
     def __get__(self, context: CpuContext | None, owner: type[CpuContext]) -> int | _Word:
-        return self if context is None else context.quads[self._slot]
+        return self if context is None else context.quads[self._slot] & 0xFFFFFFFF
 
     def __set__(self, context: CpuContext, value: int) -> None:
         context.quads[self._slot] = value & 0xFFFFFFFF

@@ -108,6 +108,9 @@ s_\name:
         mov     r10, [rip+running]
         cmp     [r10], rax
         je      .Lnot_ours              # somebody else's engine in this process is as it came
+        mov     r11, [rdx+ENV_OF_CPU]
+        cmp     dword ptr [r11+AT_EIP+4], 0
+        jne     .Lwraps
         mov     r9d, [rcx+TB_FLAGS]
         mov     r10d, r9d
         and     r10d, 3
@@ -129,6 +132,14 @@ s_\name:
         mov     rdi, r10
 .Lnot_ours:
         jmp     [rip+e_translator_loop]
+        .text   1
+.Lwraps:                                # Jcc, LOOP and JECXZ add to EIP without end: EIP has 32 bits
+        mov     eax, [r11+AT_EIP]
+        mov     [r11+AT_EIP], rax
+        mov     rdi, rdx
+        sub     rsp, 8
+        call    [rip+e_cpu_loop_exit_noexc]
+        .text   0
 
         .p2align 4
 # translate_insn(context, cpu): judge, let the engine translate, and add what it leaves out
@@ -994,6 +1005,9 @@ of_tss: add     esi, [rbx+AT_TR+8]
 # a waiting instruction would raise
         slot    raise_exception_err_ra
 raise_err:
+        test    rcx, rcx
+        jz      .Lfrom_code
+.Lof_an_operand:
         cmp     byte ptr [rdi+SW], 0
         js      .Lpending
         cmp     esi, 14
@@ -1001,6 +1015,14 @@ raise_err:
 .Lraise:
         jmp     [rip+e_raise_exception_err_ra]
         .text   1
+.Lfrom_code:                            # and there EIP may have been added to without end (translator_loop)
+        cmp     esi, 14
+        jne     .Lof_an_operand
+        mov     eax, [rdi+AT_EIP]
+        mov     [rdi+AT_EIP], rax
+        mov     eax, [rdi+AT_CR2]
+        mov     [rdi+AT_CR2], rax
+        jmp     .Lof_an_operand
 # A read that faults where a page begins: it may be the second half of what is read to be stored, whose first half may
 # not be stored.  That fault comes first, as seen on an AMD host.
 6:      test    edx, 0x12               # a write, a fetch
