@@ -1150,13 +1150,15 @@ rotates:
         .text   1
 
 # rbx: env, at an instruction: the linear address of its memory operand in eax, its /digit in ecx, its row in r14.
-# Carry: it has none, or one of 16 bits, or one that a bit offset moves.
+# Carry: it has none, or one of 16 bits.
 operand:
         push    rbp
         push    r12
         push    r13
         push    r15
-        sub     rsp, 24                 # ModR/M, the sum, a count
+        sub     rsp, 40                 # ModR/M, the sum, a count, whether 66 is there, whether a bit's number moves it
+        mov     qword ptr [rsp+24], 0
+        mov     qword ptr [rsp+32], 0
         mov     r12, [rbx+AT_EIP]
         mov     ebp, [rbx+AT_CS_BASE]
         mov     r13d, [rbx+AT_FLAGS]
@@ -1164,10 +1166,13 @@ operand:
         mov     r15d, -1                # the segment
 1:      call    next_byte
         lea     r14, [rip+table]
-        cmp     al, 0x66
-        je      1b
         cmp     al, 0xf0
         je      1b
+        cmp     al, 0x66
+        jne     8f
+        mov     dword ptr [rsp+24], 1
+        jmp     1b
+8:
         mov     ecx, eax
         and     ecx, 0xfe
         cmp     ecx, 0xf2
@@ -1199,7 +1204,7 @@ operand:
         mov     ecx, eax
         and     ecx, 0xe7
         cmp     ecx, 0xa3               # BT, BTS, BTR, BTC with a register
-        je      9f
+        sete    byte ptr [rsp+32]
         cmp     al, 0x38
         je      9f
         cmp     al, 0x3a
@@ -1267,10 +1272,22 @@ operand:
         add     eax, [rbx+rdx+AT_ES_BASE]
         mov     ecx, [rsp]
         shr     ecx, 3
-        and     ecx, 7                  # and no carry
+        and     ecx, 7
+        cmp     byte ptr [rsp+32], 0
+        je      8f
+        mov     r8d, [rbx+rcx*8]        # the double word, or the word, that the bit is in
+        cmp     byte ptr [rsp+24], 0
+        jne     7f
+        sar     r8d, 5
+        lea     eax, [rax+r8*4]
+        jmp     8f
+7:      movsx   r8d, r8w
+        sar     r8d, 4
+        lea     eax, [rax+r8*2]
+8:      clc
         jmp     8f
 9:      stc
-8:      lea     rsp, [rsp+24]
+8:      lea     rsp, [rsp+40]
         pop     r15
         pop     r13
         pop     r12
