@@ -88,6 +88,8 @@ CASES = [
     ("bts of another double word that crosses", "bts Ev,Gv", "0fab17", TO_MISSING - 16, None, PF),
     ("btr of a word that crosses", "btr Ev,Gv", "660fb317", MISSING - 17, None, PF),
     ("bt that crosses", "bt Ev,Gv", "0fa30f", TO_MISSING, None, PF),
+    ("clflush", "clflush Mb", "0fae3f", MISSING, None, PF),
+    ("clflush of what can be read", "clflush Mb", "0fae3f", READ_ONLY, None, None),
     ("xadd that crosses", "xadd Ev,Gv", "0fc107", TO_MISSING, None, PF),
     ("lock before a null segment", "mov Gv,Ev", "f0648b07", DATA, None, UD),
     ("segment register 7", "mov Ew,Sw", "648c3f", DATA, None, UD),

@@ -665,7 +665,13 @@ judge:
 .Lrestore:
         cmp     eax, 0xc0
         jae     .Lout
-        mov     ecx, SAVED_OF
+        cmp     edx, 7                  # CLFLUSH
+        jne     4f
+        test    ecx, ecx
+        jnz     .Lout
+        mov     byte ptr [rip+before], FLUSH_OF
+        jmp     .Lout
+4:      mov     ecx, SAVED_OF
         cmp     edx, 1                  # FXRSTOR, behind FXSAVE
         ja      .Lout
         jb      3f
@@ -921,6 +927,31 @@ misaligned:
 1:      ret
         .text   0
 
+# Before CLFLUSH, which the engine leaves out: it faults as a load of a byte (SDM 2A, CLFLUSH)
+        .text   1
+flushed:
+        push    rbx
+        push    r12
+        push    r14
+        mov     rbx, rdi
+        mov     r12, [rsp+24]
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, r12
+        xor     edx, edx
+        call    [rip+e_cpu_restore_state]
+        call    operand
+        jc      1f
+        mov     rdi, rbx
+        mov     esi, eax
+        mov     rdx, r12
+        call    [rip+e_cpu_ldub_data_ra]
+1:      mov     rdi, rbx
+        pop     r14
+        pop     r12
+        pop     rbx
+        ret
+        .text   0
+
 # Before the instruction: INS and OUTS ask for their port (SDM 1, 19.5), with REP and a count of 0
 # too, as seen on an AMD host; a store through CS is refused.
         .text   1
@@ -929,6 +960,8 @@ ports_or_refused:
         je      noted
         cmp     esi, SAVED_OF
         je      saved
+        cmp     esi, FLUSH_OF
+        je      flushed
         cmp     esi, REFUSED_OF
         je      refused
         test    dword ptr [rdi+AT_FLAGS], HF_PE

@@ -771,7 +771,7 @@ with_flags:
         inc     eax
         jmp     1b
 
-# FFREE; or what the translator calls before FCMOVcc of any condition, before a store through CS, before INS and OUTS,
+# FFREE; or what the translator calls before FCMOVcc of any condition, before a store through CS, before INS, OUTS and CLFLUSH,
 # and behind FXRSTOR, FXSAVE and FNOP (encodings.S)
         .set    FCMOV_OF, 8             # + i
         .set    SUMMARY_OF, 16
@@ -779,6 +779,7 @@ with_flags:
         .set    NOTED_OF, 18
         .set    SAVED_OF, 19
         .set    KEPT_OF, 20             # no call: FIP and FCS stay
+        .set    FLUSH_OF, 21
         .set    PORTS_OF, 32            # + bytes less one
         helper  ffree_STN
         cmp     esi, 8
