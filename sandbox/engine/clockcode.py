@@ -128,7 +128,7 @@ def pages() -> tuple[mmap.mmap, int, Data]:
 def install() -> str | None:
     """Let blocks count themselves, from before the first handle; else why they do not: a hook counts them then."""
     if not stubs.native_host():
-        return "it takes host code for x86-64 Linux"
+        return stubs.why_not_native()
     try:
         _put_in_place()
     except (UnknownEngine, OSError) as error:
@@ -154,6 +154,8 @@ def _put_in_place() -> None:
         setattr(data, name, internals.symbol(function_name + _SUFFIX))
     data.gen_call = mends.own({"gen_call": "gen_call"}).get("gen_call", data.gen_call)
     data.cell, data.helper = stubs.link_address("running"), base + OFFSETS["told"]
+    for name in ("check_exit_request", "tcg_gen_callN"):
+        internals.slot(name + _SUFFIX)
     internals.write_protected(words)
     data.ask_for_end = internals.redirect("check_exit_request_x86_64", base + OFFSETS["check_code"])
     internals.redirect("tcg_gen_callN_x86_64", base + OFFSETS["emit"])

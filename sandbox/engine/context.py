@@ -68,6 +68,11 @@ _GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 
 EFER = 592 // 8
 FPU_TOP, FPU_STATUS, FPU_CONTROL, FPU_TAGS, FPU_REGISTERS = 604, 608, 610, 612, 624
+_LAST_AT, _LAST = 754, struct.Struct("<2H2x2II4x")
+"""FCS, FDS, FIP, FOP and FDP in the blob, as ``native/x87.S`` has them."""
+_OPCODE_KNOWN, _OPCODE = 0x8000, 0x7FF
+_PENDING = 0x80
+"""ES of the status word."""
 MXCSR, XMM, XMM_STRIDE = 816, 824, 64
 FXSAVE_SIZE, MXCSR_MASK = 512, 0xFFFF
 ERROR_CODE32, IS_SOFTWARE32, NEXT_EIP, OLD_EXCEPTION32 = 5384 // 4, 5388 // 4, 5392 // 8, 5496 // 4
@@ -85,7 +90,7 @@ class SegmentState:
 
 
 class _Word:
-    """A 32-bit field at a quad slot of the blob."""
+    """A 32-bit field at a quad slot of the blob.  The engine's own Jcc may carry EIP into the upper half."""
 
     def __init__(self, slot: int) -> None:
         self._slot = slot
@@ -97,7 +102,7 @@ class _Word:
     def __get__(self, context: CpuContext, owner: type[CpuContext]) -> int: ...
 
     def __get__(self, context: CpuContext | None, owner: type[CpuContext]) -> int | _Word:
-        return self if context is None else context.quads[self._slot]
+        return self if context is None else context.quads[self._slot] & 0xFFFFFFFF
 
     def __set__(self, context: CpuContext, value: int) -> None:
         context.quads[self._slot] = value & 0xFFFFFFFF
@@ -321,11 +326,32 @@ class CpuContext:
             at = FPU_REGISTERS + (number + top & 7) * 16
             self.data[at : at + 10] = stack[number]
 
+    @property
+    def last_x87(self) -> tuple[int, int, int, int, int]:
+        """FIP, FCS, FOP, FDP, FDS (SDM 1, 8.1.8): the last x87 instruction that is no control instruction, its operand.
+
+        FOP is known from when the exception is raised, or from when it was loaded or stored; before it is 0.
+        """
+        selector, operand_selector, offset, opcode, operand = _LAST.unpack_from(self.data, _LAST_AT)
+        return offset, selector, opcode & _OPCODE, operand, operand_selector
+
+    @last_x87.setter
+    def last_x87(self, value: tuple[int, int, int, int, int]) -> None:
+        offset, selector, opcode, operand, operand_selector = value
+        known = opcode & _OPCODE | _OPCODE_KNOWN
+        _LAST.pack_into(self.data, _LAST_AT, selector, operand_selector, offset, known, operand)
+
     def fxsave(self) -> bytes:
-        """The 512 bytes of FXSAVE (SDM 1, 10.5.1).  The engine keeps no last instruction and operand: those are 0."""
+        """The 512 bytes of FXSAVE as a 64-bit kernel has them: offsets, no selectors (SDM 1, 10.5.1).
+
+        The last instruction and operand are told while an exception is pending, else 0, as by an AMD processor.
+        """
         control, status, tags, stack = self.x87()
         image = bytearray(FXSAVE_SIZE)
         struct.pack_into("<HHB", image, 0, control, status, tags)
+        if status & _PENDING:
+            offset, _, opcode, operand, _ = self.last_x87
+            struct.pack_into("<HQQ", image, 6, opcode, offset, operand)
         struct.pack_into("<II", image, 24, self.mxcsr, MXCSR_MASK)
         for number in range(8):
             image[32 + 16 * number : 42 + 16 * number] = stack[number]
@@ -339,6 +365,8 @@ class CpuContext:
         if mxcsr & ~MXCSR_MASK:
             raise ValueError(f"MXCSR {mxcsr:#x} has reserved bits; the CPU would raise #GP")
         self.set_x87(control, status, tags, [image[at : at + 10] for at in range(32, 160, 16)])
+        opcode, offset, operand = struct.unpack_from("<HI4xI", image, 6)
+        self.last_x87 = (offset, 0, opcode, operand, 0)
         for number in range(8):
             self.set_xmm(number, image[160 + 16 * number : 176 + 16 * number])
         self.mxcsr = mxcsr
@@ -346,6 +374,7 @@ class CpuContext:
     def reset_fpu(self) -> None:
         """x87 and SSE as after FNINIT and power-up: all exceptions masked, all registers empty (SDM 3A, 9.1.1)."""
         self.set_x87(0x37F, 0, 0, [bytes(10)] * 8)
+        self.last_x87 = (0, 0, 0, 0, 0)
         for number in range(8):
             self.set_xmm(number, bytes(16))
         self.mxcsr = 0x1F80

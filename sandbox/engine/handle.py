@@ -67,7 +67,7 @@ class Handle:
         crashdump.register(self)
         if self.native:
             self.pad.cpu, self.pad.env = internals.locate(self.uc.value or 0)
-            internals.restrict_features(self.pad.env, state_size)
+            internals.restrict_features(self.pad.env, state_size, umip=bool(system.install().helpers))
             self._read_debug = internals.memory_reader()
             watchcode.install()
             mends.attach(self.pad.cpu)

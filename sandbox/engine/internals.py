@@ -20,10 +20,14 @@ from sandbox.records import dataclass
 CPU_OF_ENGINE, ENV_OF_CPU = 0x1B8, 0x128
 ENGINE_OF_CPU, ENGINE_OF_ENV = 0x81A8, 0x1B58
 
-FEATURES_1_ECX, FEATURES_EXTENDED_EDX = 72, 112
+FEATURES_1_ECX, FEATURES_7_ECX, FEATURES_EXTENDED_EDX = 72, 88, 112
 """CPUID words, in bytes behind the part of the CPU state that a context saves."""
 MEASURED_1_ECX, MEASURED_EXTENDED_EDX = 0xC6D82203, 0x28100800
-RDRAND, LONG_MODE = 1 << 30, 1 << 29
+RDRAND, LONG_MODE, UMIP = 1 << 30, 1 << 29, 1 << 2
+
+_LOAD_HELPER = 0x411AE0
+_PROLOGUE = bytes.fromhex("415741564989fe41554154555348 81eca8000000 89542434")
+"""Where the measured wheel has its load helper, and how that begins."""
 
 _DT_PLTRELSZ, _DT_PLTGOT = 2, 3
 _PT_GNU_RELRO = 0x6474E552
@@ -116,6 +120,14 @@ def image() -> Image:
     return Image(base, text, dynamic, relro, (names[0], relro[1]))
 
 
+def check_build() -> None:
+    """Raise UnknownEngine for a library that was built otherwise than the measured wheel."""
+    found = image()
+    at, (first, end) = found.base + _LOAD_HELPER, found.text
+    if not first <= at < end - len(_PROLOGUE) or ctypes.string_at(at, len(_PROLOGUE)) != _PROLOGUE:
+        raise UnknownEngine("the engine's load helper is not where 2.1.4 keeps it")
+
+
 @functools.cache
 def slot(name: str) -> int:
     """Host address of the word through which the library calls a function (System V x86-64 ABI, 5.2).
@@ -167,13 +179,17 @@ def locate(engine: int) -> tuple[int, int]:
     return cpu, ctypes.c_uint64.from_address(cpu + ENV_OF_CPU).value
 
 
-def restrict_features(env: int, state_size: int) -> None:
-    """Take long mode and RDRAND out of the CPU: a 32-bit machine, and a deterministic one.  Raises UnknownEngine."""
-    for offset, measured, without in (
-        (FEATURES_1_ECX, MEASURED_1_ECX, RDRAND),
-        (FEATURES_EXTENDED_EDX, MEASURED_EXTENDED_EDX, LONG_MODE),
+def restrict_features(env: int, state_size: int, umip: bool) -> None:
+    """Take long mode and RDRAND out of the CPU: a 32-bit machine, and a deterministic one.  Raises UnknownEngine.
+
+    With ``umip`` CPUID tells of UMIP, which ``native/system.S`` does.
+    """
+    for offset, measured, without, more in (
+        (FEATURES_1_ECX, MEASURED_1_ECX, RDRAND, 0),
+        (FEATURES_7_ECX, 0, 0, UMIP if umip else 0),
+        (FEATURES_EXTENDED_EDX, MEASURED_EXTENDED_EDX, LONG_MODE, 0),
     ):
         word = ctypes.c_uint32.from_address(env + state_size + offset)
         if word.value != measured:
             raise UnknownEngine(f"the engine's CPUID word at {offset} is {word.value:#x}, not {measured:#x}")
-        word.value = measured & ~without
+        word.value = measured & ~without | more

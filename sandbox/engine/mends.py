@@ -150,8 +150,8 @@ def _parsed(blob: bytes) -> Iterator[_Listed]:
 def _install() -> Mends:
     if _chosen == STOCK:
         return Mends((), "--engine stock")
-    if not stubs.native_host():
-        return Mends((), "it takes host code for x86-64 Linux")
+    if reason := stubs.why_not_native():
+        return Mends((), reason)
     try:
         return Mends(tuple(sorted(_put_in_place())))
     except (UnknownEngine, OSError) as error:
@@ -182,11 +182,13 @@ def _put_in_place() -> list[str]:
     functions = {name: internals.symbol(name + _SUFFIX) for name in wanted}
     places = _hinted(functions) or search(functions)
     lacking = _lacking()
+    slots = [each for each in _entries() if each.kind == _SLOT]
+    for each in slots:
+        internals.slot(each.name + _SUFFIX)
     taken = wanted if not lacking else [each for each in wanted if not each.startswith(lacking)]
     internals.write_protected({word: wanted[name] for name in taken for word in places[name]})
-    for each in _entries():
-        if each.kind == _SLOT:
-            internals.redirect(each.name + _SUFFIX, base + each.offset)
+    for each in slots:
+        internals.redirect(each.name + _SUFFIX, base + each.offset)
     return [name.removeprefix("helper_") for name in taken]
 
 

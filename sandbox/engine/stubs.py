@@ -14,6 +14,7 @@ import signal
 import sys
 
 from sandbox.engine import internals, nativecode
+from sandbox.engine.library import EngineError, UnknownEngine, library
 
 (
     REASON_NONE,
@@ -187,9 +188,59 @@ class _SigAction(ctypes.Structure):
     )
 
 
+_LINKED = (
+    ("leave_loop", "cpu_loop_exit_noexc_x86_64"),
+    ("raise_error", "raise_exception_err_x86_64"),
+    ("remove_breakpoints", "cpu_breakpoint_remove_all_x86_64"),
+    ("set_debug7", "cpu_x86_update_dr7_x86_64"),
+    ("invalidate_range", "tb_invalidate_phys_page_range_x86_64"),
+    ("code_page", "get_page_addr_code_hostp_x86_64"),
+    ("watch_page", "tlb_reset_dirty_x86_64"),
+    ("load_quad", "x86_ldq_phys_x86_64"),
+)
+"""Links of the stubs' data and the functions of the engine that they call."""
+_REDIRECTED = (
+    ("invalidate_bytes", "tb_invalidate_phys_page_fast_x86_64", "watched_store"),
+    ("set_dirty", "tlb_set_dirty_x86_64", "unwatch"),
+    ("insert_block", "tcg_tb_insert_x86_64", "translated"),
+    ("translate", "gen_intermediate_code_x86_64", "shorten"),
+    ("update_cr0", "cpu_x86_update_cr0_x86_64", "load_cr0"),
+    ("update_cr3", "cpu_x86_update_cr3_x86_64", "load_cr3"),
+    ("update_cr4", "cpu_x86_update_cr4_x86_64", "load_cr4"),
+    ("real_abort", "abort", "aborted"),
+)
+"""Links, functions, and the stubs that stand before them."""
+_REFUSED = {"exit": "aborted", "gettimeofday": "frozen_time"}
+"""What the C library shall not do for the engine, and the stubs that do it."""
+
+
 def native_host() -> bool:
     """True where the stubs' machine code and the offsets of ``internals`` are the host's."""
-    return sys.platform == "linux" and os.uname().machine == "x86_64"
+    return why_not_native() is None
+
+
+def why_not_native() -> str | None:
+    """Why ``fallback`` does the stubs' work: another host, or a library in which their places are not; else None."""
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        return "it takes host code for x86-64 Linux"
+    return _foreign()
+
+
+@functools.cache
+def _foreign() -> str | None:
+    try:
+        library()
+    except EngineError:
+        return None  # there is none, or one of another version: whoever opens it says so
+    try:
+        internals.check_build()
+        for _, name in _LINKED:
+            internals.symbol(name)
+        for name in (*(name for _, name, _ in _REDIRECTED), *_REFUSED):
+            internals.slot(name)
+    except (UnknownEngine, OSError) as error:
+        return f"it takes the wheel of PyPI: {error}"
+    return None
 
 
 @functools.cache
@@ -252,11 +303,15 @@ def link_address(name: str) -> int:
     return _pages()[1] + mmap.PAGESIZE + int(getattr(_Links, name).offset)
 
 
+def read_link(name: str) -> int:
+    """Where a stub goes on."""
+    return int(getattr(_links(), name))
+
+
 def replace_link(name: str, target: int) -> int:
     """Let a stub go on elsewhere; where it went on until now."""
-    links = _links()
-    before = int(getattr(links, name))
-    setattr(links, name, target)
+    before = read_link(name)
+    setattr(_links(), name, target)
     return before
 
 
@@ -269,28 +324,10 @@ def guard_process() -> None:
     code are noticed.  Loads of CR0, CR3 and CR4 check the PDPTEs.  Blocks are cut before the translator overflows.
     """
     links = _links()
-    for link, name in (
-        ("leave_loop", "cpu_loop_exit_noexc_x86_64"),
-        ("raise_error", "raise_exception_err_x86_64"),
-        ("remove_breakpoints", "cpu_breakpoint_remove_all_x86_64"),
-        ("set_debug7", "cpu_x86_update_dr7_x86_64"),
-        ("invalidate_range", "tb_invalidate_phys_page_range_x86_64"),
-        ("code_page", "get_page_addr_code_hostp_x86_64"),
-        ("watch_page", "tlb_reset_dirty_x86_64"),
-        ("load_quad", "x86_ldq_phys_x86_64"),
-    ):
+    for link, name in _LINKED:
         setattr(links, link, internals.symbol(name))
-    for link, name, stub in (
-        ("invalidate_bytes", "tb_invalidate_phys_page_fast_x86_64", "watched_store"),
-        ("set_dirty", "tlb_set_dirty_x86_64", "unwatch"),
-        ("insert_block", "tcg_tb_insert_x86_64", "translated"),
-        ("translate", "gen_intermediate_code_x86_64", "shorten"),
-        ("update_cr0", "cpu_x86_update_cr0_x86_64", "load_cr0"),
-        ("update_cr3", "cpu_x86_update_cr3_x86_64", "load_cr3"),
-        ("update_cr4", "cpu_x86_update_cr4_x86_64", "load_cr4"),
-        ("real_abort", "abort", "aborted"),
-    ):
+    for link, name, stub in _REDIRECTED:
         setattr(links, link, internals.symbol(name))
         internals.redirect(name, stub_address(stub))
-    internals.redirect("exit", stub_address("aborted"))
-    internals.redirect("gettimeofday", stub_address("frozen_time"))
+    for name, stub in _REFUSED.items():
+        internals.redirect(name, stub_address(stub))

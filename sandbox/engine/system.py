@@ -46,6 +46,10 @@ _PLACES = {
 """Where the measured wheel names each helper, for its translator and in its table: what ``mends.search`` finds."""
 
 
+_BEFORE = {"invalidate_bytes": "stored", "invalidate_range": "dropped", "set_dirty": "dirtied"}
+"""Links of ``stubs``, and what of ours stands before them."""
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """Names of the helpers that were replaced, without ``helper_``; or why none was."""
@@ -82,8 +86,8 @@ def code() -> bytes:
 def _install() -> System:
     if mends.chosen() == mends.STOCK:
         return System((), "--engine stock")
-    if not stubs.native_host():
-        return System((), "it takes host code for x86-64 Linux")
+    if reason := stubs.why_not_native():
+        return System((), reason)
     try:
         return System(_put_in_place())
     except (UnknownEngine, OSError) as error:
@@ -104,8 +108,7 @@ def _put_in_place() -> tuple[str, ...]:
     operation = operations() + 8 * _TRANSLATE_INSN
     words = {own["before"]: _read(operation), own["held"]: ctypes.addressof(held)}
     mended = mends.own({"cpu_ldub_code": "seen_code", "raise_exception_err_ra": "raise_err"})
-    for link, ours in (("invalidate_bytes", "stored"), ("invalidate_range", "dropped"), ("set_dirty", "dirtied")):
-        words[own[link]] = stubs.replace_link(link, own[ours])
+    words |= {own[link]: stubs.read_link(link) for link in _BEFORE}
     for each in entries:
         if each.kind == _FUNCTION:
             own_place = _read(places[each.name][0]) if each.name in places else internals.symbol(each.name + _SUFFIX)
@@ -114,6 +117,8 @@ def _put_in_place() -> tuple[str, ...]:
             words[base + each.offset] = stubs.link_address("running")
     _write(words)
     nativecode.make_executable(base, len(made), "system instructions")
+    for link, ours in _BEFORE.items():
+        stubs.replace_link(link, own[ours])
     named = {at: wanted[name] for name, pair in places.items() for at in pair}
     internals.write_protected({**named, operation: own["translate"]})
     return tuple(sorted(name.removeprefix("helper_") for name in wanted if name != "helper_vmload"))

@@ -127,7 +127,7 @@ class Feed:
 
     def __init__(self, reader: Callable[[Batch], object]) -> None:
         if not stubs.native_host():
-            raise NoFeed("the TLB cannot be watched on this host", "It takes host code for x86-64 Linux.")
+            raise NoFeed("the TLB cannot be watched on this host", stubs.why_not_native() or "")
         self.reader = reader
         self.is_on = False
         self._handles: list[Handle | None] = []

@@ -74,7 +74,7 @@ class Watches:
 
     def __init__(self, cpus: Sequence[Cpu]) -> None:
         if not stubs.native_host():
-            raise NoWatch("memory cannot be watched on this host", "It takes host code for x86-64 Linux.")
+            raise NoWatch("memory cannot be watched on this host", stubs.why_not_native() or "")
         self.cpus = list(cpus)
         self._ranges: dict[int, list[_Range]] = {}
         self._last = self._held = 0
@@ -205,7 +205,7 @@ def set_fetches(cpus: Sequence[Cpu], physical: Collection[int]) -> None:
     Raises NoWatch on hosts that are not x86-64 Linux, and for more than MOST_BREAKS addresses.
     """
     if physical and not stubs.native_host():
-        raise NoWatch("no breakpoints at physical addresses on this host", "It takes host code for x86-64 Linux.")
+        raise NoWatch("no breakpoints at physical addresses on this host", stubs.why_not_native() or "")
     if len(physical) > MOST_BREAKS:
         raise NoWatch(f"at most {MOST_BREAKS} breakpoints can be at physical addresses")
     if stubs.native_host():

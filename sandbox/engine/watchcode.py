@@ -82,8 +82,6 @@ _DATA_BYTES = 2 * mmap.PAGESIZE
 
 ENV_IN_CPU, MISS_HANDLER = 0x8A50, 0xA758
 """Where 2.1.4 has CPUX86State and CPUClass.tlb_fill in a CPUState."""
-_LOAD_HELPER = 0x411AE0
-_PROLOGUE = bytes.fromhex("415741564989fe41554154555348 81eca8000000 89542434")
 _LOAD_SITE, _AGAIN = 0x41286C, (0x41256D, 0x41258B)
 """Returns into load_helper, in bytes of the library: of its check, and of its two calls for an unaligned load."""
 _STORE_SITES = {
@@ -176,9 +174,8 @@ def install() -> Data:
 
 def _find_callers(data: Data) -> None:
     """What the stubs know of the engine's own frames.  Raises UnknownEngine for another build."""
+    internals.check_build()
     image = internals.image().base
-    if ctypes.string_at(image + _LOAD_HELPER, len(_PROLOGUE)) != _PROLOGUE:
-        raise UnknownEngine("the engine's load helper is not where 2.1.4 keeps it")
     data.load_site, data.again, data.again_too = (image + each for each in (_LOAD_SITE, *_AGAIN))
     sites = [(image + at, size) for size, places in _STORE_SITES.items() for at in places]
     for number, (at, size) in enumerate(sites):

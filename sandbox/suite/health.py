@@ -135,8 +135,8 @@ def _hooks() -> tuple[bool, str]:
 
 
 def _watches() -> tuple[bool, str]:
-    if not stubs.native_host():
-        return True, "memory cannot be watched on this host: it takes host code for x86-64 Linux"
+    if reason := stubs.why_not_native():
+        return True, f"memory cannot be watched on this host: {reason}"
     watchtest.verify()
     return True, "exact for loads, stores and table walks"
 

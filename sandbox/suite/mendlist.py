@@ -53,6 +53,9 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     yield Mend("x87 beside MMX", 0, "exponents of MMX, FCMOVcc, FXRSTOR",
                "MMX results set bits 64 to 79, FCMOVcc sees empty registers, FXRSTOR sums up",
                "a store for each MMX result, a call for each FCMOVcc and FXRSTOR")  # fmt: skip
+    yield Mend("last x87 instruction", 0, "FIP, FCS, FDP, FDS, FOP",
+               "FNSTENV, FXSAVE and their kin store and load where the last instruction and its operand were",
+               "three loads and stores for each FNSTSW AX, a call for each FNOP and FXSAVE")  # fmt: skip
     yield Mend("order", 0, "faults of operands come first",
                "MMX state, x87 status and ports wait for the operand's faults, #MF does not",
                "a load and a store for each x87 store, a call for INS and OUTS")  # fmt: skip

@@ -78,6 +78,16 @@ FAKES = {
         "mends._hinted, mends.search = lambda functions: {}, search\n",
         "the engine has no table of helpers",
     ),
+    "a library that hides its names": (
+        "from sandbox.engine import internals\n"
+        "def symbol(name): raise internals.UnknownEngine(f'the engine does not export {name}')\n"
+        "internals.symbol = symbol\n",
+        "it takes the wheel of PyPI: the engine does not export",
+    ),
+    "a library that was built otherwise": (
+        "from sandbox.engine import internals\ninternals._PROLOGUE = bytes(8)\n",
+        "it takes the wheel of PyPI: the engine's load helper is not where",
+    ),
 }
 
 
@@ -98,3 +108,5 @@ def test_it_goes_on_without(name: str, tmp_path: Path) -> None:
     assert not found["passed"] and not found["needed"] and reason in found["seen"]
     done = run("run", "--status", str(source))
     assert (done.returncode, done.stderr) == (0, "")
+    tested = run("test", "images/cow-fork")
+    assert (tested.returncode, tested.stderr) == (0, "") and ", 0 failed" in tested.stdout

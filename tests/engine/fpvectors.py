@@ -71,6 +71,14 @@ X87, SSE = tuple(_x87()), tuple(_sse())
 X87_KIND, SSE_KIND = 0, 1
 
 
+def amd() -> bool:
+    """Whether this host's CPU keeps FIP and FDP as AMD's do."""
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
 def build(folder: Path) -> Path:
     """The program.  Raises CalledProcessError where it cannot be linked."""
     names, lines = "", [".intel_syntax noprefix", '.section .note.GNU-stack, "", @progbits', ".text"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sandbox.engine import stubs
 from sandbox.engine.exits import Halt, Trap
+from sandbox.kernel.base.config import KernelConfig
+from sandbox.runner.run import run_program
 from sandbox.x86.masks import CR0_NE, CR4_OSXMMEXCPT
+from tests.engine import fpvectors
 from tests.engine.board import CODE, DATA, Board, assembled
 
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the mends are x86-64 Linux code")
@@ -145,3 +150,33 @@ def test_an_environment_that_faults_changes_nothing(board: Board) -> None:
     trap = run(board, f"fninit; fld1; frstor [{edge - 50}]; hlt", ring=3)
     assert isinstance(trap, Trap) and (trap.vector, trap.address & -4096) == (14, edge)
     assert board.cpu.context.x87()[:3] == (0x37F, 7 << 11, 0x80)
+
+
+@pytest.mark.skipif(not fpvectors.amd(), reason="Intel's processors keep them in other ways")
+def test_the_last_instruction_as_natively(tmp_path: Path) -> None:
+    """FIP, FCS, FOP, FDP and FDS in FNSTENV, FXSAVE and signal frames, against this host's CPU and kernel."""
+    program, source = tmp_path / "pointers", fpvectors.FOLDER / "pointers.c"
+    try:
+        command = ["gcc", "-m32", "-static", "-no-pie", "-fno-pic", "-O1", "-w", "-o", program, source]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("gcc -m32 -static is not there")
+    native = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    found = run_program("/tmp/pointers", program.read_bytes(), (), KernelConfig(time_limit=0))
+    assert found.stdout.decode().splitlines() == native.splitlines()
+    assert len(native.splitlines()) == 31
+
+
+def test_the_last_instruction_is_the_contexts(board: Board) -> None:
+    """SDM 1, 8.1.8 and 8.1.9: D9 EB at CODE + 2, DC 05 behind it; FOP is known with the exception."""
+    run(board, "fninit; fldpi; fadd qword ptr [{0}]; hlt", ring=3)
+    offset, selector, _, operand, operand_selector = board.cpu.context.last_x87
+    assert (offset, operand) == (CODE + 4, DATA) and selector & 3 == operand_selector & 3 == 3
+    run(board, "fninit; push 0x37b; fldcw [esp]; fldz; fdivr qword ptr [{0}]; fwait; hlt", ring=3)
+    assert board.cpu.context.last_x87[2] == 0x43D
+    image = board.cpu.context.fxsave()
+    assert struct.unpack_from("<HQQ", image, 6)[::2] == (0x43D, DATA)
+    board.cpu.context.reset_fpu()
+    assert board.cpu.context.last_x87 == (0, 0, 0, 0, 0)
+    board.cpu.context.fxrstor(image)
+    assert board.cpu.context.last_x87[2:4] == (0x43D, DATA)

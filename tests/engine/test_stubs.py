@@ -130,7 +130,7 @@ def test_address_that_is_not_mapped_is_refused() -> None:
 def test_features_of_another_build_are_refused() -> None:
     words = (ctypes.c_uint32 * 64)()
     with pytest.raises(UnknownEngine, match="CPUID word"):
-        internals.restrict_features(ctypes.addressof(words), 0)
+        internals.restrict_features(ctypes.addressof(words), 0, umip=False)
 
 
 # -- what stands between the engine and the process ------------------------------------------------------------------

@@ -70,19 +70,71 @@ def test_the_engine_of_the_wheel_runs_without() -> None:
 # -- CR0 and CR4 (SDM 3A, 2.5): what is reserved or impossible is #GP(0), and nothing has changed ---------------------
 
 
-@pytest.mark.parametrize("bit", [11, 12, 13, 14, 15, 17, 19, *range(21, 32)])
+@pytest.mark.parametrize("bit", [12, 13, 14, 15, 17, 19, *range(21, 32)])
 def test_reserved_bits_of_cr4(board: Board, bit: int) -> None:
-    """CPUID tells of neither UMIP (11) nor VMX, SMX, PCID, SMAP and later ones."""
+    """CPUID tells of neither VMX nor SMX, PCID, SMAP and later ones."""
     exit_ = board.run(f"mov eax, cr4\nor eax, {1 << bit:#x}\nmov cr4, eax\nhlt", ring=0)
     assert trap(exit_) == (8, GP, 0)
     assert not board.cpu.context.cr4 >> bit & 1
 
 
-@pytest.mark.parametrize("bit", [0, 1, 2, 3, 4, 6, 7, 8, 9, 10])
+@pytest.mark.parametrize("bit", [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11])
 def test_bits_of_cr4_that_are_there(board: Board, bit: int) -> None:
     exit_ = board.run(f"mov eax, cr4\nor eax, {1 << bit:#x}\nmov cr4, eax\nmov ebx, cr4\nhlt", ring=0)
     assert isinstance(exit_, Halt)
     assert board.cpu.context.ebx >> bit & 1
+
+
+PRIVATE = {
+    "sgdt": "0f010500004100", "sidt": "0f010d00004100", "gs: sgdt": "650f010500004100", "smsw memory": "0f012500004100",
+    "smsw eax": "0f01e0", "smsw ax": "660f01e0", "sldt eax": "0f00c0", "sldt memory": "0f000500004100",
+    "str ecx": "0f00c9", "str memory": "0f000d00004100",
+}  # fmt: skip
+OTHERS = {"lgdt": "0f011500004100", "verr eax": "0f00e0", "invlpg": "0f013d00004100"}
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+@pytest.mark.parametrize("missing", [False, True])
+def test_umip(board: Board, name: str, missing: bool) -> None:
+    """#GP(0) in ring 3 with CR4.UMIP, before a page fault of the operand; not in ring 0 (SDM 2B, SGDT; 3A, 2.5)."""
+    code = bytes.fromhex(PRIVATE[name])
+    for ring, umip in ((3, 1 << 11), (0, 1 << 11), (3, 0)):
+        board.poke(CODE, code + b"\xf4")
+        board.cpu.drop_all_code()
+        board.start(CODE, ring)
+        board.cpu.context.cr4 |= umip
+        if missing:
+            board.unmap(DATA)
+        exit_ = board.cpu.run(10)
+        if ring and umip:
+            assert trap(exit_) == (0, GP, 0)
+        elif missing and DATA.to_bytes(4, "little") in code:
+            assert isinstance(exit_, Trap) and exit_.vector == PF
+        else:
+            assert isinstance(exit_, Halt if not ring else Trap) and board.cpu.context.eip == CODE + len(code) + (
+                not ring
+            )
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_umip_is_for_those_only(board: Board, name: str) -> None:
+    code = bytes.fromhex(OTHERS[name])
+    board.poke(CODE, code + b"\xf4")
+    board.start(CODE, 0)
+    board.cpu.context.cr4 |= 1 << 11
+    board.cpu.run(10)
+    assert board.cpu.context.eip >= CODE + len(code)
+
+
+def test_umip_where_cpuid_tells(board: Board) -> None:
+    """Bit 2 of ECX, leaf 7, subleaf 0; the largest leaf has it (SDM 2A, CPUID).  Code that ran before is not exempt."""
+    exit_ = board.run("xor eax, eax\ncpuid\nmov esi, eax\nmov eax, 7\nxor ecx, ecx\ncpuid\nhlt", ring=0)
+    assert isinstance(exit_, Halt) and board.cpu.context.esi >= 7 and board.cpu.context.ecx == 4
+    board.load("str eax\nint 0x80")
+    assert trap(board.cpu.run(10))[1] == 0x80
+    board.start(CODE)
+    board.cpu.context.cr4 |= 1 << 11
+    assert trap(board.cpu.run(10)) == (0, GP, 0)
 
 
 @pytest.mark.parametrize("change", ["and eax, 0xFFFFFFFE", "or eax, 0x20000000\nand eax, 0xBFFFFFFF"])

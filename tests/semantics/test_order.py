@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import pack
+
 import pytest
 
 from sandbox.engine import mends, stubs
@@ -9,6 +11,7 @@ from sandbox.semantics import campaign
 from sandbox.semantics.compare import compare
 from sandbox.semantics.host import NoHost, build
 from sandbox.semantics.vector import (
+    CODE_SELECTOR,
     DATA,
     EBX,
     ECX,
@@ -81,10 +84,74 @@ CASES = [
     ("fxsave", "fxsave M512", "0fae07", READ_ONLY - 16, FULL, PF),
     ("fxrstor", "fxrstor M512", "0fae0f", MISSING, FULL, PF),
     ("or that crosses", "or Ev,Gv", "0907", TO_MISSING, None, PF),
+    ("bts that crosses", "bts Ev,Gv", "0fab0f", TO_MISSING, None, PF),
+    ("bts of another double word that crosses", "bts Ev,Gv", "0fab17", TO_MISSING - 16, None, PF),
+    ("btr of a word that crosses", "btr Ev,Gv", "660fb317", MISSING - 17, None, PF),
+    ("bt that crosses", "bt Ev,Gv", "0fa30f", TO_MISSING, None, PF),
+    ("clflush", "clflush Mb", "0fae3f", MISSING, None, PF),
+    ("clflush of what can be read", "clflush Mb", "0fae3f", READ_ONLY, None, None),
     ("xadd that crosses", "xadd Ev,Gv", "0fc107", TO_MISSING, None, PF),
     ("lock before a null segment", "mov Gv,Ev", "f0648b07", DATA, None, UD),
     ("segment register 7", "mov Ew,Sw", "648c3f", DATA, None, UD),
 ]
+
+
+FAR = [
+    ("retf: CS first", "cb", MISSING - 2),
+    ("retf whose CS crosses", "cb", MISSING - 6),
+    ("retf below the page", "cb", DATA - 4),
+    ("retf, 16 bits", "66cb", MISSING - 2),
+    ("retf imm", "ca0800", MISSING - 4),
+    ("retf to an inner ring reads its stack pointer", "cb", MISSING - 8),
+    ("retf imm to an inner ring", "ca0800", MISSING - 12),
+    ("retf to no segment", "cb", MISSING - 10),
+    ("iret to an inner ring, 16 bits", "66cf", MISSING - 6),
+    ("iretd with VM", "cf", MISSING - 12),
+    ("iretd: EFLAGS first", "cf", MISSING - 8),
+    ("iretd whose EFLAGS cross", "cf", MISSING - 10),
+    ("iretd: CS then", "cf", DATA - 8),
+    ("iret, 16 bits", "66cf", MISSING - 4),
+    ("call whose CS cannot be stored", "9a785634122300", READ_ONLY + 4),
+    ("call whose CS crosses", "9a785634122300", READ_ONLY + 2),
+    ("call whose EIP crosses", "9a785634122300", DATA + 6),
+    ("call to nowhere on a missing stack", "9a785634120000", DATA),
+    ("call, 16 bits", "669a34122300", DATA + 2),
+]
+
+
+@pytest.mark.parametrize(("code", "stack"), [each[1:] for each in FAR], ids=[each[0] for each in FAR])
+def test_far_calls_and_returns_reach_the_stack_as_the_program(code: str, stack: int) -> None:
+    """The error code has U, and CR2 is the host's."""
+    try:
+        build()
+        host, sandbox = campaign.oracles()
+    except NoHost as error:
+        pytest.skip(error.summary)
+    registers = [0x11223344] * 8
+    registers[ESP] = stack
+    vector = Vector("far", bytes.fromhex(code), slot_address(0), tuple(registers), 0x202, (), None, 0)
+    (theirs,), (ours,) = host.run([vector]), sandbox.run([vector])
+    assert ours.fault == theirs.fault and theirs.fault is not None
+
+
+@pytest.mark.parametrize("flags", [0x20202, 0x23202, 0x20A97, 0x20246, 0x202D7])
+def test_iret_of_a_program_does_not_enter_v86(flags: int) -> None:
+    """VM, IOPL and IF stay as they are, the others are loaded (SDM 2A, IRET: only in ring 0 VM counts).
+
+    Without NT, AC and ID: what runs behind it on the host would have them too.
+    """
+    try:
+        build()
+        host, sandbox = campaign.oracles()
+    except NoHost as error:
+        pytest.skip(error.summary)
+    registers = [0x11223344] * 8
+    registers[ESP] = STACK + 0x800
+    taken = pack("<3I", slot_address(0) + 1, CODE_SELECTOR, flags)
+    vector = Vector("iretd", b"\xcf", slot_address(0), tuple(registers), 0x202, ((STACK + 0x800, taken),), None, 0)
+    (theirs,), (ours,) = host.run([vector]), sandbox.run([vector])
+    assert theirs.fault is None and theirs.registers[ESP] == STACK + 0x80C
+    assert compare(vector, theirs, ours) is None
 
 
 @pytest.mark.parametrize(

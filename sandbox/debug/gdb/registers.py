@@ -101,13 +101,11 @@ def _full_tags(target: Target, tags: int) -> int:
 
 
 def _read_x87(target: Target) -> tuple[list[bytes], list[bytes]]:
-    """ST(0) to ST(7), and the control registers.
-
-    The place of the last instruction and its operand are not kept by the engine: those are 0, and cannot be set.
-    """
+    """ST(0) to ST(7), and the control registers; the last instruction and its operand cannot be set."""
     control, status, tags, stack = target.context.x87()
-    values = control, status & 0xFFFF, _full_tags(target, tags)
-    return stack, [_bytes(value) for value in values] + [bytes(4)] * (len(X87) - len(values))
+    offset, selector, opcode, operand, operand_selector = target.context.last_x87
+    values = control, status & 0xFFFF, _full_tags(target, tags), selector, offset, operand_selector, operand, opcode
+    return stack, [_bytes(value) for value in values]
 
 
 def _x87(name: str) -> Register:

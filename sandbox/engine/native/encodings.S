@@ -9,7 +9,6 @@
 #
 # Guest memory is not touched, and only the translator reads otherwise.  In CPUX86State, CPUState, TranslationBlock:
 
-        .set    AT_EFLAGS, 136
         .set    AT_ESP, 32
         .set    AT_SS_BASE, 240
         .set    ENV_OF_CPU, 0x128
@@ -21,15 +20,17 @@
         .set    TRANSLATOR, 0x300       # in uc_struct: TCGContext
         .set    ENV_TEMP, 0x98f0        # in TCGContext
         .set    LOAD_16, 11             # INDEX_op_ld16u_i32
+        .set    LOAD_32, 13             # INDEX_op_ld_i32
         .set    STORE_16, 15            # INDEX_op_st16_i32
         .set    STORE_32, 16            # INDEX_op_st_i32
         .set    TRANSLATE, 32           # in TranslatorOps, of 56 bytes
         .set    EFLAGS_AC, 0x40000
-        .set    EFLAGS_VM, 0x20000
-        .set    HF_PE, 0x80
         .set    AT_CR2, 440
-        .set    AT_ES_BASE, 192         # 24 bytes a segment, in the order of their numbers
         .set    AT_TR, 352              # selector, base (+8), limit (+16), flags (+20)
+        .set    HF_SS32, 0x20
+        .set    AT_DF, 172              # 1 or -1
+        .set    CC_OP_EFLAGS, 1
+        .set    BY_PROGRAM, 0x254100    # TF, NT, RF, AC, ID: what IRET loads in any ring; and IF by IOPL
         .set    CR0_AM, 0x40000
         .set    CR4_PCE, 0x100
         .set    ALIGN_16, 0x40          # MemOp
@@ -67,6 +68,7 @@
         .set    KIND_RESTORE, 8
         .set    KIND_PORTS, 9
         .set    KIND_FROM_MMX, 10
+        .set    KIND_X87, 11
         .set    VEX_PP, 0xf8d011
         .set    NEAR, 512               # host bytes from a helper's return to the return of the same instruction's store
 
@@ -106,6 +108,9 @@ s_\name:
         mov     r10, [rip+running]
         cmp     [r10], rax
         je      .Lnot_ours              # somebody else's engine in this process is as it came
+        mov     r11, [rdx+ENV_OF_CPU]
+        cmp     dword ptr [r11+AT_EIP+4], 0
+        jne     .Lwraps
         mov     r9d, [rcx+TB_FLAGS]
         mov     r10d, r9d
         and     r10d, 3
@@ -127,6 +132,14 @@ s_\name:
         mov     rdi, r10
 .Lnot_ours:
         jmp     [rip+e_translator_loop]
+        .text   1
+.Lwraps:                                # Jcc, LOOP and JECXZ add to EIP without end: EIP has 32 bits
+        mov     eax, [r11+AT_EIP]
+        mov     [r11+AT_EIP], rax
+        mov     rdi, rdx
+        sub     rsp, 8
+        call    [rip+e_cpu_loop_exit_noexc]
+        .text   0
 
         .p2align 4
 # translate_insn(context, cpu): judge, let the engine translate, and add what it leaves out
@@ -154,13 +167,17 @@ judge_one:
         test    esi, esi
         jz      3f
         call    emit_exponent
-3:      cmp     byte ptr [rip+enters], 0
+3:      cmp     qword ptr [rip+kept], 0
+        je      4f
+        call    emit_back
+4:      cmp     byte ptr [rip+enters], 0
         je      2f
         call    emit_enter
 2:      xor     eax, eax
         mov     [rip+judged], rax
         mov     [rip+aligned], rax      # and what is behind it
         mov     [rip+behind], rax
+        mov     [rip+kept], rax
         pop     rbx
         pop     rsi
         pop     rdi
@@ -241,6 +258,56 @@ emit_enter:
         mov     rsi, r12
         call    [rip+e_tcg_temp_free_internal]
         pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+# FIP, FOP and FCS, before an instruction that the translator takes for one that they are of, and behind it.
+        .macro  keep at, load, store, offset
+        .ifnb   \load
+        mov     rdi, rbx
+        xor     esi, esi                # TCG_TYPE_I32
+        xor     edx, edx
+        call    [rip+e_tcg_temp_new_internal]
+        mov     [rip+kept+8*\at], rax
+        mov     esi, \load
+        .else
+        mov     esi, \store
+        .endif
+        mov     rdi, rbx
+        mov     rdx, [rip+kept+8*\at]
+        mov     rcx, rbp
+        mov     r8d, \offset
+        call    [rip+e_tcg_gen_op3]
+        .ifb    \load
+        mov     rdi, rbx
+        mov     rsi, [rip+kept+8*\at]
+        call    [rip+e_tcg_temp_free_internal]
+        .endif
+        .endm
+emit_keep:
+        push    rbx
+        push    rbp
+        sub     rsp, 8
+        mov     rbx, [rip+translator]
+        mov     rbp, [rbx+ENV_TEMP]
+        add     rbp, rbx
+        keep    0, LOAD_32, , FIP
+        keep    1, LOAD_32, , FOP
+        keep    2, LOAD_16, , FCS
+        jmp     1f
+emit_back:
+        push    rbx
+        push    rbp
+        sub     rsp, 8
+        mov     rbx, [rip+translator]
+        mov     rbp, [rbx+ENV_TEMP]
+        add     rbp, rbx
+        keep    0, , STORE_32, FIP
+        keep    1, , STORE_32, FOP
+        keep    2, , STORE_16, FCS
+        mov     qword ptr [rip+kept], 0
+1:      add     rsp, 8
         pop     rbp
         pop     rbx
         ret
@@ -354,8 +421,12 @@ seen_code:
         sub     rsp, 8
         movzx   esi, byte ptr [rip+before]
         mov     byte ptr [rip+before], 0
+        cmp     esi, KEPT_OF
+        je      4f
         call    emit_call
-        add     rsp, 8
+        jmp     5f
+4:      call    emit_keep
+5:      add     rsp, 8
         pop     rsi
         pop     rdi
         xor     eax, eax
@@ -548,6 +619,8 @@ judge:
         je      .Lvex
         cmp     r15d, KIND_FCMOV
         je      .Lfcmov_
+        cmp     r15d, KIND_X87
+        je      .Lcontrol
         cmp     r15d, KIND_RESTORE
         je      .Lrestore
         cmp     r15d, KIND_FROM_MMX
@@ -560,7 +633,27 @@ judge:
         jne     .Lout
         and     byte ptr [r8+rbp-1], 0xc7
         jmp     .Lread
+.Lcontrol:                              # of D9 and DF: FNOP is no control instruction, FNSTSW AX is one
+        cmp     eax, 0xd0
+        je      3f
+        cmp     eax, 0xe0
+        jne     .Lout
+        cmp     byte ptr [r8+rbp-2], 0xdf
+        je      4f
+        jmp     .Lout
+3:      cmp     byte ptr [r8+rbp-2], 0xd9
+        jne     .Lout
+        mov     byte ptr [rip+behind], NOTED_OF
+        jmp     .Lout
+4:      mov     byte ptr [rip+before], KEPT_OF
+        jmp     .Lout
 .Lfcmov_:                               # whatever the condition, an empty register is seen: no helper sees it
+        cmp     eax, 0xe0               # DB: FNENI, FNDISI, FNSETPM, of earlier coprocessors
+        je      4b
+        cmp     eax, 0xe1
+        je      4b
+        cmp     eax, 0xe4
+        je      4b
         cmp     eax, 0xe0
         jae     .Lout
         cmp     eax, 0xc0
@@ -572,9 +665,18 @@ judge:
 .Lrestore:
         cmp     eax, 0xc0
         jae     .Lout
-        cmp     edx, 1                  # FXRSTOR
-        jne     .Lout
-        mov     byte ptr [rip+behind], SUMMARY_OF
+        cmp     edx, 7                  # CLFLUSH
+        jne     4f
+        test    ecx, ecx
+        jnz     .Lout
+        mov     byte ptr [rip+before], FLUSH_OF
+        jmp     .Lout
+4:      mov     ecx, SAVED_OF
+        cmp     edx, 1                  # FXRSTOR, behind FXSAVE
+        ja      .Lout
+        jb      3f
+        mov     ecx, SUMMARY_OF
+3:      mov     [rip+behind], cl
         jmp     .Lout
 .Lfrom_mmx:                             # CVTPI2PS and CVTPI2PD have to do with MMX when they have its register
         cmp     eax, 0xc0
@@ -825,10 +927,41 @@ misaligned:
 1:      ret
         .text   0
 
+# Before CLFLUSH, which the engine leaves out: it faults as a load of a byte (SDM 2A, CLFLUSH)
+        .text   1
+flushed:
+        push    rbx
+        push    r12
+        push    r14
+        mov     rbx, rdi
+        mov     r12, [rsp+24]
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, r12
+        xor     edx, edx
+        call    [rip+e_cpu_restore_state]
+        call    operand
+        jc      1f
+        mov     rdi, rbx
+        mov     esi, eax
+        mov     rdx, r12
+        call    [rip+e_cpu_ldub_data_ra]
+1:      mov     rdi, rbx
+        pop     r14
+        pop     r12
+        pop     rbx
+        ret
+        .text   0
+
 # Before the instruction: INS and OUTS ask for their port (SDM 1, 19.5), with REP and a count of 0
 # too, as seen on an AMD host; a store through CS is refused.
         .text   1
 ports_or_refused:
+        cmp     esi, NOTED_OF
+        je      noted
+        cmp     esi, SAVED_OF
+        je      saved
+        cmp     esi, FLUSH_OF
+        je      flushed
         cmp     esi, REFUSED_OF
         je      refused
         test    dword ptr [rdi+AT_FLAGS], HF_PE
@@ -905,6 +1038,9 @@ of_tss: add     esi, [rbx+AT_TR+8]
 # a waiting instruction would raise
         slot    raise_exception_err_ra
 raise_err:
+        test    rcx, rcx
+        jz      .Lfrom_code
+.Lof_an_operand:
         cmp     byte ptr [rdi+SW], 0
         js      .Lpending
         cmp     esi, 14
@@ -912,6 +1048,14 @@ raise_err:
 .Lraise:
         jmp     [rip+e_raise_exception_err_ra]
         .text   1
+.Lfrom_code:                            # and there EIP may have been added to without end (translator_loop)
+        cmp     esi, 14
+        jne     .Lof_an_operand
+        mov     eax, [rdi+AT_EIP]
+        mov     [rdi+AT_EIP], rax
+        mov     eax, [rdi+AT_CR2]
+        mov     [rdi+AT_CR2], rax
+        jmp     .Lof_an_operand
 # A read that faults where a page begins: it may be the second half of what is read to be stored, whose first half may
 # not be stored.  That fault comes first, as seen on an AMD host.
 6:      test    edx, 0x12               # a write, a fetch
@@ -1039,13 +1183,15 @@ rotates:
         .text   1
 
 # rbx: env, at an instruction: the linear address of its memory operand in eax, its /digit in ecx, its row in r14.
-# Carry: it has none, or one of 16 bits, or one that a bit offset moves.
+# Carry: it has none, or one of 16 bits.
 operand:
         push    rbp
         push    r12
         push    r13
         push    r15
-        sub     rsp, 24                 # ModR/M, the sum, a count
+        sub     rsp, 40                 # ModR/M, the sum, a count, whether 66 is there, whether a bit's number moves it
+        mov     qword ptr [rsp+24], 0
+        mov     qword ptr [rsp+32], 0
         mov     r12, [rbx+AT_EIP]
         mov     ebp, [rbx+AT_CS_BASE]
         mov     r13d, [rbx+AT_FLAGS]
@@ -1053,10 +1199,13 @@ operand:
         mov     r15d, -1                # the segment
 1:      call    next_byte
         lea     r14, [rip+table]
-        cmp     al, 0x66
-        je      1b
         cmp     al, 0xf0
         je      1b
+        cmp     al, 0x66
+        jne     8f
+        mov     dword ptr [rsp+24], 1
+        jmp     1b
+8:
         mov     ecx, eax
         and     ecx, 0xfe
         cmp     ecx, 0xf2
@@ -1088,7 +1237,7 @@ operand:
         mov     ecx, eax
         and     ecx, 0xe7
         cmp     ecx, 0xa3               # BT, BTS, BTR, BTC with a register
-        je      9f
+        sete    byte ptr [rsp+32]
         cmp     al, 0x38
         je      9f
         cmp     al, 0x3a
@@ -1156,10 +1305,22 @@ operand:
         add     eax, [rbx+rdx+AT_ES_BASE]
         mov     ecx, [rsp]
         shr     ecx, 3
-        and     ecx, 7                  # and no carry
+        and     ecx, 7
+        cmp     byte ptr [rsp+32], 0
+        je      8f
+        mov     r8d, [rbx+rcx*8]        # the double word, or the word, that the bit is in
+        cmp     byte ptr [rsp+24], 0
+        jne     7f
+        sar     r8d, 5
+        lea     eax, [rax+r8*4]
+        jmp     8f
+7:      movsx   r8d, r8w
+        sar     r8d, 4
+        lea     eax, [rax+r8*2]
+8:      clc
         jmp     8f
 9:      stc
-8:      lea     rsp, [rsp+24]
+8:      lea     rsp, [rsp+40]
         pop     r15
         pop     r13
         pop     r12
@@ -1225,7 +1386,10 @@ operand:
         pop     rbx
         cmp     esi, MF
         jne     .Lraise
-        mov     rdx, rcx
+        push    rcx
+        call    note_opcode
+        pop     rdx
+        mov     esi, MF
         jmp     [rip+e_raise_exception_ra]
         .text   0
 
@@ -1243,10 +1407,13 @@ operand:
         checked 1, boundw
         checked 3, boundl
         engines helper_fxsave
-        checked 3, fxsave
+        helper  fxsave
+        checks  3
+        mov     [rdi+FT0], esi
+        jmp     [rip+e_helper_fxsave]
 
 # helper_iret_protected and _lret_protected(env, 32 bits, ...): what they take from the stack
-        .macro  pops name
+        .macro  pops name, slots
         engines helper_\name
         helper  \name
         mov     r10d, [rdi+AT_ESP]
@@ -1255,10 +1422,158 @@ operand:
         test    r10d, eax
         jz      1f
         call    misaligned
-1:      jmp     [rip+e_helper_\name]
+1:      test    byte ptr [rdi+AT_FLAGS], 3
+        jz      2f
+        mov     eax, \slots
+        call    popped
+        .if     \slots == 3
+        test    eax, EFLAGS_VM
+        jnz     stay_protected
+        .endif
+2:      jmp     [rip+e_helper_\name]
         .endm
-        pops    iret_protected
-        pops    lret_protected
+        pops    iret_protected, 3
+        pops    lret_protected, 2
+
+        .text   1
+# eax: how many slots of 2 bytes, or of 4 (esi is 1), are taken from ring 3's stack: as a program's loads, and the last
+# first, as seen on an AMD host; the engine takes them as the supervisor.  An inner ring's CS is refused, behind the
+# stack pointer that would be read with it.  Back in eax: EFLAGS of an IRET of 32 bits.  Called by a helper, first of all.
+popped: push    rbx
+        push    rbp
+        push    r12
+        push    r14
+        push    r15
+        push    rdi
+        push    rsi
+        push    rdx
+        sub     rsp, 16
+        mov     rbx, rdi
+        mov     r12, [rsp+88]
+        lea     r15d, [rsi*2+2]
+        mov     ebp, eax
+        mov     [rsp], eax
+        mov     dword ptr [rsp+8], 0    # bytes that RET n leaves out
+        xor     r14d, r14d              # a load
+        mov     ecx, [rbx+AT_FLAGS]
+        not     ecx
+        test    ecx, 3
+        jnz     3f
+1:      dec     ebp
+        js      6f
+        call    whole
+        jmp     1b
+6:      mov     ebp, 1
+        xor     eax, eax
+        call    2f
+        mov     rdi, rbx
+        mov     rdx, r12
+        call    [rip+e_cpu_lduw_data_ra]
+        not     eax
+        test    al, 3
+        jz      3f
+        mov     ebp, [rsp]
+        mov     eax, [rsp+16]           # the third argument
+        cmp     ebp, 2
+        cmovne  eax, r14d
+        mov     [rsp+8], eax
+        inc     ebp
+        call    whole
+        dec     ebp
+        call    whole
+3:      xor     eax, eax
+        cmp     dword ptr [rsp], 3
+        jne     7f
+        cmp     r15d, 4
+        jne     7f
+        mov     ebp, 2
+        call    2f
+        mov     rdi, rbx
+        mov     rdx, r12
+        call    [rip+e_cpu_ldl_data_ra]
+7:      add     rsp, 16
+        jmp     5f
+whole:  mov     eax, [rsp+16]
+        sub     rsp, 8
+        call    2f
+        call    touch
+        mov     eax, [rsp+24]
+        call    2f
+        lea     eax, [rsi+r15-1]
+        xor     esi, eax
+        test    esi, -4096
+        jz      8f
+        mov     esi, eax
+        and     esi, -4096
+        call    touch
+8:      add     rsp, 8
+        ret
+2:      mov     esi, ebp                # where a slot is, behind eax bytes
+        imul    esi, r15d
+        add     esi, eax
+        add     esi, [rbx+AT_ESP]
+        test    byte ptr [rbx+AT_FLAGS], HF_SS32
+        jnz     4f
+        movzx   esi, si
+4:      add     esi, [rbx+AT_SS_BASE]
+        ret
+5:      pop     rdx
+        pop     rsi
+        pop     rdi
+        pop     r15
+        pop     r14
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+# IRET whose EFLAGS have VM, outside ring 0: VM is left as it is (SDM 2A, IRET), where the engine would enter V86 with
+# the program's IOPL.  A far return that leaves EFLAGS out, and EFLAGS.
+stay_protected:
+        push    rbx
+        push    r12
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12d, eax
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, [rsp+24]
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        mov     rdi, rbx
+        mov     esi, 1
+        mov     edx, 4
+        call    [rip+e_helper_lret_protected]
+        mov     ecx, r12d
+        and     ecx, 0x8d5
+        mov     [rbx+AT_CC_SRC], rcx
+        mov     dword ptr [rbx+AT_CC_OP], CC_OP_EFLAGS
+        mov     ecx, r12d
+        shr     ecx, 9
+        and     ecx, 2
+        mov     eax, 1
+        sub     eax, ecx
+        mov     [rbx+AT_DF], eax
+        mov     eax, [rbx+AT_EFLAGS]
+        mov     ecx, eax
+        shr     ecx, 12
+        and     ecx, 3
+        mov     edx, [rbx+AT_FLAGS]
+        and     edx, 3
+        cmp     ecx, edx
+        mov     edx, BY_PROGRAM
+        mov     ecx, BY_PROGRAM | 0x200
+        cmovae  edx, ecx
+        and     r12d, edx
+        not     edx
+        and     eax, edx
+        or      eax, r12d
+        mov     [rbx+AT_EFLAGS], eax
+        mov     rdi, rbx
+        add     rsp, 8
+        pop     r12
+        pop     rbx
+        ret
+        .text   0
 
 # helper_raise_interrupt(env, vector, length): ICEBP, which the translator has read as INT3, is #DB behind it
         helper  raise_interrupt
@@ -1360,11 +1675,11 @@ table:
         .irp    opcode, 0xd0, 0xd1, 0xd2, 0xd3
         row     \opcode, kind=0, stores=ALL
         .endr
-        row     0xd9, kind=0, stores=0xcc
+        row     0xd9, kind=KIND_X87, stores=0xcc
         row     0xda, kind=KIND_FCMOV
         row     0xdb, kind=KIND_FCMOV, stores=0x8e
         row     0xdd, kind=0, stores=0xce
-        row     0xdf, kind=0, stores=0xce
+        row     0xdf, kind=KIND_X87, stores=0xce
         row     0xf1, kind=KIND_ICEBP
         row     0xf6, kind=KIND_TEST, lock=0x0c, stores=0x0c
         row     0xf7, kind=KIND_TEST, lock=0x0c, stores=0x0c
@@ -1495,6 +1810,7 @@ single: .byte   0                       # 1: one load of eight bytes is all; 2: 
         .balign 8
 rotated: .quad  0                       # where the helper of an RCL or RCR returned to last
 unrotated: .quad 0                      # and the flags before it
+kept:   .fill   3, 8, 0                 # temporaries of FIP, FOP and FCS between emit_keep and emit_back
         .balign 8
 storing: .byte  0                       # the next store ends what an x87 store does with the status word
         .balign 8

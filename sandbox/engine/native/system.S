@@ -49,30 +49,16 @@
         .set    SMSW, 3 << 8            # bits 16 to 18: register
         .set    RESUMED, 1 << 11        # the first instruction with RF
 
-        .set    CR4_RESERVED, ~0x1507ff # what CPUID tells of: up to OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP; UMIP is not
+        .set    PRIVATE, 1 << 12        # refused outside ring 0 by CR4.UMIP
+
+        .set    CR4_RESERVED, ~0x150fff # what CPUID tells of: up to OSXMMEXCPT, UMIP, FSGSBASE, OSXSAVE, SMEP
 
         .set    DB, 1
         .set    GP, 13
 
 begin:  .quad   list - begin
 
-        .macro  listed at, kind, name:vararg
-        .text   2
-        .long   \at - begin
-        .byte   \kind
-        .asciz  "\name"
-        .text   0
-        .endm
-        .macro  helper name
-        .p2align 4
-h_\name:
-        listed  h_\name, 0, helper_\name
-        .endm
-        .macro  engines name
-        .p2align 3
-e_\name: .quad  0
-        listed  e_\name, 1, \name
-        .endm
+        .include "list.S"
 
         .text   2
 list:
@@ -271,6 +257,12 @@ writable:
         push    r8
         sub     rsp, 8
         mov     rcx, [rsp+56]
+        .ifc    \name, lcall_protected
+        call    pushed
+        mov     rdi, [rsp+40]
+        mov     rsi, [rsp+32]
+        mov     rcx, [rsp+56]
+        .endif
         call    halved
         lea     rbx, [rip+e_helper_\name]
         je      through
@@ -306,6 +298,53 @@ halved: mov     eax, esi
         cmp     eax, 0x400
 2:      ret
 
+# A far call of ring 3 to a code segment that it may call pushes as a program's stores, which the engine does as the
+# supervisor.  rdi: env, esi: selector, rcx: where the helper returns to; the size of operands is where `far` has it
+pushed: mov     eax, [rdi+AT_HFLAGS]
+        and     eax, 3
+        cmp     eax, 3
+        jne     3f
+        push    r12
+        push    r13
+        push    r14
+        mov     rbx, rdi
+        mov     r13, rcx
+        mov     r12d, [rsp+32+16]       # 1 for 32 bits
+        lea     r12d, [r12*2+2]
+        mov     eax, esi
+        and     eax, ~7
+        lea     rdx, [rdi+AT_GDT]
+        test    esi, 4
+        jz      1f
+        lea     rdx, [rdi+AT_LDT]
+1:      lea     r8d, [rax+7]
+        cmp     r8d, [rdx+16]
+        ja      2f
+        mov     esi, [rdx+8]
+        lea     esi, [rsi+rax+4]
+        mov     edx, 2
+        call    [rip+e_cpu_ldl_mmuidx_ra]
+        mov     ecx, eax
+        and     ecx, 0x9800             # code that is present
+        cmp     ecx, 0x9800
+        jne     2f
+        test    eax, 0x400              # conforming, or of ring 3
+        jnz     1f
+        and     eax, 0x6000
+        cmp     eax, 0x6000
+        jne     2f
+1:      mov     r14d, [rbx+AT_ESP]
+        .rept   2
+        sub     r14d, r12d
+        mov     esi, r14d
+        mov     ecx, r12d
+        call    on_stack
+        .endr
+2:      pop     r14
+        pop     r13
+        pop     r12
+3:      ret
+
 # What faults inside has a state to go back to: it is restored before, for the helper cannot find its caller.
 through:
         mov     rax, [rip+running]
@@ -335,6 +374,11 @@ through:
         jnz     4f
         test    esi, RESUMED
         jnz     8f
+        test    esi, PRIVATE
+        jz      2f
+        test    byte ptr [rdi+AT_CR4+1], 8
+        jnz     general
+2:
         test    esi, REPEATED
         jz      1f
         mov     eax, [rdi+AT_ECX]
@@ -430,7 +474,11 @@ entered:
         mov     [rdi+AT_EBP], rax
         ret
 
-smsw:   shr     esi, 16
+smsw:   test    byte ptr [rdi+AT_CR4+1], 8
+        jz      1f
+        test    byte ptr [rdi+AT_HFLAGS], 3
+        jnz     general
+1:      shr     esi, 16
         mov     eax, [rdi+AT_CR0]
         mov     cx, [rdi+rsi*8]
         mov     ax, cx
@@ -705,7 +753,7 @@ known:  # only those that may be null
 1:      and     ecx, ~6
         test    r12d, ecx
         jnz     emit
-        xor     r12d, r12d
+        and     r12d, PRIVATE
         jmp     emit
 
 enter:  call    next
@@ -741,6 +789,8 @@ to_segment:
 escape: call    next
         cmp     al, 1
         je      group7
+        test    al, al
+        jz      group6
         mov     ecx, eax
         and     ecx, 0xf7
         cmp     ecx, 0xa1               # POP FS, POP GS
@@ -769,13 +819,36 @@ masked: call    next                    # MASKMOVQ stores at DS:EDI
         jb      operand
         jmp     source
 
+group6: call    next
+        mov     ecx, eax
+        and     ecx, 0x38
+        cmp     ecx, 8                  # SLDT, STR, which are #UD in V86
+        ja      1f
+        test    dword ptr [rsp+12], F_VM
+        jnz     1f
+        call    private
+        jmp     1f
+
+private:                                # UMIP: outside ring 0, whose code is translated apart
+        test    byte ptr [rsp+8+12], 3
+        jz      2f
+        or      r12d, PRIVATE
+2:      ret
+
 group7: call    next
         mov     ecx, eax
         and     ecx, 0x38
         cmp     ecx, 0x38               # INVLPG
         je      emit
         cmp     ecx, 0x20
-        jne     1f
+        je      4f
+        cmp     ecx, 8                  # SGDT, SIDT
+        ja      1f
+        cmp     al, 0xc0
+        jae     1f
+        call    private
+        jmp     1f
+4:      call    private                 # SMSW
         cmp     al, 0xc0
         jb      1f
         test    byte ptr [rsp+8], 1

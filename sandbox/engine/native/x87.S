@@ -21,6 +21,12 @@
         .set    CW, 610
         .set    TAG, 612                # a byte a register: 1 is empty
         .set    REGS, 624                 # 16 bytes a register
+        .set    FCS, 754                # of the last instruction that is no control instruction: the selector, the operand's,
+        .set    FDS, 756
+        .set    FIP, 760                # the offset, the operand's; the translator stores them behind each
+        .set    FOP, 764                # and the opcode, with FOP_KNOWN, or 0: to be read at FIP
+        .set    FDP, 768
+        .set    FOP_KNOWN, 0x8000
         .set    FT0, 784                # the second operand, between two helpers of one instruction
         .set    SOURCE, 794             # what it is: 0 to 7 ST(i), or one of
         .set    FROM32, 8               #   raw bits of a single
@@ -43,23 +49,7 @@
 # What the loader reads: where the list begins.  An entry: offset (4 bytes), kind, name.
 begin:  .quad   list - begin
 
-        .macro  listed at, kind, name:vararg
-        .text   2
-        .long   \at - begin
-        .byte   \kind
-        .asciz  "\name"
-        .text   0
-        .endm
-        .macro  helper name
-        .p2align 4
-h_\name:
-        listed  h_\name, 0, helper_\name
-        .endm
-        .macro  engines name            # a function of the engine that the stubs call
-        .p2align 3
-e_\name: .quad  0
-        listed  e_\name, 1, \name
-        .endm
+        .include "list.S"
 
         .text   2
 list:
@@ -128,6 +118,7 @@ pending:
         jnz     1f
         ret                             # without CR0.NE the PC's interrupt controller is asked: nobody is there
 1:      add     rsp, 8
+        call    note_opcode
         mov     rdx, [rsp]
         mov     esi, MF
         jmp     [rip+e_raise_exception_ra]
@@ -780,11 +771,15 @@ with_flags:
         inc     eax
         jmp     1b
 
-# FFREE; or what the translator calls before FCMOVcc of any condition, before a store through CS, before INS and OUTS,
-# and behind FXRSTOR (encodings.S)
+# FFREE; or what the translator calls before FCMOVcc of any condition, before a store through CS, before INS, OUTS and CLFLUSH,
+# and behind FXRSTOR, FXSAVE and FNOP (encodings.S)
         .set    FCMOV_OF, 8             # + i
         .set    SUMMARY_OF, 16
         .set    REFUSED_OF, 17
+        .set    NOTED_OF, 18
+        .set    SAVED_OF, 19
+        .set    KEPT_OF, 20             # no call: FIP and FCS stay
+        .set    FLUSH_OF, 21
         .set    PORTS_OF, 32            # + bytes less one
         helper  ffree_STN
         cmp     esi, 8

@@ -3,7 +3,11 @@
         .set    ENV_IN_CPU, 0x8a50      # CPUX86State in CPUState (sandbox/engine/watchcode.py)
         .set    AT_EIP, 128
         .set    AT_FLAGS, 176
+        .set    AT_EFLAGS, 136
+        .set    EFLAGS_VM, 0x20000
+        .set    HF_PE, 0x80
         .set    CS32, 0x10
+        .set    AT_ES_BASE, 192         # 24 bytes a segment, in the order of their numbers
         .set    AT_CS_BASE, 216
         .set    PAD_END, 64             # HookPad of stubs.S: what the next block falls through from
         .set    GP, 13
@@ -72,11 +76,11 @@ environment:
         push    r13
         push    r14
         push    r15
-        sub     rsp, 136
+        sub     rsp, 152
         mov     rbx, rdi
         mov     rbp, rsi
         lea     r12d, [rdx*2+2]
-        mov     r13, [rsp+136+48]
+        mov     r13, [rsp+152+48]
         mov     r15d, r8d
         imul    eax, edx, 14            # 14 or 28 bytes, and 10 a register
         imul    edx, r15d, 10
@@ -94,6 +98,21 @@ environment:
         mov     [rsp+128+r14*2], ax
         inc     r14d
         cmp     r14d, 3
+        jne     1b
+1:      mov     eax, r14d
+        imul    eax, r12d
+        lea     rsi, [rbp+rax]
+        mov     rdi, rbx
+        mov     rdx, r13
+        test    r12d, 2
+        jnz     2f
+        call    [rip+e_cpu_ldl_data_ra]
+        jmp     3f
+2:      call    [rip+e_cpu_lduw_data_ra]
+        movzx   eax, ax
+3:      mov     [rsp+136-12+r14*4], eax
+        inc     r14d
+        cmp     r14d, 7
         jne     1b
         imul    eax, r12d, 7
         add     rbp, rax
@@ -119,6 +138,8 @@ environment:
         jmp     2b
 3:      fnclex
         mov     rdi, rbx
+        lea     rsi, [rsp+136]
+        call    load_pointers
         movzx   ecx, word ptr [rsp+128]
         movzx   edx, word ptr [rsp+130]
         mov     r8d, edx
@@ -151,7 +172,7 @@ environment:
         and     r8d, 7
         inc     ecx
         jmp     5b
-6:      add     rsp, 136
+6:      add     rsp, 152
         pop     r15
         pop     r14
         pop     r13
@@ -237,10 +258,8 @@ store_environment:
         jns     1b
         or      edx, 0xffff0000
         mov     [rsp+8], edx
-        xor     eax, eax                # where the last instruction and its operand were is not kept
-        mov     [rsp+12], rax
-        mov     [rsp+20], eax
-        mov     dword ptr [rsp+24], 0xffff0000
+        lea     rsi, [rsp+12]
+        call    store_pointers
         xor     r14d, r14d
 6:      mov     rdi, rbx
         mov     edx, [rsp+r14*4]
@@ -284,6 +303,222 @@ store_environment:
         pop     r12
         pop     rbp
         pop     rbx
+        ret
+        .text   0
+
+# -- the last instruction: FIP, FCS, FOP, FDP, FDS -----------------------------------------------------------------
+
+        .text   1
+# rdi: env, rsi: four double words of an environment, as read from memory (SDM 1, 8.1.10, figures 8-9 to 8-12).
+# The forms of real mode and V86 have linear addresses.
+load_pointers:
+        mov     eax, [rsi]
+        mov     ecx, [rsi+8]
+        call    protected
+        jz      1f
+        movzx   edx, word ptr [rsi+4]
+        mov     [rdi+FCS], dx
+        movzx   edx, word ptr [rsi+12]
+        mov     [rdi+FDS], dx
+        movzx   edx, word ptr [rsi+6]
+        jmp     2f
+1:      movzx   eax, ax
+        movzx   ecx, cx
+        mov     edx, [rsi+12]
+        and     edx, 0x0ffff000
+        shl     edx, 4
+        or      ecx, edx
+        mov     edx, [rsi+4]
+        and     edx, 0x0ffff000
+        shl     edx, 4
+        or      eax, edx
+        movzx   edx, word ptr [rsi+4]
+        mov     word ptr [rdi+FCS], 0
+        mov     word ptr [rdi+FDS], 0
+2:      mov     [rdi+FIP], eax
+        mov     [rdi+FDP], rcx
+        and     edx, 0x7ff
+        or      edx, FOP_KNOWN
+        mov     [rdi+FOP], edx
+        ret
+
+# ZF: real mode or V86
+protected:
+        test    dword ptr [rdi+AT_EFLAGS], EFLAGS_VM
+        jnz     1f
+        test    dword ptr [rdi+AT_FLAGS], HF_PE
+        ret
+1:      cmp     eax, eax
+        ret
+
+# rbx: env, rsi: where to write four double words.  The 16-bit forms have their low halves.
+store_pointers:
+        push    rsi
+        mov     rdi, rbx
+        call    note_opcode
+        pop     rsi
+        mov     edx, [rdi+FOP]
+        and     edx, 0x7ff
+        movzx   eax, word ptr [rdi+FCS]
+        movzx   ecx, word ptr [rdi+FDS]
+        mov     r8d, [rdi+FIP]
+        mov     r9d, [rdi+FDP]
+        call    protected
+        jz      1f
+        shl     edx, 16
+        or      eax, edx
+        or      ecx, 0xffff0000
+        mov     [rsi], r8d
+        mov     [rsi+8], r9d
+        jmp     2f
+1:      shl     eax, 4
+        add     r8d, eax
+        shl     ecx, 4
+        add     r9d, ecx
+        movzx   eax, r8w
+        or      eax, 0xffff0000
+        mov     [rsi], eax
+        movzx   eax, r9w
+        or      eax, 0xffff0000
+        mov     [rsi+8], eax
+        mov     eax, r8d
+        shr     eax, 4
+        and     eax, 0x0ffff000
+        or      eax, edx
+        mov     ecx, r9d
+        shr     ecx, 4
+        and     ecx, 0x0ffff000
+2:      mov     [rsi+4], eax
+        mov     [rsi+12], ecx
+        ret
+
+# rdi: env.  FOP from the instruction at FIP: the lower three bits of the first byte, and the second (SDM 1, 8.1.9)
+note_opcode:
+        cmp     dword ptr [rdi+FOP], 0
+        jne     4f
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12d, [rdi+FIP]
+        mov     ebp, [rdi+AT_CS_BASE]
+        mov     r13d, 15
+        cmp     dword ptr [rdi+FCS-2], 0        # and its neighbour, which nobody sets: nothing yet
+        jne     1f
+        test    r12d, r12d
+        jz      3f
+1:      call    next_byte
+        mov     ecx, eax
+        and     ecx, 0xf8
+        cmp     ecx, 0xd8
+        je      2f
+        dec     r13d
+        jnz     1b
+        jmp     3f
+2:      and     eax, 7
+        shl     eax, 8
+        mov     r13d, eax
+        call    next_byte
+        or      eax, r13d
+        or      eax, FOP_KNOWN
+        mov     [rbx+FOP], eax
+3:      mov     rdi, rbx
+        add     rsp, 8
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+4:      ret
+
+# Behind FNOP, which the translator takes for a control instruction: it is the last.  Called from translated code.
+noted:  push    rbx
+        mov     rbx, rdi
+        lea     rdi, [rbx-ENV_IN_CPU]
+        mov     rsi, [rsp+8]
+        xor     edx, edx
+        call    [rip+e_cpu_restore_state]
+        mov     rdi, rbx
+        call    note_place
+        pop     rbx
+        ret
+note_place:
+        mov     eax, [rdi+AT_EIP]
+        mov     [rdi+FIP], rax          # and FOP is to be read
+        mov     eax, [rdi+AT_CS_BASE-8]
+        mov     [rdi+FCS], ax
+        ret
+
+# Behind FXSAVE, whose operand's address is in FT0: the pointers are saved while an exception is pending, else zeros,
+# as seen on an AMD host; Intel's processors save them always
+saved:  push    rbx
+        push    r12
+        push    r13
+        mov     rbx, rdi
+        mov     r12, [rsp+24]
+        mov     r13d, [rdi+FT0]
+        xor     edx, edx
+        cmp     byte ptr [rdi+SW], 0
+        jns     1f
+        call    note_opcode
+        mov     edx, [rbx+FOP]
+        and     edx, 0x7ff
+1:      lea     esi, [r13+6]
+        mov     rcx, r12
+        mov     rdi, rbx
+        call    [rip+e_cpu_stw_data_ra]
+        .macro  pointer offset, selector, at
+        xor     edx, edx
+        cmp     byte ptr [rbx+SW], 0
+        jns     2f
+        mov     eax, [rbx+\offset]
+        movzx   edx, word ptr [rbx+\selector]
+        shl     rdx, 32
+        or      rdx, rax
+2:      lea     esi, [r13+\at]
+        mov     rcx, r12
+        mov     rdi, rbx
+        call    [rip+e_cpu_stq_data_ra]
+        .endm
+        pointer FIP, FCS, 8
+        pointer FDP, FDS, 16
+        mov     rdi, rbx
+        pop     r13
+        pop     r12
+        pop     rbx
+        ret
+
+# rdi: env, rsi: of FXRSTOR.  Called by a helper, first of all: nothing of the operand is missing.
+fetch_pointers:
+        push    rdi
+        push    rsi
+        push    rdx
+        push    rbx
+        mov     rbx, rdi
+        lea     esi, [rsi+6]
+        mov     rdx, [rsp+40]
+        call    [rip+e_cpu_lduw_data_ra]
+        and     eax, 0x7ff
+        or      eax, FOP_KNOWN
+        mov     [rbx+FOP], eax
+        .macro  pointed offset, selector, at
+        mov     rsi, [rsp+16]
+        lea     esi, [rsi+\at]
+        mov     rdi, rbx
+        mov     rdx, [rsp+40]
+        call    [rip+e_cpu_ldq_data_ra]
+        mov     [rbx+\offset], eax
+        shr     rax, 32
+        mov     [rbx+\selector], ax
+        .endm
+        pointed FIP, FCS, 8
+        pointed FDP, FDS, 16
+        mov     dword ptr [rbx+FDP+4], 0
+        pop     rbx
+        pop     rdx
+        pop     rsi
+        pop     rdi
         ret
         .text   0
 
@@ -372,6 +607,9 @@ reserved:
         jnz     reserved
 1:      fnclex
         ldmxcsr [rip+clean]
+        .ifc    \name, fxrstor
+        call    fetch_pointers
+        .endif
 2:      jmp     [rip+e_helper_\name]
         .endm
         restores fxrstor, "test byte ptr [rdi+AT_CR4+1], 2"     # CR4.OSFXSR
@@ -427,6 +665,11 @@ leave_store:
         call    [rip+e_cpu_restore_state]
         call    operand
         jc      3f
+        mov     r8d, eax
+        sub     r8d, [rbx+rdx+AT_ES_BASE]
+        mov     [rbx+FDP], r8
+        mov     r8d, [rbx+rdx+AT_ES_BASE-8]
+        mov     [rbx+FDS], r8w
         lea     rdx, [rip+table+16*0xdd]
         sub     rdx, r14
         mov     r13d, 3                 # bytes less one: D9 and DB four, DD and DF /7 eight, DF two
@@ -469,6 +712,8 @@ leave_out:
         mov     rsi, [rsp+16+40]
         mov     edx, 1
         call    [rip+e_cpu_restore_state]
+        mov     rdi, rbx
+        call    note_place
         mov     r12, [rbx+AT_EIP]
         mov     ebp, [rbx+AT_CS_BASE]
         mov     r13d, [rbx+AT_FLAGS]
@@ -528,6 +773,7 @@ next_byte:
         lea     esi, [r12+rbp]
         inc     r12
         lea     rdx, [rsp+8]
+        mov     byte ptr [rdx], 0
         mov     ecx, 1
         xor     r8d, r8d
         call    [rip+e_cpu_memory_rw_debug]

@@ -79,21 +79,29 @@ def _full_tags(image: bytes) -> int:
     return tags
 
 
-def fsave_image(image: bytes) -> bytes:
-    """The 112 bytes that lie before FXSAVE's 512 in a frame; magic 0 says that they are there."""
+def fsave_image(image: bytes, code: int = 0x23) -> bytes:
+    """The 112 bytes that lie before FXSAVE's 512 in a frame; magic 0 says that they are there.
+
+    Where the last instruction's selector would be stands ``code``, the interrupted program's CS, for FXSAVE in a 64-bit
+    kernel keeps none (convert_from_fxsr, arch/x86/kernel/fpu/regset.c).
+    """
     control, status = int.from_bytes(image[0:2], "little"), int.from_bytes(image[2:4], "little")
+    offset, operand = (int.from_bytes(image[at : at + 4], "little") for at in (8, 16))
     stack = b"".join(image[at : at + 10] for at in _X87_STACK)
     high = 0xFFFF0000
-    return _FSAVE.pack(control | high, status | high, _full_tags(image) | high, 0, 0, 0, high | 0x2B, stack, status, 0)
+    head = control | high, status | high, _full_tags(image) | high
+    return _FSAVE.pack(*head, offset, code, operand, high | 0x2B, stack, status, 0)
 
 
 def merge_fsave(legacy: bytes, image: bytes) -> bytes:
     """FXSAVE's image with x87 taken from FSAVE's part and MXCSR's reserved bits cleared, as sigreturn restores it."""
-    control, status, tags, _, _, _, _, stack, _, _ = _FSAVE.unpack(legacy)
+    control, status, tags, offset, code, operand, _, stack, _, _ = _FSAVE.unpack(legacy)
     merged = bytearray(image)
     merged[0:2] = (control & 0xFFFF).to_bytes(2, "little")
     merged[2:4] = (status & 0xFFFF).to_bytes(2, "little")
     merged[4] = sum((tags >> 2 * number & 3 != 3) << number for number in range(8))
+    merged[6:8] = (code >> 16).to_bytes(2, "little")
+    merged[8:24] = offset.to_bytes(8, "little") + operand.to_bytes(8, "little")
     for number, at in enumerate(_X87_STACK):
         merged[at : at + 10] = stack[10 * number : 10 * number + 10]
     mxcsr = int.from_bytes(merged[24:28], "little") & MXCSR_BITS

@@ -139,7 +139,7 @@ def set_regs(kernel: Kernel, task: Task, data: bytes) -> None:
 
 def get_fpregs(task: Task) -> bytes:
     """``user_fpregs_struct``, as FSAVE has it, 108 bytes."""
-    return fsave_image(task.context.fxsave())[:FPREGS_BYTES]
+    return fsave_image(task.context.fxsave(), getreg(task, "cs"))[:FPREGS_BYTES]
 
 
 def set_fpregs(task: Task, data: bytes) -> None:

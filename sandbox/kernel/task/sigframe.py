@@ -99,7 +99,8 @@ class SignalFrames:
             head = pack("<2I", restorer, info.signo) + saved + bytes(UNUSED_FPSTATE_BYTES)
             head += pack("<I", mask >> 32) + SIGRETURN
         image = context.fxsave()
-        data = head.ljust(fpstate - frame, b"\0") + fsave_image(image) + image
+        legacy = fsave_image(image, context.quads[SEGMENT_SLOTS["cs"]] & 0xFFFF)
+        data = head.ljust(fpstate - frame, b"\0") + legacy + image
         if self._uaccess.copy_to_user(task, frame, data):
             return False
         if state.altstack.flags & SS_AUTODISARM:

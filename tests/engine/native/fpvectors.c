@@ -1,6 +1,6 @@
-/* fpvectors KIND COUNT SEED [v]: each instruction of a kind (0 x87, 1 SSE) COUNT times, with all exceptions masked and
+/* fpvectors KIND COUNT SEED [vm]: each instruction of a kind (0 x87, 1 SSE) COUNT times, with all exceptions masked and
    not, on edge values and random ones.  A line a vector: its name, number, and a hash of what is there behind it, or
-   with v all of it.  A floating-point exception is a result: si_code and the state in the signal's frame. */
+   with v all of it; with m without the last instruction and operand, which Intel's processors keep in other ways.  A floating-point exception is a result: si_code and the state in the signal's frame. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -19,8 +19,9 @@ static struct state {
 } s __attribute__((aligned(16)));
 static uint8_t loaded[16] __attribute__((aligned(16))), stored[64] __attribute__((aligned(16)));
 static uint64_t seed;
+static int unpointed;
 static sigjmp_buf back;
-static struct { uint32_t number, code, control, status, tags, mxcsr; uint8_t st[80]; } trap;
+static struct { uint32_t number, code, control, status, tags, mxcsr, last[4]; uint8_t st[80]; } trap;
 
 extern void run_x87(struct state *), run_sse(struct state *);
 extern void (*x87_codes[])(void), (*sse_codes[])(void);
@@ -39,6 +40,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
     trap.number = number, trap.code = info->si_code;
     trap.control = fp->cw & 0xffff, trap.status = fp->sw & 0xffff, trap.tags = fp->tag & 0xffff;
     memcpy(&trap.mxcsr, (uint8_t *)fp + 112 + 24, 4);
+    memcpy(trap.last, &fp->ipoff, 16);
     memcpy(trap.st, fp->_st, 80);
     siglongjmp(back, 1);
 }
@@ -168,11 +170,11 @@ static void x87(int op, int count, int masked, int spoken)
     else
         s.flags = s.eax = 0;
     asm volatile("fninit");
-    memset(s.after + 12, 0, 16);                                /* last instruction and operand */
     for (int at = 2; at < 12; at += 4)
         memset(s.after + at, 0, 2);                             /* reserved */
-    memset(stored + 12, 0, 16);
     s.flags &= 0x8d5;
+    if (unpointed)
+        memset(s.after + 12, 0, 16), memset(stored + 12, 0, 16), memset(trap.last, 0, 16);
     tell(x87_names[op], count, spoken, 0, 108);
 }
 
@@ -221,9 +223,10 @@ int main(int argc, char **argv)
     seed = 88172645463325252ull ^ (uint64_t)atoi(argv[3]) << 20;
     for (int each = 0; each < 10; each++)
         next();
+    unpointed = argc > 4 && strchr(argv[4], 'm');
     sigaction(SIGFPE, &action, 0), sigaction(SIGILL, &action, 0), sigaction(SIGSEGV, &action, 0);
     for (int op = 0; op < (kind ? SSE_COUNT : X87_COUNT); op++)
         for (int at = 0; at < count; at++)
-            (kind ? sse : x87)(op, at, at & 1, argc > 4);
+            (kind ? sse : x87)(op, at, at & 1, argc > 4 && strchr(argv[4], 'v'));
     return 0;
 }
