@@ -59,7 +59,9 @@ def _mmap(size: int, protection: int) -> str:
 def areas(count: int, before: str = "") -> bytes:
     """Neighbours of different protections never merge; the operation maps a page, touches it, and unmaps it."""
     setup = _times(count // 2, _mmap(4096, 1) + _mmap(4096, 3), 1)
-    return _measured(before + setup, _mmap(4096, 3) + "mov [eax], eax\nmov ebx, eax\nmov ecx, 4096\nmov eax, 91\nint 0x80\n")
+    return _measured(
+        before + setup, _mmap(4096, 3) + "mov [eax], eax\nmov ebx, eax\nmov ecx, 4096\nmov eax, 91\nint 0x80\n"
+    )
 
 
 def tasks(count: int) -> bytes:
@@ -103,37 +105,42 @@ def cached(count: int) -> bytes:
 
 def sleepers(count: int) -> bytes:
     """Children that sleep for an hour; the operation is a sleep of 10 µs among them."""
-    hour = "3: mov dword ptr [buffer], 3600\n" + _call(162, "offset buffer", 0) + "jmp 3b\n"
+    hour = "3: mov dword ptr [buffer+60000], 3600\n" + _call(162, "offset buffer+60000", 0) + "jmp 3b\n"
     forked = _call(2) + f"test eax, eax\njnz 2f\n{hour}2: mov [buffer+esi*4], eax\n"
-    short = "mov dword ptr [moment+4], 10000\n" + _call(162, "offset moment", 0)
+    short = "mov dword ptr [buffer+60004], 10000\n" + _call(162, "offset buffer+60000", 0)
     kill = "mov ebx, [buffer+esi*4]\nmov ecx, 9\nmov eax, 37\nint 0x80\n"
-    return _measured("jmp 8f\nmoment: .long 0, 0\n8:\n" + _times(count, forked, 1), short, _times(count, kill, 5))
+    return _measured(_times(count, forked, 1), short, _times(count, kill, 5))
 
 
 def timers(count: int) -> bytes:
     """Timers that are set for an hour from now; the operation sets one more anew."""
     hour = "mov dword ptr [buffer+8], 3600\n"
     settime = f"push esi\nxor ecx, ecx\nmov edx, offset buffer\nxor esi, esi\n{_call(260)}pop esi\n"
-    one = _call(259, 1, 0, "offset made") + "mov ebx, [made]\n" + settime
+    one = _call(259, 1, 0, "offset buffer+60000") + "mov ebx, [buffer+60000]\n" + settime
     limit = _LIMIT.replace("ebx, 7", "ebx, 11")
-    return _measured(f"jmp 8f\nmade: .long 0\n8: {limit}{hour}" + _times(count, one, 1), "mov ebx, [made]\n" + settime)
+    return _measured(f"{limit}{hour}" + _times(count, one, 1), "mov ebx, [buffer+60000]\n" + settime)
 
 
 def signals(count: int) -> bytes:
     """Signals wait for a child that has blocked them; the operation queues one for the parent and takes it."""
-    words = "all: .long -1, -1\ninfo: .long 35, 0, -1\n.skip 116\nme: .long 0\nchild: .long 0\n"
+    words = "all: .long -1, -1\ninfo: .long 35, 0, -1\n.skip 116\n"
     block = f"xor ebx, ebx\nmov ecx, offset all\nxor edx, edx\nmov esi, 8\n{_call(175)}"
-    forked = _call(2) + f"test eax, eax\njnz 2f\n3: {_call(29)}jmp 3b\n2: mov [child], eax\n{_call(20)}mov [me], eax\n"
-    one = _call(178, "[child]", 35, "offset info")
+    forked = (
+        _call(2)
+        + f"test eax, eax\njnz 2f\n3: {_call(29)}jmp 3b\n2: mov [buffer], eax\n{_call(20)}mov [buffer+4], eax\n"
+    )
+    one = _call(178, "[buffer]", 35, "offset info")
     take = f"push esi\nmov ebx, offset all\nxor ecx, ecx\nxor edx, edx\nmov esi, 8\n{_call(177)}pop esi\n"
     limit = _LIMIT.replace("ebx, 7", "ebx, 11")
     setup = f"jmp 8f\n{words}8: {limit}{block}{forked}" + _times(count, one, 1)
-    return _measured(setup, one.replace("child", "me") + take, _call(37, "[child]", 9))
+    return _measured(setup, one.replace("[buffer]", "[buffer+4]") + take, _call(37, "[buffer]", 9))
 
 
 def limited(count: int) -> bytes:
     """``areas`` of which every other one counts for RLIMIT_DATA, which is set."""
-    return areas(count, 'mov eax, 75\nmov ebx, 2\nmov ecx, offset most\nint 0x80\njmp 8f\nmost: .long 1<<30, 1<<30\n8:\n')
+    return areas(
+        count, "mov eax, 75\nmov ebx, 2\nmov ecx, offset most\nint 0x80\njmp 8f\nmost: .long 1<<30, 1<<30\n8:\n"
+    )
 
 
 MEGABYTES = (1024, 8192, 62 << 10)

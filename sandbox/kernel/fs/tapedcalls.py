@@ -95,6 +95,9 @@ class TapedCalls(HostCalls):
     def stat(self, number: int) -> HostStat:
         return HostStat(*self._ask("stat", number, work=lambda: self._host.stat(self._of(number))))
 
+    def size(self, number: int) -> int:
+        return int(self._ask("size", number, work=lambda: self._host.size(self._of(number))))
+
     def entries(self, number: int) -> list[tuple[bytes, int, int]]:
 
         def work() -> list[tuple[str, int, int]]:
