@@ -127,7 +127,7 @@ def signals(count: int) -> bytes:
     block = f"xor ebx, ebx\nmov ecx, offset all\nxor edx, edx\nmov esi, 8\n{_call(175)}"
     forked = (
         _call(2)
-        + f"test eax, eax\njnz 2f\n3: {_call(29)}jmp 3b\n2: mov [buffer], eax\n{_call(20)}mov [buffer+4], eax\n"
+        + f"test eax, eax\njnz 2f\n3: {_call(29)}jmp 3b\n2: mov [buffer], eax\n{_call(224)}mov [buffer+4], eax\n"
     )
     one = _call(178, "[buffer]", 35, "offset info")
     take = f"push esi\nmov ebx, offset all\nxor ecx, ecx\nxor edx, edx\nmov esi, 8\n{_call(177)}pop esi\n"
