@@ -253,7 +253,7 @@ class HostFile(HostInode):
     @property
     def size(self) -> int:
         with host_errors():
-            return self.tree.calls.size(self.descriptor)
+            return self.tree.calls.size(self.descriptor, self._read_descriptor)
 
     def check_open(self, write: bool) -> None:
         super().check_open(write)
