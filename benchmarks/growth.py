@@ -56,10 +56,12 @@ def _mmap(size: int, protection: int) -> str:
     return f"{words}mov ebx, esp\nmov eax, 90\nint 0x80\nadd esp, 24\n"
 
 
-def areas(count: int) -> bytes:
+def areas(count: int, before: str = "") -> bytes:
     """Neighbours of different protections never merge; the operation maps a page, touches it, and unmaps it."""
     setup = _times(count // 2, _mmap(4096, 1) + _mmap(4096, 3), 1)
-    return _measured(setup, _mmap(4096, 3) + "mov [eax], eax\nmov ebx, eax\nmov ecx, 4096\nmov eax, 91\nint 0x80\n")
+    return _measured(
+        before + setup, _mmap(4096, 3) + "mov [eax], eax\nmov ebx, eax\nmov ecx, 4096\nmov eax, 91\nint 0x80\n"
+    )
 
 
 def tasks(count: int) -> bytes:
@@ -101,11 +103,55 @@ def cached(count: int) -> bytes:
     return _measured(setup, f"{somewhere}mov ebx, ebp\nxor edx, edx\nmov eax, 19\nint 0x80\n{read}")
 
 
+def sleepers(count: int) -> bytes:
+    """Children that sleep for an hour; the operation is a sleep of 10 µs among them."""
+    hour = "3: mov dword ptr [buffer+60000], 3600\n" + _call(162, "offset buffer+60000", 0) + "jmp 3b\n"
+    forked = _call(2) + f"test eax, eax\njnz 2f\n{hour}2: mov [buffer+esi*4], eax\n"
+    short = "mov dword ptr [buffer+60004], 10000\n" + _call(162, "offset buffer+60000", 0)
+    kill = "mov ebx, [buffer+esi*4]\nmov ecx, 9\nmov eax, 37\nint 0x80\n"
+    return _measured(_times(count, forked, 1), short, _times(count, kill, 5))
+
+
+def timers(count: int) -> bytes:
+    """Timers that are set for an hour from now; the operation sets one more anew."""
+    hour = "mov dword ptr [buffer+8], 3600\n"
+    settime = f"push esi\nxor ecx, ecx\nmov edx, offset buffer\nxor esi, esi\n{_call(260)}pop esi\n"
+    one = _call(259, 1, 0, "offset buffer+60000") + "mov ebx, [buffer+60000]\n" + settime
+    limit = _LIMIT.replace("ebx, 7", "ebx, 11")
+    return _measured(f"{limit}{hour}" + _times(count, one, 1), "mov ebx, [buffer+60000]\n" + settime)
+
+
+def signals(count: int) -> bytes:
+    """Signals wait for a child that has blocked them; the operation queues one for the parent and takes it."""
+    words = "all: .long -1, -1\ninfo: .long 35, 0, -1\n.skip 116\n"
+    block = f"xor ebx, ebx\nmov ecx, offset all\nxor edx, edx\nmov esi, 8\n{_call(175)}"
+    forked = (
+        _call(2)
+        + f"test eax, eax\njnz 2f\n3: {_call(29)}jmp 3b\n2: mov [buffer], eax\n{_call(224)}mov [buffer+4], eax\n"
+    )
+    one = _call(178, "[buffer]", 35, "offset info")
+    take = f"push esi\nmov ebx, offset all\nxor ecx, ecx\nxor edx, edx\nmov esi, 8\n{_call(177)}pop esi\n"
+    limit = _LIMIT.replace("ebx, 7", "ebx, 11")
+    setup = f"jmp 8f\n{words}8: {limit}{block}{forked}" + _times(count, one, 1)
+    return _measured(setup, one.replace("[buffer]", "[buffer+4]") + take, _call(37, "[buffer]", 9))
+
+
+def limited(count: int) -> bytes:
+    """``areas`` of which every other one counts for RLIMIT_DATA, which is set."""
+    return areas(
+        count, "mov eax, 75\nmov ebx, 2\nmov ecx, offset most\nint 0x80\njmp 8f\nmost: .long 1<<30, 1<<30\n8:\n"
+    )
+
+
 MEGABYTES = (1024, 8192, 62 << 10)
 GROWTHS = (
     Growth("map, touch and unmap a page, of areas", (10, 1000, 10_000), areas, 256 << 20),
+    Growth("the same under RLIMIT_DATA, of areas", (10, 1000, 10_000), limited, 256 << 20),
     Growth("fork, exit and wait, of waiting tasks", (10, 100, 1000), tasks, 256 << 20),
     Growth("sched_yield and back, of waiting tasks", (10, 100, 1000), switches, 256 << 20),
+    Growth("sleep for 10 µs, of sleeping tasks", (10, 100, 1000), sleepers, 256 << 20),
+    Growth("set a timer, of timers that are set", (10, 100, 1000), timers),
+    Growth("queue a signal and take it, of the user's queued ones", (10, 100, 1000), signals),
     Growth("open and close, of open files", (10, 100, 1000), files),
     Growth("read a byte, of cached pages", (100, 10_000, 100_000), cached, 2 << 30),
 )

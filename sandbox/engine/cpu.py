@@ -35,7 +35,7 @@ _ERROR, _SOFTWARE, _HFLAGS = ctx.ERROR_CODE32, ctx.IS_SOFTWARE32, ctx.HFLAGS32
 _EIP, _CR2 = 2 * ctx.EIP, 2 * ctx.CR2
 _WRAP = 1 << 32
 """What the engine's own linear addresses are too large by where base and EIP add up to 4 GB or more."""
-_AHEAD, _AHEAD_BLOCKS = stubs.PAD_AHEAD, stubs.PAD_AHEAD_BLOCKS
+_AHEAD, _AHEAD_BLOCKS, _BLOCKS = stubs.PAD_AHEAD, stubs.PAD_AHEAD_BLOCKS, stubs.PAD_BLOCKS
 _WRITE_OR_FETCH = PF_WRITE | PF_INSTR
 
 
@@ -101,7 +101,7 @@ class Cpu(Answers):
         Coming back from a trap counts as one; a jump to the next instruction does not count.  The same whether the
         program ran free, stepped, in slices or with breakpoints, and right during a run too.
         """
-        return self._deadline - self._words[stubs.PAD_BLOCKS]
+        return self._deadline - self._words[_BLOCKS]
 
     @clock.setter
     def clock(self, value: int) -> None:

@@ -105,29 +105,32 @@ class Traps:
             raise
 
     def _run_user(self, task: Task) -> None:
-        clock = self._clock
+        clock, now = self._clock, time.monotonic
         sched, dispatch, deliver = self._sched, self._dispatch, self._kernel.signals.deliver
+        budget, charge, after_run = sched.budget, sched.charge, sched.after_run
         depth, check_windows = self._kernel.highmem.depth, sched.check_windows
         while True:
             if task.pending:
                 if task.cpu.way_out is not None:
                     task.cpu.finish()
                 deliver(task)
-            if depth[task.cpu.index]:
-                check_windows(task.cpu, f"task {task.pid} goes to ring 3")
-            vcpu = task.cpu.vcpu
-            if task.cpu.way_out is not None and not vcpu.plain:
-                task.cpu.finish()  # somebody has begun to look at each run since
+            cpu = task.cpu
+            if depth[cpu.index]:
+                check_windows(cpu, f"task {task.pid} goes to ring 3")
+            vcpu = cpu.vcpu
+            if cpu.way_out is not None and not vcpu.plain:
+                cpu.finish()  # somebody has begun to look at each run since
             context = vcpu.context = task.context
             task.orig_eax = -1
-            blocks = sched.budget(task)
+            blocks = budget(task)
             before = vcpu.clock
-            began = time.perf_counter()
+            began = now()
             exit_ = vcpu.run(blocks)
-            if task.cpu.way_out is not None:
-                exit_ = task.cpu.went_out(exit_, context, blocks)
-            sched.charge(task, vcpu.clock - before)
-            if task.group.cpu_limit and task.group.utime + task.group.stime >= task.group.cpu_limit:
+            if cpu.way_out is not None:
+                exit_ = cpu.went_out(exit_, context, blocks)
+            charge(task, vcpu.clock - before)
+            group = task.group
+            if group.cpu_limit and group.utime + group.stime >= group.cpu_limit:
                 self._kernel.timers.cpu_limit_reached(task)
             if isinstance(exit_, Trap):
                 clock.charged += TRAP_BLOCKS
@@ -139,12 +142,12 @@ class Traps:
                 else:
                     self._exception(task, context, exit_)
             elif isinstance(exit_, BlocksSpent):
-                sched.adapt(blocks, time.perf_counter() - began)
+                sched.adapt(blocks, now() - began)
             elif isinstance(exit_, Paused):
-                sched.adapt(vcpu.clock - before, time.perf_counter() - began)
+                sched.adapt(vcpu.clock - before, now() - began)
             else:
                 self._odd_exit(task, exit_)
-            sched.after_run(task)
+            after_run(task, began)
 
     def _user_page_fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
         cpu, mm = task.cpu, task.mm

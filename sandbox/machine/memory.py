@@ -47,6 +47,9 @@ _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x40 if sys.platform == "darwin" els
 class Reason(Enum):
     """Why host bytes enter guest memory."""
 
+    __hash__ = object.__hash__
+    """Members are counted by at each store, and Enum's own is a function in Python."""
+
     TABLE = "table"
     """Entries of page tables and descriptor tables."""
     STRUCT_PAGE = "struct page"

@@ -13,7 +13,7 @@ from sandbox.runner.run import run_program
 
 FOLDER = Path(__file__).parent / "native"
 PROGRAMS = sorted(each.stem for each in FOLDER.glob("*.c"))
-AS_ROOT = {"permissions"}
+AS_ROOT = {"permissions", "sigcounts"}
 LINK = ("gcc", "-m32", "-static", "-O1", "-w")
 
 

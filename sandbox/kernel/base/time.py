@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from heapq import heapify, heappop, heappush
+from typing import Generic, Protocol, TypeVar
 
 from sandbox.kernel.base.tape import HostTimes
 from sandbox.records import dataclass
@@ -26,12 +27,69 @@ EPOCH_SECONDS = 915_148_800
 EPOCH = EPOCH_SECONDS * SECOND
 
 
+LEFT_IN_HEAP = 64
+"""Removed deadlines that may stay in a heap, besides as many as there are live ones."""
+T = TypeVar("T")
+
+
 @dataclass(slots=True, eq=False)
 class Timer:
     """Something that happens at a time in blocks."""
 
     at: int
     action: Callable[[], None]
+
+
+class Deadlines(Generic[T]):
+    """Things by the time in blocks at which something happens to them: the first is known at once.
+
+    Adding and removing costs the logarithm of their number: a heap, in which what was removed stays until it comes up
+    or makes half of it.
+    """
+
+    __slots__ = ("_heap", "_live", "_number")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, T]] = []
+        self._live: dict[T, int] = {}
+        """The number of each thing's entry: how many were added before it."""
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, what: T) -> bool:
+        return what in self._live
+
+    def add(self, at: int, what: T) -> None:
+        """One more; it must not be there yet."""
+        self._number += 1
+        self._live[what] = self._number
+        heappush(self._heap, (at, self._number, what))
+
+    def remove(self, what: T) -> None:
+        """It is there no more.  Raises KeyError when it was not."""
+        del self._live[what]
+        if len(self._heap) > 2 * len(self._live) + LEFT_IN_HEAP:
+            self._heap = [entry for entry in self._heap if self._live.get(entry[2]) == entry[1]]
+            heapify(self._heap)
+
+    @property
+    def first(self) -> int | None:
+        """The next time, None when there is none."""
+        heap, live = self._heap, self._live
+        while heap and live.get(heap[0][2]) != heap[0][1]:
+            heappop(heap)
+        return heap[0][0] if heap else None
+
+    def due(self, now: int) -> list[T]:
+        """Take those out whose time has come, in the order in which they were added."""
+        found = []
+        while (at := self.first) is not None and at <= now:
+            _, number, what = heappop(self._heap)
+            del self._live[what]
+            found.append((number, what))
+        return [what for _, what in sorted(found, key=lambda each: each[0])]
 
 
 class Counter(Protocol):

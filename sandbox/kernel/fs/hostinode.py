@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from weakref import ref
 
 from sandbox.kernel.abi.errno import EACCES, EIO, ENFILE, ENXIO, EROFS, KernelError
@@ -33,16 +32,28 @@ OPEN_FILES = 256
 """Files whose contents are open at a time; others are opened again when they are needed."""
 
 
-@contextmanager
-def host_errors() -> Iterator[None]:
+class HostErrors:
     """The host's errors as the guest's: the same numbers, except where our own descriptors are meant."""
-    try:
-        yield
-    except OSError as error:
-        number = error.errno or EIO
-        raise KernelError({errno.EMFILE: ENFILE, errno.EBADF: EIO}.get(number, number)) from error
-    except ValueError as error:
-        raise KernelError(EIO) from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """It keeps nothing, so that one serves all."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            number = error.errno or EIO
+            raise KernelError({errno.EMFILE: ENFILE, errno.EBADF: EIO}.get(number, number)) from error
+        if isinstance(error, ValueError):
+            raise KernelError(EIO) from error
+
+
+_HOST_ERRORS = HostErrors()
+
+
+def host_errors() -> HostErrors:
+    """For the calls of a ``with``."""
+    return _HOST_ERRORS
 
 
 class InodeNumbers:
@@ -221,6 +232,7 @@ class HostSpecial(HostInode):
 class HostFile(HostInode):
     """A regular file of the host, read and written block by block."""
 
+    reads_at_once = True
     _read_descriptor = -1
     _write_descriptor = -1
 
@@ -241,7 +253,7 @@ class HostFile(HostInode):
     @property
     def size(self) -> int:
         with host_errors():
-            return self.tree.calls.stat(self.descriptor).st_size
+            return self.tree.calls.size(self.descriptor, self._read_descriptor)
 
     def check_open(self, write: bool) -> None:
         super().check_open(write)

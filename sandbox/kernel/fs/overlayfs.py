@@ -117,6 +117,7 @@ class OverlayFile(OverlayInode, RamFile):
     """A regular file: blocks that were written, over the host's."""
 
     lower: HostFile
+    reads_at_once = True
 
     @property
     def size(self) -> int:

@@ -57,6 +57,9 @@ UNRESOLVED = (BAD_AREA, BUS_ERROR)
 """Nothing was brought in."""
 
 
+_READABLE = P | US | A
+
+
 class PageFaults:
     """The fault handlers, over the tables, the allocator and the page cache of one machine."""
 
@@ -92,11 +95,12 @@ class PageFaults:
         What the kernel forces in where the program may not write, or do anything, is no more open than the area
         (``maybe_mkwrite``).
         """
-        executable, writable = bool(vma.prot & PROT_EXEC), writable and bool(vma.prot & PROT_WRITE)
+        prot = vma.prot
+        executable, writable = prot & PROT_EXEC, writable and prot & PROT_WRITE != 0
         if executable or not self._code.alone:
-            self._code.mapped(pfn, executable, writable)
-        entry = pfn << PAGE_SHIFT | P | US | A | (RW if writable else 0) | (0 if executable else self._nx)
-        return entry if vma.prot else no_access(entry)
+            self._code.mapped(pfn, executable != 0, writable)
+        entry = pfn << PAGE_SHIFT | _READABLE | (RW if writable else 0) | (0 if executable else self._nx)
+        return entry if prot else no_access(entry)
 
     def do_page_fault(
         self,

@@ -198,12 +198,27 @@ class PageCache:
             del self._by_number[space.number]
 
     def _read_in(self, space: AddressSpace, inode: Inode, index: int) -> int:
-        """A page for the cache: entered locked, filled, unlocked, so that whoever else wants it waits for this one."""
         pfn = self._page_alloc.alloc_page(GFP_HIGHUSER)
         if index in space.pages:  # somebody was faster while this one waited for a frame
             self._page_alloc.put_page(pfn)
             return self.find_page(inode, index)
-        self._memmap.set_flags(pfn, self._memmap.flags(pfn) | PG_CACHE)
+        fill = self._fill_alone if inode.reads_at_once and not self._races.active else self._fill_locked
+        fill(space, inode, index, pfn)
+        # Where the file was cut meanwhile the page is gone again.
+        return pfn if space.pages.get(index) == pfn else self.find_page(inode, index)
+
+    def _fill_alone(self, space: AddressSpace, inode: Inode, index: int, pfn: int) -> None:
+        """Fill a page and enter it, where nobody else can run in between: there is no one for a lock to keep out."""
+        try:
+            self._fill(space, inode, index, pfn)
+        except BaseException:
+            self._page_alloc.put_page(pfn)
+            raise
+        self._enter_page(pfn, space, index)
+        space.pages[index] = pfn
+
+    def _fill_locked(self, space: AddressSpace, inode: Inode, index: int, pfn: int) -> None:
+        """A page is entered locked, filled, unlocked, so that whoever else wants it waits for this one."""
         self._enter_page(pfn, space, index)
         space.pages[index] = pfn
         self._locks.lock_page(pfn)
@@ -217,8 +232,6 @@ class PageCache:
         finally:
             self._locks.unlock_page(pfn)
             self._page_alloc.put_page(pfn)
-        # Where the file was cut meanwhile the page is gone again.
-        return pfn if space.pages.get(index) == pfn else self.find_page(inode, index)
 
     def _fill(self, space: AddressSpace, inode: Inode, index: int, pfn: int) -> None:
         if space.kept:
@@ -227,12 +240,14 @@ class PageCache:
             data = inode.read_block(index)
             if self._races.active:
                 self._races.point("read-in")
-            self._memory.host_write(pfn * PAGE_SIZE, data.ljust(PAGE_SIZE, b"\0"), Reason.DMA)
+            whole = data if len(data) == PAGE_SIZE else data.ljust(PAGE_SIZE, b"\0")
+            self._memory.host_write(pfn * PAGE_SIZE, whole, Reason.DMA)
             self.reads += 1
 
     def _enter_page(self, pfn: int, space: AddressSpace, index: int) -> None:
-        at = self._memmap.at(pfn)
-        self._memmap.words[at + MAPPING], self._memmap.words[at + INDEX] = space.number, index
+        at, words = self._memmap.at(pfn), self._memmap.words
+        words[at] |= PG_CACHE
+        words[at + MAPPING], words[at + INDEX] = space.number, index
 
     def _release(self, space: AddressSpace, candidates: list[int], wanted: int = 1 << 30) -> int:
         released = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sandbox.kernel.abi.errno import EFBIG, KernelError
 from sandbox.kernel.base.layout import TASK_SIZE
-from sandbox.kernel.mm.vma import PROT_WRITE, VM_GROWSDOWN, VM_SHARED
+from sandbox.kernel.mm.vma import is_data
 from sandbox.kernel.mm.vma_tree import VmaTree
 from sandbox.x86.paging import PAGE_SIZE
 
@@ -55,11 +55,6 @@ def check_size(limits: Limits, now: int, size: int) -> None:
         raise FileSizeExceeded
 
 
-def is_data(prot: int, flags: int) -> bool:
-    """Private, writable and no stack: what RLIMIT_DATA counts (Linux 4.7 and later)."""
-    return bool(prot & PROT_WRITE) and not flags & (VM_SHARED | VM_GROWSDOWN)
-
-
 def may_expand(limits: Limits, vmas: VmaTree, pages: int, prot: int, flags: int) -> bool:
     """An address space may have so many pages more, by RLIMIT_AS and RLIMIT_DATA."""
     if vmas.pages + pages > limits[RLIMIT_AS][0] // PAGE_SIZE:
@@ -67,5 +62,4 @@ def may_expand(limits: Limits, vmas: VmaTree, pages: int, prot: int, flags: int)
     data = limits[RLIMIT_DATA][0]
     if data >= TASK_SIZE or not is_data(prot, flags):
         return True
-    held = sum(vma.size for vma in vmas if is_data(vma.prot, vma.flags))
-    return held + pages * PAGE_SIZE <= data
+    return (vmas.data_pages + pages) * PAGE_SIZE <= data

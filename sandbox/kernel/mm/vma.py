@@ -39,6 +39,11 @@ def page_align(value: int) -> int:
     return (value + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
 
 
+def is_data(prot: int, flags: int) -> bool:
+    """Private, writable and no stack: what RLIMIT_DATA counts (Linux 4.7 and later)."""
+    return bool(prot & PROT_WRITE) and not flags & (VM_SHARED | VM_GROWSDOWN)
+
+
 class AnonVma:
     """What areas with pages of their own have in common: one that has been one with another, or could have been."""
 
@@ -77,6 +82,11 @@ class Vma:
     def size(self) -> int:
         """Bytes."""
         return self.end - self.start
+
+    @property
+    def data_pages(self) -> int:
+        """Pages that RLIMIT_DATA counts."""
+        return self.size // PAGE_SIZE if is_data(self.prot, self.flags) else 0
 
     @property
     def shared(self) -> bool:

@@ -60,6 +60,8 @@ class VmaTree:
         self.brk = 0
         self.pages = 0
         """Pages in all VMAs."""
+        self.data_pages = 0
+        """Of these, the pages that RLIMIT_DATA counts."""
         self.owner: object = None
         """The mm that it belongs to."""
         self._vmas: list[Vma] = []
@@ -79,8 +81,8 @@ class VmaTree:
         child.mmap_base, child.start_brk, child.brk = self.mmap_base, self.start_brk, self.brk
         child._vmas = [replace(vma) for vma in self._vmas if not vma.flags & VM_DONTCOPY]
         child._ends = [vma.end for vma in child._vmas]
-        child.pages = sum(vma.size for vma in child._vmas) // PAGE_SIZE
         for vma in child._vmas:
+            child._count(vma, 1)
             child._link(vma)
             if vma.anon_vma is not None:
                 vma.anon_vma, vma.inherited = AnonVma(), True
@@ -90,7 +92,8 @@ class VmaTree:
         """Forget every VMA."""
         for vma in self._vmas:
             self._unlink(vma)
-        self._vmas, self._ends, self._last, self.pages = [], [], None, 0
+        self._vmas, self._ends, self._last = [], [], None
+        self.pages = self.data_pages = 0
         self._free.forget()
 
     def find(self, linear: int) -> Vma | None:
@@ -144,7 +147,7 @@ class VmaTree:
         self._vmas.insert(index, vma)
         self._ends.insert(index, vma.end)
         self._link(vma)
-        self.pages += vma.size // PAGE_SIZE
+        self._count(vma, 1)
         start = vma.start
         self._merge(index, index + 1)
         return self._vmas[bisect_right(self._ends, start)]
@@ -159,7 +162,7 @@ class VmaTree:
             self._free.freed(self._vmas, self._ends, removed[0].start)
         for vma in removed:
             self._unlink(vma)
-        self.pages -= sum(vma.size for vma in removed) // PAGE_SIZE
+            self._count(vma, -1)
         return removed
 
     def protect(self, start: int, end: int, prot: int, *, split: bool = True) -> list[tuple[int, int, int]]:
@@ -180,7 +183,9 @@ class VmaTree:
         for vma in self._vmas[first:last]:
             if vma.prot != prot:
                 changed.append((vma.start, vma.end, vma.prot))
+                self._count(vma, -1)
                 vma.prot = prot
+                self._count(vma, 1)
         self._merge(first, last)
         return changed
 
@@ -188,7 +193,9 @@ class VmaTree:
         """Change the VM_* bits of what is mapped in [start, end)."""
         first, last = self._carve(start, end)
         for vma in self._vmas[first:last]:
+            self._count(vma, -1)
             vma.flags = vma.flags & ~drop | add
+            self._count(vma, 1)
         if drop & VM_GROWSDOWN:
             self._free.forget()
         self._merge(first, last)
@@ -238,7 +245,7 @@ class VmaTree:
             gap = 0 if below.flags & VM_GROWSDOWN or not below.prot else STACK_GUARD_GAP
             if start - gap < below.end:
                 return False
-        grown = (vma.start - start) // PAGE_SIZE
+        grown = (vma.start - start) // PAGE_SIZE  # a stack's: no data
         if vma.inode is not None:
             if vma.pgoff < grown:
                 return False
@@ -270,6 +277,7 @@ class VmaTree:
         """Raise AssertionError unless the tree's invariants hold."""
         assert self._ends == [vma.end for vma in self._vmas]
         assert self.pages == sum(vma.size for vma in self._vmas) // PAGE_SIZE
+        assert self.data_pages == sum(vma.data_pages for vma in self._vmas)
         for below, above in zip(self._vmas, self._vmas[1:], strict=False):
             assert below.end <= above.start, f"{below.describe()} overlaps {above.describe()}"
             assert not self._joins(below, above), f"{below.describe()} and {above.describe()} are not merged"
@@ -324,6 +332,10 @@ class VmaTree:
     def _joins(self, lower: Vma, upper: Vma) -> bool:
         """Two neighbours can be one; the heap never joins what exec mapped below it (since Linux 6.1)."""
         return upper.continues(lower) and upper.start != page_align(self.start_brk)
+
+    def _count(self, vma: Vma, sign: int) -> None:
+        self.pages += sign * vma.size // PAGE_SIZE
+        self.data_pages += sign * vma.data_pages
 
     def _link(self, vma: Vma) -> None:
         """An area of the tree maps an inode once more."""

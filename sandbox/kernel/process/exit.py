@@ -162,6 +162,8 @@ def end_shell(kernel: Kernel, shell: Task) -> None:
     Its session loses the terminal, its children are init's, and so is what is left of it, which needs no wait.
     """
     shell.state = State.DEAD
+    shell.signals.private.flush()
+    shell.group.shared.flush()
     del kernel.tasks[shell.pid]
     forget_original_parent(kernel, shell)
     kernel.jobctl.leave_session(shell)
@@ -384,7 +386,10 @@ def release_task(kernel: Kernel, task: Task) -> None:
     task.state = State.DEAD
     group = task.group
     _tell_pidfds(kernel, group)
-    if not task.is_leader:
+    task.signals.private.flush()
+    if task.is_leader:
+        group.shared.flush()
+    else:
         group.threads.remove(task)
         group.ended_utime += task.utime
         group.ended_stime += task.stime

@@ -304,7 +304,7 @@ def _status(kernel: Kernel, task: Task) -> bytes:
         ]  # fmt: skip
     rows += [
         ("Threads", len(task.group.threads)),
-        ("SigQ", f"{len(signals.private.queue) + len(signals.shared.queue)}/{task.limits[RLIMIT_SIGPENDING][0]}"),
+        ("SigQ", f"{kernel.signals.user_of(task).sigpending}/{task.limits[RLIMIT_SIGPENDING][0]}"),
         ("SigPnd", f"{signals.private.waiting:016x}"), ("ShdPnd", f"{signals.shared.waiting:016x}"),
         ("SigBlk", f"{signals.blocked:016x}"), ("SigIgn", f"{ignored:016x}"),
         ("SigCgt", f"{caught:016x}"),

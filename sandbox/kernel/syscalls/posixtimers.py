@@ -37,9 +37,7 @@ def sys_timer_create(kernel: Kernel, task: Task, clock: int, event: int, pointer
     signo, value, thread = _event(kernel, task, event) if event else (SIGALRM, number, None)
     kernel.uaccess.put_user(task, pointer, number.to_bytes(4, "little"))
     clock_nanoseconds(kernel, clock)
-    task.group.posix_timers[number] = PosixTimer(
-        number, clock, signo, value, _counted(kernel, task, clock), thread
-    )  # fmt: skip
+    kernel.posix_timers.add(task, PosixTimer(number, clock, signo, value, _counted(kernel, task, clock), thread))
     return 0
 
 

@@ -13,6 +13,23 @@ NO_ID = 0xFFFFFFFF
 """-1: in the calls that set several ids it leaves one alone; nobody has it."""
 
 
+@dataclass(slots=True, eq=False)
+class User:
+    """What all tasks of one real user id have in common (``user_struct``)."""
+
+    uid: int
+    sigpending: int = 0
+    """Signals that are queued for them, and their timers of timer_create(2): what RLIMIT_SIGPENDING limits."""
+
+
+class Users(dict[int, User]):
+    """By user id; whoever is asked for is there."""
+
+    def __missing__(self, uid: int) -> User:
+        user = self[uid] = User(uid)
+        return user
+
+
 @dataclass(frozen=True, slots=True)
 class Ids:
     """Real, effective, saved and file system id: of a user, or of a group."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.kernel.base.time import Timer
+from sandbox.kernel.base.time import Deadlines, Timer
 from sandbox.records import dataclass, field
 
 
@@ -20,5 +20,5 @@ class IntervalTimers:
 
     intervals: tuple[Interval, Interval, Interval] = field(default_factory=lambda: (Interval(), Interval(), Interval()))
     real: Timer | None = None
-    cpu: list[Timer] = field(default_factory=list)
+    cpu: Deadlines[Timer] = field(default_factory=Deadlines)
     """Others that count its time in ring 3."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import SI_KERNEL, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU
 from sandbox.kernel.base.inject import Breakage
-from sandbox.kernel.base.time import SECOND, Clock, Timer
+from sandbox.kernel.base.time import SECOND, Clock, Deadlines, Timer
 from sandbox.kernel.mm.rlimit import RLIM_INFINITY, RLIMIT_CPU
 from sandbox.kernel.task.interval import IntervalTimers
 from sandbox.kernel.task.sched import Scheduler
@@ -56,13 +56,13 @@ class Timers:
         if task.group.timers is not None:
             for which in _SIGNALS:
                 self.set_timer(task, which, 0, 0)
-            task.group.timers.cpu.clear()
+            task.group.timers.cpu = Deadlines()
 
     def add_cpu_timer(self, group: ThreadGroup, at: int, action: Callable[[], None]) -> Timer:
         """Let something happen when a process has run so many blocks in ring 3."""
         timers = group.timers = group.timers or IntervalTimers()
         timer = Timer(at, action)
-        timers.cpu.append(timer)
+        timers.cpu.add(at, timer)
         self._arm_cpu(group, timers)
         return timer
 
@@ -112,12 +112,11 @@ class Timers:
 
     def _arm_cpu(self, group: ThreadGroup, timers: IntervalTimers) -> None:
         due = [timers.intervals[each].due for each in (ITIMER_VIRTUAL, ITIMER_PROF) if timers.intervals[each].due]
-        due += [each.at for each in timers.cpu]
+        due += [] if timers.cpu.first is None else [timers.cpu.first]
         group.cpu_timer_left = max(1, min(due) - group.utime) if due else 0
 
     def _ring_cpu(self, group: ThreadGroup, timers: IntervalTimers) -> None:
-        for timer in [each for each in timers.cpu if each.at <= group.utime]:
-            timers.cpu.remove(timer)
+        for timer in timers.cpu.due(group.utime):
             timer.action()
 
     def _ring(self, task: Task) -> None:

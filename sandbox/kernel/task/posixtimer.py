@@ -11,6 +11,7 @@ from struct import pack
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import SI_TIMER
 from sandbox.kernel.base.time import BLOCK_NANOSECONDS, Clock, Timer
+from sandbox.kernel.task.cred import User
 from sandbox.kernel.task.itimer import Timers
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.signal import Signals
@@ -33,6 +34,8 @@ class PosixTimer:
     counted: Task | ThreadGroup | None
     thread: Task | None = None
     """Who alone gets the signal (SIGEV_THREAD_ID), None for the process."""
+    user: User | None = None
+    """In whose count of queued signals it has its place."""
     due: int = 0
     """When it ends or has ended, 0 when it was never set or is disarmed."""
     period: int = 0
@@ -77,11 +80,19 @@ class PosixTimers:
         blocks = self._clock.now if timer.counted is None else timer.counted.utime
         return blocks * BLOCK_NANOSECONDS
 
+    def add(self, task: Task, timer: PosixTimer) -> None:
+        """A process has one more, with a place for its signal (``sigqueue_alloc``)."""
+        timer.user = self._signals.user_of(task)
+        timer.user.sigpending += 1
+        task.group.posix_timers[timer.number] = timer
+
     def delete(self, task: Task, timer: PosixTimer) -> None:
         """It is gone, and so is its signal if that was not taken."""
         self._disarm(timer)
         timer.settings += 1
         del task.group.posix_timers[timer.number]
+        if timer.user is not None:
+            timer.user.sigpending -= 1
 
     def delete_all(self, task: Task) -> None:
         """exec and exit: a process's timers are its program's."""

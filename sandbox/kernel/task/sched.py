@@ -19,7 +19,7 @@ from sandbox.kernel.arch.cpu import KernelCpu, Smp
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import TaskSwitch
 from sandbox.kernel.base.races import Races
-from sandbox.kernel.base.time import Timer
+from sandbox.kernel.base.time import Deadlines, Timer
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.base.wait import Exclusive, Place, WaitQueue
 from sandbox.kernel.task.limits import Deadlock, RunLimits
@@ -52,8 +52,8 @@ class Scheduler(RunLimits):
         self._hub: greenlet | None = None
         self._turn_left = 0
         self.switches = 0
-        self._sleepers: list[Task] = []
-        self._timers: list[Timer] = []
+        self._sleepers: Deadlines[Task] = Deadlines()
+        self._timers: Deadlines[Timer] = Deadlines()
         self._next_timer: int | None = None
         self._contended = False
         """Another task waited for the CPU when the present run began."""
@@ -137,23 +137,22 @@ class Scheduler(RunLimits):
     def _wake_sleepers(self) -> None:
         now = self._clock.now
         if self._next_timer is not None and now >= self._next_timer:
-            for task in [task for task in self._sleepers if task.wake_at <= now]:
+            for task in self._sleepers.due(now):
+                task.wake_at = -1
                 self.wake(task)
-            due = [timer for timer in self._timers if timer.at <= now]
-            for timer in due:
-                self._timers.remove(timer)
+            due = self._timers.due(now)
             self._rearm()
             for timer in due:
                 timer.action()
 
     def _rearm(self) -> None:
-        times = [task.wake_at for task in self._sleepers] + [timer.at for timer in self._timers]
-        self._next_timer = min(times, default=None)
+        wakes, rings = self._sleepers.first, self._timers.first
+        self._next_timer = wakes if rings is None or (wakes is not None and wakes < rings) else rings
 
     def add_timer(self, at: int, action: Callable[[], None]) -> Timer:
         """Let something happen at a time in blocks, between two runs of tasks."""
         timer = Timer(at, action)
-        self._timers.append(timer)
+        self._timers.add(at, timer)
         self._rearm()
         return timer
 
@@ -247,7 +246,7 @@ class Scheduler(RunLimits):
         task.wchan = wchan
         task.wake_at = wake_at
         if wake_at >= 0:
-            self._sleepers.append(task)
+            self._sleepers.add(wake_at, task)
             self._rearm()
         self._leave(task)
 
@@ -336,15 +335,16 @@ class Scheduler(RunLimits):
         if task.group.cpu_timer_left:
             self.tick(task, blocks)
 
-    def after_run(self, task: Task) -> None:
+    def after_run(self, task: Task, began: float) -> None:
         """At a return to ring 3 after an exit that every run has here: limits, timers, end of slice, end of turn.
 
+        The host's time was looked at when the run ``began`` (``time.monotonic``), at most 20 ms ago.
         A debugger's stop is none: it may lie inside the last block of a slice, which is to be finished first.
         """
         host = self.host
         if self.interrupted or self._block_limit or not self._started or (host is not None and host.polls):
             self._check_limits()
-        elif self._time_limit:
+        elif self._time_limit and began - self._started > self._time_limit:
             self.check_time()
         if self._board.asked:
             self._finish()

@@ -46,6 +46,7 @@ from sandbox.kernel.base.events import Killed, SignalDelivered
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.trace import Trace
 from sandbox.kernel.mm.rlimit import RLIMIT_CORE, RLIMIT_SIGPENDING
+from sandbox.kernel.task.cred import User, Users
 from sandbox.kernel.task.pgrp import is_orphaned, members
 from sandbox.kernel.task.sched import Scheduler
 from sandbox.kernel.task.sigframe import SignalFrames
@@ -76,7 +77,7 @@ class Signals:
 
     __slots__ = (
         "_broken_group_exit", "_broken_mask", "_broken_queue", "_broken_restart", "_broken_stop", "_bus",
-        "_clock", "_sched", "_tasks", "deaths", "end_shell", "frames", "judge", "tracing",
+        "_clock", "_sched", "_tasks", "deaths", "end_shell", "frames", "judge", "tracing", "users",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +88,8 @@ class Signals:
         self._broken_queue, self._broken_mask = broken("no-sigqueue"), broken("no-sigmask")
         self._broken_stop, self._broken_restart = broken("no-stop"), broken("no-sa-restart")
         self._broken_group_exit = broken("no-group-exit")
+        self.users = Users()
+        """What the tasks of each user have in common."""
         self.deaths: list[tuple[int, str, int, str]] = []
         """(pid, command, signal, report) of every task that a signal ended."""
         self.end_shell: Callable[[Task], None] = lambda shell: None
@@ -122,7 +125,7 @@ class Signals:
         if self._broken_queue and pending.waiting & bit:
             return True
         info = info or SigInfo.sent(number, SI_KERNEL, 0)
-        if not pending.enqueue(info, self._has_room(task, info)):
+        if not pending.enqueue(info, self._has_room(task, info), self._charged(task, info)):
             return False
         if group.posted is not None:
             self._sched.wake_up(group.posted)
@@ -171,14 +174,16 @@ class Signals:
         return self.has_room(task)
 
     def has_room(self, task: Task) -> bool:
-        """RLIMIT_SIGPENDING lets the task's user have one more; a timer has its place from its making."""
-        user = task.cred.uid.real
-        mine = [each for each in self._tasks.values() if each.cred.uid.real == user]
-        queues = [each.signals.private.queue for each in mine]
-        queues += [each.group.shared.queue for each in mine if each.is_leader]
-        queued = sum(info.taken is None for queue in queues for info in queue)
-        queued += sum(len(each.group.posix_timers) for each in mine if each.is_leader)
-        return queued < task.limits[RLIMIT_SIGPENDING][0]
+        """RLIMIT_SIGPENDING lets the task's user have one more."""
+        return self.user_of(task).sigpending < task.limits[RLIMIT_SIGPENDING][0]
+
+    def user_of(self, task: Task) -> User:
+        """The user whose task it is."""
+        return self.users[task.cred.uid.real]
+
+    def _charged(self, task: Task, info: SigInfo) -> User | None:
+        """In whose count a signal will be: SIGKILL has no place, a timer's is from its making."""
+        return None if info.taken is not None or info.signo == SIGKILL else self.user_of(task)
 
     def force_signal(self, task: Task, number: int, report: str) -> None:
         """A signal of the kernel's that ends the task at its next return to ring 3; the report says why."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.kernel.abi.signals import NSIG, SI_USER, SIG_DFL, SIG_IGN, SIGKILL, SIGRTMIN, SS_DISABLE, SYNCHRONOUS
 from sandbox.kernel.abi.structs import SigAction
+from sandbox.kernel.task.cred import User
 from sandbox.records import dataclass, field
 
 Restart = Callable[[Any], int]
@@ -54,21 +55,34 @@ class AltStack:
         return self.base < esp <= self.base + self.size
 
 
+class Queued(NamedTuple):
+    """A signal in a queue (``struct sigqueue``)."""
+
+    info: SigInfo
+    user: User | None
+    """In whose count of queued signals it is, None for in nobody's."""
+
+    def leave(self) -> None:
+        """It is in the queue no more."""
+        if self.user is not None:
+            self.user.sigpending -= 1
+
+
 class Pending:
     """Signals that wait: for one thread, or for whichever thread of a process takes them (``struct sigpending``)."""
 
     __slots__ = ("queue", "waiting")
 
     def __init__(self) -> None:
-        self.queue: list[SigInfo] = []
+        self.queue: list[Queued] = []
         self.waiting = 0
         """The signals in the queue, as a mask."""
 
-    def enqueue(self, info: SigInfo, room: bool = True) -> bool:
+    def enqueue(self, info: SigInfo, room: bool = True, user: User | None = None) -> bool:
         """Let a signal wait, a standard signal once, but for those of timers, which have each a place of their own.
 
         Without ``room`` in the queue (RLIMIT_SIGPENDING) what was sent with kill(2) is still known to wait, without
-        its siginfo; anything else does not: False (Linux's __send_signal).
+        its siginfo; anything else does not: False (Linux's __send_signal).  What has a place is counted for ``user``.
         """
         bit = bit_of(info.signo)
         if self.waiting & bit and info.signo < SIGRTMIN and info.taken is None:
@@ -78,8 +92,10 @@ class Pending:
                 return False
             if self.waiting & bit:
                 return True
-            info = SigInfo.sent(info.signo, SI_USER, 0)
-        self.queue.append(info)
+            info, user = SigInfo.sent(info.signo, SI_USER, 0), None
+        if user is not None:
+            user.sigpending += 1
+        self.queue.append(Queued(info, user))
         self.waiting |= bit
         return True
 
@@ -103,21 +119,29 @@ class Pending:
         elif found & SYNCHRONOUS:
             found &= SYNCHRONOUS
         number = (found & -found).bit_length()
-        info = next(each for each in self.queue if each.signo == number)
-        self.queue.remove(info)
-        if all(each.signo != number for each in self.queue):
+        at = next(at for at, each in enumerate(self.queue) if each.info.signo == number)
+        entry = self.queue.pop(at)
+        entry.leave()
+        if all(each.info.signo != number for each in self.queue):
             self.waiting &= ~bit_of(number)
-        return info
+        return entry.info
 
     def discard(self, mask: int) -> None:
         """Forget waiting signals; what they came from learns that they are gone."""
         if self.waiting & mask:
-            gone = [each for each in self.queue if mask & bit_of(each.signo)]
-            self.queue = [each for each in self.queue if not mask & bit_of(each.signo)]
+            gone = [each for each in self.queue if mask & bit_of(each.info.signo)]
+            self.queue = [each for each in self.queue if not mask & bit_of(each.info.signo)]
             self.waiting &= ~mask
             for each in gone:
-                if each.taken is not None:
-                    each.taken(each)
+                each.leave()
+                if each.info.taken is not None:
+                    each.info.taken(each.info)
+
+    def flush(self) -> None:
+        """Whose signals they were is gone, and they with it (``flush_sigqueue``)."""
+        for each in self.queue:
+            each.leave()
+        self.queue, self.waiting = [], 0
 
 
 @dataclass(slots=True)

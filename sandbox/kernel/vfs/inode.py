@@ -67,6 +67,8 @@ class Inode:
     """mmap(2) may have its pages: they do not change by themselves."""
     unmappable = EIO
     """With what mmap(2) fails on a regular file that it may not have."""
+    reads_at_once = False
+    """``read_block`` asks nobody but the host: no other task runs until it is done."""
     seeks_nowhere = False
     """lseek(2) succeeds and does nothing, pread(2) works."""
     write_count = 0

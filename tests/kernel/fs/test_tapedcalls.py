@@ -22,12 +22,12 @@ def test_the_past_is_read_without_the_host(tmp_path: Path) -> None:
     tape = Tape()
     calls = TapedCalls(tape)
     number = opened(calls, tmp_path)
-    before = calls.read(number, 10, 0), calls.stat(number), calls.entries(0)
+    before = calls.read(number, 10, 0), calls.stat(number), calls.entries(0), calls.size(number, number)
     (tmp_path / "file").write_bytes(b"newer")
     tape.position = 0
     again = TapedCalls(tape)
     number = opened(again, tmp_path)
-    assert (again.read(number, 10, 0), again.stat(number), again.entries(0)) == before
+    assert (again.read(number, 10, 0), again.stat(number), again.entries(0), again.size(number, number)) == before
     assert again.read(number, 10, 0) == b"newer", "behind the tape's end the host is asked"
 
 

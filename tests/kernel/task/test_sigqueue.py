@@ -35,7 +35,7 @@ def test_everything_comes_once_in_order(numbers: list[int], mask: int) -> None:
     for number in set(numbers):
         values = [int.from_bytes(info.union[8:12], "little") for info in taken if info.signo == number]
         assert values == sorted(values)
-    left = {info.signo for info in state.queue}
+    left = {each.info.signo for each in state.queue}
     assert state.waiting == sum(bit_of(number) for number in left)
     assert not state.waiting & mask
 
