@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sandbox.engine import mends
 from sandbox.records import asdict, dataclass, field
@@ -36,6 +36,18 @@ class BadState(SandboxError):
     exit_status = 2
 
 
+Chunk = tuple[str, int, int]
+"""Family or file, first vector, vectors."""
+
+
+class Work(Protocol):
+    """What is done chunk by chunk, in any process; a dataclass, whose fields tell a state's file what it is of."""
+
+    def chunks(self) -> list[Chunk]: ...
+
+    def do(self, chunk: Chunk) -> Tally: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is run: ``count`` vectors of each family."""
@@ -45,13 +57,16 @@ class Plan:
     count: int
     engine: str
 
-    def chunks(self) -> list[tuple[str, int, int]]:
+    def chunks(self) -> list[Chunk]:
         """Family, first vector, vectors."""
         return [
             (family, first, min(CHUNK, self.count - first))
             for family in self.families
             for first in range(0, self.count, CHUNK)
         ]
+
+    def do(self, chunk: Chunk) -> Tally:
+        return run_chunk(self.seed, chunk)
 
 
 @dataclass(slots=True)
@@ -115,15 +130,15 @@ class Tally:
 class State:
     """The file of a run: a line with the plan, then a line a chunk."""
 
-    def __init__(self, path: Path | None, plan: Plan) -> None:
+    def __init__(self, path: Path | None, plan: Work) -> None:
         self.path, self._plan = path, plan
-        self.done: dict[tuple[str, int, int], Tally] = {}
+        self.done: dict[Chunk, Tally] = {}
         if path is not None and path.exists():
             self._read(path)
         elif path is not None:
             _append(path, json.dumps(self._head()) + "\n")
 
-    def finish(self, chunk: tuple[str, int, int], tally: Tally) -> None:
+    def finish(self, chunk: Chunk, tally: Tally) -> None:
         self.done[chunk] = tally
         if self.path is not None:
             _append(self.path, self._line(chunk, tally))
@@ -141,11 +156,11 @@ class State:
                 made.add(self.done[chunk])
         return made
 
-    def _line(self, chunk: tuple[str, int, int], tally: Tally) -> str:
+    def _line(self, chunk: Chunk, tally: Tally) -> str:
         return json.dumps({"chunk": list(chunk), **tally.to_dict()}) + "\n"
 
     def _head(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self._plan)))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(asdict(self._plan)))  # type: ignore[call-overload, no-any-return]
 
     def _read(self, path: Path) -> None:
         """A last line that was cut off is left out."""
@@ -192,7 +207,7 @@ def drawn(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
     return generate.vectors(family, seed, first, count)
 
 
-def run_chunk(seed: int, chunk: tuple[str, int, int]) -> Tally:
+def run_chunk(seed: int, chunk: Chunk) -> Tally:
     """Make, execute by both, compare."""
     family, first, count = chunk
     began = time.perf_counter()
@@ -224,25 +239,25 @@ def judge(vectors: list[Vector], theirs: list[Result], ours: list[Result], tally
     tally.spend("comparing", time.perf_counter() - began)
 
 
-def run(plan: Plan, state: State, jobs: int) -> Iterator[int]:
+def run(plan: Work, state: State, jobs: int) -> Iterator[int]:
     """Do what is not done, telling the vectors of each finished chunk; cut it by closing the iterator."""
     left = [chunk for chunk in plan.chunks() if chunk not in state.done]
     if jobs == 1:
         for chunk in left:
-            state.finish(chunk, run_chunk(plan.seed, chunk))
+            state.finish(chunk, plan.do(chunk))
             yield chunk[2]
         return
     yield from _spread(plan, state, left, jobs)
 
 
-def _spread(plan: Plan, state: State, left: list[tuple[str, int, int]], jobs: int) -> Iterator[int]:
+def _spread(plan: Work, state: State, left: list[Chunk], jobs: int) -> Iterator[int]:
     pool = ProcessPoolExecutor(jobs, initializer=_leave_interrupts)
     try:
-        running: dict[Future[Tally], tuple[str, int, int]] = {}
+        running: dict[Future[Tally], Chunk] = {}
         while left or running:
             while left and len(running) < 2 * jobs:
                 chunk = left.pop(0)
-                running[pool.submit(run_chunk, plan.seed, chunk)] = chunk
+                running[pool.submit(plan.do, chunk)] = chunk
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 chunk = running.pop(future)
