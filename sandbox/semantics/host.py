@@ -19,7 +19,8 @@ from sandbox.x86.paging import PAGE_SIZE
 SOURCE = Path(__file__).parent / "native" / "runner.c"
 _GCC = (
     "gcc", "-m32", "-static", "-nostdlib", "-ffreestanding", "-O2", "-mgeneral-regs-only", "-fno-stack-protector",
-    "-fno-pic", "-no-pie", "-fno-builtin", "-fcf-protection=none", "-w",
+    "-fno-pic", "-no-pie", "-Wl,-Ttext-segment=0x50000000",
+    "-fno-builtin", "-fcf-protection=none", "-w",
 )  # fmt: skip
 _PATIENCE = 60.0
 """Seconds for a batch; a vector that does not end is told by the runner after half a second."""

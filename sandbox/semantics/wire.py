@@ -11,7 +11,7 @@ from sandbox.semantics.vector import BREAKPOINT, Fault, Fpu, Result, Vector
 HEADER, WORDS = struct.Struct("<13I"), struct.Struct("<18I")
 FPU = struct.Struct("<4HI80s128s")
 FPU_SIZE = 220
-BASE, INPUT, OUTPUT, SHARED = 0x1000, 0x20000, 0x1020000, 0x5020000
+BASE, INPUT, OUTPUT, SHARED = 0x1000, 0x20000, 0x820000, 0xC20000
 _HAS_FPU, _GOES_ON = 1, 2
 _ABSENT = 1 << 31
 _PAGE_FAULT = 14
