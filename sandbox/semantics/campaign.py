@@ -14,15 +14,16 @@ from typing import Any, Protocol
 
 from sandbox.engine import mends
 from sandbox.records import asdict, dataclass, field
-from sandbox.semantics import generate, processor, restarts
+from sandbox.semantics import generate, pages, processor, restarts
 from sandbox.semantics.compare import Divergence, compare, listed_causes
 from sandbox.semantics.corpus import Corpus
 from sandbox.semantics.emulated import SandboxCpu
 from sandbox.semantics.host import HostCpu
+from sandbox.semantics.program import HostProgram, KernelProgram
 from sandbox.semantics.serial import divergence_from_dict, divergence_to_dict
 from sandbox.semantics.shrink import shrink
-from sandbox.semantics.vector import Result, Vector
-from sandbox.x86.errors import SandboxError
+from sandbox.semantics.vector import Oracle, Result, Vector
+from sandbox.x86.errors import ConfigurationError, SandboxError
 
 CHUNK = 2048
 """Vectors between two looks at the clock, and lost when a run is cut."""
@@ -188,6 +189,7 @@ def _append(path: Path, text: str) -> None:
 
 
 _oracles: dict[int, tuple[HostCpu, SandboxCpu]] = {}
+_programs: dict[int, tuple[HostProgram, KernelProgram]] = {}
 """By process: what a fork brings along is its parent's, runner and all, and is left alone."""
 
 
@@ -200,10 +202,23 @@ def oracles() -> tuple[HostCpu, SandboxCpu]:
     return made
 
 
+def programs() -> tuple[HostProgram, KernelProgram]:
+    """The same for vectors whose pages a kernel brings."""
+    made = _programs.get(os.getpid())
+    if made is None:
+        made = _programs[os.getpid()] = HostProgram(), KernelProgram()
+    return made
+
+
+def _pair(vectors: list[Vector]) -> tuple[Oracle, Oracle]:
+    return programs() if any(map(pages.needs_kernel, vectors)) else oracles()
+
+
 def drawn(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
-    """Vectors of a family, or of one with ``restarts.SUFFIX`` behind its name."""
-    if family.endswith(restarts.SUFFIX):
-        return restarts.vectors(family.removesuffix(restarts.SUFFIX), seed, first, count)
+    """Vectors of a family, or of one with a suffix behind its name."""
+    for suffix, draw in ((restarts.SUFFIX, restarts.vectors), (pages.SUFFIX, pages.vectors)):
+        if family.endswith(suffix):
+            return draw(family.removesuffix(suffix), seed, first, count)
     return generate.vectors(family, seed, first, count)
 
 
@@ -214,7 +229,7 @@ def run_chunk(seed: int, chunk: Chunk) -> Tally:
     vectors = list(drawn(family, seed, first, count))
     tally = Tally()
     tally.spend("making", time.perf_counter() - began)
-    host, ours = oracles()
+    host, ours = _pair(vectors)
     judge(vectors, timed(host.run, vectors, tally, "host"), timed(ours.run, vectors, tally, "sandbox"), tally)
     return tally
 
@@ -274,6 +289,8 @@ def _leave_interrupts() -> None:
 
 def record(plan: Plan) -> Corpus:
     """The plan's vectors with what this host's CPU makes of them."""
+    if any(family.endswith(pages.SUFFIX) for family in plan.families):
+        raise ConfigurationError(f"families with {pages.SUFFIX} are not recorded: they need a kernel on both sides")
     host = HostCpu()
     try:
         vectors = [
@@ -297,7 +314,7 @@ def replay(corpus: Corpus) -> Tally:
 
 def smallest(divergence: Divergence) -> Divergence:
     """A smaller one that differs in the same parts, by asking both CPUs again."""
-    host, ours = oracles()
+    host, ours = _pair([divergence.vector])
     vendor, engine = processor.this_host().vendor, mends.chosen()
 
     def ask(vector: Vector) -> Divergence | None:

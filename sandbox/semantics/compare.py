@@ -129,6 +129,8 @@ def _all_parts(vector: Vector, processor: str, theirs: Result, ours: Result) -> 
     """Those at its end, and at each fault behind which it went on; where it ends in another fault, that alone."""
     end = list(_parts(*masked(vector, processor, theirs, ours)))
     yield from end
+    if theirs.other != ours.other:
+        yield "memory of the other process"
     if end and end[0].startswith("fault "):
         return
     found: dict[str, None] = {}

@@ -22,7 +22,7 @@ _GCC = (
     "-fno-pic", "-no-pie", "-Wl,-Ttext-segment=0x50000000",
     "-fno-builtin", "-fcf-protection=none", "-w",
 )  # fmt: skip
-_PATIENCE = 60.0
+PATIENCE = 60.0
 """Seconds for a batch; a vector that does not end is told by the runner after half a second."""
 
 
@@ -151,7 +151,7 @@ class HostCpu:
 
     def _answer(self) -> bytes:
         assert self._process is not None and self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], _PATIENCE)
+        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
         return os.read(self._process.stdout.fileno(), 1) if ready else b""
 
     def _bury(self) -> int:

@@ -31,7 +31,7 @@ enum { PAGE = 4096, CODE_SIZE = 64 * PAGE, INPUT = 0x20000, OUTPUT = 0x820000, S
 enum { SHARED_AT = 0x60000000, CODE_ALIAS = 0x70000000, SIDE = 64 * 1024 };
 enum { HANG = 255, HEADER = 13, HAS_FPU = 1, GOES_ON = 2, CODE16 = 4, OTHER = 8, IN_CHILD = 16, IN_PARENT = 32 };
 enum { MOST_ABSENT = 8, FPU_SIZE = 220, ROOM = 2 * SIDE, FRESH = 8, FILED = 9, XSTATE = 0x46505853, AC = 0x40000 };
-enum { PROT_R = 1, PROT_W = 2, PROT_X = 4, SHARED_MAP = 1, PRIVATE_FILE = 2, PRIVATE_ANON = 0x22, FIXED = 0x100010 };
+enum { PROT_R = 1, PROT_W = 2, PROT_X = 4, SHARED_MAP = 1, PRIVATE_FILE = 2, PRIVATE_ANON = 0x22, FIXED = 0x100010, REPLACE = 0x10 };
 enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11, SIGALRM = 14 };
 
 struct registers { u32 gs, fs, es, ds, edi, esi, ebp, esp, ebx, edx, ecx, eax, trap, error, eip, cs, eflags, sp, ss;
@@ -122,10 +122,10 @@ static void renew(void)
     for (u32 each = 0; each < MOST_ABSENT; each++) {
         u32 page = absent[each].page, at = place_of(page);
         if (!page || absent[each].left < FRESH) continue;
-        if (!at) map(page, PAGE, PROT_R | PROT_X, SHARED_MAP | FIXED, code_file, page - CODE);
-        else if (absent[each].left == FILED) map(page, PAGE, PROT_R | PROT_W, PRIVATE_FILE | FIXED, memory_file, at);
+        if (!at) map(page, PAGE, PROT_R | PROT_X, SHARED_MAP | REPLACE, code_file, page - CODE);
+        else if (absent[each].left == FILED) map(page, PAGE, PROT_R | PROT_W, PRIVATE_FILE | REPLACE, memory_file, at);
         else {
-            map(page, PAGE, PROT_R | PROT_W, PRIVATE_ANON | FIXED, ~0u, 0);
+            map(page, PAGE, PROT_R | PROT_W, PRIVATE_ANON | REPLACE, ~0u, 0);
             fill((u8 *)shared + at, 0, PAGE);
         }
     }
@@ -137,7 +137,7 @@ static void settle(void)
     for (u32 each = 0; each < MOST_ABSENT; each++) {
         u32 page = absent[each].page, at = place_of(page);
         if (!page || absent[each].left != FILED || !at) continue;
-        map(page, PAGE, PROT_R | PROT_W, PRIVATE_ANON | FIXED, ~0u, 0);
+        map(page, PAGE, PROT_R | PROT_W, PRIVATE_ANON | REPLACE, ~0u, 0);
         copy((u8 *)page, (u8 *)shared + at - 0x9000, PAGE);
     }
 }
@@ -271,7 +271,12 @@ static int fork_for(u32 how)
     shared[5] = 0;
     child = call(2, 0, 0, 0, 0, 0, 0);
     if (how & IN_CHILD) {
-        if (!child) { in_child = 1; start_timer(); return 1; }
+        if (!child) {
+            in_child = 1;
+            start_timer();
+            (void)*(volatile u32 *)READ_ONLY;                   /* fork does not copy entries of a file's pages */
+            return 1;
+        }
         wait_for_child();
         if (!shared[5]) end(3);
         output = others((u8 *)shared + shared[5]);
