@@ -64,16 +64,16 @@ def unpack_whole(data: bytes, at: int) -> tuple[Result, int]:
     while _flags(data, at) & _GOES_ON:
         restarts.append(unpack_result(data, at))
         at += record_size(data, at)
-    result = unpack_result(data, at)
+    result, forked = unpack_result(data, at), _flags(data, at) & _FORKED
     at += record_size(data, at)
-    if _flags(data, at) & _OTHER:
+    if forked:
         result = replace(result, other=unpack_result(data, at).written)
         at += record_size(data, at)
     return (replace(result, restarts=tuple(restarts)) if restarts else result), at
 
 
 def _flags(data: bytes, at: int) -> int:
-    """Of the result's record at an offset; 0 at the end."""
+    """Of the result's record at an offset."""
     return int.from_bytes(data[at + WORDS.size - 4 : at + WORDS.size], "little")
 
 
@@ -111,7 +111,8 @@ def _fault(vector: int, error: int, cr2: int) -> Fault | None:
 
 def pack_result(result: Result, has_fpu: bool) -> bytes:
     """As the runner writes it."""
-    made = b"".join(_record(each, has_fpu | _GOES_ON) for each in result.restarts) + _record(result, int(has_fpu))
+    made = b"".join(_record(each, has_fpu | _GOES_ON) for each in result.restarts)
+    made += _record(result, has_fpu | (IN_CHILD if result.other else 0))
     if result.other:
         made += _record(Result((0,) * 8, 0, 0, (0,) * 6, result.other), _OTHER)
     return made

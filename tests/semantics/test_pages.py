@@ -60,7 +60,7 @@ def vector(code: str, **fields: object) -> Vector:
 
 def test_an_addition_across_pages_that_the_kernel_brings(oracle: Oracle) -> None:
     """Whatever there was of them, the program sees its sum once, and the other process of a fork nothing of it."""
-    ways = [
+    ways: list[dict[str, object]] = [
         {"memory": (), "absent": tuple((page, FRESH) for page in BOTH)},
         {"absent": tuple((page, FILED) for page in BOTH)},
         {"absent": ((DATA, FILED), (BORDER, FRESH)), "memory": ZEROS[:1]},

@@ -12,7 +12,7 @@
  * of its own (GOES_ON), the page comes back, and the CPU goes on with the instruction.  Others the kernel brings: FRESH
  * ones are anonymous and not touched yet, FILED ones a file's.  With IN_CHILD the process forks before the vector and
  * the child executes it, with IN_PARENT it executes it itself; what changed in the other one's memory is a record
- * behind the result (OTHER).
+ * behind the result (OTHER), which has IN_CHILD or IN_PARENT itself then.
  * The code pages are the descriptor of the second.  A byte on descriptor 0 starts a batch; a byte on descriptor 1 says that it is done.
  *
  * Without arguments it is alone with a kernel: their number and the vectors are on descriptor 0, and as many as were
@@ -41,7 +41,7 @@ struct action { void (*handler)(int, void *, struct context *); u32 flags; void 
 
 static u32 *shared;
 static u8 *code;                                                /* the code pages, to write to */
-static u8 *input, *output;
+static u8 *input, *output, *waited_at;                         /* where the output ended when a child began to wait */
 static u32 running, ticked, memory_file, code_file;
 static u32 in_child, child, child_waits;                        /* the child's number, and the pipe that it waits at */
 static struct { u32 page, left; } absent[MOST_ABSENT];         /* pages that a fault brings back; 0: none */
@@ -237,7 +237,7 @@ static void save(struct registers *at, int over)
     u32 words[] = {0, at->trap, at->error, at->cr2, at->eip, at->eflags,
                    at->eax, at->ecx, at->edx, at->ebx, at->esp, at->ebp, at->esi, at->edi,
                    (at->cs & 0xffff) | at->ss << 16, (at->ds & 0xffff) | at->es << 16,
-                   (at->fs & 0xffff) | at->gs << 16, (vector[11] & HAS_FPU) | (over ? 0 : GOES_ON)};
+                   (at->fs & 0xffff) | at->gs << 16, (vector[11] & HAS_FPU) | (over ? vector[11] & (IN_CHILD | IN_PARENT) : GOES_ON)};
     copy(out, words, sizeof words);
     end_ = out + sizeof words / 4;
     if (vector[11] & HAS_FPU) { save_fpu((u8 *)end_, at->fpu); end_ += FPU_SIZE / 4; }
@@ -247,7 +247,7 @@ static void save(struct registers *at, int over)
     if (!over) return;
     if (in_child) { shared[5] = output - (u8 *)shared; end(0); }
     if (child_waits) {
-        u8 *side = (u8 *)out + SIDE;
+        u8 *side = waited_at + SIDE;
         call(6, child_waits, 0, 0, 0, 0, 0);
         child_waits = 0;
         wait_for_child();
@@ -292,6 +292,7 @@ static int fork_for(u32 how)
     }
     call(6, pipe[0], 0, 0, 0, 0, 0);
     child_waits = pipe[1];
+    waited_at = output;
     return 1;
 }
 
