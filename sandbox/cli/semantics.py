@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("integer", "x87", "mmx", "sse", "sse2")
 """A copy, so that parsing options imports no table."""
-RESTARTS, PAGES = "-restarts", "-pages"
+SUFFIXES = ("-restarts", "-pages", "-step", "-alignment", "-code16")
 STATE = Path("semantics.state")
 
 
@@ -30,8 +30,9 @@ def add_parser(commands: Any, title: str) -> None:
         "families",
         nargs="*",
         metavar="FAMILY",
-        help=f"of {', '.join(FAMILIES)} (default: all); with {RESTARTS} behind it: faulting on the way, and going on, "
-        f"with {PAGES}: with pages that the kernel brings",
+        help=f"of {', '.join(FAMILIES)} (default: all); with one of {', '.join(SUFFIXES)} behind it: "
+        "faulting on the way and going on, with pages that the kernel brings, single-stepped, with alignment checked, "
+        "in code of 16 bits",
     )
     parser.add_argument("--count", type=int, default=20_000, metavar="N", help="vectors of each (default: 20000)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, other vectors (default: 1)")
@@ -103,7 +104,7 @@ def _moo(options: argparse.Namespace) -> int:
 def _families(options: argparse.Namespace) -> tuple[str, ...]:
     from sandbox.x86.errors import ConfigurationError
 
-    known = FAMILIES + tuple(family + suffix for suffix in (RESTARTS, PAGES) for family in FAMILIES)
+    known = FAMILIES + tuple(family + suffix for suffix in SUFFIXES for family in FAMILIES)
     unknown = set(options.families) - set(known)
     if unknown:
         raise ConfigurationError(f"no family {min(unknown)!r}: known are {', '.join(FAMILIES)}")

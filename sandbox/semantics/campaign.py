@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 from sandbox.engine import mends
 from sandbox.records import asdict, dataclass, field
-from sandbox.semantics import generate, pages, processor, restarts
+from sandbox.semantics import generate, modes, pages, processor, restarts
 from sandbox.semantics.compare import Divergence, compare, listed_causes
 from sandbox.semantics.corpus import Corpus
 from sandbox.semantics.emulated import SandboxCpu
@@ -214,12 +215,18 @@ def _pair(vectors: list[Vector]) -> tuple[Oracle, Oracle]:
     return programs() if any(map(pages.needs_kernel, vectors)) else oracles()
 
 
+_DRAWN: dict[str, Callable[[str, int, int, int], Iterator[Vector]]] = {
+    restarts.SUFFIX: restarts.vectors,
+    pages.SUFFIX: pages.vectors,
+    **{mode: functools.partial(modes.vectors, mode) for mode in modes.MODES},
+}
+
+
 def drawn(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
     """Vectors of a family, or of one with a suffix behind its name."""
-    for suffix, draw in ((restarts.SUFFIX, restarts.vectors), (pages.SUFFIX, pages.vectors)):
-        if family.endswith(suffix):
-            return draw(family.removesuffix(suffix), seed, first, count)
-    return generate.vectors(family, seed, first, count)
+    name, dash, suffix = family.partition("-")
+    draw = _DRAWN.get(dash + suffix, generate.vectors)
+    return draw(name, seed, first, count)
 
 
 def run_chunk(seed: int, chunk: Chunk) -> Tally:

@@ -34,6 +34,7 @@ def vector_to_dict(vector: Vector) -> dict[str, Any]:
         "selectors": list(vector.selectors),
         "absent": [list(each) for each in vector.absent],
         "forked": vector.forked,
+        "writes_code": vector.writes_code,
     }
 
 
@@ -51,6 +52,7 @@ def vector_from_dict(data: dict[str, Any]) -> Vector:
         tuple(data.get("selectors", SELECTORS)),
         tuple((address, left) for address, left in data.get("absent", ())),
         data.get("forked", 0),
+        data.get("writes_code", False),
     )
 
 

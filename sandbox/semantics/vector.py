@@ -20,7 +20,8 @@ SLOT = 64
 SLOTS = CODE_PAGES * PAGE_SIZE // SLOT
 WRITABLE = ((DATA, 2), (STACK, 2), (LOW, 2))
 """Areas that vectors may change: linear address, pages; in the order in which changes are told."""
-CODE_SELECTOR, DATA_SELECTOR = 0x23, 0x2B
+CODE_SELECTOR, DATA_SELECTOR, CODE16_SELECTOR = 0x23, 0x2B, 0x07
+"""The last is of the LDT: 16 bits, 64 KB from CODE (modify_ldt(2))."""
 SELECTORS = (CODE_SELECTOR, DATA_SELECTOR, DATA_SELECTOR, DATA_SELECTOR, 0, 0)
 """CS, SS, DS, ES, FS, GS before a vector."""
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
@@ -69,12 +70,19 @@ class Vector:
     operand: int = 0
     """Linear address of the memory operand, by which what it stores is told apart; 0: none."""
     selectors: tuple[int, ...] = SELECTORS
-    """Others in real mode alone (``realmode``)."""
+    """Others in real mode (``realmode``), where ``eip`` is an offset; the same with CODE16_SELECTOR in CS."""
     absent: tuple[tuple[int, int], ...] = ()
     """Pages of the arena (linear address) that a fault brings back, and what there is of each until then.  The vector
     goes on behind each such fault as a program does whose page is filled or copied on demand."""
     forked: int = ALONE
     """Otherwise all of its pages are shared with another process, to be copied when they are written."""
+    writes_code: bool = False
+    """The code's pages can be written."""
+
+    @property
+    def place(self) -> int:
+        """Linear address of the code."""
+        return self.eip + CODE if self.selectors[0] == CODE16_SELECTOR else self.eip
 
 
 @dataclass(frozen=True, slots=True)

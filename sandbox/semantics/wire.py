@@ -6,13 +6,23 @@ import struct
 from collections.abc import Iterator
 
 from sandbox.records import replace
-from sandbox.semantics.vector import BREAKPOINT, IN_CHILD, IN_PARENT, Fault, Fpu, Result, Vector
+from sandbox.semantics.vector import (
+    BREAKPOINT,
+    CODE16_SELECTOR,
+    IN_CHILD,
+    IN_PARENT,
+    SELECTORS,
+    Fault,
+    Fpu,
+    Result,
+    Vector,
+)
 
 HEADER, WORDS = struct.Struct("<13I"), struct.Struct("<18I")
 FPU = struct.Struct("<4HI80s128s")
 FPU_SIZE = 220
 BASE, INPUT, OUTPUT, SHARED = 0x1000, 0x20000, 0x820000, 0xC20000
-_HAS_FPU, _GOES_ON, _OTHER = 1, 2, 8
+_HAS_FPU, _GOES_ON, _CODE16, _OTHER, _WRITES_CODE = 1, 2, 4, 8, 64
 _FORKED = IN_CHILD | IN_PARENT
 _ABSENT = 1 << 31
 _PAGE_FAULT = 14
@@ -32,7 +42,7 @@ def unpack_fpu(data: bytes, at: int) -> Fpu:
 def pack_vector(vector: Vector) -> bytes:
     """One record: size, EIP, EFLAGS, registers, flags, pieces of memory; x87 and SSE; the pieces, code first."""
     body = b"" if vector.fpu is None else pack_fpu(vector.fpu)
-    pieces = ((vector.eip, vector.code), *vector.memory)
+    pieces = ((vector.place, vector.code), *vector.memory)
     for address, data in pieces:
         body += struct.pack("<II", address, len(data)) + data + bytes(-len(data) % 4)
     for address, left in vector.absent:
@@ -43,11 +53,16 @@ def pack_vector(vector: Vector) -> bytes:
             vector.eip,
             vector.eflags,
             *vector.registers,
-            (vector.fpu is not None) | vector.forked,
+            _flags_of(vector),
             len(pieces) + len(vector.absent),
         )
         + body
     )
+
+
+def _flags_of(vector: Vector) -> int:
+    narrow = vector.selectors[0] == CODE16_SELECTOR
+    return (vector.fpu is not None) | narrow * _CODE16 | vector.forked | vector.writes_code * _WRITES_CODE
 
 
 def unpack_results(data: bytes, count: int) -> Iterator[Result]:
@@ -155,4 +170,11 @@ def unpack_vector(data: bytes, at: int, form: str, operand: int) -> Vector:
         pieces.append((address, data[at + 8 : at + 8 + length]))
         at += 8 + length + -length % 4
     made = Vector(form, pieces[0][1], eip, tuple(rest[:8]), eflags, tuple(pieces[1:]), fpu, operand)
-    return replace(made, absent=tuple(absent), forked=rest[8] & _FORKED)
+    selectors = (CODE16_SELECTOR, *SELECTORS[1:]) if rest[8] & _CODE16 else SELECTORS
+    return replace(
+        made,
+        selectors=selectors,
+        absent=tuple(absent),
+        forked=rest[8] & _FORKED,
+        writes_code=bool(rest[8] & _WRITES_CODE),
+    )

@@ -29,7 +29,7 @@ typedef unsigned int u32;
 enum { LOW = 0x8000, CODE = 0x20000000, DATA = 0x20100000, READ_ONLY = DATA + 0x2000, STACK = 0x20200000 };
 enum { PAGE = 4096, CODE_SIZE = 64 * PAGE, INPUT = 0x20000, OUTPUT = 0x820000, SHARED = 0xc20000 };
 enum { SHARED_AT = 0x60000000, CODE_ALIAS = 0x70000000, SIDE = 64 * 1024 };
-enum { HANG = 255, HEADER = 13, HAS_FPU = 1, GOES_ON = 2, CODE16 = 4, OTHER = 8, IN_CHILD = 16, IN_PARENT = 32 };
+enum { HANG = 255, HEADER = 13, HAS_FPU = 1, GOES_ON = 2, CODE16 = 4, OTHER = 8, IN_CHILD = 16, IN_PARENT = 32, WRITES_CODE = 64 };
 enum { MOST_ABSENT = 8, FPU_SIZE = 220, ROOM = 2 * SIDE, FRESH = 8, FILED = 9, XSTATE = 0x46505853, AC = 0x40000 };
 enum { PROT_R = 1, PROT_W = 2, PROT_X = 4, SHARED_MAP = 1, PRIVATE_FILE = 2, PRIVATE_ANON = 0x22, FIXED = 0x100010, REPLACE = 0x10 };
 enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11, SIGALRM = 14 };
@@ -43,7 +43,7 @@ static u32 *shared;
 static u8 *code;                                                /* the code pages, to write to */
 static u8 *input, *output, *waited_at;                         /* where the output ended when a child began to wait */
 static u32 running, ticked, memory_file, code_file;
-static u32 in_child, child, child_waits;                        /* the child's number, and the pipe that it waits at */
+static u32 in_child, child, child_waits, code_writable;                        /* the child's number, and the pipe that it waits at */
 static struct { u32 page, left; } absent[MOST_ABSENT];         /* pages that a fault brings back; 0: none */
 static struct registers idle;
 static u8 altstack[64 * 1024] __attribute__((aligned(64)));
@@ -318,6 +318,10 @@ static int load(struct registers *at)
             if (address - areas[area].address < areas[area].pages * PAGE)
                 copy((u8 *)shared + 0x9000 + areas[area].base + (address - areas[area].address), patch + 2, size);
         patch += 2 + (size + 3) / 4;
+    }
+    if (code_writable != (vector[11] & WRITES_CODE)) {
+        code_writable = vector[11] & WRITES_CODE;
+        call(125, CODE, CODE_SIZE, PROT_R | PROT_X | (code_writable ? PROT_W : 0), 0, 0, 0);
     }
     renew();
     show(0);
