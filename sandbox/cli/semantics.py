@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FAMILIES = ("integer", "x87", "mmx", "sse", "sse2")
 """A copy, so that parsing options imports no table."""
 SUFFIXES = ("-restarts", "-pages", "-step", "-alignment", "-code16")
+SELF_MODIFYING = "self-modifying"
 STATE = Path("semantics.state")
 
 
@@ -30,7 +31,8 @@ def add_parser(commands: Any, title: str) -> None:
         "families",
         nargs="*",
         metavar="FAMILY",
-        help=f"of {', '.join(FAMILIES)} (default: all); with one of {', '.join(SUFFIXES)} behind it: "
+        help=f"of {', '.join(FAMILIES)} (default: all of these), {SELF_MODIFYING}; "
+        f"with one of {', '.join(SUFFIXES)} behind it: "
         "faulting on the way and going on, with pages that the kernel brings, single-stepped, with alignment checked, "
         "in code of 16 bits",
     )
@@ -104,7 +106,7 @@ def _moo(options: argparse.Namespace) -> int:
 def _families(options: argparse.Namespace) -> tuple[str, ...]:
     from sandbox.x86.errors import ConfigurationError
 
-    known = FAMILIES + tuple(family + suffix for suffix in SUFFIXES for family in FAMILIES)
+    known = (*FAMILIES, SELF_MODIFYING, *(family + suffix for suffix in SUFFIXES for family in FAMILIES))
     unknown = set(options.families) - set(known)
     if unknown:
         raise ConfigurationError(f"no family {min(unknown)!r}: known are {', '.join(FAMILIES)}")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from sandbox.engine import mends
 from sandbox.records import asdict, dataclass, field
-from sandbox.semantics import generate, modes, pages, processor, restarts
+from sandbox.semantics import generate, modes, pages, processor, restarts, selfmod
 from sandbox.semantics.compare import Divergence, compare, listed_causes
 from sandbox.semantics.corpus import Corpus
 from sandbox.semantics.emulated import SandboxCpu
@@ -224,6 +224,8 @@ _DRAWN: dict[str, Callable[[str, int, int, int], Iterator[Vector]]] = {
 
 def drawn(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
     """Vectors of a family, or of one with a suffix behind its name."""
+    if family == selfmod.FAMILY:
+        return selfmod.vectors(family, seed, first, count)
     name, dash, suffix = family.partition("-")
     draw = _DRAWN.get(dash + suffix, generate.vectors)
     return draw(name, seed, first, count)

@@ -37,6 +37,8 @@ from sandbox.x86.paging import NX, PAGE_SIZE, RW, US, P
 RAM = 4 << 20
 BLOCKS = 100_000
 """Transfers of control after which a vector counts as endless."""
+_FEW_BLOCKS = 1000
+"""The same where each may have to be translated anew."""
 _GENERAL_PROTECTION, _PAGE_FAULT = 13, 14
 _POINTERS, _DIRECTORIES, _TABLES, _SYSTEM = 0x1000, 0x2000, 0x6000, 0x10000
 _GDT, _TSS = 0xFF000000, 0xFF000800
@@ -98,7 +100,7 @@ class SandboxCpu:
         if vector.absent:
             result, exit_ = self._with_restarts(vector)
         else:
-            exit_ = self._run()
+            exit_ = self._run(_FEW_BLOCKS if vector.writes_code else BLOCKS)
             result = self._result(vector, exit_)
         slot = vector.place - CODE & -SLOT
         memory.host_fill(_CODE_FRAMES + slot, SLOT, 0xCC, Reason.IMAGE)
@@ -108,11 +110,11 @@ class SandboxCpu:
             self.cpu.drop_all_code()
         return result
 
-    def _run(self) -> Exit | None:
+    def _run(self, blocks: int = BLOCKS) -> Exit | None:
         try:
-            exit_: Exit = self.cpu.run(BLOCKS)
+            exit_: Exit = self.cpu.run(blocks)
             while isinstance(exit_, Paused):
-                exit_ = self.cpu.run(BLOCKS)
+                exit_ = self.cpu.run(blocks)
         except EngineAbortError:
             return None
         return exit_
