@@ -90,6 +90,7 @@ def test_code_of_16_bits(oracle: Oracle) -> None:
     """SDM 2A, 2.1.1 and table 2-1: B8 has a word, 66h B8 a doubleword; [BX+SI] is of 16 bits, 67h makes it 32."""
     registers = (*REGISTERS[:EBX], 0xFFFF8000, *REGISTERS[4:6], 0x12340010, DATA)
     low = ((0x8010, b"\x78\x56\x34\x12"),)
+    codes = (("b83412", ()), ("66b878563412", ()), ("8b00", low), ("67668b07", ((DATA, low[0][1]),)))
     word, double, narrow, wide = oracle.run(
         [
             vector(code, eip=24, selectors=NARROW, registers=registers, memory=memory)
