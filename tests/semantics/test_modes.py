@@ -92,15 +92,7 @@ def test_code_of_16_bits(oracle: Oracle) -> None:
     low = ((0x8010, b"\x78\x56\x34\x12"),)
     codes = (("b83412", ()), ("66b878563412", ()), ("8b00", low), ("67668b07", ((DATA, low[0][1]),)))
     word, double, narrow, wide = oracle.run(
-        [
-            vector(code, eip=24, selectors=NARROW, registers=registers, memory=memory)
-            for code, memory in (
-                ("b83412", ()),
-                ("66b878563412", ()),
-                ("8b00", low),
-                ("67668b07", ((DATA, low[0][1]),)),
-            )
-        ]
+        [vector(code, eip=24, selectors=NARROW, registers=registers, memory=memory) for code, memory in codes]
     )
     assert (word.registers[0], word.eip) == (0x11221234, 27)
     assert (double.registers[0], double.eip) == (0x12345678, 30)
