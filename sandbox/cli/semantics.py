@@ -159,7 +159,11 @@ def _write_images(options: argparse.Namespace, found: Found) -> None:
     from sandbox.x86.errors import ConfigurationError
 
     for (_, _, cause), kept in found.tally.kept.items():
-        if options.all or not cause:
+        if (options.all or not cause) and not image.can_show(kept[0].vector):
+            print(
+                f"sandbox: no image of {kept[0].vector.form}: its pages or its code are not ordinary", file=sys.stderr
+            )
+        elif options.all or not cause:
             least = campaign.smallest(kept[0])
             try:
                 home = image.write(options.image, least, found.processor.name, found.processor.vendor)

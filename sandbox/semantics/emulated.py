@@ -37,6 +37,8 @@ from sandbox.x86.paging import NX, PAGE_SIZE, RW, US, P
 RAM = 4 << 20
 BLOCKS = 100_000
 """Transfers of control after which a vector counts as endless."""
+_BEHIND = 32
+"""Bytes behind its code that a vector which writes code may have written, too."""
 _FEW_BLOCKS = 1000
 """The same where each may have to be translated anew."""
 _GENERAL_PROTECTION, _PAGE_FAULT = 13, 14
@@ -105,7 +107,7 @@ class SandboxCpu:
         slot = vector.place - CODE & -SLOT
         memory.host_fill(_CODE_FRAMES + slot, SLOT, 0xCC, Reason.IMAGE)
         if vector.absent or vector.writes_code:
-            memory.host_fill(place, len(vector.code), 0xCC, Reason.IMAGE)
+            memory.host_fill(place, len(vector.code) + _BEHIND * vector.writes_code, 0xCC, Reason.IMAGE)
         if exit_ is None or vector.absent or vector.writes_code:
             self.cpu.drop_all_code()
         return result

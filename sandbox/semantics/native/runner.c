@@ -29,7 +29,7 @@ typedef unsigned int u32;
 enum { LOW = 0x8000, CODE = 0x20000000, DATA = 0x20100000, READ_ONLY = DATA + 0x2000, STACK = 0x20200000 };
 enum { PAGE = 4096, CODE_SIZE = 64 * PAGE, INPUT = 0x20000, OUTPUT = 0x820000, SHARED = 0xc20000 };
 enum { SHARED_AT = 0x60000000, CODE_ALIAS = 0x70000000, SIDE = 64 * 1024 };
-enum { HANG = 255, HEADER = 13, HAS_FPU = 1, GOES_ON = 2, CODE16 = 4, OTHER = 8, IN_CHILD = 16, IN_PARENT = 32, WRITES_CODE = 64 };
+enum { HANG = 255, HEADER = 13, HAS_FPU = 1, GOES_ON = 2, CODE16 = 4, OTHER = 8, IN_CHILD = 16, IN_PARENT = 32, WRITES_CODE = 64, BEHIND = 32 };
 enum { MOST_ABSENT = 8, FPU_SIZE = 220, ROOM = 2 * SIDE, FRESH = 8, FILED = 9, XSTATE = 0x46505853, NT = 0x4000, AC = 0x40000 };
 enum { PROT_R = 1, PROT_W = 2, PROT_X = 4, SHARED_MAP = 1, PRIVATE_FILE = 2, PRIVATE_ANON = 0x22, FIXED = 0x100010, REPLACE = 0x10 };
 enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11, SIGALRM = 14 };
@@ -216,7 +216,7 @@ static void next(int restored)
     if (!restored) changes((u32 *)output, 1);
     settle();
     fill(code + (patch[0] & ~63u) - CODE, 0xcc, 64);
-    fill(writable(patch[0]), 0xcc, patch[1]);
+    fill(writable(patch[0]), 0xcc, patch[1] + (vector[11] & WRITES_CODE ? BEHIND : 0));
     fill(absent, 0, sizeof absent);
     input += vector[0];
     shared[1]++;
