@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from sandbox.cli.machine_options import add_engine_option
 
 if TYPE_CHECKING:
-    from sandbox.semantics.campaign import Plan, State
+    from sandbox.semantics.campaign import State, Work
     from sandbox.semantics.report import Found
 
 FAMILIES = ("integer", "x87", "mmx", "sse", "sse2")
 """A copy, so that parsing options imports no table."""
-RESTARTS = "-restarts"
+SUFFIXES = ("-restarts", "-pages", "-step", "-alignment", "-code16")
+SELF_MODIFYING = "self-modifying"
 STATE = Path("semantics.state")
 
 
@@ -30,7 +31,10 @@ def add_parser(commands: Any, title: str) -> None:
         "families",
         nargs="*",
         metavar="FAMILY",
-        help=f"of {', '.join(FAMILIES)} (default: all); with {RESTARTS} behind it: faulting on the way, and going on",
+        help=f"of {', '.join(FAMILIES)} (default: all of these), {SELF_MODIFYING}; "
+        f"with one of {', '.join(SUFFIXES)} behind it: "
+        "faulting on the way and going on, with pages that the kernel brings, single-stepped, with alignment checked, "
+        "in code of 16 bits",
     )
     parser.add_argument("--count", type=int, default=20_000, metavar="N", help="vectors of each (default: 20000)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, other vectors (default: 1)")
@@ -57,7 +61,7 @@ def add_parser(commands: Any, title: str) -> None:
 def run(options: argparse.Namespace) -> int:
     from sandbox.cli.jobs import processes
     from sandbox.engine import mends
-    from sandbox.semantics import campaign, corpus, processor, report
+    from sandbox.semantics import campaign, corpus, host, processor, report
     from sandbox.semantics.campaign import Plan, State
     from sandbox.x86.errors import ConfigurationError
 
@@ -76,39 +80,33 @@ def run(options: argparse.Namespace) -> int:
         corpus.write(options.record, campaign.record(plan))
         return 0
     state = State(options.resume, plan)
+    host.build()
     if not _run(plan, state, processes("--jobs", options.jobs)):
         return _cut(state)
     return _write(options, report.Found(processor.this_host(), plan.engine, plan.seed, state.total()))
 
 
 def _moo(options: argparse.Namespace) -> int:
-    """Files of one processor, one behind the other."""
+    """Files of one processor."""
+    from sandbox.cli.jobs import processes
     from sandbox.engine import mends
-    from sandbox.semantics import moo, moo_run, report
-    from sandbox.semantics.campaign import Tally
-    from sandbox.semantics.progress import Progress
+    from sandbox.semantics import moo_run, report
+    from sandbox.semantics.campaign import State
     from sandbox.x86.errors import ConfigurationError
 
     if options.families or options.corpus or options.record or options.image:
         raise ConfigurationError("--moo goes with none of FAMILY, --corpus, --record and --image")
-    tally, processor = Tally(), None
-    for path in options.moo:
-        file = moo.read(path)
-        processor = processor or moo_run.processor_of(file)
-        if moo_run.processor_of(file) != processor:
-            raise ConfigurationError(f"{path}: is of another processor than {options.moo[0]}")
-        shown = Progress(len(file.tests))
-        for tests in moo_run.steps(file, tally):
-            shown.add(tests)
-        shown.end()
-    assert processor is not None
-    return _write(options, report.Found(processor, mends.chosen(), 0, tally))
+    plan = moo_run.plan(options.moo, mends.chosen())
+    state = State(options.resume, plan)
+    if not _run(plan, state, processes("--jobs", options.jobs)):
+        return _cut(state)
+    return _write(options, report.Found(plan.processor, plan.engine, 0, state.total()))
 
 
 def _families(options: argparse.Namespace) -> tuple[str, ...]:
     from sandbox.x86.errors import ConfigurationError
 
-    known = FAMILIES + tuple(family + RESTARTS for family in FAMILIES)
+    known = (*FAMILIES, SELF_MODIFYING, *(family + suffix for suffix in SUFFIXES for family in FAMILIES))
     unknown = set(options.families) - set(known)
     if unknown:
         raise ConfigurationError(f"no family {min(unknown)!r}: known are {', '.join(FAMILIES)}")
@@ -117,13 +115,12 @@ def _families(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(family for family in known if family in options.families) or FAMILIES
 
 
-def _run(plan: Plan, state: State, jobs: int) -> bool:
+def _run(plan: Work, state: State, jobs: int) -> bool:
     """False when Ctrl-C came."""
-    from sandbox.semantics import campaign, host
+    from sandbox.semantics import campaign
     from sandbox.semantics.progress import Progress
 
-    host.build()
-    shown = Progress(plan.count * len(plan.families), sum(chunk[2] for chunk in state.done))
+    shown = Progress(sum(chunk[2] for chunk in plan.chunks()), sum(chunk[2] for chunk in state.done))
     chunks = campaign.run(plan, state, jobs)
     try:
         for vectors in chunks:
@@ -162,7 +159,11 @@ def _write_images(options: argparse.Namespace, found: Found) -> None:
     from sandbox.x86.errors import ConfigurationError
 
     for (_, _, cause), kept in found.tally.kept.items():
-        if options.all or not cause:
+        if (options.all or not cause) and not image.can_show(kept[0].vector):
+            print(
+                f"sandbox: no image of {kept[0].vector.form}: its pages or its code are not ordinary", file=sys.stderr
+            )
+        elif options.all or not cause:
             least = campaign.smallest(kept[0])
             try:
                 home = image.write(options.image, least, found.processor.name, found.processor.vendor)

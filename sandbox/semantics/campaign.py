@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -10,19 +11,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sandbox.engine import mends
 from sandbox.records import asdict, dataclass, field
-from sandbox.semantics import generate, processor, restarts
+from sandbox.semantics import generate, modes, pages, processor, restarts, selfmod
 from sandbox.semantics.compare import Divergence, compare, listed_causes
 from sandbox.semantics.corpus import Corpus
 from sandbox.semantics.emulated import SandboxCpu
 from sandbox.semantics.host import HostCpu
+from sandbox.semantics.program import HostProgram, KernelProgram
 from sandbox.semantics.serial import divergence_from_dict, divergence_to_dict
 from sandbox.semantics.shrink import shrink
-from sandbox.semantics.vector import Result, Vector
-from sandbox.x86.errors import SandboxError
+from sandbox.semantics.vector import Oracle, Result, Vector
+from sandbox.x86.errors import ConfigurationError, SandboxError
 
 CHUNK = 2048
 """Vectors between two looks at the clock, and lost when a run is cut."""
@@ -36,6 +38,18 @@ class BadState(SandboxError):
     exit_status = 2
 
 
+Chunk = tuple[str, int, int]
+"""Family or file, first vector, vectors."""
+
+
+class Work(Protocol):
+    """What is done chunk by chunk, in any process; a dataclass, whose fields tell a state's file what it is of."""
+
+    def chunks(self) -> list[Chunk]: ...
+
+    def do(self, chunk: Chunk) -> Tally: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is run: ``count`` vectors of each family."""
@@ -45,13 +59,16 @@ class Plan:
     count: int
     engine: str
 
-    def chunks(self) -> list[tuple[str, int, int]]:
+    def chunks(self) -> list[Chunk]:
         """Family, first vector, vectors."""
         return [
             (family, first, min(CHUNK, self.count - first))
             for family in self.families
             for first in range(0, self.count, CHUNK)
         ]
+
+    def do(self, chunk: Chunk) -> Tally:
+        return run_chunk(self.seed, chunk)
 
 
 @dataclass(slots=True)
@@ -115,15 +132,15 @@ class Tally:
 class State:
     """The file of a run: a line with the plan, then a line a chunk."""
 
-    def __init__(self, path: Path | None, plan: Plan) -> None:
+    def __init__(self, path: Path | None, plan: Work) -> None:
         self.path, self._plan = path, plan
-        self.done: dict[tuple[str, int, int], Tally] = {}
+        self.done: dict[Chunk, Tally] = {}
         if path is not None and path.exists():
             self._read(path)
         elif path is not None:
             _append(path, json.dumps(self._head()) + "\n")
 
-    def finish(self, chunk: tuple[str, int, int], tally: Tally) -> None:
+    def finish(self, chunk: Chunk, tally: Tally) -> None:
         self.done[chunk] = tally
         if self.path is not None:
             _append(self.path, self._line(chunk, tally))
@@ -141,11 +158,11 @@ class State:
                 made.add(self.done[chunk])
         return made
 
-    def _line(self, chunk: tuple[str, int, int], tally: Tally) -> str:
+    def _line(self, chunk: Chunk, tally: Tally) -> str:
         return json.dumps({"chunk": list(chunk), **tally.to_dict()}) + "\n"
 
     def _head(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self._plan)))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(asdict(self._plan)))  # type: ignore[call-overload, no-any-return]
 
     def _read(self, path: Path) -> None:
         """A last line that was cut off is left out."""
@@ -173,6 +190,7 @@ def _append(path: Path, text: str) -> None:
 
 
 _oracles: dict[int, tuple[HostCpu, SandboxCpu]] = {}
+_programs: dict[int, tuple[HostProgram, KernelProgram]] = {}
 """By process: what a fork brings along is its parent's, runner and all, and is left alone."""
 
 
@@ -185,21 +203,42 @@ def oracles() -> tuple[HostCpu, SandboxCpu]:
     return made
 
 
+def programs() -> tuple[HostProgram, KernelProgram]:
+    """The same for vectors whose pages a kernel brings."""
+    made = _programs.get(os.getpid())
+    if made is None:
+        made = _programs[os.getpid()] = HostProgram(), KernelProgram()
+    return made
+
+
+def _pair(vectors: list[Vector]) -> tuple[Oracle, Oracle]:
+    return programs() if any(map(pages.needs_kernel, vectors)) else oracles()
+
+
+_DRAWN: dict[str, Callable[[str, int, int, int], Iterator[Vector]]] = {
+    restarts.SUFFIX: restarts.vectors,
+    pages.SUFFIX: pages.vectors,
+    **{mode: functools.partial(modes.vectors, mode) for mode in modes.MODES},
+}
+
+
 def drawn(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
-    """Vectors of a family, or of one with ``restarts.SUFFIX`` behind its name."""
-    if family.endswith(restarts.SUFFIX):
-        return restarts.vectors(family.removesuffix(restarts.SUFFIX), seed, first, count)
-    return generate.vectors(family, seed, first, count)
+    """Vectors of a family, or of one with a suffix behind its name."""
+    if family == selfmod.FAMILY:
+        return selfmod.vectors(family, seed, first, count)
+    name, dash, suffix = family.partition("-")
+    draw = _DRAWN.get(dash + suffix, generate.vectors)
+    return draw(name, seed, first, count)
 
 
-def run_chunk(seed: int, chunk: tuple[str, int, int]) -> Tally:
+def run_chunk(seed: int, chunk: Chunk) -> Tally:
     """Make, execute by both, compare."""
     family, first, count = chunk
     began = time.perf_counter()
     vectors = list(drawn(family, seed, first, count))
     tally = Tally()
     tally.spend("making", time.perf_counter() - began)
-    host, ours = oracles()
+    host, ours = _pair(vectors)
     judge(vectors, timed(host.run, vectors, tally, "host"), timed(ours.run, vectors, tally, "sandbox"), tally)
     return tally
 
@@ -224,25 +263,25 @@ def judge(vectors: list[Vector], theirs: list[Result], ours: list[Result], tally
     tally.spend("comparing", time.perf_counter() - began)
 
 
-def run(plan: Plan, state: State, jobs: int) -> Iterator[int]:
+def run(plan: Work, state: State, jobs: int) -> Iterator[int]:
     """Do what is not done, telling the vectors of each finished chunk; cut it by closing the iterator."""
     left = [chunk for chunk in plan.chunks() if chunk not in state.done]
     if jobs == 1:
         for chunk in left:
-            state.finish(chunk, run_chunk(plan.seed, chunk))
+            state.finish(chunk, plan.do(chunk))
             yield chunk[2]
         return
     yield from _spread(plan, state, left, jobs)
 
 
-def _spread(plan: Plan, state: State, left: list[tuple[str, int, int]], jobs: int) -> Iterator[int]:
+def _spread(plan: Work, state: State, left: list[Chunk], jobs: int) -> Iterator[int]:
     pool = ProcessPoolExecutor(jobs, initializer=_leave_interrupts)
     try:
-        running: dict[Future[Tally], tuple[str, int, int]] = {}
+        running: dict[Future[Tally], Chunk] = {}
         while left or running:
             while left and len(running) < 2 * jobs:
                 chunk = left.pop(0)
-                running[pool.submit(run_chunk, plan.seed, chunk)] = chunk
+                running[pool.submit(plan.do, chunk)] = chunk
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 chunk = running.pop(future)
@@ -259,6 +298,8 @@ def _leave_interrupts() -> None:
 
 def record(plan: Plan) -> Corpus:
     """The plan's vectors with what this host's CPU makes of them."""
+    if any(family.endswith(pages.SUFFIX) for family in plan.families):
+        raise ConfigurationError(f"families with {pages.SUFFIX} are not recorded: they need a kernel on both sides")
     host = HostCpu()
     try:
         vectors = [
@@ -282,7 +323,7 @@ def replay(corpus: Corpus) -> Tally:
 
 def smallest(divergence: Divergence) -> Divergence:
     """A smaller one that differs in the same parts, by asking both CPUs again."""
-    host, ours = oracles()
+    host, ours = _pair([divergence.vector])
     vendor, engine = processor.this_host().vendor, mends.chosen()
 
     def ask(vector: Vector) -> Divergence | None:

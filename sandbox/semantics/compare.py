@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sandbox.records import dataclass
 from sandbox.semantics.undefined import FLAGS, masked
-from sandbox.semantics.vector import REGISTERS, Fpu, Result, Vector
+from sandbox.semantics.vector import CODE16_SELECTOR, HANG, REGISTERS, Fpu, Result, Vector
 from sandbox.x86.instruction import LEGACY_PREFIXES
-from sandbox.x86.masks import DF
+from sandbox.x86.masks import AC, DF, TF
 
 VECTORS = {
     0: "#DE", 1: "#DB", 3: "#BP", 4: "#OF", 5: "#BR", 6: "#UD", 7: "#NM", 8: "#DF", 10: "#TS", 11: "#NP", 12: "#SS",
@@ -21,6 +21,8 @@ VECTORS = {
 _STATUS = FLAGS | {"DF": DF}
 AT_FAULT = "at fault: "
 """Before parts of a state at a fault behind which the vector went on."""
+_OVERFLOWS = 0xC00
+"""OM and UM of MXCSR (SDM 1, 10.2.3)."""
 _LAST = 0xFFFFFFF0
 """Behind it an operand may end beyond 4 GB."""
 _SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
@@ -42,7 +44,7 @@ class Known:
     """An entry of ``known.toml``: forms and parts are patterns, ``prefix`` a byte that the code must begin with among
     its prefixes (-1: any), ``wraps``: only where the operand ends beyond 4 GB.  One with ``processors`` is for these
     alone, and they have no others; ``registers``: only where they are so at first,
-    ``restarts``: only where pages were absent.  Parts at a fault behind which a
+    ``restarts``: only where pages were absent, ``when``: only so (CONDITIONS).  Parts at a fault behind which a
     vector goes on are listed as those of its end."""
 
     forms: tuple[str, ...]
@@ -55,6 +57,20 @@ class Known:
     processors: tuple[str, ...] = ()
     registers: tuple[tuple[str, int], ...] = ()
     restarts: bool = False
+    when: str = ""
+
+
+CONDITIONS: dict[str, Callable[[Vector, bool], bool]] = {
+    "faulted": lambda vector, faulted: faulted,
+    "single-stepped": lambda vector, faulted: bool(vector.eflags & TF),
+    "alignment checked": lambda vector, faulted: bool(vector.eflags & AC),
+    "code of 16 bits": lambda vector, faulted: vector.selectors[0] == CODE16_SELECTOR,
+    "writes code": lambda vector, faulted: vector.writes_code,
+    "overflow or underflow unmasked": lambda vector, faulted: (
+        vector.fpu is not None and vector.fpu.mxcsr & _OVERFLOWS != _OVERFLOWS
+    ),
+}
+"""Of a vector, and whether the CPU that was asked faulted."""
 
 
 @functools.cache
@@ -73,6 +89,7 @@ def known(path: Path | None = None) -> tuple[Known, ...]:
             tuple(each.get("processors", ())),
             tuple(each.get("registers", {}).items()),
             each.get("restarts", False),
+            each.get("when", ""),
         )
         for each in tomllib.loads(text).get("known", [])
     )
@@ -85,7 +102,9 @@ def compare(
     if theirs == ours:
         return None
     parts = tuple(_all_parts(vector, processor, theirs, ours))
-    return Divergence(vector, theirs, ours, parts, cause_of(vector, parts, engine, processor)) if parts else None
+    faulted = bool(theirs.restarts) or theirs.fault is not None
+    cause = cause_of(vector, parts, engine, processor, faulted) if parts else ""
+    return Divergence(vector, theirs, ours, parts, cause) if parts else None
 
 
 def listed_causes(engine: str) -> list[str]:
@@ -99,14 +118,15 @@ def _listed_for(processor: str) -> tuple[Known, ...]:
     return tuple(each for each in known() if (processor in each.processors if alone else not each.processors))
 
 
-def cause_of(vector: Vector, parts: tuple[str, ...], engine: str, processor: str = "") -> str:
-    """Of a listed divergence, or ''."""
+def cause_of(vector: Vector, parts: tuple[str, ...], engine: str, processor: str = "", faulted: bool = False) -> str:
+    """Of a listed divergence, or ''.  ``faulted``: the CPU that was asked did, on the way or at the end."""
     opcode = vector.code.lstrip(LEGACY_PREFIXES)
     prefixes = vector.code[: len(vector.code) - len(opcode)]
     for each in _listed_for(processor):
         if (
             each.engine in ("", engine)
             and (each.prefix < 0 or each.prefix in prefixes)
+            and (not each.when or CONDITIONS[each.when](vector, faulted))
             and _matches(each, vector, parts)
         ):
             return each.cause
@@ -129,6 +149,8 @@ def _all_parts(vector: Vector, processor: str, theirs: Result, ours: Result) -> 
     """Those at its end, and at each fault behind which it went on; where it ends in another fault, that alone."""
     end = list(_parts(*masked(vector, processor, theirs, ours)))
     yield from end
+    if theirs.other != ours.other:
+        yield "memory of the other process"
     if end and end[0].startswith("fault "):
         return
     found: dict[str, None] = {}
@@ -150,6 +172,8 @@ def _parts(theirs: Result, ours: Result) -> Iterator[str]:
         yield f"fault {names[0]} not {names[1]}"
         return
     if theirs.fault is not None and ours.fault is not None:
+        if theirs.fault.vector == HANG:
+            return  # each was stopped somewhere
         if theirs.fault.error != ours.fault.error:
             yield f"error code of {names[0]}"
         if theirs.fault.address != ours.fault.address:

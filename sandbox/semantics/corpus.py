@@ -96,8 +96,8 @@ def _records(data: bytes, forms: list[str], operands: list[int]) -> Iterator[tup
     for form, operand in zip(forms, operands, strict=True):
         vector = wire.unpack_vector(data, at, form, operand)
         at += wire.record_size(data, at)
-        yield vector, wire.unpack_result(data, at)
-        at += wire.record_size(data, at)
+        result, at = wire.unpack_whole(data, at)
+        yield vector, result
 
 
 def read(path: Path) -> Corpus:

@@ -14,6 +14,7 @@ from sandbox.records import replace
 from sandbox.semantics.vector import (
     BREAKPOINT,
     CODE,
+    CODE16_SELECTOR,
     CODE_PAGES,
     DATA,
     HANG,
@@ -30,12 +31,16 @@ from sandbox.semantics.vector import (
     Vector,
     arena,
 )
-from sandbox.x86.masks import CR0_PAGED, CR4_PAE, CR4_SSE, EFER_NXE
+from sandbox.x86.masks import CR0_AM, CR0_PAGED, CR4_PAE, CR4_SSE, EFER_NXE
 from sandbox.x86.paging import NX, PAGE_SIZE, RW, US, P
 
 RAM = 4 << 20
 BLOCKS = 100_000
 """Transfers of control after which a vector counts as endless."""
+_BEHIND = 32
+"""Bytes behind its code that a vector which writes code may have written, too."""
+_FEW_BLOCKS = 1000
+"""The same where each may have to be translated anew."""
 _GENERAL_PROTECTION, _PAGE_FAULT = 13, 14
 _POINTERS, _DIRECTORIES, _TABLES, _SYSTEM = 0x1000, 0x2000, 0x6000, 0x10000
 _GDT, _TSS = 0xFF000000, 0xFF000800
@@ -64,6 +69,7 @@ class SandboxCpu:
         self._areas = list(self._writable())
         self._entries: dict[int, tuple[int, int]] = {}
         """By linear address of each page: where its entry lies, in quads, and what it is."""
+        self._code_writable = False
         self._build_tables(low)
         self.memory.host_write(_FRAMES, self._base, Reason.IMAGE)
         self.memory.host_fill(_CODE_FRAMES, CODE_PAGES * PAGE_SIZE, 0xCC, Reason.IMAGE)
@@ -75,7 +81,7 @@ class SandboxCpu:
         results: list[Result] = []
         used: set[int] = set()
         for vector in vectors:
-            slot = vector.eip & -SLOT
+            slot = vector.place & -SLOT
             if slot in used or not used:
                 self.cpu.drop_all_code()
                 used.clear()
@@ -87,28 +93,30 @@ class SandboxCpu:
         self.cpu.close()
 
     def _execute(self, vector: Vector) -> Result:
-        memory, place = self.memory, self._physical(vector.eip)
+        memory, place = self.memory, self._physical(vector.place)
         memory.host_write(place, vector.code, Reason.IMAGE)
         for address, data in vector.memory:
             memory.host_write(self._physical(address), data, Reason.IMAGE)
         self._load(vector)
+        self._let_code_be_written(vector.writes_code)
         if vector.absent:
             result, exit_ = self._with_restarts(vector)
-            memory.host_fill(place, len(vector.code), 0xCC, Reason.IMAGE)
         else:
-            exit_ = self._run()
+            exit_ = self._run(_FEW_BLOCKS if vector.writes_code else BLOCKS)
             result = self._result(vector, exit_)
-        slot = vector.eip - CODE & -SLOT
+        slot = vector.place - CODE & -SLOT
         memory.host_fill(_CODE_FRAMES + slot, SLOT, 0xCC, Reason.IMAGE)
-        if exit_ is None or vector.absent:
+        if vector.absent or vector.writes_code:
+            memory.host_fill(place, len(vector.code) + _BEHIND * vector.writes_code, 0xCC, Reason.IMAGE)
+        if exit_ is None or vector.absent or vector.writes_code:
             self.cpu.drop_all_code()
         return result
 
-    def _run(self) -> Exit | None:
+    def _run(self, blocks: int = BLOCKS) -> Exit | None:
         try:
-            exit_: Exit = self.cpu.run(BLOCKS)
+            exit_: Exit = self.cpu.run(blocks)
             while isinstance(exit_, Paused):
-                exit_ = self.cpu.run(BLOCKS)
+                exit_ = self.cpu.run(blocks)
         except EngineAbortError:
             return None
         return exit_
@@ -142,6 +150,16 @@ class SandboxCpu:
             entry = entry & ~RW if left == READING else 0
         self.memory.mutable_quads(Reason.TABLE)[at] = entry
 
+    def _let_code_be_written(self, writable: bool) -> None:
+        if writable == self._code_writable:
+            return
+        self._code_writable = writable
+        quads = self.memory.mutable_quads(Reason.TABLE)
+        for page in range(CODE, CODE + CODE_PAGES * PAGE_SIZE, PAGE_SIZE):
+            at, entry = self._entries[page]
+            quads[at] = entry | RW if writable else entry
+        self.cpu.flush_tlb()
+
     def _load(self, vector: Vector) -> None:
         state = self.cpu.context
         state.data[:] = self._start.data
@@ -149,6 +167,8 @@ class SandboxCpu:
         for slot, value in enumerate(vector.registers):
             quads[slot] = value
         quads[ctx.EIP] = vector.eip
+        if vector.selectors[0] == CODE16_SELECTOR:
+            state.set_segment("cs", CODE16_SELECTOR, CODE, 0xFFFF, 0xFB00)
         state.resumes_at = state.passes = state.watched = -1
         state.eflags = vector.eflags
         if vector.fpu is not None:
@@ -156,7 +176,7 @@ class SandboxCpu:
 
     def _result(self, vector: Vector, exit_: Exit | None, over: bool = True) -> Result:
         state = self.cpu.context
-        fault, eip = _fault(exit_, state.code_address(state.eip), vector)
+        fault, eip = _fault(exit_, state.eip & 0xFFFFFFFF, vector)
         return Result(
             tuple(state.quads[:8]),
             eip,
@@ -186,7 +206,7 @@ class SandboxCpu:
         """Ring 3 as Linux has it, at no instruction yet."""
         cpu, state = self.cpu, self.cpu.context
         cpu.reset()
-        state.cr3, state.cr4, state.efer, state.cr0 = _POINTERS, CR4_SSE | CR4_PAE, EFER_NXE, CR0_PAGED
+        state.cr3, state.cr4, state.efer, state.cr0 = _POINTERS, CR4_SSE | CR4_PAE, EFER_NXE, CR0_PAGED | CR0_AM
         state.set_segment("cs", 0x23, 0, 0xFFFFFFFF, 0xCFFB00)
         for name in ("ss", "ds", "es"):
             state.set_segment(name, 0x2B, 0, 0xFFFFFFFF, 0xCFF300)

@@ -11,8 +11,22 @@ from collections.abc import Callable, Iterator
 from sandbox.semantics import addressing, integer_table, setups, simd_table, values, x87_table
 from sandbox.semantics.forms import Form, explicit, parse
 from sandbox.semantics.setups import Draft
-from sandbox.semantics.vector import ESP, LOW, STACK, Fpu, Vector, slot_address
+from sandbox.semantics.vector import (
+    CODE,
+    CODE16_SELECTOR,
+    EDI,
+    ESI,
+    ESP,
+    LOW,
+    SELECTORS,
+    SLOT,
+    STACK,
+    Fpu,
+    Vector,
+    slot_address,
+)
 from sandbox.x86.masks import DF, EFLAGS_FIXED, IF, STATUS_FLAGS
+from sandbox.x86.paging import PAGE_SIZE
 
 TABLES = {
     "integer": integer_table.TEXT,
@@ -25,6 +39,8 @@ FAMILIES = tuple(TABLES)
 _SEGMENTS = (0x26, 0x2E, 0x36, 0x3E, 0x26, 0x36, 0x3E, 0x64, 0x65)
 _STRING = ("ins", "outs", "movs", "cmps", "stos", "lods", "scas")
 _POOL = 8192
+_SLOTS16 = 0x10000 // SLOT - 1
+"""Places of code in a segment of 64 KB."""
 _UNALIGNED = ("movup", "movdqu", "movlp", "movhp")
 
 
@@ -46,10 +62,11 @@ def vectors(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
         yield make(table[number % len(table)], rng, number // len(table), number)
 
 
-def make(form: Form, rng: random.Random, at: int, number: int, target: int = 0) -> Vector:
+def make(form: Form, rng: random.Random, at: int, number: int, target: int = 0, code16: bool = False) -> Vector:
     """The ``at``-th vector of a form; ``number`` says where its code lies, ``target`` where its memory operand does
-    (0: anywhere, or in a register)."""
-    draft = Draft(form, rng, at, slot_address(number), target_operand=target)
+    (0: anywhere, or in a register), ``code16``: for a code segment of 16 bits."""
+    eip = slot_address(number % _SLOTS16) - CODE if code16 else slot_address(number)
+    draft = Draft(form, rng, at, eip, target_operand=target, code16=code16)
     draft.registers = _registers(rng, at)
     draft.fpu = None if form.family == "integer" else _fpu(form, rng)
     setups.prepare(draft)
@@ -57,7 +74,8 @@ def make(form: Form, rng: random.Random, at: int, number: int, target: int = 0) 
     flags = EFLAGS_FIXED | IF | rng.getrandbits(32) & STATUS_FLAGS | (DF if rng.getrandbits(2) == 0 else 0)
     registers = tuple(each & 0xFFFFFFFF for each in draft.registers)
     memory = tuple(draft.memory)
-    return Vector(form.name, draft.code, draft.eip, registers, flags, memory, draft.fpu, draft.operand)
+    selectors = (CODE16_SELECTOR, *SELECTORS[1:]) if code16 else SELECTORS
+    return Vector(form.name, draft.code, draft.eip, registers, flags, memory, draft.fpu, draft.operand, selectors)
 
 
 def _registers(rng: random.Random, at: int) -> list[int]:
@@ -74,7 +92,11 @@ def _registers(rng: random.Random, at: int) -> list[int]:
 def _encode(draft: Draft) -> None:
     form, rng = draft.form, draft.rng
     narrow = form.sized and rng.randrange(4) == 0 and not draft.whole
-    short = (bool(form.memory) or _is_string(form)) and rng.randrange(8) == 0 and not draft.whole
+    often = 2 if draft.code16 else 8
+    short = (bool(form.memory) or _is_string(form)) and rng.randrange(often) == 0 and not draft.whole
+    if draft.code16 and short and _is_string(form):
+        for each in (ESI, EDI):
+            draft.registers[each] = draft.registers[each] & ~0xFFFF | LOW + rng.randrange(2 * PAGE_SIZE)
     short = short and not draft.target_operand
     opcode = bytearray(form.opcode)
     if form.added:
@@ -122,6 +144,8 @@ def _immediate(draft: Draft, operand: str, narrow: bool, short: bool) -> bytes:
 
 def _prefixes(draft: Draft, narrow: bool, short: bool) -> bytes:
     form, rng = draft.form, draft.rng
+    if draft.code16:
+        narrow, short = form.sized and not narrow, not short
     made = [0x66] * narrow + [0x67] * short
     if form.memory and rng.randrange(8) == 0:
         made.append(rng.choice(_SEGMENTS))

@@ -19,9 +19,10 @@ from sandbox.x86.paging import PAGE_SIZE
 SOURCE = Path(__file__).parent / "native" / "runner.c"
 _GCC = (
     "gcc", "-m32", "-static", "-nostdlib", "-ffreestanding", "-O2", "-mgeneral-regs-only", "-fno-stack-protector",
-    "-fno-pic", "-no-pie", "-fno-builtin", "-fcf-protection=none", "-w",
+    "-fno-pic", "-no-pie", "-Wl,-Ttext-segment=0x50000000",
+    "-fno-builtin", "-fcf-protection=none", "-w",
 )  # fmt: skip
-_PATIENCE = 60.0
+PATIENCE = 60.0
 """Seconds for a batch; a vector that does not end is told by the runner after half a second."""
 
 
@@ -150,7 +151,7 @@ class HostCpu:
 
     def _answer(self) -> bytes:
         assert self._process is not None and self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], _PATIENCE)
+        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
         return os.read(self._process.stdout.fileno(), 1) if ready else b""
 
     def _bury(self) -> int:

@@ -29,6 +29,7 @@ from sandbox.semantics.vector import (
     ESP,
     LOW,
     READ_ONLY,
+    SELECTORS,
     STACK,
     Fpu,
     Result,
@@ -201,6 +202,11 @@ class Word:
     mask: int
     value: int
     note: str = ""
+
+
+def can_show(vector: Vector) -> bool:
+    """The program has ordinary pages and ordinary code; it brings nothing back."""
+    return not (vector.absent or vector.forked or vector.writes_code) and vector.selectors == SELECTORS
 
 
 def write(folder: Path, divergence: Divergence, processor: str, vendor: str) -> Path:

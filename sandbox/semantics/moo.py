@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import gzip
+import hashlib
 import io
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ REACH = 0x111000
 """Bytes that real mode can touch, FFFF0h + FFFFh and what hangs over, in whole pages."""
 _GZIP = b"\x1f\x8b"
 _RAM_ENTRY = struct.Struct("<IB")
+_CHUNK = struct.Struct("<4sI")
+"""Identifier, bytes."""
 
 
 class BadMoo(SandboxError):
@@ -76,6 +80,15 @@ class MooFile:
     tests: tuple[MooTest, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a file says of itself, and the SHA-256 of it as it lies there, in hexadecimal."""
+
+    processor: str
+    count: int
+    digest: str
+
+
 @functools.cache
 def _layouts() -> dict[str, Any]:
     """What each chunk holds, by name; the payloads of others are left alone."""
@@ -89,7 +102,6 @@ def _layouts() -> dict[str, Any]:
     )
     counted = c.Prefixed(c.Int32ul, c.GreedyBytes)
     return {
-        "file": chunks,
         "MOO ": c.Struct("major" / c.Int8ul, "minor" / c.Int8ul, c.Padding(2), "count" / c.Int32ul, "cpu" / c.Bytes(4)),
         "META": c.Struct(c.Padding(3), "opcode" / c.Int32ul, "mnemonic" / c.Bytes(8)),
         "TEST": c.Struct("index" / c.Int32ul, *chunks.subcons),
@@ -107,25 +119,51 @@ def _layouts() -> dict[str, Any]:
     }
 
 
-def read(path: Path) -> MooFile:
-    """A file, or one packed by gzip as they are published.  Raises BadMoo."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadMoo(f"{path}: {error.strerror}") from error
-    return unpack(data, str(path))
+def read(path: Path, part: slice = slice(None)) -> MooFile:
+    """A file, or one packed by gzip as they are published; of its tests those of ``part``.  Raises BadMoo."""
+    return unpack(_bytes(path), str(path), part)
 
 
-def unpack(data: bytes, name: str = "MOO file") -> MooFile:
+def head(path: Path) -> Head:
+    """Without looking at the tests.  Raises BadMoo."""
+    data = _bytes(path)
+    with _told_of(str(path)):
+        start = next(_split(_plain(data)), ("", b""))
+        about = _head(*start)
+        return Head(_processor(about), about.count, hashlib.sha256(data).hexdigest())
+
+
+def unpack(data: bytes, name: str = "MOO file", part: slice = slice(None)) -> MooFile:
     """Raises BadMoo."""
+    with _told_of(name):
+        return _file(_plain(data), part)
+
+
+@contextmanager
+def _told_of(name: str) -> Iterator[None]:
+    """What is wrong, with the file's name."""
     import construct as c
 
     try:
-        return _file(_plain(data))
+        yield
     except BadMoo as error:
         raise BadMoo(f"{name}: {error.summary}", error.detail) from error
     except (c.ConstructError, KeyError, ValueError, OverflowError, EOFError, OSError, zlib.error) as error:
         raise BadMoo(f"{name}: not a MOO file", " ".join(str(error).split())[:200]) from error
+
+
+def _bytes(path: Path) -> bytes:
+    """Raises BadMoo: a device or a pipe has no end, and is not there a second time."""
+    try:
+        if path.exists() and not path.is_file():
+            raise BadMoo(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise BadMoo(f"{path}: {error.strerror}") from error
+    if len(data) > MOST_BYTES:
+        raise BadMoo(f"{path}: more than {MOST_BYTES >> 20} MB")
+    return data
 
 
 def _plain(data: bytes) -> bytes:
@@ -138,20 +176,43 @@ def _plain(data: bytes) -> bytes:
     return plain
 
 
-def _file(data: bytes) -> MooFile:
-    if data[:4] != b"MOO ":
-        raise BadMoo("not a MOO file", f"begins with {data[:4].hex(' ') or 'nothing'}")
-    chunks = list(_chunks(_layouts()["file"].parse(data)))
-    head = dict(chunks[:1])["MOO "]
-    processor = head.cpu.decode("ascii").strip()
+def _file(data: bytes, part: slice) -> MooFile:
+    (name, first), *chunks = list(_split(data)) or [("", b"")]
+    about = _head(name, first)
+    processor = _processor(about)
+    tests = [each for name, each in chunks if name == "TEST"]
+    if len(tests) != about.count:
+        raise BadMoo("not a whole MOO file", f"{about.count} tests are announced, and {len(tests)} are there")
+    rest = {name: _layouts()[name].parse(each) for name, each in chunks if name != "TEST" and name in _layouts()}
+    mnemonic = rest["META"].mnemonic.decode("ascii").strip() if "META" in rest else ""
+    made = tuple(_test(_layouts()["TEST"].parse(each)) for each in tests[part])
+    return MooFile(processor, mnemonic, _registers(rest, "RMSK", "RM32"), made)
+
+
+def _split(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """The file's own chunks by name, not taken apart.  Raises BadMoo."""
+    at = 0
+    while at < len(data):
+        name, size = _CHUNK.unpack_from(data, at) if at + _CHUNK.size <= len(data) else (b"", len(data))
+        if at + _CHUNK.size + size > len(data):
+            raise BadMoo("not a MOO file" if not at else "not a whole MOO file", f"it ends in a chunk at {at}")
+        yield name.decode("ascii"), data[at + _CHUNK.size : at + _CHUNK.size + size]
+        at += _CHUNK.size + size
+
+
+def _head(name: str, data: bytes) -> Any:
+    """Of the first chunk.  Raises BadMoo."""
+    if name != "MOO ":
+        raise BadMoo("not a MOO file", f"begins with {name or 'nothing'}")
+    return _layouts()[name].parse(data)
+
+
+def _processor(about: Any) -> str:
+    """Raises BadMoo for one that is not executed."""
+    processor = str(about.cpu.decode("ascii").strip())
     if processor not in PROCESSORS:
         raise BadMoo(f"is of a {processor!r}", f"executed are those of {', '.join(PROCESSORS)}")
-    tests = tuple(_test(each) for name, each in chunks if name == "TEST")
-    if len(tests) != head.count:
-        raise BadMoo("not a whole MOO file", f"{head.count} tests are announced, and {len(tests)} are there")
-    about = {name: each for name, each in chunks if name != "TEST"}
-    mnemonic = about["META"].mnemonic.decode("ascii").strip() if "META" in about else ""
-    return MooFile(processor, mnemonic, _registers(about, "RMSK", "RM32"), tests)
+    return processor
 
 
 def _chunks(parsed: Any) -> Iterator[tuple[str, Any]]:

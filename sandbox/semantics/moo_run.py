@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sandbox.engine import mends
-from sandbox.records import replace
+from sandbox.records import dataclass, replace
 from sandbox.semantics import moo, undefined
-from sandbox.semantics.campaign import Tally, timed
+from sandbox.semantics.campaign import Chunk, Tally, timed
 from sandbox.semantics.compare import compare
-from sandbox.semantics.moo import MooFile, MooTest
+from sandbox.semantics.moo import BadMoo, Head, MooFile, MooTest
 from sandbox.semantics.processor import Processor
 from sandbox.semantics.realmode import RealModeCpu
 from sandbox.semantics.vector import REGISTERS, Fault, Result, Vector
@@ -28,9 +28,11 @@ FLAGS = {"C286": 0x0FFF, "386E": 0xFFFF}
 POINTER = {"C286": 0xFFFF, "386E": 0xFFFFFFFF}
 """Bits of the instruction pointer: behind a HLT at FFFFh the 286's is 0."""
 BATCH = 256
+CHUNK = 1024
+"""Tests between two looks at the clock, and lost when a run is cut."""
 
 
-def processor_of(file: MooFile) -> Processor:
+def processor_of(file: MooFile | Head) -> Processor:
     """Who gave the results."""
     return Processor(file.processor, moo.PROCESSORS[file.processor], "none")
 
@@ -115,24 +117,46 @@ def visible(file: MooFile, test: MooTest, vector: Vector, theirs: Result, mine: 
     return replace(mine, registers=registers, eip=eip, eflags=mine.eflags & flags, written=written)
 
 
+@dataclass(frozen=True, slots=True)
+class MooPlan:
+    """Files of one processor: path, tests, digest of each."""
+
+    files: tuple[tuple[str, int, str], ...]
+    processor: Processor
+    engine: str
+
+    def chunks(self) -> list[Chunk]:
+        """Path, first test, tests."""
+        return [
+            (path, first, min(CHUNK, count - first))
+            for path, count, _ in self.files
+            for first in range(0, count, CHUNK)
+        ]
+
+    def do(self, chunk: Chunk) -> Tally:
+        path, first, count = chunk
+        return run(moo.read(Path(path), slice(first, first + count)))
+
+
+def plan(paths: Sequence[Path], engine: str) -> MooPlan:
+    """Raises BadMoo, also for files of different processors."""
+    heads = [moo.head(path) for path in paths]
+    for path, head in zip(paths, heads, strict=True):
+        if head.processor != heads[0].processor:
+            raise BadMoo(f"{path}: is of another processor than {paths[0]}")
+    files = tuple((str(path), head.count, head.digest) for path, head in zip(paths, heads, strict=True))
+    return MooPlan(files, processor_of(heads[0]), engine)
+
+
 def run(file: MooFile) -> Tally:
     """Execute and compare all tests of a file."""
-    tally = Tally()
-    for _ in steps(file, tally):
-        pass
-    return tally
-
-
-def steps(file: MooFile, tally: Tally) -> Iterator[int]:
-    """The same into a tally, telling the tests of each batch."""
-    ours = RealModeCpu()
+    tally, ours = Tally(), RealModeCpu()
     try:
         for first in range(0, len(file.tests), BATCH):
-            tests = file.tests[first : first + BATCH]
-            _batch(file, tests, ours, tally)
-            yield len(tests)
+            _batch(file, file.tests[first : first + BATCH], ours, tally)
     finally:
         ours.close()
+    return tally
 
 
 def _batch(file: MooFile, tests: tuple[MooTest, ...], ours: RealModeCpu, tally: Tally) -> None:

@@ -66,17 +66,23 @@ def vectors(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
 def _make(form: Form, rng: random.Random, at: int, number: int) -> Vector:
     pages, left, code = WAYS[at % len(WAYS)]
     byte = at // len(WAYS)
-    width = form.width(form.memory) if form.memory else 4
-    border = DATA + PAGE_SIZE
-    vector = generate.make(form, rng, at, number, border - byte % (width + 1) if form.memory else 0)
-    if not form.memory and form.mnemonic.startswith(_STRINGS):
-        vector = _at_border(vector, rng, border)
+    vector = draw(form, rng, at, number, byte)
     absent = [(page, left) for page in pages]
     if code:
         second = CODE + (1 + number % (CODE_PAGES - 2)) * PAGE_SIZE
         vector = replace(vector, eip=second - 1 - byte % len(vector.code))
         absent.append((second, NOTHING))
     return replace(vector, absent=tuple(absent))
+
+
+def draw(form: Form, rng: random.Random, at: int, number: int, byte: int) -> Vector:
+    """A vector whose operand has so many bytes (and round again) before the border of two pages."""
+    width = form.width(form.memory) if form.memory else 4
+    border = DATA + PAGE_SIZE
+    vector = generate.make(form, rng, at, number, border - byte % (width + 1) if form.memory else 0)
+    if not form.memory and form.mnemonic.startswith(_STRINGS):
+        return _at_border(vector, rng, border)
+    return vector
 
 
 def _at_border(vector: Vector, rng: random.Random, border: int) -> Vector:

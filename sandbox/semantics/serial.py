@@ -33,6 +33,8 @@ def vector_to_dict(vector: Vector) -> dict[str, Any]:
         "operand": vector.operand,
         "selectors": list(vector.selectors),
         "absent": [list(each) for each in vector.absent],
+        "forked": vector.forked,
+        "writes_code": vector.writes_code,
     }
 
 
@@ -49,6 +51,8 @@ def vector_from_dict(data: dict[str, Any]) -> Vector:
         data["operand"],
         tuple(data.get("selectors", SELECTORS)),
         tuple((address, left) for address, left in data.get("absent", ())),
+        data.get("forked", 0),
+        data.get("writes_code", False),
     )
 
 
@@ -63,6 +67,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "fault": fault and {"vector": fault.vector, "error": fault.error, "address": fault.address},
         "fpu": fpu_to_dict(result.fpu),
         "restarts": [result_to_dict(each) for each in result.restarts],
+        "other": [list(each) for each in result.other],
     }
 
 
@@ -76,6 +81,7 @@ def result_from_dict(data: dict[str, Any]) -> Result:
         Fault(**data["fault"]) if data["fault"] else None,
         fpu_from_dict(data["fpu"]),
         tuple(result_from_dict(each) for each in data.get("restarts", ())),
+        tuple((address, value) for address, value in data.get("other", ())),
     )
 
 

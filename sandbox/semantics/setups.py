@@ -56,6 +56,8 @@ class Draft:
     reg: int = -1
     whole: bool = False
     target_operand: int = 0
+    code16: bool = False
+    """In a code segment of 16 bits, where 66h and 67h are for 32; ``eip`` is an offset in it."""
 
     def put(self, address: int, data: bytes) -> None:
         """Let the arena's writable areas hold bytes, as far as they reach."""

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sandbox.records import dataclass, replace
-from sandbox.semantics.vector import ECX, Fault, Result, Vector, word_before
+from sandbox.semantics.vector import CODE16_SELECTOR, ECX, Fault, Result, Vector, word_before
 from sandbox.x86.instruction import LEGACY_PREFIXES
 from sandbox.x86.masks import AF, CF, OF, PF, RF, SF, ZF
 
@@ -103,9 +103,14 @@ def _count(vector: Vector) -> tuple[int, int]:
     """The count of a shift as the CPU takes it, and its operand's size, in bits; Ew: 16, or 32 with 66h; 0 for
     what is none, as a MOO file may call anything a shift."""
     operands = vector.form.partition(" ")[2].split(",")
-    narrow = (0x66 in _prefixes(vector)) != (operands[0] == "Ew")
+    narrow = _narrow(vector) != (operands[0] == "Ew")
     count = {"1": 1, "CL": vector.registers[ECX], "Ib": vector.code[-1]}.get(operands[-1], 0) & 31
     return count, 8 if operands[0] == "Eb" else 16 if narrow else 32
+
+
+def _narrow(vector: Vector) -> bool:
+    """Operands have 16 bits: by 66h, or in code of 16 bits without it."""
+    return (0x66 in _prefixes(vector)) != (vector.selectors[0] == CODE16_SELECTOR)
 
 
 def _prefixes(vector: Vector) -> bytes:
@@ -152,7 +157,7 @@ def _hidden(vector: Vector) -> Iterator[int]:
         yield from (at for first in range(42, 160, 16) for at in range(first, first + 6))
         yield from range(288, 512)
         return
-    yield from range(6, 14) if 0x66 in _prefixes(vector) else range(12, 28)
+    yield from range(6, 14) if _narrow(vector) else range(12, 28)
 
 
 def _visible(vector: Vector, result: Result, hidden: set[int]) -> tuple[tuple[int, int], ...]:

@@ -20,13 +20,17 @@ SLOT = 64
 SLOTS = CODE_PAGES * PAGE_SIZE // SLOT
 WRITABLE = ((DATA, 2), (STACK, 2), (LOW, 2))
 """Areas that vectors may change: linear address, pages; in the order in which changes are told."""
-CODE_SELECTOR, DATA_SELECTOR = 0x23, 0x2B
+CODE_SELECTOR, DATA_SELECTOR, CODE16_SELECTOR = 0x23, 0x2B, 0x07
+"""The last is of the LDT: 16 bits, 64 KB from CODE (modify_ldt(2))."""
 SELECTORS = (CODE_SELECTOR, DATA_SELECTOR, DATA_SELECTOR, DATA_SELECTOR, 0, 0)
 """CS, SS, DS, ES, FS, GS before a vector."""
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
-NOTHING, READING = 0, 1
-"""As PROT_NONE and PROT_READ."""
+NOTHING, READING, FRESH, FILED = 0, 1, 8, 9
+"""What there is of a page until a fault on it: as PROT_NONE and PROT_READ, by mprotect; anonymous and not touched yet
+(of zeros, then); a file's, not present yet (its contents being the vector's)."""
+ALONE, IN_CHILD, IN_PARENT = 0, 16, 32
+"""Which process executes a vector behind a fork."""
 HANG = 255
 """In the place of an exception's vector: it did not end."""
 BREAKPOINT = 3
@@ -66,10 +70,19 @@ class Vector:
     operand: int = 0
     """Linear address of the memory operand, by which what it stores is told apart; 0: none."""
     selectors: tuple[int, ...] = SELECTORS
-    """Others in real mode alone (``realmode``)."""
+    """Others in real mode (``realmode``), where ``eip`` is an offset; the same with CODE16_SELECTOR in CS."""
     absent: tuple[tuple[int, int], ...] = ()
-    """Pages of the arena (linear address) that a fault brings back, and what there is of each until then: NOTHING, or
-    READING.  The vector goes on behind each such fault as a program does whose page is filled or copied on demand."""
+    """Pages of the arena (linear address) that a fault brings back, and what there is of each until then.  The vector
+    goes on behind each such fault as a program does whose page is filled or copied on demand."""
+    forked: int = ALONE
+    """Otherwise all of its pages are shared with another process, to be copied when they are written."""
+    writes_code: bool = False
+    """The code's pages can be written."""
+
+    @property
+    def place(self) -> int:
+        """Linear address of the code."""
+        return self.eip + CODE if self.selectors[0] == CODE16_SELECTOR else self.eip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,8 @@ class Result:
     fpu: Fpu | None = None
     restarts: tuple[Result, ...] = ()
     """The states at faults behind which it went on, in order."""
+    other: tuple[tuple[int, int], ...] = ()
+    """As ``written``, in the process that did not execute a vector that was ``forked``."""
 
 
 class Oracle(Protocol):
@@ -117,6 +132,8 @@ def arena() -> bytes:
 
 def word_before(vector: Vector, address: int) -> int:
     """What a word of the arena holds before the vector; 0 where there is none."""
+    if (address & -PAGE_SIZE, FRESH) in vector.absent:
+        return 0
     size, value = 4, 0
     place = 0
     for first, pages in ((DATA, 2), (READ_ONLY, 1), (STACK, 2), (LOW, 2)):

@@ -6,13 +6,24 @@ import struct
 from collections.abc import Iterator
 
 from sandbox.records import replace
-from sandbox.semantics.vector import BREAKPOINT, Fault, Fpu, Result, Vector
+from sandbox.semantics.vector import (
+    BREAKPOINT,
+    CODE16_SELECTOR,
+    IN_CHILD,
+    IN_PARENT,
+    SELECTORS,
+    Fault,
+    Fpu,
+    Result,
+    Vector,
+)
 
 HEADER, WORDS = struct.Struct("<13I"), struct.Struct("<18I")
 FPU = struct.Struct("<4HI80s128s")
 FPU_SIZE = 220
-BASE, INPUT, OUTPUT, SHARED = 0x1000, 0x20000, 0x1020000, 0x5020000
-_HAS_FPU, _GOES_ON = 1, 2
+BASE, INPUT, OUTPUT, SHARED = 0x1000, 0x20000, 0x820000, 0xC20000
+_HAS_FPU, _GOES_ON, _CODE16, _OTHER, _WRITES_CODE = 1, 2, 4, 8, 64
+_FORKED = IN_CHILD | IN_PARENT
 _ABSENT = 1 << 31
 _PAGE_FAULT = 14
 _WITH_CODE = (8, 10, 11, 12, 13, 14, 17)
@@ -31,7 +42,7 @@ def unpack_fpu(data: bytes, at: int) -> Fpu:
 def pack_vector(vector: Vector) -> bytes:
     """One record: size, EIP, EFLAGS, registers, flags, pieces of memory; x87 and SSE; the pieces, code first."""
     body = b"" if vector.fpu is None else pack_fpu(vector.fpu)
-    pieces = ((vector.eip, vector.code), *vector.memory)
+    pieces = ((vector.place, vector.code), *vector.memory)
     for address, data in pieces:
         body += struct.pack("<II", address, len(data)) + data + bytes(-len(data) % 4)
     for address, left in vector.absent:
@@ -42,24 +53,43 @@ def pack_vector(vector: Vector) -> bytes:
             vector.eip,
             vector.eflags,
             *vector.registers,
-            vector.fpu is not None,
+            _flags_of(vector),
             len(pieces) + len(vector.absent),
         )
         + body
     )
 
 
+def _flags_of(vector: Vector) -> int:
+    narrow = vector.selectors[0] == CODE16_SELECTOR
+    return (vector.fpu is not None) | narrow * _CODE16 | vector.forked | vector.writes_code * _WRITES_CODE
+
+
 def unpack_results(data: bytes, count: int) -> Iterator[Result]:
-    """As many results from the runner's output; each may have records of faults before it."""
+    """As many results from the runner's output."""
     at = 0
     for _ in range(count):
-        restarts = []
-        while WORDS.unpack_from(data, at)[-1] & _GOES_ON:
-            restarts.append(unpack_result(data, at))
-            at += record_size(data, at)
-        result = unpack_result(data, at)
-        yield replace(result, restarts=tuple(restarts)) if restarts else result
+        result, at = unpack_whole(data, at)
+        yield result
+
+
+def unpack_whole(data: bytes, at: int) -> tuple[Result, int]:
+    """The result at an offset, with the records of faults before it and of another process behind it; their end."""
+    restarts = []
+    while _flags(data, at) & _GOES_ON:
+        restarts.append(unpack_result(data, at))
         at += record_size(data, at)
+    result, forked = unpack_result(data, at), _flags(data, at) & _FORKED
+    at += record_size(data, at)
+    if forked:
+        result = replace(result, other=unpack_result(data, at).written)
+        at += record_size(data, at)
+    return (replace(result, restarts=tuple(restarts)) if restarts else result), at
+
+
+def _flags(data: bytes, at: int) -> int:
+    """Of the result's record at an offset."""
+    return int.from_bytes(data[at + WORDS.size - 4 : at + WORDS.size], "little")
 
 
 def record_size(data: bytes, at: int) -> int:
@@ -96,6 +126,14 @@ def _fault(vector: int, error: int, cr2: int) -> Fault | None:
 
 def pack_result(result: Result, has_fpu: bool) -> bytes:
     """As the runner writes it."""
+    made = b"".join(_record(each, has_fpu | _GOES_ON) for each in result.restarts)
+    made += _record(result, has_fpu | (IN_CHILD if result.other else 0))
+    if result.other:
+        made += _record(Result((0,) * 8, 0, 0, (0,) * 6, result.other), _OTHER)
+    return made
+
+
+def _record(result: Result, flags: int) -> bytes:
     fault = result.fault or Fault(BREAKPOINT)
     body = pack_fpu(result.fpu) if result.fpu is not None else b""
     body += b"".join(struct.pack("<II", *each) for each in result.written)
@@ -109,7 +147,7 @@ def pack_result(result: Result, has_fpu: bool) -> bytes:
         result.eflags,
         *result.registers,
         *pairs,
-        has_fpu,
+        flags,
     )
     return head + body
 
@@ -122,9 +160,21 @@ def unpack_vector(data: bytes, at: int, form: str, operand: int) -> Vector:
     if rest[8] & _HAS_FPU:
         fpu = unpack_fpu(data, at)
         at += FPU_SIZE
-    pieces = []
+    pieces, absent = [], []
     while at < end:
         address, length = struct.unpack_from("<II", data, at)
+        if length & _ABSENT:
+            absent.append((address, length & ~_ABSENT))
+            at += 8
+            continue
         pieces.append((address, data[at + 8 : at + 8 + length]))
         at += 8 + length + -length % 4
-    return Vector(form, pieces[0][1], eip, tuple(rest[:8]), eflags, tuple(pieces[1:]), fpu, operand)
+    made = Vector(form, pieces[0][1], eip, tuple(rest[:8]), eflags, tuple(pieces[1:]), fpu, operand)
+    selectors = (CODE16_SELECTOR, *SELECTORS[1:]) if rest[8] & _CODE16 else SELECTORS
+    return replace(
+        made,
+        selectors=selectors,
+        absent=tuple(absent),
+        forked=rest[8] & _FORKED,
+        writes_code=bool(rest[8] & _WRITES_CODE),
+    )

@@ -18,10 +18,10 @@ from sandbox.engine import stubs
 from sandbox.image.disassemble import engine
 from sandbox.semantics import campaign, generate, report
 from sandbox.semantics.campaign import BadState, Plan, State, Tally
-from sandbox.semantics.compare import compare, known
+from sandbox.semantics.compare import cause_of, compare, known
 from sandbox.semantics.processor import Processor
 from sandbox.semantics.undefined import rules
-from sandbox.semantics.vector import Fault, Result, Vector
+from sandbox.semantics.vector import CODE, HANG, RESET_FPU, Fault, Result, Vector
 
 PLAN = Plan(("integer", "mmx"), 1, 5000, "mended")
 SOME = Processor("AuthenticAMD", "a CPU", "0x1")
@@ -200,3 +200,19 @@ def test_a_place_that_can_keep_nothing_is_refused(tmp_path: Path, place: str) ->
     """In a line, before anything runs: a device without end is not read."""
     with pytest.raises(BadState, match=r"No such file|not a regular file"):
         State(tmp_path / place, PLAN)
+
+
+@pytest.mark.parametrize("part", ["registers", "memory", "xmm", "st", "status", "tags", "mxcsr", "CF", "ZF", "eip"])
+def test_no_listed_cause_hides_what_is_new_of_the_mended_engine(part: str) -> None:
+    """A plain vector without a prefix and a fault: whatever its form, nothing that is listed is about it."""
+    for family in generate.FAMILIES:
+        for form in generate.forms(family):
+            plain = Vector(form.name, form.prefix + form.opcode, CODE, (0,) * 8, 0x202, fpu=RESET_FPU)
+            assert cause_of(plain, (part,), "mended", "AuthenticAMD") == "", form.name
+
+
+def test_what_was_stopped_somewhere_is_compared_no_further() -> None:
+    (vector,) = generate.vectors("integer", 1, 0, 1)
+    one, other = (result(vector, eip=vector.eip + at, fault=Fault(HANG)) for at in (0, 2))
+    assert compare(vector, one, other) is None
+    assert compare(vector, one, result(vector)) is not None

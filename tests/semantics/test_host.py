@@ -82,6 +82,19 @@ def test_faults_with_vector_error_code_and_address(
         assert (result.eip, result.registers) == (slot_address(0), registers)
 
 
+@pytest.mark.parametrize(
+    ("base", "bit"), [(0xFFFFFF00, 0xAE4A5252), (0xFFFFFF00, 0xB7C4CD8B), (0xFFFFFF00, -0x2000 << 3), (0, 0x40200000)]
+)
+def test_a_bit_far_from_its_base_finds_nothing_of_ours(host: HostCpu, base: int, bit: int) -> None:
+    """The runner's own memory once lay where the kernel puts a program's: BTS there found it, and there was no fault.
+    The doubleword is 4 * (offset DIV 32) from the base, the offset being signed (SDM 2A, BT and table 3-2)."""
+    signed = (bit & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+    registers = (bit & 0xFFFFFFFF, *REGISTERS[1:7], base)
+    (result,) = host.run([vector("0fab07", registers=registers)])
+    assert result.fault is not None and result.registers == registers
+    assert (result.fault.vector, result.fault.address) == (14, base + 4 * (signed // 32) & 0xFFFFFFFF)
+
+
 def test_x87_and_sse_state_go_in_and_out(host: HostCpu) -> None:
     """FADD ST, ST(1), then ADDPS of 1.0 and 1.0; C1 0 and nothing inexact."""
     ones = struct.pack("<4f", *[1.0] * 4)

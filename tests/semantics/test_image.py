@@ -50,3 +50,10 @@ def test_passes_natively_and_fails_here(form: str, code: str, tmp_path: Path) ->
     program = home / f"{home.name}.elf"
     assert subprocess.run([program], timeout=20).returncode == 0
     assert main(["test", str(home)]) == 1
+
+
+@pytest.mark.parametrize("family", ["integer-restarts", "integer-pages", "integer-code16", "self-modifying"])
+def test_there_are_no_images_of_what_the_program_cannot_do(family: str) -> None:
+    """Pages that come back, forks, segments of 16 bits, code that is written; of single-stepped ones there are."""
+    assert not any(map(image.can_show, campaign.drawn(family, 1, 0, 20)))
+    assert all(map(image.can_show, campaign.drawn("integer-step", 1, 0, 20)))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from sandbox.campaign.items import Item, do
 from sandbox.cli import main
-from sandbox.semantics import moo, moo_run
+from sandbox.engine import mends
+from sandbox.semantics import campaign, moo, moo_run
+from sandbox.semantics.campaign import BadState, State
 from sandbox.semantics.moo import BadMoo
 
 from .moo_files import case, chunk, file, ram, registers
@@ -186,3 +189,71 @@ def test_a_file_is_work_for_a_campaign(tmp_path: Path) -> None:
     assert outcome["value"]["ways"] == []
     path.write_bytes(ram({}))
     assert do(Item("00", "sandbox.semantics.moo_run:run_file", (str(path),)))["status"] == 2
+
+
+def wrong(number: int) -> bytes:
+    """A test whose carry is not the processor's, told apart by SI."""
+    before = {**BEFORE_286, "si": number}
+    memory = {**MEMORY_286, (BEFORE_286["ds"] * 16 + BEFORE_286["bx"] + 14 & 0xFFFFFF): 222}
+    return case(b"\x00\x5f\x0e\xf4", before, memory, {"ip": 38076, "flags": 18}, {1075233: 1})
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "pipe", "folder"])
+def test_what_has_no_end_is_refused(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(source) if source.startswith("/") else tmp_path / source
+    if source == "pipe":
+        os.mkfifo(path)
+    elif source == "folder":
+        path.mkdir()
+    assert main(["semantics", "--moo", str(path)]) == 2
+    assert capsys.readouterr().err == f"sandbox: {path}: not a regular file\n"
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moo, "MOST_BYTES", 1000)
+    path = tmp_path / "00.MOO"
+    path.write_bytes(bytes(1001))
+    with pytest.raises(BadMoo, match="more than 0 MB"):
+        moo.head(path)
+    path.write_bytes(gzip.compress(bytes(5000)))
+    with pytest.raises(BadMoo, match="more than 0 MB when unpacked"):
+        moo.read(path)
+
+
+def test_a_part_of_a_file_has_those_tests() -> None:
+    data = file(*map(wrong, range(5)))
+    assert [each.before.registers["esi"] for each in moo.unpack(data, part=slice(1, 3)).tests] == [1, 2]
+
+
+def test_files_are_run_by_processes_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut behind its first chunk, the rest by two processes: the same as one process at once finds."""
+    monkeypatch.setattr(moo_run, "CHUNK", 2)
+    paths = [tmp_path / name for name in ("00.MOO", "01.MOO.gz")]
+    paths[0].write_bytes(file(REAL_286, *map(wrong, range(4))))
+    paths[1].write_bytes(gzip.compress(file(wrong(0), REAL_286, REAL_286)))
+    plan = moo_run.plan(paths, "mended")
+    assert [chunk[1:] for chunk in plan.chunks()] == [(0, 2), (2, 2), (4, 1), (0, 2), (2, 1)]
+    whole = State(None, plan)
+    assert sum(campaign.run(plan, whole, 1)) == 8
+    kept = tmp_path / "state"
+    cut = campaign.run(plan, State(kept, plan), 1)
+    next(cut)
+    cut.close()  # type: ignore[attr-defined]
+    state = State(kept, plan)
+    assert sum(campaign.run(plan, state, 2)) == 6
+    assert state.total().ways == whole.total().ways and whole.total().new == 5
+    paths[1].write_bytes(file(REAL_286))
+    with pytest.raises(BadState, match="other options"):
+        State(kept, moo_run.plan(paths, "mended"))
+
+
+@pytest.mark.campaign
+def test_all_of_the_published_files_of_the_80286() -> None:
+    """SANDBOX_MOO names a folder with them: github.com/SingleStepTests/80286, v1_real_mode."""
+    folder = os.environ.get("SANDBOX_MOO")
+    if not folder:
+        pytest.skip("no folder in SANDBOX_MOO")
+    plan = moo_run.plan(sorted(Path(folder).glob("*.MOO.gz")), mends.chosen())
+    state = State(None, plan)
+    assert sum(campaign.run(plan, state, 2)) > 1_000_000
+    assert [way for way in state.total().ways if not way[2]] == []

@@ -10,7 +10,7 @@ from sandbox.campaign.items import do
 from sandbox.campaign.kinds import vector_items
 from sandbox.cli import main
 from sandbox.engine import mends, stubs
-from sandbox.semantics import campaign, generate, restarts
+from sandbox.semantics import campaign, generate, modes, restarts, selfmod
 from sandbox.semantics.campaign import Plan, State, Tally
 from sandbox.semantics.emulated import SandboxCpu
 from sandbox.semantics.host import HostCpu, NoHost
@@ -147,6 +147,8 @@ def test_all_that_is_listed_is_still_there() -> None:
     for families, count in (
         (generate.FAMILIES, 100_000),
         (tuple(f + restarts.SUFFIX for f in generate.FAMILIES), 20_000),
+        (tuple(f + mode for mode in modes.MODES for f in generate.FAMILIES), 20_000),
+        ((selfmod.FAMILY,), 20_000),
     ):
         plan = Plan(families, 20261129, count, mends.chosen())
         state = State(None, plan)

@@ -9,17 +9,29 @@
  *   0x1000  what the seven pages of the arena hold; 0xa000 the same with what the present vector asks for
  *   0x20000 vectors, one behind the other;  0x1020000 results
  * A vector may have pages that are absent, or only read, until it faults on them: the state at that fault is a record
- * of its own (GOES_ON), the page comes back, and the CPU goes on with the instruction.
+ * of its own (GOES_ON), the page comes back, and the CPU goes on with the instruction.  Others the kernel brings: FRESH
+ * ones are anonymous and not touched yet, FILED ones a file's.  With IN_CHILD the process forks before the vector and
+ * the child executes it, with IN_PARENT it executes it itself; what changed in the other one's memory is a record
+ * behind the result (OTHER), which has IN_CHILD or IN_PARENT itself then.
  * The code pages are the descriptor of the second.  A byte on descriptor 0 starts a batch; a byte on descriptor 1 says that it is done.
+ *
+ * Without arguments it is alone with a kernel: their number and the vectors are on descriptor 0, and as many as were
+ * done, and the results, go to descriptor 1.  It has no area LOW then.
+ *
+ * Vectors reach any address, and what they find there must not be ours: all that is ours lies from 0x50000000 to
+ * 0x70040000, where neither an operand of the arena, of the ends of memory nor of the kernel comes with a bit's number
+ * or an index, and the stack and the vDSO go.
  */
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 
 enum { LOW = 0x8000, CODE = 0x20000000, DATA = 0x20100000, READ_ONLY = DATA + 0x2000, STACK = 0x20200000 };
-enum { PAGE = 4096, CODE_SIZE = 64 * PAGE, SHARED = 0x5020000, INPUT = 0x20000, OUTPUT = 0x1020000 };
-enum { HANG = 255, HEADER = 13, HAS_FPU = 1, GOES_ON = 2, MOST_ABSENT = 8, FPU_SIZE = 220, ROOM = 64 * 1024, DIRECTION = 0x400 };
-enum { PROT_R = 1, PROT_W = 2, PROT_X = 4, SHARED_MAP = 1, PRIVATE_ANON = 0x22, FIXED = 0x100010 };
+enum { PAGE = 4096, CODE_SIZE = 64 * PAGE, INPUT = 0x20000, OUTPUT = 0x820000, SHARED = 0xc20000 };
+enum { SHARED_AT = 0x60000000, CODE_ALIAS = 0x70000000, SIDE = 64 * 1024 };
+enum { HANG = 255, HEADER = 13, HAS_FPU = 1, GOES_ON = 2, CODE16 = 4, OTHER = 8, IN_CHILD = 16, IN_PARENT = 32, WRITES_CODE = 64, BEHIND = 32 };
+enum { MOST_ABSENT = 8, FPU_SIZE = 220, ROOM = 2 * SIDE, FRESH = 8, FILED = 9, XSTATE = 0x46505853, NT = 0x4000, AC = 0x40000 };
+enum { PROT_R = 1, PROT_W = 2, PROT_X = 4, SHARED_MAP = 1, PRIVATE_FILE = 2, PRIVATE_ANON = 0x22, FIXED = 0x100010, REPLACE = 0x10 };
 enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11, SIGALRM = 14 };
 
 struct registers { u32 gs, fs, es, ds, edi, esi, ebp, esp, ebx, edx, ecx, eax, trap, error, eip, cs, eflags, sp, ss;
@@ -29,14 +41,17 @@ struct action { void (*handler)(int, void *, struct context *); u32 flags; void 
 
 static u32 *shared;
 static u8 *code;                                                /* the code pages, to write to */
-static u8 *input, *output;
-static u32 running, ticked;
+static u8 *input, *output, *waited_at;                         /* where the output ended when a child began to wait */
+static u32 running, ticked, memory_file, code_file;
+static u32 in_child, child, child_waits, code_writable;                        /* the child's number, and the pipe that it waits at */
 static struct { u32 page, left; } absent[MOST_ABSENT];         /* pages that a fault brings back; 0: none */
 static struct registers idle;
 static u8 altstack[64 * 1024] __attribute__((aligned(64)));
+__attribute__((used)) u8 stack[16 * 1024] __attribute__((aligned(64)));
 
 static const struct { u32 address, pages, base; } areas[] = {
     {DATA, 2, 0x1000}, {STACK, 2, 0x4000}, {LOW, 2, 0x6000} };  /* 0x3000: the read-only page */
+static u32 there = 3;                                           /* areas that could be mapped */
 
 static u32 call(u32 number, u32 a, u32 b, u32 c, u32 d, u32 e, u32 f)
 {
@@ -80,17 +95,57 @@ static u32 usual(u32 page)
     return page - CODE < CODE_SIZE ? PROT_R | PROT_X : PROT_R | PROT_W;
 }
 
+static u32 place_of(u32 page)                                   /* in shared memory: what it holds by this vector */
+{
+    for (u32 area = 0; area < 3; area++)
+        if (page - areas[area].address < areas[area].pages * PAGE) return 0x9000 + areas[area].base + page - areas[area].address;
+    return 0;
+}
+
+static u32 map(u32 address, u32 size, u32 protection, u32 flags, u32 descriptor, u32 offset)
+{
+    return call(192, address, size, protection, flags, descriptor, offset / PAGE);
+}
+
 /* All absent pages as they are otherwise, or as the vector wants them. */
 static void show(int all)
 {
-    for (u32 each = 0; each < MOST_ABSENT; each++)
-        if (absent[each].page) protect(absent[each].page, all ? usual(absent[each].page) : absent[each].left);
+    for (u32 each = 0; each < MOST_ABSENT; each++) {
+        u32 page = absent[each].page;
+        if (page && absent[each].left < FRESH) protect(page, all ? usual(page) : absent[each].left);
+    }
+}
+
+/* Pages that the kernel is to bring. */
+static void renew(void)
+{
+    for (u32 each = 0; each < MOST_ABSENT; each++) {
+        u32 page = absent[each].page, at = place_of(page);
+        if (!page || absent[each].left < FRESH) continue;
+        if (!at) map(page, PAGE, PROT_R | PROT_X, SHARED_MAP | REPLACE, code_file, page - CODE);
+        else if (absent[each].left == FILED) map(page, PAGE, PROT_R | PROT_W, PRIVATE_FILE | REPLACE, memory_file, at);
+        else {
+            map(page, PAGE, PROT_R | PROT_W, PRIVATE_ANON | REPLACE, ~0u, 0);
+            fill((u8 *)shared + at, 0, PAGE);
+        }
+    }
+}
+
+/* Their contents, the vector being over, are the arena's; a file's pages give way to others. */
+static void settle(void)
+{
+    for (u32 each = 0; each < MOST_ABSENT; each++) {
+        u32 page = absent[each].page, at = place_of(page);
+        if (!page || absent[each].left != FILED || !at) continue;
+        map(page, PAGE, PROT_R | PROT_W, PRIVATE_ANON | REPLACE, ~0u, 0);
+        copy((u8 *)page, (u8 *)shared + at - 0x9000, PAGE);
+    }
 }
 
 static int bring_back(u32 address)
 {
     for (u32 each = 0; each < MOST_ABSENT; each++)
-        if (absent[each].page && absent[each].page == (address & ~(PAGE - 1u))) {
+        if (absent[each].page && absent[each].left < FRESH && absent[each].page == (address & ~(PAGE - 1u))) {
             protect(absent[each].page, usual(address));
             absent[each].page = 0;
             return 1;
@@ -101,7 +156,7 @@ static int bring_back(u32 address)
 /* The words of the arena that differ from what they were, restored if the vector is over.  Returns the list's end. */
 static u32 *changes(u32 *out, int over)
 {
-    for (u32 area = 0; area < 3; area++) {
+    for (u32 area = 0; area < there; area++) {
         u32 *now = (u32 *)areas[area].address, *was = (u32 *)((u8 *)shared + 0x9000 + areas[area].base);
         u32 *base = (u32 *)((u8 *)shared + areas[area].base);
         for (u32 at = 0; at < areas[area].pages * PAGE / 4; at++) {
@@ -140,44 +195,121 @@ static void load_fpu(u8 *frame, const u8 *in)
     copy(frame + 28, in + 12, 80);
     copy(extended + 24, in + 8, 4);
     copy(extended + 160, in + 92, 128);
-    extended[512] |= 3;                                         /* XSTATE_BV: x87 and SSE are there */
+    if (*(u32 *)(extended + 464) == XSTATE) extended[512] |= 3;  /* XSTATE_BV: x87 and SSE are there */
 }
 
-static void save(struct registers *at, int over)
+/* A record without a state: what has changed in the memory of the process that did not execute the vector. */
+static u8 *others(u8 *place)
 {
-    u32 *out = (u32 *)output, *vector = (u32 *)input, *end;
-    u32 words[] = {0, at->trap, at->error, at->cr2, at->eip, at->eflags,
-                   at->eax, at->ecx, at->edx, at->ebx, at->esp, at->ebp, at->esi, at->edi,
-                   (at->cs & 0xffff) | at->ss << 16, (at->ds & 0xffff) | at->es << 16,
-                   (at->fs & 0xffff) | at->gs << 16, vector[11] | (over ? 0 : GOES_ON)};
-    copy(out, words, sizeof words);
-    end = out + sizeof words / 4;
-    if (vector[11] & HAS_FPU) { save_fpu((u8 *)end, at->fpu); end += FPU_SIZE / 4; }
-    end = changes(end, over);
-    *out = (u8 *)end - output;
-    output = (u8 *)end;
-    if (!over) return;
-    fill(code + (vector[1] & ~63u) - CODE, 0xcc, 64);
-    fill(writable(vector[1]), 0xcc, (vector + HEADER + (vector[11] & HAS_FPU ? FPU_SIZE / 4 : 0))[1]);
+    u32 *out = (u32 *)place;
+    show(1);
+    fill(out, 0, 18 * 4);
+    out[17] = OTHER;
+    *out = (u8 *)changes(out + 18, 0) - place;
+    return place + *out;
+}
+
+/* The vector's place in the code, and the arena, are as they always are; on to the next. */
+static void next(int restored)
+{
+    u32 *vector = (u32 *)input, *patch = vector + HEADER + (vector[11] & HAS_FPU ? FPU_SIZE / 4 : 0);
+    if (!restored) changes((u32 *)output, 1);
+    settle();
+    fill(code + (patch[0] & ~63u) - CODE, 0xcc, 64);
+    fill(writable(patch[0]), 0xcc, patch[1] + (vector[11] & WRITES_CODE ? BEHIND : 0));
     fill(absent, 0, sizeof absent);
     input += vector[0];
     shared[1]++;
 }
 
-static void load(struct registers *at)
+static void end(u32 status) { call(252, status, 0, 0, 0, 0, 0); }
+
+static void wait_for_child(void)
+{
+    u32 status;
+    while (call(7, child, (u32)&status, 0, 0, 0, 0) == (u32)-4) ;
+    if (status) end(3);
+}
+
+static void save(struct registers *at, int over)
+{
+    u32 *out = (u32 *)output, *vector = (u32 *)input, *end_, restored = over && !in_child && !child_waits;
+    u32 words[] = {0, at->trap, at->error, at->cr2, at->eip, at->eflags,
+                   at->eax, at->ecx, at->edx, at->ebx, at->esp, at->ebp, at->esi, at->edi,
+                   (at->cs & 0xffff) | at->ss << 16, (at->ds & 0xffff) | at->es << 16,
+                   (at->fs & 0xffff) | at->gs << 16, (vector[11] & HAS_FPU) | (over ? vector[11] & (IN_CHILD | IN_PARENT) : GOES_ON)};
+    copy(out, words, sizeof words);
+    end_ = out + sizeof words / 4;
+    if (vector[11] & HAS_FPU) { save_fpu((u8 *)end_, at->fpu); end_ += FPU_SIZE / 4; }
+    end_ = changes(end_, restored);
+    *out = (u8 *)end_ - output;
+    output = (u8 *)end_;
+    if (!over) return;
+    if (in_child) { shared[5] = output - (u8 *)shared; end(0); }
+    if (child_waits) {
+        u8 *side = waited_at + SIDE;
+        call(6, child_waits, 0, 0, 0, 0, 0);
+        child_waits = 0;
+        wait_for_child();
+        copy(output, side, *(u32 *)side);
+        output += *(u32 *)side;
+    }
+    next(restored);
+}
+
+static void start_timer(void)
+{
+    u32 timer[4] = {0, 250000, 0, 250000};
+    call(104, 0, (u32)timer, 0, 0, 0, 0);
+}
+
+/* Whether this process is to execute the vector now; otherwise a child has. */
+static int fork_for(u32 how)
+{
+    u32 pipe[2];
+    if (how & IN_PARENT) call(42, (u32)pipe, 0, 0, 0, 0, 0);
+    shared[5] = 0;
+    child = call(2, 0, 0, 0, 0, 0, 0);
+    if (how & IN_CHILD) {
+        if (!child) {
+            in_child = 1;
+            start_timer();
+            (void)*(volatile u32 *)READ_ONLY;                   /* fork does not copy entries of a file's pages */
+            return 1;
+        }
+        wait_for_child();
+        if (!shared[5]) end(3);
+        output = others((u8 *)shared + shared[5]);
+        next(0);
+        return 0;
+    }
+    if (!child) {
+        u8 byte;
+        call(6, pipe[1], 0, 0, 0, 0, 0);
+        call(3, pipe[0], (u32)&byte, 1, 0, 0, 0);
+        others(output + SIDE);
+        end(0);
+    }
+    call(6, pipe[0], 0, 0, 0, 0, 0);
+    child_waits = pipe[1];
+    waited_at = output;
+    return 1;
+}
+
+static int load(struct registers *at)
 {
     u32 *vector = (u32 *)input, *patch = vector + HEADER;
     at->eip = vector[1]; at->eflags = vector[2];
     at->eax = vector[3]; at->ecx = vector[4]; at->edx = vector[5]; at->ebx = vector[6];
     at->esp = vector[7]; at->ebp = vector[8]; at->esi = vector[9]; at->edi = vector[10];
-    at->cs = 0x23; at->ss = at->ds = at->es = 0x2b; at->fs = at->gs = 0;
+    at->cs = vector[11] & CODE16 ? 0x07 : 0x23; at->ss = at->ds = at->es = 0x2b; at->fs = at->gs = 0;
     at->trap = at->error = at->cr2 = 0;
     if (vector[11] & HAS_FPU) { load_fpu(at->fpu, (u8 *)patch); patch += FPU_SIZE / 4; }
     for (u32 each = 0, missing = 0; each < vector[12]; each++) {
         u32 address = patch[0], size = patch[1];
         if (size >> 31) {
             absent[missing % MOST_ABSENT].page = address;
-            absent[missing++ % MOST_ABSENT].left = size & 7;
+            absent[missing++ % MOST_ABSENT].left = size & 15;
             patch += 2;
             continue;
         }
@@ -187,13 +319,20 @@ static void load(struct registers *at)
                 copy((u8 *)shared + 0x9000 + areas[area].base + (address - areas[area].address), patch + 2, size);
         patch += 2 + (size + 3) / 4;
     }
+    if (code_writable != (vector[11] & WRITES_CODE)) {
+        code_writable = vector[11] & WRITES_CODE;
+        call(125, CODE, CODE_SIZE, PROT_R | PROT_X | (code_writable ? PROT_W : 0), 0, 0, 0);
+    }
+    renew();
     show(0);
+    return vector[11] & (IN_CHILD | IN_PARENT) ? fork_for(vector[11]) : 1;
 }
 
 static void handler(int number, void *info, struct context *where)
 {
     struct registers *at = &where->at;
     (void)info;
+    asm volatile("pushfl; andl %0, (%%esp); popfl" : : "i"(~(AC | NT)) : "memory", "cc");
     if (number == SIGALRM) {
         if (!running || ticked != shared[1] + 1) { ticked = shared[1] + 1; return; }
         at->trap = HANG;
@@ -205,20 +344,16 @@ static void handler(int number, void *info, struct context *where)
         if (!over) { show(0); return; }
     }
     else { u8 *fpu = at->fpu; running = 1; idle = *at; at->fpu = fpu; }
-    if (shared[1] < shared[0] && output + ROOM < (u8 *)shared + SHARED) { load(at); return; }
+    while (shared[1] < shared[0] && output + ROOM < (u8 *)shared + SHARED)
+        if (load(at)) return;
     shared[3] = output - ((u8 *)shared + OUTPUT);
     running = 0;
     { u8 *fpu = at->fpu; *at = idle; at->fpu = fpu; }
 }
 
 asm(".text\nrestorer: movl $173, %eax; int $0x80\n"
-    ".globl _start\n_start: leal 4(%esp), %eax; andl $-64, %esp; subl $60, %esp; pushl %eax; call main\n");
+    ".globl _start\n_start: leal 4(%esp), %eax; movl $stack + 16384 - 64, %esp; pushl %eax; call main\n");
 extern void restorer(void);
-
-static u32 map(u32 address, u32 size, u32 protection, u32 flags, u32 descriptor, u32 offset)
-{
-    return call(192, address, size, protection, flags, descriptor, offset / PAGE);
-}
 
 static u32 number_of(const char *text)
 {
@@ -227,43 +362,89 @@ static u32 number_of(const char *text)
     return value;
 }
 
-static void prepare(u32 memory, u32 pages)
+static void map_arena(int alone)
 {
-    static const u8 numbers[] = {SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGALRM};
-    u32 stack[3] = {(u32)altstack, 0, sizeof altstack}, timer[4] = {0, 250000, 0, 250000};
-    struct action action = {handler, 0x0c000004, restorer, {~0u, ~0u}};     /* SA_ONSTACK, RESTORER, SIGINFO */
-    u8 low = 1;
-    shared = (u32 *)map(0, SHARED, PROT_R | PROT_W, SHARED_MAP, memory, 0);
-    map(CODE, CODE_SIZE, PROT_R | PROT_X, SHARED_MAP | FIXED, pages, 0);
-    code = (u8 *)map(0, CODE_SIZE, PROT_R | PROT_W, SHARED_MAP, pages, 0);
+    u32 base = SHARED_AT + 0x1000;
+    shared = (u32 *)map(SHARED_AT, SHARED, PROT_R | PROT_W, SHARED_MAP | FIXED, memory_file, 0);
+    for (u32 at = 0; alone && at < 7 * PAGE / 4; at++) ((u32 *)base)[at] = at * 0x9e3779b1 ^ 0x5a5a5a5a;
+    map(CODE, CODE_SIZE, PROT_R | PROT_X, SHARED_MAP | FIXED, code_file, 0);
+    code = (u8 *)map(CODE_ALIAS, CODE_SIZE, PROT_R | PROT_W, SHARED_MAP | FIXED, code_file, 0);
     fill(code, 0xcc, CODE_SIZE);
-    map(READ_ONLY, PAGE, PROT_R, SHARED_MAP | FIXED, memory, 0x3000);
+    map(READ_ONLY, PAGE, PROT_R, SHARED_MAP | FIXED, memory_file, 0x3000);
     (void)*(volatile u32 *)READ_ONLY;                           /* present from now on */
-    for (u32 each = 0; each < 3; each++) {
+    if (alone) there = 2;
+    for (u32 each = 0; each < there; each++) {
         u32 size = areas[each].pages * PAGE, address = areas[each].address;
-        if (map(address, size, PROT_R | PROT_W, PRIVATE_ANON | FIXED, ~0u, 0) != address) { low = 0; break; }
+        if (map(address, size, PROT_R | PROT_W, PRIVATE_ANON | FIXED, ~0u, 0) != address) { there = each; break; }
         copy((void *)address, (u8 *)shared + areas[each].base, size);
     }
     copy((u8 *)shared + 0xa000, (u8 *)shared + 0x1000, 7 * PAGE);
-    call(186, (u32)stack, 0, 0, 0, 0, 0);
+}
+
+static void prepare(int alone)
+{
+    static const u8 numbers[] = {SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGALRM};
+    u32 alternate[3] = {(u32)altstack, 0, sizeof altstack};
+    u32 segment[4] = {0, CODE, 0xffff, 0x44};                   /* struct user_desc: 16 bits, code that is read */
+    struct action action = {handler, 0x0c000004, restorer, {~0u, ~0u}};     /* SA_ONSTACK, RESTORER, SIGINFO */
+    call(91, 0x80000000, 0x3fffe000, 0, 0, 0, 0);               /* munmap: the stack, the vDSO; or that of 64 bits' kernel */
+    call(91, 0x80000000, 0x7fffe000, 0, 0, 0, 0);
+    map_arena(alone);
+    call(123, 0x11, (u32)segment, sizeof segment, 0, 0, 0);     /* modify_ldt */
+    call(186, (u32)alternate, 0, 0, 0, 0, 0);
     for (u32 each = 0; each < sizeof numbers; each++) call(174, numbers[each], (u32)&action, 0, 8, 0, 0);
-    call(104, 0, (u32)timer, 0, 0, 0, 0);
-    call(4, 1, (u32)&low, 1, 0, 0, 0);
+    start_timer();
+}
+
+static void run(void)
+{
+    input = (u8 *)shared + INPUT;
+    output = (u8 *)shared + OUTPUT;
+    shared[1] = 0;
+    asm volatile("int3" : : : "memory");
+}
+
+/* All of it, or to its end. */
+static void transfer(u32 number, u32 descriptor, u8 *data, u32 size)
+{
+    while (size) {
+        u32 got = call(number, descriptor, (u32)data, size, 0, 0, 0);
+        if (got == (u32)-4) continue;
+        if (!got || got > size) return;
+        data += got; size -= got;
+    }
+}
+
+static void alone(void)
+{
+    memory_file = call(356, (u32)"m", 0, 0, 0, 0, 0);           /* memfd_create, ftruncate */
+    code_file = call(356, (u32)"c", 0, 0, 0, 0, 0);
+    call(93, memory_file, SHARED, 0, 0, 0, 0);
+    call(93, code_file, CODE_SIZE, 0, 0, 0, 0);
+    prepare(1);
+    transfer(3, 0, (u8 *)shared, 4);
+    transfer(3, 0, (u8 *)shared + INPUT, OUTPUT - INPUT);
+    run();
+    transfer(4, 1, (u8 *)(shared + 1), 4);
+    transfer(4, 1, (u8 *)shared + OUTPUT, shared[3]);
+    end(0);
 }
 
 __attribute__((used)) void main(char **arguments)
 {
-    u8 byte = 'd';
+    u8 byte = 'd', low;
     u32 got;
-    prepare(number_of(arguments[1]), number_of(arguments[2]));
+    if (!arguments[1]) alone();
+    memory_file = number_of(arguments[1]);
+    code_file = number_of(arguments[2]);
+    prepare(0);
+    low = there == 3;
+    call(4, 1, (u32)&low, 1, 0, 0, 0);
     for (;;) {
         got = call(3, 0, (u32)&byte, 1, 0, 0, 0);
         if (got == (u32)-4) continue;                            /* EINTR: the timer */
-        if (got != 1) call(1, 0, 0, 0, 0, 0, 0);
-        input = (u8 *)shared + INPUT;
-        output = (u8 *)shared + OUTPUT;
-        shared[1] = 0;
-        asm volatile("int3" : : : "memory");
+        if (got != 1) end(0);
+        run();
         call(4, 1, (u32)&byte, 1, 0, 0, 0);
     }
 }
