@@ -17,7 +17,7 @@ from sandbox.engine import tlbfeed
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.tlbfeed import Refill
 from sandbox.image.disassemble import text_of
-from sandbox.machine.memory import PhysicalMemory
+from sandbox.machine.memory import DEVICES_START, PhysicalMemory
 from sandbox.sanitize.report import StaleReport
 from sandbox.sanitize.shadow import ShadowTlb
 from sandbox.sanitize.translation import Held, Now, difference, grant, is_stale, walk_now
@@ -114,6 +114,8 @@ class TlbSanitizer:
         self._cpus, self._memory, self.world, self._changed = cpus, memory, world, changed
         self.watch = TlbWatch(cpus)
         self.shadows, self.feed = self.watch.shadows, self.watch.feed
+        self._alone = self.shadows[0] if len(self.shadows) == 1 else None
+        self._look = self.feed.unread.flushed
         self.watch.stream.on_pdpte = self._pdpte
         self.feed.answer(self._asked)
         self.reports: list[StaleReport] = []
@@ -170,13 +172,13 @@ class TlbSanitizer:
 
         A look at two records; False says nothing.  ``offset`` is the entry's in the buffer of memory.
         """
-        place = self._memory.physical_of(offset)
-        shadow = self.shadows[0]
-        if len(self.shadows) > 1 or self._armed or shadow.stale or not shadow.is_leaf_of(place, linear >> PAGE_SHIFT):
+        alone, memory = self._alone, self._memory
+        if alone is None or self._armed or alone.stale:
             return False
-        memory = self._memory
-        now = memory.quads[offset >> 3] if shadow.cr4 & CR4_PAE else memory.words[offset >> 2]
-        return self.feed.unread.flushed(place, number, linear, now)
+        place = offset if offset < DEVICES_START else memory.physical_of(offset)
+        return alone.is_leaf_of(place, linear >> PAGE_SHIFT) and self._look(
+            place, number, linear, memory.quads[offset >> 3] if alone.cr4 & CR4_PAE else memory.words[offset >> 2]
+        )
 
     def _compare(self, shadow: ShadowTlb, page: int, held: Held) -> Now | None:
         """What the tables say if the translation is stale; remembered in the shadow."""
