@@ -63,8 +63,7 @@ class ShadowTlb:
     """
 
     __slots__ = (
-        "_upper", "_walked", "cr3", "cr4", "globals", "is_leaf_of", "large", "local", "number", "pdptes", "routes",
-        "stale",
+        "_upper", "_walked", "cr3", "cr4", "globals", "large", "local", "number", "pdptes", "routes", "stale",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -80,9 +79,6 @@ class ShadowTlb:
         """By page number, large ones by their first."""
         self._upper: set[int] = set()
         """Physical addresses of the entries above leaves that walks used."""
-        self.is_leaf_of = self._leaf_look()
-        """``is_leaf_of(at, page)``: the entry at a physical address, as far as walks have used it, is this 4 KB page's
-        leaf and nothing else."""
         self.pdptes: tuple[int, ...] = ()
         """The PDPTE registers; nothing until a load of CR3 has been seen, and without PAE."""
 
@@ -267,16 +263,10 @@ class ShadowTlb:
             return [pages[at] for pages in (local, everywhere) if at in pages]
         return ()
 
-    def _leaf_look(self) -> Callable[[int, int], bool]:
-        """It is asked behind every copy, and has all at hand."""
-        upper, large, local, everywhere = self._upper, self.large.by_leaf, self.local.by_leaf, self.globals.by_leaf
-
-        def is_leaf_of(at: int, page: int) -> bool:
-            if at in upper or at in large or at in everywhere:
-                return at not in upper and at not in large and local.get(at, page) == page == everywhere.get(at, page)
-            return local.get(at, page) == page
-
-        return is_leaf_of
+    def leaf_tables(self) -> tuple[set[int], dict[int, int], dict[int, int], dict[int, int]]:
+        """For who asks at every fault what ``leaves`` tells: places above leaves, and the pages by their leaf, of large
+        pages, local and global ones.  They stay the same objects."""
+        return self._upper, self.large.by_leaf, self.local.by_leaf, self.globals.by_leaf
 
     def everything(self) -> Iterator[tuple[int, Held]]:
         """(page number, translation) of all."""
