@@ -251,7 +251,10 @@ def _history_file() -> Path:
 
 
 def _ask() -> Iterator[tuple[str, str]]:
-    """Lines, each behind its place, from standard input; at a terminal an empty one repeats the last command.  Raises ConfigurationError."""
+    """Lines, each behind its place, from standard input; at a terminal an empty one repeats the last command.
+
+    Raises ConfigurationError.
+    """
     last, count = "", 0
     prompt = "(sandbox) " if sys.stdin.isatty() else ""
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sandbox.debug.faults_seen import FAULTS_KEPT, FaultSeen, Told, faults_of
@@ -38,6 +39,7 @@ class FaultStops(Viewed, ABC):
         """The stories of page faults before the first stop."""
         self._seen: deque[Told] = deque(maxlen=FAULTS_KEPT)
         """What the kernel, or the bare machine, told of the page faults that came last."""
+        self._note = self._noting()
         self.last_fault: tuple[Task | None, CpuContext, Trap] | TrapTaken | None = None
         """What was told of the last fault at which somebody might have stopped."""
         self._fault_catches: list[Point] = []
@@ -47,7 +49,7 @@ class FaultStops(Viewed, ABC):
     def hear_faults(self) -> None:
         """From now on."""
         if isinstance(self.target, KernelTarget):
-            self.target.fault = self._fault
+            self.target.fault, self.target.asks = self._fault, True
         else:
             self.target.machine.bus.subscribe(self._rom_fault, TrapTaken)
 
@@ -55,6 +57,17 @@ class FaultStops(Viewed, ABC):
         """These points, and ``on_fault_number``, are what somebody may want to stop for."""
         self._fault_catches = catches
         self._asks = bool(catches) or self.on_fault_number is not None
+        if isinstance(self.target, KernelTarget):
+            self.target.fault, self.target.asks = self._fault if self._asks else self._note, self._asks
+
+    def _noting(self) -> Callable[[Task | None, CpuContext, Trap], None]:
+        """What a page fault costs for which nobody wants to stop."""
+        keep = self._seen.append
+
+        def note(task: Task | None, context: CpuContext, trap: Trap) -> None:
+            keep((task, trap))
+
+        return note
 
     @abstractmethod
     def _hold(
