@@ -123,8 +123,6 @@ def explain(session: Session | ModuleSession, number: int) -> Explanation:
     class Before(Watcher):
         """The fault that is asked for, before it is answered."""
 
-        asks = True
-
         def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
             if kernel.stats.page_faults == number:
                 capture(session, found, task, context, trap)
