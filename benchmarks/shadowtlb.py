@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from functools import partial
 
 from benchmarks import programs
 from benchmarks.kernelrun import marked_seconds
 from benchmarks.measure import Row, interleaved
+from sandbox.cli import COLLECT_AFTER
 
 MICRO = 1e6 / programs.PAGES
 TLB = frozenset({"tlb"})
@@ -15,6 +17,7 @@ BAR = 1.5
 
 
 def rows() -> Iterator[Row]:
+    gc.set_threshold(COLLECT_AFTER)  # as every command does
     faults = {"demand-zero": programs.demand_zero(), "cow-copy": programs.cow_copies()}
     samplers = {}
     for name, program in faults.items():

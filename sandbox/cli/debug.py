@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from sandbox.cli.colour import print_lines
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
 from sandbox.cli.machine_options import add_machine_options, add_symbols_option, machine_config
+from sandbox.debug.answer import one_line
 from sandbox.debug.stops import StopKind
 from sandbox.kernel.base.config import KernelConfig
-from sandbox.x86.errors import ConfigurationError
+from sandbox.x86.errors import ConfigurationError, SandboxError
 
 if TYPE_CHECKING:
     from sandbox.debug.debugger import Answer
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
     from sandbox.runner.target import Target as Image
 
 HISTORY_LINES = 1000
+STANDARD_INPUT = "standard input"
 _BACK = ("reverse-step", "reverse-next", "reverse-continue", "reverse-finish", "goto")
+
+
+class CommandRefused(SandboxError):
+    """A line of a script could not be carried out: what came behind it may not be what was meant."""
+
+    exit_status = 2
 
 
 def add_parser(commands: Any, title: str) -> None:
@@ -65,10 +73,12 @@ def run(options: argparse.Namespace) -> int:
         face = _Face(remote, options.json, person)
         face.show(remote.first)
         with _line_editing(remote) if person else contextlib.nullcontext():
-            for line in _ask() if script is None else script:
-                if not face.obey(line):
+            for place, line in _ask() if script is None else script:
+                if not face.obey(line, place):
                     break
-        return face.status(options.status)
+        status = face.status(options.status)
+        face.tell_refused()
+        return status
 
 
 class _Face:
@@ -76,15 +86,18 @@ class _Face:
 
     def __init__(self, remote: Remote, as_json: bool, person: bool) -> None:
         self._remote, self._json, self._person = remote, as_json, person
+        self._refused: list[str] = []
 
-    def obey(self, line: str) -> bool:
-        """False when the debugger is to be left."""
+    def obey(self, line: str, place: str) -> bool:
+        """False when the debugger is to be left.  ``place`` is where the line stands, for who did not type it."""
         if not line.split("#")[0].strip():
             return True
         with self._telling(line):
             answer = self._remote.execute(line)
         if not answer.leaves:
             self.show(answer)
+        if answer.error and not self._person:
+            self._refused.append(f"{place}: {one_line(line.strip())}: {answer.error}")
         if not self._person and answer.stop is not None and answer.stop.kind is StopKind.INTERRUPT:
             raise KeyboardInterrupt  # nobody is there who could want to go on
         return not answer.leaves
@@ -119,6 +132,12 @@ class _Face:
             if answer.error:
                 print_lines([f"error: {answer.error}"])
         sys.stdout.flush()
+
+    def tell_refused(self) -> None:
+        """Raises CommandRefused for the first line of a script that came to an error; a person has seen it."""
+        if self._refused:
+            more = len(self._refused) - 1
+            raise CommandRefused(self._refused[0], f"{more} more after it" if more else "")
 
     def status(self, of_guest: bool) -> int:
         """1 when the sanitizer has found something; else 0, or how the guest ended where that is asked for."""
@@ -175,13 +194,19 @@ def _opened(
     return made
 
 
-def _script(pieces: list[str | Path]) -> list[str]:
-    """Commands from ``-e`` and the files of ``-x``, in the order given.  Raises ConfigurationError."""
+def _script(pieces: list[str | Path]) -> list[tuple[str, str]]:
+    """Commands from ``-e`` and the files of ``-x``, in the order given, each behind its place.
+
+    Raises ConfigurationError.
+    """
     from sandbox.image.files import read_text
 
-    lines: list[str] = []
+    lines: list[tuple[str, str]] = []
     for piece in pieces:
-        lines += read_text(piece).splitlines() if isinstance(piece, Path) else [piece]
+        if isinstance(piece, Path):
+            lines += [(f"{piece}:{at}", line) for at, line in enumerate(read_text(piece).splitlines(), 1)]
+        else:
+            lines.append(("-e", piece))
     return lines
 
 
@@ -225,9 +250,12 @@ def _history_file() -> Path:
     return state / "sandbox" / "debug_history"
 
 
-def _ask() -> Iterator[str]:
-    """Lines from standard input; at a terminal an empty one repeats the last command.  Raises ConfigurationError."""
-    last = ""
+def _ask() -> Iterator[tuple[str, str]]:
+    """Lines, each behind its place, from standard input; at a terminal an empty one repeats the last command.
+
+    Raises ConfigurationError.
+    """
+    last, count = "", 0
     prompt = "(sandbox) " if sys.stdin.isatty() else ""
     while True:
         try:
@@ -240,6 +268,6 @@ def _ask() -> Iterator[str]:
             print()
             continue
         except OSError as error:
-            raise ConfigurationError(f"standard input: {error.strerror}") from error
-        last = line if line.strip() else last
-        yield last if prompt else line
+            raise ConfigurationError(f"{STANDARD_INPUT}: {error.strerror}") from error
+        last, count = line if line.strip() else last, count + 1
+        yield f"{STANDARD_INPUT}:{count}", last if prompt else line

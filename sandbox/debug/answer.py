@@ -27,6 +27,16 @@ class Answer:
         """Smaller and quicker on its way through a pipe."""
         return Answer, (self.lines, self.data, self.stop, self.error, self.leaves, self.changed, self.verbatim)
 
+    def plain(self) -> tuple[Any, ...]:
+        """Nothing but tuples, lists, words and numbers, as far as the data is; ``Answer.of`` makes it one again."""
+        stop = None if self.stop is None else self.stop.plain()
+        return self.lines, self.data, stop, self.error, self.leaves, self.changed, self.verbatim
+
+    @staticmethod
+    def of(lines: list[str], data: dict[str, Any], stop: tuple[Any, ...] | None, *rest: Any) -> Answer:
+        """What ``plain`` gave."""
+        return Answer(lines, data, None if stop is None else Stop.of(*stop), *rest)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         told: dict[str, Any] = {"lines": self.lines, **self.data}

@@ -14,6 +14,7 @@ MOST_SEEN = 1 << 18
 LONGEST_CALL = 7
 NEAR = 1 << 12
 """Bytes by which one instruction may move ESP on the same stack."""
+_JUMPS = ("j", "loop")
 _RETURNS, _BROKEN_OFF = ("ret", "retf"), ("iret", "iretd", "iretw", "int", "sysenter")
 
 
@@ -21,6 +22,7 @@ _RETURNS, _BROKEN_OFF = ("ret", "retf"), ("iret", "iretd", "iretw", "int", "syse
 class Ran:
     """An instruction as it was about to run: its mnemonic, the address behind it, ESP and the ring.
 
+    ``to`` is where a direct jump leads, -1 for any other.
     ``edits`` is how much of what a person has set was in the machine.
     """
 
@@ -30,12 +32,14 @@ class Ran:
     after: int = 0
     esp: int = 0
     cpl: int = 0
+    to: int = -1
 
 
 def ran(target: Target, moment: Moment, edits: int) -> Ran:
     """The one that comes next."""
     code = target.code(moment.eip, 1)
-    word = word_of(code[0].text) if code else ""
+    text = code[0].text if code else ""
+    word = word_of(text)
     return Ran(
         moment,
         edits,
@@ -43,6 +47,7 @@ def ran(target: Target, moment: Moment, edits: int) -> Ran:
         moment.eip + (code[0].size if code else 0) & WRAP,
         target.context.esp & WRAP,
         target.context.cpl,
+        int(text.split()[-1], 16) if word.startswith(_JUMPS) and text.split()[-1].startswith("0x") else -1,
     )
 
 
@@ -117,9 +122,10 @@ class Back:
         """Before an interrupt or a signal came: in the same ring, where what follows lies behind, on the same stack.
 
         A handler has another stack in another ring, or as it asked for by sigaltstack(2): only where the code before
-        is no predecessor by its address (a jump) the stack has to tell.
+        is no predecessor by its address (an indirect jump) the stack has to tell.
         """
         same = [number for number in range(at, -1, -1) if self.seen[number].cpl == here.cpl]
         near = [number for number in same if abs(self.seen[number].esp - here.esp) < NEAR]
-        straight = (number for number in near if self.seen[number].after == here.moment.eip)
+        eip = here.moment.eip
+        straight = (number for number in near if eip in (self.seen[number].after, self.seen[number].to))
         return next(straight, next((number for number in near if self.seen[number].esp >= here.esp), None))

@@ -6,14 +6,13 @@ Faces (a terminal, gdb, a test) call ``execute`` with a line, and print or send 
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sandbox.debug.answer import Answer as Answer
 from sandbox.debug.answer import one_line
 from sandbox.debug.catches import BESIDE, CR3, FAULT, MODE, MODES, catch_named, comes_inside, mode_line
-from sandbox.debug.faults_seen import FAULTS_KEPT, FaultSeen, Told, faults_of
+from sandbox.debug.fault_stops import FaultStops
 from sandbox.debug.fold import wrapped
 from sandbox.debug.goals import Goal
 from sandbox.debug.kernel_target import KernelTarget
@@ -21,21 +20,13 @@ from sandbox.debug.points import Point, Points, WithFields
 from sandbox.debug.stops import DEATH, HELD, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import Refused, Target
 from sandbox.debug.touches import Touch, tell
-from sandbox.debug.viewed import Viewed
 from sandbox.debug.watching import PHYSICAL, Wanted, Watching
-from sandbox.engine.context import CpuContext
 from sandbox.engine.cpu import Cpu
-from sandbox.engine.exits import Trap
 from sandbox.engine.watch import fetched
-from sandbox.kernel.base.events import PageFault
-from sandbox.kernel.task.task import Task
-from sandbox.machine.events import Event, TrapTaken
+from sandbox.machine.events import Event
 from sandbox.records import replace
-from sandbox.x86.error_code import PageFaultCode
 
 if TYPE_CHECKING:
-    from sandbox.debug.bare_view import RomExplanation
-    from sandbox.debug.explain import Explanation
     from sandbox.debug.travel import Traveller
 
 _BESIDE = re.compile(r"\b([0-9a-fA-F]{8})\s+<[^<>]*>", re.ASCII)
@@ -43,7 +34,7 @@ _BESIDE = re.compile(r"\b([0-9a-fA-F]{8})\s+<[^<>]*>", re.ASCII)
 MOST_PLACES = 10_000
 
 
-class Debugger(Viewed):
+class Debugger(FaultStops):
     """Points and commands on one target."""
 
     def __init__(self, target: Target) -> None:
@@ -67,27 +58,11 @@ class Debugger(Viewed):
         """The moments of the last stops by what was printed of them, with the events that lie at them."""
         self.traveller: Traveller | None = None
         """Who goes back; None where there are no checkpoints."""
-        self.answered = ""
-        """What became of the page fault at which the guest stood."""
         self.threads_are_cpus = False
         """gdb sees CPUs in the place of tasks."""
-        self.on_fault_number: int | None = None
-        """Stop at this page fault, before it is answered."""
-        self.early: dict[int, Explanation | RomExplanation] = {}
-        """The stories of page faults before the first stop."""
-        self._seen: deque[Told] = deque(maxlen=FAULTS_KEPT)
-        """What the kernel, or the bare machine, told of the page faults that came last."""
-        self.last_fault: tuple[Task | None, CpuContext, Trap] | TrapTaken | None = None
-        """What was told of the last fault at which somebody might have stopped."""
-        self._fault_catches: list[Point] = []
-        self._asks = True
-        """Somebody may want to stop at the next page fault."""
         self.watching = Watching(target, self._touched)
         target.admits, target.control.changed = self._admits, self._mode_changed
-        if isinstance(target, KernelTarget):
-            target.fault = self._fault
-        else:
-            target.machine.bus.subscribe(self._rom_fault, TrapTaken)
+        self.hear_faults()
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -133,12 +108,8 @@ class Debugger(Viewed):
         control.set_fetches({each.argument.first for each in physical})
         control.watch_modes(self.watching.follows_modes or bool(self._catches(MODE)))
         control.stops_inside = self._stops_inside
-        self._await_faults()
+        self.await_faults(self._catches(FAULT))
         self._armed = key
-
-    def _await_faults(self) -> None:
-        self._fault_catches = self._catches(FAULT)
-        self._asks = bool(self._fault_catches) or self.on_fault_number is not None
 
     def _set_watches(self) -> None:
         points = [each for each in self.points if each.enabled and each.watches]
@@ -295,7 +266,7 @@ class Debugger(Viewed):
     def remove(self, point: Point) -> None:
         """Forget a point."""
         self.points.remove(point)
-        self._await_faults()
+        self.await_faults(self._catches(FAULT))
         end = self._ends.pop(point.number, None)
         if end is not None:
             end()
@@ -330,57 +301,6 @@ class Debugger(Viewed):
             self.target.stops_at_waits = True
         elif event not in (DEATH, HELD):
             self.catch(event.partition("#")[0], "")
-
-    def _fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
-        """A page fault under the kernel, before it is answered."""
-        self._seen.append((task, trap))
-        if self._asks:
-            self.last_fault, target = (task, context, trap), self.target
-            self._look_at_fault(target.running_cpu, target.fault_count, trap.eip, trap.address, trap.error_code)
-
-    def _rom_fault(self, event: TrapTaken) -> None:
-        if event.number:
-            cpu = self.target.machine.cpus[event.cpu]
-            self._seen.append(event)
-            if self._asks:
-                self.last_fault = event
-                self._look_at_fault(cpu, event.number, event.eip, event.address, event.error_code)
-
-    @property
-    def faults(self) -> list[FaultSeen]:
-        """The page faults that came last."""
-        return faults_of(self._seen, self.target.fault_count)
-
-    def _look_at_fault(self, cpu: Cpu, number: int, eip: int, at: int, code: int) -> None:
-        if self.stop is None:
-            from sandbox.debug.commands.faults import note_early
-
-            note_early(self, number)
-        wanted, points = self.on_fault_number == number, self._fault_catches
-        if not wanted and not points:
-            return
-        self.target.look_again(self.target.stop_at(cpu, StopKind.CATCH, ""))
-        about = {
-            "number": number, "address": at, "error_code": code, "write": code >> 1 & 1, "user": code >> 2 & 1,
-            "protection": code & 1, "fetch": code >> 4 & 1,
-        }  # fmt: skip
-        hit = [each for each in points if each.admits(WithFields(self, about))]
-        if wanted or hit:
-            self.on_fault_number = None
-            words = PageFaultCode(code).describe_at(eip, at)
-            headline = f"page fault {number} at {at:08x}, {words}"
-            self._await_answer(number)
-            self._hold(cpu, StopKind.CATCH, headline, hit, {**about, "event": f"fault {number}"})
-
-    def _await_answer(self, number: int) -> None:
-        """The stop that comes next tells what became of this fault."""
-
-        def seen(event: PageFault) -> None:
-            if event.number == number:
-                self.answered = event.resolution
-                end()
-
-        end = self.target.machine.bus.subscribe(seen, PageFault)
 
     # -- commands ------------------------------------------------------------------------------------------------
 

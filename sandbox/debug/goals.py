@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
+from sandbox.engine.cpu import Cpu
 from sandbox.records import dataclass
 
 
@@ -22,6 +23,10 @@ class Steps:
     finished: bool = False
     """A trap has ended the last instruction asked for, and it was done."""
 
+    def concerns(self, cpu: Cpu, flow: Callable[[Cpu], Hashable]) -> bool:
+        """What a CPU is about to run counts; ``flow`` tells whose it is."""
+        return self.cpu in (None, cpu.index) and (self.flow is None or self.flow == flow(cpu))
+
 
 @dataclass(slots=True)
 class Until:
@@ -30,6 +35,13 @@ class Until:
     time: int
     eip: int | None = None
     cpu: int | None = None
+
+    def ahead(self, now: int, left: int, steps: int | None) -> tuple[int, int | None]:
+        """Blocks and instructions for one run of the engine: up to the time asked for, then one by one."""
+        ahead = self.time - 1 - now
+        if self.eip is not None:
+            ahead -= 2  # where the fetch of the next block faults, blocks are spent behind the fault only
+        return (left, 1) if ahead <= 0 else (min(left, ahead), steps)
 
 
 Goal = Steps | Until | None

@@ -39,6 +39,8 @@ class KernelTarget(Target):
         self.session = session
         self.kind = "module" if isinstance(session, ModuleSession) else "program"
         self.system, self.kernel = session.system, session.kernel
+        self.asks = True
+        """Somebody may want to stop at the next page fault, and to hear how it was answered."""
         self.fault: Callable[[Task | None, CpuContext, Trap], None] = lambda task, context, trap: None
         """A page fault, before it is answered; set by who catches them, and called by the kernel as its monitor's."""
         self.task: Task | None = None

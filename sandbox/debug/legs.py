@@ -7,6 +7,7 @@ only the processor knows the way on from.  They count in one flow of control, an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.goals import Steps
@@ -14,6 +15,7 @@ from sandbox.debug.reach import Reach, is_call, is_return, is_whole, jump_target
 from sandbox.debug.returns import Returns, return_slot
 from sandbox.debug.stops import Stop, StopKind
 from sandbox.debug.target import WRAP, Target
+from sandbox.debug.unwind import frames
 from sandbox.engine.cpu import Cpu
 from sandbox.image.disassemble import Instruction
 from sandbox.records import replace
@@ -22,6 +24,8 @@ ARGUMENTS = 1 << 16
 """Bytes that a RET may take off the stack behind the address."""
 JUMPS = ("longjmp", "siglongjmp", "_longjmp", "__longjmp", "____longjmp_chk")
 """What leaves frames without returning (longjmp(3))."""
+MOST_CALLERS, DEEPEST = 8, 1 << 20
+"""Callers at whose places a jump out of a function is looked for, and the bytes of stack up to there."""
 MOST_IN_JUMP = 1000
 """Instructions of one of them."""
 
@@ -94,6 +98,20 @@ def _is_beyond(debugger: Debugger, frame: int) -> bool:
     return False
 
 
+def _above(debugger: Debugger, slot: int) -> dict[int, Callable[[Cpu], bool]]:
+    """The places to which the callers of this function, whose return address lies at ``slot``, return.
+
+    Who comes there has left the function, and by a jump (``__builtin_longjmp``) where its own return was none.
+    """
+    target, flow = debugger.target, debugger.flow
+
+    def left(cpu: Cpu) -> bool:
+        return target.flow(cpu) == flow and slot < cpu.context.esp & WRAP <= slot + DEEPEST
+
+    callers = islice(frames(target, target.frame_info()), 1, 1 + MOST_CALLERS)
+    return dict.fromkeys((each.address for each in callers), left)
+
+
 # -- over calls ------------------------------------------------------------------------------------------------------
 
 
@@ -113,7 +131,8 @@ def one_instruction(debugger: Debugger) -> Stop:
     after = 0 if code is None else code.address + code.size & WRAP
     if code is None or not is_whole(code.text) or (word_of(code.text) == "call" and jump_target(code) == after):
         return debugger.go(Steps(1, debugger.flow))
-    return go_to(debugger, after, context.esp & WRAP)
+    slot = return_slot(debugger.target) if is_call(code.text) else None
+    return go_to(debugger, after, context.esp & WRAP, besides=None if slot is None else _above(debugger, slot))
 
 
 # -- through code that can be read -----------------------------------------------------------------------------------
@@ -174,7 +193,8 @@ def _to_return(debugger: Debugger, slot: int) -> Stop:
         return cpu.context.esp & WRAP == slot and target.flow(cpu) == flow and back() != known
 
     known, returns = back(), dict.fromkeys(_returns_of(target), changed)
-    stop = go_to(debugger, known, slot + 4 & WRAP, min(slot + 4 + ARGUMENTS, WRAP), slot + 1, returns)
+    besides = _above(debugger, slot) | returns
+    stop = go_to(debugger, known, slot + 4 & WRAP, min(slot + 4 + ARGUMENTS, WRAP), slot + 1, besides)
     if stop.kind is not StopKind.STEP or stop.moment.eip not in returns or back() == known:
         return stop
     words = f"the function has changed its return address {known:08x}, and returns to {back():08x}"

@@ -11,6 +11,8 @@ from sandbox.kernel.task.task import Task
 class Watcher:
     """A monitor that only looks; who wants to be told overrides what it wants."""
 
+    asks = True
+
     def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
         """A page fault, before anything is done about it; ``task`` is None while a CPU has none."""
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.kernel_target import KernelTarget
-from sandbox.debug.target import WRAP, Refused, Target, pieces
+from sandbox.debug.looked import pieces
+from sandbox.debug.target import WRAP, Refused, Target
 from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE

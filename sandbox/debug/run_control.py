@@ -295,8 +295,8 @@ class RunControl:
             goal, left, most = self._goal, max(0, end - cpu.clock), steps
             for each in (self._due, goal):
                 if isinstance(each, Until):
-                    left, most = self._ahead(each, left, most)
-            if isinstance(goal, Steps) and self._concerns(goal, cpu):
+                    left, most = each.ahead(self.now(), left, most)
+            if isinstance(goal, Steps) and goal.concerns(cpu, self.flow):
                 exit_ = self._step(cpu, goal, left, most)
             else:
                 exit_ = self._go(cpu, left, most)
@@ -347,11 +347,6 @@ class RunControl:
         self._stood = self._place(cpu)
         self.stopped(cpu, kind, cpu.context.linear_eip & 0xFFFFFFFF)
 
-    def _concerns(self, goal: Steps, cpu: Cpu) -> bool:
-        if goal.cpu is not None and goal.cpu != cpu.index:
-            return False
-        return goal.flow is None or goal.flow == self.flow(cpu)
-
     def _arrive(self, cpu: Cpu) -> None:
         """Stop before anything runs, where that is what was asked for; again for as long as it is."""
         while True:
@@ -359,7 +354,7 @@ class RunControl:
             if self._due is not None and self._reached(self._due, cpu):
                 self._due = None
                 self._stop(cpu, StopKind.MOMENT)
-            elif isinstance(goal, Steps) and self._concerns(goal, cpu):
+            elif isinstance(goal, Steps) and goal.concerns(cpu, self.flow):
                 if goal.faulted_at is not None and cpu.context.eip != goal.faulted_at:
                     goal.count -= 1  # the kernel did the instruction, or a handler runs instead of it
                 goal.faulted_at = None
@@ -394,13 +389,6 @@ class RunControl:
         if isinstance(exit_, Halt) and goal.flow is not None:
             goal.flow, goal.cpu, goal.count = None, cpu.index, max(0, goal.count)
         return exit_
-
-    def _ahead(self, goal: Until, left: int, steps: int | None) -> tuple[int, int | None]:
-        """Blocks and instructions for one run of the engine: up to the time asked for, then one by one."""
-        ahead = goal.time - 1 - self.now()
-        if goal.eip is not None:
-            ahead -= 2  # where the fetch of the next block faults, blocks are spent behind the fault only
-        return (left, 1) if ahead <= 0 else (min(left, ahead), steps)
 
     def _cut_short(self, goal: Goal, cpu: Cpu, exit_: Exit, end: int) -> bool:
         """Blocks are left that only the search for a moment did not give."""

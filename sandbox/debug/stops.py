@@ -70,6 +70,17 @@ class Stop:
         """The same."""
         return _stop, (self.kind.value, self.moment, self.pid, self.headline, self.points, self.details)
 
+    def plain(self) -> tuple[Any, ...]:
+        """Nothing but tuples, words and numbers, as far as the details are; ``Stop.of`` makes it a stop again."""
+        at = self.moment
+        where = at.time, at.cpu, at.eip, at.event
+        return self.kind.value, where, self.pid, self.headline, self.points, self.details
+
+    @staticmethod
+    def of(kind: str, where: tuple[Any, ...], *rest: Any) -> Stop:
+        """What ``plain`` gave."""
+        return Stop(StopKind(kind), Moment(*where), *rest)
+
     @property
     def ended(self) -> bool:
         """Nothing will run any more."""

@@ -6,7 +6,7 @@ A journey is a request that one process hands to the copy of a checkpoint (``tim
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from sandbox.debug.back import MOST_SEEN, Back, Ran, ran
@@ -14,57 +14,14 @@ from sandbox.debug.catches import CATCHES
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.edits import Edit, NotTheSame
 from sandbox.debug.goals import Goal, Steps, Until
+from sandbox.debug.journey import FARTHER, FARTHEST, FIRST_BACK, Journey, breaks_at, to_place
 from sandbox.debug.pipe import FAILED, receive
-from sandbox.debug.points import Point
 from sandbox.debug.stops import DEATH, HELD, WAITING, Moment, Stop, StopKind
 from sandbox.debug.target import Refused
 from sandbox.debug.timeline import Timeline
-from sandbox.records import dataclass, field, replace
+from sandbox.records import replace
 
 NOTHING_BEFORE = "nothing ran before this"
-FIRST_BACK, FARTHER, FARTHEST = 64, 32, 1 << 26
-"""Blocks to go back for the instructions before one, the factor when that was not far enough, and where it ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Journey:
-    """To ``where``; or to what came last before it.
-
-    ``search`` is ``hit`` (of any point), ``step`` (the ``count``-th instruction before it, of ``flow``, or with None of
-    its CPU; ``over`` calls, or into them), ``fault`` (number ``count``), or empty.  ``distance`` in blocks is how far
-    back a search for steps begins.  ``then`` is how many more steps over calls lead on from there.  ``points`` are the
-    debugger's.  A search for hits ends at ``where``, or at ``until``, the checkpoint behind the present one.
-    ``edits`` is how much of what a person has set is in the machine at ``where``, ``edits_there`` where it began.
-    ``arrival`` is what the stop at the end says; ``note`` is why it is not what was asked for.
-    """
-
-    where: Moment
-    points: list[Point]
-    search: str = ""
-    count: int = 1
-    flow: Hashable = None
-    over: bool = False
-    then: int = 0
-    distance: int = FIRST_BACK
-    until: Moment | None = None
-    edits: int | None = None
-    edits_there: int = 0
-    at: int = 0
-    """Index of the checkpoint where it begins."""
-    arrival: Stop | None = None
-    note: str = ""
-    face: Callable[[Debugger], Any] | None = None
-    """What the face wants to hear at the end, in the place of an answer."""
-    back: Moment | None = None
-    """Where to be when there is no such moment."""
-    prepare: Callable[[Debugger], Any] | None = None
-    """Called where it begins, before anything runs."""
-    seek: list[Point] | None = None
-    """What to search for in the place of the debugger's points."""
-    known: tuple[dict[str, Moment], dict[str, Moment], int] = field(default_factory=lambda: ({}, {}, 0))
-    """Bookmarks, the places of stops, and the number of the last point."""
-    began: Moment | None = None
-    """Where it began, and where Ctrl-C leads back to."""
 
 
 class Traveller:
@@ -236,7 +193,7 @@ class Traveller:
                 self._last_hit(journey)
             if journey.search == "step":
                 self._steps_before(journey)
-            stop = self._fault(journey) if journey.search == "fault" else self._go_to(journey)
+            stop = self._fault(journey) if journey.search == "fault" else self._goto_place(journey)
             if journey.then:
                 count, edits = journey.then, self._timeline.applied
                 on = replace(journey, search="step", where=stop.moment, count=count, then=0, seek=None, until=None)
@@ -260,7 +217,7 @@ class Traveller:
         if outside is not None:
             outside.tape.strict = strict or outside.tape.final
 
-    def _go_to(self, journey: Journey) -> Stop:
+    def _goto_place(self, journey: Journey) -> Stop:
         """Forward to a moment: to an instruction, or to something that was reported there."""
         debugger, where = self._debugger, journey.where
         debugger.disarm()
@@ -355,7 +312,7 @@ class Traveller:
         if journey.over and seen:
             self._back_over(journey, [*seen, ran(target, where, self._timeline.applied)])
         elif len(seen) == journey.count:
-            self._timeline.wake(journey.at, _to(journey, seen[0]))
+            self._timeline.wake(journey.at, to_place(journey, seen[0]))
         if journey.distance >= FARTHEST:
             note = f"no such instruction in the last {journey.distance:,} blocks"
             back = replace(journey, search="", where=journey.began or where, edits=journey.edits_there)
@@ -365,7 +322,7 @@ class Traveller:
         try:
             self.leave(replace(journey, distance=FIRST_BACK), began)
         except Refused as error:
-            last = _to(journey, seen[0]) if seen else replace(journey, search="")
+            last = to_place(journey, seen[0]) if seen else replace(journey, search="")
             self._timeline.wake(journey.at, replace(last, note=error.summary))
 
     def _back_over(self, journey: Journey, seen: list[Ran]) -> None:
@@ -374,7 +331,7 @@ class Traveller:
         while way.count < journey.count and way.one():
             pass
         left = journey.count - way.count
-        there = replace(_to(journey, way.here), search=journey.search, distance=FIRST_BACK)
+        there = replace(to_place(journey, way.here), search=journey.search, distance=FIRST_BACK)
         if not left:
             self._timeline.wake(journey.at, replace(there, search=""))
         if way.calls:
@@ -388,16 +345,6 @@ class Traveller:
     def _is_before(self, stop: Stop, where: Moment) -> bool:
         here = stop.moment
         return not self._is_last(stop) and (here.time, here.eip) < (where.time, where.eip)
-
-
-def _to(journey: Journey, there: Ran) -> Journey:
-    """To an instruction that ran."""
-    return replace(journey, search="", where=there.moment, edits=there.edits)
-
-
-def breaks_at(places: list[int], condition: str) -> list[Point]:
-    """What a journey looks for: the last time that one of these instructions was about to run so."""
-    return [Point(number, "break", f"{at:#x}", address=at, condition=condition) for number, at in enumerate(places, 1)]
 
 
 def watch_tlbs(debugger: Debugger) -> None:

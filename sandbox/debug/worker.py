@@ -23,10 +23,11 @@ from sandbox.debug.commands.running import told
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.edits import edit_of
 from sandbox.debug.host_costs import more_descriptors
+from sandbox.debug.journey import Journey
 from sandbox.debug.pipe import FAILED, receive, send
 from sandbox.debug.target import Refused, Target
 from sandbox.debug.timeline import DEATH, CannotWake, Timeline, Woken
-from sandbox.debug.travel import Journey, Traveller
+from sandbox.debug.travel import Traveller
 from sandbox.sanitize.report import StaleReport
 from sandbox.x86.errors import OurBug, SandboxError
 

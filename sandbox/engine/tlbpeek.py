@@ -8,6 +8,8 @@ rings, so that no slot is ever cleared: a number up to that of the last record t
 from __future__ import annotations
 
 import ctypes
+import struct
+from collections.abc import Callable
 
 from sandbox.engine.tlbcode import Data
 
@@ -24,6 +26,7 @@ _MARKED = 0x60
 LONGEST = 16
 """Records of a chain that are looked at: with more, reading the feed is less work."""
 _PAGE_SIZE = 4096
+_RECORD = 8 * RECORD_WORDS
 _HEAD = Data.head.offset // 8
 _NUMBER = Data.number.offset // 8
 
@@ -36,6 +39,10 @@ class Unread:
         self._data = memoryview(data).cast("B").cast("Q")
         self._table = (ctypes.c_uint64 * SLOTS)()
         self._chains = memoryview(self._table).cast("B").cast("Q")
+        self.flushed = self._flush_look()
+        """``flushed(place, CPU, linear, now)``: the newest INVLPG of these records is of the page, and no walk behind
+        it read its leaf but as it is ``now``.  False also where two records do not tell, those of other pages and
+        entries in the same slots."""
 
     @property
     def table(self) -> int:
@@ -66,22 +73,27 @@ class Unread:
             at = words[first + 3] - before
         return False
 
-    def flushed(self, place: int, cpu: int, linear: int, now: int) -> bool:
-        """The newest INVLPG of these records is of the page, and no walk behind it read its leaf but as it is ``now``.
-
-        False also where two records do not tell, those of other pages and entries in the same slots.
-        """
+    def _flush_look(self) -> Callable[[int, int, int, int], bool]:
+        """It is asked behind every copy, and has all at hand."""
         words, data, chains = self._words, self._data, self._chains
-        before = data[_NUMBER]
-        flush, read = chains[linear >> 12 & _SLOT] - before, chains[place >> 2 & _SLOT] - before
-        at = (flush - 1) * RECORD_WORDS
-        if flush <= 0 or words[at] & 0xFFFFFFFF != PAGE | cpu << 4 or (words[at + 1] ^ linear) & _PAGE_OF:
-            return False
-        if read < flush:
-            return True
-        at = (read - 1) * RECORD_WORDS
-        whole = words[at] & 15 == ENTRY and words[at + 1] == place and read < data[_HEAD]
-        return whole and words[at + 2] == now and now & _MARKED == _MARKED and words[at + RECORD_WORDS] & 15 == FILL
+        two, four = struct.Struct("<I4xQ").unpack_from, struct.Struct("<IxxxxQQ40xI").unpack_from
+
+        def flushed(place: int, cpu: int, linear: int, now: int) -> bool:
+            before, number = data[_NUMBER], chains[linear >> 12 & _SLOT]
+            if number <= before:
+                return False
+            head, page = two(words, (number - before << 6) - _RECORD)
+            if head != PAGE | cpu << 4 or (page ^ linear) & _PAGE_OF:
+                return False
+            read = chains[place >> 2 & _SLOT]
+            if read < number or read - before >= data[_HEAD]:
+                return read < number
+            kind, at, value, then = four(words, (read - before << 6) - _RECORD)
+            return (
+                at == place and value == now and now & _MARKED == _MARKED and kind & 15 == ENTRY and then & 15 == FILL
+            )
+
+        return flushed
 
     def _lives(self, record: int, end: int) -> bool:
         """The walk whose entry was read just before a record led to a translation that is not surely gone."""

@@ -60,6 +60,9 @@ class UnexpectedExit(SandboxError):
 class Monitor(Protocol):
     """Somebody who looks at page faults and deaths: a debugger installs itself as ``Traps.monitor``."""
 
+    asks: bool
+    """He may want to hear how the next page fault was answered, and how long that took."""
+
     def fault(self, task: Task | None, context: CpuContext, trap: Trap) -> None:
         """A page fault, before anything is done about it; ``task`` is None while a CPU has none."""
         ...
@@ -154,11 +157,11 @@ class Traps:
         stats = self._stats
         number = stats.page_faults = stats.page_faults + 1
         bus = self._bus
-        watched = bus.active or self.monitor is not None
-        started = cpu.vcpu.clock if watched else 0
+        monitor = self.monitor
+        started = cpu.vcpu.clock if bus.active or (monitor is not None and monitor.asks) else 0
         assert mm is not None
-        if self.monitor is not None:
-            self.monitor.fault(task, context, trap)
+        if monitor is not None:
+            monitor.fault(task, context, trap)
         if trap.cpl == 0:
             self._oops(cpu, context, trap)
         how = BAD_AREA

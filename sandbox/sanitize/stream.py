@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from sandbox.engine.tlbfeed import (
     CR0,
@@ -24,13 +24,21 @@ from sandbox.engine.tlbfeed import (
     Batch,
 )
 from sandbox.engine.tlbpeek import RECORD_WORDS
+from sandbox.sanitize.faultwalks import (
+    RECORD_BYTES,
+    U32,
+    ClearedAndUsed,
+    CopiedAndUsed,
+    Reader,
+    RunReader,
+    copied_by_one,
+    marks,
+    one_by_one,
+)
 from sandbox.sanitize.shadow import ShadowTlb
 from sandbox.sanitize.translation import Path
-from sandbox.x86.paging import PAGE_SHIFT, PAGE_SIZE, A, D
+from sandbox.x86.paging import A, D
 
-_U32 = 0xFFFFFFFF
-_PAGE = 0xFFFFF000
-RECORD_BYTES = 8 * RECORD_WORDS
 COUNT_AFTER = 1 << 16
 """Records that are counted together: a count costs the same for few."""
 
@@ -43,12 +51,17 @@ def _heads(*kinds: int) -> bytes:
 _FILLED = _heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL)
 _READ = _heads(MISS) + _heads(ENTRY) + _heads(ENTRY, MARK) + b"*" + _heads(FILL)
 _UNMARKED = _heads(MISS) + _heads(ENTRY) + b"+" + _heads(FILL)
-_COPIED = re.compile(b"(%s)(%s)(%s)(%s)?" % (_READ, _UNMARKED, _heads(PAGE), _FILLED))
+_FAULTED = _heads(MISS) + _heads(ENTRY) + b"*"
+"""Before another walk: one that ended in a fault, and tells nothing."""
+_COPIED = re.compile(b"(%s)?(%s)(%s)(%s)(%s)?" % (_FAULTED, _READ, _UNMARKED, _heads(PAGE), _FILLED))
 """A page is read, another one written, an INVLPG, and the access made again: what copy-on-write leaves."""
-_CLEARED = re.compile(b"(%s)(%s)" % (_UNMARKED, _heads(MISS) + _heads(ENTRY) + b"+" + _heads(FILL)))
+_CLEARED = re.compile(b"(%s)?(%s)(%s)" % (_FAULTED, _UNMARKED, _UNMARKED))
 """A page is written by one mapping and then used by another: what demand zero leaves."""
 _ONE_BY_ONE = re.compile(_FILLED + b"|" + _heads(CR3, CR4, CR0, PAGE, PDPTE))
-_WALKS_AND_INVALIDATIONS = re.compile(b"|".join((_COPIED.pattern, _CLEARED.pattern, _ONE_BY_ONE.pattern)))
+_NO_GROUPS = [re.sub(rb"\((?!\?)", b"(?:", each.pattern) for each in (_COPIED, _CLEARED, _ONE_BY_ONE)]
+_UNITS = re.compile(b"|".join(_NO_GROUPS))
+_RUNS = re.compile(b"(%s)\\1*" % _UNITS.pattern)
+"""Walks and invalidations, each as often as the same ones follow."""
 _WALKS = re.compile(_heads(MISS) + _heads(ENTRY, MARK) + b"*" + _heads(FILL, STALE) + b"?")
 
 
@@ -105,10 +118,6 @@ class WalkSeen(NamedTuple):
     size: int
 
 
-Reader: TypeAlias = Callable[[memoryview, int], object]
-"""Gets a ring's words and the number of a record in it."""
-
-
 class Stream:
     """Reads batches: ``shadows`` follow, ``on_walk`` gets each miss, ``on_pdpte`` a PDPTE other than its register's."""
 
@@ -123,7 +132,7 @@ class Stream:
         self.on_pdpte: Callable[[ShadowTlb, int, int, int], object] | None = None
         """(shadow, linear, physical address of the entry, what memory has)."""
         self._loading = False
-        self._readers: dict[bytes, Reader] = {}
+        self._readers: dict[bytes, RunReader] = {}
         """By the first bytes of records."""
         self.batches = 0
         """Read so far: with no new one no shadow has changed."""
@@ -138,52 +147,52 @@ class Stream:
         if self.on_walk is not None:
             self._tell_walks(batch)
         readers = self._readers
-        for match in _WALKS_AND_INVALIDATIONS.finditer(heads):
-            each = match[0]
-            (readers.get(each) or self._reader(each))(words, match.start())
+        for match in _RUNS.finditer(heads):
+            first, end = match.span()
+            unit = match[1]
+            (readers.get(unit) or self._run_reader(unit))(words, first, (end - first) // len(unit))
 
-    def _reader(self, heads: bytes) -> Reader:
-        """What to do with a walk or an invalidation: the same for all whose records have these first bytes."""
-        kind, shadow = heads[-1] & 15, self.shadows[heads[-1] >> 4]
-        made: Reader
-        if copied := _COPIED.fullmatch(heads):
-            made = self._copied(self.shadows[heads[0] >> 4], copied.groups(b""))
-        elif cleared := _CLEARED.fullmatch(heads):
-            made = self._cleared(self.shadows[heads[0] >> 4], cleared.groups(b""))
-        elif kind == FILL:
-            made = self._fills(shadow, heads)
+    def _run_reader(self, heads: bytes) -> RunReader:
+        """What to do with walks and invalidations: the same for all whose records have these first bytes."""
+        made: RunReader
+        if found := _COPIED.fullmatch(heads) or _CLEARED.fullmatch(heads):
+            fault, *parts = found.groups(b"")
+            copied = found.re is _COPIED
+            made = self._copied(len(fault), parts) if copied else self._cleared(len(fault), parts)
         else:
-            made = partial(self._invalidation, shadow, kind)
+            made = one_by_one(self._reader(heads), len(heads))
         self._readers[heads] = made
         return made
 
-    def _copied(self, shadow: ShadowTlb, parts: Sequence[bytes]) -> Reader:
+    def _reader(self, heads: bytes) -> Reader:
+        """Of one walk or invalidation."""
+        kind, shadow = heads[-1] & 15, self.shadows[heads[-1] >> 4]
+        return self._fills(shadow, heads) if kind == FILL else partial(self._invalidation, shadow, kind)
+
+    def _copied(self, fault: int, parts: Sequence[bytes]) -> RunReader:
         """Most often the first walk's translation has gone, and the second one's is known."""
-        readers = [self._reader(part) for part in parts if part]
-        one, two, three = (sum(map(len, parts[:count])) for count in (1, 2, 3))
+        shadow, readers = self.shadows[parts[0][0] >> 4], [self._reader(part) for part in parts if part]
+        zero, one, two, three = (fault + sum(map(len, parts[:count])) for count in range(4))
         whole = len({head >> 4 for part in parts[:3] for head in part}) == 1
-        made = _copied_by_one(shadow, parts) if whole else _never
-        if whole and {head >> 4 for head in parts[3]} == {shadow.number} and not _marks(parts[3]):
-            return _copied_and_used(shadow, parts, self._one_after_another(readers, (0, one, two, three)))
+        if whole and {head >> 4 for head in parts[3]} == {shadow.number} and not marks(parts[3]):
+            return CopiedAndUsed(shadow, fault, parts, self._one_after_another(readers, (zero, one, two, three)))
+        made = copied_by_one(shadow, parts) if whole else _never
         again = readers[3] if len(readers) == 4 else _never
 
         def read(words: memoryview, first: int) -> None:
-            if not made(words, first):
-                readers[0](words, first)
+            if not made(words, first + zero):
+                readers[0](words, first + zero)
                 readers[1](words, first + one)
                 readers[2](words, first + two)
             again(words, first + three)
 
-        return read
+        return one_by_one(read, three + len(parts[3]))
 
-    def _cleared(self, shadow: ShadowTlb, parts: Sequence[bytes]) -> Reader:
-        readers = [self._reader(part) for part in parts]
-        apart = self._one_after_another(readers, (0, len(parts[0])))
-        return (
-            apart
-            if len({head >> 4 for part in parts for head in part}) > 1
-            else _cleared_and_used(shadow, parts, apart)
-        )
+    def _cleared(self, fault: int, parts: Sequence[bytes]) -> RunReader:
+        apart = self._one_after_another([self._reader(part) for part in parts], (fault, fault + len(parts[0])))
+        if len({head >> 4 for part in parts for head in part}) > 1:
+            return one_by_one(apart, fault + sum(map(len, parts)))
+        return ClearedAndUsed(self.shadows[parts[0][0] >> 4], fault, parts, apart)
 
     @staticmethod
     def _one_after_another(readers: Sequence[Reader], places: Sequence[int]) -> Reader:
@@ -204,7 +213,7 @@ class Stream:
             found = unpack(words, first * RECORD_BYTES)
             path = path_of(found) if path_of else found[2:-4]
             shadow.cr3, shadow.cr4 = found[0], found[1]
-            linear = found[-3] & _U32
+            linear = found[-3] & U32
             registers = shadow.pdptes
             if registers and path[1] != registers[linear >> 30] and self.on_pdpte is not None:
                 self.on_pdpte(shadow, linear, path[0], path[1])
@@ -230,16 +239,16 @@ class Stream:
     def _invalidation(self, shadow: ShadowTlb, kind: int, words: memoryview, first: int) -> None:
         one, two = words[RECORD_WORDS * first + 1], words[RECORD_WORDS * first + 2]
         if kind == PAGE:
-            shadow.invlpg(one & _U32)
+            shadow.invlpg(one & U32)
         elif kind == PDPTE:
             if self._loading:
                 shadow.pdptes = (*shadow.pdptes, two)[-4:]
         elif kind == CR3:
-            shadow.load_cr3(one & _U32)
+            shadow.load_cr3(one & U32)
             self._loading, shadow.pdptes = True, ()
         else:
             changed = shadow.load_cr4 if kind == CR4 else shadow.load_cr0
-            self._loading = changed(one & _U32, two & _U32)
+            self._loading = changed(one & U32, two & U32)
             if self._loading:
                 shadow.pdptes = ()
 
@@ -253,108 +262,15 @@ def _never(words: memoryview, first: int) -> bool:
     return False
 
 
-def _copied_by_one(shadow: ShadowTlb, parts: Sequence[bytes]) -> Callable[[memoryview, int], bool]:
-    """Takes two walks and an INVLPG of one CPU in at once, where that is the same; False, with nothing done, otherwise.
-
-    It is when INVLPG is of the first walk's 4 KB page, the second one's is a large page that is held as it is, and
-    neither tells anything of CR3, CR4 or PDPTEs.
-    """
-    walk, other = (len(part) - 2 for part in parts[:2])
-    text = f"<16xQ8xQ24x16xQ40x{64 * (walk - 1)}x4xIQ48x64x{'8xQQ40x' * other}4xIQ48x8xQ48x"
-    unpack, large = struct.Struct(text).unpack_from, shadow.large.by_page
-
-    def read(words: memoryview, first: int) -> bool:
-        cr3, cr4, top, size, linear, *path, span, second, page = unpack(words, first * RECORD_BYTES)
-        if (linear ^ page) & _PAGE or size != PAGE_SIZE or cr3 != shadow.cr3 or cr4 != shadow.cr4:
-            return False
-        known = large.get((second & -span & _U32) >> PAGE_SHIFT)
-        if known is None or known[2] != tuple(path) or known[1] != span:
-            return False
-        registers = shadow.pdptes
-        if registers and (top != registers[(linear & _U32) >> 30] or path[1] != registers[(second & _U32) >> 30]):
-            return False
-        shadow.invlpg(page & _U32)
-        return True
-
-    return read
-
-
-def _marks(part: bytes) -> bool:
-    """A walk sets accessed or dirty bits."""
-    return any(head & 15 == MARK for head in part)
-
-
-def _copied_and_used(shadow: ShadowTlb, parts: Sequence[bytes], apart: Reader) -> Reader:
-    """``_copied_by_one``, and behind it the walk of the page's next access, in one go where nothing else is told."""
-    walk, other, used = (len(parts[at]) - 2 for at in (0, 1, 3))
-    text = (
-        f"<16xQ8xQ24x16xQ40x{64 * (walk - 1)}x4xIQ48x64x{'8xQQ40x' * other}4xIQ48x8xQ48x64x{'8xQQ40x' * used}4xIQQI36x"
-    )
-    unpack, large, end = struct.Struct(text).unpack_from, shadow.large.by_page, 5 + 2 * other
-
-    def read(words: memoryview, first: int) -> None:
-        found = unpack(words, first * RECORD_BYTES)
-        cr3, cr4, top, size, linear = found[:5]
-        span, second, page = found[end : end + 3]
-        known = large.get((second & -span & _U32) >> PAGE_SHIFT)
-        registers, again = shadow.pdptes, found[-3]
-        if (
-            known is None
-            or (linear ^ page | again ^ page) & _PAGE
-            or size != PAGE_SIZE
-            or found[-4] != PAGE_SIZE
-            or cr3 != shadow.cr3
-            or cr4 != shadow.cr4
-            or known[2] != found[5:end]
-            or known[1] != span
-            or (registers and not top == found[end + 4] == registers[(page & _U32) >> 30])
-            or (registers and found[6] != registers[(second & _U32) >> 30])
-        ):
-            apart(words, first)
-        else:
-            shadow.refill(again & _U32, found[-2], found[end + 3 : -4], found[-1])
-
-    return read
-
-
-def _cleared_and_used(shadow: ShadowTlb, parts: Sequence[bytes], apart: Reader) -> Reader:
-    """Two walks of one CPU in one go, where the first one's is a large page that is held as it is."""
-    other, used = (len(part) - 2 for part in parts)
-    text = f"<16xQ8xQ24x{'8xQQ40x' * other}4xIQ48x64x{'8xQQ40x' * used}4xIQQI36x"
-    unpack, large, end = struct.Struct(text).unpack_from, shadow.large.by_page, 2 + 2 * other
-    leaf = end - 2
-
-    def read(words: memoryview, first: int) -> None:
-        found = unpack(words, first * RECORD_BYTES)
-        span, linear = found[end], found[end + 1]
-        known = large.get((linear & -span & _U32) >> PAGE_SHIFT)
-        again, registers = found[-3] & _U32, shadow.pdptes
-        if (
-            known is None
-            or found[0] != shadow.cr3
-            or found[1] != shadow.cr4
-            or known[2] != found[2:end]
-            or known[1] != span
-            or found[2:leaf] not in shadow.routes
-            or (registers and found[3] != registers[(linear & _U32) >> 30])
-            or (registers and found[end + 3] != registers[again >> 30])
-        ):
-            apart(words, first)
-        else:
-            shadow.fill(again, found[-2], found[-4], found[end + 2 : -4], found[-1])
-
-    return read
-
-
 def _walk_seen(batch: Batch, first: int, end: int) -> WalkSeen:
     inner = range(first + 1, end)
     entries = tuple((batch.word(at, 1), batch.word(at, 2)) for at in inner if batch.heads[at] & 15 == ENTRY)
-    marks = tuple((batch.word(at, 1), batch.word(at, 2) & _U32) for at in inner if batch.heads[at] & 15 == MARK)
+    marks = tuple((batch.word(at, 1), batch.word(at, 2) & U32) for at in inner if batch.heads[at] & 15 == MARK)
     more = batch.more(first)
     last = batch.heads[end - 1] & 15
     return WalkSeen(
         batch.heads[first] >> 4,
-        batch.word(first, 1) & _U32,
+        batch.word(first, 1) & U32,
         more & 0xFF,
         more >> 8 == 1,
         entries,

@@ -17,7 +17,7 @@ from sandbox.engine import tlbfeed
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.tlbfeed import Refill
 from sandbox.image.disassemble import text_of
-from sandbox.machine.memory import PhysicalMemory
+from sandbox.machine.memory import DEVICES_START, PhysicalMemory
 from sandbox.sanitize.report import StaleReport
 from sandbox.sanitize.shadow import ShadowTlb
 from sandbox.sanitize.translation import Held, Now, difference, grant, is_stale, walk_now
@@ -123,6 +123,9 @@ class TlbSanitizer:
         self._armed: set[tuple[int, int]] = set()
         self._entered: set[int] = set()
         """Places of entries that were stored while something was stale, until a CPU goes to ring 3."""
+        self.flushed = self._flush_look()
+        """``flushed(offset, CPU, linear)``: the CPU has executed INVLPG of the page since it changed the entry, whose
+        offset is in the buffer of memory: nobody has an old translation by it.  False says nothing."""
 
     # -- keeping up
 
@@ -165,18 +168,22 @@ class TlbSanitizer:
                         return False
         return True
 
-    def flushed(self, offset: int, number: int, linear: int) -> bool:
-        """The CPU has executed INVLPG of the page since it changed the entry: nobody has an old translation by it.
+    def _flush_look(self) -> Callable[[int, int, int], bool]:
+        """It is asked behind every copy, and has all at hand; it never tells of several CPUs."""
+        shadow, look, armed, memory = self.shadows[0], self.feed.unread.flushed, self._armed, self._memory
+        upper, large, local, everywhere = shadow.leaf_tables()
 
-        A look at two records; False says nothing.  ``offset`` is the entry's in the buffer of memory.
-        """
-        place = self._memory.physical_of(offset)
-        shadow = self.shadows[0]
-        if len(self.shadows) > 1 or self._armed or shadow.stale or not shadow.is_leaf_of(place, linear >> PAGE_SHIFT):
-            return False
-        memory = self._memory
-        now = memory.quads[offset >> 3] if shadow.cr4 & CR4_PAE else memory.words[offset >> 2]
-        return self.feed.unread.flushed(place, number, linear, now)
+        def flushed(offset: int, number: int, linear: int) -> bool:
+            if shadow.stale or armed:
+                return False
+            place = offset if offset < DEVICES_START else memory.physical_of(offset)
+            page = linear >> PAGE_SHIFT
+            if place in upper or place in large or local.get(place, page) != page or place in everywhere:
+                return False
+            now = memory.quads[offset >> 3] if shadow.cr4 & CR4_PAE else memory.words[offset >> 2]
+            return look(place, number, linear, now)
+
+        return flushed if len(self.shadows) == 1 else lambda offset, number, linear: False
 
     def _compare(self, shadow: ShadowTlb, page: int, held: Held) -> Now | None:
         """What the tables say if the translation is stale; remembered in the shadow."""

@@ -54,6 +54,21 @@ def test_scripts_and_commands_are_obeyed_in_their_order(elf: Files, capfd, tmp_p
     assert call(["debug", path, "-e", "regs", "-x", str(tmp_path / "none")], capfd)[0] == 2
 
 
+@pytest.mark.parametrize("line", ["nonsense", "break _start if (", "delete 7", "goto 99999999:1", "step -1"])
+def test_a_line_that_is_refused_is_told_and_is_the_status(elf: Files, capfd, tmp_path: Path, line: str) -> None:  # noqa: F811
+    """As bad usage is everywhere; what comes behind it is done."""
+    path, script = elf("_start: nop\nmov ebx, 7\nmov eax, 1\nint 0x80"), tmp_path / "script"
+    script.write_text(f"# a comment\n\n{line}\nstep\nmore nonsense\n")
+    status, out, err = call(["debug", path, "-x", str(script)], capfd)
+    assert status == 2
+    assert "<_start+0x1>" in out
+    assert err.startswith(f"sandbox: {script}:3: {line}: ")
+    assert "1 more" in err
+    status, out, err = call(["debug", path, "--json", "--status", "-e", line, "-e", "continue"], capfd)
+    assert (status, err.split(": ")[:3]) == (2, ["sandbox", "-e", line])
+    assert call(["debug", path, "--status", "-e", "continue"], capfd)[0] == 7
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

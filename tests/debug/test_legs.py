@@ -243,6 +243,84 @@ def test_on_every_kind_of_target(name: str, changes: dict[str, Any], commands: t
             made.execute(f"goto {after[0]}")
 
 
+@pytest.mark.parametrize("place", ["on_low", "on_between"])
+def test_back_over_an_interrupt_and_its_iret(place: str) -> None:
+    """On a bare machine: to the instruction before which, seen by ``reverse-step``, the interrupt came."""
+    image = resolve("images/rom-interrupt-window")
+    with Remote(lambda: open_target(image, rom_config(image, ram=8 << 20))) as made:
+        for line in (f"break {place}", "continue", "delete"):
+            made.execute(line)
+        before = made.execute("reverse-step").stop
+        while made.call(look)[1] != "iretd":
+            made.execute("step")
+        behind = made.execute("step").stop
+        again = made.execute("reverse-next").stop
+        assert before is not None and behind is not None and again is not None
+        assert again.moment == before.moment != behind.moment
+
+
+def test_back_over_an_interrupt_in_an_interrupts_place() -> None:
+    """Two in a row, the second where the first one's IRET leads (its source: two NOPs): as if neither had been."""
+    image = resolve("images/rom-interrupt-window")
+    with Remote(lambda: open_target(image, rom_config(image, ram=8 << 20))) as made:
+        for line in ("break on_same", "continue", "delete"):
+            made.execute(line)
+        while made.call(look)[1] != "iretd":
+            made.execute("step")
+        behind = made.execute("step").stop
+        again = made.execute("reverse-next").stop
+        assert behind is not None and again is not None
+        assert made.call(look)[1] == "nop"
+        assert again.moment.eip == behind.moment.eip - 1
+
+
+JUMPS_OUT = """static void *place[5];
+static volatile int total;
+static __attribute__((noinline)) void far(int n)
+{
+    if (n)
+        far(n - 1);
+    total++;
+    __builtin_longjmp(place, 1);
+}
+static __attribute__((noinline)) int middle(void)
+{
+    if (__builtin_setjmp(place) == 0)
+        far(3);
+    total += 2;
+    return total;
+}
+void _start(void)
+{
+    int status = middle();
+    __asm__ volatile ("int $0x80" : : "a" (1), "b" (status));
+}
+"""
+
+
+@pytest.mark.parametrize("flags", WAYS.values(), ids=WAYS)
+def test_a_jump_out_that_no_name_tells_is_an_end_too(flags: list[str], tmp_path: Path) -> None:
+    """``__builtin_longjmp`` in line ends a leg at the latest in the frame above that to which it leads."""
+    (tmp_path / "out.c").write_text(JUMPS_OUT)
+    made = str(tmp_path / "out")
+    command = ["gcc", "-m32", "-static", "-nostdlib", "-ffreestanding", *flags, "-o", made, str(tmp_path / "out.c")]
+    subprocess.run(command, check=True, capture_output=True)
+    status = subprocess.run([made], check=False).returncode
+    with Remote(lambda: open_target(Target("out", "program", Path(made).read_bytes()), KernelConfig())) as remote:
+        for line in ("break far", "continue", "delete", "finish"):
+            answer = remote.execute(line)
+        assert answer.stop is not None and not answer.stop.ended
+        assert remote.call(look)[2] in ("middle", "_start")
+        remote.execute("goto start")
+        for line in ("break middle", "continue", "delete"):
+            remote.execute(line)
+        while remote.call(look)[2] == "middle":
+            assert not remote.execute("next").error
+        assert remote.call(look)[2] == "_start"
+        ended = remote.execute("continue").stop
+        assert ended is not None and ended.headline == f"exit status {status}"
+
+
 TURNS = {
     "calls": ".globl _start, turn, leaf\n_start: call turn\nturn: call leaf\njmp turn\nleaf: ret\n",
     "none": ".globl _start, turn\n_start: call turn\nturn: jmp turn\n",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from random import Random
 
 import pytest
@@ -9,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.engine import stubs
-from sandbox.engine.tlbfeed import FILL, PAGE, Batch
+from sandbox.engine.tlbfeed import ENTRY, FILL, MISS, PAGE, Batch
 from sandbox.engine.tlbpeek import RECORD_WORDS
 from sandbox.runner.run import run_target
 from sandbox.runner.target import resolve
 from sandbox.sanitize import stream
-from sandbox.sanitize.shadow import ShadowTlb
+from sandbox.sanitize.shadow import Pages, ShadowTlb
 from sandbox.sanitize.stream import Stream
 from sandbox.x86.paging import RW, A, D, G, P
 from tests.sanitize.machine import DATA_LINEAR, FRAMES, Bench
@@ -64,8 +66,14 @@ def test_a_look_tells_that_a_flush_was_enough() -> None:
 
 
 def _state(shadow: ShadowTlb) -> tuple[object, ...]:
-    kept = [(pages.by_page, pages.by_leaf) for pages in (shadow.local, shadow.globals, shadow.large)]
+    kept = [(pages.by_page, _by_leaf(pages)) for pages in (shadow.local, shadow.globals, shadow.large)]
     return kept, shadow.walked, shadow.cr3, shadow.cr4, shadow.pdptes
+
+
+def _by_leaf(pages: Pages) -> dict[int, int]:
+    """Those whose page is held by that leaf still."""
+    held = pages.by_page
+    return {leaf: page for leaf, page in pages.by_leaf.items() if page in held and held[page].path[-2] == leaf}
 
 
 @pytest.fixture(scope="module", params=["pae", "legacy"])
@@ -85,30 +93,67 @@ def batches(request: pytest.FixtureRequest) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def test_records_taken_in_together(batches: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same as one by one, whatever is left out, done twice or out of its turn."""
+@pytest.mark.parametrize("kind", ["_COPIED", "_CLEARED"])
+def test_records_taken_in_together(
+    batches: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The same as one by one, whatever is left out, done often, of another page, changed, or out of its turn."""
     together = _pieces(batches)
-    copied = [piece for piece in together if stream._COPIED.fullmatch(piece[0])]
+    faults = [piece for piece in together if getattr(stream, kind).fullmatch(piece[0])]
     movable = [at for at, (heads, _) in enumerate(together) if heads[-1] & 15 in (FILL, PAGE)]
-    assert copied
-    for seed in range(20):
+    assert faults
+    for seed in range(40):
         random = Random(seed)
         pieces = list(together)
         for _ in range(seed * 10):
             at, other = random.choices(movable, k=2)
-            pieces[at] = random.choice((pieces[other], random.choice(copied), (b"", b"")))
+            pieces[at] = random.choice((pieces[other], _run(random, random.choice(faults)), (b"", b"")))
         heads = b"".join(piece[0] for piece in pieces)
         words = memoryview(b"".join(piece[1] for piece in pieces)).cast("Q")
         fast, plain = Stream([ShadowTlb(0)]), Stream([ShadowTlb(0)])
         fast.read(Batch(heads, words))
         with monkeypatch.context() as patch:
-            patch.setattr(stream, "_WALKS_AND_INVALIDATIONS", stream._ONE_BY_ONE)
+            patch.setattr(stream, "_RUNS", re.compile(b"(%s)" % stream._ONE_BY_ONE.pattern))
             plain.read(Batch(heads, words))
         assert _state(fast.shadows[0]) == _state(plain.shadows[0])
+
+
+def _run(random: Random, piece: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """One piece several times: each of another page, or with a bit of one word changed, or as it is."""
+    heads, words = piece
+    times = []
+    for _ in range(random.randrange(1, 8)):
+        values = list(memoryview(words).cast("Q"))
+        change = random.choice(("none", "page", "page", "bit"))
+        if change == "page":
+            _move(heads, values, random.randrange(16))
+        elif change == "bit":
+            at = random.randrange(1, len(heads))
+            words_of = {MISS: (1,), ENTRY: (2,)}  # registers change by records of their own, and tables do not move
+            word = random.choice(words_of.get(heads[at] & 15, (1, 2, 3)))
+            values[at * RECORD_WORDS + word] ^= 1 << random.randrange(32)
+        times.append(struct.pack(f"<{len(values)}Q", *values))
+    return heads * len(times), b"".join(times)
+
+
+def _move(heads: bytes, values: list[int], by: int) -> None:
+    """The walks of the last one's page go to another page of its table: entry, address and frame."""
+    page = values[(len(heads) - 1) * RECORD_WORDS + 1] >> 12
+    size = 8 if any(values[at * RECORD_WORDS + 4] & 0x20 for at, head in enumerate(heads) if head & 15 == MISS) else 4
+    leaf = 0
+    for at, head in enumerate(heads):
+        first = at * RECORD_WORDS
+        if head & 15 == ENTRY:
+            leaf = first
+        elif head & 15 in (MISS, FILL, PAGE) and values[first + 1] >> 12 == page:
+            values[first + 1] ^= by << 12
+            if head & 15 == FILL:
+                values[leaf + 1], values[leaf + 2] = values[leaf + 1] ^ by * size, values[leaf + 2] ^ by << 12
+                values[first + 2] ^= by << 12
 
 
 def _pieces(batches: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     size = RECORD_WORDS * 8
     heads, words = (b"".join(parts) for parts in zip(*batches, strict=True))
-    spans = [match.span() for match in stream._WALKS_AND_INVALIDATIONS.finditer(heads)]
+    spans = [match.span() for match in stream._UNITS.finditer(heads)]
     return [(heads[first:end], words[first * size : end * size]) for first, end in spans]

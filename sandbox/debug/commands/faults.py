@@ -10,6 +10,7 @@ from sandbox.debug.commands import command
 from sandbox.debug.commands.info import topic
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.explain import Explanation, capture, complete
+from sandbox.debug.fault_stops import FaultStops
 from sandbox.debug.faults_seen import FAULTS_KEPT
 from sandbox.debug.goals import Until
 from sandbox.debug.kernel_target import KernelTarget
@@ -68,7 +69,7 @@ def _told(found: Explanation | RomExplanation) -> Answer:
     return Answer(found.lines(), {"explanation": found.to_dict()})
 
 
-def _before(debugger: Debugger, number: int) -> Explanation | RomExplanation:
+def _before(debugger: FaultStops, number: int) -> Explanation | RomExplanation:
     """What there is to tell where the guest stands at a fault."""
     target, last = debugger.target, debugger.last_fault
     if isinstance(target, KernelTarget):
@@ -134,7 +135,7 @@ def _follow_rom(debugger: Debugger, found: RomExplanation, until: Moment) -> Non
         found.after = bare_view.walk_of(target.bare, trap.cpu, found)
 
 
-def note_early(debugger: Debugger, number: int) -> None:
+def note_early(debugger: FaultStops, number: int) -> None:
     """A page fault before the first stop, to which nobody can go back: its story is kept."""
     found = debugger.early[number] = _before(debugger, number)
     if isinstance(found, Explanation):

@@ -8,10 +8,11 @@ from typing import NoReturn
 from sandbox.debug.back import call_sites
 from sandbox.debug.commands import command
 from sandbox.debug.debugger import Answer, Debugger
+from sandbox.debug.journey import Journey, breaks_at
 from sandbox.debug.returns import return_slot
 from sandbox.debug.stops import Moment
 from sandbox.debug.target import WRAP, Refused
-from sandbox.debug.travel import Journey, Traveller, breaks_at
+from sandbox.debug.travel import Traveller
 
 _PAST = "going back"
 _MOMENT = re.compile(r"(\d{1,18}):([0-9a-fA-F]{1,8})(?:@(\d{1,2}))?", re.ASCII)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sandbox.debug import poke
 from sandbox.debug.gdb.registers import REGISTERS
-from sandbox.debug.target import LONGEST, WRAP, Target
+from sandbox.debug.looked import LONGEST
+from sandbox.debug.target import WRAP, Target
 from sandbox.records import dataclass
 
 LINE = 64

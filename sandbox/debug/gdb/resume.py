@@ -7,10 +7,10 @@ from typing import Any
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.gdb.threads import Halt, halted, select, task_of
 from sandbox.debug.goals import Steps
+from sandbox.debug.journey import Journey
 from sandbox.debug.kernel_target import KernelTarget
 from sandbox.debug.stops import Moment, StopKind
 from sandbox.debug.target import WRAP, Refused
-from sandbox.debug.travel import Journey
 from sandbox.kernel.abi.siginfo import SigInfo
 from sandbox.records import replace
 
