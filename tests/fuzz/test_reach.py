@@ -1,4 +1,4 @@
-"""Marks of statements: the interpreter's own tracing says which lines are come to; and who is led finds what is deep."""
+"""Marks of statements: the interpreter's own tracing says which lines are come to; who is led finds what is deep."""
 
 from __future__ import annotations
 
