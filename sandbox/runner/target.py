@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox.image.elf import is_elf, is_relocatable
+from sandbox.image.elf import is_elf, is_relocatable, parse_executable
 from sandbox.image.files import TEXT_LIMIT, read_file
 from sandbox.image.manifest import Manifest, ManifestError, load
 from sandbox.kernel.base.config import KernelConfig
@@ -119,7 +119,7 @@ def in_collection(path: Path) -> Path:
 def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     """Find and load an image.
 
-    Raises NoSuchImage, UnusableFile, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
+    Raises NoSuchImage, ImageError, UnusableFile, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
     """
     path = in_collection(Path(image))
     folder = on_disk(path) and path.is_dir()
@@ -136,11 +136,12 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     if is_relocatable(data):
         return Target(path.stem, "module", data, list(arguments))
     if is_elf(data):
+        parse_executable(data, str(image))  # exec knows it only by the name that it has in the guest
         return Target(path.name, "program", data, list(arguments))
     if data.startswith(RECORDING):
         raise NoSuchImage(f"{image}: a recording, not an image", "run, debug and gdb take recordings")
     raise NoSuchImage(
-        f"{image}: neither an ELF file, a manifest, nor a source (.S, .asm, .c)",
+        f"{image}: neither an ELF file, a manifest, a recording, nor a source (.S, .asm, .c)",
         'A flat ROM image runs through a manifest with kind = "rom".',
     )
 
