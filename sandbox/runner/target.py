@@ -121,13 +121,15 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
 
     Raises NoSuchImage, ImageError, UnusableFile, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
     """
+    if not str(image):
+        raise NoSuchImage("IMAGE is an empty word: it names a file or a folder")
     path = in_collection(Path(image))
-    folder = on_disk(path) and path.is_dir()
-    if folder:
-        path = path / "manifest.toml"
+    folder = path if on_disk(path) and path.is_dir() else None
+    if folder is not None:
+        path = folder / "manifest.toml"
     if not on_disk(path):
-        what = "a folder without a manifest.toml" if folder else "no such file"
-        raise NoSuchImage(f"{image}: {what}", _suggest(str(image)))
+        what = "no such file" if folder is None else "a folder without a manifest.toml"
+        raise NoSuchImage(f"{image}: {what}", _suggest(str(image)) if folder is None else _held_by(folder, str(image)))
     if path.suffix == ".toml":
         return _from_manifest(load(path), arguments)
     if path.suffix in SOURCE_SUFFIXES:
@@ -179,6 +181,11 @@ def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
         manifest,
         modules,
     )
+
+
+def _held_by(folder: Path, image: str) -> str:
+    names = sorted(path.parent.name for path in folder.glob("*/manifest.toml"))
+    return f"it holds images: name one, such as {image.rstrip('/')}/{names[0]}" if names else _suggest(image)
 
 
 def _suggest(image: str) -> str:

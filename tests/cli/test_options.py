@@ -208,3 +208,20 @@ def test_a_damaged_program_is_named_as_it_was_given(tmp_path: Path, capfd) -> No
     status, out, err = call(["run", str(place)], capfd)
     assert (status, out) == (2, "")
     assert err == f"sandbox: {place}: offset 0x1c: truncated: program headers lie beyond the end of the file\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("", "sandbox: IMAGE is an empty word: it names a file or a folder\n"),
+        (
+            "images",
+            "sandbox: images: a folder without a manifest.toml\nit holds images: name one, such as images/above-4g\n",
+        ),
+        ("sandbox", "sandbox: sandbox: a folder without a manifest.toml\n"),
+    ],
+    ids=("empty", "collection", "other"),
+)
+def test_what_is_no_image(word: str, said: str, capfd) -> None:
+    status, out, err = call(["run", word], capfd)
+    assert (status, out, err) == (2, "", said)

@@ -62,6 +62,15 @@ def test_a_seed_is_always_the_same_input(kind: str) -> None:
     assert made != kinds.draw(kind, 8)
 
 
+@pytest.mark.parametrize("kind", kinds.KINDS)
+def test_an_input_does_not_depend_on_those_before(kind: str) -> None:
+    """What is drawn from is the same for the next one: a value that an input has is not changed with it."""
+    made = kinds.draw(kind, 7)
+    for seed in range(1000, 1400 if kind == "recording" else 1010):
+        kinds.draw(kind, seed)
+    assert kinds.draw(kind, 7) == made
+
+
 def test_the_kinds_reach_what_they_are_for() -> None:
     """Programs run and are refused, bare machines are in three modes; else the inputs would all be alike."""
     modes = Counter(kinds.draw("bare", seed)["mode"] for seed in range(60))
