@@ -14,7 +14,7 @@ from typing import Any
 from sandbox import bundle
 from sandbox.cli import streams
 from sandbox.cli.streams import BAD_INPUT
-from sandbox.x86.errors import OurBug, SandboxError
+from sandbox.x86.errors import SandboxError, error_of
 
 VERBS = {
     "run": "run an image",
@@ -94,9 +94,9 @@ def _guarded(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("SANDBOX_TRACEBACK"):
             raise
-        bug = OurBug(error)
-        streams.say(f"sandbox: {bug.summary}", bug.detail)
-        return bug.exit_status
+        told = error_of(error)
+        streams.say(f"sandbox: {told.summary}", *([told.detail] if told.detail else []))
+        return told.exit_status
 
 
 class _Help(argparse.HelpFormatter):

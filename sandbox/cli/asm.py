@@ -13,6 +13,7 @@ from sandbox.cli.listing import add_listing_options
 
 def add_parser(commands: Any, title: str) -> None:
     parser = commands.add_parser("asm", help=title, description=f"{title.capitalize()}, in Intel syntax.")
+    parser.usage = f"{parser.prog} [options] TEXT|FILE|-"
     parser.add_argument(
         "what", metavar="TEXT|FILE|-", help="such as 'mov eax, 1; int 0x80', a file, or - for the input"
     )

@@ -25,6 +25,7 @@ def add_parser(commands: Any, title: str) -> None:
     parser = commands.add_parser(
         "campaign", help=title, description=f"{title.capitalize()}. What is done is in FILE; the same command goes on.",
     )  # fmt: skip
+    parser.usage = f"{parser.prog} -o FILE [options] {'|'.join(KINDS)} [PATH ...]"
     parser.add_argument("what", choices=KINDS, help="images against their manifests, or one image under many seeds")
     parser.add_argument("paths", nargs="*", metavar="PATH", help="manifests or folders of them; for seeds one image")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a line of JSON a result")

@@ -24,6 +24,7 @@ def add_parser(commands: Any, title: str) -> None:
         help=title,
         description="Run one work on machines whose kernels differ in how they reach pages of highmem, and count.",
     )
+    parser.usage = f"{parser.prog} [options] kmap"
     parser.add_argument("what", choices=("kmap",), help="pool, kmap and kmap_atomic, as far as this kernel has them")
     parser.add_argument("--pages", type=int, default=4096, metavar="N", help="pages of the work (default: 4096)")
     parser.add_argument("--paging", choices=("pae", "legacy"), default="pae", help="three or two levels (default: pae)")
@@ -80,14 +81,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_svg(path: Path | None) -> None:
     """Raises ConfigurationError before anything runs."""
-    import os
+    from sandbox.cli.places import check_place
 
-    from sandbox.x86.errors import ConfigurationError
-
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise ConfigurationError(f"--svg {path}: not a file that can be written")
-    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigurationError(f"--svg {path}: cannot be written")
+    if path is not None:
+        check_place("--svg", path)
 
 
 def _write_svg(path: Path, found: list[Measured]) -> None:

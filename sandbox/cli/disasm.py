@@ -11,6 +11,7 @@ from sandbox.cli.listing import add_listing_options
 
 def add_parser(commands: Any, title: str) -> None:
     parser = commands.add_parser("disasm", help=title, description=f"{title.capitalize()}.")
+    parser.usage = f"{parser.prog} [options] FILE|HEX"
     parser.add_argument(
         "what", metavar="FILE|HEX", help="ELF file, manifest, source, raw file, or bytes such as '0f 0b c3'"
     )

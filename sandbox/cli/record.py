@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.cli.guest_words import add_guest_arguments, refuse_unused
 from sandbox.cli.machine_options import add_machine_options, machine_config
+from sandbox.cli.places import check_place
 from sandbox.x86.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_parser(commands: Any, title: str) -> None:
 def run(options: argparse.Namespace) -> int:
     from sandbox.runner.target import resolve
 
-    _check_place(options.output)
+    check_place("-o", options.output)
     target = resolve(options.image, options.arguments)
     refuse_unused(options, target.kind, options.image)
     return _run_rom(target, options) if target.kind == "rom" else _run(target, options)
@@ -63,14 +64,6 @@ def _run(target: Target, options: argparse.Namespace) -> int:
     around = outside(given or Input(descriptor=0, terminal=os.isatty(0) and os.isatty(1)), made.tape, own=True)
     made.waits, made.terminal = around.waits, around.terminal
     return run_session(target, config, around.streams, options, lambda result: _keep(made, result, options.output))
-
-
-def _check_place(path: Path) -> None:
-    """Raises ConfigurationError where no file can be made, before anything runs."""
-    if path.is_dir() or (path.exists() and not path.is_file()):
-        raise ConfigurationError(f"-o {path}: not a regular file")
-    if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigurationError(f"-o {path}: cannot be written")
 
 
 def _keep(made: Recording, result: Result, path: Path) -> None:

@@ -160,14 +160,10 @@ def run_session(
 
 def _cores_of(kernel: Kernel, place: str) -> CoreFiles:
     """Who writes them.  Raises ConfigurationError, before anything runs."""
+    from sandbox.cli.places import check_place
     from sandbox.runner.corefile import CoreFiles
-    from sandbox.x86.errors import ConfigurationError
 
-    path = Path(place)
-    if not place or path.is_dir() or (path.exists() and not path.is_file()):
-        raise ConfigurationError(f"--core {place}: not a regular file")
-    if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigurationError(f"--core {place}: cannot be written")
+    check_place("--core", Path(place))
     return CoreFiles(kernel, place)
 
 
@@ -183,18 +179,15 @@ def _tell_cores(cores: CoreFiles) -> None:
 
 def _screen_of(machine: Machine, place: str) -> FrameBuffer:
     """The frame buffer whose picture ``place`` will get.  Raises ConfigurationError, before anything runs."""
+    from sandbox.cli.places import check_place
     from sandbox.machine.devices.framebuffer import FrameBuffer
     from sandbox.x86.errors import ConfigurationError
 
     found = [device for _, device in machine.board.windows if isinstance(device, FrameBuffer)]
     if not found:
         raise ConfigurationError("--screen: the machine has no frame buffer", "plug one in with --device framebuffer")
-    path = Path(place)
     if place != "-":
-        if path.is_dir() or (path.exists() and not path.is_file()):
-            raise ConfigurationError(f"--screen {place}: not a regular file")
-        if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise ConfigurationError(f"--screen {place}: cannot be written")
+        check_place("--screen", Path(place))
     return found[0]
 
 

@@ -27,6 +27,7 @@ def add_parser(commands: Any, title: str) -> None:
         help=title,
         description="Execute instructions in the sandbox and on this host's CPU, and compare all that they leave.",
     )
+    parser.usage = f"{parser.prog} [options] [FAMILY ...]"
     parser.add_argument(
         "families",
         nargs="*",

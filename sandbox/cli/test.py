@@ -27,6 +27,7 @@ def add_parser(commands: Any, title: str) -> None:
         description="Run images in the paging modes of their manifests, whole, and with the kernel switch under which "
         "they must fail.",
     )
+    parser.usage = f"{parser.prog} [options] [PATH ...]"
     parser.add_argument("paths", nargs="*", metavar="PATH", help="manifests or folders of them (default: images)")
     parser.add_argument("--whole", action="store_true", help="leave out the broken runs")
     parser.add_argument("--update", action="store_true", help="write status and output that were seen into manifests")

@@ -29,7 +29,7 @@ from sandbox.debug.target import Refused, Target
 from sandbox.debug.timeline import DEATH, CannotWake, Timeline, Woken
 from sandbox.debug.travel import Traveller
 from sandbox.sanitize.report import StaleReport
-from sandbox.x86.errors import OurBug, SandboxError
+from sandbox.x86.errors import SandboxError, error_of
 
 PATIENCE = 1.0
 """Seconds after which a person is told that it takes longer."""
@@ -108,7 +108,7 @@ class Server:
             except Exception as error:
                 if os.environ.get("SANDBOX_TRACEBACK"):
                     sys.excepthook(*sys.exc_info())
-                bug = OurBug(error)
+                bug = error_of(error)
                 reply = FAILED, bug.summary, bug.detail, bug.exit_status
             self._tell_trouble(reply)
             try:

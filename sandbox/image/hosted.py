@@ -84,6 +84,8 @@ def _no_start(name: str, names: dict[str, bool]) -> NoStart:
     hidden = next((each for each in ("init_module", "_start", "main") if each in names), None)
     if hidden is not None:
         return NoStart(f"{name}: {hidden} is not global", f"`.globl {hidden}` (nasm: `global {hidden}`) makes it so")
+    if name.endswith(".c"):
+        return NoStart(f"{name}: there is no main and no _start, where a program begins")
     detail = "put `.globl _start` (nasm: `global _start`) and `_start:` before its first instruction"
     return NoStart(f"{name}: there is no _start, where a program begins", detail)
 

@@ -153,6 +153,8 @@ def load(path: Path) -> Manifest:
             kinds = known[key]
             if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
                 raise ManifestError(path, f"{section}.{key}", f"wrong type: {value!r}")
+            if not _is_in_range(value):
+                raise ManifestError(path, f"{section}.{key}", "an integer of more than 64 bits")
             setattr(made, key, _convert(path, f"{section}.{key}", key, value))
     if made.kind not in KINDS:
         raise ManifestError(path, "image.kind", f"{made.kind!r}; known are {', '.join(KINDS)}")
@@ -161,6 +163,13 @@ def load(path: Path) -> Manifest:
     if not made.file:
         raise ManifestError(path, "image.file", "missing")
     return made
+
+
+def _is_in_range(value: Any) -> bool:
+    """Integers have 64 bits (TOML 1.0, "Integer"); the library that reads them takes any."""
+    if isinstance(value, dict | list):
+        return all(_is_in_range(each) for each in (value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int) or -1 << 63 <= value < 1 << 63
 
 
 def _convert(path: Path, where: str, key: str, value: Any) -> Any:

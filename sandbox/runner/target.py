@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox.image.elf import is_elf, is_relocatable
+from sandbox.image.elf import is_elf, is_relocatable, parse_executable
 from sandbox.image.files import TEXT_LIMIT, read_file
 from sandbox.image.manifest import Manifest, ManifestError, load
 from sandbox.kernel.base.config import KernelConfig
@@ -119,15 +119,17 @@ def in_collection(path: Path) -> Path:
 def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     """Find and load an image.
 
-    Raises NoSuchImage, UnusableFile, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
+    Raises NoSuchImage, ImageError, UnusableFile, ManifestError, AssemblyError, ToolMissing, NoStart, NoLibrary.
     """
+    if not str(image):
+        raise NoSuchImage("IMAGE is an empty word: it names a file or a folder")
     path = in_collection(Path(image))
-    folder = on_disk(path) and path.is_dir()
-    if folder:
-        path = path / "manifest.toml"
+    folder = path if on_disk(path) and path.is_dir() else None
+    if folder is not None:
+        path = folder / "manifest.toml"
     if not on_disk(path):
-        what = "a folder without a manifest.toml" if folder else "no such file"
-        raise NoSuchImage(f"{image}: {what}", _suggest(str(image)))
+        what = "no such file" if folder is None else "a folder without a manifest.toml"
+        raise NoSuchImage(f"{image}: {what}", _suggest(str(image)) if folder is None else _held_by(folder, str(image)))
     if path.suffix == ".toml":
         return _from_manifest(load(path), arguments)
     if path.suffix in SOURCE_SUFFIXES:
@@ -136,11 +138,12 @@ def resolve(image: str | Path, arguments: Sequence[str] = ()) -> Target:
     if is_relocatable(data):
         return Target(path.stem, "module", data, list(arguments))
     if is_elf(data):
+        parse_executable(data, str(image))  # exec knows it only by the name that it has in the guest
         return Target(path.name, "program", data, list(arguments))
     if data.startswith(RECORDING):
         raise NoSuchImage(f"{image}: a recording, not an image", "run, debug and gdb take recordings")
     raise NoSuchImage(
-        f"{image}: neither an ELF file, a manifest, nor a source (.S, .asm, .c)",
+        f"{image}: neither an ELF file, a manifest, a recording, nor a source (.S, .asm, .c)",
         'A flat ROM image runs through a manifest with kind = "rom".',
     )
 
@@ -178,6 +181,11 @@ def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
         manifest,
         modules,
     )
+
+
+def _held_by(folder: Path, image: str) -> str:
+    names = sorted(path.parent.name for path in folder.glob("*/manifest.toml"))
+    return f"it holds images: name one, such as {image.rstrip('/')}/{names[0]}" if names else _suggest(image)
 
 
 def _suggest(image: str) -> str:

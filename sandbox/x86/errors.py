@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class SandboxError(Exception):
     """One line that says what and where, then the explanation.
@@ -35,3 +37,26 @@ class OurBug(SandboxError):
             f"this is our bug: {type(error).__name__}: {error} ({where})",
             "set SANDBOX_TRACEBACK=1 to see where it comes from",
         )
+
+
+class HostRefuses(SandboxError):
+    """This host gives no more of something: memory, descriptors, processes, room in a file or for one."""
+
+    exit_status = 2
+
+
+_SHORTAGES = frozenset(
+    (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+)
+_NO_PLACE = "No usable temporary directory"
+"""How what ``tempfile`` raises begins, a FileNotFoundError, when it can write nowhere."""
+
+
+def error_of(error: Exception) -> SandboxError:
+    """What a user is told of an exception that nobody has expected: the host's doing, or ours."""
+    if isinstance(error, MemoryError):
+        return HostRefuses("this host has no more memory for the command")
+    if isinstance(error, OSError) and (error.errno in _SHORTAGES or str(error.strerror).startswith(_NO_PLACE)):
+        place = f"{error.filename}: " if error.filename else ""
+        return HostRefuses(f"this host refuses: {place}{error.strerror}")
+    return OurBug(error)

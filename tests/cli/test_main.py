@@ -176,7 +176,7 @@ def test_outside_of_the_repository(tmp_path):
 
 def test_ram_is_in_bytes(tmp_path):
     (tmp_path / "p.S").write_text(SMALL)
-    for size, said in (("1", "1 bytes"), ("1M", "1 MB"), ("4194303", "3.99999904632568 MB"), ("63G", "64512 MB")):
+    for size, said in (("1", "1 byte"), ("1M", "1 MB"), ("4194303", "3.99999904632568 MB"), ("63G", "64512 MB")):
         done = subprocess.run(
             [*COMMAND, "run", "--ram", size, "p.S"], cwd=tmp_path, capture_output=True, text=True, check=False
         )
@@ -221,3 +221,22 @@ def test_help_breaks_no_name(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         main(["run", "--help"])
     words = capfd.readouterr().out.replace(",", " ").replace(";", " ").split()
     assert set(SWITCHES) <= set(words)
+
+
+EARLY = """
+import sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sandbox.bundle":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["sandbox", "doctor"]
+import runpy
+runpy.run_module("sandbox", run_name="__main__")
+"""
+
+
+def test_ctrl_c_before_anything_is_imported() -> None:
+    """A line and 130, as later on, and no traceback."""
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (INTERRUPTED, "", "sandbox: interrupted\n")

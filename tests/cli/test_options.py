@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -97,12 +98,21 @@ def test_options_that_would_do_nothing(capfd, words: list[str], named: str) -> N
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("verb", ["walk", "maps", "frames", "run", "explain", "debug"])
+WRONG = {
+    "compare": ("nosuch",), "semantics": ("--count", "x"), "test": ("-j", "x"), "asm": (), "disasm": (),
+    "campaign": ("nosuch",),
+}  # fmt: skip
+VERBS = (
+    "walk", "maps", "frames", "run", "explain", "debug", "campaign", "compare", "semantics", "test", "asm", "disasm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_a_wrong_command_line_is_told_in_two_lines(capfd, verb: str) -> None:
     """The usage and the mistake; all options are in --help."""
-    status, out, err = call([verb, "--cpus", "many"], capfd)
+    status, out, err = call([verb, *WRONG.get(verb, ("--cpus", "many"))], capfd)
     assert (status, out, err.count("\n")) == (2, "", 2)
-    assert err.startswith(f"usage: sandbox {verb} [options] ")
+    assert re.match(rf"usage: sandbox {verb} (-o FILE )?\[options\] ", err)
 
 
 def test_version(capfd) -> None:
@@ -204,3 +214,29 @@ def test_an_absurd_number_of_processes_is_refused(
     assert (status, out) == (2, "")
     assert err.count("\n") == 1 and number in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_program_is_named_as_it_was_given(tmp_path: Path, capfd) -> None:
+    """The guest calls it /bin/NAME, which nobody has typed."""
+    place = tmp_path / "cut"
+    place.write_bytes(Path("images/cow-fork/cow-fork.elf").read_bytes()[:100])
+    status, out, err = call(["run", str(place)], capfd)
+    assert (status, out) == (2, "")
+    assert err == f"sandbox: {place}: offset 0x1c: truncated: program headers lie beyond the end of the file\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("", "sandbox: IMAGE is an empty word: it names a file or a folder\n"),
+        (
+            "images",
+            "sandbox: images: a folder without a manifest.toml\nit holds images: name one, such as images/above-4g\n",
+        ),
+        ("sandbox", "sandbox: sandbox: a folder without a manifest.toml\n"),
+    ],
+    ids=("empty", "collection", "other"),
+)
+def test_what_is_no_image(word: str, said: str, capfd) -> None:
+    status, out, err = call(["run", word], capfd)
+    assert (status, out, err) == (2, "", said)

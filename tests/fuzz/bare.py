@@ -7,11 +7,12 @@ import time
 from random import Random
 from typing import Any
 
-from sandbox.machine.bare import BareMachine, Run
+from sandbox.machine.bare import BareMachine
 from sandbox.machine.delivery import NotModelled
 from sandbox.machine.machine import Machine
 from sandbox.machine.memory import Reason
 from sandbox.machine.outcome import Exited, Halted, LimitReached, TripleFault
+from sandbox.machine.turns import Run
 from sandbox.x86.errors import SandboxError
 from tests.fuzz import draws
 
@@ -19,7 +20,7 @@ LOAD, REAL = 0x100000, 0x8000
 ROOT, DIRECTORY, TABLE, IDT, GDT, TSS = 0x200000, 0x201000, 0x202000, 0x300000, 0x310000, 0x320000
 POINTERS = 2000
 """Offset in the image of what LIDT and, 10 bytes behind it, LGDT load."""
-BLOCKS, SECONDS, LATE = 2_000, 1.0, 20.0
+BLOCKS, SECONDS, LATE = 2_000, 0.2, 20.0
 LOW, INT3 = 0xA0000, 0xCC
 """Where real mode's RAM ends, and what it is full of: zeros would be a straight line of code to that end."""
 SEGMENTS = (

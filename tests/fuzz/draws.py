@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from random import Random
 
 COMMON = bytes.fromhex(
@@ -59,3 +61,16 @@ def mutate(draw: Random, data: bytes, dense: int) -> bytes:
     elif turn < 0.1:
         made += draw.randbytes(draw.randrange(64))
     return bytes(made)
+
+
+_PARTS = re.compile(rb"[A-Za-z_]+|[0-9]+|\s+|.", re.DOTALL)
+
+
+def reword(draw: Random, data: bytes, words: Sequence[bytes]) -> bytes:
+    """A few words or signs of a text changed for others of it, of a list, or numbers; lost, doubled, put in."""
+    parts = _PARTS.findall(data)
+    for _ in range(draw.randrange(1, 5)):
+        at = draw.randrange(len(parts) + 1)
+        others = (draw.choice(words), draw.choice(parts or [b"0"]), b"%d" % number(draw), b"%#x" % number(draw))
+        parts[at : at + draw.choice((0, 1, 1, 2))] = draw.choice((*((each,) for each in others), others[:2], ()))
+    return b"".join(parts)

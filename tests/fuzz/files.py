@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import re
@@ -74,7 +75,7 @@ def changed_recording(draw: Random) -> dict[str, Any]:
         if draw.random() < 0.2 and isinstance(place, dict):
             del place[key]
         else:
-            place[key] = draw.choice((*VALUES, draws.number(draw)))
+            place[key] = copy.deepcopy(draw.choice((*VALUES, draws.number(draw))))  # else it is changed for the next
         if not told:
             break
     text = json.dumps(told).encode()

@@ -26,6 +26,8 @@ from sandbox.x86.errors import SandboxError
 from tests.fuzz import draws
 
 BLOCKS, SECONDS, LATE = 150_000, 2.0, 20.0
+STEPPED = 0.3
+"""Seconds of a session: a command that steps over a long way costs a hundred times what running it does."""
 BOOTS = (
     "",
     "mem=16m",
@@ -134,7 +136,9 @@ def debug(made: dict[str, Any]) -> str:
     """Every line is answered; what is refused in one line."""
     target = _image(made["image"])
     refused = 0
-    with closing(open_target(target, _config(target, {}))) as opened:
+    config = _config(target, {})
+    config.time_limit = STEPPED
+    with closing(open_target(target, config)) as opened:
         debugger = Debugger(opened)
         debugger.begin()
         for line in made["lines"]:

@@ -46,8 +46,9 @@ def corpus(kind: str) -> tuple[tuple[str, bytes], ...]:
 def built(source: str) -> bytes:
     """A program from a source's path, or text."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "p.S"
-        path.write_text(Path(source).read_text() if source.endswith(".S") else source)
+        path = Path(source if source.endswith(".S") else f"{folder}/p.S")
+        if path != Path(source):
+            path.write_text(source)
         assemble_source(path, Path(folder) / "p")
         return (Path(folder) / "p").read_bytes()
 

@@ -16,7 +16,7 @@ import pytest
 
 from sandbox.x86.errors import SandboxError
 from tests import campaign
-from tests.fuzz import chunks, kinds
+from tests.fuzz import chunks, files, kinds
 from tests.fuzz.__main__ import SHARES
 
 KEPT = sorted(Path(__file__).with_name("kept").glob("*.json"))
@@ -60,6 +60,14 @@ def test_a_seed_is_always_the_same_input(kind: str) -> None:
     made = kinds.draw(kind, 7)
     assert made == kinds.draw(kind, 7) == json.loads(json.dumps(made))
     assert made != kinds.draw(kind, 8)
+
+
+def test_an_input_does_not_change_what_the_next_is_drawn_from() -> None:
+    """A list that an input was given, and that was changed with it, is empty for the next."""
+    before = repr(files.VALUES)
+    for seed in range(2000):
+        kinds.draw("recording", seed)
+        assert repr(files.VALUES) == before, seed
 
 
 def test_the_kinds_reach_what_they_are_for() -> None:

@@ -95,7 +95,7 @@ def test_musl_serves_where_gcc_has_no_library(
     [
         ("empty.S", "", "there is no _start"),
         ("data.S", ".data\n.long 1\n", "there is no _start"),
-        ("other.c", "int f(void) { return 1; }\n", "there is no _start"),
+        ("other.c", "int f(void) { return 1; }\n", "there is no main and no _start"),
         ("undefined.S", ".globl _start\ncall _start\n", "there is no _start"),
         ("local.S", "_start: nop\n", "_start is not global"),
         ("local.c", "static int main(void) { return 1; }\nint (*p)(void) = main;\n", "main is not global"),

@@ -175,3 +175,18 @@ def test_committed_manifests_are_valid(path):
     made = load(path)
     assert made.title
     assert made.image.is_file()
+
+
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [
+        ("machine", f"ram = {1 << 63}"), ("machine", f"seed = {'9' * 400}"), ("image", f"load = -{(1 << 63) + 1}"),
+        ("expect", f"counters = {{ faults = {1 << 64} }}"), ("machine", f"paging = [{1 << 63}]"),
+    ],
+)  # fmt: skip
+def test_an_integer_has_64_bits(tmp_path: Path, section: str, line: str) -> None:
+    """TOML 1.0, "Integer": what does not fit is an error."""
+    path = tmp_path / "manifest.toml"
+    path.write_text(f"[{section}]\n{line}\n")
+    with pytest.raises(ManifestError, match=r"an integer of more than 64 bits$"):
+        load(path)

@@ -21,6 +21,8 @@ from sandbox.records import dataclass, field
 from sandbox.x86.errors import ConfigurationError
 from sandbox.x86.paging import PAGE_SIZE
 
+LARGEST = 1 << 64
+"""Above it a size is not told to the byte."""
 MINIMUM_RAM, MAXIMUM_RAM = 4 * MEGABYTE, 62 << 30
 MAXIMUM_CPUS = 8
 HIGHMEM = ("off", "4G", "64G")
@@ -84,9 +86,9 @@ class KernelConfig:
 
     def __post_init__(self) -> None:
         if not MINIMUM_RAM <= self.ram <= MAXIMUM_RAM:
-            size = f"{self.ram / MEGABYTE:.15g} MB" if self.ram >= MEGABYTE else f"{self.ram} bytes"
             raise ConfigurationError(
-                f"{size} of RAM: a machine has 4 MB to {MAXIMUM_RAM >> 30} GB", "a size may end in k, M or G: 64M"
+                f"{_told(self.ram)} of RAM: a machine has 4 MB to {MAXIMUM_RAM >> 30} GB",
+                "a size may end in k, M or G: 64M",
             )
         if self.ram % PAGE_SIZE:
             raise ConfigurationError(f"{self.ram} bytes of RAM are not whole pages of 4096 bytes")
@@ -136,7 +138,7 @@ class KernelConfig:
             self.direct_map = scaled_direct_map(self.ram)
         if not SMALLEST_DIRECT_MAP <= self.direct_map <= LARGEST_DIRECT_MAP or self.direct_map % REGION:
             raise ConfigurationError(
-                f"a direct map of {self.direct_map / MEGABYTE:.15g} MB: it is a multiple of 4 MB, 8 MB to 896 MB",
+                f"a direct map of {_told(self.direct_map)}: it is a multiple of 4 MB, 8 MB to 896 MB",
                 "800M is post 001's, 896M that of 2.3 and later; 'scaled' is to RAM as 800 MB are to 1 GB",
             )
 
@@ -170,3 +172,10 @@ class KernelConfig:
     def broken(self) -> Breakage:
         """Asks whether a step is left out on purpose."""
         return Breakage(self.switches)
+
+
+def _told(size: int) -> str:
+    """A size that is refused, however small or large."""
+    if abs(size) >= LARGEST:
+        return "more than 2^64 bytes" if size > 0 else "less than 0 bytes"
+    return f"{size / MEGABYTE:.15g} MB" if size >= MEGABYTE else f"{size} byte{'s' * (size != 1)}"
