@@ -223,16 +223,16 @@ def test_the_debuggers_prompt_stops_the_time_limit(tmp_path: Path, program: Prog
     path = tmp_path / "exits"
     path.write_bytes(program("_start: sys getpid\n sys getpid\n pass"))
     command = [sys.executable, "-m", "sandbox", "debug", "--time-limit", "2", str(path)]
-    with terminal(command) as tty:
+    with (
+        running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
+        terminal(command) as tty,
+    ):
+        assert process.stdout.readline().startswith("task 3, moment")
         tty.read(b"(sandbox) ")
-        time.sleep(3)
+        time.sleep(2.5)
         tty.type(b"continue\n")
         assert b"exit status 0" in tty.read(b"exit status")
         tty.type(b"quit\n")
         assert tty.wait() == 0
-    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        assert process.stdout.readline().startswith("task 3, moment")
-        time.sleep(3)
         said, _ = process.communicate("continue\n", timeout=PATIENCE)
     assert "limit reached: 2 s of host time" in said
