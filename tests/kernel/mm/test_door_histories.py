@@ -138,7 +138,7 @@ class Interrupted(History):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", part((14, 100), 1))
+@pytest.mark.parametrize("count", part((14, 40), 1))
 @pytest.mark.parametrize("paging", ["pae", "legacy"])
 def test_histories_with_others_in_between(elf: bytes, paging: str, count: int) -> None:
     Interrupted.totals = {}

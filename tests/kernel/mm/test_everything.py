@@ -192,5 +192,5 @@ class EverythingElse(Everything):
     policies = {"kmalloc": "2.1", "orders": "10", "mem_model": "vmemmap", "dma": "park"}  # noqa: RUF012
 
 
-TestEverything, TestEverythingCampaign = histories(Everything, 15, 80, 50)
-TestEverythingElse, TestEverythingElseCampaign = histories(EverythingElse, 15, 80, 50)
+TestEverything, TestEverythingCampaign = histories(Everything, 15, 40, 50)
+TestEverythingElse, TestEverythingElseCampaign = histories(EverythingElse, 15, 40, 50)
