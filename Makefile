@@ -11,13 +11,13 @@ run: setup
 	@$(BIN)/sandbox explain images/cow-fork --fault 4
 
 test: setup
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 test-slow: setup
-	$(BIN)/pytest -n auto -m campaign
+	$(BIN)/pytest -n auto --dist worksteal -m campaign
 
 campaign: setup
-	CAMPAIGN=whole $(BIN)/pytest -n auto -m campaign
+	CAMPAIGN=whole $(BIN)/pytest -n auto --dist worksteal -m campaign
 
 check: setup
 	$(BIN)/ruff check .

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine
 
 WHOLE = os.environ.get("CAMPAIGN") == "whole"
 
@@ -19,3 +21,11 @@ def seeds(whole: range, few: int) -> range:
 def part(values: Sequence[Any], few: int) -> list[Any]:
     """Parameters of a test of random examples: the first few run in ``make test``, the others with the campaigns."""
     return [*values[:few], *(pytest.param(value, marks=pytest.mark.campaign) for value in values[few:])]
+
+
+def histories(machine: type[RuleBasedStateMachine], few: int, many: int, steps: int) -> tuple[type, type]:
+    """Two test cases of a state machine: a few histories for ``make test``, and many with the campaigns."""
+    campaign: type[RuleBasedStateMachine] = type(f"{machine.__name__}Campaign", (machine,), {})
+    for each, count in ((machine, few), (campaign, many)):
+        each.TestCase.settings = settings(max_examples=count, stateful_step_count=steps, deadline=None)
+    return machine.TestCase, pytest.mark.slow(pytest.mark.campaign(campaign.TestCase))

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from tests.patience import running
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"```console\n(.*?)```", re.S)
 SANDBOX, GDB = "(sandbox) ", "(gdb) "
@@ -123,7 +125,7 @@ def _gdb(session: Session, folder: str) -> Iterator[str]:
         yield from _run(["sh", "-ec", line], folder).splitlines()
     yield f"$ {server}"
     words = [sys.executable, "-m", *shlex.split(server.removesuffix(" &")), "--port", "0", "--once"]
-    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True, env=_ENVIRONMENT) as process:
+    with running(words, cwd=folder, stdout=subprocess.PIPE, text=True, env=_ENVIRONMENT) as process:
         assert process.stdout is not None
         port = ""
         for told in process.stdout:

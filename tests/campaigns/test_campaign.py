@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from sandbox.campaign import Item, Ledger, Progress, run
 from sandbox.campaign.ledger import NotTheSame, UnusableLedger
 from sandbox.campaign.run import Cutter
 from sandbox.x86.errors import ConfigurationError
+from tests.patience import PATIENCE, busy, family, running, until
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = "tests.campaigns.work"
@@ -195,19 +194,14 @@ def test_a_machine_that_cannot_be_is_no_agreement(tmp_path: Path) -> None:
 def test_an_interrupted_campaign_goes_on(tmp_path: Path) -> None:
     (tmp_path / "p.S").write_text(RACE)
     words = ["seeds", "p.S", "--seeds", "1-150", "--cpus", "2", "-o", "l", "-j", "1"]
-    process = subprocess.Popen(
+    path = tmp_path / "l"
+    with running(
         [sys.executable, "-m", "sandbox", "campaign", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, cwd=tmp_path, env=ENVIRONMENT,
-    )  # fmt: skip
-    path = tmp_path / "l"
-    late = threading.Timer(100, process.kill)
-    late.start()
-    while not path.exists() or path.read_bytes().count(b"\n") < 4:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate()
-    late.cancel()
+    ) as process:  # fmt: skip
+        until(lambda: process.poll() is not None or (path.exists() and path.read_bytes().count(b"\n") >= 4))
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=PATIENCE)
     if process.returncode:  # not too late
         assert process.returncode == 130
         assert "the same command goes on" in told
@@ -222,18 +216,10 @@ def test_nobody_waits_for_an_item_after_an_interrupt(tmp_path: Path) -> None:
     """A guest without an end would hold the prompt back for its minute."""
     (tmp_path / "p.S").write_text("_start: jmp _start\n.globl _start\n")
     words = ["seeds", "p.S", "--seeds", "1-9", "--cpus", "2", "-o", "l", "-j", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sandbox", "campaign", *words], stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT
-    )
-    while len(_children(process.pid)) < 2:
-        assert process.poll() is None
-        time.sleep(0.02)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=40)
+    command = [sys.executable, "-m", "sandbox", "campaign", *words]
+    with running(command, stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT) as process:
+        until(lambda: process.poll() is not None or len(family(process.pid)) > 2)
+        busy(process.pid, 1.0)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=40)
     assert (process.returncode, b"0 of 9 are in l" in told) == (130, True), told
-
-
-def _children(pid: int) -> list[str]:
-    """Of all its threads."""
-    return " ".join(each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")).split()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.campaign import Ledger, run
+from sandbox.campaign import Ledger, over_dask, run
 from sandbox.campaign.over_dask import NoScheduler
 from tests.campaigns.cluster import COUNT
 from tests.campaigns.test_campaign import ENVIRONMENT, ROOT, command, expected, squares
@@ -53,7 +53,8 @@ def test_machines_start_under_the_workers(tmp_path: Path) -> None:
     assert all(verdict["passed"] for each in found for verdict in each["value"])
 
 
-def test_nobody_at_the_address(tmp_path: Path) -> None:
+def test_nobody_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(over_dask, "CONNECT", 0.5)
     with Ledger(tmp_path / "l", squares(2)) as ledger, pytest.raises(NoScheduler, match="no scheduler answers"):
         run(squares(2), ledger, scheduler="tcp://127.0.0.1:1")
 

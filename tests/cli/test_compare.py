@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_cli import call
+from tests.patience import PATIENCE, busy, running
 
 SMALL = ["compare", "kmap", "--pages", "64", "--ram", "64M"]
 
@@ -58,8 +58,8 @@ def test_time_limit(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_ctrl_c() -> None:
     words = [sys.executable, "-m", "sandbox", "compare", "kmap"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
-        time.sleep(2)
+    with running(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
+        busy(process.pid, 1.0)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (130, b"", b"sandbox: interrupted\n")

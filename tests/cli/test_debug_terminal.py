@@ -6,7 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from tests.cli.test_terminal import terminal
 from tests.conftest import Program
 from tests.debug.test_outside import ECHO
+from tests.patience import busy, resting
 
 ENDLESS = "_start: inc dword ptr [room]\n jmp _start\n .bss\nroom: .skip 4\n"
 LONG = """
@@ -49,7 +49,7 @@ def test_ctrl_c_comes_back_to_the_prompt(program: Program, tmp_path: Path) -> No
     with terminal(command(built(program, tmp_path, ENDLESS))) as tty:
         tty.read(b"(sandbox) ")
         tty.type(b"continue\n")
-        time.sleep(1)
+        busy(tty.pid, 0.3)
         tty.type(b"\x03")
         assert b"interrupted, task 3" in tty.read(b"(sandbox) ")
         tty.type(b"reverse-step\n")
@@ -63,7 +63,7 @@ def test_ctrl_c_on_the_way_back(program: Program, tmp_path: Path) -> None:
     with terminal(command(built(program, tmp_path, ENDLESS))) as tty:
         tty.read(b"(sandbox) ")
         tty.type(b"continue\n")
-        time.sleep(3)
+        busy(tty.pid, 1.5)
         tty.type(b"\x03")
         tty.read(b"(sandbox) ")
         tty.type(b"when\n")
@@ -85,7 +85,7 @@ def test_ctrl_c_while_the_guest_waits_for_input(program: Program, tmp_path: Path
     with terminal(command("--stdin", str(fifo), built(program, tmp_path, ECHO))) as tty:
         tty.read(b"(sandbox) ")
         tty.type(b"continue\n")
-        time.sleep(1)
+        resting(tty.pid)
         tty.type(b"\x03")
         assert b"interrupted, while it waits for the host" in tty.read(b"(sandbox) ")
         os.write(holds, b"abcd\n")
@@ -105,7 +105,7 @@ def test_a_terminal_of_its_own_for_the_guest(program: Program, tmp_path: Path) -
         tty.read(b"(sandbox) ")
         os.write(theirs, b"abc\n")
         tty.type(b"continue\n")
-        time.sleep(1.5)
+        resting(tty.pid)
         os.write(theirs, b"\x04")
         assert b"exit status 0" in tty.read(b"exit status", seconds=30)
         seen = os.read(theirs, 4096)

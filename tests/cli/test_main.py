@@ -13,6 +13,7 @@ import sandbox.cli
 from sandbox.cli import INTERRUPTED, main
 from sandbox.kernel.base.inject import SWITCHES
 from sandbox.x86.errors import ConfigurationError, SandboxError
+from tests.patience import PATIENCE, busy, running
 
 COMMAND = [sys.executable, "-m", "sandbox"]
 
@@ -192,7 +193,6 @@ def test_ram_is_in_bytes(tmp_path):
 def test_an_interrupt_is_130_everywhere(tmp_path, words):
     """As of a shell's command that SIGINT ended: 128 and the signal's number (POSIX, XCU 2.8.2)."""
     import signal
-    import time
 
     (tmp_path / "p.S").write_text(FOREVER)
     (tmp_path / "p").mkdir()
@@ -202,13 +202,13 @@ def test_an_interrupt_is_130_everywhere(tmp_path, words):
     (tmp_path / "p" / "manifest.toml").write_text(
         '[image]\nkind = "program"\ntitle = "t"\nsource = "p.S"\nfile = "p.elf"\n[machine]\ntime_limit = 5\n'
     )
-    with subprocess.Popen(
+    with running(
         [*COMMAND, *words], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:  # fmt: skip
-        time.sleep(2.0)
+        busy(process.pid, 1.0)
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == INTERRUPTED
     assert b"Traceback" not in said and b"our bug" not in said
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from sandbox.debug.open import open_target
 from sandbox.debug.worker import Remote
 from sandbox.runner.rom import rom_config
 from sandbox.runner.target import resolve
+from tests import ram
 
 KINDS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("cow-fork", {"ram": 16 << 20}, ("break child", "continue")),
@@ -53,6 +53,6 @@ def everything(debugger: Debugger) -> tuple[Any, ...]:
     target = debugger.target
     assert debugger.stop is not None
     registers = tuple(bytes(cpu.context.data) for cpu in target.machine.cpus)
-    memory = hashlib.blake2b(target.machine.memory.bytes).hexdigest()
+    memory = ram.digest(target.machine.memory)
     points = [each.to_dict() for each in debugger.points]
     return debugger.stop.moment, target.now, target.fault_count, registers, memory, points, target.viewed_cpu

@@ -20,6 +20,7 @@ from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.target import resolve
 from tests.conftest import Program
 from tests.debug.test_travel import remote, state
+from tests.patience import alive, busy, until
 
 ENDLESS = "_start: mov ecx, 4096\n1: inc dword ptr [room]\n loop 1b\n jmp _start\n .bss\nroom: .skip 4096\n"
 
@@ -30,20 +31,10 @@ def pids(debugger: Debugger) -> list[int]:
     return [*(mark.pid for mark in debugger.target.timeline.marks), os.getpid()]
 
 
-def alive(pid: int) -> bool:
-    """It is a process, and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def gone(found: list[int], seconds: float = 20.0) -> list[int]:
-    """Those that are left after a while."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and any(alive(each) for each in found):
-        time.sleep(0.05)
-    return [each for each in found if alive(each)]
+def gone(found: list[int]) -> bool:
+    """None is left; that may take them a while."""
+    until(lambda: not any(map(alive, found)))
+    return True
 
 
 def some(made: Remote) -> list[int]:
@@ -60,7 +51,7 @@ def some(made: Remote) -> list[int]:
 def test_closing_ends_all_of_them() -> None:
     with remote("cow-fork") as made:
         found = some(made)
-    assert gone(found) == []
+    assert gone(found)
 
 
 def test_a_worker_that_is_killed_takes_them_along() -> None:
@@ -69,7 +60,7 @@ def test_a_worker_that_is_killed_takes_them_along() -> None:
         os.kill(made.pid, signal.SIGKILL)
         with pytest.raises(WorkerGone):
             made.execute("step")
-        assert gone(found) == []
+        assert gone(found)
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -85,13 +76,18 @@ def test_a_face_that_is_killed_takes_them_along(running: bool, program: Program,
         os.write(theirs, " ".join(map(str, some(made))).encode() + b"\n")
         if running:
             made.execute("continue")
-        time.sleep(60)
+        signal.pause()
         os._exit(0)
-    found = [int(each) for each in os.read(ours, 4096).split()]
-    time.sleep(0.5)
-    os.kill(face, signal.SIGKILL)
-    os.waitpid(face, 0)
-    assert gone(found) == []
+    os.close(theirs)
+    try:
+        found = [int(each) for each in os.read(ours, 4096).split()]
+        if running:
+            busy(found[-1], 0.2)
+    finally:
+        os.close(ours)
+        os.kill(face, signal.SIGKILL)
+        os.waitpid(face, 0)
+    assert found and gone(found)
 
 
 def test_two_faces_of_one_process() -> None:
@@ -100,7 +96,7 @@ def test_two_faces_of_one_process() -> None:
         found = some(first)
         with remote("cow-fork") as second:
             first.close()
-            assert gone(found) == []
+            assert gone(found)
             assert second.execute("step").stop is not None
 
 

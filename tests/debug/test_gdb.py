@@ -17,6 +17,7 @@ import pytest
 from sandbox.debug.gdb.packets import PacketStream, checksum, escape, unescape
 from sandbox.debug.gdb.stub import Stub
 from tests.debug.test_travel import remote
+from tests.patience import PATIENCE, running
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_gdb = pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not installed")
@@ -26,14 +27,14 @@ needs_gdb = pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not insta
 def serving(*words: str, once: bool = True) -> Iterator[str]:
     """``sandbox gdb`` on a port of its own; its address."""
     command = [sys.executable, "-m", "sandbox", "gdb", *words, "--port", "0", *(["--once"] if once else [])]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with running(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("gdb: target remote "):
                 yield line.split()[-1]
                 break
         process.stdout.read()
-        process.wait(60)
+        process.wait(PATIENCE)
 
 
 def gdb(where: str, *commands: str, mode: str = "remote") -> str:
@@ -110,12 +111,12 @@ def test_a_module() -> None:
 @needs_gdb
 def test_detach_and_back_again() -> None:
     command = [sys.executable, "-m", "sandbox", "gdb", "images/cow-fork", "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with running(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         where = next(line for line in process.stdout if line.startswith("gdb: ")).split()[-1]
         assert "080480be" in gdb(where, "stepi", "detach")
         assert re.search(r"eip +0x80480be", gdb(where, "info registers eip", "kill"))
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @needs_gdb

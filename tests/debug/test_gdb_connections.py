@@ -16,13 +16,14 @@ import pytest
 
 from sandbox.debug.gdb.packets import checksum
 from tests.debug.test_gdb import ROOT, gdb, needs_gdb
+from tests.patience import PATIENCE, alive, busy, family, running, until
 
 
 @contextmanager
 def lasting(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``sandbox gdb`` without ``--once``, and its address."""
     command = [sys.executable, "-m", "sandbox", "gdb", *words, "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with running(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process, next(line for line in process.stdout if line.startswith("gdb: ")).split()[-1]
@@ -32,9 +33,7 @@ def lasting(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def connected(where: str) -> socket.socket:
     host, _, port = where.rpartition(":")
-    made = socket.create_connection((host, int(port)), 10)
-    made.settimeout(10)
-    return made
+    return socket.create_connection((host, int(port)), PATIENCE)
 
 
 def ask(connection: socket.socket, packet: bytes) -> bytes:
@@ -82,7 +81,7 @@ def test_who_is_gone_in_the_middle_of_a_run(loop: str) -> None:
     with lasting(loop) as (process, where):
         with connected(where) as first:
             first.sendall(b"$vCont;c#a8")
-            time.sleep(0.5)
+            busy(process.pid, 0.2)
         with connected(where) as second:
             assert ask(second, b"?").startswith(b"T02")
             turns = int.from_bytes(bytes.fromhex(ask(second, b"p6").decode()), "little")
@@ -93,12 +92,12 @@ def test_who_is_gone_in_the_middle_of_a_run(loop: str) -> None:
 
 @needs_gdb
 def test_gdb_is_killed_in_the_middle(loop: str) -> None:
-    with lasting(loop) as (_, where):
+    with lasting(loop) as (process, where):
         words = ["gdb", "-nx", "-batch", "-ex", f"target remote {where}", "-ex", "echo runs\\n", "-ex", "continue"]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as killed:
+        with running(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as killed:
             assert killed.stdout is not None
             assert any(line == "runs\n" for line in killed.stdout)
-            time.sleep(0.5)
+            busy(process.pid, 0.2)
             killed.kill()
         told = gdb(where, "info registers eip", "kill")
         assert re.search(r"eip +0x80480\w\w", told)
@@ -115,7 +114,7 @@ def test_an_interrupt_on_the_way_back(loop: str) -> None:
     """Whoever runs the machine then: another process at each checkpoint.  It leads to where the way back began."""
     with lasting(loop) as (process, where), connected(where) as gdbs:
         gdbs.sendall(b"$vCont;c#a8")
-        time.sleep(2)
+        busy(process.pid, 1.0)
         gdbs.sendall(b"\x03")
         assert heard(gdbs).startswith(b"T02")
         here = ask(gdbs, b"p8"), ask(gdbs, b"p6")
@@ -149,26 +148,16 @@ def test_ctrl_c_at_the_server_ends_it(loop: str, running: bool) -> None:
         assert ask(gdbs, b"?").startswith(b"T05")
         if running:
             gdbs.sendall(b"$vCont;c#a8")
-            time.sleep(0.3)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            busy(process.pid, 0.2)
+        children = family(process.pid)[1:]
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(PATIENCE) == 130
         assert process.stderr is not None
         assert process.stderr.read() == "sandbox: interrupted\n"
         with pytest.raises(AssertionError, match="closed"):
             heard(gdbs)
             heard(gdbs)
-        deadline = time.monotonic() + 10
-        while any(_lives(each) for each in children) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(_lives(each) for each in children)
-
-
-def _lives(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+        until(lambda: not any(map(alive, children)))
 
 
 @needs_gdb

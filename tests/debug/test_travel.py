@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from sandbox.debug.open import open_target
 from sandbox.debug.worker import Remote
 from sandbox.runner.rom import rom_config
 from sandbox.runner.target import resolve
+from tests import ram
 
 KINDS = [
     ("cow-fork", {}), ("cow-fork", {"paging": "legacy"}), ("smp-refill", {"cpus": 2, "seed": 3}), ("uaccess", {}),
@@ -38,7 +38,7 @@ def state(debugger: Debugger) -> tuple[Any, ...]:
         (cpu.context.general(), cpu.context.eip, cpu.context.eflags, cpu.context.cr2, cpu.context.cr3)
         for cpu in machine.cpus
     )
-    memory = hashlib.blake2b(machine.memory.bytes).hexdigest()
+    memory = ram.digest(machine.memory)
     assert debugger.stop is not None
     return debugger.stop.moment, repr(registers), memory
 

@@ -5,7 +5,6 @@ Whole: all of RAM, every CPU's registers, the clock, and every event that was re
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
 import zlib
@@ -27,6 +26,7 @@ from sandbox.runner.outside import Input, outside
 from sandbox.runner.rom import rom_config
 from sandbox.runner.target import resolve
 from sandbox.x86.errors import ConfigurationError
+from tests import ram
 from tests.campaign import WHOLE
 
 MOST_BLOCKS = 5_000_000
@@ -66,7 +66,7 @@ def whole(debugger: Debugger) -> tuple[str, ...]:
         for cpu in target.machine.cpus
     ]
     assert debugger.stop is not None
-    memory = hashlib.blake2b(target.machine.memory.bytes).hexdigest()
+    memory = ram.digest(target.machine.memory)
     clock = f"{target.control.time_at(target.cpu)} {target.fault_count}"
     reports = "" if isinstance(target, KernelTarget) and not target.session.sanitizer else repr(target.reports())
     return str(debugger.stop.moment), repr(registers), memory, clock, str(told.sum), reports

@@ -607,7 +607,7 @@ def test_ticks_pause_a_loop_and_leave_its_clock_alone(board: Board) -> None:
     """A loop that would take far longer comes back within a second, again and again; the blocks are the loop's own."""
     rounds = 100_000_000
     board.load(f"mov ecx, {rounds}\n1: dec ecx\njnz 1b\nhlt", ring=0)
-    began, pauses, left = time.monotonic(), 0, rounds * 2
+    began, pauses, left = time.process_time(), 0, rounds * 2
     with ticking():
         while True:
             before = board.cpu.clock
@@ -618,7 +618,7 @@ def test_ticks_pause_a_loop_and_leave_its_clock_alone(board: Board) -> None:
             pauses += 1
     assert isinstance(exit_, Halt)
     assert rounds * 2 - left == rounds, "JNZ is taken one time less, and the entry is a block"
-    assert pauses or time.monotonic() - began < 0.2
+    assert pauses or time.process_time() - began < 0.2
 
 
 def test_ticks_end_with_the_last_who_wants_them(board: Board) -> None:
@@ -632,6 +632,7 @@ def test_ticks_end_with_the_last_who_wants_them(board: Board) -> None:
 
 SEEN_AFTER_RESET = """
 from sandbox.engine.cpu import Cpu
+from tests.patience import until
 first, second = Cpu(), Cpu()
 assert bytes(first.context.data) == bytes(second.context.data)
 print([hex(first.context.debug_register(number)) for number in (0, 1, 2, 3, 6, 7)])

@@ -12,6 +12,7 @@ from sandbox.engine.exits import BusError, Exit, Trap
 from sandbox.x86.paging import PDPTE_RESERVED, PS
 from sandbox.x86.vectors import Vector
 from sandbox.x86.walk import ENGINE, MANUAL, Access, Profile, Reason, Walk, walk
+from tests.campaign import part
 
 from .walk_bench import DONE, SCRATCH, STORED, Bench
 from .walk_cases import (
@@ -122,9 +123,9 @@ def compare(bench: Bench, chosen: Iterable[Case]) -> tuple[Counter[Cell], Counte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize("chunk", part(range(CHUNKS), 2))
 def test_engine_agrees_with_the_walk(bench: Bench, chunk: int) -> None:
-    """528,000 cases in all, each in the cell for which it was made."""
+    """528,000 cases in all, a quarter of them outside the campaigns, each in the cell for which it was made."""
     met, seen = compare(bench, cases(chunk, CASES))
     assert met == Counter(dealt(chunk, CASES))
     assert set(seen) == DEVIATIONS
@@ -161,19 +162,22 @@ def test_every_cell_is_impossible_or_met_100_times() -> None:
     ],
 )
 def test_a_wrong_profile_is_noticed(name: str, value: bool | int) -> None:
-    """Every deviation matters: the engine disagrees with a profile that lacks it."""
-    bench = Bench()
-    disagreements = 0
-    for case in cases(0, 2640):
-        bench.set_entries(case)
-        expected = predict(bench, case, replace(ENGINE, **{name: value}))  # type: ignore[arg-type]
-        exit_ = bench.run(case)
-        updates = dict(expected.updates)
-        try:
-            assert_outcome(bench, case, expected, exit_)
-            assert bench.entries(case) == [updates.get(physical, entry) for physical, entry in case.entries]
-        except AssertionError:
-            disagreements += 1
-        bench.clear_entries(case)
+    """Every deviation matters: the engine disagrees with a profile that lacks it.  The bench is left dirty."""
+    bench, profile = Bench(), replace(ENGINE, **{name: value})  # type: ignore[arg-type]
+    assert any(disagrees(bench, case, profile) for case in cases(0, 2640))
     bench.cpu.close()
-    assert disagreements
+
+
+def disagrees(bench: Bench, case: Case, profile: Profile) -> bool:
+    """What the engine does is not what a profile says."""
+    bench.set_entries(case)
+    expected = predict(bench, case, profile)
+    exit_ = bench.run(case)
+    updates = dict(expected.updates)
+    try:
+        assert_outcome(bench, case, expected, exit_)
+        return bench.entries(case) != [updates.get(physical, entry) for physical, entry in case.entries]
+    except AssertionError:
+        return True
+    finally:
+        bench.clear_entries(case)

@@ -354,9 +354,9 @@ def test_seconds_are_looked_at_inside_a_turn(text: str) -> None:
     machine = Machine(1 << 30)
     try:
         bare = BareMachine(machine, assemble_text(text, LOAD))
-        began = time.monotonic()
+        began = time.process_time()
         assert bare.run(seconds=0.5) == LimitReached("0.5 seconds")
-        assert time.monotonic() - began < 3.5
+        assert time.process_time() - began < 3.5, "of a processor, which others may keep busy"
     finally:
         machine.close()
 

@@ -215,9 +215,9 @@ def test_creation_is_cheap_and_touches_nothing() -> None:
     def best_of(ram: int) -> float:
         seconds = []
         for _ in range(20):
-            before = time.perf_counter()
+            before = time.thread_time()
             PhysicalMemory(ram)
-            seconds.append(time.perf_counter() - before)
+            seconds.append(time.thread_time() - before)
         return min(seconds)
 
     assert best_of(64 * MB) < 100e-6

@@ -14,6 +14,7 @@ from sandbox.runner.run import open_session
 from sandbox.runner.session import TAINTED
 from sandbox.runner.target import resolve
 from sandbox.x86.errors import SandboxError
+from tests.campaign import part
 from tests.robustness.test_fault_injection import held
 
 MB = 1 << 20
@@ -60,21 +61,23 @@ def run_with_failure(name: str, policies: dict[str, str], number: int) -> bool:
         return failed
 
 
-def every_failure(name: str, policies: dict[str, str]) -> None:
-    number = step = 1
+def every_failure(name: str, policies: dict[str, str], dense: int) -> None:
+    """The first ``dense`` one by one, then as many in each multiple of e."""
+    number = 1
     while number < MOST and run_with_failure(name, policies, number):
-        step = max(1, number // 8)
-        number += step
+        number += max(1, number // dense)
     assert number > 4, "the first few requests are the loader's own"
 
 
+@pytest.mark.parametrize("dense", part((4, 10), 1))
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("policies", WAYS, ids=lambda each: "-".join(each.values()))
-def test_a_program_finds_no_frame(name: str, policies: dict[str, str]) -> None:
+def test_a_program_finds_no_frame(name: str, policies: dict[str, str], dense: int) -> None:
     """COW of a highmem page, demand-zero, page cache, and the tables that a pool or a task's window needs."""
-    every_failure(name, policies)
+    every_failure(name, policies, dense)
 
 
+@pytest.mark.parametrize("dense", part((4, 10), 1))
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_finds_no_frame(name: str) -> None:
-    every_failure(name, {})
+def test_a_module_finds_no_frame(name: str, dense: int) -> None:
+    every_failure(name, {}, dense)

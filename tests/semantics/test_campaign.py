@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sandbox.semantics.compare import cause_of, compare, known
 from sandbox.semantics.processor import Processor
 from sandbox.semantics.undefined import rules
 from sandbox.semantics.vector import CODE, HANG, RESET_FPU, Fault, Result, Vector
+from tests.patience import running, until
 
 PLAN = Plan(("integer", "mmx"), 1, 5000, "mended")
 SOME = Processor("AuthenticAMD", "a CPU", "0x1")
@@ -85,11 +85,8 @@ def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path: Path) -> None:
         "--resume",
         path,
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        for _ in range(600):
-            if process.poll() is not None or (path.exists() and path.read_text().count("\n") > 2):
-                break
-            time.sleep(0.05)
+    with running(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        until(lambda: process.poll() is not None or (path.exists() and path.read_text().count("\n") > 2))
         os.killpg(process.pid, signal.SIGINT)
         assert process.stderr is not None
         said = process.stderr.read()

@@ -175,7 +175,7 @@ class Modules:
         places, boundary, at = _place_sections(file)
         if entry.section not in places:
             raise ModuleError(f"{name}: its init_module is in no section that is loaded")
-        commons, at = _place_commons(file, at)
+        commons, at = _place_commons(name, file, at)
         size = max(PAGE_SIZE, -(-at // PAGE_SIZE) * PAGE_SIZE)
         base = self._allocate(name, size, boundary)
         image = {
@@ -342,10 +342,12 @@ def _place_sections(file: Relocatable) -> tuple[dict[int, int], int, int]:
     return places, boundary, at
 
 
-def _place_commons(file: Relocatable, at: int) -> tuple[dict[str, int], int]:
-    """Offsets of common symbols from ``at`` on, by name, and where they end."""
+def _place_commons(module: str, file: Relocatable, at: int) -> tuple[dict[str, int], int]:
+    """Offsets of common symbols from ``at`` on, by name, which alone says what is the same, and where they end."""
     commons: dict[str, int] = {}
     for symbol in file.symbols:
+        if symbol.common and not symbol.name:
+            raise ModuleError(f"{module}: a common symbol without a name")
         if symbol.common and symbol.name not in commons:
             align = max(symbol.value, 1)
             at = -(-at // align) * align

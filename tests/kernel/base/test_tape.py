@@ -82,14 +82,17 @@ def test_copies_share_it() -> None:
     tape.input(1, lambda size: b"a")
     ours, theirs = os.pipe()
     go, went = os.pipe()
-    if not os.fork():
+    child = os.fork()
+    if not child:
         os.read(go, 1)
         os.write(theirs, tape.input(1, lambda size: b"wrong"))
         os._exit(0)
     assert tape.input(1, lambda size: b"b") == b"b"
     os.write(went, b"!")
     assert os.read(ours, 1) == b"b"
-    os.wait()
+    os.waitpid(child, 0)
+    for each in (ours, theirs, go, went):
+        os.close(each)
 
 
 def test_times_are_shown_again() -> None:

@@ -18,6 +18,7 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from sandbox.kernel.base.races import SeedSchedule
 from sandbox.kernel.mm.vma import PROT_READ, PROT_WRITE
+from tests.campaign import part
 from tests.kernel.mm.test_accounting import AREA, PAGE, PAGES, History, elf
 
 __all__ = ["elf"]
@@ -136,12 +137,14 @@ class Interrupted(History):
             self.kernel.mmu.mmput(self.kernel.cpus[1], mm)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("count", part((14, 40), 1))
 @pytest.mark.parametrize("paging", ["pae", "legacy"])
-def test_histories_with_others_in_between(elf: bytes, paging: str) -> None:
+def test_histories_with_others_in_between(elf: bytes, paging: str, count: int) -> None:
     Interrupted.totals = {}
     kind = type("Interrupted", (Interrupted,), {"elf": elf, "paging": paging})
     run_state_machine_as_test(
-        kind, settings=settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
+        kind, settings=settings(max_examples=count, stateful_step_count=40, deadline=None, derandomize=True)
     )
     assert sum(Interrupted.totals.values()) > 60
     expected = {"install", "remove", "protect", "flush", "release", "replace", "shootdown"}

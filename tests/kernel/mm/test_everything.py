@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -15,6 +14,7 @@ from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from sandbox.kernel.module.loader import InitFailed, ModuleError
 from sandbox.runner.run import Session
 from sandbox.runner.target import resolve
+from tests.campaign import histories
 from tests.kernel.mm.machines import load, physical, store
 
 PAGE, AREA, PAGES = 4096, 0x50000000, 64
@@ -192,5 +192,5 @@ class EverythingElse(Everything):
     policies = {"kmalloc": "2.1", "orders": "10", "mem_model": "vmemmap", "dma": "park"}  # noqa: RUF012
 
 
-TestEverything, TestEverythingElse = Everything.TestCase, EverythingElse.TestCase
-TestEverything.settings = TestEverythingElse.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
+TestEverything, TestEverythingCampaign = histories(Everything, 15, 40, 50)
+TestEverythingElse, TestEverythingElseCampaign = histories(EverythingElse, 15, 40, 50)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -19,6 +18,7 @@ from sandbox.kernel.mm.vma import (
 from sandbox.kernel.mm.vma_tree import TASK_UNMAPPED_BASE, VmaTree, mmap_base
 from sandbox.kernel.vfs.inode import Inode
 from sandbox.x86.paging import PAGE_SIZE
+from tests.campaign import histories
 
 R, W, X = 1, 2, 4
 INODES = (Inode(), Inode())
@@ -330,5 +330,4 @@ class PageModel(RuleBasedStateMachine):
                 assert above.start <= FIRST + min(later) * PAGE_SIZE < above.end
 
 
-PageModel.TestCase.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
-TestPageModel = PageModel.TestCase
+TestPageModel, TestPageModelCampaign = histories(PageModel, 40, 120, 30)

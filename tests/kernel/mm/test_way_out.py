@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from sandbox.kernel.base.events import PageAlloc, PageFault, TlbFlush
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.inspect.oops import KernelOops
 from sandbox.runner.run import Session
+from tests import ram
 from tests.conftest import MakeSession
 
 pytestmark = pytest.mark.skipif(not native_host(), reason="the stubs are x86-64 Linux code")
@@ -179,7 +179,7 @@ def test_memory_is_the_same(session: MakeSession) -> None:
         if reads:
             made.system.traps._ways_out = (None,)
         made.finish()
-        digests.append(hashlib.sha256(made.kernel.memory.bytes).hexdigest())
+        digests.append(ram.digest(made.kernel.memory))
     assert digests[0] == digests[1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from sandbox.kernel.task.limits import LimitReached
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.target import ModuleFile, resolve
 from sandbox.x86.errors import SandboxError
+from tests.campaign import part
 from tests.conftest import Run
 from tests.kernel.calls import results
 from tests.kernel.mm.machines import boot_system, physical
@@ -141,12 +143,13 @@ def test_modules_that_need_each_other(build: Build) -> None:
     case().runTest()
 
 
+@pytest.mark.parametrize("seed", part(range(8), 1))
 @pytest.mark.parametrize("name", ["module-asm", "module-nasm", "kmalloc", "busy"])
-def test_damaged_files(name: str) -> None:
+def test_damaged_files(name: str, seed: int) -> None:
     """Bytes are changed or cut anywhere: loaded or refused, never our fault, and nothing is left behind."""
     data = resolve(IMAGES / name).data
-    chance = random.Random(name)
-    for _ in range(150):
+    chance = random.Random(f"{name} {seed}")
+    for _ in range(50):
         damaged = bytearray(data)
         for _ in range(chance.randint(1, 6)):
             damaged[chance.randrange(len(damaged))] = chance.choice((0, 1, 0x7F, 0xFF, chance.randrange(256)))
@@ -160,6 +163,15 @@ def test_damaged_files(name: str) -> None:
                 assert error.exit_status != 3, error.summary
                 assert isinstance(error, ImageError | ModuleError)
                 assert session.kernel.vmalloc.areas == []
+
+
+def test_a_common_symbol_without_a_name(build: Build) -> None:
+    """What is common is what has one name (gABI, Symbol Table, SHN_COMMON); it was our bug where it had none."""
+    data = build(GOOD + " mov eax, offset shared\n .comm shared, 4, 4\n")
+    entry = struct.pack("<IIBBH", 4, 4, 0x11, 0, 0xFFF2)
+    at = data.index(entry) - 4
+    with pytest.raises(ModuleError, match="m: a common symbol without a name"):
+        load(data[:at] + bytes(4) + data[at + 4 :])
 
 
 def load(data: bytes, *options: str, **config: object) -> ModuleSession:

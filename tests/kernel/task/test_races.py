@@ -12,6 +12,7 @@ from sandbox.kernel.drivers.console import BytesSource
 from sandbox.runner.run import run_target
 from sandbox.runner.session import Streams
 from sandbox.runner.target import resolve
+from tests.campaign import part
 from tests.conftest import MakeSession
 
 IMAGES = Path(__file__).resolve().parents[3] / "images"
@@ -105,7 +106,7 @@ def test_one_cpu_has_nobody_to_give_way_to(session: MakeSession) -> None:
     assert seen == []
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", part(range(20), 6))
 @pytest.mark.parametrize("name", ["fork-tree", "smp-refill", "smp-patch", "shared-tree", "swap-daemon", "pipe-bulk"])
 def test_images_hold_under_every_seed(name: str, seed: int) -> None:
     """What the image prints and how it ends is what it does on one CPU, wherever others come in between."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -37,6 +36,7 @@ from sandbox.kernel.vfs import namei
 from sandbox.kernel.vfs.inode import Directory
 from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.rename import rename
+from tests.campaign import histories
 
 
 def fails(call: Callable[[], object]) -> int:
@@ -359,8 +359,7 @@ class SameAsTheHost(RuleBasedStateMachine):
                 yield from self.walk_guest(root, path)
 
 
-SameAsTheHost.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
-TestSameAsTheHost = SameAsTheHost.TestCase
+TestSameAsTheHost, TestSameAsTheHostCampaign = histories(SameAsTheHost, 60, 300, 40)
 
 
 def test_a_directory_found_below_itself_makes_no_circle(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sched.h>
 static char *page; static int fd; static volatile int turn[2]; 
-enum { ROUNDS = 60 };
+enum { ROUNDS = 32 };
 static void *work(void *p) {
   int me = (int)(long)p;
   for (int i = 1; i <= ROUNDS; i++) {
