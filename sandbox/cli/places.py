@@ -8,11 +8,11 @@ from pathlib import Path
 from sandbox.x86.errors import ConfigurationError
 
 
-def check_place(option: str, path: Path) -> None:
+def check_place(option: str, place: str | Path) -> None:
     """Raises ConfigurationError, with the option and why, where no file can be made."""
-    why = _why_not(path)
+    why = _why_not(Path(place))
     if why:
-        raise ConfigurationError(f"{option} {path}: {why}")
+        raise ConfigurationError(f"{option} {place}: {why}")
 
 
 def _why_not(path: Path) -> str:

@@ -163,7 +163,7 @@ def _cores_of(kernel: Kernel, place: str) -> CoreFiles:
     from sandbox.cli.places import check_place
     from sandbox.runner.corefile import CoreFiles
 
-    check_place("--core", Path(place))
+    check_place("--core", place)
     return CoreFiles(kernel, place)
 
 
@@ -187,7 +187,7 @@ def _screen_of(machine: Machine, place: str) -> FrameBuffer:
     if not found:
         raise ConfigurationError("--screen: the machine has no frame buffer", "plug one in with --device framebuffer")
     if place != "-":
-        check_place("--screen", Path(place))
+        check_place("--screen", place)
     return found[0]
 
 

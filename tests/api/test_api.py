@@ -51,7 +51,7 @@ def test_a_module_and_a_program_with_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"ram": "1"}, "1 bytes"), ({"ram": "x"}, "'x'"), ({"nosuch": 1}, "nosuch"), ({"switches": {"x"}}, "'x'")],
+    [({"ram": "1"}, "1 byte of"), ({"ram": "x"}, "'x'"), ({"nosuch": 1}, "nosuch"), ({"switches": {"x"}}, "'x'")],
 )
 def test_an_impossible_machine(options: dict[str, object], named: str) -> None:
     for call in (api.run, api.start):

@@ -206,7 +206,7 @@ def test_debug_script(elf: Files, capfd, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(sys, "stdin", io.StringIO("regs\nstep\nnonsense\nquit\n"))
     status, out, err = call(["debug", elf(TOUCH)], capfd)
-    assert status == 0
+    assert status == 2
     assert "eax" in out + err
     assert "no command" in out + err
 

@@ -41,7 +41,7 @@ def test_a_claim_that_nothing_measured_has_no_verdict(capfd: pytest.CaptureFixtu
         (["--pages", "8192"], "sandbox: 8192 pages for each of 2 CPUs and their parent are 96 MB, 32 MB are highmem"),
         (["--cpus", "9"], "sandbox: 9 CPUs: a machine has 1 to 8"),
         (["--ram", "lots"], "sandbox: "),
-        (["--svg", "/nowhere/x.svg"], "sandbox: --svg /nowhere/x.svg: not a file that can be written"),
+        (["--svg", "/nowhere/x.svg"], "sandbox: --svg /nowhere/x.svg: cannot be written: there is no such folder"),
     ],
 )
 def test_one_line_for_what_cannot_be(words: list[str], line: str, capfd: pytest.CaptureFixture[str]) -> None:
