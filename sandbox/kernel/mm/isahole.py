@@ -149,7 +149,7 @@ class IsaHole:
             memmap.get_page(new)
         if flags & PG_CACHE:
             self._pagecache.replace(pfn, new)
-            memmap.set_flags(new, memmap.flags(new) | flags & (PG_CACHE | PG_DIRTY))
+            memmap.set_flags(new, memmap.flags(new) | flags & PG_DIRTY)
             memmap.get_page(new)
         self._code.mapped(new, True, True)
         self._code.drop()

@@ -8,6 +8,7 @@ from sandbox.kernel.abi.errno import EBUSY, ENODEV, ENOMEM, KernelError
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.gfp import DMA
 from sandbox.kernel.mm.isahole import HOLE, IsaHole
+from sandbox.kernel.mm.page import PG_DIRTY
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.machine.devices.isacard import HOLE_ADDRESS, SIGNATURE
 from sandbox.x86.errors import ConfigurationError
@@ -215,9 +216,12 @@ def test_file_pages_move_too(session: MakeSession) -> None:
     before = kernel.peek.peek(None, PAGE_OFFSET + (pfn << 12), PAGE)
     for frame in held:
         kernel.page_alloc.free_pages(frame)
+    kernel.memmap.set_flags(pfn, kernel.memmap.flags(pfn) | PG_DIRTY)
     assert kernel.isahole.open_hole() >= 1
     new = kernel.pagecache.find_page(inode, 0)
     assert new not in HOLE
+    assert kernel.memmap.flags(new) & PG_DIRTY, "what is still to be written is in the copy"
+    kernel.memmap.set_flags(new, kernel.memmap.flags(new) & ~PG_DIRTY)
     assert kernel.peek.peek(None, PAGE_OFFSET + (new << 12), PAGE) == before
     assert kernel.isahole.clear_range(range(new, new + 1)) == 1, "the copy is the cache's as the page was"
     assert kernel.pagecache.find_page(inode, 0) != new
