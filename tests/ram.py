@@ -7,6 +7,7 @@ bit 63 is present and bit 62 swapped out).  Elsewhere than on Linux all are read
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ ZEROS = bytes(PAGE_SIZE)
 def touched(memory: PhysicalMemory) -> Iterator[int]:
     """Offsets in the buffer of all pages that may hold something else than zeros, ascending."""
     count = len(memory.bytes) // PAGE_SIZE
-    if not PAGEMAP.exists():
+    if not os.access(PAGEMAP, os.R_OK):
         yield from range(0, count * PAGE_SIZE, PAGE_SIZE)
         return
     with PAGEMAP.open("rb", buffering=0) as file:
