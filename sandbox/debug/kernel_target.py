@@ -54,6 +54,7 @@ class KernelTarget(Target):
         self.system.traps.monitor = self
         self.kernel.entries.traced = True
         self.judge = self.kernel.signals.judge = SignalJudge(self.kernel, self.control)
+        self.control.check_time = self.kernel.sched.check_time
         self.kernel.sched.on_wait, self.kernel.sched.on_stuck = self._waits, self._stuck
         self.kernel.bus.subscribe(self._killed, Killed)
         named, image = self.system.gate.symbols, self.kernel.image.symbols

@@ -10,7 +10,8 @@ import marshal
 import pickle
 import socket
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from sandbox.debug.answer import Answer
 
@@ -19,6 +20,27 @@ _MOST = 1 << 16
 _PICKLED = 0x80
 _ANSWER = "\0answer"
 """The first word of an answer that went by marshal."""
+
+
+class Plain(Protocol):
+    """What can be told by plain types only."""
+
+    def plain(self) -> tuple[Any, ...]: ...
+
+
+_WORDS: dict[type[Plain], str] = {Answer: _ANSWER}
+_MAKERS: dict[str, Callable[..., Any]] = {_ANSWER: Answer.of}
+
+
+def goes_plainly(kind: type[Plain], made_by: Callable[..., Any]) -> None:
+    """Answers of this class go by marshal, too: ``made_by(*answer.plain())`` is the answer again.
+
+    For what comes often, and before there is a worker, which is this process's copy.
+    """
+    word = f"\0{kind.__name__}"
+    _WORDS[kind], _MAKERS[word] = word, made_by
+
+
 FAILED = "failed"
 """The first word of an answer that is an error: summary, detail and exit status follow."""
 
@@ -34,8 +56,9 @@ def _plain(value: Any) -> bytes | None:
     if type(value) is not tuple or len(value) != 2:
         return None
     first, second = value
-    if type(second) is Answer:
-        value = _ANSWER, first, *second.plain()
+    word = _WORDS.get(type(second))
+    if word is not None:
+        value = word, first, *second.plain()
     elif type(first) is not str or type(second) is not str:
         return None
     try:
@@ -48,7 +71,8 @@ def _loaded(data: memoryview) -> Any:
     if data[0] == _PICKLED:
         return pickle.loads(data)
     value = marshal.loads(data)
-    return (value[1], Answer.of(*value[2:])) if value[0] == _ANSWER else value
+    made_by = _MAKERS.get(value[0])
+    return value if made_by is None else (value[1], made_by(*value[2:]))
 
 
 def receive(channel: socket.socket) -> Any:

@@ -26,6 +26,7 @@ class RomTarget(Target):
     def __init__(self, name: str, session: RomSession, symbols: RomSymbols | None = None) -> None:
         super().__init__(name, session.machine)
         self.session, self.bare = session, session.bare
+        self.control.check_time = self.bare.look
         self._symbols = symbols or RomSymbols()
         self._table = self._symbols.table()
         self._lines: LineTable | None = None

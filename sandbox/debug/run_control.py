@@ -30,6 +30,8 @@ from sandbox.engine.exits import (
 
 _OURS = (BreakpointHit, ModeChanged, Stepped, Watched)
 """Exits that may be the debugger's."""
+RUNS_BETWEEN_LOOKS = 256
+"""Runs of the engine inside one run of a CPU, after which the host's time is looked at: stops use up no blocks."""
 
 
 class RunControl:
@@ -53,6 +55,9 @@ class RunControl:
         """A trap has come before its instruction was there to be counted."""
         self.look: Callable[[Cpu], None] | None = None
         """Called between two runs of the engine, when ``look_soon`` has asked for it."""
+        self.check_time: Callable[[], object] = lambda: None
+        """Raises what ends the guest's life when its host time is over."""
+        self._runs = 0
         self.changed: Callable[[Cpu, int], None] = lambda cpu, before: None
         """A CPU's next block is run in another mode (``Cpu.mode``) than before: stop, or not."""
         self.modes: list[int] = []
@@ -284,6 +289,9 @@ class RunControl:
         """Up to a time of the CPU's clock, or to an exit that is the machine's."""
         found = None
         while found is None:
+            self._runs += 1
+            if not self._runs % RUNS_BETWEEN_LOOKS:
+                self.check_time()
             self._arrive(cpu)
             if self._looks:
                 self._look(cpu)

@@ -133,11 +133,13 @@ class Traps:
                 exit_ = cpu.went_out(exit_, context, blocks)
             charge(task, vcpu.clock - before)
             group = task.group
-            if group.cpu_limit and group.utime + group.stime >= group.cpu_limit:
+            if group.cpu_limit and group.cpu_limit_left <= 0:
                 self._kernel.timers.cpu_limit_reached(task)
             if isinstance(exit_, Trap):
                 clock.charged += TRAP_BLOCKS
                 task.stime += TRAP_BLOCKS
+                if group.cpu_limit:
+                    group.cpu_limit_left -= TRAP_BLOCKS
                 if exit_.vector == PAGE_FAULT and not exit_.software:
                     self._user_page_fault(task, context, exit_)
                 elif exit_.vector == SYSTEM_CALL and exit_.software:

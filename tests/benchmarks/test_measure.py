@@ -39,6 +39,7 @@ def test_turns_are_interleaved_and_the_first_round_only_warms() -> None:
     medians = interleaved({"a": sampler("a", [99, 1, 5, 3]), "b": sampler("b", [0, 2, 2, 8])}, 3)
     assert medians == {"a": 3, "b": 2}
     assert order == ["a", "b"] * 4
+    assert interleaved({"a": sampler("a", [0, 5, 3, 4])}, 3, min) == {"a": 3}
 
 
 def test_table_has_a_line_for_every_row() -> None:

@@ -70,3 +70,8 @@ def test_a_row_is_against_qemu_where_it_ran() -> None:
     row = others._row(work, {others.SANDBOX: 3.0, others.QEMU: 2.0})
     assert (row.value, row.unit, row.bar, row.note) == (1.5, "x", 2.5, "sandbox 3000 ms, qemu-i386 2000 ms")
     assert others._row(work, {others.SANDBOX: 3.0}).unit == "ms"
+
+
+def test_a_row_that_falls_short_of_its_goal_names_it() -> None:
+    row = others._row(others.Work("w", bar=3.5, goal=2.5), {others.SANDBOX: 3.0, others.QEMU: 1.0})
+    assert (row.bar, row.verdict, row.note) == (3.5, "ok", "goal 2.5 x; sandbox 3000 ms, qemu-i386 1000 ms")

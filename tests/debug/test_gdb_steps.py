@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from sandbox.debug.gdb import picture
+from sandbox.debug.gdb.picture import LINE
 from sandbox.debug.gdb.stub import Stub
+from sandbox.debug.rom_target import RomTarget
+from sandbox.runner.rom import RomConfig, RomSession
+from sandbox.runner.target import Target
 from tests.debug.test_gdb_files import stub
 
 STACK = 0xC0000000
@@ -118,3 +124,12 @@ def test_back_from_where_no_task_may_run(made: Stub, back: bytes) -> None:
     assert word(made, PC) == here
     assert told(made.answer(b"vCont;s:3"))[b"thread"] == b"3"
     assert word(made, PC) == 0x80480BE
+
+
+@pytest.mark.parametrize("first", [0x1000, 0x1FC0, 0x3FFF80, 0x3FFFC0, 0x400000, 0x3FFFFC0])
+def test_lines_that_follow_each_other_are_what_each_is(first: int) -> None:
+    """At a page's end, at the end of RAM, behind it."""
+    rom = Target("t", "rom", bytes(range(256)) * 16)
+    with closing(RomTarget("t", RomSession(rom, RomConfig(ram=4 << 20)))) as target:
+        wanted = {first, first + LINE, first + 3 * LINE}
+        assert picture.lines(target, wanted) == {at: target.read_physical(at, LINE) for at in wanted}

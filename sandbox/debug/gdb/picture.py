@@ -41,4 +41,18 @@ def taken(target: Target, thread: int) -> Picture:
     stack = context.segment("ss").base + context.esp
     wanted = {at & WRAP & -LINE for at in (code, code + LONGEST, stack, stack + LINE)}
     registers = tuple(REGISTERS[number].read(target) for number in EXPEDITED)
-    return Picture(thread, registers, {at: poke.read(target, at, LINE) for at in sorted(wanted)})
+    return Picture(thread, registers, lines(target, wanted))
+
+
+def lines(target: Target, wanted: set[int]) -> dict[int, bytes]:
+    """Lines that follow each other are read at once."""
+    found: dict[int, bytes] = {}
+    for at in sorted(wanted):
+        if at in found:
+            continue
+        pair = at + LINE in wanted
+        data = poke.read(target, at, 2 * LINE if pair else LINE)
+        found[at] = data[:LINE]
+        if pair:
+            found[at + LINE] = data[LINE:] if len(data) > LINE else poke.read(target, at + LINE, LINE)
+    return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.gdb.picture import Picture, taken
 from sandbox.debug.gdb.processes import News, is_gdbs, news_of, process_of
 from sandbox.debug.gdb.watchpoints import watch_of
 from sandbox.debug.kernel_target import KernelTarget
+from sandbox.debug.pipe import goes_plainly
 from sandbox.debug.stops import DEATH, HELD, Stop, StopKind
 from sandbox.debug.target import Refused
 from sandbox.kernel.task.task import Task
@@ -36,6 +39,28 @@ class Halt:
     picture: Picture | None = None
     """What gdb will ask for; None at the guest's end."""
 
+    def plain(self) -> tuple[Any, ...]:
+        """For the pipe; ``Halt.of`` makes it one again."""
+        news, picture = self.news, self.picture
+        told = None if news is None else (news.what, news.task, news.status, news.path)
+        shown = None if picture is None else (picture.thread, picture.registers, picture.lines)
+        about = self.thread, self.status, self.signal, self.replay_end, self.watch, self.process
+        return self.stop.plain(), about, told, shown, self.note
+
+    @staticmethod
+    def of(
+        stop: tuple[Any, ...],
+        about: tuple[Any, ...],
+        news: tuple[Any, ...] | None,
+        picture: tuple[Any, ...] | None,
+        note: str,
+    ) -> Halt:
+        """What ``plain`` gave."""
+        told = None if news is None else News(*news)
+        shown = None if picture is None else Picture(*picture)
+        thread, status, signal, replay_end, watch, process = about
+        return Halt(Stop.of(*stop), thread, status, signal, replay_end, watch, process, told, note, shown)
+
     @property
     def ended(self) -> bool:
         """The guest is no more."""
@@ -45,6 +70,9 @@ class Halt:
     def event(self) -> str:
         """What was caught."""
         return str(self.stop.details.get("event", "")).partition("#")[0]
+
+
+goes_plainly(Halt, Halt.of)
 
 
 def number_by_cpus(debugger: Debugger) -> None:

@@ -199,11 +199,14 @@ class KernelCpu:
     def went_out(self, exit_: Exit, outer: CpuContext, blocks: int) -> Exit:
         """Behind a run of ``outer`` with something on the way out: its exit, once that is done."""
         context, self.way_out = self.way_out, None
-        if isinstance(exit_, StoppedAhead) and context is not None:
+        if exit_.__class__ is StoppedAhead and context is not None:
             self.vcpu.context = outer
             self._run_through(context, exit_.cause)
             exit_ = self.vcpu.run(blocks)
-        self._let_go()
+        pfn = self.replaced  # _let_go, without the call: each fault comes here
+        if pfn:
+            self.replaced = 0
+            self.let_go(pfn)
         return exit_
 
     def _let_go(self) -> None:

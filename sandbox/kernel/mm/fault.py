@@ -277,8 +277,8 @@ class PageFaults:
                 return SPURIOUS
             self._stats.cow_reuses += 1
             return Resolution.COW_REUSE
-        if way is not None and self._entries.alone(way, mm) and self._page_alloc.at_hand():
-            return self._copy_on_return(way, mm, vma, page, ptep, pte)
+        if way is not None and self._entries.alone(way, mm) and (mine := self._page_alloc.page_at_hand(way.index)):
+            return self._copy_on_return(way, mm, vma, page, ptep, pte, mine)
         new = self._frame_beside(old)
         if self._tables.read(ptep) != pte:
             self._page_alloc.put_page(old)
@@ -296,12 +296,11 @@ class PageFaults:
         self._page_alloc.put_page(new)
         return SPURIOUS
 
-    def _copy_on_return(self, way: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int) -> Resolution:
+    def _copy_on_return(self, way: KernelCpu, mm: Mm, vma: Vma, page: int, ptep: int, pte: int, new: int) -> Resolution:
         """``_fill_cow_page`` and ``replace`` in one routine, which runs with the program's next instruction.
 
-        Nobody comes between what was read and here: nothing is reclaimed.
+        Nobody comes between what was read and here: nothing was reclaimed.
         """
-        new = self._page_alloc.alloc_page(GFP_HIGHUSER)
         entry, zeros = self.mk_pte(vma, new, True) | D, self._tables.pte_pfn(pte) == self._zero_page
         self._entries.replace_on_return(way, mm, page, ptep, pte, entry, zeros)
         self._stats.bytes_by_guest += PAGE_SIZE

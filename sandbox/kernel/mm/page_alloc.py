@@ -146,12 +146,19 @@ class PageAllocator:
             self._granted(pfn, 0, gfp)
         return pfn
 
-    def at_hand(self) -> bool:
-        """``alloc_page`` would give a frame of lowmem, at once: nothing is reclaimed for it, and it cannot fail."""
+    def page_at_hand(self, cpu: int) -> int:
+        """What ``alloc_page`` gives on a CPU where that is a frame of lowmem, at once: nothing is reclaimed for it.
+
+        0, which no program gets, where it would not be that, or may fail.
+        """
         pgdat = self._pgdat
-        if pgdat.high.total or self._zone_marks or self.failing.at:
-            return False
-        return pgdat.free_frames > self.min_free
+        if pgdat.free_frames <= self.min_free or pgdat.high.total or self._zone_marks or self.failing.at:
+            return 0
+        watch = self.watch
+        if self._read.any or self._code.retired or (watch is not None and watch.stores.alert):
+            return self.alloc_page()
+        self._stats.frames_allocated += 1
+        return pgdat.rmqueue_pcp(cpu=cpu)
 
     def alloc_pages(self, gfp: int, order: int = 0) -> int:
         """The first frame of 2^order frames in a row, aligned to their size, with count 1.

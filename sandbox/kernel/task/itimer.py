@@ -21,7 +21,9 @@ _SIGNALS = {ITIMER_REAL: SIGALRM, ITIMER_VIRTUAL: SIGVTALRM, ITIMER_PROF: SIGPRO
 def arm_cpu_limit(task: Task) -> None:
     """RLIMIT_CPU is new: when it is to be looked at.  0 seconds are one, as in Linux."""
     soft = min(task.limits[RLIMIT_CPU])
-    task.group.cpu_limit = 0 if soft == RLIM_INFINITY else max(1, soft) * SECOND
+    group = task.group
+    group.cpu_limit = 0 if soft == RLIM_INFINITY else max(1, soft) * SECOND
+    group.cpu_limit_left = group.cpu_limit - group.utime - group.stime
 
 
 class Timers:

@@ -322,7 +322,7 @@ class Scheduler(RunLimits):
         if group.cpu_timer_left:
             budget = min(budget, group.cpu_timer_left)
         if group.cpu_limit:
-            budget = min(budget, max(1, group.cpu_limit - group.utime - group.stime))
+            budget = min(budget, max(1, group.cpu_limit_left))
         if self._block_limit:
             budget = min(budget, self._block_limit - self._clock.blocks)
         return budget if budget > 0 else 0
@@ -332,7 +332,10 @@ class Scheduler(RunLimits):
         self._turn_left -= blocks
         self.queues[task.cpu.index].slice_left -= blocks
         task.utime += blocks
-        if task.group.cpu_timer_left:
+        group = task.group
+        if group.cpu_limit:
+            group.cpu_limit_left -= blocks
+        if group.cpu_timer_left:
             self.tick(task, blocks)
 
     def after_run(self, task: Task, began: float) -> None:

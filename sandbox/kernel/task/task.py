@@ -105,6 +105,8 @@ class ThreadGroup:
     """Blocks in ring 3 until a timer that counts those ends, 0 for none."""
     cpu_limit: int = 0
     """Blocks in ring 3 and in calls after which RLIMIT_CPU is looked at, 0 for never."""
+    cpu_limit_left: int = 0
+    """What of ``cpu_limit`` is left, kept while there is one; less than 1 is time to look."""
     exit_code: int | None = None
     """A wait(2) status word: every thread is to end (exit_group(2), a fatal signal)."""
     exec_task: Task | None = None

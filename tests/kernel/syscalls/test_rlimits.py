@@ -120,3 +120,47 @@ def test_sigxcpu_kills_and_the_hard_limit_cannot_be_caught(run: Run) -> None:
     assert run(CPU.format(handle="", after="pass", hard=2)).signal == 24
     caught = CPU.format(handle='sys rt_sigaction, 24, "offset action", 0, 8', after="jmp 1b", hard=2)
     assert run(caught).signal == 9
+
+
+THREADS = (
+    NAMES
+    + """
+        .set SYS_clone, 120
+_start: sys rt_sigaction, 24, "offset action", 0, 8
+        mov esi, 30000              # 0.3 s before there is a limit
+1:      mov eax, 20
+        int 0x80
+        dec esi
+        jnz 1b
+        sys setrlimit, 0, "offset limit"
+        sys clone, 0x50f00, "offset stack + 4096"
+        test eax, eax
+        jz thread
+2:      mov eax, 20
+        int 0x80
+        cmp dword ptr [caught], 2
+        jb 2b
+        pass
+thread: mov esi, 40000
+3:      mov eax, 20
+        int 0x80
+        dec esi
+        jnz 3b
+        sys exit, 0
+handle: inc dword ptr [caught]
+        ret
+        .data
+limit:  .long 1, 9
+action: .long handle, 0, 0, 0, 0
+        .bss
+caught: .skip 4
+stack:  .skip 4096
+"""
+)
+
+
+def test_the_limit_counts_all_threads_those_that_have_ended_and_what_was_before_it(run: Run) -> None:
+    """setrlimit(2): the time that the process has consumed."""
+    result = run(THREADS)
+    assert result.status == 0
+    assert 2_000_000_000 <= result.summary.system_calls * 10_000 + result.summary.blocks < 2_100_000_000
