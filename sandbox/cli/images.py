@@ -23,6 +23,8 @@ def run(options: argparse.Namespace) -> int:
     from sandbox.report.width import cut, fit
 
     paint, columns = Colour(sys.stdout), columns_of(sys.stdout)
+    if options.build:
+        _refuse_installed()
     if options.build or options.check:
         done = build(write=options.build)
         differ = [each for each in done if not each.same]
@@ -51,3 +53,12 @@ def run(options: argparse.Namespace) -> int:
     for image in known:
         print(f"{paint('bold', f'{image.name:{width}}')}  {cut(f'{image.kind:7}  {image.title}', columns - width - 2)}")
     return 0
+
+
+def _refuse_installed() -> None:
+    """What an installed package has brought along is not built in its place.  Raises ConfigurationError."""
+    from sandbox.home import HOME, INSTALLED
+    from sandbox.x86.errors import ConfigurationError
+
+    if INSTALLED:
+        raise ConfigurationError("--build: this package was installed, not checked out", f"its images are in {HOME}")

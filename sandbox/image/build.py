@@ -6,13 +6,13 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+from sandbox.home import HOME
 from sandbox.image.assemble import SOURCES, assemble_source, run_tool, tool_for
 from sandbox.image.elf import symbols
 from sandbox.image.libc import LibcMissing, link_with_libc
 from sandbox.image.manifest import IMAGES, Manifest, load, set_values
 from sandbox.records import dataclass
 
-ROOT = SOURCES.parent
 KERNEL_ELF, KERNEL_MAP = IMAGES / "kernel" / "kernel.elf", IMAGES / "kernel" / "System.map"
 VDSO = IMAGES / "kernel" / "vdso.so"
 
@@ -48,7 +48,7 @@ def build(write: bool, folder: Path = IMAGES) -> list[Built]:
             continue
         with tempfile.TemporaryDirectory() as scratch:
             fresh = Path(scratch) / manifest.file
-            source = ROOT / manifest.source
+            source = HOME / manifest.source
             try:
                 if manifest.libc:
                     link_with_libc(source, fresh, manifest.libc)

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sandbox.home import HOME
 from sandbox.image.files import UnusableFile, read_text
 from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
 
-IMAGES = Path(__file__).resolve().parents[2] / "images"
-"""The collection of this checkout."""
+IMAGES = HOME / "images"
+"""The collection of this checkout, or of this package."""
 KINDS = ("program", "module", "rom")
 LIBCS = ("musl", "klibc")
 RESOLUTIONS = (
