@@ -6,6 +6,7 @@ What it must do there is what the README says of the checkout's; the images' own
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
+    shutil.copytree(place / "sandbox.egg-info", place / "lib" / "sandbox.egg-info")
     return place / "lib"
 
 
@@ -71,3 +73,25 @@ def test_programs_stay_executable_and_all_files_come_along(installed: Path) -> N
         here, there = ROOT / name, installed / "sandbox" / "share" / name
         assert there.read_bytes() == here.read_bytes()
         assert there.stat().st_mode & 0o111 == here.stat().st_mode & 0o111, name
+
+
+OWN_TEST = """
+import sys
+
+def test_it(run_image, assemble):
+    assert run_image(assemble(".globl _start\\n_start: ud2\\n")).headline() == "killed by SIGILL"
+    ours = [each for name, each in sys.modules.items() if name.startswith("sandbox.kernel.")]
+    assert len(ours) > 50
+    assert {type(each.__spec__.loader).__name__ for each in ours} == {"SourceFileLoader"}
+    assert INSTALLED in sys.modules["sandbox.kernel"].__file__
+"""
+"""pytest's loader of what it rewrites is an AssertionRewritingHook."""
+
+
+def test_the_plugin_is_there_and_its_package_is_not_rewritten(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_own.py").write_text(OWN_TEST.replace("INSTALLED", repr(str(installed))))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own.py"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from sandbox.home import HOME, build_folder
+from sandbox.home import build_folder
 from sandbox.image.assemble import AssemblyError, ToolMissing, assemble_for_debugging
 from sandbox.image.elf import PHDR, PT_LOAD, is_elf, symbols
 from sandbox.image.files import read_file
+from sandbox.image.manifest import source_of
 from sandbox.image.symbols import SymbolTable
 from sandbox.machine.bare import LOAD_ADDRESS
 from sandbox.records import dataclass, field, replace
@@ -90,9 +91,8 @@ def found(target: Target) -> RomSymbols:
     manifest = target.manifest
     if manifest is None or not manifest.source:
         return RomSymbols()
-    here, beside = HOME / manifest.source, manifest.path.parent / manifest.source
     try:
-        elf = _built(here if here.is_file() else beside, target.data, manifest.load)
+        elf = _built(source_of(manifest), target.data, manifest.load)
     except (AssemblyError, ToolMissing, OSError):
         return RomSymbols()
     if not _holds(elf, target.data, manifest.load):

@@ -214,6 +214,12 @@ def _fault(path: Path, number: int, value: Any) -> ExpectedFault:
     return made
 
 
+def source_of(manifest: Manifest, root: Path = HOME) -> Path:
+    """An image's source: counted from the repository's root, or else from the manifest's folder."""
+    here = root / manifest.source
+    return here if here.is_file() else manifest.path.parent / manifest.source
+
+
 def set_values(path: Path, section: str, values: dict[str, str]) -> None:
     """Change or add keys of one section in the file's text, leaving everything else as it is.
 
