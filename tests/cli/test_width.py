@@ -62,10 +62,21 @@ LISTINGS = [
     ["run", "images/vmalloc-sync", "--trace", KINDS], ["maps", "images/cow-fork"], ["frames", "--ram", "6G"],
     ["frames", "--policy", "orders=11"], ["frames", "--models"], ["walk", "images/cow-fork", "_start", "--ram", "6G"],
     ["explain", "images/cow-fork", "--fault", "4", "--ram", "6G"], ["explain", "images/rom-pae-high"],
-    ["test", "images/cow-fork"], ["disasm", "images/cow-fork"],
+    ["test", "images/cow-fork"], ["disasm", "images/cow-fork"], ["doctor"],
+    ["semantics", "x87", "--engine", "stock", "--count", "300", "--jobs", "1"],
     ["debug", "images/cow-fork", *(each for command in ("regs", "maps", "tasks", "code", "help", "x _start", "catch",
-                                                       "continue", "walk _start") for each in ("-e", command))],
+                                                       "continue", "walk _start", "help catch",
+                                                       "info tss") for each in ("-e", command))],
 ]  # fmt: skip
+
+
+def test_a_trap_that_fits_no_line_goes_on_below_its_place() -> None:
+    """Nothing is torn: the instruction stands beside its place, what it raised below."""
+    lines = on_terminal(["run", "images/rom-write-protect", "--trace", "faults"], 80, NO_COLOR="1")
+    assert max(map(len, lines)) <= 80
+    at = next(number for number, line in enumerate(lines) if line.endswith("001001fb  mov dword ptr [0x40000000], 2"))
+    assert lines[at].split()[0] == "1"
+    assert lines[at + 1].strip().startswith("CR2 40000000  kernel write protection  PTE stops here: ")
 
 
 @pytest.mark.parametrize("words", LISTINGS, ids=[" ".join(each[:4]) for each in LISTINGS])

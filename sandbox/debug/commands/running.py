@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from sandbox.debug import legs
-from sandbox.debug.commands import COMMANDS, Command, command
+from sandbox.debug.catches import events_of
+from sandbox.debug.commands import ALIASES, COMMANDS, command
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.goals import Steps
 from sandbox.debug.kernel_target import KernelTarget
@@ -101,6 +102,7 @@ def quit_(debugger: Debugger, text: str) -> Answer:
 
 @command("help [COMMAND]", "this list", _RUN)
 def help_(debugger: Debugger, text: str) -> Answer:
+    text = ALIASES.get(text, text)
     if text and text not in COMMANDS:
         raise Refused(f"no command {text!r}")
     shown = [COMMANDS[text]] if text else sorted(COMMANDS.values(), key=lambda each: GROUPS.index(each.group))
@@ -109,14 +111,18 @@ def help_(debugger: Debugger, text: str) -> Answer:
         if each.group != group and not text:
             lines.append(f"{each.group}:")
         group = each.group
-        lines += _help_lines(each)
+        lines += _help_lines(each.usage, each.about)
+    if text in ("catch", "tcatch"):
+        lines += [line for each in events_of(debugger.target.kind).items() for line in _help_lines(*each)]
     return Answer(lines, {"commands": {name: each.about for name, each in COMMANDS.items()}})
 
 
-def _help_lines(each: Command) -> list[str]:
+def _help_lines(usage: str, about: str) -> list[str]:
     """As many lines of 80 columns as it takes."""
-    about = textwrap.wrap(each.about, HELP_WIDTH - HELP_COLUMN - 4)
-    usage = [each.usage] if len(each.usage) <= HELP_COLUMN else [each.usage, ""]
-    left = usage + [""] * (len(about) - 1)
-    right = [""] * (len(usage) - 1) + about
+    rows = textwrap.wrap(about, HELP_WIDTH - HELP_COLUMN - 4)
+    heads = textwrap.wrap(usage, HELP_WIDTH - 4, break_on_hyphens=False)
+    if len(heads) > 1 or len(usage) > HELP_COLUMN:
+        heads.append("")
+    left = heads + [""] * (len(rows) - 1)
+    right = [""] * (len(heads) - 1) + rows
     return [f"  {head:{HELP_COLUMN}}  {tail}".rstrip() for head, tail in zip(left, right, strict=True)]
