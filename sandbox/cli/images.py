@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
         for each in skipped:
             print(fit(f"{each.name}: {each.note}", columns))
         if options.build:
-            print(f"{len(done) - len(skipped)} images built, {len(differ)} of them changed")
+            count = len(done) - len(skipped)
+            print(f"{count} image{'s' * (count != 1)} built, {len(differ)} of them changed")
         else:
             for each in differ:
                 print(f"{paint('red', 'differs')}  {each.name}")

@@ -81,7 +81,7 @@ def test_a_folder_of_ones_own_is_built_listed_and_checked(tmp_path, capsys):
     assert main(["test", folder]) == 2
     assert f"sandbox images --build {place}" in capsys.readouterr().err
     assert main(["images", folder, "--build"]) == 0
-    assert capsys.readouterr().out == "1 images built, 1 of them changed\n"
+    assert capsys.readouterr().out == "1 image built, 1 of them changed\n"
     assert main(["images", folder, "--check"]) == 0
     assert main(["images", str(place)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split() == ["mine", "program", "mine"]
