@@ -300,3 +300,13 @@ def test_help_lists_the_events_of_the_target(name: str, there: str, not_there: s
         assert any(there in line for line in lines) and not any(not_there in line for line in lines)
         assert made.execute(f"catch {not_there.split()[0]}").error.endswith("; help catch lists all")
         assert all(not made.execute(f"catch {word}").error for word in words)
+
+
+def test_a_fault_that_is_behind_or_never_comes() -> None:
+    """cow-fork has six, as ``run --trace faults`` numbers them."""
+    with remote("cow-fork") as made:
+        made.execute("run to fault 4")
+        error = made.execute("run to fault 2").error
+        assert error == "fault 2: there were 4 so far; goto fault 2 leads back"
+        assert made.execute("when").lines == ["71391:08048140"], "where it stood"
+        assert made.execute("run to fault 100").lines[-1] == "there is no fault 100: the run had 6"

@@ -88,11 +88,22 @@ def run(debugger: Debugger, text: str) -> Answer:
     words = text.split(None, 2)
     if words[:2] != ["to", "fault"] or len(words) < 3:
         raise Refused("run: to fault N")
-    debugger.on_fault_number = debugger.number(words[2], 1)
+    number = debugger.on_fault_number = _to_come(debugger, words[2])
     try:
-        return told(debugger, debugger.go())
+        answer = told(debugger, debugger.go())
     finally:
         debugger.on_fault_number = None
+    if answer.stop is not None and answer.stop.ended:
+        answer.lines.append(f"there is no fault {number}: the run had {debugger.target.fault_count}")
+    return answer
+
+
+def _to_come(debugger: Debugger, text: str) -> int:
+    """The number of a fault that has not been yet.  Raises Refused."""
+    number, count = debugger.number(text, 1), debugger.target.fault_count
+    if number <= count:
+        raise Refused(f"fault {number}: there were {count} so far; goto fault {number} leads back")
+    return number
 
 
 @command("quit", "leave", _RUN)
