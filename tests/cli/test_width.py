@@ -86,6 +86,31 @@ def test_every_listing_fits(words: list[str]) -> None:
     assert max(map(len, lines)) <= 80, max(lines, key=len)
 
 
+WRONG = [
+    [], ["help"], ["run", "images/cow-fork", "--break", "no-cwo"], ["run", "images/cow-fork", "--policy", "x=y"],
+    ["run", "images/cow-fork", "--device", "nope"], ["run", "images/cow-fork", "--trace", "foo"],
+    ["run", "/etc/passwd"], ["compare", "foo"], ["asm", "mov eax, [ebx+4*ecx]"], ["semantics", "nosuch"],
+    ["debug", "images/cow-fork", "-e", "catch nothing-of-the-kind"], ["explain", "images/cow-fork", "--fault", "99"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG, ids=[" ".join(each) or "nothing" for each in WRONG])
+def test_what_is_wrong_is_told_whole_in_80_columns(words: list[str]) -> None:
+    lines = on_terminal(words, 80, NO_COLOR="1")
+    assert 1 <= len(lines) < 12 and not any("…" in line or "Traceback" in line for line in lines)
+    assert max(map(len, lines)) <= 80, max(lines, key=len)
+
+
+def test_the_nearest_of_many_names_is_told() -> None:
+    wrong = " ".join(on_terminal(["run", "images/cow-fork", "--break", "no-cwo"], 200))
+    assert "did you mean no-cow" in wrong and "no-vmalloc-sync" not in wrong
+    devices = [
+        line.partition(" at 0x")[0].strip() for line in on_terminal(["run", "images/cow-fork", "--device", "nope"], 80)
+    ]
+    assert {"card", "pcicard", "framebuffer", "isa", "holecard"} <= set(devices), "a line each"
+    assert "did you mean record?" in " ".join(on_terminal(["recrod"], 200))
+
+
 PATH = "a-folder-of-a-long-name/and-another-below-it-with-a-longer-one/and-one-more-for-good-measure/data.txt"
 MAPS_IT = f"""        .set SYS_mmap, 90
 _start:
