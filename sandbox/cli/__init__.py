@@ -170,7 +170,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
             words, guest = _split(commands.choices[name], words, name)
         elif verb not in VERBS or words[0] != verb:
             commands.add_parser(name, help=title)
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        of = commands.choices[verb] if verb in VERBS else parser
+        of.error(f"unrecognized argument{'s' * (len(unknown) > 1)}: {' '.join(unknown)}")
     if guest:
         options.arguments = guest
     return options

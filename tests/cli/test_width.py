@@ -101,6 +101,11 @@ def test_what_is_wrong_is_told_whole_in_80_columns(words: list[str]) -> None:
     assert max(map(len, lines)) <= 80, max(lines, key=len)
 
 
+def test_an_option_that_is_none_is_told_with_its_verb() -> None:
+    usage, error = on_terminal(["maps", "images/cow-fork", "--end"], 80)
+    assert usage.startswith("usage: sandbox maps ") and error == "sandbox maps: error: unrecognized argument: --end"
+
+
 def test_the_nearest_of_many_names_is_told() -> None:
     wrong = " ".join(on_terminal(["run", "images/cow-fork", "--break", "no-cwo"], 200))
     assert "did you mean no-cow" in wrong and "no-vmalloc-sync" not in wrong
