@@ -36,7 +36,7 @@ def _client(scheduler: str) -> Any:
     try:
         from distributed import Client
     except ImportError:
-        raise NoScheduler("dask.distributed is not installed", "pip install 'sandbox[campaign]'") from None
+        raise NoScheduler("dask.distributed is not installed", "pip install dask distributed") from None
     try:
         return Client(scheduler, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:

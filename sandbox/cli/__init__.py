@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from sandbox import bundle
 from sandbox.cli import streams
@@ -39,6 +39,8 @@ argparse._ = str  # type: ignore[attr-defined]  # else it looks for translations
 COLLECT_AFTER = 50_000
 """New objects between looks for garbage: the first tens of thousands, modules and the machine, stay to the end."""
 INTERRUPTED = 130
+FEW = 6
+"""Choices of an option that an error lists."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,6 +137,23 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": _Help, **options})
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Of many choices the nearest is told, not all."""
+        choices = list(action.choices or ())
+        if len(choices) <= FEW or value in choices:
+            super()._check_value(action, value)
+            return
+        import difflib
+
+        near = difflib.get_close_matches(value, choices, 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"`{self.prog} --help` lists them"
+        raise argparse.ArgumentError(action, f"there is no {value!r}; {hint}")
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse, in the columns of the terminal."""
+        streams.say(*self.format_usage().splitlines(), f"{self.prog}: error: {message}")
+        self.exit(BAD_INPUT)
+
 
 def _parse(words: list[str]) -> argparse.Namespace:
     """The options of one command, from its own module; the others' are not imported, and only told of where a list
@@ -151,7 +170,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
             words, guest = _split(commands.choices[name], words, name)
         elif verb not in VERBS or words[0] != verb:
             commands.add_parser(name, help=title)
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        of = commands.choices[verb] if verb in VERBS else parser
+        of.error(f"unrecognized argument{'s' * (len(unknown) > 1)}: {' '.join(unknown)}")
     if guest:
         options.arguments = guest
     return options

@@ -60,17 +60,18 @@ class _Teller:
     """Progress on standard error: over itself on a terminal, else a line every few seconds."""
 
     def __init__(self) -> None:
-        self._terminal, self._next = sys.stderr.isatty(), 0.0
+        self._terminal, self._next, self._told = sys.stderr.isatty(), 0.0, False
 
     def tell(self, progress: Progress) -> None:
         if self._terminal:
+            self._told = True
             print(f"{progress.line():60}", end="\r", file=sys.stderr, flush=True)
         elif progress.seconds >= self._next or progress.done == progress.whole:
             self._next = progress.seconds + EVERY
             print(progress.line(), file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        if self._terminal:
+        if self._told:
             print(file=sys.stderr)
 
 

@@ -97,7 +97,8 @@ class _Face:
         if not answer.leaves:
             self.show(answer)
         if answer.error and not self._person:
-            self._refused.append(f"{place}: {one_line(line.strip())}: {answer.error}")
+            said, error = one_line(line.strip()), answer.error
+            self._refused.append(f"{place}: {error}" if error.startswith(f"{said}: ") else f"{place}: {said}: {error}")
         if not self._person and answer.stop is not None and answer.stop.kind is StopKind.INTERRUPT:
             raise KeyboardInterrupt  # nobody is there who could want to go on
         return not answer.leaves

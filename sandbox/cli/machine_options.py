@@ -32,8 +32,8 @@ def add_engine_option(parser: argparse._ActionsContainer) -> None:
     """``--engine``."""
     parser.add_argument(
         "--engine", choices=("mended", "stock"), action=_ChooseEngine,
-        help="x87 and SSE by this host's own instructions where that can be done, or as Unicorn computes them "
-        "(default: mended)",
+        help="x87 and SSE by this host's own instructions, encodings, system instructions and the clock as `sandbox "
+        "doctor` lists them; or all as Unicorn has it (default: mended)",
     )  # fmt: skip
 
 

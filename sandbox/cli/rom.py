@@ -79,7 +79,7 @@ def run_rom_session(
 
 def _subscribe(session: RomSession, kinds: tuple[str, ...], recorded: list[dict[str, Any]] | None) -> None:
     """Print what is traced, or note it for ``--json``."""
-    from sandbox.debug.bare_view import delivery_line, trap_line
+    from sandbox.debug.bare_view import delivery_line, trap_lines
     from sandbox.machine.events import Delivery, Event, PortAccess, TlbMiss, TrapTaken
     from sandbox.report.trace import event_line
 
@@ -96,14 +96,12 @@ def _subscribe(session: RomSession, kinds: tuple[str, ...], recorded: list[dict[
             recorded.append(event.to_dict())
             return
         if isinstance(event, TrapTaken):
-            line = trap_line(session.bare, event)
+            lines = trap_lines(session.bare, event, columns)
+        elif isinstance(event, Delivery):
+            lines = [delivery_line(event)]
         else:
-            line = (
-                delivery_line(event)
-                if isinstance(event, Delivery)
-                else " " * 7 + event_line(event, lambda _, text: text)
-            )
-        print("\n".join(wrapped(line, columns)), file=sys.stderr)
+            lines = [" " * 7 + event_line(event, lambda _, text: text)]
+        print("\n".join(part for line in lines for part in wrapped(line, columns)), file=sys.stderr)
 
     if wanted:
         session.machine.bus.subscribe(show, *wanted)

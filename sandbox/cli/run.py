@@ -298,14 +298,14 @@ def _stat_rows(summary: Summary) -> list[tuple[str, str]]:
     frames = f"{summary.frames_allocated:,} allocated, {summary.frames_free:,} of {summary.frames_total:,} free"
     allocator = (
         f"{summary.single_share} % of requests for one frame ({summary.single_share_outside} % outside of "
-        f"interrupts), {summary.list_hits} % of these from the CPU's list; {summary.zone_locks:,} times a zone's lock"
+        f"interrupts), {summary.list_hits} % of these from the CPU's list; a zone's lock taken: {summary.zone_locks:,}"
     )
     stored = ", ".join(f"{size:,} {why}" for why, size in summary.bytes_by_host.items()) + " by the host"
     return [
         ("time", f"{summary.seconds * 1000:.1f} ms of host time, {summary.blocks:,} blocks"),
         ("", _shares(summary)),
         ("page faults", f"{summary.page_faults:,}{_counts(summary.faults_by_kind)}"),
-        ("copy on write", f"{summary.cow_copies:,} copies, {summary.cow_reuses:,} reuses"),
+        ("copy on write", f"{summary.cow_copies:,} copied, {summary.cow_reuses:,} reused"),
         ("system calls", f"{summary.system_calls:,}{_counts(summary.calls_by_name)}"),
         ("task switches", f"{summary.switches:,}"),
         ("frames", frames),

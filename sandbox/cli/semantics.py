@@ -110,7 +110,10 @@ def _families(options: argparse.Namespace) -> tuple[str, ...]:
     known = (*FAMILIES, SELF_MODIFYING, *(family + suffix for suffix in SUFFIXES for family in FAMILIES))
     unknown = set(options.families) - set(known)
     if unknown:
-        raise ConfigurationError(f"no family {min(unknown)!r}: known are {', '.join(FAMILIES)}")
+        raise ConfigurationError(
+            f"no family {min(unknown)!r}: known are {', '.join((*FAMILIES, SELF_MODIFYING))}",
+            f"{', '.join(SUFFIXES)} may stand behind each of the first {len(FAMILIES)}",
+        )
     if options.count < 1 or options.seed < 0:
         raise ConfigurationError("--count must be at least 1, --seed not negative")
     return tuple(family for family in known if family in options.families) or FAMILIES

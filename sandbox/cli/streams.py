@@ -94,9 +94,15 @@ def drop_unread() -> None:
 
 
 def say(*lines: str) -> None:
-    """Lines on standard error; without its reader they are lost, and change no exit status."""
+    """Lines on standard error, whole, in the columns of its terminal; without its reader they are lost, and change no
+    exit status."""
+    from sandbox.cli.colour import columns_of
+    from sandbox.report.width import wrapped
+
+    columns = columns_of(sys.stderr)
     with contextlib.suppress(BrokenPipeError):
-        print(*lines, sep="\n", file=sys.stderr)
+        for line in (row for each in lines for row in each.splitlines() or [""]):
+            print(*wrapped(line, columns), sep="\n", file=sys.stderr)
 
 
 def flush() -> bool:

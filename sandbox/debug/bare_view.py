@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sandbox.debug.operands import located
@@ -61,17 +62,24 @@ def _decoded(bare: BareMachine, cpu: int, eip: int) -> list[Instruction]:
     return disassemble(code, eip, 1, 32 if segment.flags & FLAG_BIG else 16)
 
 
-def trap_line(bare: BareMachine, trap: TrapTaken) -> str:
-    """A page fault with CR2, the error bits in words and where the walk stops; any other trap by its name."""
+def trap_lines(bare: BareMachine, trap: TrapTaken, columns: int) -> list[str]:
+    """The place with its instruction, and what it raised; two lines or more where there are too few columns for one."""
+    head = f"{trap.number or '':>5}  {trap.time:>9}  CPU {trap.cpu}  {trap.eip:08x}"
     text = "" if trap.software else instruction_at(bare, trap.cpu, trap.eip)
-    head = f"{trap.number or '':>5}  {trap.time:>9}  CPU {trap.cpu}  {trap.eip:08x}  {text:34}  "
+    told = _raised(bare, trap)
+    line = f"{head}  {text:34}  {told}" if text else f"{head}  {told}"
+    return [line] if len(line) <= columns else [f"{head}  {text}".rstrip(), " " * 7 + re.sub("  +", "  ", told)]
+
+
+def _raised(bare: BareMachine, trap: TrapTaken) -> str:
+    """A page fault with CR2, the error bits in words and where the walk stops; any other trap by its name."""
     if not trap.number:
         what = f"software interrupt {trap.vector:#x}" if trap.software else describe(trap.vector)
-        return head + what + (f", error code {trap.error_code:#x}" if trap.error_code else "")
+        return what + (f", error code {trap.error_code:#x}" if trap.error_code else "")
     found = walk_bare(bare, trap.cpu, trap.address, Access.of_error_code(trap.error_code))
     words = PageFaultCode(trap.error_code).describe()
     stops = f"{found.levels[-1].name} {found.lines()[-1]}" if found and found.levels else "a table is not in RAM"
-    return f"{head}CR2 {trap.address:08x}  {words:26}  {stops}"
+    return f"CR2 {trap.address:08x}  {words:26}  {stops}"
 
 
 def delivery_line(event: Delivery) -> str:

@@ -69,6 +69,7 @@ def _task_change(word: str, about: str, *also: str) -> Catch:
 
 
 _ALL = ("program", "module", "rom")
+_ANSWERED = "a page fault that was answered so"
 _TABLE = (
     Catch(
         "syscall", "a system call, before it is made", (kernel.CallEntered,),
@@ -137,7 +138,7 @@ _TABLE = (
     Catch("irq", "a device asks for an interrupt", (machine.DeviceInterrupt,), lambda e: f"vector {e.vector:#x}", _ALL),
     *(
         Catch(
-            str(kind), "a page fault that was answered so", (kernel.PageFault,), _fault_line,
+            str(kind), _ANSWERED, (kernel.PageFault,), _fault_line,
             selects=lambda event, argument, kind=kind: event.resolution == kind,  # type: ignore[misc]
             key=kind,
         )
@@ -176,9 +177,19 @@ def fields_of(word: str, kind: str) -> tuple[str, ...]:
 
 
 def catch_named(word: str, kind: str) -> Catch:
-    """The catch of a word on a kind of target.  Raises Refused, with the words there are."""
+    """The catch of a word on a kind of target.  Raises Refused."""
     found = CATCHES.get(word)
     if found is None or kind not in found.where:
-        words = sorted(each.word for each in _TABLE if kind in each.where)
-        raise Refused(f"catch {word}: there is {', '.join([*BESIDE, *words])}")
+        what = "no event" if found is None else f"no event of a {kind}"
+        raise Refused(f"catch {word}: {what}; help catch lists all")
     return found
+
+
+def events_of(kind: str) -> dict[str, str]:
+    """How each event that a kind of target has is written, and what it is."""
+    answers = ", ".join(each.word for each in _TABLE if kind in each.where and each.about == _ANSWERED)
+    told = {f"{each.word} {each.argument}".strip(): each.about for each in _TABLE if kind in each.where}
+    told = {word: about for word, about in told.items() if about != _ANSWERED}
+    beside = {FAULT: "a page fault, before its answer", CR3: "a load of CR3"}
+    beside[f"{MODE} [{'|'.join(MODES)}]"] = "the first instruction in another mode"
+    return {**beside, **({answers: _ANSWERED} if answers else {}), **told}

@@ -46,6 +46,13 @@ _TSS16 = {
     )
 }
 """Offsets in the 16-bit TSS (figure 7-10); every field is a word."""
+_ROWS_32 = (
+    "link, cr3, eip, eflags", "esp0, ss0, esp1, ss1, esp2, ss2", "eax, ecx, edx, ebx", "esp, ebp, esi, edi",
+    "es, cs, ss, ds, fs, gs, ldt, io map",
+)  # fmt: skip
+_ROWS_16 = (
+    "link, ip, flags", "sp0, ss0, sp1, ss1, sp2, ss2", "ax, cx, dx, bx, sp, bp, si, di", "es, cs, ss, ds, ldt",
+)  # fmt: skip
 
 
 def table(target: Target, name: str) -> Told:
@@ -166,10 +173,12 @@ def _fields(data: bytes, wide: bool) -> dict[str, int]:
 
 
 def _rows(fields: dict[str, int], wide: bool) -> list[str]:
-    words = [
-        f"{name} {value:0{8 if wide and name not in _SELECTORS else 4}x}" for name, value in fields.items()
-    ]  # fmt: skip
-    return ["  " + "  ".join(words[at : at + 7]) for at in range(0, len(words), 7)]
+    """Rows of ``_ROWS`` in 80 columns: what goes together, side by side."""
+    words = {
+        name: f"{name} {value:0{8 if wide and name not in _SELECTORS else 4}x}" for name, value in fields.items()
+    }  # fmt: skip
+    rows = ([words[name] for name in row.split(", ") if name in words] for row in (_ROWS_32 if wide else _ROWS_16))
+    return ["  " + "  ".join(row) for row in rows if row]
 
 
 def ports(data: bytes, at: int, limit: int) -> str:

@@ -1,7 +1,7 @@
 """Names for the addresses of a ROM image: from a file that is given, or from the source that its manifest names.
 
 A flat image has no symbols.  Where its source is here, and the tools are, it is built again as an ELF file, which must
-hold the same bytes; that is kept below ``build/`` under the image's hash.
+hold the same bytes; that is kept below ``build/`` (or a cache) under the image's hash.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from sandbox.image.assemble import SOURCES, AssemblyError, ToolMissing, assemble_for_debugging
+from sandbox.home import build_folder
+from sandbox.image.assemble import AssemblyError, ToolMissing, assemble_for_debugging
 from sandbox.image.elf import PHDR, PT_LOAD, is_elf, symbols
 from sandbox.image.files import read_file
+from sandbox.image.manifest import source_of
 from sandbox.image.symbols import SymbolTable
 from sandbox.machine.bare import LOAD_ADDRESS
 from sandbox.records import dataclass, field, replace
 from sandbox.runner.target import Target
 from sandbox.x86.errors import ConfigurationError
 
-CACHE = SOURCES.parent / "build" / "symbols"
+CACHE = build_folder() / "symbols"
 _NM = re.compile(r"\s*([0-9a-fA-F]{1,16})\s+([A-Za-z?])\s+(\S+)\s*", re.ASCII)
 """A line of ``nm``, and of a System.map."""
 REACH = 1 << 16
@@ -89,9 +91,8 @@ def found(target: Target) -> RomSymbols:
     manifest = target.manifest
     if manifest is None or not manifest.source:
         return RomSymbols()
-    here, beside = SOURCES.parent / manifest.source, manifest.path.parent / manifest.source
     try:
-        elf = _built(here if here.is_file() else beside, target.data, manifest.load)
+        elf = _built(source_of(manifest), target.data, manifest.load)
     except (AssemblyError, ToolMissing, OSError):
         return RomSymbols()
     if not _holds(elf, target.data, manifest.load):

@@ -9,9 +9,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from sandbox.home import HOME
 from sandbox.x86.errors import SandboxError
 
-SOURCES = Path(__file__).resolve().parents[2] / "asm"
+SOURCES = HOME / "asm"
 INCLUDES = SOURCES / "images" / "include"
 LINK_PROGRAM, LINK_ROM = SOURCES / "images" / "program.ld", SOURCES / "images" / "rom.ld"
 SUFFIXES = (".S", ".s", ".asm", ".c")

@@ -6,13 +6,14 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+from sandbox.home import HOME
 from sandbox.image.assemble import SOURCES, assemble_source, run_tool, tool_for
 from sandbox.image.elf import symbols
 from sandbox.image.libc import LibcMissing, link_with_libc
-from sandbox.image.manifest import IMAGES, Manifest, load, set_values
+from sandbox.image.manifest import IMAGES, Manifest, load, set_values, source_of
 from sandbox.records import dataclass
 
-ROOT = SOURCES.parent
+ROOT = HOME
 KERNEL_ELF, KERNEL_MAP = IMAGES / "kernel" / "kernel.elf", IMAGES / "kernel" / "System.map"
 VDSO = IMAGES / "kernel" / "vdso.so"
 
@@ -32,23 +33,25 @@ class Built:
 
 
 def manifests(folder: Path = IMAGES) -> list[Manifest]:
-    """All manifests below a folder, by name.  Raises ManifestError."""
-    return [load(path) for path in sorted(folder.glob("*/manifest.toml"))]
+    """All manifests below a folder, by name; or the one in it.  Raises ManifestError."""
+    own = folder / "manifest.toml"
+    return [load(path) for path in ([own] if own.is_file() else sorted(folder.glob("*/manifest.toml")))]
 
 
 def build(write: bool, folder: Path = IMAGES) -> list[Built]:
-    """Build everything; ``write`` puts it in place and records tool and hash, else it is only compared.
+    """Build a folder's images, and the kernel with the collection.
 
+    ``write`` puts what is built in place and records tool and hash, else it is only compared.
     Raises AssemblyError, ToolMissing, ManifestError.
     """
-    done = [*_kernel(write)]
+    done = [*_kernel(write)] if folder == IMAGES else []
     for manifest in manifests(folder):
         if not manifest.source:
             done.append(Built(manifest.name, manifest.image, manifest.image.is_file(), "no source"))
             continue
         with tempfile.TemporaryDirectory() as scratch:
             fresh = Path(scratch) / manifest.file
-            source = ROOT / manifest.source
+            source = source_of(manifest, ROOT)
             try:
                 if manifest.libc:
                     link_with_libc(source, fresh, manifest.libc)

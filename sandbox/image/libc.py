@@ -9,11 +9,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from sandbox.image.assemble import SOURCES, run_tool
+from sandbox.home import HOME
+from sandbox.image.assemble import run_tool
 from sandbox.records import dataclass
 from sandbox.x86.errors import SandboxError
 
-LIBRARIES = SOURCES.parent / "build" / "libc"
+LIBRARIES = HOME / "build" / "libc"
 FETCH = "asm/images/libc/fetch.sh"
 
 

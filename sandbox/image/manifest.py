@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sandbox.home import HOME
 from sandbox.image.files import UnusableFile, read_text
 from sandbox.records import dataclass, field
 from sandbox.x86.errors import SandboxError
 
-IMAGES = Path(__file__).resolve().parents[2] / "images"
-"""The collection of this checkout."""
+IMAGES = HOME / "images"
+"""The collection of this checkout, or of this package."""
 KINDS = ("program", "module", "rom")
 LIBCS = ("musl", "klibc")
 RESOLUTIONS = (
@@ -211,6 +212,12 @@ def _fault(path: Path, number: int, value: Any) -> ExpectedFault:
     if made.resolution and made.resolution not in RESOLUTIONS:
         raise ManifestError(path, f"{where}.resolution", f"{made.resolution!r}; known are {', '.join(RESOLUTIONS)}")
     return made
+
+
+def source_of(manifest: Manifest, root: Path = HOME) -> Path:
+    """An image's source: counted from the repository's root, or else from the manifest's folder."""
+    here = root / manifest.source
+    return here if here.is_file() else manifest.path.parent / manifest.source
 
 
 def set_values(path: Path, section: str, values: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ MORE = {
     "page_maps": "maps", "hits": "hits", "recycles": "recycl.", "sleeps": "sleeps", "blocks_user": "user",
     "blocks_kernel": "kernel",
 }  # fmt: skip
-_WIDTHS = (8, 7, 7, 8, 9, 11)
+_WIDTHS, _MORE_WIDTHS = (8, 7, 7, 8, 9, 11), (8, 7, 7, 7, 11, 10)
 VERDICTS = {True: "holds", False: "does not hold", None: "open"}
 
 
@@ -26,15 +26,15 @@ def tables(found: Sequence[Measured]) -> list[str]:
     lines: list[str] = []
     for work in dict.fromkeys(each.work for each in found):
         rows = [each for each in found if each.work == work]
-        lines += [WORKS[work], *_table(rows, FIELDS), "", *_table(rows, MORE), ""]
+        lines += [WORKS[work], *_table(rows, FIELDS, _WIDTHS), "", *_table(rows, MORE, _MORE_WIDTHS), ""]
     return lines
 
 
-def _table(rows: Sequence[Measured], names: dict[str, str]) -> list[str]:
-    head = "".join(f" {title:>{width}}" for title, width in zip(names.values(), _WIDTHS, strict=True))
+def _table(rows: Sequence[Measured], names: dict[str, str], widths: Sequence[int]) -> list[str]:
+    head = "".join(f" {title:>{width}}" for title, width in zip(names.values(), widths, strict=True))
     lines = [f"  {'':22}{head}"]
     for row in rows:
-        cells = zip(names, _WIDTHS, strict=True)
+        cells = zip(names, widths, strict=True)
         values = "".join(f" {getattr(row.cost, name):>{width},}" for name, width in cells)
         lines.append(f"  {_short(row.mechanism):22}{values}")
     return lines

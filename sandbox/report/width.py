@@ -62,7 +62,9 @@ def wrapped(line: str, columns: int) -> list[str]:
         return [line]
     import textwrap
 
-    return textwrap.wrap(line, columns, subsequent_indent=indent, drop_whitespace=True, break_on_hyphens=False)
+    whole = line.replace(" %", "\u00a0%")  # a number stays with its sign
+    lines = textwrap.wrap(whole, columns, subsequent_indent=indent, drop_whitespace=True, break_on_hyphens=False)
+    return [each.replace("\u00a0%", " %") for each in lines]
 
 
 def shown(line: str, columns: int) -> list[str]:

@@ -169,9 +169,16 @@ def module_file(image: str | Path, options: Sequence[str] = ()) -> ModuleFile:
     return ModuleFile(target.name, target.data, (*target.arguments, *options))
 
 
+def _how_to_build(manifest: Manifest) -> str:
+    from sandbox.image.manifest import IMAGES
+
+    folder = manifest.path.parent
+    return "run `make images`" if folder.resolve().parent == IMAGES else f"run `sandbox images --build {folder}`"
+
+
 def _from_manifest(manifest: Manifest, arguments: Sequence[str]) -> Target:
     if not manifest.image.is_file():
-        raise NoSuchImage(f"{manifest.path}: image.file: {manifest.file} is not built", "run `make images`")
+        raise NoSuchImage(f"{manifest.path}: image.file: {manifest.file} is not built", _how_to_build(manifest))
     modules = [module_file(manifest.path.parents[1] / name) for name in manifest.modules]
     return Target(
         manifest.name,

@@ -287,6 +287,7 @@ def _spread(plan: Work, state: State, left: list[Chunk], jobs: int) -> Iterator[
                 chunk = running.pop(future)
                 state.finish(chunk, future.result())
                 yield chunk[2]
+        pool.shutdown()  # else the interpreter, as it ends, may write to a pipe that the pool's thread closes (3.11)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -57,17 +58,22 @@ def text(found: Found) -> str:
     """A line a cause, a line an instruction that differs, and the sums."""
     tally = found.tally
     total, differ = tally.vectors.total(), tally.ways.total()
-    lines = [f"{total:,} vectors of {len(tally.vectors)} forms against {found.processor.name}"[:_WIDE]]
+    lines = [f"{total:,} vectors of {len(tally.vectors)} forms against {found.processor.name}"]
     lines += [f"{differ:,} differ, {differ - tally.new:,} of them by causes that are listed"]
     if differ:
         lines += ["", f"{'vectors':>9}  cause", *_causes(tally)]
         lines += ["", f"{'instruction':12} {'vectors':>9} {'differ':>8}  in"]
         lines += [_line(row, tally) for row in rows(tally) if row.differ]
     if total >= _ENOUGH and (unseen := tally.unseen(found.engine)):
-        lines += ["", "listed, and not seen:", *(f"  {cause}"[:_WIDE] for cause in unseen)]
+        lines += ["", "listed, and not seen:", *(line for cause in unseen for line in _told("  ", cause))]
     if tally.new:
         lines += ["", "not listed:", *_new(tally)]
     return "\n".join(lines) + "\n"
+
+
+def _told(head: str, text: str) -> list[str]:
+    """A text whole, below itself where it goes on."""
+    return textwrap.wrap(head + text, _WIDE, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
 def _causes(tally: Tally) -> Iterator[str]:
@@ -75,7 +81,7 @@ def _causes(tally: Tally) -> Iterator[str]:
     for (_, _, cause), count in tally.ways.items():
         causes[cause or "not listed"] += count
     for cause, count in causes.most_common():
-        yield f"{count:9,}  {cause}"[:_WIDE]
+        yield from _told(f"{count:9,}  ", cause)
 
 
 def _line(row: Row, tally: Tally) -> str:
@@ -92,7 +98,7 @@ def _new(tally: Tally) -> Iterator[str]:
     for (form, parts, cause), count in sorted(tally.ways.items(), key=lambda way: -way[1]):
         if not cause:
             code = tally.kept[form, parts, cause][0].vector.code.hex(" ")
-            yield f"  {form}: {', '.join(parts)} ({count:,}): {code}"[:_WIDE]
+            yield from _told("  ", f"{form}: {', '.join(parts)} ({count:,}): {code}")
 
 
 def to_dict(found: Found) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 
 from sandbox.engine import clockcode, library, mends, stubs, system, watchtest
 from sandbox.engine.context import SegmentState
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BusError, Exit, Halt, Trap
+from sandbox.home import HOME
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.records import dataclass
 from sandbox.suite.mendlist import listed
@@ -28,7 +28,6 @@ from sandbox.x86.masks import (
 )
 from sandbox.x86.paging import NX, RW, US, P
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("unicorn", "capstone", "keystone-engine", "construct", "pyelftools", "greenlet")
 TOOLS = {"as": "--version", "ld": "--version", "nasm": "-v", "gcc": "--version", "gdb": "--version"}
 PGD, PMD, TABLE, CODE, FIRST, SECOND = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000
@@ -252,7 +251,7 @@ def _tools() -> Iterator[Check]:
 
 
 def _native() -> Check:
-    image = ROOT / "images" / "demand-zero" / "demand-zero.elf"
+    image = HOME / "images" / "demand-zero" / "demand-zero.elf"
     try:
         done = subprocess.run([image], capture_output=True, stdin=subprocess.DEVNULL, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError) as error:

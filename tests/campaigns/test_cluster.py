@@ -16,7 +16,7 @@ from tests.campaigns.cluster import COUNT
 from tests.campaigns.test_campaign import ENVIRONMENT, ROOT, command, expected, squares
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("distributed") is None, reason="dask is not installed: pip install 'sandbox[campaign]'"
+    importlib.util.find_spec("distributed") is None, reason="dask is not installed: pip install dask distributed"
 )
 
 

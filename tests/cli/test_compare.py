@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.records import fields
+from sandbox.report.kmapcompare import tables
+from sandbox.runner.kmapcost import MECHANISMS, WORKS, Cost, Measured
 from tests.cli.test_cli import call
 from tests.patience import PATIENCE, busy, running
 
@@ -25,6 +28,16 @@ def test_text_and_picture(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert max(map(len, out.splitlines())) <= 80
     assert "post: 001" in out and "post: 004" in out
     assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_the_largest_work_has_tables_of_80_columns() -> None:
+    """Counts are fewer than four for each byte of 16384 pages, the most that --pages takes."""
+    highest = {each.name: 4 * 16384 * 4096 if "blocks" in each.name else 99_999 for each in fields(Cost)}
+    highest["blocks_kernel"] = 16384 * 99
+    rows = [Measured(name, work, Cost(**highest)) for work in WORKS for name in MECHANISMS]
+    lines = tables(rows)
+    assert max(map(len, lines)) <= 80
+    assert len({len(line) for line in lines if line.startswith("  ")}) == 1, "columns stand below each other"
 
 
 def test_a_claim_that_nothing_measured_has_no_verdict(capfd: pytest.CaptureFixture[str]) -> None:

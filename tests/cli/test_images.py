@@ -59,3 +59,37 @@ def test_build_and_check_exclude_each_other(capsys):
     with pytest.raises(SystemExit) as leaving:
         main(["images", "--build", "--check"])
     assert leaving.value.code == 2
+
+
+OWN = """
+[image]
+title = "mine"
+source = "mine.c"
+file = "mine.elf"
+[expect]
+status = 7
+"""
+
+
+def test_a_folder_of_ones_own_is_built_listed_and_checked(tmp_path, capsys):
+    """Sources beside their manifests; the collection and the kernel are not touched."""
+    place = tmp_path / "guests" / "mine"
+    place.mkdir(parents=True)
+    (place / "manifest.toml").write_text(OWN)
+    (place / "mine.c").write_text('#include "user.h"\nint main(void) { return 7; }\n')
+    folder = str(tmp_path / "guests")
+    assert main(["test", folder]) == 2
+    assert f"sandbox images --build {place}" in capsys.readouterr().err
+    assert main(["images", folder, "--build"]) == 0
+    assert capsys.readouterr().out == "1 image built, 1 of them changed\n"
+    assert main(["images", folder, "--check"]) == 0
+    assert main(["images", str(place)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["mine", "program", "mine"]
+    assert main(["run", str(place), "--status"]) == 7
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_a_folder_without_images_is_told(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["images", folder]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"sandbox: {folder}: no manifest there"

@@ -45,3 +45,13 @@ def test_walk_as_somebody_else_and_by_other_tables(capfd) -> None:
     assert "supervisor page, user access" in call(["walk", image, "0xc0100000", "--as", "user"], capfd)[1]
     assert "physical 0x100000" in call(["walk", image, "0xc0100000", "--as", "supervisor"], capfd)[1]
     assert call(["walk", image, "_start", "--mm", "3"], capfd)[1] == call(["walk", image, "_start"], capfd)[1]
+
+
+@pytest.mark.parametrize(
+    ("image", "symbol", "end"),
+    [("vmalloc", "vmalloc", "physical 0x"), ("cow-fork", "copy_page", "stops here: supervisor page")],
+)
+def test_whose_access_it_is_the_ring_of_the_cpu_says(image, symbol, end, capfd) -> None:
+    """A module stops in ring 0, a program in ring 3, which may not reach the kernel's text (SDM 3A, 4.6.1)."""
+    status, out, _ = call(["walk", str(IMAGES / image), symbol], capfd)
+    assert status == 0 and out.splitlines()[-1].startswith(end)

@@ -62,10 +62,21 @@ LISTINGS = [
     ["run", "images/vmalloc-sync", "--trace", KINDS], ["maps", "images/cow-fork"], ["frames", "--ram", "6G"],
     ["frames", "--policy", "orders=11"], ["frames", "--models"], ["walk", "images/cow-fork", "_start", "--ram", "6G"],
     ["explain", "images/cow-fork", "--fault", "4", "--ram", "6G"], ["explain", "images/rom-pae-high"],
-    ["test", "images/cow-fork"], ["disasm", "images/cow-fork"],
+    ["test", "images/cow-fork"], ["disasm", "images/cow-fork"], ["doctor"],
+    ["semantics", "x87", "--engine", "stock", "--count", "300", "--jobs", "1"],
     ["debug", "images/cow-fork", *(each for command in ("regs", "maps", "tasks", "code", "help", "x _start", "catch",
-                                                       "continue", "walk _start") for each in ("-e", command))],
+                                                       "continue", "walk _start", "help catch",
+                                                       "info tss") for each in ("-e", command))],
 ]  # fmt: skip
+
+
+def test_a_trap_that_fits_no_line_goes_on_below_its_place() -> None:
+    """Nothing is torn: the instruction stands beside its place, what it raised below."""
+    lines = on_terminal(["run", "images/rom-write-protect", "--trace", "faults"], 80, NO_COLOR="1")
+    assert max(map(len, lines)) <= 80
+    at = next(number for number, line in enumerate(lines) if line.endswith("001001fb  mov dword ptr [0x40000000], 2"))
+    assert lines[at].split()[0] == "1"
+    assert lines[at + 1].strip().startswith("CR2 40000000  kernel write protection  PTE stops here: ")
 
 
 @pytest.mark.parametrize("words", LISTINGS, ids=[" ".join(each[:4]) for each in LISTINGS])
@@ -73,6 +84,36 @@ def test_every_listing_fits(words: list[str]) -> None:
     lines = on_terminal(words, 80, NO_COLOR="1")
     assert lines
     assert max(map(len, lines)) <= 80, max(lines, key=len)
+
+
+WRONG = [
+    [], ["help"], ["run", "images/cow-fork", "--break", "no-cwo"], ["run", "images/cow-fork", "--policy", "x=y"],
+    ["run", "images/cow-fork", "--device", "nope"], ["run", "images/cow-fork", "--trace", "foo"],
+    ["run", "/etc/passwd"], ["compare", "foo"], ["asm", "mov eax, [ebx+4*ecx]"], ["semantics", "nosuch"],
+    ["debug", "images/cow-fork", "-e", "catch nothing-of-the-kind"], ["explain", "images/cow-fork", "--fault", "99"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG, ids=[" ".join(each) or "nothing" for each in WRONG])
+def test_what_is_wrong_is_told_whole_in_80_columns(words: list[str]) -> None:
+    lines = on_terminal(words, 80, NO_COLOR="1")
+    assert 1 <= len(lines) < 12 and not any("…" in line or "Traceback" in line for line in lines)
+    assert max(map(len, lines)) <= 80, max(lines, key=len)
+
+
+def test_an_option_that_is_none_is_told_with_its_verb() -> None:
+    usage, error = on_terminal(["maps", "images/cow-fork", "--end"], 80)
+    assert usage.startswith("usage: sandbox maps ") and error == "sandbox maps: error: unrecognized argument: --end"
+
+
+def test_the_nearest_of_many_names_is_told() -> None:
+    wrong = " ".join(on_terminal(["run", "images/cow-fork", "--break", "no-cwo"], 200))
+    assert "did you mean no-cow" in wrong and "no-vmalloc-sync" not in wrong
+    devices = [
+        line.partition(" at 0x")[0].strip() for line in on_terminal(["run", "images/cow-fork", "--device", "nope"], 80)
+    ]
+    assert {"card", "pcicard", "framebuffer", "isa", "holecard"} <= set(devices), "a line each"
+    assert "did you mean record?" in " ".join(on_terminal(["recrod"], 200))
 
 
 PATH = "a-folder-of-a-long-name/and-another-below-it-with-a-longer-one/and-one-more-for-good-measure/data.txt"

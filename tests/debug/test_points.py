@@ -280,3 +280,33 @@ def test_what_is_missing_is_named() -> None:
         assert "how many hits" in made.execute("ignore 1").error
         for word in ("enable", "disable", "condition"):
             assert "the number of a point is missing" in made.execute(word).error
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "not_there"),
+    [("cow-fork", "syscall [NAME]", "trap [VECTOR]"), ("rom-card-dma", "trap [VECTOR]", "syscall")],
+)
+def test_help_lists_the_events_of_the_target(name: str, there: str, not_there: str) -> None:
+    """Each that it lists is taken, and that of another kind of target is refused with where the list is."""
+    with remote(name) as made:
+        lines = made.execute("help catch").lines
+        words = {
+            each
+            for line in lines[2:]
+            for each in re.match(r"  ((?:[a-z0-9-]+(?:, |,$)?)*)", line)[1].rstrip(",").split(", ")
+        }
+        words.discard("")
+        assert len(words) > 8
+        assert any(there in line for line in lines) and not any(not_there in line for line in lines)
+        assert made.execute(f"catch {not_there.split()[0]}").error.endswith("; help catch lists all")
+        assert all(not made.execute(f"catch {word}").error for word in words)
+
+
+def test_a_fault_that_is_behind_or_never_comes() -> None:
+    """cow-fork has six, as ``run --trace faults`` numbers them."""
+    with remote("cow-fork") as made:
+        made.execute("run to fault 4")
+        error = made.execute("run to fault 2").error
+        assert error == "fault 2: there were 4 so far; goto fault 2 leads back"
+        assert made.execute("when").lines == ["71391:08048140"], "where it stood"
+        assert made.execute("run to fault 100").lines[-1] == "there is no fault 100: the run had 6"

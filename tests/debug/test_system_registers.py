@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -96,7 +97,10 @@ def test_idt(debugger: Debugger) -> None:
 
 
 def test_tss_of_16_bits(debugger: Debugger) -> None:
-    told = debugger.execute("info tss").data["tss"]
+    answer = debugger.execute("info tss")
+    told = answer.data["tss"]
+    shown = re.findall(r"(\w+) ([0-9a-f]{4})\b", "\n".join(answer.lines[1:]))
+    assert {name: int(value, 16) for name, value in shown} == told["fields"]
     assert (told["bits"], told["selector"], told["base"], told["limit"]) == (16, 0x18, TSS, 43)
     assert list(told["fields"].values()) == WORDS_OF_TSS
     assert (told["fields"]["sp0"], told["fields"]["ss0"], told["fields"]["link"]) == (0x1110, 0x10, 0x28)

@@ -32,6 +32,10 @@ def test_a_long_word_loses_its_middle() -> None:
     assert " ".join(line.strip() for line in wrapped(WORDS, 30)) == WORDS
 
 
+def test_a_number_stays_with_its_sign() -> None:
+    assert wrapped("one two three 95 % of these", 16) == ["one two three", "    95 % of", "    these"]
+
+
 def test_the_result_stays() -> None:
     assert fit_call("f(" + "a, " * 30 + "b) = -1 ENOENT", 40).endswith("… = -1 ENOENT")
 

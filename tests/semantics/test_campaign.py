@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,12 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
     path.write_text("nonsense")
     with pytest.raises(BadState, match="is not the state"):
         State(path, PLAN)
+
+
+def test_a_run_that_is_over_has_no_thread_that_is_still_ending() -> None:
+    """One that closes its pipe while the interpreter ends makes the interpreter print a traceback (3.11)."""
+    list(campaign.run(PLAN, State(None, PLAN), 2))
+    assert [each.name for each in threading.enumerate() if "Executor" in type(each).__name__] == []
 
 
 def test_reports_agree(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from sandbox.debug import legs
-from sandbox.debug.commands import COMMANDS, Command, command
+from sandbox.debug.catches import events_of
+from sandbox.debug.commands import ALIASES, COMMANDS, command
 from sandbox.debug.debugger import Answer, Debugger
 from sandbox.debug.goals import Steps
 from sandbox.debug.kernel_target import KernelTarget
@@ -87,11 +88,22 @@ def run(debugger: Debugger, text: str) -> Answer:
     words = text.split(None, 2)
     if words[:2] != ["to", "fault"] or len(words) < 3:
         raise Refused("run: to fault N")
-    debugger.on_fault_number = debugger.number(words[2], 1)
+    number = debugger.on_fault_number = _to_come(debugger, words[2])
     try:
-        return told(debugger, debugger.go())
+        answer = told(debugger, debugger.go())
     finally:
         debugger.on_fault_number = None
+    if answer.stop is not None and answer.stop.ended:
+        answer.lines.append(f"there is no fault {number}: the run had {debugger.target.fault_count}")
+    return answer
+
+
+def _to_come(debugger: Debugger, text: str) -> int:
+    """The number of a fault that has not been yet.  Raises Refused."""
+    number, count = debugger.number(text, 1), debugger.target.fault_count
+    if number <= count:
+        raise Refused(f"fault {number}: there were {count} so far; goto fault {number} leads back")
+    return number
 
 
 @command("quit", "leave", _RUN)
@@ -101,6 +113,7 @@ def quit_(debugger: Debugger, text: str) -> Answer:
 
 @command("help [COMMAND]", "this list", _RUN)
 def help_(debugger: Debugger, text: str) -> Answer:
+    text = ALIASES.get(text, text)
     if text and text not in COMMANDS:
         raise Refused(f"no command {text!r}")
     shown = [COMMANDS[text]] if text else sorted(COMMANDS.values(), key=lambda each: GROUPS.index(each.group))
@@ -109,14 +122,18 @@ def help_(debugger: Debugger, text: str) -> Answer:
         if each.group != group and not text:
             lines.append(f"{each.group}:")
         group = each.group
-        lines += _help_lines(each)
+        lines += _help_lines(each.usage, each.about)
+    if text in ("catch", "tcatch"):
+        lines += [line for each in events_of(debugger.target.kind).items() for line in _help_lines(*each)]
     return Answer(lines, {"commands": {name: each.about for name, each in COMMANDS.items()}})
 
 
-def _help_lines(each: Command) -> list[str]:
+def _help_lines(usage: str, about: str) -> list[str]:
     """As many lines of 80 columns as it takes."""
-    about = textwrap.wrap(each.about, HELP_WIDTH - HELP_COLUMN - 4)
-    usage = [each.usage] if len(each.usage) <= HELP_COLUMN else [each.usage, ""]
-    left = usage + [""] * (len(about) - 1)
-    right = [""] * (len(usage) - 1) + about
+    rows = textwrap.wrap(about, HELP_WIDTH - HELP_COLUMN - 4)
+    heads = textwrap.wrap(usage, HELP_WIDTH - 4, break_on_hyphens=False)
+    if len(heads) > 1 or len(usage) > HELP_COLUMN:
+        heads.append("")
+    left = heads + [""] * (len(rows) - 1)
+    right = [""] * (len(heads) - 1) + rows
     return [f"  {head:{HELP_COLUMN}}  {tail}".rstrip() for head, tail in zip(left, right, strict=True)]

@@ -77,7 +77,7 @@ def _access(debugger: Debugger, where: str, who: str) -> Access:
     if head and len(kind) == 1 and kind.isalpha() and kind not in _ACCESSES:
         raise Refused(f"walk {kind}: r for a read, w for a write, x for a fetch")
     access = _ACCESSES[kind] if head and kind in _ACCESSES else Access()
-    user = who == "user" if who else debugger.target.kind != "rom" or debugger.target.context.cpl == 3
+    user = who == "user" if who else debugger.target.context.cpl == 3
     return Access(access.write, user, access.fetch)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import struct
-from pathlib import Path
 
+from sandbox.home import HOME
 from sandbox.kernel.base.layout import KERNEL_LOAD
 from sandbox.records import dataclass, fields
 from sandbox.x86.errors import SandboxError
 
-IMAGES = Path(__file__).resolve().parents[3] / "images" / "kernel"
+IMAGES = HOME / "images" / "kernel"
 IMAGE, SYSTEM_MAP = IMAGES / "kernel.elf", IMAGES / "System.map"
 
 
