@@ -69,8 +69,11 @@
         .set    KIND_PORTS, 9
         .set    KIND_FROM_MMX, 10
         .set    KIND_X87, 11
+        .set    KIND_SET, 12            # SETcc
+        .set    KIND_ROTATE, 13         # RCL and RCR, among others
         .set    VEX_PP, 0xf8d011
-        .set    NEAR, 512               # host bytes from a helper's return to the return of the same instruction's store
+        .set    COMPUTED, 1             # FLAGS_IN_SRC: CC_SRC has EFLAGS, whatever CC_OP an exception would restore
+        .set    ROTATED, 2              #   and they are those of the result
 
         .macro  slot name               # what the engine's calls of a function of its own lead to
         .p2align 4
@@ -154,6 +157,11 @@ judge_one:
         mov     rdi, [rsi+ENV_OF_CPU]
         mov     rsi, [rbx+PC_NEXT]
         call    judge
+        cmp     byte ptr [rip+flagged], 0
+        je      5f
+        xor     esi, esi
+        call    emit_flagged
+5:
         mov     rdi, rbx
         mov     rsi, [rsp+8]
         call    [rip+translate_one]
@@ -232,6 +240,30 @@ emit_exponent:
         call    [rip+e_tcg_temp_free_internal]
         pop     r12
         pop     rbp
+        pop     rbx
+        ret
+
+# FLAGS_IN_SRC becomes esi.
+emit_flagged:
+        push    rbx
+        push    r12
+        sub     rsp, 8
+        mov     rbx, [rip+translator]
+        mov     rdi, rbx
+        call    [rip+e_tcg_const_i32]
+        lea     r12, [rax+rbx]
+        mov     rdi, rbx
+        mov     esi, STORE_16
+        mov     rdx, r12
+        mov     rcx, [rbx+ENV_TEMP]
+        add     rcx, rbx
+        mov     r8d, FLAGS_IN_SRC
+        call    [rip+e_tcg_gen_op3]
+        mov     rdi, rbx
+        mov     rsi, r12
+        call    [rip+e_tcg_temp_free_internal]
+        add     rsp, 8
+        pop     r12
         pop     rbx
         ret
 
@@ -352,6 +384,8 @@ gen_call:
         mov     rax, [rip+running]
         cmp     qword ptr [rax], 0
         je      3f                      # somebody else's engine: nothing is moved behind its instruction
+        cmp     rsi, [rip+e_helper_cc_compute_all]
+        je      5f
         lea     rax, [rip+h_enter_mmx]
         cmp     rsi, rax
         je      2f
@@ -384,6 +418,13 @@ gen_call:
         pop     rsi
         pop     rdi
         jmp     1b
+5:      cmp     byte ptr [rip+flagged], 0
+        je      1b
+        sub     rsp, 8
+        call    [rip+e_tcg_gen_callN]
+        add     rsp, 8
+        mov     esi, COMPUTED
+        jmp     emit_flagged
 2:      cmp     byte ptr [rip+converts], 0
         jne     3f
         mov     byte ptr [rip+enters], 1
@@ -625,6 +666,10 @@ judge:
         je      .Lrestore
         cmp     r15d, KIND_FROM_MMX
         je      .Lfrom_mmx
+        cmp     r15d, KIND_SET
+        je      .Lset
+        cmp     r15d, KIND_ROTATE
+        je      .Lrotate
         cmp     r15d, KIND_HINT
         jne     .Lout
         mov     byte ptr [r8+rbp-2], 0x1f
@@ -683,6 +728,13 @@ judge:
         jae     .Lout
         cmp     ecx, 2
         setb    byte ptr [rip+converts]
+        jmp     .Lout
+.Lrotate:
+        and     edx, 6
+        cmp     edx, 2
+        jne     .Lout
+.Lset:  cmp     eax, 0xc0               # with a memory operand
+        setb    byte ptr [rip+flagged]
         jmp     .Lout
 .Lsegment:
         and     r13d, ~IN_CODE
@@ -897,11 +949,14 @@ unaligned:
 1:      mov     r13d, 17
         test    dword ptr [rbx+AT_CR0], CR0_AM
         jz      3f
+        call    settle
+        jne     2f
+        xor     r12d, r12d              # the state is the instruction's, and is not to be restored once more
 2:      mov     rdi, rbx
         mov     esi, r13d
         xor     edx, edx
         mov     rcx, r12
-        call    [rip+e_raise_exception_err_ra]
+        call    raise_err               # a pending #MF comes first
 3:      pop     r13
         pop     r12
         pop     rbx
@@ -925,6 +980,25 @@ misaligned:
         sub     rsp, 8
         call    [rip+e_raise_exception_err_ra]
 1:      ret
+# rbx: env.  ZF is clear where operands of this code must be aligned.  Changes eax.
+asks_alignment:
+        test    dword ptr [rbx+AT_CR0], CR0_AM
+        jz      1b
+        mov     eax, [rbx+AT_FLAGS]
+        not     eax
+        test    eax, 3
+        jnz     2f
+        test    dword ptr [rbx+AT_EFLAGS], EFLAGS_AC
+        ret
+2:      xor     eax, eax
+        ret
+# rbx: env, at an instruction whose operand is not aligned
+unaligned_here:
+        mov     rdi, rbx
+        mov     esi, 17
+        xor     edx, edx
+        xor     ecx, ecx
+        call    [rip+e_raise_exception_err_ra]
         .text   0
 
 # Before CLFLUSH, which the engine leaves out: it faults as a load of a byte (SDM 2A, CLFLUSH)
@@ -1058,12 +1132,12 @@ raise_err:
         jmp     .Lof_an_operand
 # A read that faults where a page begins: it may be the second half of what is read to be stored, whose first half may
 # not be stored.  That fault comes first, as seen on an AMD host.
-6:      test    edx, 0x12               # a write, a fetch
-        jnz     .Lunrotated
-        test    dword ptr [rdi+AT_CR2], 0xfff
-        jnz     .Lraise
-        test    rcx, rcx
+6:      test    rcx, rcx                # a fetch comes from nowhere
         jz      .Lraise
+        test    edx, 0x12               # a write, a fetch
+        jnz     .Lsettled
+        test    dword ptr [rdi+AT_CR2], 0xfff
+        jnz     .Lsettled
         push    rbx
         push    r12
         push    r14
@@ -1089,7 +1163,6 @@ raise_err:
         jae     7f
         mov     esi, eax
         mov     r14d, STORE
-        mov     qword ptr [rip+rotated], 0      # what this instruction computes is still to come
         call    touch
 7:      mov     rdi, rbx
         add     rsp, 8
@@ -1099,17 +1172,12 @@ raise_err:
         pop     r14
         pop     r12
         pop     rbx
-        jmp     .Lraise
 
-# A write that faults behind the helper of an RCL or RCR: the operand is not written, and CF and OF are what they were
-# (SDM 3A, 6.5: faults restart).
-.Lunrotated:
-        test    rcx, rcx                # a fetch comes from nowhere
-        jz      .Lraise
-        mov     rax, rcx
-        sub     rax, [rip+rotated]
-        cmp     rax, NEAR
-        jae     .Lraise
+# SETcc, RCL and RCR have EFLAGS in CC_SRC when they reach memory, where a fault finds what CC_OP was at their
+# beginning; and RCL and RCR those of the result.  The flags of a fault are those of before (SDM 3A, 6.5: faults restart).
+.Lsettled:
+        cmp     word ptr [rdi+FLAGS_IN_SRC], 0
+        je      .Lraise
         push    rbx
         push    r14
         push    rcx
@@ -1120,20 +1188,34 @@ raise_err:
         mov     rsi, rcx
         mov     edx, 1
         call    [rip+e_cpu_restore_state]
-        call    rotates
-        jne     8f
-        mov     rax, [rip+unrotated]
-        mov     [rbx+AT_CC_SRC], rax
-8:      mov     rdi, rbx
+        call    settle
+        mov     rdi, rbx
         pop     rsi
         pop     rdx
         pop     rcx
         pop     r14
         pop     rbx
+        jne     .Lraise
+        xor     ecx, ecx                # the state is the instruction's, and is not to be restored once more
         jmp     .Lraise
 
-# rbx: env, at an instruction.  ZF: it is RCL or RCR (SDM 2B: C0, C1 and D0 to D3, /2 and /3).
-rotates:
+# rbx: env, as restored in the midst of an instruction.  ZF: it was one of these, and its flags are those of before it.
+settle: cmp     word ptr [rbx+FLAGS_IN_SRC], 0
+        je      1f
+        call    flagged_one
+        jne     2f
+        mov     dword ptr [rbx+AT_CC_OP], CC_OP_EFLAGS
+        cmp     word ptr [rbx+FLAGS_IN_SRC], ROTATED
+        jne     3f
+        mov     rax, [rip+unrotated]
+        mov     [rbx+AT_CC_SRC], rax
+3:      cmp     eax, eax
+2:      ret
+1:      test    rbx, rbx                # and ZF is clear
+        ret
+
+# rbx: env, at an instruction.  ZF: it is SETcc (SDM 2B: 0F 90 to 9F), RCL or RCR (C0, C1, D0 to D3, /2 and /3) of memory.
+flagged_one:
         push    r12
         push    r13
         push    rbp
@@ -1153,14 +1235,29 @@ rotates:
         and     ecx, 0xfe
         cmp     ecx, 0xf2
         je      1b
+        cmp     al, 0x0f
+        je      4f
         cmp     ecx, 0xc0
         je      2f
         and     ecx, 0xfc
         cmp     ecx, 0xd0
         jne     3f
 2:      call    next_byte
+        cmp     eax, 0xc0
+        jae     5f
         and     eax, 0x30
         cmp     eax, 0x10
+        jmp     3f
+4:      call    next_byte
+        and     eax, 0xf0
+        cmp     eax, 0x90
+        jne     3f
+        call    next_byte
+        cmp     eax, 0xc0
+        jae     5f
+        cmp     eax, eax
+        jmp     3f
+5:      test    rbx, rbx
 3:      pop     rbp
         pop     r13
         pop     r12
@@ -1173,8 +1270,7 @@ rotates:
         helper  \name
         mov     rax, [rdi+AT_CC_SRC]
         mov     [rip+unrotated], rax
-        mov     rax, [rsp]
-        mov     [rip+rotated], rax
+        mov     word ptr [rdi+FLAGS_IN_SRC], ROTATED
         jmp     [rip+e_helper_\name]
         .endm
         .irp    name, rclb, rclw, rcll, rcrb, rcrw, rcrl
@@ -1406,6 +1502,105 @@ operand:
         checked 7, cmpxchg8b_unlocked
         checked 1, boundw
         checked 3, boundl
+# helper_maskmov_mmx and _xmm(env, bytes, mask, address): all eight or sixteen bytes are asked for, whatever the mask, and
+# aligned to eight, as seen on an AMD host
+        .macro  masked name, size
+        engines helper_\name
+        helper  \name
+        .ifc    \name, maskmov_mmx      # its #AC comes when the x87 state is MMX's, its #PF before
+        test    ecx, 7
+        jz      1f
+        push    rbx
+        mov     rbx, rdi
+        call    asks_alignment
+        pop     rbx
+        jz      1f
+        push    rdi
+        call    [rip+e_helper_enter_mmx]
+        pop     rdi
+        mov     rcx, [rsp]
+        mov     esi, 17
+        xor     edx, edx
+        jmp     [rip+e_raise_exception_err_ra]
+1:
+        .else
+        checks  7, ecx
+        .endif
+        push    rdi
+        push    rsi
+        push    rdx
+        push    rcx
+        sub     rsp, 8
+        mov     esi, ecx
+        mov     edx, \size
+        mov     rcx, [rsp+40]
+        call    all_writable
+        add     rsp, 8
+        pop     rcx
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        jmp     [rip+e_helper_\name]
+        .endm
+        masked  maskmov_mmx, 8
+        masked  maskmov_xmm, 16
+        .text   1
+# esi: address, edx: bytes, rcx: into translated code
+all_writable:
+        push    rbx
+        push    r12
+        push    r13
+        push    r14
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12, rcx
+        mov     r14d, STORE
+        lea     r13d, [rsi+rdx-1]
+        xor     r13d, esi
+        test    r13d, -4096
+        lea     r13d, [rsi+rdx-1]
+        jnz     1f
+        xor     r13d, r13d
+1:      and     r13d, -4096
+        push    r13
+        sub     rsp, 8
+        call    touch
+        add     rsp, 8
+        pop     rsi
+        test    esi, esi
+        jz      2f
+        call    touch
+2:      add     rsp, 8
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbx
+        ret
+        .text   0
+
+# helper_pause(env, length): single-stepped, #DB behind it; the engine's own ends the block without
+        engines helper_pause
+        helper  pause
+        test    dword ptr [rdi+AT_EFLAGS], EFLAGS_TF
+        jnz     1f
+        jmp     [rip+e_helper_pause]
+1:      add     [rdi+AT_EIP], esi
+        and     dword ptr [rdi+AT_FLAGS], ~INHIBITED
+        sub     rsp, 8
+        call    [rip+e_helper_single_step]
+
+# cpu_loop_exit_noexc(cpu): an instruction whose store was into its own block, or met a breakpoint, begins again
+        slot    cpu_loop_exit_noexc
+        push    rbx
+        push    rdi
+        sub     rsp, 8
+        mov     rbx, [rdi+ENV_OF_CPU]
+        call    settle
+        add     rsp, 8
+        pop     rdi
+        pop     rbx
+        jmp     [rip+e_cpu_loop_exit_noexc]
+
         engines helper_fxsave
         helper  fxsave
         checks  3
@@ -1496,6 +1691,17 @@ popped: push    rbx
 whole:  mov     eax, [rsp+16]
         sub     rsp, 8
         call    2f
+        lea     eax, [r15-1]
+        test    esi, eax
+        jz      9f
+        call    asks_alignment
+        jz      9f
+        mov     rdi, rbx
+        mov     esi, 17
+        xor     edx, edx
+        mov     rcx, r12
+        call    [rip+e_raise_exception_err_ra]
+9:
         call    touch
         mov     eax, [rsp+24]
         call    2f
@@ -1666,14 +1872,14 @@ table:
         row     0x8f, stores=1, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
         row     0xa2, kind=0, stores=ALL
         row     0xa3, kind=0, stores=ALL
-        row     0xc0, kind=0, stores=ALL
-        row     0xc1, kind=0, stores=ALL
+        row     0xc0, kind=KIND_ROTATE, stores=ALL
+        row     0xc1, kind=KIND_ROTATE, stores=ALL
         row     0xc4, kind=KIND_VEX
         row     0xc5, kind=KIND_VEX
         row     0xc6, stores=1, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
         row     0xc7, stores=1, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
         .irp    opcode, 0xd0, 0xd1, 0xd2, 0xd3
-        row     \opcode, kind=0, stores=ALL
+        row     \opcode, kind=KIND_ROTATE, stores=ALL
         .endr
         row     0xd9, kind=KIND_X87, stores=0xcc
         row     0xda, kind=KIND_FCMOV
@@ -1731,7 +1937,7 @@ table:
         row     TWO + 0x7e, kind=0, stores=ALL
         row     TWO + 0x7f, aligned=2, wide=4, mmx_rm=1, stores=ALL
         .irp    opcode, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        row     TWO + 0x90 + \opcode, kind=0, stores=ALL
+        row     TWO + 0x90 + \opcode, kind=KIND_SET, stores=ALL
         .endr
         row     TWO + 0xa4, kind=0, stores=ALL
         row     TWO + 0xa5, kind=0, stores=ALL
@@ -1806,10 +2012,10 @@ into_mmx: .byte 0                       # it has this MMX register as its result
 behind: .byte   0                       # a call behind it; eight bytes from here are of one instruction, too
 enters: .byte   0                       # it makes the x87 state MMX's
 converts: .byte 0                       # it has to do with MMX by name only
+flagged: .byte  0                       # it computes EFLAGS before it reaches memory
 single: .byte   0                       # 1: one load of eight bytes is all; 2: it has been
         .balign 8
-rotated: .quad  0                       # where the helper of an RCL or RCR returned to last
-unrotated: .quad 0                      # and the flags before it
+unrotated: .quad 0                      # the flags before the helper of an RCL or RCR
 kept:   .fill   3, 8, 0                 # temporaries of FIP, FOP and FCS between emit_keep and emit_back
         .balign 8
 storing: .byte  0                       # the next store ends what an x87 store does with the status word

@@ -55,6 +55,9 @@
 
         .set    DB, 1
         .set    GP, 13
+        .set    AC, 17
+        .set    CR0_AM, 0x40000
+        .set    F_AC, 0x40000
 
 begin:  .quad   list - begin
 
@@ -338,6 +341,7 @@ pushed: mov     eax, [rdi+AT_HFLAGS]
         sub     r14d, r12d
         mov     esi, r14d
         mov     ecx, r12d
+        lea     r8d, [r12-1]
         call    on_stack
         .endr
 2:      pop     r14
@@ -443,10 +447,15 @@ through:
         mov     ecx, 2
 2:      sub     r14d, ecx
         mov     esi, r14d
+        lea     r8d, [rcx-1]
         call    on_stack
         dec     ebp
         jnz     1b
-        shr     r12d, 16
+        mov     r8d, 3
+        test    r12d, HALF
+        jz      2f
+        mov     r8d, 1
+2:      shr     r12d, 16
         mov     esi, r14d
         sub     esi, r12d
         mov     ecx, 1
@@ -457,15 +466,31 @@ through:
         pop     r12
         pop     rbx
         ret
+# esi: offset, ecx: bytes, r8d: bits of the address that are 0 where it is aligned: #AC (SDM 3A, 6.15) before #PF
 on_stack:
         test    byte ptr [rbx+AT_HFLAGS], H_SS32
         jnz     1f
         movzx   esi, si
 1:      add     esi, [rbx+AT_SEGMENTS+24*2+8]
         sub     rsp, 8
-        call    writable
+        test    esi, r8d
+        jz      1f
+        test    dword ptr [rbx+AT_CR0], CR0_AM
+        jz      1f
+        test    dword ptr [rbx+AT_EFLAGS], F_AC
+        jz      1f
+        mov     eax, [rbx+AT_HFLAGS]
+        not     eax
+        test    eax, 3
+        jz      2f
+1:      call    writable
         add     rsp, 8
         ret
+2:      mov     rdi, rbx
+        mov     esi, AC
+        xor     edx, edx
+        mov     rcx, r13
+        call    [rip+e_raise_exception_err_ra]
 
 entered:
         mov     eax, [rdi+AT_KEPT]

@@ -21,6 +21,7 @@
         .set    CW, 610
         .set    TAG, 612                # a byte a register: 1 is empty
         .set    REGS, 624                 # 16 bytes a register
+        .set    FLAGS_IN_SRC, 758       # of an instruction that computes EFLAGS before it reaches memory (encodings.S)
         .set    FCS, 754                # of the last instruction that is no control instruction: the selector, the operand's,
         .set    FDS, 756
         .set    FIP, 760                # the offset, the operand's; the translator stores them behind each
@@ -74,6 +75,7 @@ list:
         engines helper_xrstor
         engines helper_ldmxcsr
         engines probe_access
+        engines helper_single_step
         .p2align 3
 running: .quad  0
         listed  running, 3, running
