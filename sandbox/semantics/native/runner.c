@@ -70,6 +70,12 @@ static u8 *others(u8 *place)
     return place + *out;
 }
 
+static void restore_code(u32 address, u32 size)                 /* as far as there is code */
+{
+    u32 left = CODE + CODE_SIZE - address;
+    fill(writable(address), 0xcc, size < left ? size : left);
+}
+
 /* The vector's place in the code, and the arena, are as they always are; on to the next. */
 static void next(int restored)
 {
@@ -77,7 +83,7 @@ static void next(int restored)
     if (!restored) changes((u32 *)output, 1);
     settle();
     fill(code + (patch[0] & ~63u) - CODE, 0xcc, 64);
-    fill(writable(patch[0]), 0xcc, patch[1] + (vector[11] & WRITES_CODE ? BEHIND : 0));
+    restore_code(patch[0], patch[1] + (vector[11] & WRITES_CODE ? BEHIND : 0));
     fill(absent, 0, sizeof absent);
     input += vector[0];
     shared[1]++;
