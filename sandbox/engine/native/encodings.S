@@ -674,7 +674,18 @@ judge:
         jne     .Lout
         mov     byte ptr [r8+rbp-2], 0x1f
         jmp     .Lread
-.Ltest: cmp     edx, 1                  # /1 is /0
+.Lneg:  test    r13d, LOCKED            # with LOCK the engine leaves the flags of another value: REPE says nothing here
+        jz      .Lout
+        lea     ecx, [rbp-2]
+1:      dec     ecx
+        js      .Lread
+        cmp     byte ptr [r8+rcx], 0xf0
+        jne     1b
+        mov     byte ptr [r8+rcx], 0xf3
+        jmp     1b
+.Ltest: cmp     edx, 3
+        je      .Lneg
+        cmp     edx, 1                  # /1 is /0
         jne     .Lout
         and     byte ptr [r8+rbp-1], 0xc7
         jmp     .Lread
@@ -1279,7 +1290,7 @@ flagged_one:
         .text   1
 
 # rbx: env, at an instruction: the linear address of its memory operand in eax, its /digit in ecx, its row in r14.
-# Carry: it has none, or one of 16 bits.
+# Carry: it has none, or one of 16 bits that a bit's number moves.
 operand:
         push    rbp
         push    r12
@@ -1324,9 +1335,7 @@ operand:
         not     r13d
         and     r13d, CS32
         jmp     1b
-4:      test    r13d, r13d
-        jz      9f
-        cmp     al, 0x0f
+4:      cmp     al, 0x0f
         jne     5f
         add     r14, 256 * 16
         call    next_byte
@@ -1345,7 +1354,10 @@ operand:
         jae     9f
         mov     [rsp], eax
         mov     dword ptr [rsp+8], 0
+        mov     ecx, eax
         and     eax, 7
+        test    r13d, r13d
+        jz      .Lof_16_bits
         cmp     eax, 4
         jne     6f
         call    next_byte               # SIB
@@ -1392,6 +1404,47 @@ operand:
         mov     [rsp+16], ecx
         cmp     ecx, 32
         jne     8b
+        jmp     .Lsummed
+# [BX+SI], [BX+DI], [BP+SI], [BP+DI], [SI], [DI], [BP] or a displacement, [BX] (SDM 2A, table 2-1)
+.Lof_16_bits:
+        cmp     byte ptr [rsp+32], 0
+        jne     9f
+        shr     ecx, 6
+        mov     [rsp+16], ecx
+        cmp     eax, 6
+        jne     6f
+        test    ecx, ecx
+        jz      .Lword
+6:      lea     ecx, [rax*4]
+        mov     edx, 0x35765533         # a nibble each: the register's number
+        shr     edx, cl
+        and     edx, 7
+        mov     r8d, [rbx+rdx*8]
+        cmp     edx, 5
+        jne     6f
+        cmp     r15d, -1
+        jne     6f
+        mov     r15d, 2
+6:      cmp     eax, 4
+        jae     6f
+        and     eax, 1
+        add     r8d, [rbx+rax*8+6*8]
+6:      mov     [rsp+8], r8d
+        cmp     dword ptr [rsp+16], 1
+        jb      .Lhalved
+        ja      .Lword
+        call    next_byte
+        movsx   eax, al
+        add     [rsp+8], eax
+        jmp     .Lhalved
+.Lword: call    next_byte
+        add     [rsp+8], eax
+        call    next_byte
+        shl     eax, 8
+        add     [rsp+8], eax
+.Lhalved:
+        movzx   eax, word ptr [rsp+8]
+        mov     [rsp+8], eax
 .Lsummed:
         cmp     r15d, -1
         jne     8f

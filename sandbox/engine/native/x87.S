@@ -888,8 +888,11 @@ for_translator:
         lea     r10, [r10+rsi*4]
         call    real
         jmp     leave_out
-1:      movzx   eax, word ptr [rdi+SW]  # ES and B
+1:      movzx   eax, word ptr [rdi+SW]  # ES and B, and the reserved bits of the control word: 6 is 1 (SDM 1, 8.1.5)
         movzx   ecx, word ptr [rdi+CW]
+        and     ecx, 0x1f7f
+        or      ecx, 0x40
+        mov     [rdi+CW], cx
         not     ecx
         and     ecx, eax
         and     eax, 0x7f7f
