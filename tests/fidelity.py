@@ -25,7 +25,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "fidelity.md"
 EACH, SEED = 20, 7
 """Vectors of each instruction, and their seed."""
 PLAIN, RESTARTED, OTHERS = 6_000, 3_000, 1_000
-"""Vectors of each family of ``sandbox semantics``, of each that goes on behind faults, and under each other condition."""
+"""Vectors of each family of ``sandbox semantics``, of each that goes on behind faults, and of each other."""
 CAUSE = "cause: "
 KINDS = {"x87 and MMX state": (fpvectors.X87_KIND, fpvectors.X87), "SSE to SSE3": (fpvectors.SSE_KIND, fpvectors.SSE)}
 TITLES = {

@@ -76,7 +76,6 @@ def _make(form: Form, rng: random.Random, at: int, number: int) -> Vector:
     pages, left, code = WAYS[at % len(WAYS)]
     byte = at // len(WAYS)
     vector = draw(form, rng, at, number, byte)
-    vector = replace(vector, code=_before(form, vector.code, rng) + vector.code)
     absent = [(page, left) for page in pages]
     if code:
         second = CODE + (1 + number % (CODE_PAGES - 2)) * PAGE_SIZE
@@ -99,7 +98,7 @@ def draw(form: Form, rng: random.Random, at: int, number: int, byte: int) -> Vec
     vector = generate.make(form, rng, at, number, border - byte % (width + 1) if form.memory else 0)
     if not form.memory and form.mnemonic.startswith(_STRINGS):
         return _at_border(vector, rng, border)
-    return vector
+    return replace(vector, code=_before(form, vector.code, rng) + vector.code)
 
 
 def _at_border(vector: Vector, rng: random.Random, border: int) -> Vector:

@@ -1,4 +1,4 @@
-"""Flags of an instruction that begins again are those with which it began (SDM 3A, 6.5): single vectors against this host.
+"""Flags of an instruction that begins again are those with which it began (SDM 3A, 6.5): vectors against this host.
 
 The engine computes flags when somebody asks, and SETcc, RCL and RCR ask before they reach memory: a fault there once
 found the operands of the instruction before taken for flags, and what was restarted gave another result.
