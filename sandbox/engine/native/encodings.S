@@ -960,9 +960,6 @@ unaligned:
 1:      mov     r13d, 17
         test    dword ptr [rbx+AT_CR0], CR0_AM
         jz      3f
-        call    settle
-        jne     2f
-        xor     r12d, r12d              # the state is the instruction's, and is not to be restored once more
 2:      mov     rdi, rbx
         mov     esi, r13d
         xor     edx, edx
@@ -1146,9 +1143,9 @@ raise_err:
 6:      test    rcx, rcx                # a fetch comes from nowhere
         jz      .Lraise
         test    edx, 0x12               # a write, a fetch
-        jnz     .Lsettled
+        jnz     .Lraise
         test    dword ptr [rdi+AT_CR2], 0xfff
-        jnz     .Lsettled
+        jnz     .Lraise
         push    rbx
         push    r12
         push    r14
@@ -1184,32 +1181,10 @@ raise_err:
         pop     r12
         pop     rbx
 
-# SETcc, RCL and RCR have EFLAGS in CC_SRC when they reach memory, where a fault finds what CC_OP was at their
-# beginning; and RCL and RCR those of the result.  The flags of a fault are those of before (SDM 3A, 6.5: faults restart).
-.Lsettled:
-        cmp     word ptr [rdi+FLAGS_IN_SRC], 0
-        je      .Lraise
-        push    rbx
-        push    r14
-        push    rcx
-        push    rdx
-        push    rsi
-        mov     rbx, rdi
-        lea     rdi, [rbx-ENV_IN_CPU]
-        mov     rsi, rcx
-        mov     edx, 1
-        call    [rip+e_cpu_restore_state]
-        call    settle
-        mov     rdi, rbx
-        pop     rsi
-        pop     rdx
-        pop     rcx
-        pop     r14
-        pop     rbx
-        jne     .Lraise
-        xor     ecx, ecx                # the state is the instruction's, and is not to be restored once more
         jmp     .Lraise
 
+# SETcc, RCL and RCR have EFLAGS in CC_SRC when they reach memory, where a fault finds what CC_OP was at their
+# beginning; and RCL and RCR those of the result.  The flags of a fault are those of before (SDM 3A, 6.5: faults restart).
 # rbx: env, as restored in the midst of an instruction.  ZF: it was one of these, and its flags are those of before it.
 settle: cmp     word ptr [rbx+FLAGS_IN_SRC], 0
         je      1f
@@ -1642,7 +1617,31 @@ all_writable:
         sub     rsp, 8
         call    [rip+e_helper_single_step]
 
-# cpu_loop_exit_noexc(cpu): an instruction whose store was into its own block, or met a breakpoint, begins again
+# cpu_loop_exit_restore(cpu, return address): what faults or is stopped in the midst of an instruction
+        engines cpu_loop_exit_restore
+        listed  leave_restored, 2, leave_restored
+        slot    cpu_loop_exit_restore
+leave_restored:
+        test    rsi, rsi
+        jz      1f
+        mov     rax, [rdi+ENV_OF_CPU]
+        cmp     word ptr [rax+FLAGS_IN_SRC], 0
+        je      1f
+        push    rbx
+        push    rdi
+        push    rsi
+        mov     rbx, rax
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        call    settle
+        pop     rsi
+        pop     rdi
+        pop     rbx
+        jne     1f
+        xor     esi, esi                # the state is the instruction's, and is not to be restored once more
+1:      jmp     [rip+e_cpu_loop_exit_restore]
+
+# cpu_loop_exit_noexc(cpu): an instruction whose store was into its own block begins again
         slot    cpu_loop_exit_noexc
         push    rbx
         push    rdi
