@@ -75,7 +75,7 @@ def causes(engine: str) -> dict[str, int]:
         total.add(run_chunk(SEED, (family, 0, count)))
     found = {CAUSE: 0} | {CAUSE + cause: 0 for cause in listed_causes(engine)}
     for (_, _, cause), count in total.ways.items():
-        found[CAUSE + cause] += count
+        found[CAUSE + cause] = found.get(CAUSE + cause, 0) + count
     return found
 
 
