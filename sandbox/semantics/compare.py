@@ -44,8 +44,8 @@ class Known:
     """An entry of ``known.toml``: forms and parts are patterns, ``prefix`` a byte that the code must begin with among
     its prefixes (-1: any), ``wraps``: only where the operand ends beyond 4 GB.  One with ``processors`` is for these
     alone, and they have no others; ``registers``: only where they are so at first,
-    ``restarts``: only where pages were absent, ``when``: only so (CONDITIONS); ``rare``: a run may not see it.  Parts at a fault behind which a
-    vector goes on are listed as those of its end."""
+    ``restarts``: only where pages were absent, ``when``: only so (CONDITIONS); ``rare``: a run may not see it.  Parts
+    at a fault behind which a vector goes on are listed as those of its end."""
 
     forms: tuple[str, ...]
     parts: tuple[str, ...]
