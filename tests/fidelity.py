@@ -15,7 +15,7 @@ from pathlib import Path
 from sandbox.engine import mends
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import run_program
-from sandbox.semantics import generate, restarts
+from sandbox.semantics import generate, modes, restarts, selfmod
 from sandbox.semantics.campaign import Tally, run_chunk
 from sandbox.semantics.compare import listed_causes
 from sandbox.suite.mendlist import listed
@@ -24,8 +24,8 @@ from tests.engine import encodings, fpvectors
 PAGE = Path(__file__).parents[1] / "docs" / "fidelity.md"
 EACH, SEED = 20, 7
 """Vectors of each instruction, and their seed."""
-PLAIN, RESTARTED = 6_000, 3_000
-"""Vectors of each family of ``sandbox semantics``, and of each that goes on behind faults."""
+PLAIN, RESTARTED, OTHERS = 6_000, 3_000, 1_000
+"""Vectors of each family of ``sandbox semantics``, of each that goes on behind faults, and of each other."""
 CAUSE = "cause: "
 KINDS = {"x87 and MMX state": (fpvectors.X87_KIND, fpvectors.X87), "SSE to SSE3": (fpvectors.SSE_KIND, fpvectors.SSE)}
 TITLES = {
@@ -64,6 +64,8 @@ def families() -> Iterator[tuple[str, int]]:
     """What ``sandbox semantics`` runs for the page, and how much of each."""
     yield from ((family, PLAIN) for family in generate.FAMILIES)
     yield from ((family + restarts.SUFFIX, RESTARTED) for family in generate.FAMILIES)
+    yield from ((family + mode, OTHERS) for mode in modes.MODES for family in generate.FAMILIES)
+    yield selfmod.FAMILY, OTHERS
 
 
 def causes(engine: str) -> dict[str, int]:
@@ -73,7 +75,7 @@ def causes(engine: str) -> dict[str, int]:
         total.add(run_chunk(SEED, (family, 0, count)))
     found = {CAUSE: 0} | {CAUSE + cause: 0 for cause in listed_causes(engine)}
     for (_, _, cause), count in total.ways.items():
-        found[CAUSE + cause] += count
+        found[CAUSE + cause] = found.get(CAUSE + cause, 0) + count
     return found
 
 

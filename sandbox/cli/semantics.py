@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     from sandbox.semantics.campaign import Plan, State
     from sandbox.x86.errors import ConfigurationError
 
+    _check_places(options)
     if options.moo is not None:
         return _moo(options)
     if options.corpus is not None:
@@ -85,6 +86,18 @@ def run(options: argparse.Namespace) -> int:
     if not _run(plan, state, processes("--jobs", options.jobs)):
         return _cut(state)
     return _write(options, report.Found(processor.this_host(), plan.engine, plan.seed, state.total()))
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """What takes minutes is not computed for a file that cannot be written.  Raises ConfigurationError."""
+    from sandbox.cli.places import check_folder, check_place
+
+    files = (("--junit", options.junit), ("--page", options.page), ("--record", options.record))
+    for option, path in (*files, ("--resume", options.resume)):
+        if path is not None:
+            check_place(option, path)
+    if options.image is not None:
+        check_folder("--image", options.image)
 
 
 def _moo(options: argparse.Namespace) -> int:

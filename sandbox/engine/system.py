@@ -41,6 +41,8 @@ _PLACES = {
     "helper_rdpmc": (0x14A8558, 0x142F0A0),
     "helper_lcall_protected": (0x14B1B08, 0x142ECE0),
     "helper_ljmp_protected": (0x14B56E8, 0x142ECB0),
+    "helper_sysenter": (0x14A38A0, 0x142EDE8),
+    "helper_syscall": (0x14B4CE8, 0x142EE18),
     "helper_vmload": (0x14A3710, 0x142F238),
 }
 """Where the measured wheel names each helper, for its translator and in its table: what ``mends.search`` finds."""

@@ -9,7 +9,7 @@ import ctypes
 import functools
 import mmap
 
-from sandbox.engine import internals, nativecode, stubs, tlbcode
+from sandbox.engine import internals, mends, nativecode, stubs, tlbcode
 from sandbox.engine.library import UnknownEngine
 
 CODE = bytes.fromhex(
@@ -147,7 +147,9 @@ def install() -> Data:
     """
     _, base, data = pages()
     _find_callers(data)
-    data.cell, data.leave = stubs.link_address("running"), internals.symbol("cpu_loop_exit_restore_x86_64")
+    data.cell = stubs.link_address("running")
+    mended = mends.own({"leave": "leave_restored"})
+    data.leave = mended.get("leave") or internals.symbol("cpu_loop_exit_restore_x86_64")
     data.load_long, data.store_back = internals.symbol("x86_ldl_phys_x86_64"), NOWHERE
     data.old_miss = internals.symbol("x86_cpu_tlb_fill_x86_64")
     for name, stub in (

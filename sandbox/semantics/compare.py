@@ -44,8 +44,8 @@ class Known:
     """An entry of ``known.toml``: forms and parts are patterns, ``prefix`` a byte that the code must begin with among
     its prefixes (-1: any), ``wraps``: only where the operand ends beyond 4 GB.  One with ``processors`` is for these
     alone, and they have no others; ``registers``: only where they are so at first,
-    ``restarts``: only where pages were absent, ``when``: only so (CONDITIONS).  Parts at a fault behind which a
-    vector goes on are listed as those of its end."""
+    ``restarts``: only where pages were absent, ``when``: only so (CONDITIONS); ``rare``: a run may not see it.  Parts
+    at a fault behind which a vector goes on are listed as those of its end."""
 
     forms: tuple[str, ...]
     parts: tuple[str, ...]
@@ -58,6 +58,7 @@ class Known:
     registers: tuple[tuple[str, int], ...] = ()
     restarts: bool = False
     when: str = ""
+    rare: bool = False
 
 
 CONDITIONS: dict[str, Callable[[Vector, bool], bool]] = {
@@ -90,6 +91,7 @@ def known(path: Path | None = None) -> tuple[Known, ...]:
             tuple(each.get("registers", {}).items()),
             each.get("restarts", False),
             each.get("when", ""),
+            each.get("rare", False),
         )
         for each in tomllib.loads(text).get("known", [])
     )
@@ -108,8 +110,9 @@ def compare(
 
 
 def listed_causes(engine: str) -> list[str]:
-    """Of this host's entries."""
-    return list(dict.fromkeys(each.cause for each in known() if not each.processors and each.engine in ("", engine)))
+    """Of this host's entries, but for rare ones."""
+    mine = (each for each in known() if not each.processors and not each.rare and each.engine in ("", engine))
+    return list(dict.fromkeys(each.cause for each in mine))
 
 
 @functools.cache

@@ -107,7 +107,9 @@ class SandboxCpu:
         slot = vector.place - CODE & -SLOT
         memory.host_fill(_CODE_FRAMES + slot, SLOT, 0xCC, Reason.IMAGE)
         if vector.absent or vector.writes_code:
-            memory.host_fill(place, len(vector.code) + _BEHIND * vector.writes_code, 0xCC, Reason.IMAGE)
+            size = len(vector.code) + _BEHIND * vector.writes_code
+            left = _CODE_FRAMES + CODE_PAGES * PAGE_SIZE - place
+            memory.host_fill(place, min(size, left), 0xCC, Reason.IMAGE)
         if exit_ is None or vector.absent or vector.writes_code:
             self.cpu.drop_all_code()
         return result

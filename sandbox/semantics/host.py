@@ -16,7 +16,8 @@ from sandbox.semantics.vector import CODE_PAGES, SLOTS, Result, Vector, arena
 from sandbox.x86.errors import SandboxError
 from sandbox.x86.paging import PAGE_SIZE
 
-SOURCE = Path(__file__).parent / "native" / "runner.c"
+_NATIVE = Path(__file__).parent / "native"
+SOURCE = _NATIVE / "runner.c"
 _GCC = (
     "gcc", "-m32", "-static", "-nostdlib", "-ffreestanding", "-O2", "-mgeneral-regs-only", "-fno-stack-protector",
     "-fno-pic", "-no-pie", "-Wl,-Ttext-segment=0x50000000",
@@ -52,7 +53,7 @@ class RunnerDied(SandboxError):
 @functools.cache
 def build() -> Path:
     """The runner, kept in the user's folder of caches by its source.  Raises NoHost."""
-    source = SOURCE.read_bytes()
+    source = b"".join(each.read_bytes() for each in (*sorted(_NATIVE.glob("*.h")), SOURCE))
     name = f"semantics-{hashlib.sha256(source + ' '.join(_GCC).encode()).hexdigest()[:16]}"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sandbox"
     try:

@@ -2,7 +2,8 @@
 
 Each memory form has its operand across the border of two pages at each of its bytes, and its code too, while pages are
 absent (as before demand paging) or only read (as before a copy on write).  What is compared is the state at each fault,
-from which nothing may have changed that the instruction does not do again, and the end.
+from which nothing may have changed that the instruction does not do again, and the end.  Some of those that read flags
+have an instruction before them that leaves flags.
 """
 
 from __future__ import annotations
@@ -26,12 +27,20 @@ from sandbox.semantics.vector import (
     STACK,
     Vector,
 )
+from sandbox.x86.instruction import LEGACY_PREFIXES
 from sandbox.x86.paging import PAGE_SIZE
 
 SUFFIX = "-restarts"
 """Behind a family's name."""
 _STRINGS = ("movs", "cmps", "stos", "lods", "scas")
 _STACK = ("push", "pop", "call", "ret", "iret", "enter", "leave")
+_READERS = ("set", "rcl", "rcr", "adc", "sbb", "cmov")
+_CELL = (STACK + 0x100).to_bytes(4, "little")
+_BEFORE = (
+    b"\x39\xd9", b"\x39\xd9\xeb\x00", b"\x01\x05" + _CELL, b"\x29\x05" + _CELL, b"\x11\x05" + _CELL,
+    b"\xff\x05" + _CELL, b"\xf7\x1d" + _CELL, b"\x01\x05" + _CELL + b"\xeb\x00",
+)  # fmt: skip
+"""CMP, and with JMP behind it; ADD, SUB, ADC, INC and NEG of memory: none leaves a flag undefined."""
 _PAGES = (DATA, DATA + PAGE_SIZE, STACK, STACK + PAGE_SIZE)
 WAYS: tuple[tuple[tuple[int, ...], int, bool], ...] = (
     (_PAGES, NOTHING, False),
@@ -75,6 +84,13 @@ def _make(form: Form, rng: random.Random, at: int, number: int) -> Vector:
     return replace(vector, absent=tuple(absent))
 
 
+def _before(form: Form, code: bytes, rng: random.Random) -> bytes:
+    """An instruction that leaves flags, before those that read some: an emulator may have them in a form of its own."""
+    if not form.mnemonic.startswith(_READERS) or code[0] in LEGACY_PREFIXES or rng.randrange(2):
+        return b""
+    return rng.choice(_BEFORE)
+
+
 def draw(form: Form, rng: random.Random, at: int, number: int, byte: int) -> Vector:
     """A vector whose operand has so many bytes (and round again) before the border of two pages."""
     width = form.width(form.memory) if form.memory else 4
@@ -82,7 +98,7 @@ def draw(form: Form, rng: random.Random, at: int, number: int, byte: int) -> Vec
     vector = generate.make(form, rng, at, number, border - byte % (width + 1) if form.memory else 0)
     if not form.memory and form.mnemonic.startswith(_STRINGS):
         return _at_border(vector, rng, border)
-    return vector
+    return replace(vector, code=_before(form, vector.code, rng) + vector.code)
 
 
 def _at_border(vector: Vector, rng: random.Random, border: int) -> Vector:

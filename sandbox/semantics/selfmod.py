@@ -28,7 +28,7 @@ from sandbox.semantics.vector import (
     Vector,
     slot_address,
 )
-from sandbox.x86.masks import EFLAGS_FIXED, IF, STATUS_FLAGS
+from sandbox.x86.masks import CF, EFLAGS_FIXED, IF, STATUS_FLAGS
 from sandbox.x86.paging import PAGE_SIZE
 
 FAMILY = "self-modifying"
@@ -65,7 +65,7 @@ def vectors(family: str, seed: int, first: int, count: int) -> Iterator[Vector]:
 
 
 def _make(rng: random.Random, number: int, name: str, code: str, immediate: int, at: int) -> Vector:
-    store = bytes.fromhex(code) + _opcodes(rng, immediate)
+    store = bytes.fromhex(code) + _immediate(rng, name, immediate)
     again = at % 4 == 3 and name in _AGAIN
     tail = b"\x49\x75" + struct.pack("b", -len(store) - 3) if again else b""  # DEC ECX; JNZ to the store
     whole = store + tail + bytes(rng.choices(_VICTIMS, k=_ROOM - len(tail)))
@@ -74,8 +74,24 @@ def _make(rng: random.Random, number: int, name: str, code: str, immediate: int,
     registers = _registers(rng, name, target, again)
     memory = ((DATA, _opcodes(rng, 32)),)
     flags = EFLAGS_FIXED | IF | rng.getrandbits(32) & STATUS_FLAGS
+    if name.startswith("rcr"):
+        whole, flags = _to_be_rotated(rng, whole, target - eip), flags & ~CF
     state = Fpu(tags=0xFF, stack=_opcodes(rng, 80), xmm=_opcodes(rng, 128)) if store[0] in b"\x0f\x66\xd9\xdf" else None
     return Vector(name, whole, eip, registers, flags, memory, state, target, writes_code=True)
+
+
+def _immediate(rng: random.Random, name: str, size: int) -> bytes:
+    """Of AND and XOR one that makes INC and DEC of INC and DEC: other instructions leave flags undefined."""
+    if name.startswith("and"):
+        return bytes([rng.choice(_VICTIMS)])
+    return bytes([rng.randrange(16)]) if name.startswith("xor") else _opcodes(rng, size)
+
+
+def _to_be_rotated(rng: random.Random, code: bytes, at: int) -> bytes:
+    """With a double word that RCR by 1, CF being clear, makes opcodes of; once more, with the CF that it leaves, it
+    would make others."""
+    word = int.from_bytes(bytes(rng.choices(_VICTIMS, k=4)), "little") << 1 | 1
+    return code[:at] + (word & 0xFFFFFFFF).to_bytes(4, "little") + code[at + 4 :]
 
 
 def _place(rng: random.Random, number: int, size: int, at: int) -> int:

@@ -19,6 +19,8 @@ KERNEL = 0xC0000000
 _ROUGH = 0xFFFFE000
 """Of a single-precision approximation: sign, exponent and the first ten bits."""
 _LIMIT = 0xF0000
+_RESERVED = (*range(28, 32), *(at for first in range(42, 160, 16) for at in range(first, first + 6)), *range(288, 512))
+"""Offsets in FXSAVE's area, the mask's among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +145,10 @@ def _rough(result: Result) -> Result:
     return replace(result, fpu=replace(result.fpu, xmm=xmm))
 
 
-def _without_pointers(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
-    """What is stored, without x87's last instruction and operand, and FXSAVE's mask and reserved bytes."""
-    hidden = {vector.operand + at for at in _hidden(vector)}
+def _without_reserved(vector: Vector, theirs: Result, ours: Result) -> tuple[Result, Result]:
+    """What FXSAVE stores, without its mask and reserved bytes."""
+    hidden = {vector.operand + at for at in _RESERVED}
     return tuple(replace(each, written=_visible(vector, each, hidden)) for each in (theirs, ours))  # type: ignore[return-value]
-
-
-def _hidden(vector: Vector) -> Iterator[int]:
-    """Offsets in the operand."""
-    if vector.form.startswith("fxsave"):
-        yield from range(6, 24)
-        yield from range(28, 32)
-        yield from (at for first in range(42, 160, 16) for at in range(first, first + 6))
-        yield from range(288, 512)
-        return
-    yield from range(6, 14) if _narrow(vector) else range(12, 28)
 
 
 def _visible(vector: Vector, result: Result, hidden: set[int]) -> tuple[tuple[int, int], ...]:
@@ -217,6 +208,6 @@ _PARTS = {
     "access-rights": _access_rights,
     "destination": _without_destination,
     "approximation": _approximate,
-    "pointers": _without_pointers,
+    "reserved": _without_reserved,
     "kernel-address": _kernel_address,
 }

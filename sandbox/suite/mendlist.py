@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from sandbox.engine import mends
 from sandbox.records import dataclass
 
-_CHECKED = ("boundl", "boundw", "cmpxchg8b", "cmpxchg8b_unlocked", "fxsave", "iret_protected", "lret_protected")
+_CHECKED = (
+    "boundl", "boundw", "cmpxchg8b", "cmpxchg8b_unlocked", "fxsave", "iret_protected", "lret_protected", "maskmov_mmx",
+    "maskmov_xmm",
+)  # fmt: skip
 _SYSTEM = ("raise_interrupt", "rdpmc")
+_STEPPED = ("pause",)
 _ROTATES = ("rclb", "rcll", "rclw", "rcrb", "rcrl", "rcrw")
 
 
@@ -31,7 +35,7 @@ class Mend:
         return f"{self._count()}{self.what}; costs {self.cost}"
 
     def _count(self) -> str:
-        return f"{self.helpers} helpers: " if self.helpers else ""
+        return f"{self.helpers} helper{'s' * (self.helpers > 1)}: " if self.helpers else ""
 
 
 def listed(done: mends.Mends) -> Iterator[Mend]:
@@ -39,7 +43,7 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     if not done.helpers:
         return
     x87 = [name for name in done.helpers if name.startswith("f") and name not in _CHECKED]
-    others = len(done.helpers) - len(x87) - len(_CHECKED) - len(_SYSTEM) - len(_ROTATES)
+    others = len(done.helpers) - len(x87) - len(_CHECKED + _SYSTEM + _STEPPED + _ROTATES)
     yield Mend(
         "x87", len(x87), "by the host's own instructions",
         "results, flags, stack faults, unmasked responses, #MF, by the host's own instructions",
@@ -59,19 +63,23 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     yield Mend("order", 0, "faults of operands come first",
                "MMX state, x87 status and ports wait for the operand's faults, #MF does not",
                "a load and a store for each x87 store, a call for INS and OUTS")  # fmt: skip
-    yield Mend("rotations", len(_ROTATES), "RCL and RCR that fault restart",
-               "RCL and RCR whose store faults leave CF and OF as they were", "two stores for each")  # fmt: skip
+    yield Mend("flags", len(_ROTATES), "SETcc, RCL and RCR begin again with theirs",
+               "SETcc, RCL and RCR that fault, are watched or store into their own block begin again with their flags",
+               "up to three stores for each with a memory operand")  # fmt: skip
+    yield Mend("single step", len(_STEPPED), "#DB behind PAUSE and stores left out",
+               "with TF #DB comes behind PAUSE too, and behind x87 stores and FCMOVcc that an exception leaves out",
+               "nothing without TF")  # fmt: skip
     yield Mend("encodings", 0, "what hardware refuses is #UD",
                "what hardware refuses is #UD: forms of LOCK, reserved MMX and SSE, VEX, 8F, C6, C7",
                "nothing when it runs; 20 ns, 3 %, more to translate an instruction")  # fmt: skip
     yield Mend("aliases", 0, "TEST F6 /1, CMPPS, hints at 0F 18 run",
-               "TEST at F6 /1 and F7 /1, CMPPS with any immediate, the hints at 0F 18 run",
+               "TEST at F6 /1 and F7 /1, CMPPS with any immediate, the hints at 0F 18 run; LOCK NEG has NEG's flags",
                "nothing when they run")  # fmt: skip
     yield Mend("alignment", 0, "#GP of MOVAPS and its kin, #AC in ring 3",
                "#GP for MOVAPS and its kin, #AC in ring 3 with CR0.AM and EFLAGS.AC",
                "nothing where operands are aligned: the comparison with the TLB's entry checks it")  # fmt: skip
     yield Mend("alignment of helpers", len(_CHECKED), "#AC of BOUND, IRET and others",
-               "#AC of BOUND, CMPXCHG8B, FXSAVE, IRET and RETF",
+               "#AC of BOUND, CMPXCHG8B, FXSAVE, IRET, RETF, MASKMOVQ and MASKMOVDQU, and the pages of the last two",
                "a test for each")  # fmt: skip
     yield Mend("ICEBP and RDPMC", len(_SYSTEM), "#DB of F1, #GP of RDPMC",
                "#DB behind F1; RDPMC is #GP outside ring 0 without CR4.PCE",

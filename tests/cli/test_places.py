@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.cli import places
-from sandbox.cli.places import check_place
+from sandbox.cli.places import check_folder, check_place
 from sandbox.x86.errors import ConfigurationError
 from tests.cli.test_cli import Files, call, elf  # noqa: F401
 
@@ -38,11 +38,24 @@ def test_why_it_cannot_be_written(tmp_path: Path, flags: int, why: str, monkeypa
         check_place("-o", tmp_path / "new")
 
 
+def test_a_folder_that_is_there_or_can_be_made(tmp_path: Path) -> None:
+    check_folder("--image", tmp_path)
+    check_folder("--image", tmp_path / "new" / "newer")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigurationError, match=f"^--image .*: {tmp_path}/file is not a folder$"):
+        check_folder("--image", tmp_path / "file" / "new")
+
+
 @pytest.mark.parametrize(
-    "words", [("record", "-o"), ("run", "--core"), ("compare", "kmap", "--svg")], ids=lambda words: words[0]
-)
+    "words",
+    [
+        ("record", "-o"), ("run", "--core"), ("compare", "kmap", "--svg"),
+        *(("semantics", each) for each in ("--junit", "--page", "--record", "--resume")),
+    ],
+    ids=lambda words: words[-1],
+)  # fmt: skip
 def test_commands_refuse_first(words: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    image = () if words[0] == "compare" else ("images/cow-fork",)
+    image = ("images/cow-fork",) if words[0] in ("record", "run") else ()
     place = tmp_path / "none" / "file"
     status, out, err = call([*words, str(place), *image], capfd)
     assert (status, out) == (2, "")

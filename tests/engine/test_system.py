@@ -366,6 +366,26 @@ def test_a_data_breakpoint_and_a_single_step_are_one_trap(board: Board, step: bo
     assert board.peek(DATA) == 7
 
 
+@pytest.mark.parametrize(
+    ("before", "code", "stored"),
+    [
+        ("stc", "rcl dword ptr [{}], 1", 0x80000007), ("clc", "rcr dword ptr [{}], 1", 0x20000001),
+        ("mov eax, 1\ncmp eax, 2", "rcl dword ptr [{}], 1", 0x80000007),
+        ("mov eax, 0x80000000\nadd eax, eax", "setl byte ptr [{}]", 0x40000001),
+        ("mov eax, 0x80000000\nadd eax, eax", "setp byte ptr [{}]", 0x40000001),
+    ],
+)  # fmt: skip
+def test_a_data_breakpoint_changes_no_result(board: Board, before: str, code: str, stored: int) -> None:
+    """The engine begins such an instruction again; SDM 2B, RCL and SETcc: of 40000003h by the flags of before."""
+    board.load(f"{before}\n{code.format(hex(DATA))}\nnop\nint 0x80")
+    board.poke(DATA, (0x40000003).to_bytes(4, "little"))
+    state = board.cpu.context
+    state.set_debug_register(0, DATA)
+    state.set_debug_register(7, 1 | 0xD << 16)
+    assert trap(board.cpu.run(10))[1] == DB
+    assert board.peek(DATA) == stored
+
+
 @pytest.mark.parametrize(("code", "port"), [("in al, 0x60", 0x60), ("out 0x60, al", 0x60), ("in al, 0x61", 0x60)])
 def test_breakpoints_on_io(board: Board, code: str, port: int) -> None:
     """With CR4.DE and RW 2: #DB behind the access (SDM 3B, 17.2.4)."""

@@ -44,12 +44,3 @@ def test_two_processes_find_what_one_does() -> None:
     one, other = alone.total().to_dict(), spread.total().to_dict()
     assert one.pop("seconds").keys() == other.pop("seconds").keys()
     assert one == other
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("family", generate.FAMILIES)
-def test_a_hundred_thousand_vectors(family: str) -> None:
-    plan = Plan((family,), 20261129, 100_000, mends.chosen())
-    state = State(None, plan)
-    assert sum(campaign.run(plan, state, 1)) == plan.count
-    assert told(state.total()) == []

@@ -144,13 +144,3 @@ def test_such_vectors_are_kept() -> None:
 def test_the_command_line_takes_such_families(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["semantics", "mmx-code16", selfmod.FAMILY, "--count", "40", "--jobs", "1"]) == 0
     assert capsys.readouterr().out.startswith("80 vectors")
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("family", generate.FAMILIES)
-@pytest.mark.parametrize("mode", modes.MODES)
-def test_twenty_thousand_vectors(mode: str, family: str) -> None:
-    tally = Tally()
-    for first in range(0, 20_000, 2_000):
-        tally.add(campaign.run_chunk(20261129, (family + mode, first, 2_000)))
-    assert told(tally) == []

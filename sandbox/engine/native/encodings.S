@@ -69,8 +69,11 @@
         .set    KIND_PORTS, 9
         .set    KIND_FROM_MMX, 10
         .set    KIND_X87, 11
+        .set    KIND_SET, 12            # SETcc
+        .set    KIND_ROTATE, 13         # RCL and RCR, among others
         .set    VEX_PP, 0xf8d011
-        .set    NEAR, 512               # host bytes from a helper's return to the return of the same instruction's store
+        .set    COMPUTED, 1             # FLAGS_IN_SRC: CC_SRC has EFLAGS, whatever CC_OP an exception would restore
+        .set    ROTATED, 2              #   and they are those of the result
 
         .macro  slot name               # what the engine's calls of a function of its own lead to
         .p2align 4
@@ -154,6 +157,11 @@ judge_one:
         mov     rdi, [rsi+ENV_OF_CPU]
         mov     rsi, [rbx+PC_NEXT]
         call    judge
+        cmp     byte ptr [rip+flagged], 0
+        je      5f
+        xor     esi, esi
+        call    emit_flagged
+5:
         mov     rdi, rbx
         mov     rsi, [rsp+8]
         call    [rip+translate_one]
@@ -232,6 +240,30 @@ emit_exponent:
         call    [rip+e_tcg_temp_free_internal]
         pop     r12
         pop     rbp
+        pop     rbx
+        ret
+
+# FLAGS_IN_SRC becomes esi.
+emit_flagged:
+        push    rbx
+        push    r12
+        sub     rsp, 8
+        mov     rbx, [rip+translator]
+        mov     rdi, rbx
+        call    [rip+e_tcg_const_i32]
+        lea     r12, [rax+rbx]
+        mov     rdi, rbx
+        mov     esi, STORE_16
+        mov     rdx, r12
+        mov     rcx, [rbx+ENV_TEMP]
+        add     rcx, rbx
+        mov     r8d, FLAGS_IN_SRC
+        call    [rip+e_tcg_gen_op3]
+        mov     rdi, rbx
+        mov     rsi, r12
+        call    [rip+e_tcg_temp_free_internal]
+        add     rsp, 8
+        pop     r12
         pop     rbx
         ret
 
@@ -352,6 +384,8 @@ gen_call:
         mov     rax, [rip+running]
         cmp     qword ptr [rax], 0
         je      3f                      # somebody else's engine: nothing is moved behind its instruction
+        cmp     rsi, [rip+e_helper_cc_compute_all]
+        je      5f
         lea     rax, [rip+h_enter_mmx]
         cmp     rsi, rax
         je      2f
@@ -384,6 +418,13 @@ gen_call:
         pop     rsi
         pop     rdi
         jmp     1b
+5:      cmp     byte ptr [rip+flagged], 0
+        je      1b
+        sub     rsp, 8
+        call    [rip+e_tcg_gen_callN]
+        add     rsp, 8
+        mov     esi, COMPUTED
+        jmp     emit_flagged
 2:      cmp     byte ptr [rip+converts], 0
         jne     3f
         mov     byte ptr [rip+enters], 1
@@ -625,11 +666,26 @@ judge:
         je      .Lrestore
         cmp     r15d, KIND_FROM_MMX
         je      .Lfrom_mmx
+        cmp     r15d, KIND_SET
+        je      .Lset
+        cmp     r15d, KIND_ROTATE
+        je      .Lrotate
         cmp     r15d, KIND_HINT
         jne     .Lout
         mov     byte ptr [r8+rbp-2], 0x1f
         jmp     .Lread
-.Ltest: cmp     edx, 1                  # /1 is /0
+.Lneg:  test    r13d, LOCKED            # with LOCK the engine leaves the flags of another value: REPE says nothing here
+        jz      .Lout
+        lea     ecx, [rbp-2]
+1:      dec     ecx
+        js      .Lread
+        cmp     byte ptr [r8+rcx], 0xf0
+        jne     1b
+        mov     byte ptr [r8+rcx], 0xf3
+        jmp     1b
+.Ltest: cmp     edx, 3
+        je      .Lneg
+        cmp     edx, 1                  # /1 is /0
         jne     .Lout
         and     byte ptr [r8+rbp-1], 0xc7
         jmp     .Lread
@@ -683,6 +739,13 @@ judge:
         jae     .Lout
         cmp     ecx, 2
         setb    byte ptr [rip+converts]
+        jmp     .Lout
+.Lrotate:
+        and     edx, 6
+        cmp     edx, 2
+        jne     .Lout
+.Lset:  cmp     eax, 0xc0               # with a memory operand
+        setb    byte ptr [rip+flagged]
         jmp     .Lout
 .Lsegment:
         and     r13d, ~IN_CODE
@@ -901,7 +964,7 @@ unaligned:
         mov     esi, r13d
         xor     edx, edx
         mov     rcx, r12
-        call    [rip+e_raise_exception_err_ra]
+        call    raise_err               # a pending #MF comes first
 3:      pop     r13
         pop     r12
         pop     rbx
@@ -925,6 +988,25 @@ misaligned:
         sub     rsp, 8
         call    [rip+e_raise_exception_err_ra]
 1:      ret
+# rbx: env.  ZF is clear where operands of this code must be aligned.  Changes eax.
+asks_alignment:
+        test    dword ptr [rbx+AT_CR0], CR0_AM
+        jz      1b
+        mov     eax, [rbx+AT_FLAGS]
+        not     eax
+        test    eax, 3
+        jnz     2f
+        test    dword ptr [rbx+AT_EFLAGS], EFLAGS_AC
+        ret
+2:      xor     eax, eax
+        ret
+# rbx: env, at an instruction whose operand is not aligned
+unaligned_here:
+        mov     rdi, rbx
+        mov     esi, 17
+        xor     edx, edx
+        xor     ecx, ecx
+        call    [rip+e_raise_exception_err_ra]
         .text   0
 
 # Before CLFLUSH, which the engine leaves out: it faults as a load of a byte (SDM 2A, CLFLUSH)
@@ -1058,12 +1140,12 @@ raise_err:
         jmp     .Lof_an_operand
 # A read that faults where a page begins: it may be the second half of what is read to be stored, whose first half may
 # not be stored.  That fault comes first, as seen on an AMD host.
-6:      test    edx, 0x12               # a write, a fetch
-        jnz     .Lunrotated
+6:      test    rcx, rcx                # a fetch comes from nowhere
+        jz      .Lraise
+        test    edx, 0x12               # a write, a fetch
+        jnz     .Lraise
         test    dword ptr [rdi+AT_CR2], 0xfff
         jnz     .Lraise
-        test    rcx, rcx
-        jz      .Lraise
         push    rbx
         push    r12
         push    r14
@@ -1089,7 +1171,6 @@ raise_err:
         jae     7f
         mov     esi, eax
         mov     r14d, STORE
-        mov     qword ptr [rip+rotated], 0      # what this instruction computes is still to come
         call    touch
 7:      mov     rdi, rbx
         add     rsp, 8
@@ -1099,41 +1180,28 @@ raise_err:
         pop     r14
         pop     r12
         pop     rbx
+
         jmp     .Lraise
 
-# A write that faults behind the helper of an RCL or RCR: the operand is not written, and CF and OF are what they were
-# (SDM 3A, 6.5: faults restart).
-.Lunrotated:
-        test    rcx, rcx                # a fetch comes from nowhere
-        jz      .Lraise
-        mov     rax, rcx
-        sub     rax, [rip+rotated]
-        cmp     rax, NEAR
-        jae     .Lraise
-        push    rbx
-        push    r14
-        push    rcx
-        push    rdx
-        push    rsi
-        mov     rbx, rdi
-        lea     rdi, [rbx-ENV_IN_CPU]
-        mov     rsi, rcx
-        mov     edx, 1
-        call    [rip+e_cpu_restore_state]
-        call    rotates
-        jne     8f
+# SETcc, RCL and RCR have EFLAGS in CC_SRC when they reach memory, where a fault finds what CC_OP was at their
+# beginning; and RCL and RCR those of the result.  The flags of a fault are those of before (SDM 3A, 6.5: faults restart).
+# rbx: env, as restored in the midst of an instruction.  ZF: it was one of these, and its flags are those of before it.
+settle: cmp     word ptr [rbx+FLAGS_IN_SRC], 0
+        je      1f
+        call    flagged_one
+        jne     2f
+        mov     dword ptr [rbx+AT_CC_OP], CC_OP_EFLAGS
+        cmp     word ptr [rbx+FLAGS_IN_SRC], ROTATED
+        jne     3f
         mov     rax, [rip+unrotated]
         mov     [rbx+AT_CC_SRC], rax
-8:      mov     rdi, rbx
-        pop     rsi
-        pop     rdx
-        pop     rcx
-        pop     r14
-        pop     rbx
-        jmp     .Lraise
+3:      cmp     eax, eax
+2:      ret
+1:      test    rbx, rbx                # and ZF is clear
+        ret
 
-# rbx: env, at an instruction.  ZF: it is RCL or RCR (SDM 2B: C0, C1 and D0 to D3, /2 and /3).
-rotates:
+# rbx: env, at an instruction.  ZF: it is SETcc (SDM 2B: 0F 90 to 9F), RCL or RCR (C0, C1, D0 to D3, /2 and /3) of memory.
+flagged_one:
         push    r12
         push    r13
         push    rbp
@@ -1153,14 +1221,29 @@ rotates:
         and     ecx, 0xfe
         cmp     ecx, 0xf2
         je      1b
+        cmp     al, 0x0f
+        je      4f
         cmp     ecx, 0xc0
         je      2f
         and     ecx, 0xfc
         cmp     ecx, 0xd0
         jne     3f
 2:      call    next_byte
+        cmp     eax, 0xc0
+        jae     5f
         and     eax, 0x30
         cmp     eax, 0x10
+        jmp     3f
+4:      call    next_byte
+        and     eax, 0xf0
+        cmp     eax, 0x90
+        jne     3f
+        call    next_byte
+        cmp     eax, 0xc0
+        jae     5f
+        cmp     eax, eax
+        jmp     3f
+5:      test    rbx, rbx
 3:      pop     rbp
         pop     r13
         pop     r12
@@ -1173,8 +1256,7 @@ rotates:
         helper  \name
         mov     rax, [rdi+AT_CC_SRC]
         mov     [rip+unrotated], rax
-        mov     rax, [rsp]
-        mov     [rip+rotated], rax
+        mov     word ptr [rdi+FLAGS_IN_SRC], ROTATED
         jmp     [rip+e_helper_\name]
         .endm
         .irp    name, rclb, rclw, rcll, rcrb, rcrw, rcrl
@@ -1183,7 +1265,7 @@ rotates:
         .text   1
 
 # rbx: env, at an instruction: the linear address of its memory operand in eax, its /digit in ecx, its row in r14.
-# Carry: it has none, or one of 16 bits.
+# Carry: it has none, or one of 16 bits that a bit's number moves.
 operand:
         push    rbp
         push    r12
@@ -1228,9 +1310,7 @@ operand:
         not     r13d
         and     r13d, CS32
         jmp     1b
-4:      test    r13d, r13d
-        jz      9f
-        cmp     al, 0x0f
+4:      cmp     al, 0x0f
         jne     5f
         add     r14, 256 * 16
         call    next_byte
@@ -1249,7 +1329,10 @@ operand:
         jae     9f
         mov     [rsp], eax
         mov     dword ptr [rsp+8], 0
+        mov     ecx, eax
         and     eax, 7
+        test    r13d, r13d
+        jz      .Lof_16_bits
         cmp     eax, 4
         jne     6f
         call    next_byte               # SIB
@@ -1296,6 +1379,47 @@ operand:
         mov     [rsp+16], ecx
         cmp     ecx, 32
         jne     8b
+        jmp     .Lsummed
+# [BX+SI], [BX+DI], [BP+SI], [BP+DI], [SI], [DI], [BP] or a displacement, [BX] (SDM 2A, table 2-1)
+.Lof_16_bits:
+        cmp     byte ptr [rsp+32], 0
+        jne     9f
+        shr     ecx, 6
+        mov     [rsp+16], ecx
+        cmp     eax, 6
+        jne     6f
+        test    ecx, ecx
+        jz      .Lword
+6:      lea     ecx, [rax*4]
+        mov     edx, 0x35765533         # a nibble each: the register's number
+        shr     edx, cl
+        and     edx, 7
+        mov     r8d, [rbx+rdx*8]
+        cmp     edx, 5
+        jne     6f
+        cmp     r15d, -1
+        jne     6f
+        mov     r15d, 2
+6:      cmp     eax, 4
+        jae     6f
+        and     eax, 1
+        add     r8d, [rbx+rax*8+6*8]
+6:      mov     [rsp+8], r8d
+        cmp     dword ptr [rsp+16], 1
+        jb      .Lhalved
+        ja      .Lword
+        call    next_byte
+        movsx   eax, al
+        add     [rsp+8], eax
+        jmp     .Lhalved
+.Lword: call    next_byte
+        add     [rsp+8], eax
+        call    next_byte
+        shl     eax, 8
+        add     [rsp+8], eax
+.Lhalved:
+        movzx   eax, word ptr [rsp+8]
+        mov     [rsp+8], eax
 .Lsummed:
         cmp     r15d, -1
         jne     8f
@@ -1406,6 +1530,129 @@ operand:
         checked 7, cmpxchg8b_unlocked
         checked 1, boundw
         checked 3, boundl
+# helper_maskmov_mmx and _xmm(env, bytes, mask, address): all eight or sixteen bytes are asked for, whatever the mask, and
+# aligned to eight, as seen on an AMD host
+        .macro  masked name, size
+        engines helper_\name
+        helper  \name
+        .ifc    \name, maskmov_mmx      # its #AC comes when the x87 state is MMX's, its #PF before
+        test    ecx, 7
+        jz      1f
+        push    rbx
+        mov     rbx, rdi
+        call    asks_alignment
+        pop     rbx
+        jz      1f
+        push    rdi
+        call    [rip+e_helper_enter_mmx]
+        pop     rdi
+        mov     rcx, [rsp]
+        mov     esi, 17
+        xor     edx, edx
+        jmp     [rip+e_raise_exception_err_ra]
+1:
+        .else
+        checks  7, ecx
+        .endif
+        push    rdi
+        push    rsi
+        push    rdx
+        push    rcx
+        sub     rsp, 8
+        mov     esi, ecx
+        mov     edx, \size
+        mov     rcx, [rsp+40]
+        call    all_writable
+        add     rsp, 8
+        pop     rcx
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        jmp     [rip+e_helper_\name]
+        .endm
+        masked  maskmov_mmx, 8
+        masked  maskmov_xmm, 16
+        .text   1
+# esi: address, edx: bytes, rcx: into translated code
+all_writable:
+        push    rbx
+        push    r12
+        push    r13
+        push    r14
+        sub     rsp, 8
+        mov     rbx, rdi
+        mov     r12, rcx
+        mov     r14d, STORE
+        lea     r13d, [rsi+rdx-1]
+        xor     r13d, esi
+        test    r13d, -4096
+        lea     r13d, [rsi+rdx-1]
+        jnz     1f
+        xor     r13d, r13d
+1:      and     r13d, -4096
+        push    r13
+        sub     rsp, 8
+        call    touch
+        add     rsp, 8
+        pop     rsi
+        test    esi, esi
+        jz      2f
+        call    touch
+2:      add     rsp, 8
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbx
+        ret
+        .text   0
+
+# helper_pause(env, length): single-stepped, #DB behind it; the engine's own ends the block without
+        engines helper_pause
+        helper  pause
+        test    dword ptr [rdi+AT_EFLAGS], EFLAGS_TF
+        jnz     1f
+        jmp     [rip+e_helper_pause]
+1:      add     [rdi+AT_EIP], esi
+        and     dword ptr [rdi+AT_FLAGS], ~INHIBITED
+        sub     rsp, 8
+        call    [rip+e_helper_single_step]
+
+# cpu_loop_exit_restore(cpu, return address): what faults or is stopped in the midst of an instruction
+        engines cpu_loop_exit_restore
+        listed  leave_restored, 2, leave_restored
+        slot    cpu_loop_exit_restore
+leave_restored:
+        test    rsi, rsi
+        jz      1f
+        mov     rax, [rdi+ENV_OF_CPU]
+        cmp     word ptr [rax+FLAGS_IN_SRC], 0
+        je      1f
+        push    rbx
+        push    rdi
+        push    rsi
+        mov     rbx, rax
+        mov     edx, 1
+        call    [rip+e_cpu_restore_state]
+        call    settle
+        pop     rsi
+        pop     rdi
+        pop     rbx
+        jne     1f
+        xor     esi, esi                # the state is the instruction's, and is not to be restored once more
+1:      jmp     [rip+e_cpu_loop_exit_restore]
+
+# cpu_loop_exit_noexc(cpu): an instruction whose store was into its own block begins again
+        slot    cpu_loop_exit_noexc
+        push    rbx
+        push    rdi
+        sub     rsp, 8
+        mov     rbx, [rdi+ENV_OF_CPU]
+        call    settle
+        add     rsp, 8
+        pop     rdi
+        pop     rbx
+        jmp     [rip+e_cpu_loop_exit_noexc]
+
         engines helper_fxsave
         helper  fxsave
         checks  3
@@ -1496,6 +1743,17 @@ popped: push    rbx
 whole:  mov     eax, [rsp+16]
         sub     rsp, 8
         call    2f
+        lea     eax, [r15-1]
+        test    esi, eax
+        jz      9f
+        call    asks_alignment
+        jz      9f
+        mov     rdi, rbx
+        mov     esi, 17
+        xor     edx, edx
+        mov     rcx, r12
+        call    [rip+e_raise_exception_err_ra]
+9:
         call    touch
         mov     eax, [rsp+24]
         call    2f
@@ -1666,14 +1924,14 @@ table:
         row     0x8f, stores=1, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
         row     0xa2, kind=0, stores=ALL
         row     0xa3, kind=0, stores=ALL
-        row     0xc0, kind=0, stores=ALL
-        row     0xc1, kind=0, stores=ALL
+        row     0xc0, kind=KIND_ROTATE, stores=ALL
+        row     0xc1, kind=KIND_ROTATE, stores=ALL
         row     0xc4, kind=KIND_VEX
         row     0xc5, kind=KIND_VEX
         row     0xc6, stores=1, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
         row     0xc7, stores=1, m=0xfe, m66=0xfe, mF3=0xfe, mF2=0xfe, r=0xfe, r66=0xfe, rF3=0xfe, rF2=0xfe
         .irp    opcode, 0xd0, 0xd1, 0xd2, 0xd3
-        row     \opcode, kind=0, stores=ALL
+        row     \opcode, kind=KIND_ROTATE, stores=ALL
         .endr
         row     0xd9, kind=KIND_X87, stores=0xcc
         row     0xda, kind=KIND_FCMOV
@@ -1731,7 +1989,7 @@ table:
         row     TWO + 0x7e, kind=0, stores=ALL
         row     TWO + 0x7f, aligned=2, wide=4, mmx_rm=1, stores=ALL
         .irp    opcode, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-        row     TWO + 0x90 + \opcode, kind=0, stores=ALL
+        row     TWO + 0x90 + \opcode, kind=KIND_SET, stores=ALL
         .endr
         row     TWO + 0xa4, kind=0, stores=ALL
         row     TWO + 0xa5, kind=0, stores=ALL
@@ -1806,10 +2064,10 @@ into_mmx: .byte 0                       # it has this MMX register as its result
 behind: .byte   0                       # a call behind it; eight bytes from here are of one instruction, too
 enters: .byte   0                       # it makes the x87 state MMX's
 converts: .byte 0                       # it has to do with MMX by name only
+flagged: .byte  0                       # it computes EFLAGS before it reaches memory
 single: .byte   0                       # 1: one load of eight bytes is all; 2: it has been
         .balign 8
-rotated: .quad  0                       # where the helper of an RCL or RCR returned to last
-unrotated: .quad 0                      # and the flags before it
+unrotated: .quad 0                      # the flags before the helper of an RCL or RCR
 kept:   .fill   3, 8, 0                 # temporaries of FIP, FOP and FCS between emit_keep and emit_back
         .balign 8
 storing: .byte  0                       # the next store ends what an x87 store does with the status word

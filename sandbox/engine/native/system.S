@@ -22,11 +22,18 @@
         .set    AT_STARTED, 432            # CR1, which no instruction reaches: EIP of the last INT n
         .set    AT_KEPT, 436            # before an ENTER: whose upper half EBP will have
         .set    AT_DR, 5400
+        .set    AT_EFER, 592
+        .set    AT_SYSENTER, 4800       # IA32_SYSENTER_CS, ESP (+8), EIP (+16)
+        .set    AT_STAR, 4824
 
         .set    H_PE, 0x80
+        .set    H_CPL, 3
+        .set    H_CS32, 0x10
         .set    H_SS32, 0x20
+        .set    H_BASES, 0x40           # SS, DS or ES does not begin at 0
         .set    F_VM, 0x20000
         .set    F_RF, 0x10000
+        .set    F_IF, 0x200
         .set    NO_FS, 1 << 28          # hidden flags of ours: this segment may be null
         .set    NO_GS, 1 << 29
         .set    NO_DATA, 1 << 30        # DS or ES
@@ -55,6 +62,10 @@
 
         .set    DB, 1
         .set    GP, 13
+        .set    AC, 17
+        .set    UD, 6
+        .set    CR0_AM, 0x40000
+        .set    F_AC, 0x40000
 
 begin:  .quad   list - begin
 
@@ -183,6 +194,58 @@ detected:
         mov     rdx, [rsp]
         mov     esi, DB
         jmp     [rip+e_raise_exception_ra]
+
+# -- SYSENTER and SYSCALL, which the engine leaves to hooks of its user -----------------------------------------------
+
+        helper  sysenter                # (env, length): SDM 2B, SYSENTER
+        mov     eax, [rdi+AT_SYSENTER]
+        test    eax, 0xfffc
+        jz      general
+        call    flat_ring_0
+        mov     eax, [rdi+AT_SYSENTER+8]
+        mov     [rdi+AT_ESP], rax
+        mov     eax, [rdi+AT_SYSENTER+16]
+        mov     [rdi+AT_EIP], rax
+        ret
+
+        helper  syscall                 # (env, length): APM 3, SYSCALL, in legacy mode
+        test    byte ptr [rdi+AT_EFER], 1
+        jz      1f
+        mov     eax, [rdi+AT_EIP]
+        add     eax, esi
+        mov     [rdi+AT_ECX], rax
+        movzx   eax, word ptr [rdi+AT_STAR+4]
+        call    flat_ring_0
+        mov     eax, [rdi+AT_STAR]
+        mov     [rdi+AT_EIP], rax
+        ret
+1:      mov     rcx, [rsp]
+        mov     esi, UD
+        xor     edx, edx
+        jmp     [rip+e_raise_exception_err_ra]
+
+# eax: the selector of CS, before SS's: both flat, of 32 bits and ring 0; interrupts, V86 and RF are off
+flat_ring_0:
+        and     eax, 0xfffc
+        .macro  flat segment, type
+        mov     [rdi+AT_SEGMENTS+24*\segment], eax
+        mov     qword ptr [rdi+AT_SEGMENTS+24*\segment+8], 0
+        mov     dword ptr [rdi+AT_SEGMENTS+24*\segment+16], -1
+        mov     dword ptr [rdi+AT_SEGMENTS+24*\segment+20], 0xc09000 | \type << 8
+        .endm
+        flat    1, 0xb                  # CS: code that can be read
+        add     eax, 8
+        flat    2, 3                    # SS: data that can be written
+        and     dword ptr [rdi+AT_EFLAGS], ~(F_VM | F_RF | F_IF)
+        mov     eax, [rdi+AT_HFLAGS]
+        and     eax, ~(H_CPL | H_BASES | F_VM)
+        or      eax, H_CS32 | H_SS32
+        mov     rcx, [rdi+AT_SEGMENTS+24*0+8]
+        or      rcx, [rdi+AT_SEGMENTS+24*3+8]
+        jz      1f
+        or      eax, H_BASES
+1:      mov     [rdi+AT_HFLAGS], eax
+        ret
 
 # -- FXSAVE: nothing is stored where a part cannot be --------------------------------------------------------------
 
@@ -338,6 +401,7 @@ pushed: mov     eax, [rdi+AT_HFLAGS]
         sub     r14d, r12d
         mov     esi, r14d
         mov     ecx, r12d
+        lea     r8d, [r12-1]
         call    on_stack
         .endr
 2:      pop     r14
@@ -443,10 +507,15 @@ through:
         mov     ecx, 2
 2:      sub     r14d, ecx
         mov     esi, r14d
+        lea     r8d, [rcx-1]
         call    on_stack
         dec     ebp
         jnz     1b
-        shr     r12d, 16
+        mov     r8d, 3
+        test    r12d, HALF
+        jz      2f
+        mov     r8d, 1
+2:      shr     r12d, 16
         mov     esi, r14d
         sub     esi, r12d
         mov     ecx, 1
@@ -457,15 +526,31 @@ through:
         pop     r12
         pop     rbx
         ret
+# esi: offset, ecx: bytes, r8d: bits of the address that are 0 where it is aligned: #AC (SDM 3A, 6.15) before #PF
 on_stack:
         test    byte ptr [rbx+AT_HFLAGS], H_SS32
         jnz     1f
         movzx   esi, si
 1:      add     esi, [rbx+AT_SEGMENTS+24*2+8]
         sub     rsp, 8
-        call    writable
+        test    esi, r8d
+        jz      1f
+        test    dword ptr [rbx+AT_CR0], CR0_AM
+        jz      1f
+        test    dword ptr [rbx+AT_EFLAGS], F_AC
+        jz      1f
+        mov     eax, [rbx+AT_HFLAGS]
+        not     eax
+        test    eax, 3
+        jz      2f
+1:      call    writable
         add     rsp, 8
         ret
+2:      mov     rdi, rbx
+        mov     esi, AC
+        xor     edx, edx
+        mov     rcx, r13
+        call    [rip+e_raise_exception_err_ra]
 
 entered:
         mov     eax, [rdi+AT_KEPT]

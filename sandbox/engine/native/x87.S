@@ -21,6 +21,7 @@
         .set    CW, 610
         .set    TAG, 612                # a byte a register: 1 is empty
         .set    REGS, 624                 # 16 bytes a register
+        .set    FLAGS_IN_SRC, 758       # of an instruction that computes EFLAGS before it reaches memory (encodings.S)
         .set    FCS, 754                # of the last instruction that is no control instruction: the selector, the operand's,
         .set    FDS, 756
         .set    FIP, 760                # the offset, the operand's; the translator stores them behind each
@@ -74,6 +75,7 @@ list:
         engines helper_xrstor
         engines helper_ldmxcsr
         engines probe_access
+        engines helper_single_step
         .p2align 3
 running: .quad  0
         listed  running, 3, running
@@ -886,8 +888,11 @@ for_translator:
         lea     r10, [r10+rsi*4]
         call    real
         jmp     leave_out
-1:      movzx   eax, word ptr [rdi+SW]  # ES and B
+1:      movzx   eax, word ptr [rdi+SW]  # ES and B, and the reserved bits of the control word: 6 is 1 (SDM 1, 8.1.5)
         movzx   ecx, word ptr [rdi+CW]
+        and     ecx, 0x1f7f
+        or      ecx, 0x40
+        mov     [rdi+CW], cx
         not     ecx
         and     ecx, eax
         and     eax, 0x7f7f

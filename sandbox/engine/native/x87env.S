@@ -5,6 +5,8 @@
         .set    AT_FLAGS, 176
         .set    AT_EFLAGS, 136
         .set    EFLAGS_VM, 0x20000
+        .set    EFLAGS_TF, 0x100
+        .set    INHIBITED, 8            # hidden flag: the instruction is behind a load of SS
         .set    HF_PE, 0x80
         .set    CS32, 0x10
         .set    AT_ES_BASE, 192         # 24 bytes a segment, in the order of their numbers
@@ -679,7 +681,13 @@ leave_store:
         cmp     ecx, 7
         jne     2f
 1:      mov     r13d, 7
-2:      add     r13d, eax
+2:      test    eax, r13d
+        jz      4f
+        mov     edx, eax
+        call    asks_alignment
+        jnz     unaligned_here
+        mov     eax, edx
+4:      add     r13d, eax
         mov     [rbx+FT0], eax
         mov     esi, eax
         mov     r14d, STORE
@@ -763,8 +771,13 @@ leave_out:
         test    rcx, rcx
         jz      9f
         mov     [rcx+PAD_END], rax      # control falls through
-9:      lea     rdi, [rbx-ENV_IN_CPU]
+9:      and     dword ptr [rbx+AT_FLAGS], ~INHIBITED
+        mov     rdi, rbx
+        test    dword ptr [rbx+AT_EFLAGS], EFLAGS_TF
+        jnz     9f
+        lea     rdi, [rbx-ENV_IN_CPU]
         call    [rip+e_cpu_loop_exit_noexc]
+9:      call    [rip+e_helper_single_step]
 
 # r12: the offset of a byte of code; on to the next.
 next_byte:

@@ -22,154 +22,15 @@
  * 0x70040000, where neither an operand of the arena, of the ends of memory nor of the kernel comes with a bit's number
  * or an index, and the stack and the vDSO go.
  */
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
+#include "host.h"
+#include "arena.h"
 
-enum { LOW = 0x8000, CODE = 0x20000000, DATA = 0x20100000, READ_ONLY = DATA + 0x2000, STACK = 0x20200000 };
-enum { PAGE = 4096, CODE_SIZE = 64 * PAGE, INPUT = 0x20000, OUTPUT = 0x820000, SHARED = 0xc20000 };
-enum { SHARED_AT = 0x60000000, CODE_ALIAS = 0x70000000, SIDE = 64 * 1024 };
-enum { HANG = 255, HEADER = 13, HAS_FPU = 1, GOES_ON = 2, CODE16 = 4, OTHER = 8, IN_CHILD = 16, IN_PARENT = 32, WRITES_CODE = 64, BEHIND = 32 };
-enum { MOST_ABSENT = 8, FPU_SIZE = 220, ROOM = 2 * SIDE, FRESH = 8, FILED = 9, XSTATE = 0x46505853, NT = 0x4000, AC = 0x40000 };
-enum { PROT_R = 1, PROT_W = 2, PROT_X = 4, SHARED_MAP = 1, PRIVATE_FILE = 2, PRIVATE_ANON = 0x22, FIXED = 0x100010, REPLACE = 0x10 };
-enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11, SIGALRM = 14 };
-
-struct registers { u32 gs, fs, es, ds, edi, esi, ebp, esp, ebx, edx, ecx, eax, trap, error, eip, cs, eflags, sp, ss;
-                   u8 *fpu; u32 mask, cr2; };                   /* struct sigcontext, asm/sigcontext.h */
-struct context { u32 flags, link, stack[3]; struct registers at; };
-struct action { void (*handler)(int, void *, struct context *); u32 flags; void (*restorer)(void); u32 mask[2]; };
-
-static u32 *shared;
-static u8 *code;                                                /* the code pages, to write to */
 static u8 *input, *output, *waited_at;                         /* where the output ended when a child began to wait */
-static u32 running, ticked, memory_file, code_file;
-static u32 in_child, child, child_waits, code_writable;                        /* the child's number, and the pipe that it waits at */
-static struct { u32 page, left; } absent[MOST_ABSENT];         /* pages that a fault brings back; 0: none */
+static u32 running, ticked;
+static u32 in_child, child, child_waits, code_writable;        /* the child's number, and the pipe that it waits at */
 static struct registers idle;
 static u8 altstack[64 * 1024] __attribute__((aligned(64)));
 __attribute__((used)) u8 stack[16 * 1024] __attribute__((aligned(64)));
-
-static const struct { u32 address, pages, base; } areas[] = {
-    {DATA, 2, 0x1000}, {STACK, 2, 0x4000}, {LOW, 2, 0x6000} };  /* 0x3000: the read-only page */
-static u32 there = 3;                                           /* areas that could be mapped */
-
-static u32 call(u32 number, u32 a, u32 b, u32 c, u32 d, u32 e, u32 f)
-{
-    u32 words[7] = {number, a, b, c, d, e, f}, *at = words, result;
-    asm volatile("pushl %%ebx; pushl %%ebp; movl %1, %%eax; movl 4(%%eax), %%ebx; movl 8(%%eax), %%ecx;"
-                 "movl 12(%%eax), %%edx; movl 16(%%eax), %%esi; movl 20(%%eax), %%edi; movl 24(%%eax), %%ebp;"
-                 "movl (%%eax), %%eax; int $0x80; popl %%ebp; popl %%ebx"
-                 : "=&a"(result), "+c"(at) : : "edx", "esi", "edi", "memory");
-    return result;
-}
-
-static void copy(void *to, const void *from, u32 size)
-{
-    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
-}
-
-static void fill(void *to, u8 value, u32 size)
-{
-    asm volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(value) : "memory");
-}
-
-static u8 *writable(u32 address)
-{
-    return address - CODE < CODE_SIZE ? code + (address - CODE) : (u8 *)address;
-}
-
-static int same(const u32 *a, const u32 *b, const u32 *c)       /* eight words, three times */
-{
-    u32 differ = 0;
-    for (u32 at = 0; at < 8; at++) differ |= (a[at] ^ c[at]) | (b[at] ^ c[at]);
-    return !differ;
-}
-
-static void protect(u32 page, u32 protection)
-{
-    call(125, page, PAGE, protection, 0, 0, 0);                 /* mprotect */
-}
-
-static u32 usual(u32 page)
-{
-    return page - CODE < CODE_SIZE ? PROT_R | PROT_X : PROT_R | PROT_W;
-}
-
-static u32 place_of(u32 page)                                   /* in shared memory: what it holds by this vector */
-{
-    for (u32 area = 0; area < 3; area++)
-        if (page - areas[area].address < areas[area].pages * PAGE) return 0x9000 + areas[area].base + page - areas[area].address;
-    return 0;
-}
-
-static u32 map(u32 address, u32 size, u32 protection, u32 flags, u32 descriptor, u32 offset)
-{
-    return call(192, address, size, protection, flags, descriptor, offset / PAGE);
-}
-
-/* All absent pages as they are otherwise, or as the vector wants them. */
-static void show(int all)
-{
-    for (u32 each = 0; each < MOST_ABSENT; each++) {
-        u32 page = absent[each].page;
-        if (page && absent[each].left < FRESH) protect(page, all ? usual(page) : absent[each].left);
-    }
-}
-
-/* Pages that the kernel is to bring. */
-static void renew(void)
-{
-    for (u32 each = 0; each < MOST_ABSENT; each++) {
-        u32 page = absent[each].page, at = place_of(page);
-        if (!page || absent[each].left < FRESH) continue;
-        if (!at) map(page, PAGE, PROT_R | PROT_X, SHARED_MAP | REPLACE, code_file, page - CODE);
-        else if (absent[each].left == FILED) map(page, PAGE, PROT_R | PROT_W, PRIVATE_FILE | REPLACE, memory_file, at);
-        else {
-            map(page, PAGE, PROT_R | PROT_W, PRIVATE_ANON | REPLACE, ~0u, 0);
-            fill((u8 *)shared + at, 0, PAGE);
-        }
-    }
-}
-
-/* Their contents, the vector being over, are the arena's; a file's pages give way to others. */
-static void settle(void)
-{
-    for (u32 each = 0; each < MOST_ABSENT; each++) {
-        u32 page = absent[each].page, at = place_of(page);
-        if (!page || absent[each].left != FILED || !at) continue;
-        map(page, PAGE, PROT_R | PROT_W, PRIVATE_ANON | REPLACE, ~0u, 0);
-        copy((u8 *)page, (u8 *)shared + at - 0x9000, PAGE);
-    }
-}
-
-static int bring_back(u32 address)
-{
-    for (u32 each = 0; each < MOST_ABSENT; each++)
-        if (absent[each].page && absent[each].left < FRESH && absent[each].page == (address & ~(PAGE - 1u))) {
-            protect(absent[each].page, usual(address));
-            absent[each].page = 0;
-            return 1;
-        }
-    return 0;
-}
-
-/* The words of the arena that differ from what they were, restored if the vector is over.  Returns the list's end. */
-static u32 *changes(u32 *out, int over)
-{
-    for (u32 area = 0; area < there; area++) {
-        u32 *now = (u32 *)areas[area].address, *was = (u32 *)((u8 *)shared + 0x9000 + areas[area].base);
-        u32 *base = (u32 *)((u8 *)shared + areas[area].base);
-        for (u32 at = 0; at < areas[area].pages * PAGE / 4; at++) {
-            if (!(at & 7))
-                while (at < areas[area].pages * PAGE / 4 && same(now + at, was + at, base + at)) at += 8;
-            if (at >= areas[area].pages * PAGE / 4) break;
-            if (now[at] != was[at]) { *out++ = (u32)(now + at); *out++ = now[at]; }
-            if (over && now[at] != base[at]) now[at] = base[at];
-            if (over && was[at] != base[at]) was[at] = base[at];
-        }
-    }
-    return out;
-}
 
 static void save_fpu(u8 *out, const u8 *frame)                  /* struct _fpstate_32: FSAVE, 4 bytes, FXSAVE */
 {
@@ -209,6 +70,12 @@ static u8 *others(u8 *place)
     return place + *out;
 }
 
+static void restore_code(u32 address, u32 size)                 /* as far as there is code */
+{
+    u32 left = CODE + CODE_SIZE - address;
+    fill(writable(address), 0xcc, size < left ? size : left);
+}
+
 /* The vector's place in the code, and the arena, are as they always are; on to the next. */
 static void next(int restored)
 {
@@ -216,7 +83,7 @@ static void next(int restored)
     if (!restored) changes((u32 *)output, 1);
     settle();
     fill(code + (patch[0] & ~63u) - CODE, 0xcc, 64);
-    fill(writable(patch[0]), 0xcc, patch[1] + (vector[11] & WRITES_CODE ? BEHIND : 0));
+    restore_code(patch[0], patch[1] + (vector[11] & WRITES_CODE ? BEHIND : 0));
     fill(absent, 0, sizeof absent);
     input += vector[0];
     shared[1]++;
