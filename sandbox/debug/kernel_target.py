@@ -53,7 +53,7 @@ class KernelTarget(Target):
         self.files = ProgramFiles(self.kernel, self.system.symbols)
         self.system.traps.monitor = self
         self.kernel.entries.traced = True
-        self.judge = self.kernel.signals.judge = SignalJudge(self.kernel, self.control)
+        self.judge = self.kernel.signal_delivery.judge = SignalJudge(self.kernel, self.control)
         self.control.check_time = self.kernel.sched.check_time
         self.kernel.sched.on_wait, self.kernel.sched.on_stuck = self._waits, self._stuck
         self.kernel.bus.subscribe(self._killed, Killed)

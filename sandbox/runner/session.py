@@ -197,7 +197,7 @@ class MachineSession:
     def complete(self, result: Result) -> Result:
         """Put what was captured and counted into a result."""
         result.stdout, result.stderr = bytes(self.captured[0].data), bytes(self.captured[1].data)
-        result.deaths = list(self.kernel.signals.deaths)
+        result.deaths = list(self.kernel.signal_delivery.deaths)
         if self.tlb_watch is not None:
             self.tlb_watch.feed.drain()
         result.sanitizer = self.reports()

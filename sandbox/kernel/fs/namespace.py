@@ -35,9 +35,9 @@ from sandbox.kernel.fs.overlayfs import Overlay
 from sandbox.kernel.fs.pipe import PIPE_DEVICE
 from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
 from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.file import LARGEST_SMALL, File
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Directory, Inode, as_directory
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.notify import fsnotify
 from sandbox.kernel.vfs.permission import Subject, permission
 from sandbox.x86.errors import ConfigurationError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sandbox.kernel.arch.cpu import Smp
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import PageAlloc
 from sandbox.kernel.base.inject import FailingRequest, OutOfMemory

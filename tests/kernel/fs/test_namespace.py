@@ -16,9 +16,9 @@ from sandbox.kernel.drivers.console import BytesSource, CaptureSink, standard_st
 from sandbox.kernel.fs.namespace import FileSystem, read_all
 from sandbox.kernel.task.cred import ROOT, Cred
 from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.file import FdTable
 from sandbox.kernel.vfs.inode import Directory
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.operations import NO_OPERATIONS
 from sandbox.x86.errors import ConfigurationError
 

@@ -13,8 +13,8 @@ from sandbox.kernel.abi.errno import KernelError
 from sandbox.kernel.abi.flags import O_CREAT, O_RDWR, O_TRUNC, RENAME_EXCHANGE
 from sandbox.kernel.fs.namespace import FileSystem, read_all
 from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.inode import Inode, as_directory
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.rename import rename
 
 
