@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sandbox.engine.library import UnknownEngine
 from sandbox.engine.watch import ACCESS, CR3, READ, WALK, WRITE, NoWatch, Watches
 from sandbox.x86.paging import A, D
 from tests.engine.board import CODE, DATA, DIRECTORY, Board, assembled
+from tests.hosttools import host_code
 
 SOURCE = Path(stubs.__file__).parent / "native" / "watch.S"
 PAGE = DATA + 0x1000
@@ -32,15 +32,12 @@ def board(request: pytest.FixtureRequest) -> Iterator[Board]:
 
 @pytest.mark.skipif(not shutil.which("as"), reason="no GNU as")
 def test_bytes_are_the_sources(tmp_path: Path) -> None:
-    subprocess.run(["as", "--64", "-o", "w.o", str(SOURCE)], cwd=tmp_path, check=True)
-    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "w.o", "w.bin"], cwd=tmp_path, check=True)
-    table = subprocess.run(["nm", "w.o"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    labels = {name: int(value, 16) for value, kind, name in map(str.split, table.splitlines()) if kind == "t"}
-    assert (tmp_path / "w.bin").read_bytes()[: labels["end_of_code"]] == watchcode.CODE
+    code, labels = host_code(SOURCE, tmp_path)
+    assert code[: labels["end_of_code"]] == watchcode.CODE
     assert {name: labels[name] for name in watchcode.OFFSETS} == watchcode.OFFSETS
     fields = {name: 4096 + getattr(watchcode.Data, name).offset for name, *_ in watchcode.Data._fields_}
     assert fields == {name: labels[name] for name in fields}
-    assert 4096 + ctypes.sizeof(watchcode.Data) == (tmp_path / "w.bin").stat().st_size
+    assert 4096 + ctypes.sizeof(watchcode.Data) == len(code)
 
 
 CASES = [
