@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from sandbox.kernel.drivers.console import HostSink
 from sandbox.machine.bare import BareMachine
-from sandbox.machine.events import Event
 from sandbox.machine.machine import Machine
 from sandbox.machine.outcome import Exited, Outcome
 from sandbox.records import dataclass
@@ -109,14 +108,7 @@ def _sanitizer(bare: BareMachine) -> RomSanitizer:
     return RomSanitizer(bare)
 
 
-def run_rom(
-    target: Target,
-    config: RomConfig,
-    sink: Callable[[bytes], object] | None = None,
-    readers: Sequence[tuple[Callable[[Event], None], tuple[type[Event], ...]]] = (),
-) -> Result:
+def run_rom(target: Target, config: RomConfig) -> Result:
     """Run a flat image to its end, on a machine that is gone afterwards.  Raises what ``RomSession`` raises."""
-    with RomSession(target, config, sink) as session:
-        for reader, kinds in readers:
-            session.machine.bus.subscribe(reader, *kinds)
+    with RomSession(target, config) as session:
         return session.finish()

@@ -276,14 +276,6 @@ class FileSystem:
         magic = OTHER_MAGIC.get(device, TMPFS_MAGIC)
         return (magic, 0, 0) if device in NO_BLOCKS else (magic, total, free)
 
-    def program_bytes(self, path: str) -> bytes | None:
-        """The contents of the file at an absolute path, for its symbols; None if there is none."""
-        try:
-            inode = namei.lookup(self.root, self.root, os.fsencode(path)).inode
-            return read_all(inode)
-        except KernelError:
-            return None
-
 
 def _host_calls(tape: Tape | None) -> HostCalls:
     if tape is None:

@@ -48,7 +48,7 @@ def sys_openat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, mode:
     keep = flags & ~O_CLOEXEC
     dentry = kernel.files.find_open(task, at, name, keep, mode)
     if dentry.inode.kind == S_IFIFO and not flags & O_PATH and not isinstance(dentry.inode, CharDevice):
-        file = _open_fifo(kernel, task, dentry, keep & ~OPEN_ONLY)
+        file = _open_fifo(kernel, dentry, keep & ~OPEN_ONLY)
     else:
         file = kernel.files.open_found(dentry, keep)
         if flags & O_TRUNC and not flags & O_PATH:
@@ -69,7 +69,7 @@ def install(task: Task, file: File, close_on_exec: bool) -> int:
         raise
 
 
-def _open_fifo(kernel: Kernel, task: Task, dentry: Dentry, flags: int) -> File:
+def _open_fifo(kernel: Kernel, dentry: Dentry, flags: int) -> File:
     node = dentry.inode
     if isinstance(node, PipeInode) and not isinstance(node, Fifo):
         return File(node, flags, dentry)

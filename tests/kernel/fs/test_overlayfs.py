@@ -162,7 +162,7 @@ def test_files_go_where_links_of_the_root_lead(below: Path) -> None:
     (below / "usr" / "bin").mkdir(parents=True)
     for writable in (False, True):
         files = FileSystem(below, writable=writable, files={"/bin/tool": b"tool"})
-        assert files.program_bytes("/usr/bin/tool") == b"tool"
+        assert read_all(namei.lookup(files.root, files.root, b"/usr/bin/tool").inode) == b"tool"
         assert not list((below / "usr" / "bin").iterdir())
 
 
