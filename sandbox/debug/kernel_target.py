@@ -23,16 +23,16 @@ from sandbox.records import replace
 from sandbox.runner.modules import ModuleSession
 from sandbox.runner.result import Result
 from sandbox.runner.run import Session
-from sandbox.sanitize.report import StaleReport
 
 if TYPE_CHECKING:
     from sandbox.debug.lines import Line, LineTable
     from sandbox.debug.unwind import Unwinder
-    from sandbox.sanitize.watch import TlbWatch
 
 
 class KernelTarget(Target):
     """One session.  The first stop is the program's first instruction, or the module's ``init_module``."""
+
+    session: Session | ModuleSession
 
     def __init__(self, name: str, session: Session | ModuleSession) -> None:
         super().__init__(name, session.machine)
@@ -53,7 +53,7 @@ class KernelTarget(Target):
         self.files = ProgramFiles(self.kernel, self.system.symbols)
         self.system.traps.monitor = self
         self.kernel.entries.traced = True
-        self.judge = self.kernel.signals.judge = SignalJudge(self.kernel, self.control)
+        self.judge = self.kernel.signal_delivery.judge = SignalJudge(self.kernel, self.control)
         self.control.check_time = self.kernel.sched.check_time
         self.kernel.sched.on_wait, self.kernel.sched.on_stuck = self._waits, self._stuck
         self.kernel.bus.subscribe(self._killed, Killed)
@@ -84,16 +84,6 @@ class KernelTarget(Target):
 
     def release(self) -> None:
         self.session.close()
-
-    def reports(self) -> list[StaleReport]:
-        return self.session.reports()
-
-    @property
-    def tlb_watch(self) -> TlbWatch | None:
-        return self.session.tlb_watch
-
-    def follow_tlbs(self) -> None:
-        self.session.trace_walks()
 
     def excuse(self, seconds: float) -> None:
         self.kernel.sched.excuse(seconds)

@@ -11,17 +11,16 @@ from sandbox.debug.target import Target
 from sandbox.engine.cpu import Cpu
 from sandbox.runner.result import Result
 from sandbox.runner.rom import RomSession
-from sandbox.sanitize.report import StaleReport
 
 if TYPE_CHECKING:
     from sandbox.debug.lines import LineTable
-    from sandbox.sanitize.watch import TlbWatch
 
 
 class RomTarget(Target):
     """One ROM session.  ``symbols`` are what is known of its addresses."""
 
     kind = "rom"
+    session: RomSession
 
     def __init__(self, name: str, session: RomSession, symbols: RomSymbols | None = None) -> None:
         super().__init__(name, session.machine)
@@ -45,16 +44,6 @@ class RomTarget(Target):
 
     def release(self) -> None:
         self.machine.close()
-
-    def reports(self) -> list[StaleReport]:
-        return self.session.reports()
-
-    @property
-    def tlb_watch(self) -> TlbWatch | None:
-        return self.session.tlb_watch
-
-    def follow_tlbs(self) -> None:
-        self.session.trace_walks()
 
     def excuse(self, seconds: float) -> None:
         self.bare.excuse(seconds)

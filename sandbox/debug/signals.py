@@ -18,7 +18,7 @@ from sandbox.kernel.task.task import State, Task
 
 
 class SignalJudge:
-    """``Signals.judge`` of a kernel under a debugger."""
+    """``SignalDelivery.judge`` of a kernel under a debugger."""
 
     def __init__(self, kernel: Kernel, control: RunControl) -> None:
         self._signals, self._sched, self._tasks, self._cpus = kernel.signals, kernel.sched, kernel.tasks, kernel.cpus

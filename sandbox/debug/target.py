@@ -24,6 +24,7 @@ from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import Trap
 from sandbox.machine.devices.openbus import OpenBus
 from sandbox.machine.machine import Machine
+from sandbox.runner.followed import Followed
 from sandbox.runner.outside import Outside
 from sandbox.runner.result import Result
 from sandbox.sanitize.report import StaleReport
@@ -42,6 +43,8 @@ class Target(Looked):
 
     ``on_stop(cpu, kind)`` says what to tell of a stop; None lets the guest go on as if nothing had been.
     """
+
+    session: Followed
 
     def __init__(self, name: str, machine: Machine) -> None:
         super().__init__(name, machine)
@@ -159,9 +162,9 @@ class Target(Looked):
     def release(self) -> None:
         """Give the machine back."""
 
-    @abstractmethod
     def reports(self) -> list[StaleReport]:
         """What ``--sanitize`` has found so far."""
+        return self.session.reports()
 
     @abstractmethod
     def excuse(self, seconds: float) -> None:
@@ -231,17 +234,13 @@ class Target(Looked):
     # -- TLBs ----------------------------------------------------------------------------------------------------
 
     @property
-    @abstractmethod
     def tlb_watch(self) -> TlbWatch | None:
         """Who follows the TLBs; None where nobody does."""
+        return self.session.tlb_watch
 
     def watch_tlbs(self) -> None:
         """Follow the TLBs from now on.  Raises NoFeed."""
         if self.tlb_watch is None:
-            self.follow_tlbs()
+            self.session.trace_walks()
             here = self.moment(self.cpu)
             self.watched_since = "" if self._life is None or here.time <= 1 else here.text()
-
-    @abstractmethod
-    def follow_tlbs(self) -> None:
-        """Have a ``tlb_watch``."""

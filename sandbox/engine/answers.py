@@ -166,9 +166,9 @@ class Answers(Stepping):
         if reason == stubs.REASON_GUESTS:
             words[stubs.PAD_STEPS] += self._step_hook is not None
             return self._touched(state)
-        return self._overwriting(state, at) if system.held[0] and not self._holding else Paused(at)
+        return self._overwriting(at) if system.held[0] and not self._holding else Paused(at)
 
-    def _overwriting(self, state: CpuContext, at: int) -> Exit:
+    def _overwriting(self, at: int) -> Exit:
         """A repeated string instruction has stored into itself: it goes on as it was fetched (``native/system.S``)."""
         words = self._words
         exit_: Exit = Paused(at)

@@ -12,8 +12,9 @@ from contextlib import suppress
 from greenlet import GreenletExit, getcurrent
 
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.arch.irq import Interrupts
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.arch.vmlinux import KernelImage, Routines
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.inject import Breakage
@@ -69,6 +70,7 @@ from sandbox.kernel.task.kstack import KernelStacks
 from sandbox.kernel.task.posixtimer import PosixTimers
 from sandbox.kernel.task.ptrace import PtraceStops
 from sandbox.kernel.task.sched import Scheduler
+from sandbox.kernel.task.sigdeliver import SignalDelivery
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.task import State, Task, TaskTable
 from sandbox.kernel.task.vdso import Vdso
@@ -148,6 +150,7 @@ class Kernel:
     stacks: KernelStacks
     desc: Descriptors
     signals: Signals
+    signal_delivery: SignalDelivery
     tracing: PtraceStops
     timers: Timers
     posix_timers: PosixTimers

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from functools import partial
 
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.arch.irq import Interrupts
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.arch.vmlinux import kernel_image
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.printk import Log
@@ -77,6 +78,7 @@ from sandbox.kernel.task.kstack import KernelStacks
 from sandbox.kernel.task.posixtimer import PosixTimers
 from sandbox.kernel.task.ptrace import PtraceStops
 from sandbox.kernel.task.sched import Scheduler
+from sandbox.kernel.task.sigdeliver import SignalDelivery
 from sandbox.kernel.task.sigframe import SignalFrames
 from sandbox.kernel.task.signal import Signals
 from sandbox.kernel.task.switch import ContextSwitch
@@ -160,8 +162,10 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem, tape: Tape
     uaccess = UserAccess(memory, highmem, stats, broken)
 
     desc = Descriptors(memory, table_frames)
-    signals = Signals(sched, tasks, SignalFrames(uaccess, desc, broken), trace, broken)
+    signals = Signals(sched, tasks, broken)
     signals.tracing = tracing = PtraceStops(sched, signals)
+    frames = SignalFrames(uaccess, desc, broken)
+    signal_delivery = SignalDelivery(sched, tasks, signals, tracing, frames, trace, broken)
     timers = Timers(sched, signals, clock, broken)
     stacks = KernelStacks(page_alloc, pgdat.memmap, kernel_entries, smp, vmalloc)
     sched.switch_to, sched.tick = ContextSwitch(smp, mmu, desc, broken).switch_to, timers.tick
@@ -199,7 +203,7 @@ def _build(machine: Machine, config: KernelConfig, files: FileSystem, tape: Tape
         ),
         isahole=IsaHole(machine, entries, smp, pgdat, page_alloc, highmem, pagecache, code, mmlist, broken),
         files=files, paths=UserPaths(files, uaccess), tasks=tasks, sched=sched, stacks=stacks, desc=desc,
-        signals=signals, tracing=tracing, timers=timers,
+        signals=signals, signal_delivery=signal_delivery, tracing=tracing, timers=timers,
         posix_timers=PosixTimers(sched, signals, timers, clock), vdso=Vdso(),
         futexes=futexes, pi_futexes=PiFutexes(futexes, uaccess, sched, clock, tasks),
         pipes=Pipes(page_alloc, pgdat.memmap, uaccess, sched, signals, broken),

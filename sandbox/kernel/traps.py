@@ -1,4 +1,4 @@
-"""Where traps arrive: page faults, system calls, exceptions that become signals, faults in kernel routines."""
+"""Where traps arrive: page faults, system calls, faults in kernel routines."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import NoReturn, Protocol
 from sandbox.engine.context import EIP, ESP, CpuContext
 from sandbox.engine.exits import (
     BlocksSpent,
-    BusError,
     Exit,
     Halt,
     Paused,
-    PortDenied,
     Stopped,
     Trap,
 )
-from sandbox.kernel.abi.signals import SIGBUS, SIGKILL
+from sandbox.kernel.abi.signals import SIGKILL
 from sandbox.kernel.arch import extable
 from sandbox.kernel.arch.cpu import CALL_BUDGET, KernelCpu
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET, TASK_SIZE
 from sandbox.kernel.base.time import TRAP_BLOCKS
+from sandbox.kernel.exceptions import Exceptions
 from sandbox.kernel.inspect.symbolize import Symbols
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.mm.fault import BAD_AREA, UNRESOLVED, Resolution
@@ -30,17 +29,13 @@ from sandbox.kernel.mm.mm import Mm, active_mm
 from sandbox.kernel.mm.rlimit import default_limits
 from sandbox.kernel.module.hypercall import Gate, GuestKernelBug
 from sandbox.kernel.module.loader import Modules
-from sandbox.kernel.process.fault_siginfo import exception_info, fault_info
-from sandbox.kernel.process.hw_breakpoint import DR6_STEP
+from sandbox.kernel.process.fault_siginfo import fault_info
 from sandbox.kernel.syscalls.table import SystemCalls
 from sandbox.kernel.task.task import Task
-from sandbox.x86.errors import SandboxError
-from sandbox.x86.instruction import LONGEST_INSTRUCTION, reads_time_stamp
-from sandbox.x86.masks import IF, RF, TF
+from sandbox.x86.masks import IF, RF
 from sandbox.x86.vectors import Vector
 
 PAGE_FAULT, SYSTEM_CALL = int(Vector.PF), 0x80
-BREAKPOINT, OVERFLOW, DEBUG, PROTECTION, MACHINE_CHECK, INVALID_OPCODE = 3, 4, 1, int(Vector.GP), 18, 6
 CALLS_BETWEEN_LOOKS = 1024
 """Calls of exported symbols after which all limits are looked at."""
 CALLS_BETWEEN_GLANCES = 16
@@ -49,12 +44,6 @@ CALLS_BETWEEN_GLANCES = 16
 One may take some milliseconds of it."""
 SPURIOUS_FAULTS = 16
 """Faults of one kernel instruction at one address, each of them answered, after which it will never get through."""
-
-
-class UnexpectedExit(SandboxError):
-    """A CPU came back from ring 3 in a way that no running program can cause."""
-
-    exit_status = 3
 
 
 class Monitor(Protocol):
@@ -85,6 +74,7 @@ class Traps:
         self._board, self._block_limit = kernel.machine.board, kernel.config.block_limit
         self._stats, self._bus, self._dispatch = kernel.stats, kernel.bus, syscalls.dispatch
         self._clock = kernel.clock
+        self._exceptions = Exceptions(kernel, symbols, self._oops)
         self._skips = kernel.broken("no-signal-on-fault")
         self._no_fixups = kernel.broken("no-fixup")
         table = kernel.routines.ex_table_start, kernel.routines.ex_table_end
@@ -109,9 +99,10 @@ class Traps:
 
     def _run_user(self, task: Task) -> None:
         clock, now = self._clock, time.monotonic
-        sched, dispatch, deliver = self._sched, self._dispatch, self._kernel.signals.deliver
+        sched, dispatch, deliver = self._sched, self._dispatch, self._kernel.signal_delivery.deliver
         budget, charge, after_run = sched.budget, sched.charge, sched.after_run
         depth, check_windows = self._kernel.highmem.depth, sched.check_windows
+        do_exception = self._exceptions.do_exception
         while True:
             if task.pending:
                 if task.cpu.way_out is not None:
@@ -145,13 +136,13 @@ class Traps:
                 elif exit_.vector == SYSTEM_CALL and exit_.software:
                     dispatch(task)
                 else:
-                    self._exception(task, context, exit_)
+                    do_exception(task, context, exit_)
             elif isinstance(exit_, BlocksSpent):
                 sched.adapt(blocks, now() - began)
             elif isinstance(exit_, Paused):
                 sched.adapt(vcpu.clock - before, now() - began)
             else:
-                self._odd_exit(task, exit_)
+                self._exceptions.odd_exit(task, exit_)
             after_run(task, began)
 
     def _user_page_fault(self, task: Task, context: CpuContext, trap: Trap) -> None:
@@ -182,7 +173,8 @@ class Traps:
                 context.quads[EIP] += self._symbols.instruction_length(mm, trap.eip)
             else:
                 context.eflags |= RF
-                self._kernel.signals.force_fault(task, fault_info(task, trap, how), lambda: self._report(task, trap))
+                report = self._exceptions.report
+                self._kernel.signals.force_fault(task, fault_info(task, trap, how), lambda: report(task, trap))
         self._stats.faults[how] += 1
         if self._bus.active and self._bus.wants(PageFault, how):
             self._report_fault(cpu, task, context.code_address(trap.eip), trap, how, started, number)
@@ -193,11 +185,6 @@ class Traps:
         if self.monitor is not None:
             self.monitor.dying(cpu, context, exit_)
         oops(self._kernel, self._symbols, cpu, context, exit_)
-
-    def _report(self, task: Task, trap: Trap) -> str:
-        from sandbox.kernel.inspect.die import fatal_report
-
-        return fatal_report(self._kernel, self._symbols, task, trap)
 
     def _report_fault(
         self, cpu: KernelCpu, task: Task | None, code: int, trap: Trap, how: Resolution, started: int, number: int
@@ -222,63 +209,6 @@ class Traps:
                 number,
             )
         )
-
-    def _exception(self, task: Task, context: CpuContext, trap: Trap) -> None:
-        """Any other vector: what INT n may not do is a protection fault, RDTSC is done here, the rest are signals."""
-        if trap.cpl == 0:
-            self._oops(task.cpu, context, trap)
-        assert task.mm is not None
-        if trap.software and trap.vector not in (BREAKPOINT, OVERFLOW):
-            context.quads[EIP] = trap.eip = context.interrupt_start(trap.eip)
-            trap.error_code = trap.vector * 8 + 2
-            trap.vector = PROTECTION
-        elif trap.vector == PROTECTION and self._read_time_stamp(task, context, trap):
-            return
-        if self._skips:
-            if trap.vector not in (DEBUG, BREAKPOINT, OVERFLOW):
-                context.quads[EIP] = trap.eip + self._symbols.instruction_length(task.mm, trap.eip)
-            return
-        self._force_exception(task, trap)
-
-    def _read_time_stamp(self, task: Task, context: CpuContext, trap: Trap) -> bool:
-        """Do RDTSC or RDTSCP, which CR4.TSD made trap, single step and all; False when it is something else.
-
-        TSC_AUX holds the number of the CPU, as Linux sets it (arch/x86/entry/vdso, vgetcpu).
-        """
-        assert task.mm is not None
-        code = self._kernel.peek.peek(task.mm, context.code_address(trap.eip), LONGEST_INSTRUCTION)
-        found = reads_time_stamp(code)
-        if found is None:
-            return False
-        length, with_cpu = found
-        if not length:
-            self._force_exception(task, Trap(trap.eip, INVALID_OPCODE, 0, 0, 3, False))
-            return True
-        now = self._kernel.clock.now
-        context.eax, context.edx = now & 0xFFFFFFFF, now >> 32
-        if with_cpu:
-            context.ecx = task.cpu.index
-        context.eip = trap.eip + length
-        if context.eflags & TF:
-            context.set_debug_register(6, context.debug_register(6) | DR6_STEP)
-            self._force_exception(task, Trap(context.eip, DEBUG, 0, 0, 3, False))
-        return True
-
-    def _force_exception(self, task: Task, trap: Trap) -> None:
-        if trap.vector not in (DEBUG, BREAKPOINT, OVERFLOW):
-            task.context.eflags |= RF  # in the image of every fault (SDM 3B, 17.3.1.1); seen so in signal frames
-        info = exception_info(task, task.context, trap)
-        self._kernel.signals.force_fault(task, info, lambda: self._report(task, trap))
-
-    def _odd_exit(self, task: Task, exit_: Exit) -> None:
-        if isinstance(exit_, PortDenied):
-            self._force_exception(task, Trap(exit_.eip, PROTECTION, 0, 0, 3, False))
-        elif isinstance(exit_, BusError):
-            trap = Trap(exit_.eip, MACHINE_CHECK, 0, 0, 3, False)
-            said = f"nothing answers at physical address {exit_.physical:#x}\n" + self._report(task, trap)
-            self._kernel.signals.force_signal(task, SIGBUS, said)
-        else:
-            raise UnexpectedExit(f"CPU {task.cpu.index} came back by {exit_}")
 
     # -- from ring 0 (arch.cpu.TrapHandler) ----------------------------------------------------------------------
 

@@ -32,7 +32,6 @@ from sandbox.x86.vectors import Vector, describe, makes_double_fault
 _IN_IDT, _EXT = 2, 1
 _NOT_FAULTS = frozenset({Vector.DB, Vector.NMI, Vector.BP, Vector.OF, Vector.DF, Vector.MC})
 _DATA_SEGMENTS = ("gs", "fs", "ds", "es")
-_RING_0_DATA = 0x00CF9300
 
 
 class NotModelled(SandboxError):

@@ -235,9 +235,6 @@ def _place(target: Target) -> list[int | None] | None:
     return None if target.manifest is None else [target.manifest.load, target.manifest.entry]
 
 
-_AS_THEY_ARE = (bool, int, float, str, type(None))
-
-
 def _plain(config: KernelConfig | RomConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The fields of a configuration for JSON, and the contents of the files that it gives."""
     found: dict[str, Any] = {}

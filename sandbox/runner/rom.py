@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from sandbox.kernel.drivers.console import HostSink
 from sandbox.machine.bare import BareMachine
-from sandbox.machine.events import Event
 from sandbox.machine.machine import Machine
 from sandbox.machine.outcome import Exited, Outcome
 from sandbox.records import dataclass
+from sandbox.runner.followed import Followed
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.target import Target
-from sandbox.sanitize.report import StaleReport
 
 if TYPE_CHECKING:
     from sandbox.sanitize.rom import RomSanitizer
-    from sandbox.sanitize.watch import TlbWatch
 
 EXIT_MASK = 0xFF
 
@@ -47,7 +45,7 @@ def rom_config(target: Target, **changes: object) -> RomConfig:
     return RomConfig(**values)  # type: ignore[arg-type]
 
 
-class RomSession:
+class RomSession(Followed):
     """One flat image on one fresh machine.
 
     Between building it and ``finish`` readers may subscribe to ``machine.bus``.  Raises ConfigurationError for what
@@ -67,11 +65,8 @@ class RomSession:
         except BaseException:
             self.machine.close()
             raise
-        self.sanitizer: RomSanitizer | None = None
-        self.tlb_watch: TlbWatch | None = None
         if config.sanitize:
-            self.sanitizer = _sanitizer(self.bare)
-            self.tlb_watch = self.sanitizer.tlb.watch
+            self.sanitize_by(_sanitizer(self.bare))
         if isinstance(sink, HostSink):
             sink.look = self.bare.look
 
@@ -79,17 +74,8 @@ class RomSession:
         """To its end, a breakpoint or a limit.  Raises NotModelled for what this machine does not have."""
         return self.bare.run(self._config.block_limit, self._config.time_limit)
 
-    def reports(self) -> list[StaleReport]:
-        """What ``--sanitize`` has found so far."""
-        return [] if self.sanitizer is None else self.sanitizer.finish()
-
-    def trace_walks(self) -> None:
-        """From now on each TLB miss is a ``TlbMiss`` on the bus.  Raises NoFeed."""
-        if self.tlb_watch is None:
-            from sandbox.sanitize.watch import TlbWatch
-
-            self.tlb_watch = TlbWatch(self.machine.cpus)
-        self.tlb_watch.tell(self.machine.bus, lambda: self.bare.clock)
+    def now(self) -> int:
+        return self.bare.clock
 
     def finish(self) -> Result:
         """To its end.  The status is what it wrote to the exit port."""
@@ -99,15 +85,13 @@ class RomSession:
             result.status = outcome.status & EXIT_MASK
         else:
             result.error, result.detail = outcome.headline(), "\n".join(outcome.lines())
-        if self.tlb_watch is not None:
-            self.tlb_watch.feed.drain()
-        result.sanitizer = self.reports()
+        self.put_reports(result)
         result.summary = Summary(
             blocks=bare.clock,
             page_faults=bare.page_faults,
             bytes_by_host=self.machine.memory.host_bytes(),
             seconds=time.perf_counter() - self._began,
-            tlb=[] if self.tlb_watch is None else self.tlb_watch.stream.counters(),
+            tlb=self.tlb_counters(),
         )
         return result
 
@@ -124,14 +108,7 @@ def _sanitizer(bare: BareMachine) -> RomSanitizer:
     return RomSanitizer(bare)
 
 
-def run_rom(
-    target: Target,
-    config: RomConfig,
-    sink: Callable[[bytes], object] | None = None,
-    readers: Sequence[tuple[Callable[[Event], None], tuple[type[Event], ...]]] = (),
-) -> Result:
+def run_rom(target: Target, config: RomConfig) -> Result:
     """Run a flat image to its end, on a machine that is gone afterwards.  Raises what ``RomSession`` raises."""
-    with RomSession(target, config, sink) as session:
-        for reader, kinds in readers:
-            session.machine.bus.subscribe(reader, *kinds)
+    with RomSession(target, config) as session:
         return session.finish()

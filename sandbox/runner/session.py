@@ -28,6 +28,7 @@ from sandbox.kernel.process.kthread import run_kthread
 from sandbox.kernel.task.limits import Deadlock, Interrupted, LimitReached
 from sandbox.machine.machine import Machine
 from sandbox.records import asdict, dataclass, field, replace
+from sandbox.runner.followed import Followed
 from sandbox.runner.machine import build_machine
 from sandbox.runner.result import Result, Summary
 from sandbox.runner.shares import Shares, measure
@@ -36,8 +37,6 @@ from sandbox.x86.errors import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.sanitize.kernel import KernelSanitizer
-    from sandbox.sanitize.report import StaleReport
-    from sandbox.sanitize.watch import TlbWatch
 
 OUR_FAULT = 3
 LEAK_LINES = 8
@@ -69,7 +68,7 @@ def file_system(config: KernelConfig, streams: Streams | None = None) -> FileSys
     )  # fmt: skip
 
 
-class MachineSession:
+class MachineSession(Followed):
     """Building it boots the machine.  ``modules`` are loaded by ``load_modules``, in order; boot has
     called the ``boot_init`` of those that have one.
 
@@ -87,19 +86,18 @@ class MachineSession:
         self.captured = CaptureSink(), CaptureSink()
         self.to_load = list(modules)
         self.machine = build_machine(config)
-        self.sanitizer: KernelSanitizer | None = None
-        self.tlb_watch: TlbWatch | None = None
+        sanitizer: KernelSanitizer | None = None
         try:
             self.before_boot(self.machine)
             if config.sanitize:
-                self.sanitizer = _sanitizer(self.machine, config)
-                self.tlb_watch = self.sanitizer.tlb.watch
+                sanitizer = _sanitizer(self.machine, config)
+                self.sanitize_by(sanitizer)
             self.system = start_kernel(self.machine, config, files, self.streams.tape)
         except BaseException:
             self.machine.close()
             raise
-        if self.sanitizer is not None:
-            self.sanitizer.connect(self.system)
+        if sanitizer is not None:
+            sanitizer.connect(self.system)
         self.kernel, self.modules = self.system.kernel, self.system.modules
         if self.streams.tape is not None:
             self.kernel.sched.steady = config.clock == "host"
@@ -197,10 +195,8 @@ class MachineSession:
     def complete(self, result: Result) -> Result:
         """Put what was captured and counted into a result."""
         result.stdout, result.stderr = bytes(self.captured[0].data), bytes(self.captured[1].data)
-        result.deaths = list(self.kernel.signals.deaths)
-        if self.tlb_watch is not None:
-            self.tlb_watch.feed.drain()
-        result.sanitizer = self.reports()
+        result.deaths = list(self.kernel.signal_delivery.deaths)
+        self.put_reports(result)
         result.summary = self.summary()
         return result
 
@@ -235,7 +231,7 @@ class MachineSession:
             bytes_by_host=kernel.memory.host_bytes(),
             seconds=time.perf_counter() - self._began,
             engine_seconds=self._engine_seconds(),
-            tlb=[] if self.tlb_watch is None else self.tlb_watch.stream.counters(),
+            tlb=self.tlb_counters(),
         )
 
     def _lost(self) -> int:
@@ -245,17 +241,8 @@ class MachineSession:
             return 0
         return self.held()["frames"] + kernel.table_frames.held - kernel.kva.counters.tables
 
-    def reports(self) -> list[StaleReport]:
-        """What ``--sanitize`` has found so far."""
-        return [] if self.sanitizer is None else self.sanitizer.finish()
-
-    def trace_walks(self) -> None:
-        """From now on each TLB miss is a ``TlbMiss`` on the bus.  Raises NoFeed."""
-        if self.tlb_watch is None:
-            from sandbox.sanitize.watch import TlbWatch
-
-            self.tlb_watch = TlbWatch(self.machine.cpus)
-        self.tlb_watch.tell(self.kernel.bus, lambda: self.kernel.clock.now)
+    def now(self) -> int:
+        return self.kernel.clock.now
 
     def measure(self) -> None:
         """Let the summary tell what of the time is the engine's."""

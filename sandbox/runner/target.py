@@ -161,12 +161,12 @@ def _from_source(path: Path, arguments: Sequence[str]) -> Target:
         return Target(path.stem, kind, built.read_bytes(), list(arguments))
 
 
-def module_file(image: str | Path, options: Sequence[str] = ()) -> ModuleFile:
+def module_file(image: str | Path) -> ModuleFile:
     """A module to be loaded beside something else.  Raises NoSuchImage, and what ``resolve`` raises."""
     target = resolve(image)
     if target.kind != "module":
         raise NoSuchImage(f"{image}: a {target.kind}, not a module", "a module is an object file with init_module")
-    return ModuleFile(target.name, target.data, (*target.arguments, *options))
+    return ModuleFile(target.name, target.data, tuple(target.arguments))
 
 
 def _how_to_build(manifest: Manifest) -> str:

@@ -67,20 +67,3 @@ class Pkmap:
 
     def covers(self, cpu: int, linear: int) -> bool:
         return self.pool.may_be_stale(linear)
-
-
-@dataclass(frozen=True, slots=True)
-class Ranges:
-    """Linear ranges [start, end) that the kernel has taken out of use and flushes later, together."""
-
-    name: str
-    why: str
-    ranges: list[tuple[int, int]]
-
-    def covers(self, cpu: int, linear: int) -> bool:
-        return any(start <= linear < end for start, end in self.ranges)
-
-
-def lazy_vmalloc(freed: list[tuple[int, int]]) -> Ranges:
-    """Areas that vfree has cleared and whose addresses and frames nobody gets before their flush (2.6.28)."""
-    return Ranges("lazy vmalloc", "neither the addresses nor the frames are given away before the flush", freed)

@@ -12,7 +12,6 @@ from sandbox.kernel.inspect.owner import holders
 from sandbox.kernel.mm.mm import active_mm
 from sandbox.machine.machine import Machine
 from sandbox.sanitize.deferrals import AtomicSlots, Deferral, KvaPool, Pkmap
-from sandbox.sanitize.report import StaleReport
 from sandbox.sanitize.stores import TableStores
 from sandbox.sanitize.tlb import TlbSanitizer
 from sandbox.x86.paging import LEGACY, PAE, PAGE_SHIFT, PAGE_SIZE
@@ -49,11 +48,6 @@ class KernelSanitizer:
         if system.kernel.config.policies["kmap_atomic"] == "slots":
             self._deferrals = (*self._deferrals, AtomicSlots())
         self._dma_done, self._machine.board.dma_done = self._machine.board.dma_done, self._dma
-
-    def finish(self) -> list[StaleReport]:
-        """What was found."""
-        self.tlb.settle()
-        return list(self.tlb.reports)
 
     def _enters(self, cpu: Cpu) -> None:
         """While its flush is going on a CPU has nothing to tell, and what is stale before it seldom is behind it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sandbox.machine.bare import BareMachine
-from sandbox.sanitize.report import StaleReport
 from sandbox.sanitize.stores import TableSnapshots
 from sandbox.sanitize.tlb import NoKernel, TlbSanitizer
 from sandbox.x86.masks import CR4_PAE
@@ -21,11 +20,6 @@ class RomSanitizer(NoKernel):
         self._snapshots = TableSnapshots(bare.memory)
         self.tlb = TlbSanitizer(bare.machine.cpus, bare.memory, self, self._changed)
         bare.after_instruction = self.tlb.settle
-
-    def finish(self) -> list[StaleReport]:
-        """What was found."""
-        self.tlb.settle()
-        return list(self.tlb.reports)
 
     def _changed(self) -> list[int]:
         shadows, batches = self.tlb.shadows, self.tlb.watch.stream.batches

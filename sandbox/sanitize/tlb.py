@@ -129,6 +129,11 @@ class TlbSanitizer:
 
     # -- keeping up
 
+    def finish(self) -> list[StaleReport]:
+        """What was found."""
+        self.settle()
+        return list(self.reports)
+
     def settle(self) -> bool:
         """Take in what CPUs executed and what was stored since; True when something is stale."""
         self.feed.drain()

@@ -51,9 +51,7 @@ _GATES = (3, 4, 0x80)
 _DESCRIPTORS = (0, 0x00CF9B000000FFFF, 0x00AF9B000000FFFF, 0x00CF93000000FFFF, 0x00CFFB000000FFFF, 0x00CFF3000000FFFF)
 """Selectors 0 to 28h as in Linux's table on x86-64 (arch/x86/include/asm/segment.h): a program sees them by LAR."""
 _TR, _GDT_LIMIT = 0x40, 0x7F
-_BASES = {"es": 0, "cs": 1, "ss": 2, "ds": 3, "fs": 4, "gs": 5}
 _PAGES = ((DATA, 2, RW), (READ_ONLY, 1, 0), (STACK, 2, RW), (LOW, 2, RW))
-_FPU_FROM = ctx.FPU_TOP & ~7
 
 
 class SandboxCpu:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,8 +109,7 @@ def test_bad_options(elf: Files, capfd, options: list[str]) -> None:
     status, out, err = call(["run", *options, elf("_start: pass")], capfd)
     assert status == 2
     assert out == ""
-    assert err.strip()
-    assert "sandbox" in err.splitlines()[-1] or err.startswith("sandbox:")
+    assert re.search("^sandbox(?: run)?: ", err, re.M)
 
 
 @pytest.mark.parametrize("verb", ["run", "explain", "walk", "maps", "debug", "test"])
@@ -181,7 +181,7 @@ def test_walk_and_maps(elf: Files, capfd) -> None:
     assert "not present" in out
     assert "physical" in call(["walk", "--at", "after", path, "page+4", "w"], capfd)[1]
     assert "supervisor" in call(["walk", path, "0xC0000000"], capfd)[1]
-    assert "stack" in call(["maps", path], capfd)[1].lower() or "bf" in call(["maps", path], capfd)[1]
+    assert "[stack]" in call(["maps", path], capfd)[1]
     for bad in (["walk", path, "no_such_symbol"], ["maps", path, "--at", "no_such_symbol"]):
         status, _, err = call(bad, capfd)
         assert status == 2

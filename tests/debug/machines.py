@@ -8,6 +8,7 @@ from typing import Any
 
 from sandbox.debug.debugger import Debugger
 from sandbox.debug.open import open_target
+from sandbox.debug.target import Target
 from sandbox.debug.worker import Remote
 from sandbox.runner.rom import rom_config
 from sandbox.runner.target import resolve
@@ -46,6 +47,24 @@ def stopped(name: str, changes: dict[str, Any], commands: tuple[str, ...]) -> It
         for line in commands:
             assert not made.execute(line).error
         yield made
+
+
+def run(remote: Remote, *commands: str) -> list[str]:
+    """The last one's lines."""
+    for line in commands:
+        answer = remote.execute(line)
+        assert not answer.error, answer.error
+    return answer.lines
+
+
+def to_the_end(target: Target, *commands: str) -> None:
+    """From its beginning by the commands, and then on until it is over."""
+    debugger = Debugger(target)
+    debugger.begin()
+    for line in commands:
+        assert not debugger.execute(line).error
+    while target.result is None:
+        debugger.execute("continue")
 
 
 def everything(debugger: Debugger) -> tuple[Any, ...]:

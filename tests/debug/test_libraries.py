@@ -16,6 +16,7 @@ from sandbox.debug.open import open_target
 from sandbox.debug.worker import Remote
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.target import Target
+from tests.debug.machines import run
 from tests.debug.test_gdb import gdb, needs_gdb, serving
 
 LIBC, LOADER = Path("/lib32/libc.so.6"), Path("/lib32/ld-linux.so.2")
@@ -94,14 +95,6 @@ def made(files: dict[str, Path]) -> Iterator[Remote]:
     image = Target("moved", "program", files[""].read_bytes())
     with Remote(lambda: open_target(image, config)) as remote:
         yield remote
-
-
-def run(remote: Remote, *commands: str) -> list[str]:
-    """The last one's lines."""
-    for line in commands:
-        answer = remote.execute(line)
-        assert not answer.error, answer.error
-    return answer.lines
 
 
 @needs_glibc

@@ -15,6 +15,7 @@ from sandbox.engine.watchcode import MOST_BREAKS
 from sandbox.runner.result import Result
 from sandbox.runner.rom import rom_config
 from sandbox.runner.target import resolve
+from tests.debug.machines import to_the_end
 from tests.debug.test_travel import remote, state
 from tests.debug.test_watching import image
 
@@ -228,14 +229,10 @@ def test_a_rom_ends_as_it_would_have(name: str) -> None:
         config = rom_config(chosen)
         config.time_limit = 0
         target = open_target(chosen, config)
-        debugger = Debugger(target)
-        debugger.begin()
-        for line in commands:
-            assert not debugger.execute(line).error
-        while target.result is None:
-            debugger.execute("continue")
+        to_the_end(target, *commands)
         now = target.now
         target.close()
+        assert target.result is not None
         return target.result, now
 
     free, blocks = finish()

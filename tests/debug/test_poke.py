@@ -10,6 +10,7 @@ import pytest
 from sandbox.debug.open import open_target
 from sandbox.debug.worker import Remote
 from sandbox.runner.target import resolve
+from tests.debug.machines import run
 
 PROGRAM = """
         .globl  _start, child, parent, word, other, called, end
@@ -50,14 +51,6 @@ def made(tmp_path: Path) -> Iterator[Remote]:
     image = resolve(str(tmp_path / "poked.S"))
     with Remote(lambda: open_target(image, image.config(ram=16 << 20))) as remote:
         yield remote
-
-
-def run(remote: Remote, *commands: str) -> list[str]:
-    """The last one's lines."""
-    for line in commands:
-        answer = remote.execute(line)
-        assert not answer.error, answer.error
-    return answer.lines
 
 
 def word_at(remote: Remote, pid: int, where: str) -> int:

@@ -128,13 +128,11 @@ def test_reverse_finish_and_reverse_next() -> None:
         made.execute("continue")
         entry = made.call(state)
         made.execute("into 5")
-        inside = made.call(state)
-        assert "copy_page+" in made.execute("code $eip 1").lines[0] or inside != entry
+        assert "copy_page+" in made.execute("code $eip 1").lines[0]
+        points = made.execute("info points").lines
         made.execute("reverse-finish")
         assert made.call(state)[1:] == entry[1:]
-        assert [line.split("  (")[0].strip() for line in made.execute("info points").lines] == [
-            line.split("  (")[0].strip() for line in made.execute("info points").lines
-        ]
+        assert made.execute("info points").lines == points != []
         assert "break copy_page" in made.execute("info points").lines[0]
         made.execute("delete")
         made.execute("goto start")
@@ -194,7 +192,7 @@ def test_back_out_of_a_kernel_routine() -> None:
     with remote("cow-fork") as made:
         made.execute("run to fault 4")
         made.execute("into")
-        assert "copy_page" in made.execute("when").data["moment"] or "copy_page" in made.execute("code").lines[0]
+        assert "copy_page" in made.execute("code").lines[0]
         assert "call ebx" in made.execute("reverse-step").lines[-1]
         assert "<child+0x9>" in made.execute("reverse-step").lines[-1]
         assert "<copy_page>" in made.execute("into 2").lines[-1]

@@ -20,6 +20,7 @@ from sandbox.runner.run import Session
 from sandbox.runner.target import resolve
 from sandbox.x86.paging import A, D
 from tests.conftest import MakeSession
+from tests.debug.machines import to_the_end
 from tests.debug.test_travel import remote
 
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="watchpoints are x86-64 Linux code")
@@ -230,14 +231,9 @@ def test_watching_leaves_the_run_as_it_was(words: str) -> None:
         config.time_limit = 0
         target = open_target(chosen, config)
         target.machine.bus.subscribe(seen.append, PageFault, SystemCall)
-        debugger = Debugger(target)
-        debugger.begin()
-        for line in commands:
-            assert not debugger.execute(line).error
-        while target.result is None:
-            debugger.execute("continue")
+        to_the_end(target, *commands)
         target.close()
-        assert target.result.passed
+        assert target.result is not None and target.result.passed
         return seen
 
     assert record(words) == record()
@@ -279,12 +275,7 @@ def test_with_the_shadow_tlb_the_reports_are_the_same() -> None:
         config = chosen.config(switches=frozenset({"no-flush"}), sanitize=frozenset({"tlb"}))
         config.time_limit = 0
         target = open_target(chosen, config)
-        debugger = Debugger(target)
-        debugger.begin()
-        for line in commands:
-            debugger.execute(line)
-        while target.result is None:
-            debugger.execute("continue")
+        to_the_end(target, *commands)
         found = [str(each) for each in target.reports()]
         target.close()
         return found

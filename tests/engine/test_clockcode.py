@@ -15,6 +15,7 @@ from sandbox.engine import clockcode, internals, stubs
 from sandbox.engine.cpu import Cpu
 from sandbox.engine.exits import BusError
 from tests.engine.board import CODE, DATA, HOLE, Board, assembled
+from tests.hosttools import host_code
 
 SOURCE = Path(stubs.__file__).parent / "native" / "clock.S"
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,11 +24,7 @@ pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the stubs are x
 
 @pytest.mark.skipif(not shutil.which("as"), reason="no GNU as")
 def test_bytes_and_layout_are_the_sources(tmp_path: Path) -> None:
-    subprocess.run(["as", "--64", "-o", "clock.o", str(SOURCE)], cwd=tmp_path, check=True)
-    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "clock.o", "clock.bin"], cwd=tmp_path, check=True)
-    table = subprocess.run(["nm", "clock.o"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    labels = {name: int(value, 16) for value, kind, name in map(str.split, table.splitlines()) if kind == "t"}
-    code = (tmp_path / "clock.bin").read_bytes()
+    code, labels = host_code(SOURCE, tmp_path)
     assert code[: labels["end_of_code"]] == clockcode.CODE
     assert not any(code[4096:])
     assert {name: labels[name] for name in clockcode.OFFSETS} == clockcode.OFFSETS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.engine.encodings import (
     Guest,
     forms,
 )
+from tests.hosttools import compiled, native_lines, needs_gcc
 
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the mends are x86-64 Linux code")
 
@@ -39,10 +39,8 @@ GP, PF, AC = 13, 14, 17
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
+    with needs_gcc():
         return encodings.build(tmp_path_factory.mktemp("encodings"))
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("gcc -m32 -static is not there")
 
 
 @pytest.fixture
@@ -103,14 +101,12 @@ def test_a_program_as_natively(tmp_path: Path) -> None:
     """CMPPS with every immediate, TEST's aliases, SALC, code that writes LOCK into itself and across pages; signals."""
     program = tmp_path / "run"
     source = encodings.SOURCE.with_name("encodings_run.c")
-    command = ["gcc", "-m32", "-O1", "-static", "-w", "-fno-pic", "-no-pie", "-fno-stack-protector", "-o", program]
-    try:
-        subprocess.run([*command, source], check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("gcc -m32 -static is not there")
-    native = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    compiled(
+        "gcc", "-m32", "-O1", "-static", "-w", "-fno-pic", "-no-pie", "-fno-stack-protector", "-o", program, source
+    )
+    native = native_lines(program)
     found = run_program("/tmp/run", program.read_bytes(), (), KernelConfig(time_limit=0))
-    assert found.stdout.decode().splitlines() == native.splitlines()
+    assert found.stdout.decode().splitlines() == native
 
 
 def test_icebp_is_a_trap(guest: Guest) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from sandbox.runner.run import run_program
 from sandbox.x86.masks import CR0_NE, CR4_OSXMMEXCPT
 from tests.engine import fpvectors
 from tests.engine.board import CODE, DATA, Board, assembled
+from tests.hosttools import compiled, native_lines
 
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the mends are x86-64 Linux code")
 IE, ZE, PE = 1, 4, 32
@@ -156,15 +156,11 @@ def test_an_environment_that_faults_changes_nothing(board: Board) -> None:
 def test_the_last_instruction_as_natively(tmp_path: Path) -> None:
     """FIP, FCS, FOP, FDP and FDS in FNSTENV, FXSAVE and signal frames, against this host's CPU and kernel."""
     program, source = tmp_path / "pointers", fpvectors.FOLDER / "pointers.c"
-    try:
-        command = ["gcc", "-m32", "-static", "-no-pie", "-fno-pic", "-O1", "-w", "-o", program, source]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("gcc -m32 -static is not there")
-    native = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    compiled("gcc", "-m32", "-static", "-no-pie", "-fno-pic", "-O1", "-w", "-o", program, source)
+    native = native_lines(program)
     found = run_program("/tmp/pointers", program.read_bytes(), (), KernelConfig(time_limit=0))
-    assert found.stdout.decode().splitlines() == native.splitlines()
-    assert len(native.splitlines()) == 31
+    assert found.stdout.decode().splitlines() == native
+    assert len(native) == 31
 
 
 def test_the_last_instruction_is_the_contexts(board: Board) -> None:

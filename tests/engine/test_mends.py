@@ -15,6 +15,7 @@ from sandbox.engine.cpu import Cpu
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import run_program
 from tests.engine import fpvectors
+from tests.hosttools import compiled, host_code, needs_gcc
 
 SOURCE = Path(stubs.__file__).parent / "native" / "x87.S"
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the stubs are x86-64 Linux code")
@@ -22,9 +23,7 @@ pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the stubs are x
 
 @pytest.mark.skipif(not shutil.which("as"), reason="no GNU as")
 def test_bytes_are_the_sources(tmp_path: Path) -> None:
-    subprocess.run(["as", "--64", "-o", tmp_path / "x.o", SOURCE.name], cwd=SOURCE.parent, check=True)
-    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "x.o", "mends.bin"], cwd=tmp_path, check=True)
-    assert (tmp_path / "mends.bin").read_bytes() == mends.code()
+    assert host_code(SOURCE, tmp_path)[0] == mends.code()
 
 
 def test_every_helper_is_reached_where_the_hints_say() -> None:
@@ -63,10 +62,8 @@ def test_the_engine_is_chosen_once() -> None:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
+    with needs_gcc():
         return fpvectors.build(tmp_path_factory.mktemp("fpvectors"))
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("gcc -m32 -static is not there")
 
 
 def differences(program: Path, kind: int, count: int, seed: int) -> list[tuple[str, str]]:
@@ -105,11 +102,7 @@ def test_libm_as_natively(tmp_path: Path) -> None:
     """Results and exception flags of glibc's functions; natively without FMA too, by which it chooses another fmaf."""
     program = tmp_path / "libm"
     source = fpvectors.FOLDER / "libm.c"
-    command = ["gcc", "-m32", "-static", "-O1", "-w", "-fno-builtin", "-o", program, source, "-lm"]
-    try:
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("gcc -m32 -static is not there")
+    compiled("gcc", "-m32", "-static", "-O1", "-w", "-fno-builtin", "-o", program, source, "-lm")
     tunables = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2"}
     native = subprocess.run([program], env=tunables, capture_output=True, text=True, check=True).stdout
     found = run_program("/tmp/libm", program.read_bytes(), (), KernelConfig(time_limit=0))

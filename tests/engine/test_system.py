@@ -15,6 +15,7 @@ from sandbox.engine.exits import Exit, Halt, Trap
 from sandbox.x86.masks import CR0_PG
 from sandbox.x86.paging import US, P
 from tests.engine.board import CODE, DATA, GDT, PAGES, STACK, USER_CODE, Board
+from tests.hosttools import host_code
 
 SOURCE = Path(stubs.__file__).parent / "native" / "system.S"
 MISSING = DATA + PAGES * 4096
@@ -36,9 +37,7 @@ def trap(exit_: Exit) -> tuple[int, int, int]:
 
 @pytest.mark.skipif(not shutil.which("as"), reason="no GNU as")
 def test_bytes_are_the_sources(tmp_path: Path) -> None:
-    subprocess.run(["as", "--64", "-o", tmp_path / "x.o", SOURCE.name], cwd=SOURCE.parent, check=True)
-    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "x.o", "system.bin"], cwd=tmp_path, check=True)
-    assert (tmp_path / "system.bin").read_bytes() == system.code()
+    assert host_code(SOURCE, tmp_path)[0] == system.code()
 
 
 def test_the_known_places_are_those_that_a_search_finds() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sandbox.engine.tlbfeed import Batch, NoFeed, Refill
 from sandbox.machine.memory import PhysicalMemory, Reason
 from sandbox.x86.masks import CR0_PAGED, CR4_SSE
 from sandbox.x86.paging import RW, US, A, D, P
+from tests.hosttools import host_code
 
 SOURCE = Path(tlbcode.__file__).parent / "native" / "tlbfeed.S"
 pytestmark = pytest.mark.skipif(not stubs.native_host(), reason="the feed is x86-64 Linux code")
@@ -70,11 +70,7 @@ def bench() -> Iterator[Bench]:
 
 @pytest.mark.skipif(not shutil.which("as"), reason="no GNU as")
 def test_bytes_are_the_sources(tmp_path: Path) -> None:
-    subprocess.run(["as", "--64", "-o", "f.o", str(SOURCE)], cwd=tmp_path, check=True)
-    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "f.o", "f.bin"], cwd=tmp_path, check=True)
-    table = subprocess.run(["nm", "f.o"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    labels = {name: int(value, 16) for value, kind, name in map(str.split, table.splitlines()) if kind == "t"}
-    code = (tmp_path / "f.bin").read_bytes()
+    code, labels = host_code(SOURCE, tmp_path)
     assert code[: labels["end_of_code"]] == tlbcode.CODE
     assert {name: labels[name] for name in tlbcode.OFFSETS} == tlbcode.OFFSETS
     fields = {name: 4096 + getattr(tlbcode.Data, name).offset for name, _ in tlbcode.Data._fields_}

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sandbox.engine import feedtest, stubs, tlbfeed, watchcode, watchtest
-from sandbox.engine.entrywatch import EntryWatch
 from sandbox.engine.exits import Halt, Stepped, Trap, Watched
 from sandbox.engine.library import UnknownEngine
 from sandbox.engine.watch import ACCESS, CR3, READ, WALK, WRITE, NoWatch, Watches
 from sandbox.x86.paging import A, D
+from sandbox.x86.walk import Access, walk
 from tests.engine.board import CODE, DATA, DIRECTORY, Board, assembled
+from tests.hosttools import host_code
 
 SOURCE = Path(stubs.__file__).parent / "native" / "watch.S"
 PAGE = DATA + 0x1000
@@ -32,15 +32,12 @@ def board(request: pytest.FixtureRequest) -> Iterator[Board]:
 
 @pytest.mark.skipif(not shutil.which("as"), reason="no GNU as")
 def test_bytes_are_the_sources(tmp_path: Path) -> None:
-    subprocess.run(["as", "--64", "-o", "w.o", str(SOURCE)], cwd=tmp_path, check=True)
-    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "w.o", "w.bin"], cwd=tmp_path, check=True)
-    table = subprocess.run(["nm", "w.o"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    labels = {name: int(value, 16) for value, kind, name in map(str.split, table.splitlines()) if kind == "t"}
-    assert (tmp_path / "w.bin").read_bytes()[: labels["end_of_code"]] == watchcode.CODE
+    code, labels = host_code(SOURCE, tmp_path)
+    assert code[: labels["end_of_code"]] == watchcode.CODE
     assert {name: labels[name] for name in watchcode.OFFSETS} == watchcode.OFFSETS
     fields = {name: 4096 + getattr(watchcode.Data, name).offset for name, *_ in watchcode.Data._fields_}
     assert fields == {name: labels[name] for name in fields}
-    assert 4096 + ctypes.sizeof(watchcode.Data) == (tmp_path / "w.bin").stat().st_size
+    assert 4096 + ctypes.sizeof(watchcode.Data) == len(code)
 
 
 CASES = [
@@ -385,33 +382,30 @@ def test_the_self_test_passes_and_notices(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_entries_of_a_walk_are_watched(board: Board) -> None:
-    """By the CPU's own marks, by stores through another mapping, and along a new way when an upper entry changes."""
-    place = board.place(PAGE)
+    """By the CPU's own marks, the upper entry's first, and by stores through another mapping (SDM 3A, 4.8)."""
+    place, size = board.place(PAGE), 8 if board.pae else 4
     board.load(f"mov eax, [{PAGE}]\nor dword ptr [{place}], 0x200\nmov ebx, [{PAGE + 0x1000}]\nhlt", ring=0)
-    before = board.entry(PAGE)
+    before, state = board.entry(PAGE), board.cpu.context
+
+    def read(physical: int, size: int) -> int:
+        return int.from_bytes(board.memory[physical : physical + size], "little")
+
+    levels = walk(read, state.cr3, PAGE, Access(), cr0=state.cr0, cr4=state.cr4, efer=state.efer).levels
+    assert [each.physical for each in levels][-1] == place
+    assert len(levels) == (3 if board.pae else 2)
     watches = Watches([board.cpu])
-    entries = EntryWatch(watches, board.cpu, PAGE)
-    assert [each.physical for each in entries.levels][-1] == place
-    assert len(entries.levels) == (3 if board.pae else 2)
+    numbers = [watches.add(each.physical, each.physical + size, WRITE, physical=True) for each in levels]
     kinds = []
     while isinstance(board.cpu.run(100), Watched):
         hit = watches.stopped_by(board.cpu)
-        level = entries.level(hit)
-        assert level is not None
-        kinds.append((hit.kind, level.depth == entries.levels[-1].depth))
-        assert not entries.follow()
-    assert (WALK, False) in kinds and (ACCESS, True) in kinds, "the upper entry is marked first"
+        assert hit.physical is not None
+        kinds.append((hit.kind, hit.physical & ~7 == place & ~7))
+    assert kinds[0] == (WALK, False) and (ACCESS, True) in kinds, "the upper entry is marked first"
     leaf = [hit for hit in watches.hits() if hit.physical == place]
     assert [(hit.old, hit.new) for hit in leaf if hit.kind == WALK] == [(before & 0xFFFFFFFF, before & 0xFFFFFFFF | A)]
     assert leaf[-1].new == before & 0xFFFFFFFF | A | 0x200
-    upper = entries.levels[-2].physical
-    copy = 0x8000
-    board.memory[copy : copy + 0x1000] = board.memory[place & ~0xFFF : (place & ~0xFFF) + 0x1000]
-    board.memory[upper + 1] = board.memory[upper + 1] & 0x0F | copy >> 8 & 0xF0
-    board.memory[upper + 2] = copy >> 16
-    assert entries.follow()
-    assert entries.levels[-1].physical == copy + (place & 0xFFF)
-    entries.clear()
+    for number in numbers:
+        watches.remove(number)
     board.start(ring=0)
     assert isinstance(board.cpu.run(100), Halt)
 

@@ -165,18 +165,23 @@ def test_not_an_object(built: Path) -> None:
             relocatable(bad, "m.o")
 
 
+def is_refused(data: bytes) -> bool:
+    """By ImageError; anything else is a traceback."""
+    try:
+        relocatable(data, "m.o")
+    except ImageError:
+        return True
+    return False
+
+
 def test_damage_is_reported_or_harmless(built: Path) -> None:
     """Every byte of the headers in turn, to three values: only ImageError comes out."""
     data = built.read_bytes()
     (shoff,) = struct.unpack_from("<I", data, 32)
     places = [*range(16, 52), *range(shoff, len(data))]
-    for at in places:
-        for value in (0, 0x7F, 0xFF):
-            broken = data[:at] + bytes((value,)) + data[at + 1 :]
-            try:
-                relocatable(broken, "m.o")
-            except ImageError:
-                continue
+    broken = [data[:at] + bytes((value,)) + data[at + 1 :] for at in places for value in (0, 0x7F, 0xFF)]
+    refused = sum(map(is_refused, broken))
+    assert 0 < refused < len(broken), "some is harmless"
 
 
 def test_every_truncation(built: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.runner.run import run_program
+from tests.hosttools import compiled
 
 FOLDER = Path(__file__).parent / "native"
 PROGRAMS = sorted(each.stem for each in FOLDER.glob("*.c"))
@@ -20,10 +21,7 @@ LINK = ("gcc", "-m32", "-static", "-O1", "-w")
 def build(name: str, folder: Path) -> Path:
     """The program, or a skipped test where no i386 program can be linked."""
     out = folder / name
-    try:
-        subprocess.run([*LINK, "-o", out, FOLDER / f"{name}.c"], check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("gcc -m32 -static is not there")
+    compiled(*LINK, "-o", out, FOLDER / f"{name}.c")
     return out
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.engine.cpu import Cpu
 from sandbox.machine.delivery import NotModelled, Shutdown
 from sandbox.machine.memory import Reason
 from sandbox.x86.descriptors import GateKind, SegmentDescriptor
@@ -31,16 +30,6 @@ from tests.machine.world import (
 IF, TF, NT, RF, VM = 1 << 9, 1 << 8, 1 << 14, 1 << 16, 1 << 17
 EIP = 0x00100010
 DF, TS, NP, SS, GP, PF = 8, 10, 11, 12, 13, 14
-
-
-@pytest.fixture(scope="module")
-def cpu() -> Cpu:
-    return Cpu()
-
-
-@pytest.fixture
-def world(cpu: Cpu) -> World:
-    return World(cpu)
 
 
 # -- frames

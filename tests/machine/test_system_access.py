@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.engine.cpu import Cpu
 from sandbox.machine.system_access import ProcessorFault, SystemAccess
 from sandbox.x86.masks import CR0_PAGED, CR4_PAE
 from tests.machine.world import World
-
-
-@pytest.fixture(scope="module")
-def cpu() -> Cpu:
-    return Cpu()
-
-
-@pytest.fixture
-def world(cpu: Cpu) -> World:
-    return World(cpu)
 
 
 def test_paging_off_is_identity(world: World) -> None:

@@ -20,7 +20,7 @@ from sandbox.runner.result import Result
 from sandbox.runner.run import run_target
 from sandbox.runner.session import MachineSession
 from sandbox.runner.target import resolve
-from sandbox.sanitize.deferrals import AtomicSlots, lazy_vmalloc
+from sandbox.sanitize.deferrals import AtomicSlots
 from sandbox.sanitize.kernel import KernelSanitizer
 from sandbox.x86.paging import RW, US, A, D, P
 from tests.campaign import seeds
@@ -230,8 +230,6 @@ def test_a_flush_excuses_its_own_address_space_only(session: MachineSession, who
     [
         (AtomicSlots().covers, 0xFFFFE000, True),
         (AtomicSlots().covers, 0xB7FFF000, False),
-        (lazy_vmalloc([(0xC8000000, 0xC8002000)]).covers, 0xC8001000, True),
-        (lazy_vmalloc([(0xC8000000, 0xC8002000)]).covers, 0xC8002000, False),
     ],
 )
 def test_deferrals(covers: Callable[[int, int], bool], linear: int, expected: bool) -> None:

@@ -7,7 +7,7 @@ bytes only, as the i386 ABI has it: hence ``<`` formats and no padding but what 
 
 from __future__ import annotations
 
-from struct import Struct, pack, pack_into, unpack
+from struct import Struct, pack, unpack
 
 from sandbox.kernel.abi.errno import EINVAL, EOVERFLOW, KernelError
 from sandbox.records import dataclass
@@ -194,12 +194,6 @@ def unpack_timespec64(data: bytes) -> int:
     return _duration(seconds, nanoseconds, NANOSECONDS)
 
 
-def unpack_timeval(data: bytes) -> int:
-    """Nanoseconds.  Raises KernelError(EINVAL) as ``unpack_timespec``."""
-    seconds, microseconds = unpack("<2i", data)
-    return _duration(seconds, microseconds, 1_000_000)
-
-
 Pair = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -320,21 +314,10 @@ def pack_winsize(rows: int, columns: int) -> bytes:
     return pack("<2H4x", rows, columns)
 
 
-def pack_pollfd(descriptor: int, events: int, revents: int) -> bytes:
-    """``struct pollfd``, 8 bytes."""
-    return pack("<iHH", descriptor, events, revents)
-
-
 def unpack_pollfd(data: bytes) -> tuple[int, int]:
     """(file descriptor, events)."""
     descriptor, events = unpack("<iH2x", data)
     return descriptor, events
-
-
-def unpack_mmap_arguments(data: bytes) -> tuple[int, int, int, int, int, int]:
-    """24 bytes of arguments of the old mmap(90): (address, length, prot, flags, fd, byte offset)."""
-    address, length, prot, flags, descriptor, offset = unpack("<4IiI", data)
-    return address, length, prot, flags, descriptor, offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,10 +345,3 @@ class SigAction:
 
     def pack(self) -> bytes:
         return pack("<3IQ", self.handler, self.flags, self.restorer, self.mask)
-
-
-def pack_termios(iflag: int, oflag: int, cflag: int, lflag: int, characters: bytes) -> bytes:
-    """The kernel's ``struct termios``, 36 bytes, for TCGETS: line discipline 0, 19 control characters."""
-    data = bytearray(36)
-    pack_into("<4IB19s", data, 0, iflag, oflag, cflag, lflag, 0, characters[:19])
-    return bytes(data)

@@ -26,17 +26,14 @@ class Routines:
 
     startup_32: int
     call_stub: int
-    call_cdecl: int
     call_module: int
     poison: int
     start_thread: int
     kernel_gate: int
     invlpg: int
-    invlpg_range: int
     load_cr3: int
     flush_tlb: int
     flush_tlb_all: int
-    load_gs: int
     clear_page: int
     copy_page: int
     break_cow: int

@@ -7,9 +7,9 @@ from sandbox.kernel.abi.flags import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_
 from sandbox.kernel.abi.structs import Stat
 from sandbox.kernel.base.wait import Sleep, WaitQueue, Wake
 from sandbox.kernel.fs.pipe import Pipe, PipeInode
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.operations import FileOperations
 
 

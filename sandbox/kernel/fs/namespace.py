@@ -35,9 +35,9 @@ from sandbox.kernel.fs.overlayfs import Overlay
 from sandbox.kernel.fs.pipe import PIPE_DEVICE
 from sandbox.kernel.fs.ramfs import RAM_DEVICE, RamDirectory, RamFs, RamInode
 from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.file import LARGEST_SMALL, File
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Directory, Inode, as_directory
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.notify import fsnotify
 from sandbox.kernel.vfs.permission import Subject, permission
 from sandbox.x86.errors import ConfigurationError
@@ -275,14 +275,6 @@ class FileSystem:
         free = (self.ram.limit - self.ram.used) // BLOCK_SIZE
         magic = OTHER_MAGIC.get(device, TMPFS_MAGIC)
         return (magic, 0, 0) if device in NO_BLOCKS else (magic, total, free)
-
-    def program_bytes(self, path: str) -> bytes | None:
-        """The contents of the file at an absolute path, for its symbols; None if there is none."""
-        try:
-            inode = namei.lookup(self.root, self.root, os.fsencode(path)).inode
-            return read_all(inode)
-        except KernelError:
-            return None
 
 
 def _host_calls(tape: Tape | None) -> HostCalls:

@@ -19,7 +19,7 @@ from sandbox.kernel.abi.errno import ENOENT, KernelError
 from sandbox.kernel.abi.structs import Stat
 from sandbox.kernel.fs.hostfs import HostDirectory
 from sandbox.kernel.fs.hostinode import HOST_DEVICE, HostFile, HostInode, HostSymlink, InodeNumbers
-from sandbox.kernel.fs.ramfs import RAM_LIMIT, RamDirectory, RamFile, RamFs, RamInode
+from sandbox.kernel.fs.ramfs import RamDirectory, RamFile, RamFs, RamInode
 from sandbox.kernel.vfs.inode import BLOCK_SIZE, Directory, Entry, Symlink
 
 Key = tuple[int, int, int]
@@ -33,7 +33,6 @@ class Overlay(RamFs):
         lower: HostDirectory | None,
         numbers: InodeNumbers,
         now: Callable[[], int] = lambda: 0,
-        limit: int = RAM_LIMIT,
         device: int = HOST_DEVICE,
     ) -> None:
         self._lower_root = lower
@@ -41,7 +40,7 @@ class Overlay(RamFs):
         self._above: WeakValueDictionary[Key, RamInode] = WeakValueDictionary()
         self._kept: dict[Key, RamInode] = {}
         """The inodes above that changed and can still be reached from below."""
-        super().__init__(now, limit, device)
+        super().__init__(now, device=device)
 
     def top(self, mode: int) -> Directory:
         return RamDirectory(self, mode) if self._lower_root is None else OverlayDirectory(self, self._lower_root)

@@ -10,9 +10,9 @@ from sandbox.kernel.fs.namespace import FileSystem, Walker
 from sandbox.kernel.mm.mm import Process
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.dcache import Dentry, unnamed
 from sandbox.kernel.vfs.file import FdTable
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.permission import Subject, permission
 
 CWD = AT_FDCWD & 0xFFFFFFFF
@@ -72,4 +72,4 @@ def start_at(task: Caller, fd: int, name: bytes) -> Dentry:
 def dentry_of(task: Caller, fd: int) -> Dentry:
     """How an open file was found.  Raises KernelError(EBADF)."""
     file = task.files.get(fd)
-    return file.dentry if file.dentry is not None else namei.unnamed(file.inode, file.inode.name.encode())
+    return file.dentry if file.dentry is not None else unnamed(file.inode, file.inode.name.encode())

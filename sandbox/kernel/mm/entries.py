@@ -13,7 +13,8 @@ from enum import Enum
 from functools import partial
 
 from sandbox.engine.context import EAX, EBP, EDX
-from sandbox.kernel.arch.cpu import CLEAR_PAGE_BLOCKS, COPY_PAGE_BLOCKS, INVLPG_BLOCKS, KernelCpu, Smp
+from sandbox.kernel.arch.cpu import CLEAR_PAGE_BLOCKS, COPY_PAGE_BLOCKS, INVLPG_BLOCKS, KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.events import PageAlloc, PageFault, TlbFlush
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sandbox.kernel.arch.cpu import CLEAR_PAGE_BLOCKS, KernelCpu, Smp
+from sandbox.kernel.arch.cpu import CLEAR_PAGE_BLOCKS, KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET, Layout
 from sandbox.kernel.base.stats import Stats

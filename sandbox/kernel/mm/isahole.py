@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from sandbox.kernel.abi.errno import EBUSY, ENODEV, ENOMEM, KernelError
-from sandbox.kernel.arch.cpu import Smp
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.inject import Breakage, OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.mm.codecache import CodeCache

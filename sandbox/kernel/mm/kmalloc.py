@@ -10,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from sandbox.engine.context import EDX, CpuContext
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import PAGE_OFFSET

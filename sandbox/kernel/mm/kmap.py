@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET, PKMAP_BASE, Layout
 from sandbox.kernel.base.wait import Waiting, WaitQueue, WrongContext, might_sleep

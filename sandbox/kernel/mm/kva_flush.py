@@ -7,7 +7,8 @@ INVLPG before each use, of an address for all by all of them.
 
 from __future__ import annotations
 
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.mm.kva_seq import Mapped
 from sandbox.kernel.mm.tlb import Tlb
 from sandbox.records import dataclass

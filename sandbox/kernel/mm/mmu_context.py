@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.base.layout import PAGE_OFFSET
 from sandbox.kernel.base.wait import Waiting

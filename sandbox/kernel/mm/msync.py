@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.mm.entries import Entries, Gather
 from sandbox.kernel.mm.filemap import PageCache, SharedMemory

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sandbox.kernel.arch.cpu import Smp
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import PageAlloc
 from sandbox.kernel.base.inject import FailingRequest, OutOfMemory
@@ -47,7 +47,6 @@ class Pressure:
 
     granted: int = 0
     reclaims: int = 0
-    from_reserve: int = 0
     failures: int = 0
     downgraded: int = 0
     parked: int = 0
@@ -284,8 +283,6 @@ class PageAllocator:
         zones = self._grantable(gfp, level, order)
         if not zones:
             raise self.shortage(level)
-        if level == GFP_ATOMIC and zones[0] is not pgdat.high and pgdat.low_free <= self.min_free:
-            self.pressure.from_reserve += 1
         if gfp & DMA and self._park and not self._any_zone:
             return self._parking(order)
         return pgdat.rmqueue(order, zones, self._smp.this_cpu.index)

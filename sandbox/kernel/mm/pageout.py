@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from sandbox.kernel.abi.errno import KernelError
-from sandbox.kernel.arch.cpu import Smp
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.mm.entries import Entries, Gather
 from sandbox.kernel.mm.filemap import AddressSpace, PageCache

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.pte import decode
 from sandbox.x86.errors import SandboxError

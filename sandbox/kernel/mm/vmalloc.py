@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from sandbox.kernel.arch.cpu import Smp
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import MapChange
 from sandbox.kernel.base.inject import OutOfMemory

@@ -98,7 +98,7 @@ def do_execve(
     except KernelError as error:
         why = error.__cause__.summary if isinstance(error.__cause__, ImageError) else error
         task.report = f"exec of {path} failed after the old program was gone: {why}"
-        kernel.signals.die(task, SIGSEGV)
+        kernel.signal_delivery.die(task, SIGSEGV)
     context = task.context
     context.copy_from(cpu.template)
     task.debug = None

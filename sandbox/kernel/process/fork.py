@@ -78,17 +78,16 @@ def new_task(
     comm: str,
     mm: Mm | None,
     files: FdTable,
-    pid: int | None = None,
     flags: int = 0,
 ) -> Task:
-    """A task with its kernel stack and greenlet, not yet runnable; the next ``pid`` unless one is given.
+    """A task with its kernel stack and greenlet, not yet runnable, with the next pid.
 
     With CLONE_THREAD it is a thread of its maker's process, else the first of a process of its own.  Raises
     OutOfMemory.
     """
     cpu = kernel.sched.queues.least_loaded(-1 if maker is None else maker.cpus_allowed)
     kstack, frames = kernel.stacks.new_kstack()
-    number = kernel.tasks.new_pid() if pid is None else pid
+    number = kernel.tasks.new_pid()
     if maker is None:
         fs, group = FsStruct(kernel.files.root), ThreadGroup(limits=default_limits(kernel.config.stack_limit))
         group.pgid = group.sid = number

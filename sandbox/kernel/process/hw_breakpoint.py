@@ -17,7 +17,6 @@ SLOTS = 4
 DR6_STEP, DR6_TRAPS = 1 << 14, 15
 _EXECUTION, _IO = 0, 2
 _ENABLED_LOCALLY = 0x55
-_CONTROL_RESERVED = 0xFC00
 
 
 def peek(task: Task, number: int) -> int:

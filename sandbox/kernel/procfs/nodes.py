@@ -9,9 +9,9 @@ from sandbox.kernel.abi.structs import Stat, dirent_type
 from sandbox.kernel.fs.namespace import PROC_DEVICE
 from sandbox.kernel.mm.uaccess import UserAccess
 from sandbox.kernel.task.task import Task
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import GUEST_GID, GUEST_UID, Directory, Entry, Inode, Symlink
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.operations import ALWAYS, FileOperations, Ready
 
 LARGEST_READ = 1 << 16

@@ -24,9 +24,9 @@ from sandbox.kernel.procfs.system import mounts
 from sandbox.kernel.task.cred import Ids
 from sandbox.kernel.task.sigqueue import bit_of
 from sandbox.kernel.task.task import State, Task, ThreadGroup
+from sandbox.kernel.vfs.dcache import Dentry, unnamed
 from sandbox.kernel.vfs.file import File
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.kernel.vfs.namei import Dentry, unnamed
 from sandbox.x86.paging import PAGE_SIZE
 
 INOS = 4096

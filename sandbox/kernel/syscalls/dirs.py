@@ -34,8 +34,8 @@ from sandbox.kernel.mm.rlimit import check_size
 from sandbox.kernel.syscalls.paths import refuse_other, signed
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.inode import as_directory
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.notify import fsnotify
 from sandbox.kernel.vfs.permission import chmod_bits, may_chown, may_set_times, permission
 from sandbox.kernel.vfs.rename import rename

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 
 from sandbox.kernel.abi.errno import EAGAIN, EBADF, EDEADLK, EINVAL, EOVERFLOW, EPERM, KernelError
 from sandbox.kernel.abi.flags import (
@@ -52,7 +51,6 @@ LOCK_COMMANDS = {
     F_GETLK64: ("get", LARGE), F_SETLK64: ("set", LARGE), F_SETLKW64: ("wait", LARGE),
     F_OFD_GETLK: ("get", LARGE), F_OFD_SETLK: ("set", LARGE), F_OFD_SETLKW: ("wait", LARGE),
 }  # fmt: skip
-_Form = tuple[int, Callable[[bytes], tuple[int, int, int, int, int]], Callable[[int, int, int, int], bytes], int]
 
 
 def sys_fcntl(kernel: Kernel, task: Task, fd: int, command: int, argument: int, *_: int) -> int:
@@ -172,7 +170,7 @@ def _lock(kernel: Kernel, task: Task, file: File, command: int, pointer: int) ->
         return 0
     if (kind == F_RDLCK and not file.readable) or (kind == F_WRLCK and not file.writable):
         raise KernelError(EBADF)
-    _acquire(kernel, task, locks, wanted, what == "wait")
+    _acquire(kernel, locks, wanted, what == "wait")
     return 0
 
 
@@ -194,7 +192,7 @@ def _range(file: File, whence: int, start: int, length: int, largest: int) -> tu
     return start, last
 
 
-def _acquire(kernel: Kernel, task: Task, locks: LockList, wanted: Lock, wait: bool) -> None:
+def _acquire(kernel: Kernel, locks: LockList, wanted: Lock, wait: bool) -> None:
     """Take a lock, sleeping for it if ``wait``.  Raises KernelError: EAGAIN, EDEADLK, and for signals."""
     waiting = kernel.lock_waiters
     while wanted.kind != F_UNLCK and (found := locks.conflict(wanted)) is not None:
@@ -225,5 +223,5 @@ def sys_flock(kernel: Kernel, task: Task, fd: int, operation: int, *_: int) -> i
     wanted = Lock(kind, 0, LAST_BYTE, file, -1)
     if locks.conflict(wanted) is not None:
         locks.release(file)
-    _acquire(kernel, task, locks, wanted, not operation & LOCK_NB)
+    _acquire(kernel, locks, wanted, not operation & LOCK_NB)
     return 0

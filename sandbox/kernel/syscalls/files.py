@@ -25,9 +25,8 @@ from sandbox.kernel.fs.userpath import CWD
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
-from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.dcache import Dentry, unnamed
 from sandbox.kernel.vfs.file import File
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.notify import fsnotify_file
 
 TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD = 0x5401, 0x540F, 0x5413, 0x541B
@@ -49,7 +48,7 @@ def sys_openat(kernel: Kernel, task: Task, fd: int, path: int, flags: int, mode:
     keep = flags & ~O_CLOEXEC
     dentry = kernel.files.find_open(task, at, name, keep, mode)
     if dentry.inode.kind == S_IFIFO and not flags & O_PATH and not isinstance(dentry.inode, CharDevice):
-        file = _open_fifo(kernel, task, dentry, keep & ~OPEN_ONLY)
+        file = _open_fifo(kernel, dentry, keep & ~OPEN_ONLY)
     else:
         file = kernel.files.open_found(dentry, keep)
         if flags & O_TRUNC and not flags & O_PATH:
@@ -70,7 +69,7 @@ def install(task: Task, file: File, close_on_exec: bool) -> int:
         raise
 
 
-def _open_fifo(kernel: Kernel, task: Task, dentry: Dentry, flags: int) -> File:
+def _open_fifo(kernel: Kernel, dentry: Dentry, flags: int) -> File:
     node = dentry.inode
     if isinstance(node, PipeInode) and not isinstance(node, Fifo):
         return File(node, flags, dentry)
@@ -144,5 +143,5 @@ def sys_memfd_create(kernel: Kernel, task: Task, name: int, flags: int, *_: int)
     if len(label) > MFD_NAME_MAX:
         raise KernelError(EINVAL)
     inode = kernel.files.ram.file(mode=0o777)
-    dentry = namei.unnamed(inode, b"memfd:" + label, kernel.files.root)
+    dentry = unnamed(inode, b"memfd:" + label, kernel.files.root)
     return install(task, File(inode, O_RDWR, dentry), bool(flags & MFD_CLOEXEC))

@@ -261,7 +261,7 @@ def _bad_frame(kernel: Kernel, task: Task, error: BadFrame) -> int:
 
 def sys_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
     try:
-        return kernel.signals.frames.restore_old_frame(task)
+        return kernel.signal_delivery.frames.restore_old_frame(task)
     except BadFrame as error:
         return _bad_frame(kernel, task, error)
     finally:
@@ -270,7 +270,7 @@ def sys_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
 
 def sys_rt_sigreturn(kernel: Kernel, task: Task, *_: int) -> int:
     try:
-        return kernel.signals.frames.restore_rt_frame(task)
+        return kernel.signal_delivery.frames.restore_rt_frame(task)
     except BadFrame as error:
         return _bad_frame(kernel, task, error)
     finally:

@@ -57,8 +57,8 @@ OPTMEM_MAX = 128 << 10
 """Bytes of ancillary data that go with one message (net.core.optmem_max)."""
 LARGEST_CONTROL = 1 << 20
 """Bytes of it that are looked at, where Linux would look for mistakes in all."""
-NAME_SIZE_AT, CONTROL_SIZE_AT, FLAGS_AT = 4, 20, 24
-"""Offsets in ``struct msghdr`` of what recvmsg(2) stores."""
+NAME_SIZE_AT, CONTROL_SIZE_AT = 4, 20
+"""Offsets in ``struct msghdr`` of what recvmsg(2) stores; the flags follow CONTROL_SIZE_AT."""
 
 
 def _nonblock(file: File, flags: int) -> bool:

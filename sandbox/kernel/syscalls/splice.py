@@ -15,6 +15,7 @@ from sandbox.kernel.syscalls.paths import refuse_other
 from sandbox.kernel.task.task import Task
 from sandbox.kernel.vfs.file import MAXIMUM_POSITION, File
 from sandbox.kernel.vfs.notify import fsnotify_file
+from sandbox.kernel.vfs.operations import one_by_one
 from sandbox.x86.paging import PAGE_SIZE
 
 SPLICE_F_NONBLOCK = 2
@@ -174,18 +175,10 @@ def _gather(
     kernel: Kernel, task: Task, pipe: Pipe, pieces: list[tuple[int, int]], writing: bool, nonblock: bool
 ) -> int:
     """The pieces in turn; only the first read may wait, and an error counts only before the first byte."""
-    done = 0
-    for base, length in pieces:
-        try:
-            if writing:
-                moved = kernel.pipes.pipe_from_user(task, pipe, True, base, length)
-            else:
-                moved = kernel.pipes.pipe_to_user(task, pipe, nonblock or done > 0, base, length)
-        except KernelError:
-            if done:
-                break
-            raise
-        done += moved
-        if moved < length:
-            break
-    return done
+
+    def transfer(base: int, length: int, done: int) -> int:
+        if writing:
+            return kernel.pipes.pipe_from_user(task, pipe, True, base, length)
+        return kernel.pipes.pipe_to_user(task, pipe, nonblock or done > 0, base, length)
+
+    return one_by_one(transfer, pieces)

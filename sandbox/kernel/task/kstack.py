@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sandbox.engine.context import CpuContext
-from sandbox.kernel.arch.cpu import KernelCpu, KernelStack, Smp
+from sandbox.kernel.arch.cpu import KernelCpu, KernelStack
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.base.layout import KSTACK_BASE, KSTACK_END, KSTACKS, kstack_page
 from sandbox.kernel.mm.kernel_entries import KernelEntries

@@ -121,7 +121,7 @@ class PtraceStops:
         if given:
             self._signals.send_signal(task, given, SigInfo.sent(given, SI_KERNEL, 0), thread=True)
 
-    # -- signals (signal.Tracing) --------------------------------------------------------------------------------
+    # -- signals (sigpending.Tracing) ----------------------------------------------------------------------------
 
     def signal(self, task: Task, info: SigInfo) -> SigInfo | None:
         tracee = task.ptrace

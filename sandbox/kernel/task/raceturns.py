@@ -10,7 +10,8 @@ from typing import cast
 
 from greenlet import getcurrent
 
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.events import RaceSwitch
 from sandbox.kernel.base.races import Races
 from sandbox.kernel.base.trace import Trace

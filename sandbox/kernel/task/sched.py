@@ -15,7 +15,8 @@ from greenlet import getcurrent, greenlet
 
 from sandbox.engine.ticks import ticking
 from sandbox.kernel.abi.errno import ERESTARTSYS, KernelError
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import TaskSwitch
 from sandbox.kernel.base.races import Races

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sandbox.engine.context import FPU_TOP, XMM, XMM_STRIDE
-from sandbox.kernel.arch.cpu import KernelCpu, Smp
+from sandbox.kernel.arch.cpu import KernelCpu
+from sandbox.kernel.arch.smp import Smp
 from sandbox.kernel.base.inject import Breakage
 from sandbox.kernel.mm.mmu_context import MmuContext
 from sandbox.kernel.task.desc import Descriptors, load_ldt

@@ -18,9 +18,9 @@ from sandbox.kernel.mm.rlimit import Limits, default_limits
 from sandbox.kernel.task.cred import ROOT, Cred
 from sandbox.kernel.task.interval import IntervalTimers
 from sandbox.kernel.task.sigqueue import Pending, SigState
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.file import FdTable, File
 from sandbox.kernel.vfs.inode import Inode
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.records import dataclass, field, replace
 
 GDT_ENTRY_TLS_MIN, GDT_ENTRY_TLS_ENTRIES = 6, 3

@@ -28,8 +28,8 @@ from sandbox.kernel.abi.flags import (
     SEEK_HOLE,
     SEEK_SET,
 )
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.inode import Entry, Inode, as_directory
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.notify import closed, inode_gone
 from sandbox.records import dataclass
 

@@ -1,12 +1,10 @@
 """From a path name to an inode: the walk, and the calls that take a name.
 
-A path is walked one component at a time over dentries, each of which knows its parent: so ``..`` goes back
-the way that the walk came, and at the root stays there, as in a chroot.  Paths are bytes, without their NUL.
+A path is walked one component at a time over dentries: so ``..`` goes back the way that the walk came, and at the
+root stays there, as in a chroot.  Paths are bytes, without their NUL.
 """
 
 from __future__ import annotations
-
-from weakref import ref
 
 from sandbox.kernel.abi.errno import (
     EBUSY,
@@ -34,88 +32,17 @@ from sandbox.kernel.abi.flags import (
     O_TMPFILE,
     PATH_MAX,
     S_IFDIR,
-    S_IFREG,
     X_OK,
 )
 from sandbox.kernel.abi.inotify import IN_ATTRIB
 from sandbox.kernel.vfs import notify
+from sandbox.kernel.vfs.dcache import Dentry, unnamed
 from sandbox.kernel.vfs.inode import Directory, Inode, Symlink, as_directory
 from sandbox.kernel.vfs.permission import Who, limited, may_create, may_delete, may_open, own, permission
 from sandbox.records import dataclass
 
 DOTS = {b".": EINVAL, b"..": ENOTEMPTY, b"/": EBUSY}
 """Last components that name no entry, and how rmdir(2) refuses them."""
-
-
-class Dentry:
-    """An inode as found under a name.  The root is its own parent.
-
-    A directory has one dentry at a time, as it has one name: so whoever stands in it sees it renamed or
-    removed.
-    """
-
-    __slots__ = ("__weakref__", "deleted", "fresh", "inode", "name", "parent")
-
-    def __init__(self, inode: Inode, name: bytes = b"", parent: Dentry | None = None) -> None:
-        self.inode = inode
-        self.name = name
-        self.parent = parent if parent is not None else self
-        self.deleted = False
-        self.fresh = False
-        """open(2) has just made it."""
-
-    def path(self, root: Dentry | None = None) -> bytes:
-        """The absolute path inside ``root``, or the tree's root.
-
-        Raises KernelError(ENOENT) if it was removed.  A path that does not lead to ``root`` begins with
-        ``(unreachable)``.
-        """
-        names: list[bytes] = []
-        dentry = self
-        while dentry.parent is not dentry and dentry is not root:
-            if dentry.deleted:
-                raise KernelError(ENOENT)
-            names.append(dentry.name)
-            dentry = dentry.parent
-        outside = root is not None and dentry is not root
-        return (b"(unreachable)/" if outside else b"/") + b"/".join(reversed(names))
-
-    def label(self, root: Dentry | None = None) -> bytes:
-        """The path for people and /proc, marked when the name is gone."""
-        names: list[bytes] = []
-        gone = self.inode.kind == S_IFREG and not self.inode.stat().nlink
-        dentry = self
-        while dentry.parent is not dentry and dentry is not root:
-            gone = gone or dentry.deleted
-            names.append(dentry.name)
-            dentry = dentry.parent
-        return b"/" + b"/".join(reversed(names)) + (b" (deleted)" if gone else b"")
-
-    def is_below(self, inode: Inode) -> bool:
-        """True if the walk to it passed ``inode``, or is at it."""
-        dentry = self
-        while dentry.inode is not inode:
-            if dentry.parent is dentry:
-                return False
-            dentry = dentry.parent
-        return True
-
-    def child(self, inode: Inode, name: bytes) -> Dentry:
-        """The dentry of what was found here: a directory's own one, moved here if it was elsewhere."""
-        if not isinstance(inode, Directory):
-            return Dentry(inode, name, self)
-        known: Dentry | None = inode.dentry()
-        if known is None:
-            known = Dentry(inode, name, self)
-            inode.dentry = ref(known)
-        elif known.parent is not self or known.name != name:
-            if self.is_below(inode):
-                return Dentry(inode, name, self)
-            known.name, known.parent = name, self
-        return known
-
-    def __repr__(self) -> str:
-        return f"<dentry {self.name!r} of {self.inode!r}>"
 
 
 @dataclass(slots=True)
@@ -377,13 +304,6 @@ def readlink(root: Dentry, at: Dentry, path: bytes, who: Who = None) -> bytes:
     if not isinstance(inode, Symlink):
         raise KernelError(EINVAL)
     return inode.target()
-
-
-def unnamed(inode: Inode, name: bytes, where: Dentry | None = None) -> Dentry:
-    """A dentry for what no directory lists: a file of O_TMPFILE, a pipe, something removed."""
-    dentry = Dentry(inode, name, where)
-    dentry.deleted = where is not None
-    return dentry
 
 
 def _existing(root: Dentry, at: Dentry, path: bytes, who: Who) -> tuple[Found, Dentry]:

@@ -18,8 +18,9 @@ from sandbox.kernel.abi.errno import (
 )
 from sandbox.kernel.abi.flags import NAME_MAX, RENAME_EXCHANGE, RENAME_NOREPLACE, S_IFDIR, W_OK
 from sandbox.kernel.vfs import notify
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.inode import Directory, Inode, as_directory
-from sandbox.kernel.vfs.namei import DOTS, Dentry, Found, walk
+from sandbox.kernel.vfs.namei import DOTS, Found, walk
 from sandbox.kernel.vfs.permission import Who, limited, may_create, may_delete, permission
 
 UNTOLD: Iterator[int] = repeat(0)

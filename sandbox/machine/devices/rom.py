@@ -32,11 +32,11 @@ class Rom:
         self.writes += 1
 
 
-def adapter_rom(content: bytes, name: str = "adapter") -> Rom:
+def adapter_rom(content: bytes) -> Rom:
     """A ROM as a PC's BIOS looks for it from 0xC0000 on: 55 AA, its length in 512 bytes, sum of bytes zero."""
     units = -(-(len(content) + 4) // ADAPTER_UNIT)
     if units > 255:
-        raise ConfigurationError(f"{name}: {len(content)} bytes are too much for an adapter ROM")
+        raise ConfigurationError(f"{len(content)} bytes are too much for an adapter ROM")
     body = bytes((0x55, 0xAA, units)) + content
     body += bytes(units * ADAPTER_UNIT - len(body) - 1)
-    return Rom(body + bytes((-sum(body) & 0xFF,)), name)
+    return Rom(body + bytes((-sum(body) & 0xFF,)), "adapter")

@@ -18,8 +18,8 @@ from sandbox.kernel.fs.hostfs import HostDirectory, HostTree
 from sandbox.kernel.fs.hostinode import HOST_DEVICE
 from sandbox.kernel.fs.namespace import read_all
 from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.inode import OTHER_ID
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.rename import rename
 from sandbox.x86.errors import ConfigurationError
 

@@ -10,6 +10,7 @@ from sandbox.kernel.arch.cpu import KernelCpu
 from sandbox.kernel.base.events import PageFault
 from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from tests.conftest import MakeSession
+from tests.kernel.mm.machines import current_task
 
 AREA, PAGE = 0x50000000, 4096
 
@@ -19,13 +20,8 @@ class Space:
 
     def __init__(self, session: MakeSession, text: str = "_start: pass", **config: object) -> None:
         self.session = session(text, **config)
-        self.task = self.session.load()
-        self.kernel = self.session.kernel
-        self.cpu = self.task.cpu
-        assert self.task.mm is not None
-        self.mm = self.task.mm
-        self.cpu.current = self.task
-        self.kernel.mmu.switch_mm(self.cpu, self.mm)
+        self.task, self.mm = current_task(self.session)
+        self.kernel, self.cpu = self.session.kernel, self.task.cpu
         self.faults: list[PageFault] = []
         self.kernel.bus.subscribe(self.faults.append, PageFault)
 

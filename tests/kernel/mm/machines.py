@@ -8,8 +8,11 @@ from sandbox.kernel.inspect.ptdump import walk_address
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.main import System, start_kernel
 from sandbox.kernel.mm.gfp import GFP_HIGHUSER
+from sandbox.kernel.mm.mm import Mm
 from sandbox.kernel.mm.page_mapper import PageMapper
+from sandbox.kernel.task.task import Task
 from sandbox.runner.machine import build_machine
+from sandbox.runner.run import Session
 from sandbox.x86.walk import Access
 
 PAGE = 4096
@@ -24,6 +27,15 @@ def boot_system(paging: str = "pae", ram: int = 16 << 20, **config: object) -> S
 def boot(paging: str = "pae", ram: int = 16 << 20, **config: object) -> Kernel:
     """The kernel alone."""
     return boot_system(paging, ram, **config).kernel
+
+
+def current_task(session: Session) -> tuple[Task, Mm]:
+    """The loaded program as its CPU's current task, its address space in CR3, before its first instruction."""
+    task = session.load()
+    assert task.mm is not None
+    task.cpu.current = task
+    session.kernel.mmu.switch_mm(task.cpu, task.mm)
+    return task, task.mm
 
 
 def load(kernel: Kernel, linear: int, cpu: int | None = None) -> int:

@@ -17,6 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from sandbox.cli import main
 from sandbox.kernel.base.config import KernelConfig
 from sandbox.kernel.base.events import PageAlloc
+from sandbox.kernel.base.inject import OutOfMemory
 from sandbox.kernel.fs.namespace import FileSystem
 from sandbox.kernel.kernel import Kernel
 from sandbox.kernel.main import start_kernel
@@ -202,7 +203,7 @@ def test_no_request_for_a_device_is_given_a_frame_above() -> None:
     """The lowmem rule: what is asked for without HIGHMEM has an address in the direct map, until nothing is left."""
     kernel = boot(ram=6 * GB, direct_map=100 << 20)
     given = []
-    with pytest.raises(Exception, match="out of memory"):
+    with pytest.raises(OutOfMemory):
         while True:
             given.append(kernel.page_alloc.alloc_pages(GFP_KERNEL))
     assert len(given) > 1000 and max(given) < kernel.layout.direct_frames

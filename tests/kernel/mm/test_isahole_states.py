@@ -16,6 +16,7 @@ from sandbox.kernel.mm.mmap import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
 from sandbox.runner.target import resolve
+from tests.kernel.mm.machines import current_task
 
 AREA, PAGE, PAGES = 0x50000000, 4096, 2000
 PROGRAM = resolve(IMAGES / "cow-fork")
@@ -29,12 +30,8 @@ class Clearing(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.session = Session("t", PROGRAM.data, [], KernelConfig(ram=16 << 20, paging=self.paging))
-        self.task = self.session.load()
+        self.task, self.mm = current_task(self.session)
         self.kernel, self.cpu = self.session.kernel, self.task.cpu
-        assert self.task.mm is not None
-        self.mm = self.task.mm
-        self.cpu.current = self.task
-        self.kernel.mmu.switch_mm(self.cpu, self.mm)
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
         self.kernel.mmap.do_mmap(self.task, AREA, PAGES * PAGE, 3, flags, None, 0)
         self.plug: list[int] = []

@@ -14,6 +14,7 @@ from sandbox.kernel.module.useraccess import VERIFY_READ, VERIFY_WRITE
 from sandbox.kernel.process.fork import dup_mm
 from sandbox.runner.run import Session
 from sandbox.runner.target import resolve
+from tests.kernel.mm.machines import current_task
 
 AREA, PAGE, PAGES, BUFFER = 0x50000000, 4096, 6, 3 * 4096
 PROGRAM = resolve(IMAGES / "cow-fork")
@@ -29,12 +30,8 @@ class Copies(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.session = Session("t", PROGRAM.data, [], KernelConfig(ram=8 << 20, paging=self.paging))
-        self.task = self.session.load()
+        self.task, self.mm = current_task(self.session)
         self.kernel, self.cpu = self.session.kernel, self.task.cpu
-        assert self.task.mm is not None
-        self.mm = self.task.mm
-        self.cpu.current = self.task
-        self.kernel.mmu.switch_mm(self.cpu, self.mm)
         self.buffer = self.kernel.vmalloc.vmalloc(BUFFER)
         self.prot: list[int | None] = [None] * PAGES
         self.data = [bytes(PAGE)] * PAGES

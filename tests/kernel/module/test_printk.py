@@ -69,7 +69,8 @@ def test_any_text(text: bytes, word: int) -> None:
         while True:
             yield word & 0xFF
 
-    format_text(text, words(), lambda address: b"?")
+    said = format_text(text, words(), lambda address: b"?")
+    assert isinstance(said, bytes) and (b"%" in text or said == text)
 
 
 def test_the_log() -> None:

@@ -22,8 +22,9 @@ from sandbox.kernel.abi.flags import (
 )
 from sandbox.kernel.drivers.console import BytesSource, CaptureSink, standard_streams
 from sandbox.kernel.fs.ramfs import RamFs
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.file import FdTable, File
-from sandbox.kernel.vfs.namei import Dentry, lookup
+from sandbox.kernel.vfs.namei import lookup
 from sandbox.kernel.vfs.operations import NO_OPERATIONS
 
 

@@ -33,8 +33,8 @@ from sandbox.kernel.abi.flags import (
 from sandbox.kernel.fs.hostfs import HostTree
 from sandbox.kernel.fs.ramfs import RamFs
 from sandbox.kernel.vfs import namei
+from sandbox.kernel.vfs.dcache import Dentry
 from sandbox.kernel.vfs.inode import Directory
-from sandbox.kernel.vfs.namei import Dentry
 from sandbox.kernel.vfs.rename import rename
 from tests.campaign import histories
 
