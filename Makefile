@@ -3,6 +3,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# The tests start a thousand commands: each takes three times as long where no compiled code may be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-slow campaign check bench images docs programs libc setup clean
 
 run: setup
