@@ -25,6 +25,9 @@ MakeSession = Callable[..., Session]
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCONT, signal.SIGCHLD)
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job: all that tests start would, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 HEAD = '        .include "linux.inc"\n        .globl _start\n        .text\n'
 
 
