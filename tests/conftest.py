@@ -44,12 +44,13 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def same_signal_handlers() -> Iterator[None]:
-    """A command that ran in this process keeps its handlers to itself: the next test may send a signal, too."""
-    before = [signal.getsignal(each) for each in HANDLED]
+def same_process() -> Iterator[None]:
+    """What a command sets for its process ends with the test: signal handlers, and how seldom garbage is looked for."""
+    before, threshold = [signal.getsignal(each) for each in HANDLED], gc.get_threshold()
     yield
     for each, handler in zip(HANDLED, before, strict=True):
         signal.signal(each, handler)
+    gc.set_threshold(*threshold)
 
 
 @pytest.fixture(scope="session")
