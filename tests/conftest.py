@@ -25,8 +25,11 @@ MakeSession = Callable[..., Session]
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCONT, signal.SIGCHLD)
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job: all that tests start would, too
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for each, handler in (
+    (signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)
+):  # fmt: skip
+    if signal.getsignal(each) is signal.SIG_IGN:  # as in a shell's background job: all that tests start would, too
+        signal.signal(each, handler)
 
 HEAD = '        .include "linux.inc"\n        .globl _start\n        .text\n'
 

@@ -99,6 +99,8 @@ class Server:
             except Woken as woken:
                 signal.signal(signal.SIGINT, self._interrupt)  # a checkpoint ignores it
                 self._bell.answered_here()
+                if self._debugger is not None:
+                    self._debugger.target.control.interrupted = False  # what it was made in the midst of
                 if self._bell.rung:
                     self._interrupt()
                 work = partial(self._arrive, woken.request)

@@ -48,6 +48,24 @@ def some(made: Remote) -> list[int]:
     return found
 
 
+def taken_in_an_interrupt(debugger: Debugger) -> None:
+    """As between Ctrl-C and the stop that it leads to."""
+    control = debugger.target.control
+    control.interrupted = True
+    taken(debugger)
+    control.interrupted = False
+
+
+def test_an_interrupt_is_not_kept_for_the_way_back() -> None:
+    with remote("cow-fork") as made:
+        made.execute("step 3")
+        made.call(taken_in_an_interrupt)
+        before = made.execute("step 2").stop
+        made.execute("step 3")
+        after = made.execute("reverse-step 3").stop
+        assert before is not None and after is not None and after.moment == before.moment
+
+
 def test_closing_ends_all_of_them() -> None:
     with remote("cow-fork") as made:
         found = some(made)
