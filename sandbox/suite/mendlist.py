@@ -63,10 +63,10 @@ def listed(done: mends.Mends) -> Iterator[Mend]:
     yield Mend("order", 0, "faults of operands come first",
                "MMX state, x87 status and ports wait for the operand's faults, #MF does not",
                "a load and a store for each x87 store, a call for INS and OUTS")  # fmt: skip
-    yield Mend("flags", len(_ROTATES), "SETcc, RCL and RCR begin again with theirs",
+    yield Mend("flags", len(_ROTATES), "SETcc, RCL, RCR begin again",
                "SETcc, RCL and RCR that fault, are watched or store into their own block begin again with their flags",
                "up to three stores for each with a memory operand")  # fmt: skip
-    yield Mend("single step", len(_STEPPED), "#DB behind PAUSE and stores left out",
+    yield Mend("single step", len(_STEPPED), "#DB behind PAUSE, lost stores",
                "with TF #DB comes behind PAUSE too, and behind x87 stores and FCMOVcc that an exception leaves out",
                "nothing without TF")  # fmt: skip
     yield Mend("encodings", 0, "what hardware refuses is #UD",
