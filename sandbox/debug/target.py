@@ -115,7 +115,9 @@ class Target(Looked):
             self.result = self.finish()
         except _Left:
             return self.stop_at(self.machine.cpus[0], StopKind.END, "left")
-        return self.stop_at(self.machine.cpus[self.viewed_cpu], StopKind.END, self.result.headline())
+        cpu = self.running_cpu  # not who was looked at last: on another way here that is somebody else
+        self.viewed_cpu = cpu.index
+        return self.stop_at(cpu, StopKind.END, self.result.headline())
 
     def _stopped(self, cpu: Cpu, kind: StopKind, eip: int) -> None:
         words = {StopKind.MOMENT: "here", StopKind.INTERRUPT: "interrupted"}
