@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from sandbox.cli import main
@@ -11,8 +9,6 @@ from sandbox.engine import stubs
 from sandbox.semantics import campaign, generate, modes, selfmod
 from sandbox.semantics.campaign import Tally
 from sandbox.semantics.corpus import Corpus, pack, unpack
-from sandbox.semantics.emulated import SandboxCpu
-from sandbox.semantics.host import HostCpu, NoHost
 from sandbox.semantics.processor import Processor
 from sandbox.semantics.serial import vector_from_dict, vector_to_dict
 from sandbox.semantics.vector import (
@@ -36,19 +32,6 @@ REGISTERS = (0x11223344, 6, 3, 4, STACK + 0x1000, 5, DATA, DATA + 64)
 NARROW = (CODE16_SELECTOR, *SELECTORS[1:])
 STEPPED, CHECKED = 0x202 | TF, 0x202 | AC
 AT = CODE + 24
-
-
-@pytest.fixture(scope="module", params=["host", "sandbox"])
-def oracle(request: pytest.FixtureRequest) -> Iterator[Oracle]:
-    try:
-        host = HostCpu()
-    except NoHost as error:
-        pytest.skip(error.summary)
-    made: Oracle = host if request.param == "host" else SandboxCpu(host.low)
-    if made is not host:
-        host.close()
-    yield made
-    made.close()
 
 
 def vector(code: str, **fields: object) -> Vector:

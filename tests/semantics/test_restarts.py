@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from sandbox.campaign.items import do
@@ -12,8 +10,6 @@ from sandbox.cli import main
 from sandbox.engine import mends, stubs
 from sandbox.semantics import campaign, generate, modes, restarts, selfmod
 from sandbox.semantics.campaign import Plan, State, Tally
-from sandbox.semantics.emulated import SandboxCpu
-from sandbox.semantics.host import HostCpu, NoHost
 from sandbox.semantics.serial import result_from_dict, result_to_dict, vector_from_dict, vector_to_dict
 from sandbox.semantics.vector import CODE, DATA, ECX, EDI, ESI, NOTHING, READING, STACK, Fault, Oracle, Vector
 from sandbox.x86.paging import PAGE_SIZE
@@ -23,19 +19,6 @@ BORDER = DATA + PAGE_SIZE
 CODE_BORDER = CODE + PAGE_SIZE
 REGISTERS = (0x11223344, 6, 3, 4, STACK + 0x1000, 5, DATA, BORDER - 2)
 BOTH = ((DATA, NOTHING), (BORDER, NOTHING))
-
-
-@pytest.fixture(scope="module", params=["host", "sandbox"])
-def oracle(request: pytest.FixtureRequest) -> Iterator[Oracle]:
-    try:
-        host = HostCpu()
-    except NoHost as error:
-        pytest.skip(error.summary)
-    made: Oracle = host if request.param == "host" else SandboxCpu(host.low)
-    if made is not host:
-        host.close()
-    yield made
-    made.close()
 
 
 def vector(code: str, **fields: object) -> Vector:
